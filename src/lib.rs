@@ -1,0 +1,19 @@
+//! rdsgate: a local, passwordless door to private Amazon RDS and Aurora databases.
+//!
+//! ```text
+//!   psql ─▶ listener ─▶ access ─▶ connection ─▶ serve/postgres ─▶ postgres::accept      user, database, options
+//!                                     │               ▼ upstream
+//!                                     │        tunnel::dial ─▶ direct │ pool ▸ session ▸ smux stream ▸ channel ▸ websocket ─▶ agent ─▶ RDS
+//!                                     │        postgres::login asks TLS ─▶ tls::connect(real host name) ─▶ aws::token ─▶ password ─▶ ReadyForQuery
+//!                                     │               ▼ greeting to the client, leftover bytes first
+//!                                     └──────── stream::relay  client ⇄ TLS ⇄ tunnel,  postgres::watch on the way back
+//!                                                     ▼
+//!                                               End { side, reason, bytes, duration } ─▶ one log line
+//! ```
+//!
+//! The modules, from the words up; each imports only those above it (`tests/it/layering.rs` holds them to it):
+
+pub mod backoff;
+pub mod secret;
+pub mod stream;
+pub mod target;

@@ -1,0 +1,325 @@
+//! The vocabulary of what we connect to: [`Engine`], [`Host`], [`Region`], [`InstanceId`], [`Endpoint`], [`Route`],
+//! [`Target`]. Each is parsed once; after that nothing is re-checked.
+//!
+//! Nothing here opens a socket or asks AWS.
+
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc};
+
+/// The database engine of a target: which startup protocol the listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// RDS for PostgreSQL, Aurora PostgreSQL, or an RDS Proxy in front of one.
+    Postgres,
+    /// RDS for MySQL and MariaDB, Aurora MySQL, or an RDS Proxy in front of one.
+    Mysql,
+}
+
+impl Engine {
+    /// The port that the engine listens on unless told otherwise, here and at AWS.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Postgres => 5432,
+            Self::Mysql => 3306,
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
+        })
+    }
+}
+
+/// Why a word of the vocabulary was refused. Says what was given and what is expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Not one of the engines.
+    #[error("unknown engine {0:?}: expected postgres (also aurora-postgresql) or mysql (also mariadb, aurora-mysql)")]
+    Engine(String),
+    /// Not a DNS host name.
+    #[error(
+        "{0:?} is not a host name: expected letters, digits, '-' and '.', as in orders.c1abcdefghij.eu-central-1.rds.amazonaws.com"
+    )]
+    Host(String),
+    /// Not an AWS region.
+    #[error("{0:?} is not an AWS region: expected something like eu-central-1")]
+    Region(String),
+    /// Not a managed node.
+    #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
+    InstanceId(String),
+}
+
+impl FromStr for Engine {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        match s {
+            "postgres" | "postgresql" | "aurora-postgresql" => Ok(Self::Postgres),
+            "mysql" | "mariadb" | "aurora-mysql" => Ok(Self::Mysql),
+            other => Err(ParseError::Engine(other.into())),
+        }
+    }
+}
+
+/// A DNS host name in lower case, without a trailing dot: the form that goes into a token and into certificate checks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(Arc<str>);
+
+impl Host {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first label: what people call the database (`orders` of `orders.c1abc….rds.amazonaws.com`).
+    pub fn first_label(&self) -> &str {
+        self.0.split('.').next().unwrap_or(&self.0)
+    }
+
+    /// The region in an RDS or Aurora endpoint name, `None` for any other name.
+    ///
+    /// Names are `<id>.<hash>.<region>.rds.amazonaws.com` (`.com.cn` in China); cluster and proxy endpoints put
+    /// `cluster-`, `cluster-ro-`, `cluster-custom-` or `proxy-` before the hash. AWS, "Connecting to a DB instance".
+    pub fn region(&self) -> Option<Region> {
+        let name = self.0.strip_suffix(".amazonaws.com").or_else(|| self.0.strip_suffix(".amazonaws.com.cn"))?;
+        let name = name.strip_suffix(".rds").or_else(|| name.strip_suffix(".rds-preview"))?;
+        name.rsplit('.').next()?.parse().ok()
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Host {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        let name = s.strip_suffix('.').unwrap_or(s).to_ascii_lowercase();
+        let label_ok = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        // An address has no name to verify a certificate against.
+        if name.len() > 253 || !name.split('.').all(label_ok) || name.parse::<IpAddr>().is_ok() {
+            return Err(ParseError::Host(s.into()));
+        }
+        Ok(Self(name.into()))
+    }
+}
+
+/// An AWS region such as `eu-central-1`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Region(Arc<str>);
+
+impl Region {
+    /// The region's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The partition that the region belongs to.
+    pub fn partition(&self) -> Partition {
+        if self.0.starts_with("cn-") {
+            Partition::AwsCn
+        } else if self.0.starts_with("us-gov-") {
+            Partition::AwsUsGov
+        } else {
+            Partition::Aws
+        }
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Region {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        let parts: Vec<&str> = s.split('-').collect();
+        let shape = (3..=5).contains(&parts.len())
+            && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
+            && parts.last().is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()));
+        if shape { Ok(Self(s.into())) } else { Err(ParseError::Region(s.into())) }
+    }
+}
+
+/// An AWS partition: which DNS suffix and which ARN prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partition {
+    /// The commercial regions.
+    Aws,
+    /// China.
+    AwsCn,
+    /// GovCloud (US).
+    AwsUsGov,
+}
+
+impl Partition {
+    /// The second field of an ARN.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::AwsCn => "aws-cn",
+            Self::AwsUsGov => "aws-us-gov",
+        }
+    }
+
+    /// The suffix of service host names.
+    pub fn dns_suffix(self) -> &'static str {
+        match self {
+            Self::Aws | Self::AwsUsGov => "amazonaws.com",
+            Self::AwsCn => "amazonaws.com.cn",
+        }
+    }
+}
+
+/// The SSM managed node that dials the database for us, passed to StartSession as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InstanceId(Arc<str>);
+
+impl InstanceId {
+    /// The id as AWS knows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        let hex = |rest: &str| (8..=32).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_hexdigit());
+        let ok = match s.split_once(['-', ':']) {
+            Some(("i" | "mi", rest)) => hex(rest),
+            Some(("ecs", rest)) => rest.split('_').count() >= 3 && s.len() <= 400 && !s.contains(char::is_whitespace),
+            _ => false,
+        };
+        if ok { Ok(Self(s.into())) } else { Err(ParseError::InstanceId(s.into())) }
+    }
+}
+
+/// Host and port of a database as AWS names it. The token and the certificate are for this name, whatever is dialled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The real RDS host name.
+    pub host: Host,
+    /// The real port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// How bytes reach the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// Through an SSM session to this bastion.
+    Ssm(InstanceId),
+    /// TCP from this machine.
+    Direct,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ssm(bastion) => write!(f, "via {bastion}"),
+            Self::Direct => f.write_str("direct"),
+        }
+    }
+}
+
+/// One database endpoint as configured, complete and checked.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// What the user calls it; in every log line.
+    pub name: Arc<str>,
+    /// Which startup protocol.
+    pub engine: Engine,
+    /// The database.
+    pub endpoint: Endpoint,
+    /// The region that the token is signed for and whose APIs are called.
+    pub region: Region,
+    /// The database user to log in as; `None` takes the name that the client gives.
+    pub user: Option<String>,
+    /// The database for clients that name none (for libpq: that name their own user).
+    pub database: Option<String>,
+    /// How to get there.
+    pub route: Route,
+    /// The profile in the AWS configuration files; `None` is the default chain.
+    pub profile: Option<String>,
+    /// Extra roots for the database's certificate, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Local addresses to listen on, host and port apart: `localhost` is both loopback addresses.
+    pub listen: ListenAddress,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// What the user wrote: `localhost` or one loopback address.
+    pub host: String,
+    /// The addresses to bind: for `localhost` 127.0.0.1 first, then `::1`.
+    pub addresses: Vec<IpAddr>,
+    /// The port; 0 lets the system choose (the same one on every address).
+    pub port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_lower_case_and_knows_its_region() {
+        for (name, region) in [
+            ("Orders.C1abcdefghij.EU-central-1.rds.amazonaws.com.", Some("eu-central-1")),
+            ("a.cluster-ro-c1abcdefghij.us-gov-west-1.rds.amazonaws.com", Some("us-gov-west-1")),
+            ("a.proxy-c1abcdefghij.us-east-1.rds.amazonaws.com", Some("us-east-1")),
+            ("a.c1abcdefghij.cn-north-1.rds.amazonaws.com.cn", Some("cn-north-1")),
+            ("a.c1abcdefghij.us-east-2.rds-preview.amazonaws.com", Some("us-east-2")),
+            ("db.internal.example", None),
+            ("localhost", None),
+        ] {
+            let host: Host = name.parse().unwrap();
+            assert_eq!(host.as_str(), name.trim_end_matches('.').to_ascii_lowercase());
+            assert_eq!(host.region().as_ref().map(Region::as_str), region, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for name in ["", ".", "a..b", "-a.b", "a b", "10.0.0.1", "::1", "zoë.example", "a/b", &"a".repeat(64)] {
+            assert!(name.parse::<Host>().is_err(), "{name}");
+        }
+        for region in ["", "eu", "eu-central", "EU-CENTRAL-1", "eu--1", "eu-central-x"] {
+            assert!(region.parse::<Region>().is_err(), "{region}");
+        }
+        for id in ["", "i-", "i-xyz", "bastion", "ecs:only_two", "i-0123456789abcdef0 "] {
+            assert!(id.parse::<InstanceId>().is_err(), "{id}");
+        }
+        for id in ["i-0123456789abcdef0", "i-12345678", "mi-0123456789abcdef0", "ecs:my_cluster_0123abc_0123abc-456"] {
+            assert_eq!(id.parse::<InstanceId>().unwrap().as_str(), id);
+        }
+    }
+}
