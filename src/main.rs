@@ -1,1 +1,3 @@
+//! The binary: the exit code of the command line, nothing else.
+
 fn main() {}
