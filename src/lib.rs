@@ -17,3 +17,4 @@ pub mod backoff;
 pub mod secret;
 pub mod stream;
 pub mod target;
+pub mod tunnel;

@@ -1,0 +1,5 @@
+//! The SSM data channel: message codec, payloads, and what makes a reliable byte stream of them.
+
+pub mod features;
+pub mod message;
+pub mod payload;
