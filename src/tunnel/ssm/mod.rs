@@ -1,5 +1,7 @@
 //! The SSM data channel: message codec, payloads, and what makes a reliable byte stream of them.
 
+pub mod channel;
 pub mod features;
 pub mod message;
 pub mod payload;
+mod window;
