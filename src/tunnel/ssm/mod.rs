@@ -3,3 +3,4 @@
 pub mod features;
 pub mod message;
 pub mod payload;
+pub mod websocket;
