@@ -35,7 +35,7 @@ const AHEAD: Duration = Duration::from_mins(5);
 /// What must be left for credentials to be used at all: a request signed with them has to arrive.
 const USABLE: Duration = Duration::from_secs(10);
 /// A fetch, with every process, file and call that it takes (`credential_process` may ask a person).
-const FETCH_DEADLINE: Duration = Duration::from_secs(60);
+const FETCH_DEADLINE: Duration = Duration::from_mins(1);
 /// Between fetches ahead of time, when they fail.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -162,7 +162,7 @@ fn left(credentials: &Credentials) -> Duration {
 /// Whether a connection failed somewhere below, as opposed to an answer that says no.
 fn is_transport(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
-        .any(|error| error.is::<aws_smithy_runtime_api::client::result::ConnectorError>())
+        .any(<dyn std::error::Error>::is::<aws_smithy_runtime_api::client::result::ConnectorError>)
 }
 
 /// The cache in the SDK's terms.

@@ -269,7 +269,6 @@ impl Error {
             Self::AccessDenied { operation: operation @ ("ResumeSession" | "TerminateSession"), .. } => format!(
                 "the IAM policy must allow ssm:{operation} on one's own sessions: arn:aws:ssm:*:*:session/${{aws:userid}}-*"
             ),
-            Self::AccessDenied { .. } => return None,
             Self::TargetNotConnected { .. } => {
                 "check that profile and region are those of the instance, that it runs, that its role has \
                  AmazonSSMManagedInstanceCore, and that its SSM agent reaches ssm, ssmmessages and ec2messages"
@@ -283,7 +282,8 @@ impl Error {
             }
             Self::Throttled { .. } => "too many API calls in this account; wait".into(),
             Self::CaBundle { .. } => "AWS_CA_BUNDLE must be a PEM file of root certificates".into(),
-            Self::SessionGone { .. }
+            Self::AccessDenied { .. }
+            | Self::SessionGone { .. }
             | Self::BadRequest { .. }
             | Self::Service { .. }
             | Self::Incomplete { .. }

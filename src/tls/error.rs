@@ -66,7 +66,7 @@ pub enum CaFileError {
 }
 
 impl Error {
-    pub(super) fn from_io(_host: &Host, cause: io::Error) -> Self {
+    pub(super) fn from_io(cause: io::Error) -> Self {
         if cause.kind() == io::ErrorKind::UnexpectedEof {
             return Self::Closed;
         }

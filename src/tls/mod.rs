@@ -35,7 +35,7 @@ use crate::target::Host;
 pub struct Connector {
     host: Host,
     name: ServerName<'static>,
-    connector: TlsConnector,
+    tls: TlsConnector,
 }
 
 /// What the handshake established, for the log and for people.
@@ -72,7 +72,7 @@ impl Connector {
             .dangerous() // rustls's word for any verifier that is not its own; ours only adds words to the refusal
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(Self { host: host.clone(), name, connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { host: host.clone(), name, tls: TlsConnector::from(Arc::new(config)) })
     }
 
     /// Does the handshake over `stream`. Not cancel safe: a dropped handshake leaves the stream unusable.
@@ -86,11 +86,7 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self
-            .connector
-            .connect(self.name.clone(), stream)
-            .await
-            .map_err(|cause| Error::from_io(&self.host, cause))?;
+        let stream = self.tls.connect(self.name.clone(), stream).await.map_err(Error::from_io)?;
         let verified = self.describe(stream.get_ref().1)?;
         Ok((stream, verified))
     }
@@ -122,3 +118,6 @@ fn provider() -> CryptoProvider {
         ..aws_lc_rs::default_provider()
     }
 }
+
+#[cfg(test)]
+mod tests;

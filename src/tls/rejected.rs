@@ -172,10 +172,10 @@ impl Rejected {
                 );
             }
             Partition::AwsUsGov => {
-                ("GovCloud", format!("https://truststore.pki.{region}.rds.amazonaws.com/{region}/{region}-bundle.pem"))
+                ("GovCloud", format!("https://truststore.pki.us-gov-west-1.rds.amazonaws.com/{region}/{region}-bundle.pem"))
             }
             Partition::AwsCn => {
-                ("China", format!("https://rds-truststore.s3.{region}.amazonaws.com.cn/{region}/{region}-bundle.pem"))
+                ("China", format!("https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/{region}/{region}-bundle.pem"))
             }
         };
         format!("the roots of {covered} are not built in: download {bundle} and name it with ca_file (--ca-file)")

@@ -101,3 +101,70 @@ pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Err
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    const AMAZON: usize = 5;
+
+    fn count(host: &str) -> usize {
+        for_host(&host.parse().unwrap(), None).unwrap().len()
+    }
+
+    fn file(content: &[u8]) -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    fn problem(content: &[u8]) -> CaFileError {
+        let file = file(content);
+        match for_host(&"db.internal.example".parse().unwrap(), Some(file.path())) {
+            Err(Error::CaFile { path, cause }) if path == file.path() => cause,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_bundle_is_whole_and_each_root_knows_its_region() {
+        assert_eq!((RDS.len(), TRUST_SERVICES.len()), (108, AMAZON));
+        let of = |wanted: fn(&Scope) -> bool| RDS.iter().filter(|(scope, _)| wanted(scope)).count();
+        assert_eq!(of(|scope| matches!(scope, Scope::Region(_))), 34 * 3);
+        assert_eq!(of(|scope| *scope == Scope::Preview), 3);
+        assert_eq!(of(|scope| *scope == Scope::Other), 3);
+    }
+
+    #[test]
+    fn a_host_trusts_only_the_roots_of_its_region() {
+        for (scope, _) in RDS.iter() {
+            let Scope::Region(region) = scope else { continue };
+            assert_eq!(count(&format!("a.c1abcdefghij.{region}.rds.amazonaws.com")), 3 + AMAZON, "{region}");
+        }
+        assert_eq!(count("a.c1abcdefghij.us-east-2.rds-preview.amazonaws.com"), 3 + AMAZON);
+        assert_eq!(count("a.c1abcdefghij.us-gov-west-1.rds.amazonaws.com"), AMAZON);
+        assert_eq!(count("a.c1abcdefghij.cn-north-1.rds.amazonaws.com.cn"), AMAZON);
+        assert_eq!(count("db.internal.example"), 34 * 3 + AMAZON);
+    }
+
+    #[test]
+    fn a_ca_file_adds_its_certificates_and_a_bad_one_says_why() {
+        let good = include_bytes!("../../certs/amazon-trust-services.pem");
+        let host = "a.c1abcdefghij.us-gov-west-1.rds.amazonaws.com".parse().unwrap();
+        let roots = for_host(&host, Some(file(good).path())).unwrap();
+        assert_eq!(roots.len(), 2 * AMAZON);
+
+        assert!(matches!(problem(b""), CaFileError::Empty));
+        assert!(matches!(problem(b"nothing of the kind\n"), CaFileError::Empty));
+        assert!(matches!(problem(&good[..good.len() - 100]), CaFileError::Pem(_)));
+        let second_is_broken = [good, &b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"[..]].concat();
+        assert!(matches!(problem(&second_is_broken), CaFileError::Certificate { number: 6, .. }));
+        let missing = for_host(&host, Some(Path::new("/nonexistent/ca.pem"))).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot use the certificates in /nonexistent/ca.pem");
+        assert!(matches!(missing, Error::CaFile { cause: CaFileError::Read(_), .. }));
+    }
+}

@@ -26,7 +26,6 @@ use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{self, handshake::client::generate_key, protocol::WebSocketConfig},
 };
-use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use crate::{
     stream::BoxIo,
@@ -290,9 +289,7 @@ async fn upgrade(
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
         .write_buffer_size(WRITE_BUFFER);
-    // Its trace line shows the whole request, signature included.
-    let opened = client_async_with_config(request, stream, Some(config)).with_subscriber(NoSubscriber::default()).await;
-    Ok(opened.map_err(failed)?.0)
+    Ok(client_async_with_config(request, stream, Some(config)).await.map_err(failed)?.0)
 }
 
 /// A proxy from `HTTPS_PROXY` or `ALL_PROXY`.
