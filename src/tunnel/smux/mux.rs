@@ -203,7 +203,7 @@ impl Mux {
                 Piece::Data(id, data) => self.on_data(id, &data, now),
                 Piece::Control(Command::Fin, id) => self.on_fin(id),
                 // The agent opens no streams; keep-alive needs no answer.
-                Piece::Control(Command::Syn | Command::Nop | Command::Psh, _) => {}
+                Piece::Control(Command::Syn | Command::Nop | Command::Psh | Command::Upd, _) => {}
             }
         }
         Ok(())

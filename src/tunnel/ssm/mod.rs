@@ -6,4 +6,5 @@ pub mod features;
 pub mod handshake;
 pub mod message;
 pub mod payload;
+pub mod websocket;
 mod window;
