@@ -171,9 +171,10 @@ impl Rejected {
                      https://truststore.pki.rds.amazonaws.com/{region}/{region}-bundle.pem and name it with ca_file (--ca-file)"
                 );
             }
-            Partition::AwsUsGov => {
-                ("GovCloud", format!("https://truststore.pki.us-gov-west-1.rds.amazonaws.com/{region}/{region}-bundle.pem"))
-            }
+            Partition::AwsUsGov => (
+                "GovCloud",
+                format!("https://truststore.pki.us-gov-west-1.rds.amazonaws.com/{region}/{region}-bundle.pem"),
+            ),
             Partition::AwsCn => {
                 ("China", format!("https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/{region}/{region}-bundle.pem"))
             }
