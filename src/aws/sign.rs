@@ -105,7 +105,9 @@ fn failed(what: &'static str, cause: impl Into<Box<dyn std::error::Error + Send 
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
+
+    use aws_smithy_types::{DateTime, date_time::Format};
 
     use super::*;
     use crate::aws::reference::{self, KEY, SECRET};
@@ -116,7 +118,7 @@ mod tests {
 
     fn headers(url: &str, session_token: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
         let credentials = Credentials::new(KEY, SECRET, session_token.map(str::to_owned), None, "test");
-        let now = UNIX_EPOCH + Duration::from_secs(1_795_435_200);
+        let now = DateTime::from_str("2026-11-23T12:00:00Z", Format::DateTime).unwrap().try_into().unwrap();
         websocket_headers(&url.parse().unwrap(), &"eu-central-1".parse().unwrap(), &credentials, now).unwrap()
     }
 

@@ -140,9 +140,9 @@ fn options() -> Options {
     Options { profile: None, region: "eu-central-1".parse().unwrap() }
 }
 
-fn credentials(key: &str, lifetime: Option<i64>) -> Option<Credentials> {
+fn credentials(key: &str, lifetime: Option<i64>) -> Credentials {
     let at = |seconds: i64| DateTime::from_secs(DateTime::from(SystemTime::now()).secs() + seconds).try_into().unwrap();
-    Some(Credentials::new(key, "secret-access-key", Some(SESSION_TOKEN.into()), lifetime.map(at), "test"))
+    Credentials::new(key, "secret-access-key", Some(SESSION_TOKEN.into()), lifetime.map(at), "test")
 }
 
 async fn account(fake: &str, purse: &Purse) -> Account {
@@ -158,7 +158,7 @@ async fn account(fake: &str, purse: &Purse) -> Account {
 
 async fn with_answers(answers: impl IntoIterator<Item = (u16, Value)>) -> (Account, Fake, Purse) {
     let fake = Fake::start(answers).await;
-    let purse = Purse::new([credentials("AKIDFIRST", None), credentials("AKIDSECOND", None)]);
+    let purse = Purse::new([Some(credentials("AKIDFIRST", None)), Some(credentials("AKIDSECOND", None))]);
     (account(&fake.url, &purse).await, fake, purse)
 }
 
@@ -330,13 +330,19 @@ async fn an_endpoint_that_is_silent_or_not_there_is_an_error() {
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let error =
-        self::account(&url, &Purse::new([credentials("AKID", None)])).await.start_session(&start()).await.unwrap_err();
+    let error = self::account(&url, &Purse::new([Some(credentials("AKID", None))]))
+        .await
+        .start_session(&start())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
 
     drop(silent);
-    let error =
-        self::account(&url, &Purse::new([credentials("AKID", None)])).await.start_session(&start()).await.unwrap_err();
+    let error = self::account(&url, &Purse::new([Some(credentials("AKID", None))]))
+        .await
+        .start_session(&start())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Transport { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("HTTPS_PROXY"));
 }
@@ -412,7 +418,7 @@ async fn together(cache: &Arc<Cache>, callers: usize) -> Vec<Result<Credentials,
 
 #[tokio::test]
 async fn many_callers_share_one_fetch_and_its_failure() {
-    let purse = Purse::new([None, credentials("AKID", Some(3600))]);
+    let purse = Purse::new([None, Some(credentials("AKID", Some(3600)))]);
     let cache = purse.cache();
     let failed = together(&cache, 20).await;
     assert!(failed.iter().all(|answer| matches!(answer, Err(Error::NoCredentials { .. }))));
@@ -425,7 +431,7 @@ async fn many_callers_share_one_fetch_and_its_failure() {
 
 #[tokio::test]
 async fn credentials_near_their_end_are_handed_out_while_new_ones_come() {
-    let purse = Purse::new([credentials("AKIDOLD", Some(120)), credentials("AKIDNEW", Some(3600))]);
+    let purse = Purse::new([Some(credentials("AKIDOLD", Some(120))), Some(credentials("AKIDNEW", Some(3600)))]);
     let cache = purse.cache();
     for _ in 0..2 {
         assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDOLD");
@@ -438,7 +444,7 @@ async fn credentials_near_their_end_are_handed_out_while_new_ones_come() {
 
 #[tokio::test]
 async fn a_failed_renewal_does_not_disturb_what_is_still_valid() {
-    let purse = Purse::new([credentials("AKIDOLD", Some(120)), None]);
+    let purse = Purse::new([Some(credentials("AKIDOLD", Some(120))), None]);
     let cache = purse.cache();
     while purse.asked() < 2 {
         assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDOLD");
@@ -454,9 +460,9 @@ async fn a_failed_renewal_does_not_disturb_what_is_still_valid() {
 #[tokio::test]
 async fn expired_credentials_are_never_handed_out() {
     let purse = Purse::new([
-        credentials("AKIDDEAD", Some(-60)),
-        credentials("AKIDSHORT", Some(5)),
-        credentials("AKIDNEW", Some(3600)),
+        Some(credentials("AKIDDEAD", Some(-60))),
+        Some(credentials("AKIDSHORT", Some(5))),
+        Some(credentials("AKIDNEW", Some(3600))),
     ]);
     let cache = purse.cache();
     let error = cache.get().await.unwrap_err();
@@ -485,25 +491,26 @@ async fn settings() {
         let variant = debug.split([' ', '(']).next().unwrap();
         json!({"error": variant, "text": error.to_string(), "hint": error.hint()})
     });
-    println!("\nOUTCOME {outcome}");
+    std::fs::write(std::env::var("PROBE_OUTCOME").unwrap(), outcome.to_string()).unwrap();
 }
 
 /// What an [`Account`] makes of an environment and a configuration file.
 async fn probe(home: &TempDir, config: &str, environment: &[(&str, &str)]) -> Value {
     std::fs::write(home.path().join("config"), config).unwrap();
+    let outcome = home.path().join("outcome");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "aws::tests::settings", "--ignored", "--nocapture"])
+        .args(["--exact", "aws::tests::settings", "--ignored"])
         .env_clear()
         .env("HOME", home.path())
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("AWS_CONFIG_FILE", home.path().join("config"))
         .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("PROBE_OUTCOME", &outcome)
         .envs(environment.iter().copied());
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix("OUTCOME "));
-    serde_json::from_str(line.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))).unwrap()
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    serde_json::from_str(&std::fs::read_to_string(outcome).unwrap()).unwrap()
 }
 
 const PROFILES: &str = "
