@@ -112,3 +112,162 @@ async fn read_packet<S: AsyncRead + Unpin>(client: &mut S) -> Result<Option<Pack
 fn broke(error: io::Error) -> Error {
     Error::broke(error, "the rest of the startup packet")
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex, join};
+
+    use super::*;
+
+    /// What psql 15 sends, and its StartupMessage.
+    const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+    const GSSENC_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
+    const PSQL: &[u8] = b"\0\0\0\x40\0\x03\0\0user\0app_user\0database\0orders_db\0application_name\0psql\0\0";
+
+    /// The outcome, what the client was answered, and what was left unread.
+    async fn outcome(sent: &[u8]) -> (Result<Accepted, Error>, Vec<u8>, Vec<u8>) {
+        let mut client = join(sent, Vec::new());
+        let result = accept(&mut client).await;
+        let (left, answered) = client.into_inner();
+        (result, answered, left.to_vec())
+    }
+
+    async fn error(sent: &[u8]) -> Error {
+        outcome(sent).await.0.unwrap_err()
+    }
+
+    fn packet(code: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 8).unwrap();
+        [&length.to_be_bytes()[..], &code.to_be_bytes(), body].concat()
+    }
+
+    fn startup(result: Result<Accepted, Error>) -> Startup {
+        match result.unwrap() {
+            Accepted::Startup(startup) => startup,
+            other => panic!("expected a startup, got {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn psql_is_told_that_there_is_no_encryption_and_starts() {
+        for asks in [vec![], vec![SSL_REQUEST], vec![GSSENC_REQUEST], vec![GSSENC_REQUEST, SSL_REQUEST]] {
+            let (result, answered, left) = outcome(&[&asks.concat(), PSQL, b"early"].concat()).await;
+            let startup = startup(result);
+            assert_eq!(answered, vec![b'N'; asks.len()]);
+            assert_eq!(left, b"early", "not a byte beyond the startup packet is read");
+            assert_eq!(startup.version, ProtocolVersion { major: 3, minor: 0 });
+            assert_eq!(startup.get(b"user"), Some(&b"app_user"[..]));
+            assert_eq!(startup.get(b"database"), Some(&b"orders_db"[..]));
+            assert_eq!(startup.get(b"Database"), None);
+            assert_eq!(startup.encode(), PSQL);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_byte_at_a_time_is_as_good_as_all_at_once() {
+        let (mut ours, mut theirs) = duplex(1);
+        let client = async {
+            theirs.write_all(SSL_REQUEST).await.unwrap();
+            assert_eq!(theirs.read_u8().await.unwrap(), b'N');
+            theirs.write_all(PSQL).await.unwrap();
+        };
+        let (result, ()) = tokio::join!(accept(&mut ours), client);
+        assert_eq!(startup(result).encode(), PSQL);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_between_packets_is_no_error() {
+        assert!(matches!(outcome(b"").await.0.unwrap(), Accepted::Gone { asked_for_tls: false }));
+        assert!(matches!(outcome(SSL_REQUEST).await.0.unwrap(), Accepted::Gone { asked_for_tls: true }));
+        assert!(matches!(outcome(GSSENC_REQUEST).await.0.unwrap(), Accepted::Gone { asked_for_tls: false }));
+    }
+
+    #[tokio::test]
+    async fn a_packet_cut_anywhere_is_a_closed_connection() {
+        for packet in [SSL_REQUEST, PSQL, &packet(CANCEL_REQUEST_CODE, &[1; 8])] {
+            for end in 1..packet.len() {
+                assert!(matches!(error(&packet[..end]).await, Error::Closed { .. }), "cut at {end}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_begins_with_tls_is_recognised_by_its_first_byte() {
+        for sent in [&[0x16][..], b"\x16\x03\x01\x02\0\x01\0"] {
+            assert!(matches!(error(sent).await, Error::DirectTls));
+        }
+    }
+
+    #[tokio::test]
+    async fn asking_twice_is_an_error() {
+        for request in [SSL_REQUEST, GSSENC_REQUEST] {
+            let (result, answered, _) = outcome(&[request, request, PSQL].concat()).await;
+            assert!(matches!(result.unwrap_err(), Error::RepeatedRequest(_)));
+            assert_eq!(answered, b"N");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_encryption_request_has_no_body() {
+        assert!(matches!(error(&packet(SSL_REQUEST_CODE, b"x")).await, Error::StartupLayout(_)));
+    }
+
+    #[tokio::test]
+    async fn lengths_outside_the_limits_are_refused_before_anything_is_read_or_allocated() {
+        for length in [0_u32, 4, 7, 10_001, 0x4745_5420 /* "GET " */, u32::MAX] {
+            let (result, _, left) = outcome(&[&length.to_be_bytes()[..], PSQL].concat()).await;
+            assert!(matches!(result.unwrap_err(), Error::StartupLength(l) if l == length));
+            assert_eq!(left, PSQL);
+        }
+        let filler = vec![b'x'; MAX_STARTUP_PACKET - 8 - 12];
+        let longest = packet(3 << 16, &[b"user\0u\0", &filler[..], b"\0\0\0\0\0"].concat());
+        assert_eq!(longest.len(), MAX_STARTUP_PACKET);
+        assert!(matches!(error(&longest).await, Error::StartupLayout(_)));
+        let longest = packet(3 << 16, &[b"user\0u\0o\0", &filler[..], b"\0\0\0"[..2].as_ref()].concat());
+        assert!(outcome(&longest).await.0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn minor_versions_are_passed_on_and_other_majors_refused() {
+        for minor in [0, 2, 9999] {
+            let bytes = packet(3 << 16 | minor, b"user\0u\0_pq_.option\0on\0\0");
+            let startup = startup(outcome(&bytes).await.0);
+            assert_eq!(u32::from(startup.version.minor), minor);
+            assert_eq!(startup.encode(), bytes);
+        }
+        for version in [0, 2 << 16, 4 << 16, 1234 << 16 | 1] {
+            let report = error(&packet(version, b"user\0u\0\0")).await.report().unwrap();
+            assert_eq!(report.sqlstate, "0A000");
+            assert!(report.message.starts_with("unsupported frontend protocol "), "{}", report.message);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cancel_request_carries_any_key_length() {
+        for length in [4, 32, 256] {
+            let bytes = packet(CANCEL_REQUEST_CODE, &[&7_u32.to_be_bytes()[..], &vec![5; length]].concat());
+            for preamble in [&[][..], SSL_REQUEST] {
+                match outcome(&[preamble, &bytes].concat()).await.0.unwrap() {
+                    Accepted::Cancel(request) => assert_eq!(request.encode(), bytes),
+                    other => panic!("expected a cancel request, got {other:?}"),
+                }
+            }
+        }
+        for length in [0, 3, 7, 261] {
+            assert!(matches!(error(&packet(CANCEL_REQUEST_CODE, &vec![0; length])).await, Error::CancelLength(_)));
+        }
+    }
+
+    #[tokio::test]
+    async fn replication_is_refused_unless_it_says_no() {
+        let asked = async |value: &str| {
+            outcome(&packet(3 << 16, format!("user\0u\0replication\0{value}\0\0").as_bytes())).await.0
+        };
+        for value in ["true", "database", "on", "1", "yes", "T", "", "o", "nope"] {
+            assert!(matches!(asked(value).await.unwrap_err(), Error::Replication), "{value:?}");
+        }
+        for value in ["false", "F", "no", "n", "off", "OF", "0"] {
+            assert!(asked(value).await.is_ok(), "{value:?}");
+        }
+    }
+}

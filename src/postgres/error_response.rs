@@ -160,3 +160,107 @@ fn encode<'a>(fields: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<u8> {
     .unwrap_or_else(|never| match never {});
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use postgres_protocol::message::backend::Message;
+    use tokio_postgres::fallible_iterator::FallibleIterator;
+
+    use super::*;
+
+    /// From PostgreSQL 15.18.
+    const WRONG_PASSWORD: &[u8] = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"app_user\"\0\
+        Fauth.c\0L334\0Rauth_failed\0\0";
+
+    /// The fields as another implementation reads them.
+    fn fields(message: &[u8]) -> Vec<(u8, String)> {
+        match Message::parse(&mut BytesMut::from(message)).unwrap().unwrap() {
+            Message::ErrorResponse(body) => body
+                .fields()
+                .map(|field| Ok((field.type_(), String::from_utf8(field.value_bytes().to_vec()).unwrap())))
+                .collect()
+                .unwrap(),
+            _ => panic!("another message"),
+        }
+    }
+
+    fn report() -> ErrorReport {
+        ErrorReport { sqlstate: "08001", message: "no way".into(), detail: None, hint: None }
+    }
+
+    #[test]
+    fn another_implementation_reads_our_reports() {
+        let whole = ErrorReport { detail: Some("two\nlines, zoë".into()), hint: Some("do this".into()), ..report() };
+        let expected = [
+            (b'S', "FATAL"),
+            (b'V', "FATAL"),
+            (b'C', "08001"),
+            (b'M', "no way"),
+            (b'D', "two\nlines, zoë"),
+            (b'H', "do this"),
+        ];
+        assert_eq!(fields(&whole.encode()), expected.map(|(code, text)| (code, text.to_owned())));
+        assert_eq!(fields(&report().encode()).len(), 4, "what is not said is not there");
+    }
+
+    #[test]
+    fn a_report_fits_what_clients_read_and_holds_no_nul() {
+        let long = "é".repeat(20_000);
+        let report = ErrorReport {
+            sqlstate: "08001",
+            message: format!("a\0b{long}"),
+            detail: Some(long.clone()),
+            hint: Some(long),
+        };
+        let message = report.encode();
+        assert!(message.len() < MAX_ERROR_LENGTH, "{}", message.len());
+        let fields = fields(&message);
+        assert!(fields[3].1.starts_with("abé") && fields[3].1.ends_with('é'));
+        assert_eq!(fields.len(), 6);
+    }
+
+    #[test]
+    fn a_servers_error_is_read_and_passed_on_as_it_came() {
+        let error = ServerError::parse(WRONG_PASSWORD).unwrap();
+        assert_eq!(error.sqlstate(), "28P01");
+        assert_eq!(error.message(), "password authentication failed for user \"app_user\"");
+        assert_eq!(error.routine(), Some(&b"auth_failed"[..]));
+        assert_eq!(error.to_string(), "FATAL 28P01: password authentication failed for user \"app_user\"");
+        assert_eq!(error.encode_with(None, None)[5..], *WRONG_PASSWORD);
+    }
+
+    #[test]
+    fn a_hint_and_a_detail_are_added_behind_the_servers_own() {
+        let error = ServerError::parse(WRONG_PASSWORD).unwrap();
+        let added = fields(&error.encode_with(Some("as arn:…"), Some("grant")));
+        assert_eq!(added[..7], fields(&error.encode_with(None, None))[..]);
+        assert_eq!(added[7..], [(b'H', "grant".to_owned()), (b'D', "as arn:…".to_owned())]);
+        let error = ServerError::parse(b"C53300\0Mfull\0Hwait\0\0").unwrap();
+        let added = fields(&error.encode_with(None, Some("or grow")));
+        assert_eq!(added[2], (b'H', "wait\nor grow".to_owned()));
+    }
+
+    #[test]
+    fn an_error_is_not_made_longer_than_clients_read() {
+        let body = [b"C53300\0M", &vec![b'x'; MAX_ERROR_LENGTH - 100][..], b"\0\0"].concat();
+        let error = ServerError::parse(&body).unwrap();
+        assert_eq!(error.encode_with(Some(&"d".repeat(200)), Some(&"h".repeat(200)))[5..], body);
+    }
+
+    #[test]
+    fn what_is_laid_out_otherwise_is_no_error_response() {
+        for end in 0..WRONG_PASSWORD.len() {
+            assert_eq!(ServerError::parse(&WRONG_PASSWORD[..end]), None, "cut at {end}");
+        }
+        for body in [&b"\0"[..], b"C28000\0\0", b"Mtext\0\0", b"C28000\0Mtext\0\0\0"] {
+            assert_eq!(ServerError::parse(body), None, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_server_cannot_play_with_a_terminal_or_a_log() {
+        let error = ServerError::parse(b"C28000\0M\x1b[2J\xff\nFATAL\0\0").unwrap();
+        assert_eq!(error.to_string(), "FATAL 28000: \\u{1b}[2J\u{fffd}\\nFATAL");
+    }
+}

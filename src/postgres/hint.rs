@@ -54,3 +54,52 @@ fn quote_identifier(name: &str) -> String {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain { name.into() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(sqlstate: &str, routine: &str) -> Option<String> {
+        let body = format!("SFATAL\0C{sqlstate}\0Mwhatever, in any language\0R{routine}\0\0");
+        let error = ServerError::parse(body.as_bytes()).unwrap();
+        error.hint("app_user", "arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user")
+    }
+
+    #[test]
+    fn each_way_to_be_refused_has_its_advice() {
+        for (sqlstate, routine, advice) in [
+            (
+                "28000",
+                "auth_failed",
+                "1. the credentials' IAM policy allows rds-db:connect on arn:aws:rds-db:eu-central-1",
+            ),
+            ("28000", "auth_failed", "GRANT rds_iam TO app_user;"),
+            ("28000", "InitializeSessionUserId", "CREATE ROLE app_user LOGIN"),
+            ("28000", "ClientAuthentication", "admits nobody"),
+            ("28P01", "auth_failed", "GRANT rds_iam TO app_user;"),
+            ("3D000", "InitPostgres", "psql -h localhost DBNAME"),
+            ("42501", "CheckMyDatabase", "GRANT CONNECT"),
+            ("53300", "InitProcess", "max_connections"),
+            ("57P03", "ProcessStartupPacket", "Try again"),
+        ] {
+            let hint = hint(sqlstate, routine).unwrap();
+            assert!(hint.contains(advice), "{sqlstate} {routine}: {hint}");
+        }
+        assert_eq!(hint("22023", "set_config_option"), None);
+    }
+
+    #[test]
+    fn a_role_is_named_as_sql_takes_it() {
+        for (name, sql) in [
+            ("app_user1", "app_user1"),
+            ("_x", "_x"),
+            ("App", "\"App\""),
+            ("1a", "\"1a\""),
+            ("a b", "\"a b\""),
+            ("a\"; drop role b; --", "\"a\"\"; drop role b; --\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(quote_identifier(name), sql);
+        }
+    }
+}

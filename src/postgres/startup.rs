@@ -165,3 +165,70 @@ impl fmt::Debug for Startup {
         f.debug_list().entries(names).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V3: ProtocolVersion = ProtocolVersion { major: 3, minor: 0 };
+
+    fn parse(body: &[u8]) -> Result<Startup, Error> {
+        Startup::parse(V3, body)
+    }
+
+    #[test]
+    fn parameters_keep_order_and_bytes_in_any_encoding() {
+        let body = b"user\0zo\xeb\0options\0-c a=b\0x\0\0x\0again\0\0";
+        let startup = parse(body).unwrap();
+        assert_eq!(startup.encode()[8..], body[..]);
+        assert_eq!(startup.get(b"user"), Some(&b"zo\xeb"[..]));
+        assert_eq!(startup.get(b"x"), Some(&b"again"[..]), "the server takes the last");
+        assert_eq!(startup.parameters().count(), 4);
+        assert_eq!(startup.get(b""), None);
+    }
+
+    #[test]
+    fn a_layout_other_than_pairs_and_one_terminator_is_refused() {
+        let whole = b"user\0app_user\0database\0orders\0\0";
+        assert!(parse(whole).is_ok());
+        for end in 0..whole.len() {
+            assert!(matches!(parse(&whole[..end]), Err(Error::StartupLayout(_))), "cut at {end}");
+        }
+        for more in [&b"\0"[..], b"garbage", b"user\0root\0\0"] {
+            assert!(matches!(parse(&[whole, more].concat()), Err(Error::StartupLayout(_))), "{more:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_needed() {
+        for body in [&b"\0"[..], b"database\0d\0\0", b"user\0\0\0", b"USER\0u\0\0"] {
+            assert!(matches!(parse(body), Err(Error::MissingUser)), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn what_decides_who_logs_in_where_is_said_once() {
+        for name in ["user", "database", "replication"] {
+            let body = format!("user\0u\0database\0d\0replication\00\0{name}\0v\0\0");
+            assert!(matches!(parse(body.as_bytes()), Err(Error::RepeatedParameter(n)) if n == name));
+        }
+    }
+
+    #[test]
+    fn a_parameter_is_set_in_its_place_or_added() {
+        let mut startup = parse(b"database\0d\0user\0u\0\0").unwrap();
+        startup.set(b"database", b"orders").unwrap();
+        startup.set(b"application_name", b"psql").unwrap();
+        assert_eq!(startup.encode()[8..], b"database\0orders\0user\0u\0application_name\0psql\0\0"[..]);
+        for (name, value) in [(&b""[..], &b"x"[..]), (b"a\0", b"x"), (b"user", b"a\0b")] {
+            assert!(matches!(startup.set(name, value), Err(Error::Nul(_))));
+        }
+        assert!(parse(&startup.encode()[8..]).is_ok());
+    }
+
+    #[test]
+    fn values_are_not_shown() {
+        let shown = format!("{:?}", parse(b"user\0u\0options\0-c my.secret=hush\0\0").unwrap());
+        assert_eq!(shown, r#"Startup 3.0 ["user", "options"]"#);
+    }
+}

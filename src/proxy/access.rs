@@ -30,7 +30,7 @@ pub enum Error {
 /// `peer` and `local` are the two addresses of the accepted connection. Both must be of this machine: the kernel knows
 /// the owner of no other socket.
 ///
-/// Blocks for one question to the kernel, answered without waiting (measured: 34 µs).
+/// Blocks for one question to the kernel, answered without waiting (measured: 38 µs in a debug build).
 ///
 /// # Errors
 /// Whoever cannot be shown to be admissible is refused.
@@ -38,8 +38,7 @@ pub fn check_peer(peer: SocketAddr, local: SocketAddr) -> Result<(), Error> {
     #[cfg(target_os = "linux")]
     {
         let owner = linux::owner_of(peer, local)?.ok_or(Error::Gone)?;
-        let own = linux::own_user().map_err(Error::Unknown)?;
-        if owner == own || owner == ROOT { Ok(()) } else { Err(Error::OtherUser { peer: owner, own }) }
+        admit(owner, linux::own_user().map_err(Error::Unknown)?)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -50,6 +49,11 @@ pub fn check_peer(peer: SocketAddr, local: SocketAddr) -> Result<(), Error> {
 
 #[cfg(target_os = "linux")]
 const ROOT: u32 = 0;
+
+#[cfg(target_os = "linux")]
+fn admit(peer: u32, own: u32) -> Result<(), Error> {
+    if peer == own || peer == ROOT { Ok(()) } else { Err(Error::OtherUser { peer, own }) }
+}
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -134,5 +138,103 @@ mod linux {
             .lines()
             .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(3)?.parse().ok())
             .ok_or_else(|| io::Error::other("no Uid in /proc/self/status"))
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{
+        io::Write as _,
+        net::{TcpListener, TcpStream},
+        os::unix::process::CommandExt as _,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    /// A client connected to a listener on `address`, and the accepted end.
+    fn connect(address: &str) -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    fn check(accepted: &TcpStream) -> Result<(), Error> {
+        check_peer(accepted.peer_addr().unwrap(), accepted.local_addr().unwrap())
+    }
+
+    #[test]
+    fn our_own_client_is_admitted_over_both_address_families() {
+        for address in ["127.0.0.1", "::1", "127.0.0.2"] {
+            let (_client, accepted) = connect(address);
+            check(&accepted).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_client_that_reaches_ipv4_from_an_ipv6_socket_is_admitted() {
+        // A dual-stack listener sees IPv4 clients by mapped addresses.
+        let listener = TcpListener::bind("[::]:0").unwrap();
+        let _client = TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
+        let (accepted, peer) = listener.accept().unwrap();
+        assert!(peer.is_ipv6() && peer.ip().to_canonical().is_ipv4(), "{peer}");
+        check(&accepted).unwrap();
+        // And Java's clients use IPv6 sockets for IPv4 addresses.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mapped = format!("[::ffff:127.0.0.1]:{}", listener.local_addr().unwrap().port());
+        let _client = TcpStream::connect(mapped.parse::<SocketAddr>().unwrap()).unwrap();
+        check(&listener.accept().unwrap().0).unwrap();
+    }
+
+    #[test]
+    fn a_client_that_has_gone_is_refused() {
+        for address in ["127.0.0.1", "::1"] {
+            let (client, accepted) = connect(address);
+            let (peer, local) = (accepted.peer_addr().unwrap(), accepted.local_addr().unwrap());
+            drop(client);
+            assert!(matches!(check_peer(peer, local), Err(Error::Gone)), "closed by the client alone");
+            drop(accepted);
+            assert!(matches!(check_peer(peer, local), Err(Error::Gone)), "closed by both");
+        }
+    }
+
+    #[test]
+    fn a_client_of_another_user_is_refused_by_name() {
+        if linux::own_user().unwrap() != ROOT {
+            return; // Only root can become somebody else.
+        }
+        let nobody = 65_534;
+        for (host, address) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
+            let listener = TcpListener::bind((address, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut child = Command::new("bash")
+                .args(["-c", &format!("exec 3<>/dev/tcp/{host}/{port}; read -r -u 3")])
+                .uid(nobody)
+                .current_dir("/")
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut accepted = listener.accept().unwrap().0;
+            let refusal = check(&accepted).unwrap_err();
+            accepted.write_all(b"\n").unwrap();
+            child.wait().unwrap();
+            assert_eq!(refusal.to_string(), "the client belongs to user id 65534, the proxy to user id 0");
+        }
+    }
+
+    #[test]
+    fn only_root_and_the_same_user_are_admitted() {
+        for (peer, own, admitted) in
+            [(0, 0, true), (0, 1000, true), (1000, 1000, true), (1000, 0, false), (1000, 1001, false)]
+        {
+            assert_eq!(admit(peer, own).is_ok(), admitted, "{peer} to {own}");
+        }
+    }
+
+    #[test]
+    fn our_user_is_the_one_of_our_files() {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(linux::own_user().unwrap(), file.metadata().unwrap().uid());
     }
 }
