@@ -92,10 +92,10 @@ pub fn watches(bytes: &[u8]) {
         rest = behind;
         if random & (1 << 20) == 0 {
             by_chunk.on_client(chunk);
-            chunk.iter().for_each(|byte| by_byte.on_client(&[*byte]));
+            chunk.chunks(1).for_each(|byte| by_byte.on_client(byte));
         } else {
             by_chunk.on_upstream(chunk);
-            chunk.iter().for_each(|byte| by_byte.on_upstream(&[*byte]));
+            chunk.chunks(1).for_each(|byte| by_byte.on_upstream(byte));
             upstream.extend_from_slice(chunk);
         }
         assert_eq!(by_chunk.state(), by_byte.state());

@@ -469,7 +469,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_greeting_without_end_is_refused() {
-        let notice = message(b'N', &[b'x'; 29_000]);
+        let notice = message(b'N', &vec![b'x'; 29_000]);
         let mut answer = vec![ASK, OK];
         answer.extend(std::iter::repeat_n(&notice[..], 10));
         let error = answered(Mode::Pipelined, &answer).await.unwrap_err();
