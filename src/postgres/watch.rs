@@ -124,6 +124,14 @@ impl Follower {
     /// Calls `on_message` with the tag and the first body byte of each message that `chunk` completes.
     fn follow(&mut self, mut chunk: &[u8], mut on_message: impl FnMut(u8, Option<u8>)) {
         while !chunk.is_empty() && !self.lost {
+            // Nearly always: a COPY or a result has a message for each row.
+            if self.have == 0
+                && let Some((tag, body, rest)) = whole_message(chunk)
+            {
+                on_message(tag, body.first().copied());
+                chunk = rest;
+                continue;
+            }
             if let Some(missing) = self.header.get_mut(self.have..).filter(|missing| !missing.is_empty()) {
                 let (now, rest) = chunk.split_at(missing.len().min(chunk.len()));
                 missing.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
@@ -132,9 +140,7 @@ impl Follower {
                 if self.have < HEADER {
                     return;
                 }
-                let [_, length @ ..] = self.header;
-                // The server's own limit is 1 GB; a length field is signed.
-                let body = i32::from_be_bytes(length).checked_sub(4).and_then(|body| usize::try_from(body).ok());
+                let body = body_length(self.header);
                 self.lost = body.is_none();
                 self.body = body.unwrap_or(0);
             }
@@ -151,6 +157,19 @@ impl Follower {
             }
         }
     }
+}
+
+/// The first message's tag and body, and what is behind it, when `chunk` holds all of it.
+fn whole_message(chunk: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&header, rest) = chunk.split_first_chunk()?;
+    let (body, rest) = rest.split_at_checked(body_length(header)?)?;
+    let [tag, ..] = header;
+    Some((tag, body, rest))
+}
+
+/// The server's own limit is 1 GB; a length field is signed.
+fn body_length([_, length @ ..]: [u8; HEADER]) -> Option<usize> {
+    i32::from_be_bytes(length).checked_sub(4).and_then(|body| usize::try_from(body).ok())
 }
 
 #[cfg(test)]
