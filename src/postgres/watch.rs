@@ -5,8 +5,8 @@
 //!
 //! Idle means that each command has had its ReadyForQuery. The client may send the next command before (pipelining),
 //! so commands are counted: Query, FunctionCall and Sync are answered by one ReadyForQuery each, except a Sync that
-//! the server swallows because the Execute before it began a COPY from the client ("Flush and Sync are ignored during
-//! copy-in": `CopyGetData`), which shows by CopyDone or CopyFail following it.
+//! the server swallows because the Execute before it began a COPY from the client (`CopyGetData` ignores Flush and
+//! Sync). That it was one shows by the CopyDone or CopyFail that follows, and by then all before it is answered.
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Watch {
     client: Follower,
     /// ReadyForQuery messages that the server owes.
     owed: u32,
-    /// Sync messages since the last Execute: those that turn out to be swallowed if that was a COPY.
-    syncs_since_execute: u32,
+    /// The last of those is owed to a Sync: swallowed if that was a COPY.
+    by_sync: bool,
     /// The client has sent part of an extended-protocol exchange whose Sync is still to come.
     unsynced: bool,
     /// The status of the last ReadyForQuery: `I`, `T` or `E`.
@@ -53,29 +53,19 @@ impl Watch {
 
     /// Sees bytes on their way to the upstream.
     pub fn on_client(&mut self, chunk: &[u8]) {
-        let Self { client, owed, syncs_since_execute, unsynced, .. } = self;
+        let Self { client, owed, by_sync, unsynced, .. } = self;
         client.follow(chunk, |tag, _| match tag {
-            // Query, FunctionCall
-            b'Q' | b'F' => {
+            // Query, FunctionCall, Sync
+            b'Q' | b'F' | b'S' => {
                 *owed = owed.saturating_add(1);
-                *syncs_since_execute = 0;
+                *by_sync = tag == b'S';
                 *unsynced = false;
             }
-            b'S' => {
-                *owed = owed.saturating_add(1);
-                *syncs_since_execute = syncs_since_execute.saturating_add(1);
-                *unsynced = false;
-            }
-            // CopyDone, CopyFail: it was a COPY, and these Syncs have no answer.
-            b'c' | b'f' => *owed = owed.saturating_sub(std::mem::take(syncs_since_execute)),
-            b'd' => {}
-            // Execute, and the other messages that wait for a Sync; Terminate, after which nothing is idle.
-            other => {
-                *unsynced = true;
-                if other == b'E' {
-                    *syncs_since_execute = 0;
-                }
-            }
+            // CopyDone, CopyFail
+            b'c' | b'f' if *by_sync => *owed = 0,
+            b'c' | b'f' | b'd' => {}
+            // What waits for a Sync; Terminate, after which nothing is idle.
+            _ => *unsynced = true,
         });
     }
 
