@@ -15,6 +15,8 @@
 
 pub mod aws;
 pub mod backoff;
+pub mod postgres;
+pub mod proxy;
 pub mod secret;
 pub mod stream;
 pub mod target;
