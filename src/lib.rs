@@ -13,7 +13,11 @@
 //!
 //! The modules, from the words up; each imports only those above it (`tests/it/layering.rs` holds them to it):
 
+pub mod app;
 pub mod backoff;
+pub mod cli;
+pub mod config;
 pub mod secret;
 pub mod stream;
 pub mod target;
+pub mod telemetry;

@@ -1,0 +1,95 @@
+//! The command line: arguments to a request, a result to lines and an exit code.
+//!
+//! - one file a subcommand ([`up`]);
+//! - [`output`]: the only writer to stdout and stderr, besides the log;
+//! - [`exit`]: the exit codes.
+//!
+//! Rules about values are [`crate::config`]'s, which knows where each came from; here they are text.
+
+pub mod exit;
+pub mod output;
+pub mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry::log;
+use exit::Exit;
+use output::Output;
+
+/// A local, passwordless door to private Amazon RDS and Aurora databases.
+///
+/// rdsgate listens on localhost, reaches the database through an AWS SSM session, verifies its certificate and logs in
+/// with a fresh IAM token for every connection. Clients need no password, no AWS tools and no certificate bundle.
+#[derive(Debug, Parser)]
+#[command(name = "rdsgate", version, propagate_version = true, arg_required_else_help = true, after_help = EPILOG)]
+pub struct Cli {
+    #[command(flatten)]
+    log: LogArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Arguments),
+}
+
+/// How to log; for every subcommand.
+#[derive(Debug, clap::Args)]
+struct LogArguments {
+    /// What to log: error, warn, info, debug, trace, or a filter such as rdsgate::tunnel=debug [default: info]
+    ///
+    /// A filter is a list of TARGET=LEVEL. Libraries never log below info: their wire logs would show secrets.
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "RDSGATE_LOG",
+        hide_env_values = true,
+        help_heading = "Log"
+    )]
+    log_level: Option<String>,
+    /// How to write the log
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "RDSGATE_LOG_FORMAT",
+        hide_env_values = true,
+        default_value = "human",
+        help_heading = "Log"
+    )]
+    log_format: log::Format,
+}
+
+const EPILOG: &str = "\
+Examples:
+  rdsgate up           serve every target of .rdsgate.toml
+  rdsgate up orders    serve one of them
+  rdsgate up orders.c1abcdefghij.eu-central-1.rds.amazonaws.com \\
+      --bastion i-0123456789abcdef0 --user app_user
+
+Exit codes:
+  0 success    1 failure        2 usage or configuration    3 credentials
+  4 AWS or tunnel    5 database login    130 SIGINT    143 SIGTERM
+";
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let mut output = Output::of_process();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version come this way too, with exit code 0.
+        Err(error) => return output.usage(&error).into(),
+    };
+    if let Err(error) = log::init(&log::Options { filter: cli.log.log_level, format: cli.log.log_format }) {
+        output.error(&error, error.hint().as_deref());
+        return Exit::Usage.into();
+    }
+    match cli.command {
+        Command::Up(arguments) => up::run(arguments, &mut output),
+    }
+    .into()
+}
