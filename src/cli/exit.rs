@@ -67,3 +67,32 @@ impl From<app::Stopped> for Exit {
         }
     }
 }
+
+impl From<&clap::Error> for Exit {
+    /// Help and version come as errors that go to stdout.
+    fn from(error: &clap::Error) -> Self {
+        if error.use_stderr() { Self::Usage } else { Self::Success }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_documented_code() {
+        let causes = [
+            (app::Cause::Local, 1),
+            (app::Cause::Configuration, 2),
+            (app::Cause::Credentials, 3),
+            (app::Cause::Aws, 4),
+            (app::Cause::Database, 5),
+        ];
+        for (cause, code) in causes {
+            assert_eq!(Exit::from(cause).code(), code, "{cause:?}");
+        }
+        assert_eq!(Exit::from(app::Stopped::Interrupt).code(), 130);
+        assert_eq!(Exit::from(app::Stopped::Terminate).code(), 143);
+        assert_eq!(Exit::Success.code(), 0);
+    }
+}

@@ -88,8 +88,85 @@ pub fn main() -> ExitCode {
         output.error(&error, error.hint().as_deref());
         return Exit::Usage.into();
     }
+    no_core_file();
     match cli.command {
         Command::Up(arguments) => up::run(arguments, &mut output),
     }
     .into()
+}
+
+/// A core file would hold tokens and credentials, and outlive them.
+///
+/// The limit is one byte rather than none: for a core handed to a program, as most desktops do, the kernel ignores a
+/// limit of zero but takes one as "no core" (core(5); fs/coredump.c in Linux).
+#[cfg(unix)]
+fn no_core_file() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) }) {
+        tracing::debug!(%error, "core files stay on");
+    }
+}
+
+#[cfg(not(unix))]
+fn no_core_file() {}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_and_version_are_success_and_mistakes_are_usage() {
+        for (arguments, exit) in [
+            (vec!["--help"], Exit::Success),
+            (vec!["--version"], Exit::Success),
+            (vec!["up", "--help"], Exit::Success),
+            (vec![], Exit::Usage),
+            (vec!["down"], Exit::Usage),
+            (vec!["up", "--prot", "1"], Exit::Usage),
+            (vec!["up", "--port"], Exit::Usage),
+            (vec!["--log-format", "xml", "up"], Exit::Usage),
+        ] {
+            let error = Cli::try_parse_from([&["rdsgate"], arguments.as_slice()].concat()).unwrap_err();
+            assert_eq!(Exit::from(&error), exit, "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn log_flags_stand_before_or_after_the_subcommand() {
+        for arguments in [
+            ["--log-level", "debug", "--log-format", "json", "up"],
+            ["up", "--log-level", "debug", "--log-format", "json"],
+        ] {
+            let cli = Cli::try_parse_from([&["rdsgate"], arguments.as_slice()].concat()).unwrap();
+            assert_eq!(cli.log.log_level.as_deref(), Some("debug"));
+            assert_eq!(cli.log.log_format, log::Format::Json);
+        }
+    }
+
+    #[test]
+    fn help_tells_every_exit_code_and_fits_eighty_columns() {
+        for code in
+            ["0 success", "1 failure", "2 usage", "3 credentials", "4 AWS", "5 database", "130 SIGINT", "143 SIGTERM"]
+        {
+            assert!(EPILOG.contains(code), "{code}");
+        }
+        assert!(EPILOG.lines().chain(up::EPILOG.lines()).all(|line| line.chars().count() <= 80));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_core_file_is_written() {
+        no_core_file();
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let core: Vec<_> =
+            limits.lines().find(|line| line.starts_with("Max core")).unwrap().split_whitespace().collect();
+        assert_eq!(core, ["Max", "core", "file", "size", "1", "1", "bytes"]);
+    }
 }

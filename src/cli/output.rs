@@ -42,7 +42,7 @@ impl Output {
     pub fn usage(&mut self, error: &clap::Error) -> Exit {
         // A reader that left early has seen what it wanted.
         let _ = error.print();
-        if error.use_stderr() { Exit::Usage } else { Exit::Success }
+        error.into()
     }
 
     /// An error with its causes, and what to do about it.

@@ -66,7 +66,7 @@ pub struct Arguments {
     max_sigterm_delay: Option<String>,
 }
 
-const EPILOG: &str = "\
+pub(super) const EPILOG: &str = "\
 Each option is also a variable (--ca-file: RDSGATE_CA_FILE) and a key of the
 configuration files (ca_file). Flags win over variables, variables over
 .rdsgate.toml in this folder or above, and that over
@@ -130,5 +130,43 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
             output.error(&error, error.hint().as_deref());
             error.cause().into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn request(arguments: &[&str]) -> Request {
+        Only::try_parse_from([&["up"], arguments].concat())
+            .unwrap_or_else(|error| panic!("{error}"))
+            .arguments
+            .request()
+    }
+
+    #[test]
+    fn every_key_but_the_host_is_a_flag() {
+        for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
+            let flags = request(&[&key.flag(), "value"]).flags;
+            assert_eq!(flags, [(key, "value".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn targets_flags_and_a_file_become_a_request() {
+        let request = request(&["orders", "--listen=5433", "billing", "--config", "a.toml", "--user", "x y"]);
+        assert_eq!(request.targets, ["orders", "billing"]);
+        assert_eq!(request.flags, [(Key::Listen, "5433".to_owned()), (Key::User, "x y".to_owned())]);
+        assert_eq!(request.file, Some(PathBuf::from("a.toml")));
+        let empty = self::request(&[]);
+        assert!(empty.targets.is_empty() && empty.flags.is_empty() && empty.file.is_none());
     }
 }

@@ -11,7 +11,6 @@ use crate::target::{Host, ParseError, Region};
 
 /// A configuration that cannot be used. Each is the user's to fix; [`Error::hint`] says how.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The working directory is gone.
     #[error("cannot find the working directory")]

@@ -123,7 +123,7 @@ impl Source<'_> {
                 return Err(Error::Misplaced { at: self.at(name.span()), key, table: title.to_owned() });
             }
             let mut text = self.scalar(key, value)?;
-            if key == Key::CaFile {
+            if key == Key::CaFile && !text.is_empty() {
                 text = self.folder.join(text).to_string_lossy().into_owned();
             }
             layer.set(key, text, Origin::File(self.at(value.span())));

@@ -128,23 +128,35 @@ fn choose(wanted: &[String], files: &[File]) -> Result<Vec<(String, Option<Strin
     }
     let mut chosen: Vec<(String, Option<String>)> = Vec::new();
     for word in wanted {
-        if known.contains(&word.as_str()) {
-            chosen.push((word.clone(), None));
+        let next = if known.contains(&word.as_str()) {
+            (word.clone(), None)
         } else if word.contains('.') {
-            let label = word.split('.').next().unwrap_or(word);
-            // Two hosts may start alike; a target in a file keeps its name.
-            let taken = known.contains(&label) || chosen.iter().any(|(name, _)| name == label);
-            chosen.push((if taken { word } else { label }.to_ascii_lowercase(), Some(word.clone())));
+            (
+                name_of(word, |name| known.contains(&name) || chosen.iter().any(|(taken, _)| taken == name)),
+                Some(word.clone()),
+            )
         } else {
             return Err(Error::UnknownTarget {
                 name: word.clone(),
                 suggestion: error::nearest(word, known.iter().copied()).map(str::to_owned),
                 known: known.into_iter().map(str::to_owned).collect(),
             });
+        };
+        let twice =
+            |(name, host): &(String, Option<String>)| if next.1.is_some() { *host == next.1 } else { *name == next.0 };
+        if !chosen.iter().any(twice) {
+            chosen.push(next);
         }
     }
-    chosen.dedup();
     Ok(chosen)
+}
+
+/// The first label of an endpoint, or as much more of it as it takes to be unlike the other names.
+fn name_of(endpoint: &str, taken: impl Fn(&str) -> bool) -> String {
+    let endpoint = endpoint.to_ascii_lowercase();
+    let host = endpoint.split(':').next().unwrap_or(&endpoint);
+    let label = host.split('.').next().unwrap_or(host);
+    [label, host].into_iter().find(|name| !taken(name)).unwrap_or(&endpoint).to_owned()
 }
 
 fn refuse_shared_addresses(targets: &[Target]) -> Result<(), Error> {
@@ -162,3 +174,6 @@ fn refuse_shared_addresses(targets: &[Target]) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
