@@ -80,6 +80,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_readme_has_every_code() {
+        use Exit::{Aws, Credentials, Database, Failure, Interrupted, Success, Terminated, Usage};
+        for exit in [Success, Failure, Usage, Credentials, Aws, Database, Interrupted, Terminated] {
+            let row = format!("\n| {} | ", exit.code());
+            assert!(include_str!("../../README.md").contains(&row), "{exit:?}");
+        }
+    }
+
+    #[test]
     fn each_cause_has_its_documented_code() {
         let causes = [
             (app::Cause::Local, 1),

@@ -177,6 +177,8 @@ pub enum Error {
         second: String,
         /// The port.
         port: u16,
+        /// Whether a flag or variable set it for all targets.
+        everywhere: bool,
     },
 }
 
@@ -217,7 +219,10 @@ impl Error {
             Self::LooksLikeMysql { .. } => {
                 Some("if this is a PostgreSQL server on port 3306, say so: --engine postgres".into())
             }
-            Self::SharedAddress { second, port, .. } => Some(format!(
+            Self::SharedAddress { second, everywhere: true, .. } => Some(format!(
+                "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.{second}] instead"
+            )),
+            Self::SharedAddress { second, port, everywhere: false, .. } => Some(format!(
                 "give {second} another local port: listen = \"localhost:{}\" in [targets.{second}]",
                 if *port == u16::MAX { 5433 } else { port + 1 }
             )),

@@ -5,11 +5,11 @@
 //!     └─────────┴──────────────┴───────────────┴── layers (text with its origin) ─▶ target (parsed) ─▶ Config
 //! ```
 //!
-//! - [`layers`]: the keys, where a value came from, and which value wins;
-//! - [`file`]: TOML to layers, with line and column kept for the errors;
-//! - [`env`]: the environment to a layer, and the folders that files are looked for in;
-//! - [`value`]: one text to one value; [`target`]: the values of one database to a [`Target`];
-//! - [`error`]: what can be wrong, where it is and what to do.
+//! - `layers`: the keys, where a value came from, and which value wins;
+//! - `file`: TOML to layers, with line and column kept for the errors;
+//! - `env`: the environment to a layer, and the folders that files are looked for in;
+//! - `value`: one text to one value; `target`: the values of one database to a [`Target`];
+//! - `error`: what can be wrong, where it is and what to do.
 //!
 //! Files and environment are read here and nowhere else. Nothing here opens a socket, asks AWS or knows what the
 //! values are used for; after [`load`] nothing is checked again.
@@ -94,7 +94,8 @@ pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Erro
         let settings = Settings::new(&[&flags, &variables], &files, Some(&name));
         chosen.push(target::parse(&name, &settings, environment)?);
     }
-    refuse_shared_addresses(&chosen)?;
+    let everywhere = flags.get(Key::Listen).or(variables.get(Key::Listen)).is_some();
+    refuse_shared_addresses(&chosen, everywhere)?;
 
     let settings = Settings::new(&[&flags, &variables], &files, None);
     let config = Config {
@@ -159,7 +160,7 @@ fn name_of(endpoint: &str, taken: impl Fn(&str) -> bool) -> String {
     [label, host].into_iter().find(|name| !taken(name)).unwrap_or(&endpoint).to_owned()
 }
 
-fn refuse_shared_addresses(targets: &[Target]) -> Result<(), Error> {
+fn refuse_shared_addresses(targets: &[Target], everywhere: bool) -> Result<(), Error> {
     for (index, second) in targets.iter().enumerate() {
         for first in targets.iter().take(index) {
             let overlap = first.listen.addresses.iter().any(|address| second.listen.addresses.contains(address));
@@ -168,6 +169,7 @@ fn refuse_shared_addresses(targets: &[Target]) -> Result<(), Error> {
                     first: first.name.to_string(),
                     second: second.name.to_string(),
                     port: first.listen.port,
+                    everywhere,
                 });
             }
         }

@@ -497,10 +497,10 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
         (
             Scene::new().project(&two()).variable("RDSGATE_LISTEN", "localhost:7000"),
             "targets orders and billing both listen on port 7000",
-            "give billing another local port: listen = \"localhost:7001\" in [targets.billing]",
+            "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.billing] instead",
         ),
         (
-            Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct").flag(Key::Listen, "127.0.0.1:5432"),
+            Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"),
             "targets orders and billing both listen on port 5432",
             "give billing another local port: listen = \"localhost:5433\" in [targets.billing]",
         ),
@@ -519,4 +519,23 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
 fn the_same_port_on_different_addresses_is_no_conflict() {
     let text = two().replace("listen = 5433", "listen = '127.0.0.2:5432'");
     Scene::new().project(&text).load().unwrap();
+}
+
+const README: &str = include_str!("../../README.md");
+
+#[test]
+fn the_readmes_file_is_one_that_loads() {
+    let (_, rest) = README.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let loaded = Scene::new().project(text).load().unwrap();
+    assert_eq!(names(&loaded), ["orders", "billing"]);
+    let billing = &loaded.config.targets[1];
+    assert_eq!((billing.endpoint.port, billing.listen.port), (5433, 6543));
+}
+
+#[test]
+fn the_readme_has_every_option() {
+    for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
+        assert!(README.contains(&format!("\n| `{}` |", key.flag())), "{}", key.flag());
+    }
 }

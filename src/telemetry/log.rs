@@ -41,12 +41,18 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter is malformed.
-    #[error("invalid log level {filter:?}")]
+    #[error("invalid log level {filter:?}: {reason}")]
     Filter {
         /// What was given.
         filter: String,
-        /// Why.
-        source: ParseError,
+        /// Why. Not a `source`: its message already ends with that of its own cause.
+        reason: ParseError,
+    },
+    /// A lone word that is no level. A filter would take `inof` for the name of a crate, and be silent.
+    #[error("{word:?} is not a log level")]
+    Level {
+        /// The word.
+        word: String,
     },
     /// There is one already.
     #[error("the log is set up twice")]
@@ -57,7 +63,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Filter { .. } => {
+            Self::Filter { .. } | Self::Level { .. } => {
                 Some("expected error, warn, info, debug, trace, or a filter such as rdsgate::tunnel=debug".into())
             }
             Self::Twice => None,
@@ -95,8 +101,16 @@ where
 }
 
 fn filter<S: Subscriber>(text: Option<&str>) -> Result<impl Filter<S> + use<S>, Error> {
-    let text = text.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(DEFAULT_FILTER);
-    let wanted = EnvFilter::try_new(text).map_err(|source| Error::Filter { filter: text.into(), source })?;
+    let words: Vec<&str> = text.unwrap_or_default().split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    let unknown =
+        |word: &&&str| !word.contains(['=', ':']) && **word != "rdsgate" && word.parse::<LevelFilter>().is_err();
+    // Inside [span{field,field}] a comma divides nothing.
+    let spans = words.iter().any(|word| word.contains('['));
+    if let Some(word) = words.iter().find(unknown).filter(|_| !spans) {
+        return Err(Error::Level { word: (*word).into() });
+    }
+    let text = if words.is_empty() { DEFAULT_FILTER.to_owned() } else { words.join(",") };
+    let wanted = EnvFilter::try_new(&text).map_err(|reason| Error::Filter { filter: text, reason })?;
     Ok(wanted.and(filter_fn(harmless).with_max_level_hint(LevelFilter::TRACE)))
 }
 
@@ -212,8 +226,31 @@ mod tests {
 
     #[test]
     fn a_malformed_filter_is_an_error_with_a_hint() {
-        let error = init(&Options { filter: Some("rdsgate=loud".into()), format: Format::Human }).unwrap_err();
-        assert_eq!(error.to_string(), "invalid log level \"rdsgate=loud\"");
-        assert!(error.hint().unwrap().contains("rdsgate::tunnel=debug"));
+        for (filter, message) in [
+            ("rdsgate=loud", "invalid log level \"rdsgate=loud\": error parsing level filter: expected one of"),
+            ("inof", "\"inof\" is not a log level"),
+            ("warn, inof", "\"inof\" is not a log level"),
+        ] {
+            let error = init(&Options { filter: Some(filter.into()), format: Format::Human }).unwrap_err();
+            assert!(error.to_string().starts_with(message), "{error}");
+            assert!(error.hint().unwrap().contains("rdsgate::tunnel=debug"));
+        }
+    }
+
+    #[test]
+    fn levels_are_words_in_any_case_or_numbers() {
+        for text in [
+            "debug",
+            "DEBUG",
+            "Warn",
+            "off",
+            "3",
+            "rdsgate",
+            "warn,rdsgate::tunnel",
+            " info , rdsgate=debug",
+            "[x{a,b,c}]=debug",
+        ] {
+            assert!(filter::<tracing_subscriber::Registry>(Some(text)).is_ok(), "{text}");
+        }
     }
 }
