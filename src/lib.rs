@@ -14,6 +14,7 @@
 //! The modules, from the words up; each imports only those above it (`tests/it/layering.rs` holds them to it):
 
 pub mod app;
+pub mod aws;
 pub mod backoff;
 pub mod cli;
 pub mod config;
@@ -21,3 +22,5 @@ pub mod secret;
 pub mod stream;
 pub mod target;
 pub mod telemetry;
+pub mod tls;
+pub mod tunnel;
