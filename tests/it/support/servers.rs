@@ -3,11 +3,13 @@
 //! A server lives as long as its [`PgServer`], or as long as the test process: `pg-run` watches its standard input, which
 //! the kernel closes whatever way a process ends, and then removes all it made.
 
+use serde::Deserialize;
 use std::{
     fmt,
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr},
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, OnceLock},
@@ -66,11 +68,19 @@ pub(crate) struct PgOptions {
     pub(crate) trust: bool,
 }
 
-/// One running server.
+/// One running server; what [`Ready`] tells is to be read on it directly.
 #[derive(Debug)]
 pub(crate) struct PgServer {
     /// Where it listens, on 127.0.0.1.
     pub(crate) addr: SocketAddr,
+    ready: Ready,
+    process: Mutex<Process>,
+}
+
+/// The line that `pg-run` prints when the server answers.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Ready {
+    port: u16,
     /// The name in its certificate and in the tokens it takes.
     pub(crate) rds_host: String,
     /// The region that a token must be signed for.
@@ -86,7 +96,14 @@ pub(crate) struct PgServer {
     /// As in `15.18`.
     pub(crate) version: String,
     iam_conf: PathBuf,
-    process: Mutex<Process>,
+}
+
+impl Deref for PgServer {
+    type Target = Ready;
+
+    fn deref(&self) -> &Ready {
+        &self.ready
+    }
 }
 
 #[derive(Debug)]
@@ -140,27 +157,19 @@ impl PgServer {
         let mut answers = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
         answers.read_line(&mut line).expect("pg-run writes UTF-8");
-        let ready: serde_json::Value = serde_json::from_str(&line)
-            .unwrap_or_else(|_| panic!("pg-run did not start a server (its standard error says why): {line:?}"));
-        let text = |key: &str| ready[key].as_str().unwrap_or_else(|| panic!("{key} in {line}")).to_owned();
-        let port = ready["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("port is a port");
+        let ready: Ready = serde_json::from_str(&line).unwrap_or_else(|error| {
+            panic!("pg-run did not start a server (its standard error says why): {error}: {line:?}")
+        });
         Self {
-            addr: (Ipv4Addr::LOCALHOST, port).into(),
-            rds_host: text("rds_host"),
-            region: text("region"),
-            ca: text("ca").into(),
-            auth_log: text("auth_log").into(),
-            server_log: text("server_log").into(),
-            socket_dir: text("socket_dir").into(),
-            version: text("version"),
-            iam_conf: text("iam_conf").into(),
+            addr: (Ipv4Addr::LOCALHOST, ready.port).into(),
+            ready,
             process: Mutex::new(Process { commands: child.stdin.take(), child, answers }),
         }
     }
 
     /// Changes the certificate of the running server; returns when new connections are shown the new one.
     pub(crate) fn certificate(&self, variant: Variant) {
-        let mut process = self.process.lock().unwrap();
+        let mut process = self.process.lock().expect("no holder panics but in a failed test");
         let commands = process.commands.as_mut().expect("open until drop");
         writeln!(commands, "certificate {variant}").expect("pg-run reads its standard input");
         let mut answer = String::new();
