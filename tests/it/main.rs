@@ -46,3 +46,26 @@ fn servers_stand_side_by_side() {
     assert_eq!(verify_full(&other), "legacy_user\n");
     assert_ne!(other.addr, PgServer::shared().addr);
 }
+
+#[test]
+fn every_client_is_content_with_a_plain_server() {
+    use support::clients::{Client, Door};
+    let server = PgServer::start(&PgOptions { trust: true, ..PgOptions::default() });
+    let door = Door { host: "127.0.0.1", port: server.addr.port(), database: "appdb", user: "app_user" };
+    let clients = [
+        Client::Psycopg,
+        Client::Asyncpg,
+        Client::SqlAlchemy,
+        Client::Django,
+        Client::Node,
+        Client::Java,
+        Client::Psql,
+        Client::Pgbench,
+    ];
+    std::thread::scope(|scope| {
+        for client in clients {
+            scope.spawn(move || assert!(client.run(door).len() > 3, "{client:?}"));
+        }
+    });
+    assert!(Client::Psycopg.run_with_row_of(1000, door).contains(&"row of 1000 bytes up".to_owned()));
+}
