@@ -13,7 +13,10 @@
 //!
 //! The modules, from the words up; each imports only those above it (`tests/it/layering.rs` holds them to it):
 
+pub mod aws;
 pub mod backoff;
 pub mod secret;
 pub mod stream;
 pub mod target;
+pub mod tls;
+pub mod tunnel;
