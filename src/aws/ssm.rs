@@ -169,8 +169,7 @@ impl Account {
                 | "ExpiredTokenException"
                 | "InvalidClientTokenId"
                 | "UnrecognizedClientException"
-                | "InvalidToken"
-                | "RequestExpired" => Error::CredentialsRefused { operation, profile: self.0.profile.clone(), code },
+                | "InvalidToken" => Error::CredentialsRefused { operation, profile: self.0.profile.clone(), code },
                 "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
                     Error::AccessDenied { operation, message }
                 }

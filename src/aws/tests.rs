@@ -226,7 +226,7 @@ async fn a_session_that_is_over_is_not_resumed_and_need_not_be_ended() {
 #[tokio::test]
 async fn each_answer_of_start_session_has_its_error_and_hint() {
     type Case = (u16, &'static str, fn(&Error) -> bool, Retry, Option<&'static str>);
-    let cases: [Case; 11] = [
+    let cases: [Case; 12] = [
         (
             400,
             "TargetNotConnected",
@@ -270,6 +270,7 @@ async fn each_answer_of_start_session_has_its_error_and_hint() {
             Retry::RefreshCredentials,
             Some("renew"),
         ),
+        (403, "InvalidSignatureException", |e| matches!(e, Error::BadRequest { .. }), Retry::Never, Some("clock")),
         (
             400,
             "NeverHeardOf",
@@ -606,6 +607,15 @@ async fn each_way_to_have_no_credentials_has_its_error_and_hint() {
         assert_eq!(outcome["error"], error, "{profile}: {outcome}");
         assert!(outcome["hint"].as_str().unwrap().contains(hint), "{profile}: {outcome}");
     }
+    for (status, metadata) in [(400, json!({})), (403, json!({})), (200, json!("<html>a captive portal</html>"))] {
+        let fake = Fake::start([(status, metadata)]).await;
+        let environment = [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &fake.url)];
+        let outcome = probe(&home, "", &environment).await;
+        assert!(!fake.requests().is_empty());
+        assert_eq!(outcome["error"], "NoCredentials", "{status}: {outcome}");
+    }
+    let by_variable = probe(&home, PROFILES, &[("AWS_PROFILE", "missing")]).await;
+    assert_eq!(by_variable["error"], "ProfileNotFound", "{by_variable}");
 }
 
 /// What `aws sso login` leaves behind for the session `corp`.
