@@ -49,7 +49,7 @@ impl Account {
     pub async fn start_session(&self, request: &StartSession) -> Result<SessionGrant, Error> {
         const OPERATION: &str = "StartSession";
         let answer = self
-            .call(OPERATION, async || {
+            .call(OPERATION, || async {
                 let mut call = self
                     .0
                     .ssm
@@ -89,7 +89,7 @@ impl Account {
         const OPERATION: &str = "ResumeSession";
         let gone = || Error::SessionGone { session_id: session_id.into() };
         let answer = self
-            .call(OPERATION, async || {
+            .call(OPERATION, || async {
                 self.0.ssm.resume_session().session_id(session_id).send().await.map_err(|error| {
                     match error.as_service_error() {
                         Some(ResumeSessionError::DoesNotExistException(_)) => gone(),
@@ -114,7 +114,7 @@ impl Account {
     pub async fn terminate_session(&self, session_id: &str) -> Result<(), Error> {
         const OPERATION: &str = "TerminateSession";
         let answer = self
-            .call(OPERATION, async || {
+            .call(OPERATION, || async {
                 let sent = self.0.ssm.terminate_session().session_id(session_id).send().await;
                 sent.map_err(|error: SdkError<TerminateSessionError, HttpResponse>| match error.code() {
                     Some("DoesNotExistException") => Error::SessionGone { session_id: session_id.into() },
@@ -129,11 +129,10 @@ impl Account {
     }
 
     /// Makes a call, and once more with fresh credentials when AWS refuses those we had.
-    pub(super) async fn call<T>(
-        &self,
-        operation: &'static str,
-        attempt: impl AsyncFn() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    pub(super) async fn call<T, F>(&self, operation: &'static str, attempt: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         // Asked first so that an error about credentials is ours, not one wrapped by the SDK.
         let credentials = self.credentials().await?;
         // The SDK's trace lines hold the session token and the answer's secrets.
