@@ -214,7 +214,7 @@ async fn a_bad_file_of_roots_is_an_error_and_not_a_panic() {
     std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     let broken = probe(&home, "", &[KEYS[0], KEYS[1], ("AWS_CA_BUNDLE", bundle)]).await;
     assert_eq!(broken["error"], "CaBundle");
-    std::fs::write(&path, include_str!("../../certs/amazon-trust-services.pem")).unwrap();
+    std::fs::write(&path, include_str!("../../../certs/amazon-trust-services.pem")).unwrap();
     let good = probe(&home, "", &[KEYS[0], KEYS[1], ("AWS_CA_BUNDLE", bundle)]).await;
     assert_eq!(good["key"], "AKIDENV");
     let no_native_roots =
