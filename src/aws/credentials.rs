@@ -10,7 +10,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,6 +23,7 @@ use aws_credential_types::{
     provider::{ProvideCredentials, error::CredentialsError, future},
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::{DateTime, date_time::Format};
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{
@@ -36,26 +37,40 @@ const AHEAD: Duration = Duration::from_mins(5);
 const USABLE: Duration = Duration::from_secs(10);
 /// A fetch, with every process, file and call that it takes (`credential_process` may ask a person).
 const FETCH_DEADLINE: Duration = Duration::from_mins(1);
-/// Between fetches ahead of time, when they fail.
+/// Between fetches ahead of time that fail or bring nothing newer.
 const PAUSE: Duration = Duration::from_secs(30);
+/// When the keys in the environment expire (RFC 3339): set by `aws configure export-credentials` and others, known to the
+/// AWS CLI, not to the SDK.
+const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
 
 /// The credentials of one [`Options`].
 pub(super) struct Cache {
     options: Options,
-    client: SharedHttpClient,
+    source: Source,
     state: Mutex<State>,
     fetching: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Where credentials come from.
+pub(super) enum Source {
+    /// The AWS variables and files; services that issue credentials are called with this client.
+    Settings(SharedHttpClient),
+    #[cfg(test)]
+    Given(aws_credential_types::provider::SharedCredentialsProvider),
 }
 
 #[derive(Default)]
 struct State {
     current: Option<Credentials>,
+    /// Counts fetches that ended; the last one's error is kept for those who waited for it.
+    fetches: u64,
+    failure: Option<Error>,
     tried_ahead: Option<Instant>,
 }
 
 impl Cache {
-    pub(super) fn new(options: Options, client: SharedHttpClient) -> Arc<Self> {
-        Arc::new(Self { options, client, state: Mutex::default(), fetching: Arc::default() })
+    pub(super) fn new(options: Options, source: Source) -> Arc<Self> {
+        Arc::new(Self { options, source, state: Mutex::default(), fetching: Arc::default() })
     }
 
     /// Credentials that are valid now. Cancel safe.
@@ -66,10 +81,16 @@ impl Cache {
             }
             return Ok(credentials);
         }
+        let fetches = self.lock().fetches;
         let _only_one = self.fetching.lock().await;
-        // Someone else may have fetched while we waited.
+        // Someone else's fetch may have ended while we waited, well or badly.
         if let Some(credentials) = self.usable() {
             return Ok(credentials);
+        }
+        if let State { fetches: now, failure: Some(failure), .. } = &*self.lock()
+            && *now != fetches
+        {
+            return Err(failure.clone());
         }
         self.fetch().await
     }
@@ -77,7 +98,7 @@ impl Cache {
     /// Forgets what AWS has refused, so that the next [`Cache::get`] fetches.
     pub(super) fn forget(&self, refused: &Credentials) {
         let mut state = self.lock();
-        if state.current.as_ref().is_some_and(|current| current.access_key_id() == refused.access_key_id()) {
+        if state.current.as_ref() == Some(refused) {
             state.current = None;
         }
     }
@@ -107,29 +128,48 @@ impl Cache {
 
     /// Fetches and keeps. The caller holds `fetching`.
     async fn fetch(&self) -> Result<Credentials, Error> {
-        let started = Instant::now();
-        let answer =
-            tokio::time::timeout(FETCH_DEADLINE, self.provide().with_subscriber(NoSubscriber::default())).await;
-        let credentials = match answer {
+        let fetched = self.fetch_fresh().await;
+        let mut state = self.lock();
+        state.fetches += 1;
+        match &fetched {
+            Ok(credentials) => (state.current, state.failure) = (Some(credentials.clone()), None),
+            Err(error) => state.failure = Some(error.clone()),
+        }
+        fetched
+    }
+
+    async fn fetch_fresh(&self) -> Result<Credentials, Error> {
+        let provided = self.provide().with_subscriber(NoSubscriber::default());
+        let mut credentials = match tokio::time::timeout(FETCH_DEADLINE, provided).await {
             Ok(Ok(credentials)) => credentials,
             Ok(Err(cause)) => return Err(self.explain(cause)),
-            Err(_) => return Err(Error::CredentialsTimeout { after: started.elapsed() }),
+            Err(_) => return Err(Error::CredentialsTimeout { after: FETCH_DEADLINE }),
         };
-        if let Some(expiry) = credentials.expiry().filter(|expiry| *expiry <= SystemTime::now()) {
-            return Err(Error::CredentialsExpired { profile: self.options.profile.clone(), since: expiry });
+        if credentials.expiry().is_none()
+            && std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|key| key == credentials.access_key_id())
+        {
+            *credentials.expiry_mut() = expiration_in_environment();
         }
-        self.lock().current = Some(credentials.clone());
-        Ok(credentials)
+        match credentials.expiry() {
+            Some(since) if since <= SystemTime::now() => {
+                Err(Error::CredentialsExpired { profile: self.options.profile.clone(), since })
+            }
+            _ => Ok(credentials),
+        }
     }
 
     async fn provide(&self) -> Result<Credentials, CredentialsError> {
+        let client = match &self.source {
+            Source::Settings(client) => client.clone(),
+            #[cfg(test)]
+            Source::Given(provider) => return provider.provide_credentials().await,
+        };
         let region = aws_config::Region::new(self.options.region.as_str().to_owned());
-        let config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(self.client.clone());
+        let config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(client);
         match &self.options.profile {
             Some(profile) => {
-                let provider =
-                    ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build();
-                provider.provide_credentials().await
+                let provider = ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile);
+                provider.build().provide_credentials().await
             }
             None => DefaultCredentialsChain::builder().configure(config).build().await.provide_credentials().await,
         }
@@ -137,22 +177,30 @@ impl Cache {
 
     fn explain(&self, cause: CredentialsError) -> Error {
         let profile = self.options.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok());
-        match cause {
+        let transport = is_transport(&cause);
+        let cause = Arc::new(cause);
+        match *cause {
             CredentialsError::CredentialsNotLoaded(_) => Error::NoCredentials { profile, cause },
             CredentialsError::ProviderTimedOut(_) => Error::CredentialsTimeout { after: FETCH_DEADLINE },
             CredentialsError::InvalidConfiguration(_) => Error::CredentialsSettings { profile, cause },
-            cause if is_transport(&cause) => Error::CredentialsTransport { cause },
-            cause => match Profiles::read().login(profile.as_deref().unwrap_or("default")) {
+            _ if transport => Error::CredentialsTransport { cause },
+            _ => match Profiles::read().login(profile.as_deref().unwrap_or("default")) {
                 Login::Sso { profile } => Error::SsoSessionOver { profile, cause },
                 Login::Console { profile } => Error::ConsoleSessionOver { profile, cause },
+                Login::Mfa { profile } => Error::MfaNeeded { profile, cause },
                 Login::Other => Error::Credentials { profile, cause },
             },
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn expiration_in_environment() -> Option<SystemTime> {
+    let at = std::env::var(EXPIRATION).ok()?;
+    DateTime::from_str(&at, Format::DateTimeWithOffset).ok()?.try_into().ok()
 }
 
 fn left(credentials: &Credentials) -> Duration {

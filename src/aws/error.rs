@@ -2,6 +2,7 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -10,10 +11,11 @@ use aws_smithy_types::{DateTime, date_time::Format};
 
 use crate::target::{InstanceId, Region};
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// Shared, because one failure may be the answer to many callers.
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Why AWS did not do what we asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Nothing provides credentials.
     #[error("no AWS credentials were found{}", for_profile(profile.as_deref()))]
@@ -22,7 +24,7 @@ pub enum Error {
         profile: Option<String>,
         /// The SDK's account of where it looked.
         #[source]
-        cause: CredentialsError,
+        cause: Arc<CredentialsError>,
     },
     /// The profile that was asked for is in neither file.
     #[error("there is no AWS profile {profile:?}")]
@@ -39,7 +41,7 @@ pub enum Error {
         profile: String,
         /// The SDK's account.
         #[source]
-        cause: CredentialsError,
+        cause: Arc<CredentialsError>,
     },
     /// The console session of `aws login` is over, or there was none.
     #[error("the console session of the AWS profile {profile:?} has expired or is not there")]
@@ -48,7 +50,7 @@ pub enum Error {
         profile: String,
         /// The SDK's account.
         #[source]
-        cause: CredentialsError,
+        cause: Arc<CredentialsError>,
     },
     /// Fresh from their provider, and already expired.
     #[error("the AWS credentials{} expired on {}", for_profile(profile.as_deref()), time(*since))]
@@ -71,14 +73,23 @@ pub enum Error {
         profile: Option<String>,
         /// The SDK's account.
         #[source]
-        cause: CredentialsError,
+        cause: Arc<CredentialsError>,
     },
     /// The service that issues credentials could not be reached.
     #[error("the service that issues AWS credentials could not be reached")]
     CredentialsTransport {
         /// The SDK's account.
         #[source]
-        cause: CredentialsError,
+        cause: Arc<CredentialsError>,
+    },
+    /// The profile's role wants a code from an MFA device (`mfa_serial`), which nothing here asks for.
+    #[error("the role of the AWS profile {profile:?} wants an MFA code, which rdsgate cannot ask for")]
+    MfaNeeded {
+        /// The profile that holds the setting.
+        profile: String,
+        /// The SDK's account.
+        #[source]
+        cause: Arc<CredentialsError>,
     },
     /// Their provider failed.
     #[error("fetching AWS credentials{} failed", for_profile(profile.as_deref()))]
@@ -87,7 +98,7 @@ pub enum Error {
         profile: Option<String>,
         /// The SDK's account.
         #[source]
-        cause: CredentialsError,
+        cause: Arc<CredentialsError>,
     },
     /// AWS says that the credentials have expired or are unknown, also after fetching them anew.
     #[error("{operation}: AWS refused the credentials{} ({code})", for_profile(profile.as_deref()))]
@@ -231,6 +242,7 @@ impl Error {
             | Self::SsoSessionOver { .. }
             | Self::ConsoleSessionOver { .. }
             | Self::CredentialsSettings { .. }
+            | Self::MfaNeeded { .. }
             | Self::Credentials { .. }
             | Self::AccessDenied { .. }
             | Self::TargetNotConnected { .. }
@@ -259,6 +271,9 @@ impl Error {
             }
             Self::CredentialsTimeout { .. } => "see whether aws sts get-caller-identity answers".into(),
             Self::CredentialsSettings { .. } => "check the profile in ~/.aws/config and ~/.aws/credentials".into(),
+            Self::MfaNeeded { .. } => {
+                "use a profile with credential_process or sso_session, or put the role's credentials into the environment".into()
+            }
             Self::Credentials { .. } => "see what aws sts get-caller-identity says with the same profile".into(),
             Self::CredentialsTransport { .. } | Self::Timeout { .. } | Self::Transport { .. } => {
                 "check the network, HTTPS_PROXY and NO_PROXY, and AWS_CA_BUNDLE behind TLS inspection".into()

@@ -3,7 +3,7 @@
 //! It trusts the machine's roots (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and `AWS_CA_BUNDLE`, and goes through `HTTPS_PROXY`,
 //! `HTTP_PROXY` or `ALL_PROXY` unless `NO_PROXY` names the endpoint.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use aws_config::SdkConfig;
 use aws_smithy_http_client::{
@@ -20,28 +20,22 @@ use crate::tls;
 /// Names one more file of roots for AWS's endpoints, as for the AWS CLI and SDKs.
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
-/// The file of extra roots, when one is set.
-pub(super) fn ca_bundle() -> Option<PathBuf> {
-    std::env::var_os(CA_BUNDLE).filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
 /// # Errors
 /// [`Error::CaBundle`]: the file is checked here because the SDK panics on a bad one.
 pub(super) fn client() -> Result<SharedHttpClient, Error> {
     let mut trust = TrustStore::empty();
-    let bundle = ca_bundle();
     // The SDK asserts that there are native roots where it is told to use them; a slim container has none.
-    if !tls::system::system_roots(None).is_ok_and(|roots| roots.is_empty()) {
+    if !tls::system::native_roots().is_empty() {
         trust = trust.with_native_roots(true);
     }
-    if let Some(path) = bundle {
+    if let Some(path) = std::env::var_os(CA_BUNDLE).filter(|path| !path.is_empty()).map(PathBuf::from) {
         let refused = |cause| Error::CaBundle { path: path.clone(), cause };
-        tls::system::system_roots(Some(&path)).map_err(|cause| refused(Box::new(cause)))?;
-        let pem = std::fs::read(&path).map_err(|cause| refused(Box::new(cause)))?;
+        tls::system::system_roots(Some(&path)).map_err(|cause| refused(Arc::new(cause)))?;
+        let pem = std::fs::read(&path).map_err(|cause| refused(Arc::new(cause)))?;
         trust = trust.with_pem_certificate(pem);
     }
     let context =
-        TlsContext::builder().with_trust_store(trust).build().map_err(|cause| Error::HttpClient(Box::new(cause)))?;
+        TlsContext::builder().with_trust_store(trust).build().map_err(|cause| Error::HttpClient(Arc::new(cause)))?;
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder();
         if let Some(settings) = settings {

@@ -10,6 +10,8 @@ mod credentials;
 mod error;
 mod http;
 mod profiles;
+#[cfg(test)]
+mod reference;
 pub mod sign;
 mod ssm;
 mod sts;
@@ -17,11 +19,11 @@ pub mod token;
 
 use std::{sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_credential_types::Credentials;
 use tokio::sync::OnceCell;
 
-use self::credentials::Cache;
+use self::credentials::{Cache, Source};
 pub use self::{
     error::{Error, Retry},
     ssm::{SessionGrant, StartSession},
@@ -73,24 +75,30 @@ impl Account {
             profiles::must_exist(profile)?;
         }
         let client = http::client()?;
-        let credentials = Cache::new(options.clone(), client.clone());
+        let credentials = Cache::new(options.clone(), Source::Settings(client.clone()));
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_DEADLINE)
             .operation_attempt_timeout(ATTEMPT_DEADLINE)
             .operation_timeout(CALL_DEADLINE)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(aws_config::Region::new(options.region.as_str().to_owned()))
             .http_client(client)
             .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .identity_cache(IdentityCache::no_cache()) // ours is behind the provider
-            .credentials_provider(credentials::Provider(Arc::clone(&credentials)));
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
         if let Some(profile) = &options.profile {
             loader = loader.profile_name(profile);
         }
-        let config = loader.load().await;
-        Ok(Self(Arc::new(Shared {
+        Ok(Self::assemble(options, credentials, loader).await)
+    }
+
+    async fn assemble(options: &Options, credentials: Arc<Cache>, loader: ConfigLoader) -> Self {
+        let config = loader
+            .region(aws_config::Region::new(options.region.as_str().to_owned()))
+            .identity_cache(IdentityCache::no_cache()) // ours is behind the provider
+            .credentials_provider(credentials::Provider(Arc::clone(&credentials)))
+            .load()
+            .await;
+        Self(Arc::new(Shared {
             region: options.region.clone(),
             profile: options.profile.clone(),
             credentials,
@@ -98,7 +106,7 @@ impl Account {
             ssm_is_loopback: http::endpoint_is_loopback(&config, "SSM"),
             sts: aws_sdk_sts::Client::new(&config),
             principal: OnceCell::new(),
-        })))
+        }))
     }
 
     /// The region whose endpoints are called.
@@ -128,3 +136,6 @@ impl std::fmt::Debug for Account {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

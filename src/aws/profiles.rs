@@ -55,6 +55,9 @@ impl Profiles {
             if keys.contains_key("login_session") {
                 return Login::Console { profile: name.to_owned() };
             }
+            if keys.contains_key("mfa_serial") {
+                return Login::Mfa { profile: name.to_owned() };
+            }
             match keys.get("source_profile") {
                 Some(source) if source != name => name = source,
                 _ => break,
@@ -74,6 +77,11 @@ pub(super) enum Login {
     },
     /// A console session: `aws login`.
     Console {
+        /// The profile that holds the setting.
+        profile: String,
+    },
+    /// A role that wants an MFA code.
+    Mfa {
         /// The profile that holds the setting.
         profile: String,
     },

@@ -1,5 +1,7 @@
 //! The three session calls of Systems Manager.
 
+use std::sync::Arc;
+
 use aws_sdk_ssm::operation::{
     resume_session::ResumeSessionError, start_session::StartSessionError, terminate_session::TerminateSessionError,
 };
@@ -155,12 +157,12 @@ impl Account {
         let code = error.code().map_or_else(|| status.map_or("unknown".into(), |s| format!("HTTP {s}")), str::to_owned);
         let message = error.message().unwrap_or("no further words").to_owned();
         match error {
-            SdkError::TimeoutError(_) => Error::Timeout { operation, cause: error.into() },
+            SdkError::TimeoutError(_) => Error::Timeout { operation, cause: Arc::new(error) },
             SdkError::DispatchFailure(ref failure) if failure.is_timeout() => {
-                Error::Timeout { operation, cause: error.into() }
+                Error::Timeout { operation, cause: Arc::new(error) }
             }
             SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
-                Error::Transport { operation, cause: error.into() }
+                Error::Transport { operation, cause: Arc::new(error) }
             }
             _ => match code.as_str() {
                 "ExpiredToken"

@@ -15,12 +15,18 @@ use super::{Error, roots};
 /// # Errors
 /// [`Error::CaFile`] for `extra`.
 pub fn system_roots(extra: Option<&Path>) -> Result<RootCertStore, Error> {
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut store = native_roots();
     if let Some(path) = extra {
         roots::add_file(&mut store, path)?;
     }
     Ok(store)
+}
+
+/// The machine's roots alone.
+pub fn native_roots() -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    store
 }
 
 /// A client configuration over [`system_roots`]. With no root at all, every certificate is refused.

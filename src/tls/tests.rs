@@ -145,6 +145,7 @@ async fn a_second_connection_resumes_the_first_ones_session() {
 
 #[tokio::test]
 async fn each_bad_certificate_is_refused_for_its_own_reason() {
+    type Case = (&'static str, Identity, fn(&Reason) -> bool, &'static str);
     let pki = Pki::new("Test");
     let change = |change: fn(&mut CertificateParams)| {
         let mut params = leaf(&[HOST]);
@@ -168,7 +169,7 @@ async fn each_bad_certificate_is_refused_for_its_own_reason() {
         identity
     };
 
-    let cases: [(&str, Identity, fn(&Reason) -> bool, &str); 10] = [
+    let cases: [Case; 10] = [
         (
             "expired",
             change(|leaf| leaf.not_after = date_time_ymd(2025, 2, 3)),
