@@ -105,19 +105,19 @@ fn key(id: &str, secret: &str) -> Credentials {
 
 #[test]
 fn the_server_takes_our_tokens() {
-    let server = PgServer::start(&PgOptions::default());
+    let server = PgServer::shared();
     let session = "s/+=".repeat(500);
     server.add_key(&format!("ASIALONGDNN7EXAMPLE0 longer+secret/ {session}"));
     let issued = Credentials::new("ASIALONGDNN7EXAMPLE0", "longer+secret/", Some(session), None, "test");
     for (what, claim) in [
-        ("plain", Claim::new(&server)),
-        ("the server's own port", Claim { port: server.addr.port(), ..Claim::new(&server) }),
-        ("plus and at", Claim { user: "app+iam@example.com", ..Claim::new(&server) }),
-        ("capitals and space", Claim { user: "Mixed Case", ..Claim::new(&server) }),
-        ("session token of 2,000 bytes", Claim { credentials: issued, ..Claim::new(&server) }),
-        ("fourteen minutes old", Claim { age: 14 * 60, ..Claim::new(&server) }),
+        ("plain", Claim::new(server)),
+        ("the server's own port", Claim { port: server.addr.port(), ..Claim::new(server) }),
+        ("plus and at", Claim { user: "app+iam@example.com", ..Claim::new(server) }),
+        ("capitals and space", Claim { user: "Mixed Case", ..Claim::new(server) }),
+        ("session token of 2,000 bytes", Claim { credentials: issued, ..Claim::new(server) }),
+        ("fourteen minutes old", Claim { age: 14 * 60, ..Claim::new(server) }),
     ] {
-        assert_eq!(psql(&server, claim.user, &claim.token()), claim.user, "{what}: {:?}", server.auth_lines().last());
+        assert_eq!(psql(server, claim.user, &claim.token()), claim.user, "{what}: {:?}", server.auth_lines().last());
     }
 }
 
