@@ -125,8 +125,7 @@ impl Error {
 
     fn sqlstate(&self) -> &'static str {
         match self {
-            Self::Access(_) => INVALID_AUTHORIZATION,
-            Self::Credentials(_) => INVALID_AUTHORIZATION,
+            Self::Access(_) | Self::Credentials(_) => INVALID_AUTHORIZATION,
             Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => CANNOT_CONNECT_NOW,
             Self::Route(_)
             | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_))
@@ -230,15 +229,15 @@ pub struct Login<'a> {
 
 impl Login<'_> {
     fn context(&self, stage: Stage, target: &Target) -> String {
-        let mut text = format!("Stage: {}. Database: {} {}.", stage.as_str(), target.endpoint, target.route);
+        let mut facts = vec![format!("Stage: {}. Database: {} {}.", stage.as_str(), target.endpoint, target.route)];
         if !self.user.is_empty() {
-            text.push_str(&format!(" User: {}.", self.user));
+            facts.push(format!("User: {}.", self.user));
         }
         if let Some(principal) = self.principal {
-            text.push_str(&format!(" IAM principal: {}.", principal.arn));
+            facts.push(format!("IAM principal: {}.", principal.arn));
         }
-        text.push_str(&format!(" Region: {}.", target.region));
-        text
+        facts.push(format!("Region: {}.", target.region));
+        facts.join(" ")
     }
 
     /// What the policy must allow, as far as it is known: the resource id of the database is not in its name.
