@@ -14,6 +14,8 @@
 //! The modules, from the words up; each imports only those above it (`tests/it/layering.rs` holds them to it):
 
 pub mod backoff;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod secret;
 pub mod stream;
 pub mod target;
