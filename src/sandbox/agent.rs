@@ -74,8 +74,12 @@ pub(super) fn spawn(
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    ExpectResponse { until: Instant },
-    Opening { until: Instant },
+    ExpectResponse {
+        until: Instant,
+    },
+    Opening {
+        until: Instant,
+    },
     Open,
     /// A second HandshakeResponse blocks the reader of the real agent for ever.
     Wedged,
@@ -428,7 +432,8 @@ impl Agent {
         let now = Instant::now();
         match self.phase {
             Phase::ExpectResponse { until } if now >= until => Err(Ended::Failed(
-                "Handshake timed out. Please ensure that you have the latest version of the session manager plugin.".into(),
+                "Handshake timed out. Please ensure that you have the latest version of the session manager plugin."
+                    .into(),
             )),
             Phase::Opening { until } if now >= until => {
                 if self.destination == Destination::Forbidden {

@@ -177,4 +177,3 @@ impl AsyncWrite for Socket {
         }
     }
 }
-

@@ -82,7 +82,12 @@ impl Identity {
     pub fn readonly() -> Self {
         Self {
             database_users: Some(vec!["readonly".into()]),
-            ..Self::new("AKIAREADONLYEXAMPLE0", "rEaDXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY0", SessionToken::None, "readonly")
+            ..Self::new(
+                "AKIAREADONLYEXAMPLE0",
+                "rEaDXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY0",
+                SessionToken::None,
+                "readonly",
+            )
         }
     }
 

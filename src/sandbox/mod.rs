@@ -49,6 +49,11 @@ use std::{
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{
+    aws::Injected,
+    network::Network,
+    service::{Command, Sessions},
+};
 pub use self::{
     aws::{Call, Database, Failure, Operation},
     faults::{Faults, Messages, Rates},
@@ -57,7 +62,6 @@ pub use self::{
     options::{AgentOptions, Offline, Options, WebSocketSignature},
     service::{Ended, SessionReport},
 };
-use self::{aws::Injected, network::Network, service::{Command, Sessions}};
 
 /// Why a sandbox does not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,8 @@ struct World {
     stop: CancellationToken,
     changes: watch::Sender<()>,
     seed: AtomicU64,
+    /// Milliseconds; apart from the state so that whoever holds that may ask for the time.
+    clock_ahead: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -98,7 +104,6 @@ struct State {
     websocket_signature: WebSocketSignature,
     bye_after: Option<Duration>,
     offline: Offline,
-    clock_ahead: Duration,
     calls: Vec<Call>,
 }
 
@@ -121,6 +126,7 @@ impl Sandbox {
             stop: CancellationToken::new(),
             changes: watch::Sender::new(()),
             seed: AtomicU64::new(options.seed),
+            clock_ahead: AtomicU64::new(0),
             state: Mutex::new(State {
                 identities: options.identities.into_iter().map(|i| (i.access_key.clone(), i)).collect(),
                 bastions: options.bastions,
@@ -131,7 +137,6 @@ impl Sandbox {
                 websocket_signature: options.websocket_signature,
                 bye_after: options.bye_after,
                 offline: options.offline,
-                clock_ahead: Duration::ZERO,
                 calls: Vec::new(),
             }),
         });
@@ -307,7 +312,8 @@ impl Sandbox {
 
     /// Moves the service's clock ahead of the real one.
     pub fn clock_ahead(&self, by: Duration) {
-        self.world.lock().clock_ahead = by;
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.world.clock_ahead.store(by, Ordering::Relaxed);
     }
 
     /// Says whether `database` would let `user` in with `token`; for servers that are not PostgreSQL with PAM.
@@ -354,7 +360,7 @@ impl World {
     }
 
     fn now(&self) -> SystemTime {
-        SystemTime::now() + self.lock().clock_ahead
+        SystemTime::now() + Duration::from_millis(self.clock_ahead.load(Ordering::Relaxed))
     }
 
     fn epoch_seconds(&self) -> u64 {
@@ -402,3 +408,6 @@ fn epoch_millis() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

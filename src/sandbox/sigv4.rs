@@ -336,7 +336,10 @@ fn parse_date(text: &str) -> Option<SystemTime> {
     // Days since 1970 in a year that starts in March, so that the leap day comes last.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    Some(UNIX_EPOCH + Duration::from_secs(days * 86_400 + number(9..11)? * 3600 + number(11..13)? * 60 + number(13..15)?))
+    Some(
+        UNIX_EPOCH
+            + Duration::from_secs(days * 86_400 + number(9..11)? * 3600 + number(11..13)? * 60 + number(13..15)?),
+    )
 }
 
 #[cfg(test)]
@@ -398,7 +401,9 @@ mod tests {
         assert_eq!(at("19700101T000000Z"), Some(0));
         assert_eq!(at("20150830T123600Z"), Some(1_440_938_160));
         assert_eq!(at("20240229T235959Z"), Some(1_709_251_199));
-        for garbage in ["", "20150830", "20150830T123600", "20151330T123600Z", "2015083\u{e9}T123600Z", "-0150830T123600Z"] {
+        for garbage in
+            ["", "20150830", "20150830T123600", "20151330T123600Z", "2015083\u{e9}T123600Z", "-0150830T123600Z"]
+        {
             assert_eq!(at(garbage), None, "{garbage}");
         }
     }

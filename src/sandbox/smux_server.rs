@@ -62,11 +62,16 @@ struct Dial {
 
 impl SmuxServer {
     /// Starts the accept loop, which ends with the session.
-    pub(super) fn start(world: &Arc<World>, link: &Arc<Link>, destination: Destination) -> (Self, mpsc::Receiver<Event>) {
+    pub(super) fn start(
+        world: &Arc<World>,
+        link: &Arc<Link>,
+        destination: Destination,
+    ) -> (Self, mpsc::Receiver<Event>) {
         let (events, received) = mpsc::channel(BACKLOG);
         let (dials, requested) = mpsc::unbounded_channel();
         let bucket = Arc::new(Bucket { tokens: AtomicI64::new(BUCKET), refilled: Notify::new() });
-        let accept = accept_loop(Arc::clone(world), Arc::clone(link), destination, requested, Arc::clone(&bucket), events);
+        let accept =
+            accept_loop(Arc::clone(world), Arc::clone(link), destination, requested, Arc::clone(&bucket), events);
         let over = link.over.clone();
         world.tasks.spawn(async move {
             tokio::select! {

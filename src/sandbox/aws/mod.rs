@@ -16,8 +16,8 @@ use http_body_util::Full;
 use uuid::Uuid;
 
 pub(super) use self::error::ApiError;
-pub use self::{error::Failure, rds::Database};
 use self::error::Protocol;
+pub use self::{error::Failure, rds::Database};
 use super::{World, identity::Identity, sigv4};
 
 /// A call that the sandbox answers; also the names that IAM policies use.
@@ -240,7 +240,8 @@ fn permit(
     if identity.denied.contains(&operation) {
         return Err(ApiError::denied(identity, operation, &resource));
     }
-    match world.lock().injected.next_failure(operation) {
+    let failure = world.lock().injected.next_failure(operation);
+    match failure {
         Some(failure) => ApiError::injected(failure, identity, operation, &resource),
         None => Ok(None),
     }
@@ -274,10 +275,7 @@ fn success(protocol: Protocol, body: String, request_id: &str) -> Response<Full<
         Protocol::Json => ("application/x-amz-json-1.1", body),
         Protocol::Query(_) => (
             "text/xml",
-            body.replace(
-                "</ResponseMetadata>",
-                &format!("<RequestId>{request_id}</RequestId></ResponseMetadata>"),
-            ),
+            body.replace("</ResponseMetadata>", &format!("<RequestId>{request_id}</RequestId></ResponseMetadata>")),
         ),
     };
     error::respond(StatusCode::OK, content_type, request_id, body)

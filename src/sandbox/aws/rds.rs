@@ -77,7 +77,8 @@ fn select(world: &World, parameters: &Value, key: &str, clusters: bool) -> Resul
         .collect();
     match wanted {
         Some(id) if found.is_empty() => {
-            let (code, what) = if clusters { ("DBClusterNotFoundFault", "DBCluster") } else { ("DBInstanceNotFound", "DBInstance") };
+            let (code, what) =
+                if clusters { ("DBClusterNotFoundFault", "DBCluster") } else { ("DBInstanceNotFound", "DBInstance") };
             Err(ApiError::new(http::StatusCode::NOT_FOUND, code, format!("{what} {id} not found.")))
         }
         _ => Ok(found),

@@ -62,11 +62,7 @@ pub(super) fn start_session(world: &World, identity: &Identity, parameters: &Val
     Ok(grant(started))
 }
 
-pub(super) fn resume_session(
-    world: &World,
-    parameters: &Value,
-    failure: Option<&Failure>,
-) -> Result<Answer, ApiError> {
+pub(super) fn resume_session(world: &World, parameters: &Value, failure: Option<&Failure>) -> Result<Answer, ApiError> {
     let id = session_id(parameters)?;
     if failure == Some(&Failure::EmptyToken) {
         return Ok(Answer { body: json!({ "SessionId": id }).to_string(), session_id: Some(id.into()) });
@@ -128,7 +124,9 @@ fn session_id(parameters: &Value) -> Result<&str, ApiError> {
 }
 
 fn missing(name: &str) -> ApiError {
-    let message = format!("1 validation error detected: Value null at '{name}' failed to satisfy constraint: Member must not be null");
+    let message = format!(
+        "1 validation error detected: Value null at '{name}' failed to satisfy constraint: Member must not be null"
+    );
     ApiError::bad("ValidationException", message)
 }
 

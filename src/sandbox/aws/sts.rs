@@ -46,8 +46,7 @@ pub(super) fn assume_role(world: &World, parameters: &Value) -> Result<Answer, A
     let access_key = format!("ASIA{}", draw(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16));
     let secret = draw(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 40);
     let token = format!("IQoJ{}", draw(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 360));
-    let mut identity =
-        Identity::new(&access_key, &secret, SessionToken::Exact(Secret::new(token.clone())), session);
+    let mut identity = Identity::new(&access_key, &secret, SessionToken::Exact(Secret::new(token.clone())), session);
     identity.arn = format!("arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session}");
     let (arn, id) = (xml(&identity.arn), xml(&user_id(&identity)));
     world.lock().identities.insert(access_key.clone(), identity);

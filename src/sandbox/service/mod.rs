@@ -24,11 +24,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::registry::{Ended, SessionReport};
 pub(super) use self::{
     registry::{SessionRequest, Sessions, Started},
     websocket::upgrade,
 };
-pub use self::registry::{Ended, SessionReport};
 use super::faults::Pipe;
 
 /// Where data channels live (amazon-ssm-agent `agent/session/config/config.go`).

@@ -177,8 +177,7 @@ impl Sessions {
     /// Uses up the token. Starts the agent the first time.
     pub(super) fn open(&self, world: &Arc<World>, id: &str, token: &str) -> Result<Arc<Link>, NoEntry> {
         let mut sessions = self.lock();
-        let session =
-            sessions.get_mut(id).filter(|session| session.ended.is_none()).ok_or(NoEntry::UnknownSession)?;
+        let session = sessions.get_mut(id).filter(|session| session.ended.is_none()).ok_or(NoEntry::UnknownSession)?;
         if session.token.as_deref() != Some(token) {
             return Err(NoEntry::Token);
         }

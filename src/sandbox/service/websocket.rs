@@ -29,12 +29,7 @@ use tokio_tungstenite::{
 
 use super::{Command, Link, PATH, registry::NoEntry};
 use crate::{
-    sandbox::{
-        Call, Offline, Operation, WebSocketSignature, World,
-        aws,
-        faults::Taken,
-        http::Socket,
-    },
+    sandbox::{Call, Offline, Operation, WebSocketSignature, World, aws, faults::Taken, http::Socket},
     tunnel::ssm::payload::OpenDataChannelInput,
 };
 
@@ -55,20 +50,17 @@ pub(crate) fn upgrade(world: Arc<World>, mut request: Request<Incoming>) -> Resp
     let query = head.uri.query().unwrap_or_default();
 
     let unsigned = !head.headers.contains_key(header::AUTHORIZATION);
-    let caller = match world.lock().websocket_signature {
-        WebSocketSignature::Optional if unsigned => Ok(None),
-        _ => Ok(Some(())),
-    }
-    .and_then(|signed: Option<()>| match signed {
-        None => Ok(None),
-        Some(()) => aws::authenticate(&world, Operation::OpenDataChannel, &head, b"").map(Some),
-    })
-    .and_then(|identity| match identity {
-        Some(identity) if identity.denied.contains(&Operation::OpenDataChannel) => {
-            Err(aws::ApiError::denied(&identity, Operation::OpenDataChannel, &id))
-        }
-        identity => Ok(identity.map(|identity| identity.access_key)),
-    });
+    let optional = world.lock().websocket_signature == WebSocketSignature::Optional;
+    let caller = if unsigned && optional {
+        Ok(None)
+    } else {
+        aws::authenticate(&world, Operation::OpenDataChannel, &head, b"").and_then(|identity| {
+            if identity.denied.contains(&Operation::OpenDataChannel) {
+                return Err(aws::ApiError::denied(&identity, Operation::OpenDataChannel, &id));
+            }
+            Ok(Some(identity.access_key))
+        })
+    };
     let entry = world.sessions.check_url(&id, query);
     let key = head.headers.get("sec-websocket-key").map(|key| derive_accept_key(key.as_bytes()));
     let failure = world.lock().injected.next_failure(Operation::OpenDataChannel);
@@ -116,8 +108,7 @@ async fn serve(world: Arc<World>, on_upgrade: OnUpgrade, id: String) {
     let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else { return };
     let socket = parts.io.into_inner();
     let deaf = socket.deaf();
-    let mut websocket =
-        WebSocketStream::from_partially_read(socket, parts.read_buf.to_vec(), Role::Server, None).await;
+    let mut websocket = WebSocketStream::from_partially_read(socket, parts.read_buf.to_vec(), Role::Server, None).await;
 
     let first = tokio::time::timeout(FIRST_FRAME, first_frame(&mut websocket)).await;
     let entry = match &first {
