@@ -13,10 +13,18 @@
 //!
 //! The modules, from the words up; each imports only those above it (`tests/it/layering.rs` holds them to it):
 
+pub mod app;
+pub mod aws;
 pub mod backoff;
+pub mod postgres;
+pub mod proxy;
+pub mod cli;
+pub mod config;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod secret;
 pub mod stream;
 pub mod target;
+pub mod telemetry;
+pub mod tls;
 pub mod tunnel;

@@ -1,3 +1,7 @@
 //! The binary: the exit code of the command line, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rdsgate::cli::main()
+}

@@ -1,4 +1,122 @@
 //! Routes to the database: a TCP connection of our own, or a stream inside an SSM session.
+//!
+//! ```text
+//!   Dialer ─▶ direct: TCP
+//!          └▶ pool ─▶ session ─▶ stream ─▶ smux ─▶ channel ─▶ websocket ─▶ service ─▶ agent ─▶ TCP
+//! ```
+//!
+//! [`ssm`] holds the data channel, sans-IO but for its driver; [`smux`] the multiplexer inside it. Nothing here knows what
+//! a database says.
 
+pub mod direct;
+pub mod pool;
 pub mod smux;
 pub mod ssm;
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+pub use self::{smux::mux::StreamError, ssm::session::Spec, ssm::stream::SessionStream};
+use crate::target::Endpoint;
+
+/// The way to one endpoint.
+#[derive(Clone)]
+pub enum Dialer {
+    /// Through SSM sessions.
+    Ssm(pool::Pool),
+    /// From this machine.
+    Direct(Endpoint),
+}
+
+/// Why the endpoint could not be dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No session.
+    #[error(transparent)]
+    Pool(#[from] pool::Error),
+    /// No TCP connection.
+    #[error(transparent)]
+    Direct(#[from] direct::Error),
+}
+
+impl Dialer {
+    /// A connection to the endpoint, or, through SSM, a stream that will be one when its first bytes arrive: then reading
+    /// says whether the dial failed. The deadline is the caller's.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn dial(&self) -> Result<Stream, Error> {
+        match self {
+            Self::Ssm(pool) => Ok(Stream::Ssm(pool.dial().await?)),
+            Self::Direct(endpoint) => Ok(Stream::Direct(direct::dial(endpoint).await?)),
+        }
+    }
+
+    /// Ends what belongs to the route: terminates its sessions.
+    pub async fn close(&self) {
+        match self {
+            Self::Ssm(pool) => pool.close().await,
+            Self::Direct(_) => {}
+        }
+    }
+}
+
+/// A connection to the endpoint by either route.
+#[derive(Debug)]
+pub enum Stream {
+    /// Inside a session.
+    Ssm(SessionStream),
+    /// TCP.
+    Direct(TcpStream),
+}
+
+impl Stream {
+    /// The SSM session that carries it.
+    pub fn session_id(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Ssm(stream) => Some(Arc::clone(stream.session_id())),
+            Self::Direct(_) => None,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Ssm(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Ssm(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Direct(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Ssm(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Ssm(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

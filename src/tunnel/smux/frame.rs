@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | 1 | version = 1 |
 //! | 1 | 1 | cmd: 0 SYN, 1 FIN, 2 PSH, 3 NOP (4 UPD belongs to version 2) |
-//! | 2 | 2 | length, payload bytes; 0 for all but PSH |
+//! | 2 | 2 | length, payload bytes; 0 for SYN, FIN and NOP, 8 for UPD |
 //! | 4 | 4 | stream id |
 //!
 //! Source: xtaci/smux `frame.go`, as vendored by session-manager-plugin and amazon-ssm-agent.
@@ -32,6 +32,8 @@ pub enum Command {
     Psh = 2,
     /// Keep-alive, stream id 0.
     Nop = 3,
+    /// A window update, which belongs to version 2. Never sent; the reference receiver of version 1 skips it.
+    Upd = 4,
 }
 
 /// Why bytes are no smux v1: the session is dead, for nobody knows where the next frame starts.
@@ -43,7 +45,7 @@ pub enum FrameError {
     /// Not a command of version 1.
     #[error("unknown smux command {0}")]
     Command(u8),
-    /// Only PSH carries bytes; the reference receiver would lose its place.
+    /// SYN, FIN and NOP carry no bytes and UPD carries 8; the reference receiver would lose its place.
     #[error("smux {command:?} with a length of {length}")]
     Length {
         /// The command.
@@ -84,10 +86,16 @@ impl Header {
             1 => Command::Fin,
             2 => Command::Psh,
             3 => Command::Nop,
+            4 => Command::Upd,
             other => return Err(FrameError::Command(other)),
         };
         let length = u16::from_le_bytes([l0, l1]);
-        if length != 0 && command != Command::Psh {
+        let expected = match command {
+            Command::Psh => length,
+            Command::Upd => 8,
+            Command::Syn | Command::Fin | Command::Nop => 0,
+        };
+        if length != expected {
             return Err(FrameError::Length { command, length });
         }
         Ok(Self { command, length, stream: StreamId(u32::from_le_bytes([s0, s1, s2, s3])) })
@@ -115,8 +123,8 @@ pub enum Piece {
 #[derive(Debug, Default)]
 pub struct FrameReader {
     partial: BytesMut,
-    /// Stream and bytes left of the PSH under way.
-    payload: Option<(StreamId, usize)>,
+    /// Command, stream and bytes left of the frame under way.
+    payload: Option<(Command, StreamId, usize)>,
 }
 
 impl FrameReader {
@@ -126,13 +134,16 @@ impl FrameReader {
     /// [`FrameError`]: the stream is no smux v1 and stays unusable.
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Piece>, FrameError> {
         loop {
-            if let Some((stream, left)) = self.payload {
+            if let Some((command, stream, left)) = self.payload {
                 if input.is_empty() {
                     return Ok(None);
                 }
                 let data = input.split_to(left.min(input.len()));
-                self.payload = (left > data.len()).then(|| (stream, left - data.len()));
-                return Ok(Some(Piece::Data(stream, data)));
+                self.payload = (left > data.len()).then(|| (command, stream, left - data.len()));
+                if command == Command::Psh {
+                    return Ok(Some(Piece::Data(stream, data)));
+                }
+                continue;
             }
             let missing = HEADER.saturating_sub(self.partial.len()).min(input.len());
             self.partial.extend_from_slice(&input.split_to(missing));
@@ -141,8 +152,12 @@ impl FrameReader {
             let header = Header::decode(header)?;
             match header.command {
                 Command::Psh if header.length == 0 => {}
-                Command::Psh => self.payload = Some((header.stream, usize::from(header.length))),
-                command => return Ok(Some(Piece::Control(command, header.stream))),
+                Command::Psh | Command::Upd => {
+                    self.payload = Some((header.command, header.stream, usize::from(header.length)));
+                }
+                command @ (Command::Syn | Command::Fin | Command::Nop) => {
+                    return Ok(Some(Piece::Control(command, header.stream)));
+                }
             }
         }
     }
@@ -189,10 +204,10 @@ mod tests {
         for version in (0..=255).filter(|&v| v != 1) {
             assert_eq!(Header::decode([version, 2, 5, 0, 3, 0, 0, 0]), Err(FrameError::Version(version)));
         }
-        for command in 4..=255 {
+        for command in 5..=255 {
             assert_eq!(Header::decode([1, command, 0, 0, 3, 0, 0, 0]), Err(FrameError::Command(command)));
         }
-        for command in [0, 1, 3] {
+        for command in [0, 1, 3, 4] {
             assert!(matches!(Header::decode([1, command, 1, 0, 3, 0, 0, 0]), Err(FrameError::Length { .. })));
         }
     }

@@ -119,14 +119,20 @@ struct AcknowledgeContent<'a> {
     is_sequential_message: bool,
 }
 
-/// The `acknowledge` that answers one stream data message. It acknowledges that message alone, never those before it.
-pub fn acknowledge(acknowledged: &AgentMessage, message_id: Uuid, created_date: u64) -> AgentMessage {
+/// The `acknowledge` that answers one stream data message of type `acknowledged`, with that message's id and sequence
+/// number. It acknowledges that message alone, never those before it.
+pub fn acknowledge(
+    acknowledged: MessageType,
+    acknowledged_id: Uuid,
+    sequence_number: i64,
+    message_id: Uuid,
+    created_date: u64,
+) -> AgentMessage {
     // The order of the keys is the reference encoder's, so that our acknowledgements are byte for byte its own.
     let payload = format!(
-        "{{\"AcknowledgedMessageType\":\"{}\",\"AcknowledgedMessageId\":\"{}\",\"AcknowledgedMessageSequenceNumber\":{},\"IsSequentialMessage\":true}}",
-        acknowledged.message_type.as_str(),
-        acknowledged.message_id.as_hyphenated(),
-        acknowledged.sequence_number,
+        "{{\"AcknowledgedMessageType\":\"{}\",\"AcknowledgedMessageId\":\"{}\",\"AcknowledgedMessageSequenceNumber\":{sequence_number},\"IsSequentialMessage\":true}}",
+        acknowledged.as_str(),
+        acknowledged_id.as_hyphenated(),
     );
     AgentMessage {
         message_type: MessageType::Acknowledge,
@@ -272,17 +278,9 @@ mod tests {
         let vectors: serde_json::Value =
             serde_json::from_str(include_str!("../../../tests/vectors/ssm-messages.json")).unwrap();
         let golden = vectors["messages"].as_array().unwrap().iter().find(|m| m["name"] == "ack_by_client").unwrap();
-        let acknowledged = AgentMessage {
-            message_type: MessageType::OutputStreamData,
-            created_date: 1,
-            sequence_number: 5,
-            flags: 0,
-            message_id: "00112233-4455-4677-8899-aabbccddeeff".parse().unwrap(),
-            payload_type: Some(1),
-            payload: Bytes::from_static(b"x"),
-        };
+        let acknowledged = "00112233-4455-4677-8899-aabbccddeeff".parse().unwrap();
         let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap();
-        let ack = acknowledge(&acknowledged, id, 1_700_000_000_000);
+        let ack = acknowledge(MessageType::OutputStreamData, acknowledged, 5, id, 1_700_000_000_000);
         let hex: String = ack.encode().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden["hex"].as_str().unwrap());
         assert_eq!(acknowledged_sequence_number(&ack.payload).unwrap(), 5);

@@ -1,0 +1,20 @@
+# Thin: each target is one script or one cargo command. README.md says what they show.
+.PHONY: demo test bench lint
+
+# KEEP=1 leaves the demo running and prints commands to try.
+demo:
+	tests/servers/install demo
+	cargo run --quiet --features sandbox --example demo
+
+test:
+	tests/servers/install test
+	cargo test --features sandbox
+
+bench:
+	tests/servers/install test
+	cargo bench --features sandbox
+
+lint:
+	cargo fmt --check
+	cargo clippy --features sandbox --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features sandbox

@@ -1,0 +1,5 @@
+//! What a client sends first. The invariant is documented where it is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::invariants::accepts(bytes));

@@ -1,0 +1,5 @@
+//! The body of a server's ErrorResponse. The invariant is documented where it is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::invariants::passes_errors_on(bytes));

@@ -1,0 +1,19 @@
+//! The modules under fuzzing, compiled by themselves.
+//!
+//! Taken as source files and not as a dependency on `rdsgate`, so that an instrumented build takes seconds and leaves
+//! out the AWS SDK; that the modules allow it is the layering rule of `docs/architecture.md`.
+//!
+//! A target is one line: its invariant is a documented function in `invariants`, which the property tests of
+//! `cargo test` run as well. To fuzz one:
+//!
+//! ```text
+//! cargo install cargo-fuzz
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run accepts -- -max_total_time=60      # or on a nightly toolchain
+//! ```
+
+#[path = "../../src/postgres/invariants.rs"]
+pub mod invariants;
+#[path = "../../src/postgres/mod.rs"]
+pub mod postgres;
+#[path = "../../src/secret.rs"]
+pub mod secret;

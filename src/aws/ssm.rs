@@ -1,0 +1,189 @@
+//! The three session calls of Systems Manager.
+
+use std::sync::Arc;
+
+use aws_sdk_ssm::operation::{
+    resume_session::ResumeSessionError, start_session::StartSessionError, terminate_session::TerminateSessionError,
+};
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+
+use super::{Account, Error, Retry};
+use crate::{secret::Secret, target::InstanceId};
+
+/// What to ask of StartSession.
+#[derive(Debug, Clone)]
+pub struct StartSession {
+    /// The bastion.
+    pub target: InstanceId,
+    /// The session document.
+    pub document: String,
+    /// Its parameters; unknown ones are refused by AWS.
+    pub parameters: Vec<(String, String)>,
+    /// Shown in the session history, 1 to 256 characters.
+    pub reason: String,
+}
+
+/// Leave to open a data channel, once and soon.
+pub struct SessionGrant {
+    /// The session.
+    pub session_id: String,
+    /// Where the data channel is. After ResumeSession it may be empty: then the old one still holds.
+    pub stream_url: Secret<String>,
+    /// What opens it.
+    pub token: Secret<String>,
+}
+
+impl std::fmt::Debug for SessionGrant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionGrant").field("session_id", &self.session_id).finish_non_exhaustive()
+    }
+}
+
+impl Account {
+    /// Starts a session.
+    ///
+    /// # Errors
+    /// [`Error::TargetNotConnected`], [`Error::InvalidDocument`], [`Error::AccessDenied`] and the rest.
+    pub async fn start_session(&self, request: &StartSession) -> Result<SessionGrant, Error> {
+        const OPERATION: &str = "StartSession";
+        let answer = self
+            .call(OPERATION, async || {
+                let mut call = self
+                    .0
+                    .ssm
+                    .start_session()
+                    .target(request.target.as_str())
+                    .document_name(&request.document)
+                    .reason(&request.reason);
+                for (name, value) in &request.parameters {
+                    call = call.parameters(name, vec![value.clone()]);
+                }
+                call.send().await.map_err(|error| match error.as_service_error() {
+                    Some(StartSessionError::TargetNotConnected(_)) => {
+                        Error::TargetNotConnected { target: request.target.clone(), region: self.region().clone() }
+                    }
+                    Some(StartSessionError::InvalidDocument(_)) => {
+                        Error::InvalidDocument { document: request.document.clone(), region: self.region().clone() }
+                    }
+                    _ => self.classify(OPERATION, error),
+                })
+            })
+            .await?;
+        let field = |field, value: Option<String>| {
+            value.filter(|value| !value.is_empty()).ok_or(Error::Incomplete { operation: OPERATION, field })
+        };
+        Ok(SessionGrant {
+            session_id: field("SessionId", answer.session_id)?,
+            stream_url: Secret::new(field("StreamUrl", answer.stream_url)?),
+            token: Secret::new(field("TokenValue", answer.token_value)?),
+        })
+    }
+
+    /// Asks for leave to open the data channel of a running session again.
+    ///
+    /// # Errors
+    /// [`Error::SessionGone`] when the session has ended, and the rest.
+    pub async fn resume_session(&self, session_id: &str) -> Result<SessionGrant, Error> {
+        const OPERATION: &str = "ResumeSession";
+        let gone = || Error::SessionGone { session_id: session_id.into() };
+        let answer = self
+            .call(OPERATION, async || {
+                self.0.ssm.resume_session().session_id(session_id).send().await.map_err(|error| {
+                    match error.as_service_error() {
+                        Some(ResumeSessionError::DoesNotExistException(_)) => gone(),
+                        _ => self.classify(OPERATION, error),
+                    }
+                })
+            })
+            .await?;
+        // A session that has timed out is resumed without a token.
+        let token = answer.token_value.filter(|token| !token.is_empty()).ok_or_else(gone)?;
+        Ok(SessionGrant {
+            session_id: session_id.into(),
+            stream_url: Secret::new(answer.stream_url.unwrap_or_default()),
+            token: Secret::new(token),
+        })
+    }
+
+    /// Ends a session. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// Why AWS did not do it.
+    pub async fn terminate_session(&self, session_id: &str) -> Result<(), Error> {
+        const OPERATION: &str = "TerminateSession";
+        let answer = self
+            .call(OPERATION, async || {
+                let sent = self.0.ssm.terminate_session().session_id(session_id).send().await;
+                sent.map_err(|error: SdkError<TerminateSessionError, HttpResponse>| match error.code() {
+                    Some("DoesNotExistException") => Error::SessionGone { session_id: session_id.into() },
+                    _ => self.classify(OPERATION, error),
+                })
+            })
+            .await;
+        match answer {
+            Ok(_) | Err(Error::SessionGone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a call, and once more with fresh credentials when AWS refuses those we had.
+    pub(super) async fn call<T>(
+        &self,
+        operation: &'static str,
+        attempt: impl AsyncFn() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        // Asked first so that an error about credentials is ours, not one wrapped by the SDK.
+        let credentials = self.credentials().await?;
+        // The SDK's trace lines hold the session token and the answer's secrets.
+        let answer = attempt().with_subscriber(NoSubscriber::default()).await;
+        let refused = matches!(&answer, Err(error) if error.retry() == Retry::RefreshCredentials);
+        if !refused {
+            return answer;
+        }
+        tracing::debug!(operation, "AWS refused the credentials; fetching them anew");
+        self.0.credentials.forget(&credentials);
+        self.credentials().await?;
+        attempt().with_subscriber(NoSubscriber::default()).await
+    }
+
+    /// What an error means that the operation does not model. AWS's error codes: "Common Error Types" of each API.
+    pub(super) fn classify<E>(&self, operation: &'static str, error: SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let code = error.code().map_or_else(|| status.map_or("unknown".into(), |s| format!("HTTP {s}")), str::to_owned);
+        let message = error.message().unwrap_or("no further words").to_owned();
+        match error {
+            SdkError::TimeoutError(_) => Error::Timeout { operation, cause: Arc::new(error) },
+            SdkError::DispatchFailure(ref failure) if failure.is_timeout() => {
+                Error::Timeout { operation, cause: Arc::new(error) }
+            }
+            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
+                Error::Transport { operation, cause: Arc::new(error) }
+            }
+            _ => match code.as_str() {
+                "ExpiredToken"
+                | "ExpiredTokenException"
+                | "InvalidClientTokenId"
+                | "UnrecognizedClientException"
+                | "InvalidToken"
+                | "RequestExpired" => Error::CredentialsRefused { operation, profile: self.0.profile.clone(), code },
+                "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+                    Error::AccessDenied { operation, message }
+                }
+                "Throttling"
+                | "ThrottlingException"
+                | "ThrottledException"
+                | "RequestLimitExceeded"
+                | "TooManyRequestsException" => Error::Throttled { operation },
+                _ if status.is_some_and(|status| (400..500).contains(&status)) => {
+                    Error::BadRequest { operation, code, message }
+                }
+                _ => Error::Service { operation, code, message },
+            },
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The exit codes, by cause.
+
+use std::process::ExitCode;
+
+use crate::app;
+
+/// How the process ended. The numbers are documented in `--help` and the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Success,
+    /// Something on this machine, or a fault of ours.
+    Failure,
+    /// Arguments or configuration; the number that clap uses as well.
+    Usage,
+    /// AWS credentials: none, expired, not usable.
+    Credentials,
+    /// An AWS API or the tunnel.
+    Aws,
+    /// The database's certificate or login.
+    Database,
+    /// Ended by SIGINT (128 + 2, as shells say it).
+    Interrupted,
+    /// Ended by SIGTERM (128 + 15).
+    Terminated,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Credentials => 3,
+            Self::Aws => 4,
+            Self::Database => 5,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+impl From<app::Cause> for Exit {
+    fn from(cause: app::Cause) -> Self {
+        match cause {
+            app::Cause::Local => Self::Failure,
+            app::Cause::Configuration => Self::Usage,
+            app::Cause::Credentials => Self::Credentials,
+            app::Cause::Aws => Self::Aws,
+            app::Cause::Database => Self::Database,
+        }
+    }
+}
+
+impl From<app::Stopped> for Exit {
+    fn from(stopped: app::Stopped) -> Self {
+        match stopped {
+            app::Stopped::Interrupt => Self::Interrupted,
+            app::Stopped::Terminate => Self::Terminated,
+        }
+    }
+}
+
+impl From<&clap::Error> for Exit {
+    /// Help and version come as errors that go to stdout.
+    fn from(error: &clap::Error) -> Self {
+        if error.use_stderr() { Self::Usage } else { Self::Success }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_every_code() {
+        use Exit::{Aws, Credentials, Database, Failure, Interrupted, Success, Terminated, Usage};
+        for exit in [Success, Failure, Usage, Credentials, Aws, Database, Interrupted, Terminated] {
+            let row = format!("\n| {} | ", exit.code());
+            assert!(include_str!("../../README.md").contains(&row), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn each_cause_has_its_documented_code() {
+        let causes = [
+            (app::Cause::Local, 1),
+            (app::Cause::Configuration, 2),
+            (app::Cause::Credentials, 3),
+            (app::Cause::Aws, 4),
+            (app::Cause::Database, 5),
+        ];
+        for (cause, code) in causes {
+            assert_eq!(Exit::from(cause).code(), code, "{cause:?}");
+        }
+        assert_eq!(Exit::from(app::Stopped::Interrupt).code(), 130);
+        assert_eq!(Exit::from(app::Stopped::Terminate).code(), 143);
+        assert_eq!(Exit::Success.code(), 0);
+    }
+}

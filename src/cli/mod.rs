@@ -1,0 +1,172 @@
+//! The command line: arguments to a request, a result to lines and an exit code.
+//!
+//! - one file a subcommand ([`up`]);
+//! - [`output`]: the only writer to stdout and stderr, besides the log;
+//! - [`exit`]: the exit codes.
+//!
+//! Rules about values are [`crate::config`]'s, which knows where each came from; here they are text.
+
+pub mod exit;
+pub mod output;
+pub mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry::log;
+use exit::Exit;
+use output::Output;
+
+/// A local, passwordless door to private Amazon RDS and Aurora databases.
+///
+/// rdsgate listens on localhost, reaches the database through an AWS SSM session, verifies its certificate and logs in
+/// with a fresh IAM token for every connection. Clients need no password, no AWS tools and no certificate bundle.
+#[derive(Debug, Parser)]
+#[command(name = "rdsgate", version, propagate_version = true, arg_required_else_help = true, after_help = EPILOG)]
+pub struct Cli {
+    #[command(flatten)]
+    log: LogArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Arguments),
+}
+
+/// How to log; for every subcommand.
+#[derive(Debug, clap::Args)]
+struct LogArguments {
+    /// What to log: error, warn, info, debug, trace, or a filter such as rdsgate::tunnel=debug [default: info]
+    ///
+    /// A filter is a list of TARGET=LEVEL. Libraries never log below info: their wire logs would show secrets.
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "RDSGATE_LOG",
+        hide_env_values = true,
+        help_heading = "Log"
+    )]
+    log_level: Option<String>,
+    /// How to write the log
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "RDSGATE_LOG_FORMAT",
+        hide_env_values = true,
+        default_value = "human",
+        help_heading = "Log"
+    )]
+    log_format: log::Format,
+}
+
+const EPILOG: &str = "\
+Examples:
+  rdsgate up           serve every target of .rdsgate.toml
+  rdsgate up orders    serve one of them
+  rdsgate up orders.c1abcdefghij.eu-central-1.rds.amazonaws.com \\
+      --bastion i-0123456789abcdef0 --user app_user
+
+Exit codes:
+  0 success    1 failure        2 usage or configuration    3 credentials
+  4 AWS or tunnel    5 database login    130 SIGINT    143 SIGTERM
+";
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let mut output = Output::of_process();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version come this way too, with exit code 0.
+        Err(error) => return output.usage(&error).into(),
+    };
+    if let Err(error) = log::init(&log::Options { filter: cli.log.log_level, format: cli.log.log_format }) {
+        output.error(&error, error.hint().as_deref());
+        return Exit::Usage.into();
+    }
+    no_core_file();
+    match cli.command {
+        Command::Up(arguments) => up::run(arguments, &mut output),
+    }
+    .into()
+}
+
+/// A core file would hold tokens and credentials, and outlive them.
+///
+/// The limit is one byte rather than none: for a core handed to a program, as most desktops do, the kernel ignores a
+/// limit of zero but takes one as "no core" (core(5); fs/coredump.c in Linux).
+#[cfg(unix)]
+fn no_core_file() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) }) {
+        tracing::debug!(%error, "core files stay on");
+    }
+}
+
+#[cfg(not(unix))]
+fn no_core_file() {}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_and_version_are_success_and_mistakes_are_usage() {
+        for (arguments, exit) in [
+            (vec!["--help"], Exit::Success),
+            (vec!["--version"], Exit::Success),
+            (vec!["up", "--help"], Exit::Success),
+            (vec![], Exit::Usage),
+            (vec!["down"], Exit::Usage),
+            (vec!["up", "--prot", "1"], Exit::Usage),
+            (vec!["up", "--port"], Exit::Usage),
+            (vec!["--log-format", "xml", "up"], Exit::Usage),
+        ] {
+            let error = Cli::try_parse_from([&["rdsgate"], arguments.as_slice()].concat()).unwrap_err();
+            assert_eq!(Exit::from(&error), exit, "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn log_flags_stand_before_or_after_the_subcommand() {
+        for arguments in [
+            ["--log-level", "debug", "--log-format", "json", "up"],
+            ["up", "--log-level", "debug", "--log-format", "json"],
+        ] {
+            let cli = Cli::try_parse_from([&["rdsgate"], arguments.as_slice()].concat()).unwrap();
+            assert_eq!(cli.log.log_level.as_deref(), Some("debug"));
+            assert_eq!(cli.log.log_format, log::Format::Json);
+        }
+    }
+
+    #[test]
+    fn help_tells_every_exit_code_and_fits_eighty_columns() {
+        for code in
+            ["0 success", "1 failure", "2 usage", "3 credentials", "4 AWS", "5 database", "130 SIGINT", "143 SIGTERM"]
+        {
+            assert!(EPILOG.contains(code), "{code}");
+        }
+        assert!(EPILOG.lines().chain(up::EPILOG.lines()).all(|line| line.chars().count() <= 80));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_core_file_is_written() {
+        no_core_file();
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let core: Vec<_> =
+            limits.lines().find(|line| line.starts_with("Max core")).unwrap().split_whitespace().collect();
+        assert_eq!(core, ["Max", "core", "file", "size", "1", "1", "bytes"]);
+    }
+}

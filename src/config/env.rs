@@ -1,0 +1,104 @@
+//! The process environment as a layer, and the places where files are looked for.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
+
+use etcetera::BaseStrategy as _;
+
+use super::{
+    error::{Error, Warning, nearest},
+    layers::{Key, Layer, Origin, Scope},
+};
+
+/// The file looked for in the working directory and above.
+pub const PROJECT_FILE: &str = ".rdsgate.toml";
+/// The file in the user's configuration folder.
+pub const USER_FILE: &str = "rdsgate/config.toml";
+/// Names the one file to read.
+const CONFIG: &str = "RDSGATE_CONFIG";
+/// Variables with our prefix that other parts read.
+const ELSEWHERE: [&str; 3] = [CONFIG, "RDSGATE_LOG", "RDSGATE_LOG_FORMAT"];
+
+/// What the process was started in. A value, so that tests need not change their own process.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    directory: PathBuf,
+    config_home: Option<PathBuf>,
+}
+
+impl Environment {
+    /// The environment of this process: its variables, working directory and `$XDG_CONFIG_HOME` (`~/.config`).
+    ///
+    /// # Errors
+    /// [`Error::WorkingDirectory`] when it was deleted or may not be read.
+    pub fn of_process() -> Result<Self, Error> {
+        let directory = std::env::current_dir().map_err(|source| Error::WorkingDirectory { source })?;
+        let config_home = etcetera::choose_base_strategy().ok().map(|strategy| strategy.config_dir());
+        Ok(Self::new(std::env::vars_os(), directory, config_home))
+    }
+
+    /// An environment from its parts.
+    pub fn new<K: Into<OsString>, V: Into<OsString>>(
+        variables: impl IntoIterator<Item = (K, V)>,
+        directory: PathBuf,
+        config_home: Option<PathBuf>,
+    ) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { variables, directory, config_home }
+    }
+
+    /// A variable's value; one that is empty counts as not set, as in `RDSGATE_PORT= rdsgate up`.
+    ///
+    /// # Errors
+    /// [`Error::NotUnicode`].
+    pub fn variable(&self, name: &str) -> Result<Option<&str>, Error> {
+        match self.variables.get(OsStr::new(name)) {
+            None => Ok(None),
+            Some(value) if value.is_empty() => Ok(None),
+            Some(value) => value.to_str().map(Some).ok_or_else(|| Error::NotUnicode { variable: name.into() }),
+        }
+    }
+
+    /// The values of `RDSGATE_*`. A variable with our prefix that nobody knows is a warning.
+    ///
+    /// # Errors
+    /// [`Error::NotUnicode`].
+    pub(super) fn layer(&self, warnings: &mut Vec<Warning>) -> Result<Layer, Error> {
+        let mut layer = Layer::default();
+        let keys = Key::ALL.into_iter().filter(|key| key.scope() != Scope::Target);
+        for (key, name) in keys.clone().map(|key| (key, key.variable())) {
+            if let Some(value) = self.variable(&name)? {
+                layer.set(key, value.to_owned(), Origin::Variable(name));
+            }
+        }
+        let known: Vec<String> = keys.map(Key::variable).chain(ELSEWHERE.map(String::from)).collect();
+        for name in self.variables.keys().filter_map(|name| name.to_str()) {
+            if name.starts_with("RDSGATE_") && !known.iter().any(|known| known == name) {
+                let suggestion = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+                warnings.push(Warning::UnknownVariable { name: name.into(), suggestion });
+            }
+        }
+        Ok(layer)
+    }
+
+    /// The files to read, the strongest first: the one that was named, or the project's and the user's if they exist.
+    pub(super) fn files(&self, named: Option<&Path>) -> Vec<PathBuf> {
+        if let Some(path) =
+            named.or(self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty()).map(Path::new))
+        {
+            return vec![self.directory.join(path)];
+        }
+        let project = self.directory.ancestors().map(|folder| folder.join(PROJECT_FILE)).find(|path| path.is_file());
+        let user = self.config_home.as_ref().map(|home| home.join(USER_FILE)).filter(|path| path.is_file());
+        project.into_iter().chain(user).collect()
+    }
+
+    /// The path as the user would write it: relative where it lies below the working directory.
+    pub(super) fn shown(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.directory).unwrap_or(path).to_owned()
+    }
+}

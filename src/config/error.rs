@@ -1,0 +1,337 @@
+//! What can be wrong with a configuration: where, why, and what to do about it.
+
+use std::{fmt, io, path::PathBuf};
+
+use super::{
+    env::PROJECT_FILE,
+    layers::{Key, Location, Origin, Scope},
+    value::ValueError,
+};
+use crate::target::{Host, ParseError, Region};
+
+/// A configuration that cannot be used. Each is the user's to fix; [`Error::hint`] says how.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The working directory is gone.
+    #[error("cannot find the working directory")]
+    WorkingDirectory {
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file that was named, or found, cannot be read.
+    #[error("cannot read the configuration file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Not TOML.
+    #[error("{at}: not valid TOML: {message}")]
+    Syntax {
+        /// Where.
+        at: Location,
+        /// The parser's words.
+        message: String,
+    },
+    /// A key that nobody reads: most often a typing mistake.
+    #[error("{at}: unknown key {key:?} {}", Place(table.as_deref()))]
+    UnknownKey {
+        /// Where.
+        at: Location,
+        /// What was written.
+        key: String,
+        /// The table it stands in, `None` at the top level.
+        table: Option<String>,
+        /// What was meant, perhaps.
+        suggestion: Option<String>,
+    },
+    /// A key in a table where it means nothing.
+    #[error("{at}: {} does not belong in {table}", key.name())]
+    Misplaced {
+        /// Where.
+        at: Location,
+        /// The key.
+        key: Key,
+        /// The table it stands in.
+        table: String,
+    },
+    /// Not the TOML type of this key.
+    #[error("{at}: {key} is {} {found}, expected {expected}", article(found))]
+    WrongType {
+        /// Where.
+        at: Location,
+        /// The key.
+        key: String,
+        /// The type and an example.
+        expected: &'static str,
+        /// The type that it has.
+        found: &'static str,
+    },
+    /// A target's name that cannot stand in a log line or on a command line.
+    #[error("{at}: {name:?} cannot name a target: expected at most 63 letters, digits, '-', '_' and '.'")]
+    TargetName {
+        /// Where.
+        at: Location,
+        /// The name.
+        name: String,
+    },
+    /// A value that does not parse.
+    #[error("{}", Bad(*key, origin))]
+    BadValue {
+        /// The key.
+        key: Key,
+        /// Where it came from.
+        origin: Origin,
+        /// Why.
+        source: ValueError,
+    },
+    /// `host = "name:5433"` and `port = 5434`.
+    #[error("{}: the host says port {in_host}, port says {in_port}", Bad(Key::Host, origin))]
+    TwoPorts {
+        /// Where the host came from.
+        origin: Origin,
+        /// The port in it.
+        in_host: String,
+        /// The other port.
+        in_port: String,
+    },
+    /// A variable that is not UTF-8.
+    #[error("{variable} is not valid UTF-8")]
+    NotUnicode {
+        /// Its name.
+        variable: String,
+    },
+    /// An AWS variable with something else than a region.
+    #[error("invalid {variable}")]
+    AwsRegion {
+        /// Its name.
+        variable: &'static str,
+        /// Why.
+        source: ParseError,
+    },
+    /// Nothing to serve.
+    #[error("no database to serve: {}", Searched(files))]
+    NoTargets {
+        /// The files that were read.
+        files: Vec<PathBuf>,
+    },
+    /// A word that names no target and is no host name either.
+    #[error("no target is called {name:?}")]
+    UnknownTarget {
+        /// The word.
+        name: String,
+        /// What was meant, perhaps.
+        suggestion: Option<String>,
+        /// The targets in the files.
+        known: Vec<String>,
+    },
+    /// A target without a host.
+    #[error("target {target} has no host")]
+    NoHost {
+        /// The target.
+        target: String,
+    },
+    /// No way to the database.
+    #[error("target {target} has no bastion to go through")]
+    NoBastion {
+        /// The target.
+        target: String,
+    },
+    /// The host name does not tell the region, and nothing else does.
+    #[error("the region of {target} is unknown: {host} is not an RDS endpoint name")]
+    NoRegion {
+        /// The target.
+        target: String,
+        /// Its host.
+        host: Host,
+    },
+    /// A token signed for one region is refused by a database in another.
+    #[error("target {target} is in {in_host} by its host name, but its region is set to {said}")]
+    RegionMismatch {
+        /// The target.
+        target: String,
+        /// The region in the host name.
+        in_host: Region,
+        /// The region that was set.
+        said: Region,
+    },
+    /// MySQL and MariaDB are not there yet.
+    #[error("target {target} is MySQL or MariaDB, which is not supported in this version")]
+    MysqlUnsupported {
+        /// The target.
+        target: String,
+    },
+    /// Port 3306 and no engine.
+    #[error("target {target} has MySQL's port 3306 and no engine; MySQL is not supported in this version")]
+    LooksLikeMysql {
+        /// The target.
+        target: String,
+    },
+    /// Two targets on one address.
+    #[error("targets {first} and {second} both listen on port {port}")]
+    SharedAddress {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+        /// The port.
+        port: u16,
+        /// Whether a flag or variable set it for all targets.
+        everywhere: bool,
+    },
+}
+
+impl Error {
+    /// What to do about it, where there is more to say than the error does.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownKey { suggestion: Some(near), table: Some(_), .. }
+            | Self::UnknownTarget { suggestion: Some(near), .. } => Some(format!("did you mean {near:?}?")),
+            Self::UnknownKey { suggestion: Some(near), table: None, .. } => Some(format!("did you mean {near}?")),
+            Self::UnknownKey { suggestion: None, .. } => Some(format!("the keys are: {}", key_names())),
+            Self::Misplaced { key, .. } => Some(match key.scope() {
+                Scope::Target => format!("{} belongs in [targets.NAME], where NAME is yours to choose", key.name()),
+                Scope::Any => format!("{} belongs in [targets.NAME], or in [defaults] for all of them", key.name()),
+                Scope::Process => format!("{} is the same for all targets: put it in [defaults]", key.name()),
+            }),
+            Self::TwoPorts { .. } => Some("keep one of the two; the local port is listen's".into()),
+            Self::NoTargets { .. } => Some(format!(
+                "name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into {PROJECT_FILE}"
+            )),
+            Self::UnknownTarget { known, .. } if known.is_empty() => {
+                Some("no configuration file has targets; to use no file, give the database's full host name".into())
+            }
+            Self::UnknownTarget { known, .. } => Some(format!("the targets are: {}", known.join(", "))),
+            Self::NoHost { target } => Some(format!("set host = \"ENDPOINT\" in [targets.{target}]")),
+            Self::NoBastion { .. } => Some(
+                "set --bastion (or bastion = \"i-…\"); these are online: aws ssm describe-instance-information --query \
+                 'InstanceInformationList[?PingStatus==`Online`].[InstanceId,ComputerName]'. A database that this \
+                 machine can reach by itself needs none: --via direct"
+                    .into(),
+            ),
+            Self::NoRegion { .. } => {
+                Some("use the endpoint name that RDS shows, or set --region (or region, or AWS_REGION)".into())
+            }
+            Self::RegionMismatch { .. } => {
+                Some("remove the region: a token for another region than the database's cannot work".into())
+            }
+            Self::LooksLikeMysql { .. } => {
+                Some("if this is a PostgreSQL server on port 3306, say so: --engine postgres".into())
+            }
+            Self::SharedAddress { second, everywhere: true, .. } => Some(format!(
+                "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.{second}] instead"
+            )),
+            Self::SharedAddress { second, port, everywhere: false, .. } => Some(format!(
+                "give {second} another local port: listen = \"localhost:{}\" in [targets.{second}]",
+                if *port == u16::MAX { 5433 } else { port + 1 }
+            )),
+            Self::BadValue { source, .. } => source.hint(),
+            Self::WorkingDirectory { .. }
+            | Self::Read { .. }
+            | Self::Syntax { .. }
+            | Self::WrongType { .. }
+            | Self::TargetName { .. }
+            | Self::NotUnicode { .. }
+            | Self::AwsRegion { .. }
+            | Self::MysqlUnsupported { .. } => None,
+        }
+    }
+}
+
+/// Something odd that does not stop us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// Whoever can write the file can choose which database our user's tools talk to.
+    WritableByOthers {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A variable with our prefix that nobody reads.
+    UnknownVariable {
+        /// Its name.
+        name: String,
+        /// What was meant, perhaps.
+        suggestion: Option<String>,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WritableByOthers { path } => {
+                write!(f, "{} can be written by every user of this machine", path.display())
+            }
+            Self::UnknownVariable { name, .. } => write!(f, "the variable {name} means nothing to rdsgate"),
+        }
+    }
+}
+
+impl Warning {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::WritableByOthers { path } => Some(format!("chmod o-w {}", path.display())),
+            Self::UnknownVariable { suggestion, .. } => suggestion.as_ref().map(|near| format!("did you mean {near}?")),
+        }
+    }
+}
+
+/// The known word that is nearest to `word`, if it is near enough to have been meant.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // A third of the letters, and two in any case: `prot` is `port`, but `x` is nothing.
+    let most = (word.chars().count() / 3).max(2).min(word.chars().count().saturating_sub(1));
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(word, known), known))
+        .filter(|(distance, _)| *distance <= most)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+/// "in [targets.orders]" or "at the top level".
+struct Place<'a>(Option<&'a str>);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(table) => write!(f, "in {table}"),
+            None => f.write_str("at the top level"),
+        }
+    }
+}
+
+/// "invalid --port", ".rdsgate.toml:3:8: invalid port".
+struct Bad<'a>(Key, &'a Origin);
+
+impl fmt::Display for Bad<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Origin::Flag => write!(f, "invalid {}", self.0.flag()),
+            Origin::Argument => f.write_str("invalid TARGET"),
+            Origin::Variable(name) => write!(f, "invalid {name}"),
+            Origin::File(at) => write!(f, "{at}: invalid {}", self.0.name()),
+        }
+    }
+}
+
+/// Which files were read.
+struct Searched<'a>(&'a [PathBuf]);
+
+impl fmt::Display for Searched<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none on the command line, and there is no configuration file");
+        }
+        let names: Vec<String> = self.0.iter().map(|path| path.display().to_string()).collect();
+        write!(f, "none on the command line, and none in {}", names.join(" or "))
+    }
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+fn key_names() -> String {
+    Key::ALL.map(Key::name).join(", ")
+}

@@ -1,0 +1,219 @@
+//! A configuration file: TOML to layers, with the line and column of every value.
+//!
+//! The tree is walked by hand rather than by `Deserialize`, so that each value keeps its place for errors that are
+//! found later, and an unknown key can be answered with the nearest known one.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    env::Environment,
+    error::{Error, Warning, nearest},
+    layers::{Key, Layer, Location, Origin, Scope},
+};
+
+/// What one file says.
+#[derive(Debug)]
+pub struct File {
+    /// Where it is.
+    pub path: PathBuf,
+    /// `[defaults]`: for every target that does not say otherwise.
+    pub defaults: Layer,
+    /// `[targets.NAME]`, in the order of the file.
+    targets: Vec<(String, Layer)>,
+}
+
+impl File {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], and what is wrong inside.
+    pub fn read(path: PathBuf, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Self, Error> {
+        let shown = environment.shown(&path);
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: shown.clone(), source })?;
+        if writable_by_others(&path) {
+            warnings.push(Warning::WritableByOthers { path: shown.clone() });
+        }
+        Self::parse(path, shown, &text)
+    }
+
+    /// Parses a file's text. `shown` is the path for messages.
+    ///
+    /// # Errors
+    /// [`Error::Syntax`], [`Error::UnknownKey`], [`Error::Misplaced`], [`Error::WrongType`], [`Error::TargetName`],
+    /// [`Error::TwoPorts`].
+    pub fn parse(path: PathBuf, shown: PathBuf, text: &str) -> Result<Self, Error> {
+        let source = Source { folder: path.parent().unwrap_or(Path::new("")).to_owned(), shown, text };
+        let tree = DeTable::parse(text).map_err(|error| Error::Syntax {
+            at: source.at(error.span().unwrap_or_default()),
+            message: error.message().replace('\n', ", "),
+        })?;
+        let mut file = Self { path, defaults: Layer::default(), targets: Vec::new() };
+        for (name, value) in in_order(tree.get_ref()) {
+            match name.get_ref().as_ref() {
+                "defaults" => file.defaults = source.layer(source.table(name, value)?, "[defaults]", Scope::Process)?,
+                "targets" => {
+                    for (name, value) in in_order(source.table(name, value)?) {
+                        let title = format!("[targets.{}]", source.target_name(name)?);
+                        let mut layer = source.layer(source.table(name, value)?, &title, Scope::Target)?;
+                        layer.split_port()?;
+                        file.targets.push((name.get_ref().to_string(), layer));
+                    }
+                }
+                _ => return Err(source.unknown_at_top(name, value)),
+            }
+        }
+        Ok(file)
+    }
+
+    /// The names of the targets, in the order of the file.
+    pub fn target_names(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// One target's own table.
+    pub fn target(&self, name: &str) -> Option<&Layer> {
+        self.targets.iter().find(|(own, _)| own == name).map(|(_, layer)| layer)
+    }
+}
+
+/// The text being parsed, for places in it.
+struct Source<'a> {
+    folder: PathBuf,
+    shown: PathBuf,
+    text: &'a str,
+}
+
+type Name<'i> = Spanned<std::borrow::Cow<'i, str>>;
+
+impl Source<'_> {
+    fn at(&self, span: Range<usize>) -> Location {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        Location { path: self.shown.clone(), line: before.matches('\n').count() + 1, column }
+    }
+
+    fn table<'t, 'i>(&self, name: &Name<'_>, value: &'t Spanned<DeValue<'i>>) -> Result<&'t DeTable<'i>, Error> {
+        value.get_ref().as_table().ok_or_else(|| Error::WrongType {
+            at: self.at(value.span()),
+            key: name.get_ref().to_string(),
+            expected: "a table",
+            found: value.get_ref().type_str(),
+        })
+    }
+
+    /// The keys of `[defaults]` (`Scope::Process`) or of one target (`Scope::Target`).
+    fn layer(&self, table: &DeTable<'_>, title: &str, kind: Scope) -> Result<Layer, Error> {
+        let mut layer = Layer::default();
+        for (name, value) in in_order(table) {
+            let key = Key::of_name(name.get_ref()).ok_or_else(|| Error::UnknownKey {
+                at: self.at(name.span()),
+                key: name.get_ref().to_string(),
+                table: Some(title.to_owned()),
+                suggestion: suggest(name.get_ref(), kind),
+            })?;
+            if key.scope() != kind && key.scope() != Scope::Any {
+                return Err(Error::Misplaced { at: self.at(name.span()), key, table: title.to_owned() });
+            }
+            let mut text = self.scalar(key, value)?;
+            if key == Key::CaFile && !text.is_empty() {
+                text = self.folder.join(text).to_string_lossy().into_owned();
+            }
+            layer.set(key, text, Origin::File(self.at(value.span())));
+        }
+        Ok(layer)
+    }
+
+    /// Ports are integers, all else is text; `listen` takes either.
+    fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
+        let expected = match (key, value.get_ref()) {
+            (Key::Port | Key::Listen, DeValue::Integer(number)) => return Ok(number.to_string()),
+            (Key::Port, _) => "an integer, such as 5432",
+            (_, DeValue::String(text)) => return Ok(text.to_string()),
+            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay, _) => "a string with a unit, such as \"30s\"",
+            (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
+            _ => "a string",
+        };
+        Err(Error::WrongType {
+            at: self.at(value.span()),
+            key: key.name().into(),
+            expected,
+            found: value.get_ref().type_str(),
+        })
+    }
+
+    /// Names stand in log lines and on the command line: one plain word.
+    fn target_name<'n>(&self, name: &'n Name<'_>) -> Result<&'n str, Error> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let text = name.get_ref().as_ref();
+        if text.is_empty() || text.len() > 63 || text.starts_with('-') || !text.bytes().all(plain) {
+            return Err(Error::TargetName { at: self.at(name.span()), name: text.into() });
+        }
+        Ok(text)
+    }
+
+    fn unknown_at_top(&self, name: &Name<'_>, value: &Spanned<DeValue<'_>>) -> Error {
+        let text = name.get_ref().as_ref();
+        let at = self.at(name.span());
+        let suggestion = match (Key::of_name(text), nearest(text, ["defaults", "targets"])) {
+            (Some(key), _) => {
+                return Error::Misplaced { at, key, table: "the top level".into() };
+            }
+            (None, Some(near)) => Some(format!("[{near}]")),
+            (None, None) if value.get_ref().is_table() => Some(format!("[targets.{text}]")),
+            (None, None) => None,
+        };
+        Error::UnknownKey { at, key: text.into(), table: None, suggestion }
+    }
+}
+
+/// TOML tables are kept sorted by name; messages and listeners follow the file.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    entries
+}
+
+/// What other programs call our keys.
+const ALIASES: [(&str, Key); 14] = [
+    ("endpoint", Key::Host),
+    ("hostname", Key::Host),
+    ("address", Key::Listen),
+    ("local_port", Key::Listen),
+    ("instance", Key::Bastion),
+    ("instance_id", Key::Bastion),
+    ("jump_host", Key::Bastion),
+    ("username", Key::User),
+    ("db", Key::Database),
+    ("dbname", Key::Database),
+    ("aws_profile", Key::Profile),
+    ("aws_region", Key::Region),
+    ("sslrootcert", Key::CaFile),
+    ("route", Key::Via),
+];
+
+fn suggest(name: &str, kind: Scope) -> Option<String> {
+    let fits = |key: &Key| key.scope() == Scope::Any || key.scope() == kind;
+    let plain = name.to_ascii_lowercase().replace('-', "_");
+    let alias = ALIASES.iter().find(|(other, key)| *other == plain && fits(key)).map(|(_, key)| key.name());
+    alias.or_else(|| nearest(&plain, Key::ALL.iter().filter(|key| fits(key)).map(|key| key.name()))).map(str::to_owned)
+}
+
+#[cfg(unix)]
+fn writable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    // Not the group's bit: where each user has a group of their own, files are made with it.
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o002 != 0)
+}
+
+#[cfg(not(unix))]
+fn writable_by_others(_path: &Path) -> bool {
+    false
+}

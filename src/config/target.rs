@@ -1,0 +1,83 @@
+//! The settings of one database to a [`Target`]: defaults, and rules that span keys.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    env::Environment,
+    error::Error,
+    layers::{Key, Settings},
+    value::{self, Via},
+};
+use crate::target::{Endpoint, Engine, Host, ListenAddress, Region, Route, Target};
+
+/// MySQL's port: someone who names it does not mean PostgreSQL.
+const MYSQL_PORT: u16 = 3306;
+
+/// Parses and completes the settings of the target called `name`.
+///
+/// # Errors
+/// [`Error::BadValue`] for a value; otherwise the variant names the rule.
+pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> Result<Target, Error> {
+    let host: Host = settings
+        .parse(Key::Host, |text| Ok(text.parse()?))?
+        .ok_or_else(|| Error::NoHost { target: name.to_owned() })?;
+    let port = settings.parse(Key::Port, value::port)?;
+    let engine = engine(name, port, settings)?;
+    Ok(Target {
+        name: Arc::from(name),
+        engine,
+        region: region(name, &host, settings, environment)?,
+        endpoint: Endpoint { host, port: port.unwrap_or(engine.default_port()) },
+        user: settings.text(Key::User)?,
+        database: settings.text(Key::Database)?,
+        route: route(name, settings)?,
+        profile: settings.text(Key::Profile)?,
+        ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
+        listen: settings.parse(Key::Listen, value::listen)?.unwrap_or_else(|| ListenAddress {
+            host: "localhost".into(),
+            addresses: value::both_loopbacks(),
+            port: engine.default_port(),
+        }),
+    })
+}
+
+fn engine(name: &str, port: Option<u16>, settings: &Settings<'_>) -> Result<Engine, Error> {
+    match settings.parse(Key::Engine, |text| Ok(text.parse()?))? {
+        Some(Engine::Mysql) => Err(Error::MysqlUnsupported { target: name.to_owned() }),
+        None if port == Some(MYSQL_PORT) => Err(Error::LooksLikeMysql { target: name.to_owned() }),
+        Some(Engine::Postgres) | None => Ok(Engine::Postgres),
+    }
+}
+
+/// The host name's region, which is the only one that a token can be for; for other names what the user says, then
+/// what the AWS variables say.
+fn region(name: &str, host: &Host, settings: &Settings<'_>, environment: &Environment) -> Result<Region, Error> {
+    let parsed = |text: &str| Ok(text.parse::<Region>()?);
+    let said = settings.own(Key::Region).map(|setting| setting.parse(Key::Region, parsed)).transpose()?;
+    match (host.region(), said) {
+        (Some(in_host), Some(said)) if in_host != said => {
+            Err(Error::RegionMismatch { target: name.to_owned(), in_host, said })
+        }
+        (Some(region), _) | (None, Some(region)) => Ok(region),
+        (None, None) => {
+            if let Some(region) = settings.parse(Key::Region, parsed)? {
+                return Ok(region);
+            }
+            for variable in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+                if let Some(text) = environment.variable(variable)? {
+                    return text.parse().map_err(|source| Error::AwsRegion { variable, source });
+                }
+            }
+            Err(Error::NoRegion { target: name.to_owned(), host: host.clone() })
+        }
+    }
+}
+
+fn route(name: &str, settings: &Settings<'_>) -> Result<Route, Error> {
+    let bastion = settings.parse(Key::Bastion, |text| Ok(text.parse()?))?;
+    match (settings.parse(Key::Via, value::via)?, bastion) {
+        (Some(Via::Direct), _) => Ok(Route::Direct),
+        (Some(Via::Ssm) | None, Some(bastion)) => Ok(Route::Ssm(bastion)),
+        (Some(Via::Ssm) | None, None) => Err(Error::NoBastion { target: name.to_owned() }),
+    }
+}

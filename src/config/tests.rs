@@ -1,0 +1,541 @@
+use std::{error::Error as _, fs};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::target::{Region, Route};
+
+const ORDERS: &str = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com";
+const BILLING: &str = "billing.cluster-c1abcdefghij.us-east-1.rds.amazonaws.com";
+const BASTION: &str = "i-0123456789abcdef0";
+
+/// A machine with a project, a home and an environment of its own.
+struct Scene {
+    root: TempDir,
+    variables: Vec<(&'static str, &'static str)>,
+    request: Request,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("project/src/deep")).unwrap();
+        fs::create_dir_all(root.path().join("home/rdsgate")).unwrap();
+        Self { root, variables: Vec::new(), request: Request::default() }
+    }
+
+    fn project(self, text: &str) -> Self {
+        fs::write(self.root.path().join("project/.rdsgate.toml"), text).unwrap();
+        self
+    }
+
+    fn user(self, text: &str) -> Self {
+        fs::write(self.root.path().join("home/rdsgate/config.toml"), text).unwrap();
+        self
+    }
+
+    fn variable(mut self, name: &'static str, value: &'static str) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
+    fn flag(mut self, key: Key, value: &str) -> Self {
+        self.request.flags.push((key, value.into()));
+        self
+    }
+
+    fn up(mut self, targets: &[&str]) -> Self {
+        self.request.targets = targets.iter().map(|target| (*target).to_owned()).collect();
+        self
+    }
+
+    fn load_in(&self, folder: &str) -> Result<Loaded, Error> {
+        let root = self.root.path();
+        let environment = Environment::new(self.variables.iter().copied(), root.join(folder), Some(root.join("home")));
+        load(&self.request, &environment)
+    }
+
+    fn load(&self) -> Result<Loaded, Error> {
+        self.load_in("project")
+    }
+
+    /// The only target.
+    fn target(&self) -> Target {
+        let mut targets = self.load().unwrap().config.targets;
+        assert_eq!(targets.len(), 1);
+        targets.remove(0)
+    }
+
+    /// What is printed: the error with its causes, and the hint.
+    fn complaint(&self) -> (String, String) {
+        let error = self.load().unwrap_err();
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        (text, error.hint().unwrap_or_default())
+    }
+}
+
+/// A project file with one complete target and these lines more.
+fn orders(lines: &str) -> String {
+    format!("[targets.orders]\nhost = \"{ORDERS}\"\nbastion = \"{BASTION}\"\n{lines}")
+}
+
+#[test]
+fn a_file_with_every_key_becomes_a_config() {
+    let scene = Scene::new().project(
+        r#"
+        [defaults]
+        profile = "dev"
+        connect_timeout = "5s"
+        resume_for = "1m30s"
+        max_sigterm_delay = "0s"
+
+        [targets.orders]
+        host = "Orders.c1abcdefghij.eu-central-1.rds.amazonaws.com:5544"
+        engine = "aurora-postgresql"
+        listen = "127.0.0.1:6000"
+        bastion = "i-0123456789abcdef0"
+        user = "app_user"
+        database = "orders_db"
+        region = "eu-central-1"
+        ca_file = "certs/own.pem"
+        via = "ssm"
+        "#,
+    );
+    let loaded = scene.load().unwrap();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.files, [scene.root.path().join("project/.rdsgate.toml")]);
+    let Config { targets, connect_timeout, resume_for, max_sigterm_delay } = loaded.config;
+    assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [5, 90, 0]);
+    let [target] = targets.as_slice() else { panic!("one target") };
+    assert_eq!((&*target.name, target.engine.to_string().as_str()), ("orders", "postgres"));
+    assert_eq!(target.endpoint.to_string(), format!("{ORDERS}:5544"));
+    assert_eq!((target.listen.host.as_str(), target.listen.port), ("127.0.0.1", 6000));
+    assert_eq!(target.route, Route::Ssm(BASTION.parse().unwrap()));
+    assert_eq!((target.user.as_deref(), target.database.as_deref()), (Some("app_user"), Some("orders_db")));
+    assert_eq!((target.profile.as_deref(), target.region.as_str()), (Some("dev"), "eu-central-1"));
+    assert_eq!(target.ca_file, Some(scene.root.path().join("project/certs/own.pem")));
+}
+
+#[test]
+fn the_command_line_alone_is_enough_and_the_rest_has_defaults() {
+    let scene = Scene::new().up(&[ORDERS]).flag(Key::Bastion, BASTION);
+    let Config { connect_timeout, resume_for, max_sigterm_delay, .. } = scene.load().unwrap().config;
+    assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [30, 120, 30]);
+    let target = scene.target();
+    assert_eq!((&*target.name, target.endpoint.to_string()), ("orders", format!("{ORDERS}:5432")));
+    assert_eq!((target.listen.host.as_str(), target.listen.port), ("localhost", 5432));
+    assert_eq!(target.listen.addresses, value::both_loopbacks());
+    assert_eq!((target.user, target.database, target.profile, target.ca_file), (None, None, None, None));
+}
+
+#[test]
+fn a_stronger_layer_wins_key_by_key() {
+    // Each row takes away the layer that won in the row before.
+    for (layers, user) in
+        [(5, "flag"), (4, "variable"), (3, "project"), (2, "own"), (1, "project-default"), (0, "default")]
+    {
+        let line = |from: usize, text: &str| if layers >= from { text.to_owned() } else { String::new() };
+        let mut scene = Scene::new()
+            .project(&format!(
+                "[defaults]\n{}\n{}",
+                line(1, "user = 'project-default'"),
+                orders(&line(3, "user = 'project'"))
+            ))
+            .user(&format!(
+                "[defaults]\nuser = 'default'\ndatabase = 'from-default'\n[targets.orders]\nport = 5544\n{}",
+                line(2, "user = 'own'")
+            ));
+        if layers >= 4 {
+            scene = scene.variable("RDSGATE_USER", "variable");
+        }
+        if layers >= 5 {
+            scene = scene.flag(Key::User, "flag");
+        }
+        let target = scene.target();
+        assert_eq!(target.user.as_deref(), Some(user), "{layers} layers");
+        assert_eq!((target.database.as_deref(), target.endpoint.port), (Some("from-default"), 5544), "others stay");
+    }
+}
+
+#[test]
+fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
+    for (key, value, line) in [
+        (Key::Engine, "postgresql", "engine = 'postgresql'"),
+        (Key::Port, "5544", "port = 5544"),
+        (Key::Listen, "[::1]:5544", "listen = '[::1]:5544'"),
+        (Key::Bastion, "mi-0123456789abcdef0", "bastion = 'mi-0123456789abcdef0'"),
+        (Key::User, "app", "user = 'app'"),
+        (Key::Database, "db", "database = 'db'"),
+        (Key::Profile, "dev", "profile = 'dev'"),
+        (Key::Region, "eu-central-1", "region = 'eu-central-1'"),
+        (Key::CaFile, "/own.pem", "ca_file = '/own.pem'"),
+        (Key::Via, "direct", "via = 'direct'"),
+    ] {
+        let base = |line: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{line}"));
+        // Without a bastion nothing loads; the row that sets one, or needs none, does without.
+        let base = |line: &str| {
+            let scene = base(line);
+            if matches!(key, Key::Bastion | Key::Via) { scene } else { scene.flag(Key::Bastion, BASTION) }
+        };
+        let variable: &'static str = key.variable().leak();
+        let value: &'static str = value;
+        let results =
+            [base("").flag(key, value).target(), base("").variable(variable, value).target(), base(line).target()]
+                .map(|target| format!("{target:?}"));
+        assert_eq!(results[0], results[1], "{key:?}");
+        assert_eq!(results[1], results[2], "{key:?}");
+        if !matches!(key, Key::Bastion | Key::Via | Key::Engine | Key::Region) {
+            assert_ne!(results[0], format!("{:?}", base("").target()), "{key:?} changes something");
+        }
+    }
+}
+
+#[test]
+fn the_project_file_is_found_upwards_and_its_paths_are_relative_to_it() {
+    let scene = Scene::new().project(&orders("ca_file = 'own.pem'"));
+    let loaded = scene.load_in("project/src/deep").unwrap();
+    assert_eq!(loaded.config.targets[0].ca_file, Some(scene.root.path().join("project/own.pem")));
+    assert!(matches!(scene.load_in("home").unwrap_err(), Error::NoTargets { .. }));
+}
+
+#[test]
+fn a_named_file_replaces_the_two_that_are_looked_for() {
+    let mut scene = Scene::new().project("broken").user("broken").variable("RDSGATE_CONFIG", "other.toml");
+    fs::write(scene.root.path().join("project/other.toml"), orders("user = 'variable'")).unwrap();
+    fs::write(scene.root.path().join("project/third.toml"), orders("user = 'flag'")).unwrap();
+    assert_eq!(scene.target().user.as_deref(), Some("variable"));
+    scene.request.file = Some("third.toml".into());
+    assert_eq!(scene.target().user.as_deref(), Some("flag"));
+    scene.request.file = Some("missing.toml".into());
+    let (text, _) = scene.complaint();
+    assert_eq!(text, "cannot read the configuration file missing.toml: No such file or directory (os error 2)");
+}
+
+/// Two complete targets on ports of their own, out of alphabetical order.
+fn two() -> String {
+    format!("{}\n[targets.billing]\nhost = '{BILLING}'\nbastion = '{BASTION}'\nlisten = 5433", orders(""))
+}
+
+fn names(loaded: &Loaded) -> Vec<&str> {
+    loaded.config.targets.iter().map(|target| &*target.name).collect()
+}
+
+#[test]
+fn targets_are_all_of_the_files_or_those_named() {
+    let also = format!("[targets.third]\nhost = '{BILLING}'\nvia = 'direct'\nlisten = 0\n[targets.orders]\nuser = 'x'");
+    for (wanted, expected) in [
+        (vec![], vec!["orders", "billing", "third"]),
+        (vec!["billing"], vec!["billing"]),
+        (vec!["third", "orders", "third"], vec!["third", "orders"]),
+    ] {
+        let loaded = Scene::new().project(&two()).user(&also).up(&wanted).load().unwrap();
+        assert_eq!(names(&loaded), expected);
+    }
+}
+
+#[test]
+fn an_endpoint_on_the_command_line_takes_defaults_but_no_target_of_a_file() {
+    let scene = Scene::new()
+        .project(&format!(
+            "[defaults]\nbastion = '{BASTION}'\nuser = 'everyone'\n[targets.orders]\nhost = '{BILLING}'\nuser = 'other'"
+        ))
+        .up(&[&format!("{}:5544", ORDERS.to_uppercase())]);
+    let target = scene.target();
+    assert_eq!((&*target.name, target.endpoint.to_string()), (ORDERS, format!("{ORDERS}:5544")));
+    assert_eq!(target.user.as_deref(), Some("everyone"));
+}
+
+#[test]
+fn endpoints_that_start_alike_get_names_of_their_own() {
+    let other = "orders.c1abcdefghij.us-east-1.rds.amazonaws.com";
+    let third = format!("{other}:5433");
+    let loaded = Scene::new()
+        .up(&[ORDERS, other, ORDERS, &third])
+        .flag(Key::Via, "direct")
+        .flag(Key::Listen, "0")
+        .load()
+        .unwrap();
+    assert_eq!(names(&loaded), ["orders", other, &third]);
+}
+
+#[test]
+fn a_port_in_the_host_belongs_to_the_hosts_layer() {
+    let in_file = format!("[targets.orders]\nvia = 'direct'\nhost = '{ORDERS}:5001'");
+    assert_eq!(Scene::new().project(&in_file).target().endpoint.port, 5001);
+    assert_eq!(Scene::new().project(&in_file).variable("RDSGATE_PORT", "5002").target().endpoint.port, 5002);
+    let on_command_line = format!("{ORDERS}:5003");
+    let scene = Scene::new().up(&[&on_command_line]).flag(Key::Via, "direct").variable("RDSGATE_PORT", "5002");
+    assert_eq!(scene.target().endpoint.port, 5003);
+    let (text, _) = scene.flag(Key::Port, "5004").complaint();
+    assert_eq!(text, "invalid TARGET: the host says port 5003, port says 5004");
+}
+
+#[test]
+fn the_region_is_the_hosts_then_ours_then_the_sdks() {
+    let region = |scene: Scene| scene.flag(Key::Via, "direct").target().region;
+    let is = |name: &str| name.parse::<Region>().unwrap();
+    let plain = || Scene::new().up(&["db.internal.example"]);
+    // A default or an AWS variable says nothing about a host that knows better.
+    let known = Scene::new().project("[defaults]\nregion = 'us-west-2'").variable("AWS_REGION", "us-west-1");
+    assert_eq!(region(known.up(&[ORDERS])), is("eu-central-1"));
+    assert_eq!(region(plain().variable("AWS_DEFAULT_REGION", "us-west-1")), is("us-west-1"));
+    assert_eq!(
+        region(plain().variable("AWS_DEFAULT_REGION", "a-b-1").variable("AWS_REGION", "us-west-2")),
+        is("us-west-2")
+    );
+    let default = plain().project("[defaults]\nregion = 'us-west-2'").variable("AWS_REGION", "a-b-1");
+    assert_eq!(region(default), is("us-west-2"));
+    assert_eq!(region(plain().flag(Key::Region, "us-west-2").variable("RDSGATE_REGION", "a-b-1")), is("us-west-2"));
+}
+
+#[test]
+fn the_route_is_the_bastion_unless_direct_is_said() {
+    let route =
+        |lines: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{lines}")).target().route;
+    let ssm = Route::Ssm(BASTION.parse().unwrap());
+    assert_eq!(route(&format!("bastion = '{BASTION}'")), ssm);
+    assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'ssm'")), ssm);
+    assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'direct'")), Route::Direct);
+    assert_eq!(route("via = 'direct'"), Route::Direct);
+}
+
+#[test]
+fn an_empty_variable_is_not_set_and_an_unknown_one_is_a_warning() {
+    let scene = Scene::new()
+        .project(&orders(""))
+        .variable("RDSGATE_PORT", "")
+        .variable("RDSGATE_BASTON", BASTION)
+        .variable("RDSGATE_LOG", "debug")
+        .variable("RDSGATE_XYZZY", "1");
+    let warnings = scene.load().unwrap().warnings;
+    let lines: Vec<_> = warnings.iter().map(|warning| (warning.to_string(), warning.hint())).collect();
+    let says = |name: &str| format!("the variable {name} means nothing to rdsgate");
+    assert_eq!(
+        lines,
+        [(says("RDSGATE_BASTON"), Some("did you mean RDSGATE_BASTION?".into())), (says("RDSGATE_XYZZY"), None)]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_everyone_can_write_is_a_warning_and_one_for_the_group_is_none() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scene = Scene::new().project(&orders(""));
+    let path = scene.root.path().join("project/.rdsgate.toml");
+    for (mode, warnings) in [(0o664, 0), (0o666, 1)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let found = scene.load().unwrap().warnings;
+        assert_eq!(found.len(), warnings, "{mode:o}");
+        for warning in found {
+            assert_eq!(warning.to_string(), ".rdsgate.toml can be written by every user of this machine");
+            assert_eq!(warning.hint().as_deref(), Some("chmod o-w .rdsgate.toml"));
+        }
+    }
+}
+
+#[test]
+fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
+    for (text, complaint, hint) in [
+        ("[targets.orders", "1:16: not valid TOML: unclosed table, expected `]`", ""),
+        ("x = 1\nx = 2", "2:1: not valid TOML: duplicate key", ""),
+        ("\n[target.orders]\n", "2:2: unknown key \"target\" at the top level", "did you mean [targets]?"),
+        ("[orders]\nuser = 'x'", "1:2: unknown key \"orders\" at the top level", "did you mean [targets.orders]?"),
+        (
+            "profile = 'dev'",
+            "1:1: profile does not belong in the top level",
+            "profile belongs in [targets.NAME], or in [defaults] for all of them",
+        ),
+        (
+            "[defaults]\nhost = 'x'",
+            "2:1: host does not belong in [defaults]",
+            "host belongs in [targets.NAME], where NAME is yours to choose",
+        ),
+        (
+            "[targets.orders]\nconnect_timeout = '3s'",
+            "2:1: connect_timeout does not belong in [targets.orders]",
+            "connect_timeout is the same for all targets: put it in [defaults]",
+        ),
+        ("[targets.orders]\n  prot = 1", "2:3: unknown key \"prot\" in [targets.orders]", "did you mean \"port\"?"),
+        ("[defaults]\nca-file = 'x'", "2:1: unknown key \"ca-file\" in [defaults]", "did you mean \"ca_file\"?"),
+        ("[targets.a]\nendpoint = 'x'", "2:1: unknown key \"endpoint\" in [targets.a]", "did you mean \"host\"?"),
+        (
+            "[defaults]\nxyzzy = 'x'",
+            "2:1: unknown key \"xyzzy\" in [defaults]",
+            "the keys are: host, engine, port, listen, bastion, user, database, profile, region, ca_file, via, \
+             connect_timeout, resume_for, max_sigterm_delay",
+        ),
+        ("targets = 3", "1:11: targets is an integer, expected a table", ""),
+        ("[targets]\norders = 'x'", "2:10: orders is a string, expected a table", ""),
+        ("[targets.orders]\nport = '5432'", "2:8: port is a string, expected an integer, such as 5432", ""),
+        ("# zoë\n[targets.orders]\nuser = true", "3:8: user is a boolean, expected a string", ""),
+        (
+            "[targets.orders]\nlisten = 1.5",
+            "2:10: listen is a float, expected a string or an integer, such as \"localhost:5433\" or 5433",
+            "",
+        ),
+        (
+            "[defaults]\nresume_for = 30",
+            "2:14: resume_for is an integer, expected a string with a unit, such as \"30s\"",
+            "",
+        ),
+        (
+            "[targets.\"a b\"]\nhost = 'x'",
+            "1:10: \"a b\" cannot name a target: expected at most 63 letters, digits, '-', '_' and '.'",
+            "",
+        ),
+        (
+            "[targets.a]\nhost = 'a.b:1'\nport = 2",
+            "2:8: invalid host: the host says port 1, port says 2",
+            "keep one of the two; the local port is listen's",
+        ),
+        (&orders("port = 65536"), "4:8: invalid port: \"65536\" is not a port: expected a number from 1 to 65535", ""),
+        (
+            &orders("region = 'Frankfurt'"),
+            "4:10: invalid region: \"Frankfurt\" is not an AWS region: expected something like eu-central-1",
+            "",
+        ),
+        (&orders("via = 'vpn'"), "4:7: invalid via: \"vpn\" is not a route: expected ssm or direct", ""),
+        (&orders("user = ''"), "4:8: invalid user: it is empty", ""),
+        (&orders("ca_file = ''"), "4:11: invalid ca_file: it is empty", ""),
+        (&orders("database = \"a\\u0000b\""), "4:12: invalid database: it holds a NUL byte", ""),
+        (
+            &orders("listen = '0.0.0.0:5432'"),
+            "4:10: invalid listen: 0.0.0.0 is not a loopback address: whoever can reach it would use the database \
+             without a password",
+            "listen on localhost; for a container or another machine, forward a port to it",
+        ),
+        (
+            &orders("[defaults]\nconnect_timeout = '1h'"),
+            "5:19: invalid connect_timeout: 3600s is out of range: expected 1s to 600s",
+            "",
+        ),
+        (
+            &orders("[defaults]\nresume_for = '2 minutes'"),
+            "5:14: invalid resume_for: \"2 minutes\" is not a duration: expected a whole number and a unit (ms, s, m, \
+             h), such as 30s or 2m",
+            "",
+        ),
+    ] {
+        let found = Scene::new().project(text).complaint();
+        assert_eq!(found, (format!(".rdsgate.toml:{complaint}"), hint.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn a_bad_value_names_the_flag_or_variable_that_it_came_from() {
+    let (text, _) = Scene::new().project(&orders("")).flag(Key::CaFile, "").complaint();
+    assert_eq!(text, "invalid --ca-file: it is empty");
+    let (text, _) = Scene::new().project(&orders("")).variable("RDSGATE_PORT", "http").complaint();
+    assert_eq!(text, "invalid RDSGATE_PORT: \"http\" is not a port: expected a number from 1 to 65535");
+    let (text, _) = Scene::new().up(&["10.0.0.1"]).complaint();
+    assert!(text.starts_with("invalid TARGET: \"10.0.0.1\" is not a host name: expected"), "{text}");
+    let scene = Scene::new().up(&["a.b"]).flag(Key::Via, "direct").variable("AWS_REGION", "x");
+    assert_eq!(
+        scene.complaint().0,
+        "invalid AWS_REGION: \"x\" is not an AWS region: expected something like eu-central-1"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_text_is_an_error() {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
+    let variables = [("RDSGATE_USER", OsString::from_vec(vec![0xff]))];
+    let error = load(&Request::default(), &Environment::new(variables, PathBuf::from("/nowhere"), None)).unwrap_err();
+    assert_eq!(error.to_string(), "RDSGATE_USER is not valid UTF-8");
+}
+
+#[test]
+fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
+    for (scene, complaint, hint) in [
+        (
+            Scene::new(),
+            "no database to serve: none on the command line, and there is no configuration file",
+            "name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into .rdsgate.toml",
+        ),
+        (Scene::new().project(&two()).up(&["bilings"]), "no target is called \"bilings\"", "did you mean \"billing\"?"),
+        (
+            Scene::new().project(&two()).up(&["production"]),
+            "no target is called \"production\"",
+            "the targets are: orders, billing",
+        ),
+        (
+            Scene::new().up(&["orders"]),
+            "no target is called \"orders\"",
+            "no configuration file has targets; to use no file, give the database's full host name",
+        ),
+        (
+            Scene::new().project("[targets.orders]\nuser = 'x'"),
+            "target orders has no host",
+            "set host = \"ENDPOINT\" in [targets.orders]",
+        ),
+        (
+            Scene::new().up(&["db.internal.example"]).flag(Key::Via, "direct"),
+            "the region of db is unknown: db.internal.example is not an RDS endpoint name",
+            "use the endpoint name that RDS shows, or set --region (or region, or AWS_REGION)",
+        ),
+        (
+            Scene::new().up(&[ORDERS]).flag(Key::Via, "direct").variable("RDSGATE_REGION", "us-east-1"),
+            "target orders is in eu-central-1 by its host name, but its region is set to us-east-1",
+            "remove the region: a token for another region than the database's cannot work",
+        ),
+        (
+            Scene::new().up(&[ORDERS]).flag(Key::Engine, "mariadb"),
+            "target orders is MySQL or MariaDB, which is not supported in this version",
+            "",
+        ),
+        (
+            Scene::new().up(&[ORDERS]).flag(Key::Port, "3306"),
+            "target orders has MySQL's port 3306 and no engine; MySQL is not supported in this version",
+            "if this is a PostgreSQL server on port 3306, say so: --engine postgres",
+        ),
+        (
+            Scene::new().project(&two()).variable("RDSGATE_LISTEN", "localhost:7000"),
+            "targets orders and billing both listen on port 7000",
+            "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.billing] instead",
+        ),
+        (
+            Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"),
+            "targets orders and billing both listen on port 5432",
+            "give billing another local port: listen = \"localhost:5433\" in [targets.billing]",
+        ),
+    ] {
+        assert_eq!(scene.complaint(), (complaint.to_owned(), hint.to_owned()));
+    }
+    for via in [None, Some("ssm")] {
+        let scene = Scene::new().up(&[ORDERS]);
+        let (text, hint) = via.map_or(Scene::new().up(&[ORDERS]), |via| scene.flag(Key::Via, via)).complaint();
+        assert_eq!(text, "target orders has no bastion to go through");
+        assert!(hint.contains("--bastion") && hint.contains("aws ssm describe-instance-information"), "{hint}");
+    }
+}
+
+#[test]
+fn the_same_port_on_different_addresses_is_no_conflict() {
+    let text = two().replace("listen = 5433", "listen = '127.0.0.2:5432'");
+    Scene::new().project(&text).load().unwrap();
+}
+
+const README: &str = include_str!("../../README.md");
+
+#[test]
+fn the_readmes_file_is_one_that_loads() {
+    let (_, rest) = README.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let loaded = Scene::new().project(text).load().unwrap();
+    assert_eq!(names(&loaded), ["orders", "billing"]);
+    let billing = &loaded.config.targets[1];
+    assert_eq!((billing.endpoint.port, billing.listen.port), (5433, 6543));
+}
+
+#[test]
+fn the_readme_has_every_option() {
+    for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
+        assert!(README.contains(&format!("\n| `{}` |", key.flag())), "{}", key.flag());
+    }
+}

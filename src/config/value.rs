@@ -1,0 +1,244 @@
+//! One text to one value, with the reason when it cannot be.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use crate::target::{ListenAddress, ParseError};
+
+/// Bounds of `connect_timeout`: below a second no TLS through a tunnel can succeed, above ten minutes no client waits.
+pub const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+/// Bounds of `resume_for`: AWS keeps a session without a connection for at most a day.
+pub const RESUME_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
+/// Bounds of `max_sigterm_delay`.
+pub const MAX_SIGTERM_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+
+/// Why a value was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Not a word of the vocabulary.
+    #[error(transparent)]
+    Word(#[from] ParseError),
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// The protocols end their strings with NUL.
+    #[error("it holds a NUL byte")]
+    Nul,
+    /// Not a TCP port.
+    #[error("{0:?} is not a port: expected a number from 1 to 65535")]
+    Port(String),
+    /// Not a local address.
+    #[error("{0:?} is not a local address: expected [HOST:]PORT, such as 5433, localhost:5433 or [::1]:5433")]
+    Listen(String),
+    /// An address that others can reach.
+    #[error("{0} is not a loopback address: whoever can reach it would use the database without a password")]
+    NotLoopback(String),
+    /// Not a way to the database.
+    #[error("{0:?} is not a route: expected ssm or direct")]
+    Via(String),
+    /// Not a length of time.
+    #[error("{0:?} is not a duration: expected a whole number and a unit (ms, s, m, h), such as 30s or 2m")]
+    Duration(String),
+    /// A length of time that makes no sense here.
+    #[error("{given:?} is out of range: expected {least:?} to {most:?}")]
+    DurationRange {
+        /// What was given.
+        given: Duration,
+        /// The shortest allowed.
+        least: Duration,
+        /// The longest allowed.
+        most: Duration,
+    },
+}
+
+impl ValueError {
+    /// What to do about it, where there is more to say than the error does.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotLoopback(_) => {
+                Some("listen on localhost; for a container or another machine, forward a port to it".into())
+            }
+            Self::Word(_)
+            | Self::Empty
+            | Self::Nul
+            | Self::Port(_)
+            | Self::Listen(_)
+            | Self::Via(_)
+            | Self::Duration(_)
+            | Self::DurationRange { .. } => None,
+        }
+    }
+}
+
+/// Which route the user asked for; the bastion is another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Through an SSM session.
+    Ssm,
+    /// TCP from this machine.
+    Direct,
+}
+
+/// Text that goes into a protocol's string: not empty, no NUL.
+///
+/// # Errors
+/// [`ValueError::Empty`], [`ValueError::Nul`].
+pub fn text(text: &str) -> Result<String, ValueError> {
+    match text {
+        "" => Err(ValueError::Empty),
+        _ if text.contains('\0') => Err(ValueError::Nul),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A TCP port that something can listen on.
+///
+/// # Errors
+/// [`ValueError::Port`].
+pub fn port(text: &str) -> Result<u16, ValueError> {
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| ValueError::Port(text.into()))
+}
+
+/// `ssm` or `direct`.
+///
+/// # Errors
+/// [`ValueError::Via`].
+pub fn via(text: &str) -> Result<Via, ValueError> {
+    match text {
+        "ssm" => Ok(Via::Ssm),
+        "direct" => Ok(Via::Direct),
+        _ => Err(ValueError::Via(text.into())),
+    }
+}
+
+/// `[HOST:]PORT` on loopback; HOST is `localhost` (both addresses, the default) or one loopback address. Port 0 lets
+/// the system choose.
+///
+/// # Errors
+/// [`ValueError::Listen`], [`ValueError::NotLoopback`].
+pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
+    let malformed = || ValueError::Listen(text.into());
+    let (host, port) = text.rsplit_once(':').unwrap_or(("localhost", text));
+    // A leading '+' is fine for `u16::from_str`, not for an address.
+    let port =
+        Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
+    let port = port.ok_or_else(malformed)?;
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(ListenAddress { host: "localhost".into(), addresses: both_loopbacks(), port });
+    }
+    // `::1:5432` could be read in two ways: an IPv6 address needs its brackets.
+    let address: IpAddr = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().map_err(|_| malformed())?.into(),
+        None if host.contains(':') || host.is_empty() => return Err(malformed()),
+        None => host.parse::<Ipv4Addr>().map_err(|_| ValueError::NotLoopback(host.into()))?.into(),
+    };
+    if !address.is_loopback() {
+        return Err(ValueError::NotLoopback(address.to_string()));
+    }
+    Ok(ListenAddress { host: address.to_string(), addresses: vec![address], port })
+}
+
+/// What `localhost` means to a client: either address, so both are served.
+pub fn both_loopbacks() -> Vec<IpAddr> {
+    vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+}
+
+/// A whole number and its unit, or several: `500ms`, `30s`, `1m30s`.
+///
+/// # Errors
+/// [`ValueError::Duration`], [`ValueError::DurationRange`].
+pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, ValueError> {
+    let given = sum(text).ok_or_else(|| ValueError::Duration(text.into()))?;
+    if range.contains(&given) {
+        Ok(given)
+    } else {
+        Err(ValueError::DurationRange { given, least: *range.start(), most: *range.end() })
+    }
+}
+
+fn sum(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() || text.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let number: u64 = number.parse().ok()?;
+        let part = match unit {
+            "ms" => Duration::from_millis(number),
+            "s" => Duration::from_secs(number),
+            "m" => Duration::from_secs(number.checked_mul(60)?),
+            "h" => Duration::from_secs(number.checked_mul(3600)?),
+            _ => return None,
+        };
+        total = total.checked_add(part)?;
+        rest = after;
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listen_address_is_a_port_with_or_without_a_loopback_host() {
+        let localhost = ["127.0.0.1", "::1"];
+        for (text, host, addresses, port) in [
+            ("5433", "localhost", localhost.as_slice(), 5433),
+            ("localhost:5433", "localhost", &localhost, 5433),
+            ("LOCALHOST:0", "localhost", &localhost, 0),
+            ("127.0.0.1:5433", "127.0.0.1", &["127.0.0.1"], 5433),
+            ("127.8.9.10:5433", "127.8.9.10", &["127.8.9.10"], 5433),
+            ("[::1]:65535", "::1", &["::1"], 65535),
+        ] {
+            let address = listen(text).unwrap();
+            assert_eq!((address.host.as_str(), address.port), (host, port), "{text}");
+            assert_eq!(address.addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>(), addresses, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listen_address_that_is_malformed_or_open_to_others_is_refused() {
+        for text in ["", ":5433", "localhost", "localhost:", "localhost:65536", "+5433", "::1:5433", "[::1]", "[x]:1"] {
+            assert_eq!(listen(text), Err(ValueError::Listen(text.into())), "{text}");
+        }
+        for (text, host) in [
+            ("0.0.0.0:5433", "0.0.0.0"),
+            ("192.168.1.2:5433", "192.168.1.2"),
+            ("[::]:5433", "::"),
+            ("[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1"),
+            ("db.example:5433", "db.example"),
+        ] {
+            assert_eq!(listen(text), Err(ValueError::NotLoopback(host.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_stay_in_range() {
+        let any = Duration::ZERO..=Duration::MAX;
+        for (text, millis) in [("0s", 0), ("500ms", 500), ("30s", 30_000), ("1m30s", 90_000), ("2h", 7_200_000)] {
+            assert_eq!(duration(text, any.clone()), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in
+            ["", "30", "s", "-1s", "1.5s", "30 s", "30S", "1d", "s30", "18446744073709551615h", "99999999999999999999s"]
+        {
+            assert_eq!(duration(text, any.clone()), Err(ValueError::Duration(text.into())), "{text}");
+        }
+        let error = duration("500ms", CONNECT_TIMEOUT).unwrap_err();
+        assert_eq!(error.to_string(), "500ms is out of range: expected 1s to 600s");
+    }
+
+    #[test]
+    fn text_and_ports_have_their_limits() {
+        assert_eq!(text(""), Err(ValueError::Empty));
+        assert_eq!(text("a\0b"), Err(ValueError::Nul));
+        assert_eq!(text("Zoë & Co"), Ok("Zoë & Co".into()));
+        assert_eq!(port("65535"), Ok(65535));
+        for bad in ["0", "65536", "-1", "", "http"] {
+            assert_eq!(port(bad), Err(ValueError::Port(bad.into())));
+        }
+    }
+}

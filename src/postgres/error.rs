@@ -1,0 +1,211 @@
+//! What goes wrong between a connection's first byte and its login, and what a client is told about it.
+//!
+//! An error does not say whose fault it is: those of [`accept`](super::accept) are the client's, those of
+//! [`login`](super::login) the upstream's.
+
+use std::io;
+
+pub use super::error_response::{ErrorReport, ServerError};
+use super::{
+    message::Method,
+    startup::{MAJOR, NEWEST_MINOR, ProtocolVersion},
+};
+
+/// SQLSTATE codes that we use (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+pub mod sqlstate {
+    /// The database could not be reached.
+    pub const UNABLE_TO_CONNECT: &str = "08001";
+    /// Somebody on the way refused.
+    pub const REJECTED: &str = "08004";
+    /// The connection broke.
+    pub const CONNECTION_FAILURE: &str = "08006";
+    /// Somebody does not speak the protocol.
+    pub const PROTOCOL_VIOLATION: &str = "08P01";
+    /// Not offered.
+    pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    /// Not allowed to log in.
+    pub const INVALID_AUTHORIZATION: &str = "28000";
+    /// A password (for us: a token taken for one) that is wrong.
+    pub const INVALID_PASSWORD: &str = "28P01";
+    /// No more connections.
+    pub const TOO_MANY_CONNECTIONS: &str = "53300";
+    /// Ended by the administrator.
+    pub const ADMIN_SHUTDOWN: &str = "57P01";
+    /// Not now: starting or stopping.
+    pub const CANNOT_CONNECT_NOW: &str = "57P03";
+}
+
+/// Why a connection got no further.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection broke.
+    #[error("the connection broke")]
+    Io(#[source] io::Error),
+    /// The connection ended in the middle.
+    #[error("the connection was closed while waiting for {waiting_for}")]
+    Closed {
+        /// The next thing expected.
+        waiting_for: &'static str,
+    },
+
+    /// The client began with TLS (`sslnegotiation=direct`), which this listener does not speak. It cannot be answered.
+    #[error("the client began with a TLS handshake; this listener speaks plain PostgreSQL (no sslnegotiation=direct)")]
+    DirectTls,
+    /// A first packet longer or shorter than any.
+    #[error("invalid length of startup packet")]
+    StartupLength(u32),
+    /// A StartupMessage that is not made of pairs of strings.
+    #[error("invalid startup packet layout: {0}")]
+    StartupLayout(&'static str),
+    /// No user in the StartupMessage.
+    #[error("no PostgreSQL user name specified in startup packet")]
+    MissingUser,
+    /// A decisive parameter given twice.
+    #[error("startup parameter \"{0}\" is given more than once")]
+    RepeatedParameter(&'static str),
+    /// A second request of the same kind before the startup.
+    #[error("{0} is sent more than once")]
+    RepeatedRequest(&'static str),
+    /// Another major version of the protocol.
+    #[error("unsupported frontend protocol {0}: server supports {MAJOR}.0 to {MAJOR}.{NEWEST_MINOR}")]
+    UnsupportedProtocol(ProtocolVersion),
+    /// A replication connection.
+    #[error("replication connections are not available through IAM database authentication")]
+    Replication,
+    /// A CancelRequest whose key is no key; the length is that of process id and key.
+    #[error("invalid length of cancel request packet: {0} bytes of process id and key")]
+    CancelLength(usize),
+
+    /// The server does not offer TLS. The token is never sent without.
+    #[error("the database server refuses TLS, and a token must not travel without")]
+    NoTls,
+    /// An ErrorResponse in place of the answer to SSLRequest. Unauthenticated: anybody on the way may have said it.
+    #[error("the database server refused the connection before TLS: {0}")]
+    RefusedBeforeTls(ServerError),
+    /// An ErrorResponse during the login.
+    #[error("the database refused the login: {0}")]
+    Refused(ServerError),
+    /// The server asks for something other than a password.
+    #[error("the database asks for {0} authentication, not for an IAM token")]
+    Authentication(Method),
+    /// In [`Mode::Pipelined`](super::Mode::Pipelined): the server does not take startup and password together. A new
+    /// connection with [`Mode::OneByOne`](super::Mode::OneByOne) may succeed.
+    #[error("the database server did not take the startup and the password together: {0}")]
+    NotPipelined(&'static str),
+    /// A message that has no place here.
+    #[error("unexpected message {:?} from the database server while waiting for {waiting_for}", char::from(*.tag))]
+    Unexpected {
+        /// What came.
+        tag: u8,
+        /// What could have come.
+        waiting_for: &'static str,
+    },
+    /// A message longer or shorter than any of a login.
+    #[error("message {:?} of length {length} from the database server during login", char::from(*.tag))]
+    MessageLength {
+        /// Which message.
+        tag: u8,
+        /// The value of its length field.
+        length: u32,
+    },
+    /// More of a greeting than anybody needs, in bytes.
+    #[error("the database server's greeting is longer than {0} bytes")]
+    GreetingLength(usize),
+    /// A message that is not laid out as it should be.
+    #[error("the database server's {0} message is malformed")]
+    Malformed(&'static str),
+    /// A text that the protocol cannot carry: it holds a NUL.
+    #[error("the {0} holds a NUL byte or is empty")]
+    Nul(&'static str),
+}
+
+impl Error {
+    /// The error for a failed read or write: one that means that the peer has gone says so.
+    pub(super) fn broke(error: io::Error, waiting_for: &'static str) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Closed { waiting_for },
+            _ => Self::Io(error),
+        }
+    }
+
+    /// What to tell the client; `None` when it cannot be told or nobody listens. A server's own ErrorResponse
+    /// ([`Error::Refused`]) is not made into a report but passed on by [`ServerError::encode_with`].
+    pub fn report(&self) -> Option<ErrorReport> {
+        use sqlstate::{
+            CONNECTION_FAILURE, FEATURE_NOT_SUPPORTED, INVALID_AUTHORIZATION, PROTOCOL_VIOLATION, REJECTED,
+            UNABLE_TO_CONNECT,
+        };
+        let (sqlstate, detail, hint) = match self {
+            Self::DirectTls | Self::CancelLength(_) | Self::Refused(_) => return None,
+            Self::Io(cause) => (CONNECTION_FAILURE, Some(cause.to_string()), None),
+            Self::Closed { .. } => (CONNECTION_FAILURE, None, None),
+            Self::StartupLength(length) => (PROTOCOL_VIOLATION, Some(format!("Its length field says {length}.")), None),
+            Self::StartupLayout(_)
+            | Self::RepeatedParameter(_)
+            | Self::RepeatedRequest(_)
+            | Self::NotPipelined(_)
+            | Self::Unexpected { .. }
+            | Self::MessageLength { .. }
+            | Self::GreetingLength(_)
+            | Self::Malformed(_)
+            | Self::Nul(_) => (PROTOCOL_VIOLATION, None, None),
+            Self::MissingUser => (INVALID_AUTHORIZATION, None, None),
+            Self::UnsupportedProtocol(_) => (FEATURE_NOT_SUPPORTED, None, None),
+            Self::Replication => (
+                FEATURE_NOT_SUPPORTED,
+                Some("AWS does not allow IAM login for replication connections.".into()),
+                Some("Connect to the database directly with a password to replicate.".into()),
+            ),
+            Self::NoTls => (
+                UNABLE_TO_CONNECT,
+                None,
+                Some("Check that host and port are those of the RDS endpoint: RDS always offers TLS.".into()),
+            ),
+            Self::RefusedBeforeTls(_) => (REJECTED, None, None),
+            Self::Authentication(_) => (
+                INVALID_AUTHORIZATION,
+                Some("The role is not a member of rds_iam, or IAM database authentication is off.".into()),
+                Some(
+                    "As an administrator: GRANT rds_iam TO the role, and check that IAM database authentication is \
+                     enabled on the instance, cluster or RDS Proxy."
+                        .into(),
+                ),
+            ),
+        };
+        Some(ErrorReport { sqlstate, message: self.to_string(), detail, hint })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_hears_what_postgresql_itself_would_say() {
+        let report = Error::UnsupportedProtocol(ProtocolVersion { major: 2, minor: 0 }).report().unwrap();
+        assert_eq!(report.sqlstate, "0A000");
+        assert_eq!(report.message, "unsupported frontend protocol 2.0: server supports 3.0 to 3.2");
+        let report = Error::StartupLayout("expected terminator as last byte").report().unwrap();
+        assert_eq!(report.sqlstate, "08P01");
+        assert_eq!(report.message, "invalid startup packet layout: expected terminator as last byte");
+        assert_eq!(Error::StartupLength(10_001).report().unwrap().message, "invalid length of startup packet");
+        assert_eq!(Error::MissingUser.report().unwrap().sqlstate, "28000");
+    }
+
+    #[test]
+    fn a_role_without_rds_iam_is_told_what_to_grant() {
+        let report = Error::Authentication(Method(10)).report().unwrap();
+        assert_eq!(report.sqlstate, "28000");
+        assert_eq!(report.message, "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token");
+        assert!(report.hint.unwrap().contains("GRANT rds_iam"));
+    }
+
+    #[test]
+    fn nothing_is_said_to_those_who_cannot_hear_it() {
+        assert!(Error::DirectTls.report().is_none());
+        assert!(Error::CancelLength(3).report().is_none());
+    }
+}

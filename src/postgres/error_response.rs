@@ -1,0 +1,266 @@
+//! ErrorResponse, both ways: reports of ours, and those of a server, passed on with a HINT.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 1 | `E` |
+//! | 1 | 4 | length, counting itself |
+//! | 5 | | field code (one byte) and value (a C string), again and again |
+//! | last | 1 | a NUL |
+//!
+//! Field codes: <https://www.postgresql.org/docs/current/protocol-error-fields.html>.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::{
+    codec::{Reader, put_message},
+    message::tag,
+};
+
+/// The longest ErrorResponse body in bytes, length field included: beyond it, libpq takes an error during login for
+/// one of a server older than 7.4 (`MAX_ERRLEN` in `fe-connect.c`).
+pub(super) const MAX_ERROR_LENGTH: usize = 30_000;
+/// The longest text of ours in one field, in bytes; what is longer is cut. Three of them fit [`MAX_ERROR_LENGTH`].
+const MAX_FIELD: usize = 8_000;
+
+mod field {
+    pub(super) const SEVERITY: u8 = b'S';
+    pub(super) const SEVERITY_UNTRANSLATED: u8 = b'V';
+    pub(super) const SQLSTATE: u8 = b'C';
+    pub(super) const MESSAGE: u8 = b'M';
+    pub(super) const DETAIL: u8 = b'D';
+    pub(super) const HINT: u8 = b'H';
+    pub(super) const ROUTINE: u8 = b'R';
+}
+
+/// An error that we tell a client, as PostgreSQL would. Always FATAL: the connection ends with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorReport {
+    /// Five characters; see [`sqlstate`](super::error::sqlstate).
+    pub sqlstate: &'static str,
+    /// What happened, in one line.
+    pub message: String,
+    /// The facts. May have several lines.
+    pub detail: Option<String>,
+    /// What to do about it. May have several lines.
+    pub hint: Option<String>,
+}
+
+impl ErrorReport {
+    /// The message. A text's NULs, which it cannot carry, are left out, and what goes beyond 8,000 bytes is cut.
+    pub fn encode(&self) -> Vec<u8> {
+        let fields = [
+            (field::SEVERITY, Some("FATAL")),
+            (field::SEVERITY_UNTRANSLATED, Some("FATAL")),
+            (field::SQLSTATE, Some(self.sqlstate)),
+            (field::MESSAGE, Some(self.message.as_str())),
+            (field::DETAIL, self.detail.as_deref()),
+            (field::HINT, self.hint.as_deref()),
+        ];
+        encode(fields.into_iter().filter_map(|(code, text)| {
+            let text = text?;
+            let end = text.floor_char_boundary(MAX_FIELD);
+            Some((code, text.get(..end).unwrap_or(text).as_bytes()))
+        }))
+    }
+}
+
+/// A server's ErrorResponse: its fields, in order, in the server's encoding.
+///
+/// Shown as severity, SQLSTATE and message on one line, control characters escaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerError {
+    fields: Vec<(u8, Bytes)>,
+}
+
+impl ServerError {
+    /// Reads a message body; `None` when it is not laid out as one or has neither SQLSTATE nor message.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(body);
+        let mut fields = Vec::new();
+        loop {
+            match reader.byte()? {
+                0 => break,
+                code => fields.push((code, Bytes::copy_from_slice(reader.cstr()?))),
+            }
+        }
+        let error = Self { fields };
+        (reader.is_empty() && error.field(field::SQLSTATE).is_some() && error.field(field::MESSAGE).is_some())
+            .then_some(error)
+    }
+
+    fn field(&self, code: u8) -> Option<&[u8]> {
+        self.fields.iter().find(|(c, _)| *c == code).map(|(_, text)| &text[..])
+    }
+
+    fn text(&self, code: u8) -> Option<String> {
+        self.field(code).map(|text| String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// The SQLSTATE, as the server sent it.
+    pub fn sqlstate(&self) -> String {
+        self.text(field::SQLSTATE).unwrap_or_default()
+    }
+
+    /// The message.
+    pub fn message(&self) -> String {
+        self.text(field::MESSAGE).unwrap_or_default()
+    }
+
+    /// The function of the server's source that reported it: what tells apart errors with the same SQLSTATE.
+    pub(super) fn routine(&self) -> Option<&[u8]> {
+        self.field(field::ROUTINE)
+    }
+
+    /// The message to pass on: all fields as they came, with `hint` behind the server's own, if any, and `detail`
+    /// likewise. What would make the message too long for a client is left out, the hint last.
+    pub fn encode_with(&self, detail: Option<&str>, hint: Option<&str>) -> Vec<u8> {
+        let mut error = self.clone();
+        error.append(field::HINT, hint);
+        error.append(field::DETAIL, detail);
+        encode(error.fields.iter().map(|(code, text)| (*code, &text[..])))
+    }
+
+    fn append(&mut self, code: u8, text: Option<&str>) {
+        let Some(text) = text else { return };
+        let length: usize = self.fields.iter().map(|(_, text)| text.len() + 2).sum();
+        if length + text.len() + 8 > MAX_ERROR_LENGTH {
+            return;
+        }
+        match self.fields.iter_mut().find(|(c, _)| *c == code) {
+            Some((_, theirs)) => *theirs = [theirs, text.as_bytes()].join(&b'\n').into(),
+            None => self.fields.push((code, Bytes::copy_from_slice(text.as_bytes()))),
+        }
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = self.text(field::SEVERITY_UNTRANSLATED).or_else(|| self.text(field::SEVERITY));
+        let severity = severity.as_deref().unwrap_or("FATAL");
+        for c in format!("{severity} {}: {}", self.sqlstate(), self.message()).chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}
+
+fn encode<'a>(fields: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_message::<std::convert::Infallible>(&mut out, Some(tag::ERROR_RESPONSE), |out| {
+        for (code, text) in fields {
+            out.push(code);
+            out.extend(text.iter().filter(|&&b| b != 0));
+            out.push(0);
+        }
+        out.push(0);
+        Ok(())
+    })
+    .unwrap_or_else(|never| match never {});
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use postgres_protocol::message::backend::Message;
+    use tokio_postgres::fallible_iterator::FallibleIterator;
+
+    use super::*;
+
+    /// From PostgreSQL 15.18.
+    const WRONG_PASSWORD: &[u8] = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"app_user\"\0\
+        Fauth.c\0L334\0Rauth_failed\0\0";
+
+    /// The fields as another implementation reads them.
+    fn fields(message: &[u8]) -> Vec<(u8, String)> {
+        match Message::parse(&mut BytesMut::from(message)).unwrap().unwrap() {
+            Message::ErrorResponse(body) => body
+                .fields()
+                .map(|field| Ok((field.type_(), String::from_utf8(field.value_bytes().to_vec()).unwrap())))
+                .collect()
+                .unwrap(),
+            _ => panic!("another message"),
+        }
+    }
+
+    fn report() -> ErrorReport {
+        ErrorReport { sqlstate: "08001", message: "no way".into(), detail: None, hint: None }
+    }
+
+    #[test]
+    fn another_implementation_reads_our_reports() {
+        let whole = ErrorReport { detail: Some("two\nlines, zoë".into()), hint: Some("do this".into()), ..report() };
+        let expected = [
+            (b'S', "FATAL"),
+            (b'V', "FATAL"),
+            (b'C', "08001"),
+            (b'M', "no way"),
+            (b'D', "two\nlines, zoë"),
+            (b'H', "do this"),
+        ];
+        assert_eq!(fields(&whole.encode()), expected.map(|(code, text)| (code, text.to_owned())));
+        assert_eq!(fields(&report().encode()).len(), 4, "what is not said is not there");
+    }
+
+    #[test]
+    fn a_report_fits_what_clients_read_and_holds_no_nul() {
+        let long = "é".repeat(20_000);
+        let report = ErrorReport {
+            sqlstate: "08001",
+            message: format!("a\0b{long}"),
+            detail: Some(long.clone()),
+            hint: Some(long),
+        };
+        let message = report.encode();
+        assert!(message.len() < MAX_ERROR_LENGTH, "{}", message.len());
+        let fields = fields(&message);
+        assert!(fields[3].1.starts_with("abé") && fields[3].1.ends_with('é'));
+        assert_eq!(fields.len(), 6);
+    }
+
+    #[test]
+    fn a_servers_error_is_read_and_passed_on_as_it_came() {
+        let error = ServerError::parse(WRONG_PASSWORD).unwrap();
+        assert_eq!(error.sqlstate(), "28P01");
+        assert_eq!(error.message(), "password authentication failed for user \"app_user\"");
+        assert_eq!(error.routine(), Some(&b"auth_failed"[..]));
+        assert_eq!(error.to_string(), "FATAL 28P01: password authentication failed for user \"app_user\"");
+        assert_eq!(error.encode_with(None, None)[5..], *WRONG_PASSWORD);
+    }
+
+    #[test]
+    fn a_hint_and_a_detail_are_added_behind_the_servers_own() {
+        let error = ServerError::parse(WRONG_PASSWORD).unwrap();
+        let added = fields(&error.encode_with(Some("as arn:…"), Some("grant")));
+        assert_eq!(added[..7], fields(&error.encode_with(None, None))[..]);
+        assert_eq!(added[7..], [(b'H', "grant".to_owned()), (b'D', "as arn:…".to_owned())]);
+        let error = ServerError::parse(b"C53300\0Mfull\0Hwait\0\0").unwrap();
+        let added = fields(&error.encode_with(None, Some("or grow")));
+        assert_eq!(added[2], (b'H', "wait\nor grow".to_owned()));
+    }
+
+    #[test]
+    fn an_error_is_not_made_longer_than_clients_read() {
+        let body = [b"C53300\0M", &vec![b'x'; MAX_ERROR_LENGTH - 100][..], b"\0\0"].concat();
+        let error = ServerError::parse(&body).unwrap();
+        assert_eq!(error.encode_with(Some(&"d".repeat(200)), Some(&"h".repeat(200)))[5..], body);
+    }
+
+    #[test]
+    fn what_is_laid_out_otherwise_is_no_error_response() {
+        for end in 0..WRONG_PASSWORD.len() {
+            assert_eq!(ServerError::parse(&WRONG_PASSWORD[..end]), None, "cut at {end}");
+        }
+        for body in [&b"\0"[..], b"C28000\0\0", b"Mtext\0\0", b"C28000\0Mtext\0\0\0"] {
+            assert_eq!(ServerError::parse(body), None, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_server_cannot_play_with_a_terminal_or_a_log() {
+        let error = ServerError::parse(b"C28000\0M\x1b[2J\xff\nFATAL\0\0").unwrap();
+        assert_eq!(error.to_string(), "FATAL 28000: \\u{1b}[2J\u{fffd}\\nFATAL");
+    }
+}

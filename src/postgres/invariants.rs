@@ -1,0 +1,233 @@
+//! What must hold for any bytes whatever from a client or a server. Each function is the body of a fuzz target
+//! (`fuzz/`) and of a property test below, which feeds it bytes that get further than noise does.
+//!
+//! Panics when its sentence is false.
+
+use futures_util::FutureExt as _;
+
+use crate::{
+    postgres::{
+        Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept, login,
+        startup::NEWEST_MINOR,
+    },
+    secret::Secret,
+};
+
+/// A client's first bytes end in a packet that is kept byte for byte, of which nothing is left unread and beyond which
+/// nothing is read; or in an error that can be told in a well-formed ErrorResponse.
+pub fn accepts(bytes: &[u8]) {
+    let mut client = tokio::io::join(bytes, Vec::new());
+    let result = accept(&mut client).now_or_never().expect("bytes in memory do not wait");
+    let (left, answered) = client.into_inner();
+    let read = bytes.strip_suffix(left).expect("reading takes from the front");
+    assert!(answered.len() <= 2 && answered.iter().all(|&b| b == b'N'));
+    let packet = match result {
+        Ok(Accepted::Startup(startup)) => {
+            assert!(!startup.replication() && startup.get(b"user").is_some_and(|user| !user.is_empty()));
+            startup.encode()
+        }
+        Ok(Accepted::Cancel(request)) => request.encode(),
+        Ok(Accepted::Gone { asked_for_tls }) => return assert!(!asked_for_tls || !answered.is_empty()),
+        Err(error) => return tells(&error),
+    };
+    assert_eq!(read.strip_suffix(&packet[..]).map(<[u8]>::len), Some(answered.len() * 8));
+}
+
+/// A login ends with a greeting that is what the server sent less the requests for the password, and from which the
+/// connection is seen to wait for a command; or in an error that can be told. The token goes out once at most.
+pub fn logs_in(bytes: &[u8]) {
+    let (mode, bytes) = match bytes {
+        [selector, rest @ ..] if selector % 2 == 1 => (Mode::OneByOne, rest),
+        [_, rest @ ..] => (Mode::Pipelined, rest),
+        [] => return,
+    };
+    let mut startup = Startup::new(ProtocolVersion { major: 3, minor: NEWEST_MINOR });
+    startup.set(b"user", b"app_user").expect("no NUL");
+    let text = "host:5432/?token";
+    let token = Secret::new(text.to_owned());
+    let mut upstream = tokio::io::join(bytes, Vec::new());
+    let result = login(&mut upstream, &startup, &token, mode);
+    let result = result.now_or_never().expect("bytes in memory do not wait");
+    let (left, sent) = upstream.into_inner();
+    let read = bytes.strip_suffix(left).expect("reading takes from the front");
+    assert!(sent.windows(text.len()).filter(|window| *window == text.as_bytes()).count() <= 1);
+    match result {
+        Ok(logged_in) => {
+            let mut expected = Vec::new();
+            let mut rest = read;
+            while let Some((message, behind)) = first_message(rest) {
+                if message != b"R\0\0\0\x08\0\0\0\x03" {
+                    expected.extend_from_slice(message);
+                }
+                rest = behind;
+                if message.first() == Some(&b'Z') {
+                    break;
+                }
+            }
+            let to_ready = expected.len();
+            expected.extend_from_slice(rest);
+            assert_eq!(logged_in.greeting, expected);
+            let mut watch = Watch::new();
+            watch.on_upstream(expected.get(..to_ready).expect("a prefix"));
+            assert!(watch.state() != Activity::Busy && watch.at_boundary());
+        }
+        Err(error) => tells(&error),
+    }
+}
+
+/// How bytes are split does not change what a connection is seen to do, and `at_boundary` is true exactly when the
+/// bytes are whole messages. Each byte but the first is one way's or the other's by the runs that the first seeds.
+pub fn watches(bytes: &[u8]) {
+    let [seed, bytes @ ..] = bytes else { return };
+    let mut random = u32::from(*seed) | 1;
+    let mut by_byte = Watch::new();
+    let mut by_chunk = Watch::new();
+    let mut upstream = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // Any generator will do: it only has to be the same for the same seed.
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let length = usize::try_from(random >> 26).unwrap_or(0).clamp(1, rest.len());
+        let (chunk, behind) = rest.split_at(length);
+        rest = behind;
+        if random & (1 << 20) == 0 {
+            by_chunk.on_client(chunk);
+            chunk.chunks(1).for_each(|byte| by_byte.on_client(byte));
+        } else {
+            by_chunk.on_upstream(chunk);
+            chunk.chunks(1).for_each(|byte| by_byte.on_upstream(byte));
+            upstream.extend_from_slice(chunk);
+        }
+        assert_eq!(by_chunk.state(), by_byte.state());
+        assert_eq!(by_chunk.at_boundary(), by_byte.at_boundary());
+    }
+    let mut messages = &upstream[..];
+    while let Some((_, behind)) = first_message(messages) {
+        messages = behind;
+    }
+    assert_eq!(by_chunk.at_boundary(), messages.is_empty());
+}
+
+/// A server's ErrorResponse is passed on byte for byte, and stays one when a hint and a detail are added.
+pub fn passes_errors_on(body: &[u8]) {
+    let Some(error) = ServerError::parse(body) else { return };
+    assert_eq!(error.encode_with(None, None).get(5..), Some(body));
+    let longer = error.encode_with(Some("where"), Some("what to do"));
+    let again = ServerError::parse(longer.get(5..).expect("a header")).expect("still an ErrorResponse");
+    assert_eq!((again.sqlstate(), again.message()), (error.sqlstate(), error.message()));
+    assert!(!error.to_string().contains(char::is_control));
+}
+
+/// What an error tells a client is a message that a client can read.
+fn tells(error: &Error) {
+    if let Some(report) = error.report() {
+        let message = report.encode();
+        let told = ServerError::parse(message.get(5..).expect("a header")).expect("an ErrorResponse");
+        assert_eq!(told.sqlstate(), report.sqlstate);
+        assert!(message.len() <= 30_000);
+    } else if let Error::Refused(refusal) = error {
+        passes_errors_on(refusal.encode_with(None, None).get(5..).expect("a header"));
+    }
+}
+
+/// The first message, with its header, and what is behind it; `None` when it is not whole.
+fn first_message(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (header, _) = bytes.split_first_chunk::<5>()?;
+    let [_, length @ ..] = *header;
+    let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|&length| length >= 4)?;
+    bytes.split_at_checked(1 + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    fn packet(code: u32, body: &[u8]) -> Vec<u8> {
+        [&u32::try_from(body.len() + 8).unwrap().to_be_bytes()[..], &code.to_be_bytes(), body].concat()
+    }
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat()
+    }
+
+    fn noise() -> impl Strategy<Value = Vec<u8>> {
+        vec(any::<u8>(), 0..40)
+    }
+
+    /// Startup packets, most of them right, and what comes before and instead.
+    fn preamble() -> impl Strategy<Value = Vec<u8>> {
+        let name = select(vec!["user", "database", "replication", "options", "_pq_.x", ""]);
+        let value = select(vec!["app_user", "", "true", "false", "zoë"]);
+        let startup = (select(vec![0x3_0000, 0x3_0002, 0x3_270f, 0x2_0000]), vec((name, value), 0..4), noise())
+            .prop_map(|(version, parameters, noise)| {
+                let pairs: String = parameters.iter().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+                let garbage = if noise.len() > 35 { &noise[..] } else { &[] };
+                packet(version, &[b"user\0app_user\0", pairs.as_bytes(), b"\0", garbage].concat())
+            });
+        let request = select(vec![80_877_102_u32, 80_877_103, 80_877_104]).prop_flat_map(|code| {
+            noise().prop_map(move |body| packet(code, if body.len() < 30 { &[] } else { &body }))
+        });
+        vec(prop_oneof![4 => startup, 4 => request, 1 => noise()], 0..4).prop_map(|parts| parts.concat())
+    }
+
+    /// A server's side of a login, most of it right.
+    fn conversation() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            4 => Just(b"S\0\0\0\x19client_encoding\0UTF8\0".to_vec()),
+            2 => noise().prop_map(|body| message(b'K', &[&[0; 8], &body[..]].concat())),
+            2 => noise().prop_map(|body| message(b'N', &body)),
+            1 => noise().prop_map(|body| message(b'E', &[b"C28000\0M", &body[..], b"\0\0"].concat())),
+            1 => (any::<u8>(), noise()).prop_map(|(tag, body)| message(tag, &body)),
+            1 => noise(),
+        ];
+        let ask =
+            select(vec![&b""[..], b"R\0\0\0\x08\0\0\0\x03", b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0R\0\0\0\x08\0\0\0\x03"]);
+        let ok = select(vec![&b""[..], b"R\0\0\0\x08\0\0\0\0", b"R\0\0\0\x08\0\0\0\0"]);
+        let ready = select(vec![&b""[..], b"Z\0\0\0\x05I", b"Z\0\0\0\x05I", b"Z\0\0\0\x05T"]);
+        (any::<u8>(), ask, ok, vec(part, 0..5), ready, noise()).prop_map(|(mode, ask, ok, parts, ready, noise)| {
+            let beyond = if noise.len() > 30 { &noise[..] } else { &[] };
+            [&[mode][..], ask, ok, &parts.concat(), ready, beyond].concat()
+        })
+    }
+
+    /// Messages of both directions, a few of them broken.
+    fn traffic() -> impl Strategy<Value = Vec<u8>> {
+        let tag = select(b"ZZZSQEPdcfDTC1G".to_vec());
+        let part = prop_oneof![9 => (tag, noise()).prop_map(|(tag, body)| message(tag, &body)), 1 => noise()];
+        (any::<u8>(), vec(part, 0..12)).prop_map(|(seed, parts)| [vec![seed], parts.concat()].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_first_bytes_are_accepted_whole_or_refused_in_words(bytes in preamble()) {
+            accepts(&bytes);
+        }
+
+        #[test]
+        fn any_server_is_logged_in_to_or_its_answer_told(bytes in conversation()) {
+            logs_in(&bytes);
+        }
+
+        #[test]
+        fn any_traffic_is_followed_however_it_is_split(bytes in traffic()) {
+            watches(&bytes);
+        }
+
+        #[test]
+        fn any_error_is_passed_on_as_it_came(fields in vec(("[SVCMDHR]", noise()), 0..6), end in select(vec![&b""[..], b"\0", b"\0\0"])) {
+            let body: Vec<Vec<u8>> = fields.iter().map(|(code, text)| [code.as_bytes(), text, b"\0"].concat()).collect();
+            passes_errors_on(&[&body.concat()[..], end].concat());
+            passes_errors_on(&[b"C28000\0Mno\0", &body.concat()[..], end].concat());
+        }
+
+        #[test]
+        fn noise_breaks_nothing(bytes in vec(any::<u8>(), 0..200)) {
+            accepts(&bytes);
+            logs_in(&bytes);
+            watches(&bytes);
+            passes_errors_on(&bytes);
+        }
+    }
+}

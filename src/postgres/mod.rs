@@ -1,0 +1,34 @@
+//! The PostgreSQL protocol as far as a login: both halves of it, and just enough of what follows to see when a
+//! connection is idle.
+//!
+//! ```text
+//!   client ─▶ accept ─▶ Startup ───────────────▶ login ─▶ greeting ─▶ client      then the relay, watched by `watch`
+//!                  └──▶ CancelRequest ─ match ─▶ a new upstream connection
+//! ```
+//!
+//! It reads and writes any `AsyncRead + AsyncWrite` and knows nothing of sockets, clocks, TLS or AWS: whoever calls
+//! sets the deadline and brings the encrypted stream and the token. Queries and rows are never parsed.
+//!
+//! The rules are those of the PostgreSQL documentation, chapter "Frontend/Backend Protocol"
+//! (<https://www.postgresql.org/docs/current/protocol.html>); where it is silent, of `backend_startup.c`
+//! (`ProcessStartupPacket`) and libpq's `fe-connect.c`.
+
+pub mod accept;
+pub mod cancel;
+mod codec;
+pub mod error;
+mod error_response;
+mod hint;
+#[cfg(test)]
+pub mod invariants;
+pub mod login;
+pub mod message;
+pub mod startup;
+pub mod watch;
+
+pub use accept::{Accepted, accept};
+pub use cancel::{CancelKey, CancelRequest};
+pub use error::{Error, ErrorReport, ServerError};
+pub use login::{LoggedIn, Mode, login, request_tls};
+pub use startup::{ProtocolVersion, Startup};
+pub use watch::{Activity, Watch};

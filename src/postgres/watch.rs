@@ -1,0 +1,270 @@
+//! Follows a connection after its login, to know when it is idle and where a message ends.
+//!
+//! Only tags and lengths are looked at, and the one status byte of ReadyForQuery; bodies are skipped unread. It never
+//! holds bytes back and never fails: what it cannot follow it calls busy.
+//!
+//! Idle means that each command has had its ReadyForQuery. The client may send the next command before (pipelining),
+//! so commands are counted: Query, FunctionCall and Sync are answered by one ReadyForQuery each, except a Sync that
+//! the server swallows because the Execute before it began a COPY from the client (`CopyGetData` ignores Flush and
+//! Sync). That it was one shows by the CopyDone or CopyFail that follows, and by then all before it is answered.
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Waits for a command, outside a transaction: ending the connection loses nothing but session state.
+    Idle,
+    /// Waits for a command inside a transaction block, failed or not.
+    InTransaction,
+    /// A command runs, or a message is on its way; also a connection that has not logged in.
+    Busy,
+}
+
+/// Follows both directions of one connection. Start with the greeting, then each chunk as it is relayed, however split.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    upstream: Follower,
+    client: Follower,
+    /// ReadyForQuery messages that the server owes.
+    owed: u32,
+    /// The last of those is owed to a Sync: swallowed if that was a COPY.
+    by_sync: bool,
+    /// The client has sent part of an extended-protocol exchange whose Sync is still to come.
+    unsynced: bool,
+    /// The status of the last ReadyForQuery: `I`, `T` or `E`.
+    status: Option<u8>,
+}
+
+impl Watch {
+    /// For a connection whose greeting is the next thing to see.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sees bytes on their way to the client.
+    pub fn on_upstream(&mut self, chunk: &[u8]) {
+        let Self { upstream, owed, status, .. } = self;
+        upstream.follow(chunk, |tag, first| {
+            if tag == b'Z' {
+                *status = first;
+                *owed = owed.saturating_sub(1);
+            }
+        });
+    }
+
+    /// Sees bytes on their way to the upstream.
+    pub fn on_client(&mut self, chunk: &[u8]) {
+        let Self { client, owed, by_sync, unsynced, .. } = self;
+        client.follow(chunk, |tag, _| match tag {
+            // Query, FunctionCall, Sync
+            b'Q' | b'F' | b'S' => {
+                *owed = owed.saturating_add(1);
+                *by_sync = tag == b'S';
+                *unsynced = false;
+            }
+            // CopyDone, CopyFail
+            b'c' | b'f' if *by_sync => *owed = 0,
+            b'c' | b'f' | b'd' => {}
+            // What waits for a Sync; Terminate, after which nothing is idle.
+            _ => *unsynced = true,
+        });
+    }
+
+    /// What the connection is doing.
+    pub fn state(&self) -> Activity {
+        match self.status {
+            Some(status) if self.owed == 0 && !self.unsynced && self.at_boundary() && self.client.at_boundary() => {
+                if status == b'I' {
+                    Activity::Idle
+                } else {
+                    Activity::InTransaction
+                }
+            }
+            _ => Activity::Busy,
+        }
+    }
+
+    /// Whether what has gone to the client so far ends with a whole message, so that one of ours can follow.
+    pub fn at_boundary(&self) -> bool {
+        self.upstream.at_boundary()
+    }
+}
+
+/// Tag and length.
+const HEADER: usize = 5;
+
+/// Follows the messages of one direction by their headers.
+#[derive(Debug, Clone, Default)]
+struct Follower {
+    header: [u8; HEADER],
+    /// How much of the current message's header has come: none is between messages, all is in a body.
+    have: usize,
+    /// Bytes of the current body still to come.
+    body: usize,
+    /// The first byte of the current body, once it has come.
+    first: Option<u8>,
+    /// A length that cannot be was met: where messages begin is not known any more.
+    lost: bool,
+}
+
+impl Follower {
+    fn at_boundary(&self) -> bool {
+        self.have == 0 && !self.lost
+    }
+
+    /// Calls `on_message` with the tag and the first body byte of each message that `chunk` completes.
+    fn follow(&mut self, mut chunk: &[u8], mut on_message: impl FnMut(u8, Option<u8>)) {
+        while !chunk.is_empty() && !self.lost {
+            // Nearly always: a COPY or a result has a message for each row.
+            if self.have == 0
+                && let Some((tag, body, rest)) = whole_message(chunk)
+            {
+                on_message(tag, body.first().copied());
+                chunk = rest;
+                continue;
+            }
+            if let Some(missing) = self.header.get_mut(self.have..).filter(|missing| !missing.is_empty()) {
+                let (now, rest) = chunk.split_at(missing.len().min(chunk.len()));
+                missing.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+                self.have += now.len();
+                chunk = rest;
+                if self.have < HEADER {
+                    return;
+                }
+                let body = body_length(self.header);
+                self.lost = body.is_none();
+                self.body = body.unwrap_or(0);
+            }
+            if self.body > 0 && self.first.is_none() {
+                self.first = chunk.first().copied();
+            }
+            let (now, rest) = chunk.split_at(self.body.min(chunk.len()));
+            self.body -= now.len();
+            chunk = rest;
+            if self.body == 0 && !self.lost {
+                self.have = 0;
+                let [tag, ..] = self.header;
+                on_message(tag, self.first.take());
+            }
+        }
+    }
+}
+
+/// The first message's tag and body, and what is behind it, when `chunk` holds all of it.
+fn whole_message(chunk: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&header, rest) = chunk.split_first_chunk()?;
+    let (body, rest) = rest.split_at_checked(body_length(header)?)?;
+    let [tag, ..] = header;
+    Some((tag, body, rest))
+}
+
+/// The server's own limit is 1 GB; a length field is signed.
+fn body_length([_, length @ ..]: [u8; HEADER]) -> Option<usize> {
+    i32::from_be_bytes(length).checked_sub(4).and_then(|body| usize::try_from(body).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message with this body.
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[tag][..], &length.to_be_bytes(), body].concat()
+    }
+
+    fn ready(status: u8) -> Vec<u8> {
+        message(b'Z', &[status])
+    }
+
+    fn logged_in() -> Watch {
+        let mut watch = Watch::new();
+        assert_eq!(watch.state(), Activity::Busy);
+        watch.on_upstream(&[message(b'R', &[0; 4]), message(b'K', &[1; 8]), ready(b'I')].concat());
+        assert_eq!(watch.state(), Activity::Idle);
+        watch
+    }
+
+    #[test]
+    fn a_query_is_busy_until_its_answer_is_complete() {
+        let mut watch = logged_in();
+        watch.on_client(&message(b'Q', b"select 1\0"));
+        assert_eq!(watch.state(), Activity::Busy);
+        let answer = [message(b'T', &[7; 30]), message(b'D', &[b'Z'; 100]), message(b'C', b"SELECT 1\0"), ready(b'I')];
+        let answer = answer.concat();
+        let boundaries: Vec<usize> = [0, 35, 140, 154, 160].into();
+        for (i, byte) in answer.iter().enumerate() {
+            assert_eq!(watch.state(), Activity::Busy, "byte {i}");
+            assert_eq!(watch.at_boundary(), boundaries.contains(&i), "byte {i}");
+            watch.on_upstream(&[*byte]);
+        }
+        assert_eq!((watch.state(), watch.at_boundary()), (Activity::Idle, true));
+    }
+
+    #[test]
+    fn a_transaction_is_not_idle_whether_open_or_failed() {
+        let mut watch = logged_in();
+        for status in [b'T', b'E'] {
+            watch.on_client(&message(b'Q', b"\0"));
+            watch.on_upstream(&ready(status));
+            assert_eq!(watch.state(), Activity::InTransaction);
+        }
+    }
+
+    #[test]
+    fn a_pipelined_command_keeps_the_connection_busy_past_the_first_answer() {
+        let mut watch = logged_in();
+        watch.on_client(&[message(b'Q', b"a\0"), message(b'P', b"x"), message(b'S', b"")].concat());
+        watch.on_upstream(&ready(b'I'));
+        assert_eq!(watch.state(), Activity::Busy);
+        watch.on_upstream(&ready(b'I'));
+        assert_eq!(watch.state(), Activity::Idle);
+    }
+
+    #[test]
+    fn an_exchange_without_its_sync_is_busy() {
+        let mut watch = logged_in();
+        watch.on_client(&[message(b'P', b"x"), message(b'H', b"")].concat());
+        watch.on_upstream(&message(b'1', b""));
+        assert_eq!(watch.state(), Activity::Busy);
+        watch.on_client(&message(b'S', b""));
+        watch.on_upstream(&ready(b'I'));
+        assert_eq!(watch.state(), Activity::Idle);
+    }
+
+    #[test]
+    fn half_a_command_is_busy() {
+        let mut watch = logged_in();
+        watch.on_client(b"Q");
+        assert_eq!(watch.state(), Activity::Busy);
+    }
+
+    #[test]
+    fn a_sync_that_a_copy_swallows_is_not_waited_for() {
+        let mut watch = logged_in();
+        // As libpq and tokio-postgres do: Execute and Sync together, then the data, then CopyDone and another Sync.
+        watch.on_client(&[message(b'B', b"x"), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat());
+        watch.on_upstream(&message(b'G', &[0; 3]));
+        watch.on_client(&message(b'd', b"1\n"));
+        watch.on_client(&[message(b'c', b""), message(b'S', b"")].concat());
+        assert_eq!(watch.state(), Activity::Busy);
+        watch.on_upstream(&[message(b'C', b"COPY 1\0"), ready(b'I')].concat());
+        assert_eq!(watch.state(), Activity::Idle);
+        // The simple protocol has one ReadyForQuery for the Query and none for CopyDone.
+        watch.on_client(&message(b'Q', b"copy t from stdin\0"));
+        watch.on_upstream(&message(b'G', &[0; 3]));
+        watch.on_client(&message(b'f', b"no\0"));
+        assert_eq!(watch.state(), Activity::Busy);
+        watch.on_upstream(&[message(b'E', b"\0"), ready(b'I')].concat());
+        assert_eq!(watch.state(), Activity::Idle);
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_busy_for_ever() {
+        for length in [[0, 0, 0, 3], [0x80, 0, 0, 4], [0; 4]] {
+            let mut watch = logged_in();
+            watch.on_upstream(&[&[b'D'][..], &length].concat());
+            watch.on_upstream(&ready(b'I'));
+            assert_eq!((watch.state(), watch.at_boundary()), (Activity::Busy, false), "{length:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The proxy core.
+
+pub mod access;

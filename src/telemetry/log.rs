@@ -1,0 +1,253 @@
+//! The log: to stderr, for people or as JSON, with a filter and one rule that no filter can lift.
+//!
+//! The rule: only our own crate logs below `info`. At `debug` and `trace` the SDK, hyper, h2, rustls and tungstenite
+//! write requests and frames as they are, credentials and stream tokens included.
+
+use std::io::IsTerminal as _;
+
+use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt as _, ParseError, filter_fn},
+    fmt::{self, MakeWriter},
+    layer::{Filter, SubscriberExt as _},
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
+
+/// How to log.
+///
+/// # Defaults
+/// `info` for rdsgate, `warn` for libraries; for people.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A level, or directives `TARGET=LEVEL,…` as `tracing_subscriber::EnvFilter` reads them.
+    pub filter: Option<String>,
+    /// For whom.
+    pub format: Format,
+}
+
+/// For whom the log is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One short line an event, coloured on a terminal.
+    #[default]
+    Human,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter is malformed.
+    #[error("invalid log level {filter:?}: {reason}")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// Why. Not a `source`: its message already ends with that of its own cause.
+        reason: ParseError,
+    },
+    /// A lone word that is no level. A filter would take `inof` for the name of a crate, and be silent.
+    #[error("{word:?} is not a log level")]
+    Level {
+        /// The word.
+        word: String,
+    },
+    /// There is one already.
+    #[error("the log is set up twice")]
+    Twice,
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Filter { .. } | Self::Level { .. } => {
+                Some("expected error, warn, info, debug, trace, or a filter such as rdsgate::tunnel=debug".into())
+            }
+            Self::Twice => None,
+        }
+    }
+}
+
+/// The filter when none is given.
+const DEFAULT_FILTER: &str = "warn,rdsgate=info";
+/// The most that any crate but ours may say.
+const LIBRARIES: Level = Level::INFO;
+
+/// Sets up the log of this process: to stderr, once.
+///
+/// # Errors
+/// [`Error`].
+pub fn init(options: &Options) -> Result<(), Error> {
+    let terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let layer = layer(options, std::io::stderr, terminal)?;
+    tracing_subscriber::registry().with(layer).try_init().map_err(|_| Error::Twice)
+}
+
+/// The layer that formats, with its filter.
+fn layer<S, W>(options: &Options, writer: W, colour: bool) -> Result<Box<dyn Layer<S> + Send + Sync>, Error>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = filter(options.filter.as_deref())?;
+    let layer = fmt::layer().with_writer(writer).with_target(false).with_ansi(colour);
+    Ok(match options.format {
+        Format::Human => layer.compact().with_filter(filter).boxed(),
+        Format::Json => layer.json().flatten_event(true).with_target(true).with_filter(filter).boxed(),
+    })
+}
+
+fn filter<S: Subscriber>(text: Option<&str>) -> Result<impl Filter<S> + use<S>, Error> {
+    let words: Vec<&str> = text.unwrap_or_default().split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    let named = |word: &str| word.contains(['=', ':', '[']) || word == "rdsgate" || word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = words.iter().find(|word| !named(word)) {
+        return Err(Error::Level { word: (*word).into() });
+    }
+    let text = if words.is_empty() { DEFAULT_FILTER.to_owned() } else { words.join(",") };
+    let wanted = EnvFilter::try_new(&text).map_err(|reason| Error::Filter { filter: text, reason })?;
+    Ok(wanted.and(filter_fn(harmless).with_max_level_hint(LevelFilter::TRACE)))
+}
+
+/// Whether an event or a span may be seen whatever the filter says.
+fn harmless(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let ours = target == "rdsgate" || target.starts_with("rdsgate::");
+    ours || *metadata.level() <= LIBRARIES
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    /// Log output kept in memory.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged under a filter when our crate and the chatty ones speak at every level.
+    fn logged(filter: Option<&str>, format: Format) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let options = Options { filter: filter.map(str::to_owned), format };
+        let subscriber = tracing_subscriber::registry().with(layer(&options, move || writer.clone(), false).unwrap());
+        tracing::subscriber::with_default(subscriber, || {
+            macro_rules! speak {
+                ($($target:literal)*) => {$(
+                    let span = tracing::trace_span!(target: $target, "send", request = concat!($target, "-span-secret"));
+                    let _entered = span.enter();
+                    tracing::trace!(target: $target, concat!($target, "-trace"));
+                    tracing::debug!(target: $target, concat!($target, "-debug"));
+                    tracing::info!(target: $target, concat!($target, "-info"));
+                    tracing::warn!(target: $target, concat!($target, "-warn"));
+                )*};
+            }
+            speak!("rdsgate" "rdsgate::tunnel" "aws_smithy_runtime::client" "aws_sigv4" "hyper_util" "h2" "rustls" "tungstenite" "rdsgate_not");
+        });
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    const LIBRARIES: [&str; 7] =
+        ["aws_smithy_runtime::client", "aws_sigv4", "hyper_util", "h2", "rustls", "tungstenite", "rdsgate_not"];
+
+    #[test]
+    fn by_default_we_say_info_and_libraries_warn() {
+        for filter in [None, Some(""), Some("  ")] {
+            let text = logged(filter, Format::Human);
+            assert!(text.contains("rdsgate-info") && text.contains("rdsgate::tunnel-info"), "{text}");
+            assert!(!text.contains("rdsgate-debug"), "{text}");
+            for library in LIBRARIES {
+                assert!(text.contains(&format!("{library}-warn")), "{text}");
+                // Filters match prefixes, so a crate whose name begins like ours may say what we may.
+                let quiet = library.starts_with("rdsgate") || !text.contains(&format!("{library}-info"));
+                assert!(quiet, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_filter_makes_a_library_say_more_than_info() {
+        for filter in [
+            "trace",
+            "trace,aws_smithy_runtime=trace",
+            "aws_smithy_runtime=trace,aws_sigv4=trace,hyper_util=trace,h2=trace,rustls=trace,tungstenite=trace,rdsgate=trace,rdsgate_not=trace",
+            "trace,[send]=trace",
+            "trace,[{request}]=trace",
+        ] {
+            let text = logged(Some(filter), Format::Json);
+            assert!(text.contains("rdsgate-trace") && text.contains("rdsgate::tunnel-trace"), "{filter}: {text}");
+            for library in LIBRARIES {
+                assert!(text.contains(&format!("{library}-info")), "{filter}: {text}");
+                for hidden in ["-debug", "-trace", "-span-secret"] {
+                    assert!(!text.contains(&format!("{library}{hidden}")), "{filter}: {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_can_ask_for_one_module_or_for_less() {
+        let text = logged(Some("warn,rdsgate::tunnel=debug"), Format::Human);
+        assert!(text.contains("rdsgate::tunnel-debug") && !text.contains("rdsgate-info"), "{text}");
+        assert_eq!(logged(Some("off"), Format::Human), "");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_and_human_lines_have_no_target() {
+        for line in logged(Some("trace"), Format::Json).lines() {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(object["timestamp"].is_string() && object["level"].is_string(), "{line}");
+            assert!(object["message"].is_string() && object["target"].is_string(), "{line}");
+        }
+        let text = logged(Some("rdsgate::tunnel=warn"), Format::Human);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.lines().all(|line| line.contains(" WARN ") && !line.contains("rdsgate: ")), "{text}");
+    }
+
+    #[test]
+    fn a_malformed_filter_is_an_error_with_a_hint() {
+        for (filter, message) in [
+            ("rdsgate=loud", "invalid log level \"rdsgate=loud\": error parsing level filter: expected one of"),
+            ("inof", "\"inof\" is not a log level"),
+            ("warn, inof", "\"inof\" is not a log level"),
+        ] {
+            let error = init(&Options { filter: Some(filter.into()), format: Format::Human }).unwrap_err();
+            assert!(error.to_string().starts_with(message), "{error}");
+            assert!(error.hint().unwrap().contains("rdsgate::tunnel=debug"));
+        }
+    }
+
+    #[test]
+    fn levels_are_words_in_any_case_or_numbers() {
+        for text in [
+            "debug",
+            "DEBUG",
+            "Warn",
+            "off",
+            "3",
+            "rdsgate",
+            "warn,rdsgate::tunnel",
+            " info , rdsgate=debug",
+            "[accept]=debug",
+        ] {
+            assert!(filter::<tracing_subscriber::Registry>(Some(text)).is_ok(), "{text}");
+        }
+    }
+}

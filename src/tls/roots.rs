@@ -1,0 +1,170 @@
+//! Which roots vouch for a database: the bundled ones that are meant for its region, Amazon Trust Services, `ca_file`.
+//!
+//! RDS has its own private roots, three for each region, so a root of another region has no business vouching for this
+//! one. RDS Proxy and Aurora Serverless v1 use public certificates under Amazon Trust Services. The machine's own roots
+//! play no part: a company's TLS inspection cannot reach into a database connection.
+
+use std::{path::Path, sync::LazyLock};
+
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use x509_parser::parse_x509_certificate;
+
+use super::{CaFileError, Error};
+use crate::target::{Host, Region};
+
+/// AWS's `global-bundle.pem`; source and date in certs/README.md.
+static RDS: LazyLock<Vec<(Scope, CertificateDer<'static>)>> = LazyLock::new(|| {
+    bundled(include_bytes!("../../certs/rds-global-bundle.pem"))
+        .map(|certificate| (Scope::of(&certificate), certificate))
+        .collect()
+});
+
+/// Amazon Root CA 1-4 and Starfield Services Root G2.
+static TRUST_SERVICES: LazyLock<Vec<CertificateDer<'static>>> =
+    LazyLock::new(|| bundled(include_bytes!("../../certs/amazon-trust-services.pem")).collect());
+
+fn bundled(pem: &'static [u8]) -> impl Iterator<Item = CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem)
+        .map(|certificate| certificate.expect("the bundle is well-formed, as tested below"))
+}
+
+/// Whose certificates a root of the bundle may sign, as its common name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scope {
+    /// `Amazon RDS eu-central-1 Root CA RSA2048 G1`
+    Region(Region),
+    /// `Amazon RDS Preview us-east-2 Root CA RSA2048 G1`
+    Preview,
+    /// Anything else, `Amazon RDS Beta …` among them: trusted for no one.
+    Other,
+}
+
+impl Scope {
+    fn of(certificate: &CertificateDer<'_>) -> Self {
+        let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return Self::Other };
+        let mut names = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        let Some(scope) = names.next().and_then(|name| name.strip_prefix("Amazon RDS ")?.split(" Root CA ").next())
+        else {
+            return Self::Other;
+        };
+        match scope.parse() {
+            Ok(region) => Self::Region(region),
+            Err(_) if scope.starts_with("Preview ") => Self::Preview,
+            Err(_) => Self::Other,
+        }
+    }
+
+    fn covers(&self, host: &Host) -> bool {
+        match (self, host.region()) {
+            (Self::Preview, _) => is_preview(host),
+            (Self::Region(own), Some(region)) => *own == region && !is_preview(host),
+            // A name of one's own in front of an endpoint does not tell the region.
+            (Self::Region(_), None) => true,
+            (Self::Other, _) => false,
+        }
+    }
+}
+
+fn is_preview(host: &Host) -> bool {
+    host.as_str().ends_with(".rds-preview.amazonaws.com")
+}
+
+/// The roots for one endpoint.
+///
+/// # Errors
+/// [`Error::CaFile`]; the bundled roots cannot fail.
+pub(super) fn for_host(host: &Host, ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    let rds = RDS.iter().filter(|(scope, _)| scope.covers(host)).map(|(_, certificate)| certificate);
+    roots.add_parsable_certificates(rds.chain(TRUST_SERVICES.iter()).cloned());
+    if let Some(path) = ca_file {
+        add_file(&mut roots, path)?;
+    }
+    Ok(roots)
+}
+
+/// Adds every certificate of a PEM file, or none: half a file trusted in silence would be a puzzle later.
+pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Error> {
+    let refused = |cause| Error::CaFile { path: path.into(), cause };
+    let pem = std::fs::read(path).map_err(|cause| refused(CaFileError::Read(cause)))?;
+    let certificates = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|cause| refused(CaFileError::Pem(cause)))?;
+    if certificates.is_empty() {
+        return Err(refused(CaFileError::Empty));
+    }
+    for (index, certificate) in certificates.into_iter().enumerate() {
+        roots.add(certificate).map_err(|cause| refused(CaFileError::Certificate { number: index + 1, cause }))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    const AMAZON: usize = 5;
+
+    fn count(host: &str) -> usize {
+        for_host(&host.parse().unwrap(), None).unwrap().len()
+    }
+
+    fn file(content: &[u8]) -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    fn problem(content: &[u8]) -> CaFileError {
+        let file = file(content);
+        match for_host(&"db.internal.example".parse().unwrap(), Some(file.path())) {
+            Err(Error::CaFile { path, cause }) if path == file.path() => cause,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_bundle_is_whole_and_each_root_knows_its_region() {
+        assert_eq!((RDS.len(), TRUST_SERVICES.len()), (108, AMAZON));
+        let of = |wanted: fn(&Scope) -> bool| RDS.iter().filter(|(scope, _)| wanted(scope)).count();
+        assert_eq!(of(|scope| matches!(scope, Scope::Region(_))), 34 * 3);
+        assert_eq!(of(|scope| *scope == Scope::Preview), 3);
+        assert_eq!(of(|scope| *scope == Scope::Other), 3);
+    }
+
+    #[test]
+    fn a_host_trusts_only_the_roots_of_its_region() {
+        for (scope, _) in RDS.iter() {
+            let Scope::Region(region) = scope else { continue };
+            assert_eq!(count(&format!("a.c1abcdefghij.{region}.rds.amazonaws.com")), 3 + AMAZON, "{region}");
+        }
+        assert_eq!(count("a.c1abcdefghij.us-east-2.rds-preview.amazonaws.com"), 3 + AMAZON);
+        assert_eq!(count("a.c1abcdefghij.us-gov-west-1.rds.amazonaws.com"), AMAZON);
+        assert_eq!(count("a.c1abcdefghij.cn-north-1.rds.amazonaws.com.cn"), AMAZON);
+        assert_eq!(count("db.internal.example"), 34 * 3 + AMAZON);
+    }
+
+    #[test]
+    fn a_ca_file_adds_its_certificates_and_a_bad_one_says_why() {
+        let good = include_bytes!("../../certs/amazon-trust-services.pem");
+        let host = "a.c1abcdefghij.us-gov-west-1.rds.amazonaws.com".parse().unwrap();
+        let roots = for_host(&host, Some(file(good).path())).unwrap();
+        assert_eq!(roots.len(), 2 * AMAZON);
+
+        assert!(matches!(problem(b""), CaFileError::Empty));
+        assert!(matches!(problem(b"nothing of the kind\n"), CaFileError::Empty));
+        assert!(matches!(problem(&good[..good.len() - 100]), CaFileError::Pem(_)));
+        let second_is_broken = [good, &b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"[..]].concat();
+        assert!(matches!(problem(&second_is_broken), CaFileError::Certificate { number: 6, .. }));
+        let missing = for_host(&host, Some(Path::new("/nonexistent/ca.pem"))).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot use the certificates in /nonexistent/ca.pem");
+        assert!(matches!(missing, Error::CaFile { cause: CaFileError::Read(_), .. }));
+    }
+}

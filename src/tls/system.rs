@@ -1,0 +1,43 @@
+//! TLS for everything that is not a database: it trusts what the machine trusts.
+//!
+//! The machine's store (`SSL_CERT_FILE` and `SSL_CERT_DIR` point elsewhere) and, where given, one more file: behind a
+//! company's TLS inspection that is the only way out.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+
+use super::{Error, roots};
+
+/// The machine's roots plus those of `extra`. Roots that cannot be parsed are left out, as every other program does;
+/// `extra` must be sound.
+///
+/// # Errors
+/// [`Error::CaFile`] for `extra`.
+pub fn system_roots(extra: Option<&Path>) -> Result<RootCertStore, Error> {
+    let mut store = native_roots();
+    if let Some(path) = extra {
+        roots::add_file(&mut store, path)?;
+    }
+    Ok(store)
+}
+
+/// The machine's roots alone.
+pub fn native_roots() -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    store
+}
+
+/// A client configuration over [`system_roots`]. With no root at all, every certificate is refused.
+///
+/// # Errors
+/// [`Error::CaFile`] for `extra`.
+pub fn system_client(extra: Option<&Path>) -> Result<Arc<ClientConfig>, Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Handshake)?
+        .with_root_certificates(system_roots(extra)?)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}

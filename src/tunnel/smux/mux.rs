@@ -1,0 +1,441 @@
+//! The client's side of one smux session: streams, their buffers, and whose turn it is to send. Sans-IO.
+//!
+//! ```text
+//!              SYN                 first byte                 FIN (either side)
+//!   open ──▶ Dialling ───────────────▶ Established ─────────────────────▶ gone
+//!               │ Flag 3 + FIN: refused        │ poll_shutdown: half-closed, FIN after the grace time
+//!               │ nothing in time: stuck       │ handle dropped: FIN after what is queued
+//! ```
+//!
+//! smux version 1 has no window for one stream, so what a client does not read piles up here: [`Mux::is_full`] asks the
+//! driver to stop reading the websocket for all streams. The agent closes a connection completely at the first FIN, from
+//! either side, so ours is delayed at a half-close (`poll_shutdown`) until the other side has finished.
+//!
+//! Sources: xtaci/smux `session.go`, `stream.go`; amazon-ssm-agent `agent/session/plugins/port/port_mux.go`
+//! (handleServerConnections: serial dials, Flag 3 before the FIN of a failed dial).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::frame::{Command, FrameError, FrameReader, HEADER, Header, Piece, StreamId};
+
+/// Limits and delays of a session's streams.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes received and not yet read, of all streams together, beyond which the session reads nothing more.
+    /// Default 64 MiB.
+    pub max_unread: usize,
+    /// Bytes written and not yet sent, of each stream. Default 256 KiB.
+    pub max_unsent: usize,
+    /// A stream without a first byte, FIN or refusal after this time makes the session stuck: the agent dials one
+    /// stream at a time and waits two minutes. Default 10 s.
+    pub dial_timeout: Duration,
+    /// How long after a half-close, and after the last byte since, the FIN goes out. Default 45 s.
+    pub half_close_grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_unread: 64 << 20,
+            max_unsent: 256 << 10,
+            dial_timeout: Duration::from_secs(10),
+            half_close_grace: Duration::from_secs(45),
+        }
+    }
+}
+
+/// Why a stream gives no more bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// The agent could not connect to the database.
+    #[error("the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)")]
+    Refused,
+    /// No byte within [`Options::dial_timeout`].
+    #[error("the bastion did not reach the database within {} s", .0.as_secs())]
+    DialTimeout(Duration),
+    /// The session ended under the stream.
+    #[error("the SSM session ended: {0}")]
+    SessionEnded(String),
+    /// A write after the end of the stream.
+    #[error("the stream is closed")]
+    Closed,
+}
+
+#[derive(Debug)]
+enum Local {
+    Open,
+    /// The FIN waits until this moment, later if data comes.
+    HalfClosed(Instant),
+    /// The FIN follows what is queued.
+    Closing,
+    /// The FIN is out.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Stream {
+    unread: BytesMut,
+    unsent: BytesMut,
+    syn_sent: bool,
+    local: Local,
+    /// The agent's FIN came.
+    remote_closed: bool,
+    opened: Instant,
+    heard: bool,
+    error: Option<StreamError>,
+    /// Nobody holds the handle any more.
+    abandoned: bool,
+    queued: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Stream {
+    fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        !self.syn_sent || !self.unsent.is_empty() || matches!(self.local, Local::Closing)
+    }
+
+    fn is_dialling(&self) -> bool {
+        !self.heard && !self.remote_closed && self.error.is_none()
+    }
+}
+
+/// All streams of one session.
+#[derive(Debug)]
+pub struct Mux {
+    options: Options,
+    reader: FrameReader,
+    streams: HashMap<StreamId, Stream>,
+    next_id: u32,
+    /// Streams with something to send, in turn.
+    ready: VecDeque<StreamId>,
+    unread: usize,
+    /// Flag 3 received, the FIN of its stream not yet.
+    failed_dials: usize,
+    stuck: bool,
+    ended: Option<StreamError>,
+}
+
+impl Mux {
+    /// A session without streams.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            reader: FrameReader::default(),
+            streams: HashMap::new(),
+            // xtaci/smux session.go: a client's first id is 3, then odd ones.
+            next_id: 3,
+            ready: VecDeque::new(),
+            unread: 0,
+            failed_dials: 0,
+            stuck: false,
+            ended: None,
+        }
+    }
+
+    /// Opens a stream; the agent dials when it sees the SYN. `None` when the session has ended or has no ids left.
+    pub fn open(&mut self, now: Instant) -> Option<StreamId> {
+        if self.ended.is_some() {
+            return None;
+        }
+        let id = StreamId(self.next_id);
+        self.next_id = self.next_id.checked_add(2)?;
+        self.streams.insert(
+            id,
+            Stream {
+                unread: BytesMut::new(),
+                unsent: BytesMut::new(),
+                syn_sent: false,
+                local: Local::Open,
+                remote_closed: false,
+                opened: now,
+                heard: false,
+                error: None,
+                abandoned: false,
+                queued: false,
+                reader: None,
+                writer: None,
+            },
+        );
+        self.queue(id);
+        Some(id)
+    }
+
+    /// How many streams are open.
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether a dial hung: the agent will not serve new streams before it ends.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// Whether clients have left so much unread that nothing more may be read from the websocket.
+    pub fn is_full(&self) -> bool {
+        self.unread >= self.options.max_unread
+    }
+
+    /// Bytes received and not yet read.
+    pub fn unread(&self) -> usize {
+        self.unread
+    }
+
+    /// Takes bytes of the frame stream.
+    ///
+    /// # Errors
+    /// [`FrameError`]: the session is dead.
+    pub fn on_input(&mut self, mut input: Bytes, now: Instant) -> Result<(), FrameError> {
+        while let Some(piece) = self.reader.next(&mut input)? {
+            match piece {
+                Piece::Data(id, data) => self.on_data(id, &data, now),
+                Piece::Control(Command::Fin, id) => self.on_fin(id),
+                // The agent opens no streams; keep-alive needs no answer.
+                Piece::Control(Command::Syn | Command::Nop | Command::Psh | Command::Upd, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Flag 3 came: the next FIN of a stream that was never heard from is a failed dial.
+    pub fn on_dial_failed(&mut self) {
+        self.failed_dials += 1;
+    }
+
+    fn on_data(&mut self, id: StreamId, data: &Bytes, now: Instant) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.heard = true;
+        if stream.abandoned {
+            return;
+        }
+        if let Local::HalfClosed(deadline) = &mut stream.local {
+            *deadline = now + self.options.half_close_grace;
+        }
+        stream.unread.extend_from_slice(data);
+        self.unread += data.len();
+        if let Some(reader) = stream.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn on_fin(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.remote_closed = true;
+        if self.failed_dials > 0 && !stream.heard && stream.error.is_none() {
+            self.failed_dials -= 1;
+            stream.error = Some(StreamError::Refused);
+        }
+        // The agent has closed the connection both ways; what is queued would be thrown away there.
+        stream.unsent.clear();
+        if !matches!(stream.local, Local::Closed) {
+            stream.local = Local::Closing;
+        }
+        stream.wake();
+        self.queue(id);
+        self.forget_if_over(id);
+        // The agent dials again only now, so a stuck session has come loose.
+        self.stuck = self
+            .streams
+            .values()
+            .any(|stream| matches!(stream.error, Some(StreamError::DialTimeout(_))) && !stream.remote_closed);
+    }
+
+    /// Whether [`Mux::poll_output`] has something to say.
+    pub fn has_output(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The next payload, at most `max` bytes: frames of the streams in turn, as many as fit.
+    pub fn poll_output(&mut self, max: usize) -> Option<Bytes> {
+        let mut payload = BytesMut::new();
+        let mut turns = self.ready.len();
+        while turns > 0
+            && payload.len() + HEADER < max
+            && let Some(id) = self.ready.pop_front()
+        {
+            turns -= 1;
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            stream.queued = false;
+            if !stream.syn_sent {
+                Header::control(Command::Syn, id).encode(&mut payload);
+                stream.syn_sent = true;
+            }
+            let room = max.saturating_sub(payload.len() + HEADER);
+            let length = stream.unsent.len().min(room).min(usize::from(u16::MAX));
+            if let Ok(length @ 1..) = u16::try_from(length) {
+                Header { command: Command::Psh, length, stream: id }.encode(&mut payload);
+                payload.extend_from_slice(stream.unsent.get(..usize::from(length)).unwrap_or_default());
+                stream.unsent.advance(usize::from(length));
+                // Not at every message: a writer that is woken for each thousand bytes costs more than it writes.
+                if stream.unsent.len() <= self.options.max_unsent / 2
+                    && let Some(writer) = stream.writer.take()
+                {
+                    writer.wake();
+                }
+            }
+            if stream.unsent.is_empty() && matches!(stream.local, Local::Closing) && payload.len() + HEADER <= max {
+                Header::control(Command::Fin, id).encode(&mut payload);
+                stream.local = Local::Closed;
+            }
+            if stream.has_output() {
+                stream.queued = true;
+                self.ready.push_back(id);
+            } else {
+                self.forget_if_over(id);
+            }
+        }
+        (!payload.is_empty()).then(|| payload.freeze())
+    }
+
+    /// When [`Mux::on_timeout`] wants to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.streams.values().filter_map(|stream| self.deadline(stream)).min()
+    }
+
+    fn deadline(&self, stream: &Stream) -> Option<Instant> {
+        let dial = stream.is_dialling().then(|| stream.opened + self.options.dial_timeout);
+        let half_close = match stream.local {
+            Local::HalfClosed(at) => Some(at),
+            Local::Open | Local::Closing | Local::Closed => None,
+        };
+        dial.into_iter().chain(half_close).min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn on_timeout(&mut self, now: Instant) {
+        let mut closing = Vec::new();
+        for (&id, stream) in &mut self.streams {
+            if stream.is_dialling() && now >= stream.opened + self.options.dial_timeout {
+                stream.error = Some(StreamError::DialTimeout(self.options.dial_timeout));
+                self.stuck = true;
+                stream.wake();
+            }
+            if matches!(stream.local, Local::HalfClosed(at) if now >= at) {
+                stream.local = Local::Closing;
+                closing.push(id);
+            }
+        }
+        for id in closing {
+            self.queue(id);
+        }
+    }
+
+    /// The session was without a connection: no dial could have been answered, so their time starts again.
+    pub fn restart_dials(&mut self, now: Instant) {
+        for stream in self.streams.values_mut().filter(|stream| stream.is_dialling()) {
+            stream.opened = now;
+        }
+    }
+
+    /// The session is over: what was received can still be read, then every stream fails with this.
+    pub fn end(&mut self, error: StreamError) {
+        for stream in self.streams.values_mut() {
+            stream.wake();
+        }
+        self.ended.get_or_insert(error);
+    }
+
+    /// Takes at most `max` received bytes; none of them at the end of the stream.
+    pub fn poll_read(&mut self, id: StreamId, cx: &mut Context<'_>, max: usize) -> Poll<Result<BytesMut, StreamError>> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Err(StreamError::Closed)) };
+        if !stream.unread.is_empty() {
+            let data = stream.unread.split_to(max.min(stream.unread.len()));
+            if stream.unread.is_empty() {
+                // Idle connections hold no buffer.
+                stream.unread = BytesMut::new();
+            }
+            self.unread -= data.len();
+            return Poll::Ready(Ok(data));
+        }
+        match stream.error.as_ref().or_else(|| self.ended.as_ref().filter(|_| !stream.remote_closed)) {
+            Some(error) => Poll::Ready(Err(error.clone())),
+            None if stream.remote_closed => Poll::Ready(Ok(BytesMut::new())),
+            None => {
+                stream.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Queues bytes for sending, as many as there is room for.
+    pub fn poll_write(&mut self, id: StreamId, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamError>> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Err(StreamError::Closed)) };
+        if let Some(error) = stream.error.as_ref().or(self.ended.as_ref()) {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if stream.remote_closed || !matches!(stream.local, Local::Open) {
+            return Poll::Ready(Err(StreamError::Closed));
+        }
+        let room = self.options.max_unsent.saturating_sub(stream.unsent.len());
+        if room == 0 {
+            stream.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        stream.unsent.extend_from_slice(taken);
+        self.queue(id);
+        Poll::Ready(Ok(taken.len()))
+    }
+
+    /// Half-close: nothing more will be written. The FIN waits for the agent's, or for the grace time.
+    pub fn shutdown(&mut self, id: StreamId, now: Instant) {
+        let deadline = now + self.options.half_close_grace;
+        if let Some(stream) = self.streams.get_mut(&id)
+            && matches!(stream.local, Local::Open)
+        {
+            stream.local = Local::HalfClosed(deadline);
+        }
+    }
+
+    /// The handle is gone: FIN after what is queued, and nothing more is kept of what comes.
+    pub fn abandon(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.abandoned = true;
+        self.unread -= stream.unread.len();
+        stream.unread = BytesMut::new();
+        if matches!(stream.local, Local::Open | Local::HalfClosed(_)) {
+            stream.local = Local::Closing;
+        }
+        self.queue(id);
+        self.forget_if_over(id);
+    }
+
+    /// A stream is remembered until both sides have closed it, or the session has ended: an agent that has not sent its
+    /// FIN may still be dialling for it.
+    fn forget_if_over(&mut self, id: StreamId) {
+        let over = self.streams.get(&id).is_some_and(|stream| {
+            stream.abandoned
+                && (self.ended.is_some()
+                    || matches!(stream.local, Local::Closed) && (stream.heard || stream.remote_closed))
+        });
+        if over {
+            self.streams.remove(&id);
+        }
+    }
+
+    fn queue(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.queued
+            && stream.has_output()
+        {
+            stream.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "mux_tests.rs"]
+mod tests;

@@ -1,0 +1,604 @@
+//! The reliable channel: stream data in order, once each, whatever the service loses, repeats or reorders.
+//!
+//! Sans-IO: messages come in through [`Channel::on_message`], leave through [`Channel::poll_transmit`], time comes in as
+//! `now`. What payloads mean is decided above ([`super::conversation`]).
+//!
+//! ```text
+//!   send ──▶ outgoing (in order, unacknowledged) ──▶ poll_transmit ──▶ websocket
+//!                ▲ lost: by later acknowledgements, by timeout, by reconnect
+//!   poll_event ◀── delivered ◀── stored (out of order) ◀── on_message ──▶ acks (ahead of everything else)
+//! ```
+//!
+//! Sources: session-manager-plugin `src/datachannel/streaming.go`; amazon-ssm-agent
+//! `agent/session/datachannel/datachannel.go`. Faults of theirs that are not repeated here: dropping the oldest message
+//! when a buffer is full, never acknowledging a duplicate, ignoring pause_publication, resending only the oldest.
+//!
+//! Invariants (asserted in debug builds): `in_flight` is the payload of messages sent, not lost and not acknowledged;
+//! `outgoing` starts with an unacknowledged message; every stored message is above `expected`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{
+    message::{AgentMessage, DecodeError, MessageType},
+    payload::{self, ChannelClosed, PayloadType},
+    window::{MAX_BACKED_OFF_RTO, RoundTrip, Window},
+};
+
+/// Limits and delays of a channel.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Most bytes of payload waiting for acknowledgement. Default 4 MiB.
+    pub max_window: usize,
+    /// Most messages held out of order; beyond them messages are not acknowledged, so the agent sends them again.
+    /// Default 100,000, the agent's own (agent `agent/session/config/config.go`, IncomingMessageBufferCapacity).
+    pub max_stored_messages: usize,
+    /// The same in bytes. Default 128 MiB.
+    pub max_stored_bytes: usize,
+    /// Without any acknowledgement for this long, while connected and with something unacknowledged, the channel is
+    /// given up. Default 5 minutes: a destination that reads nothing stops acknowledgements for legitimate reasons.
+    pub give_up_after: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_window: 4 << 20,
+            max_stored_messages: 100_000,
+            max_stored_bytes: 128 << 20,
+            give_up_after: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Until the first data message is acknowledged it is resent this often: the agent's port opens some 10 ms after
+/// HandshakeComplete and ignores what comes before.
+const FIRST_DATA_RTO: Duration = Duration::from_millis(30);
+/// During a pause, resend the oldest message this often: that also wakes an agent that missed start_publication.
+const PAUSE_PROBE: Duration = Duration::from_secs(5);
+/// After a reconnect, acknowledge again what was received last, so many messages and so long before the very last one:
+/// those acknowledgements may have died with the socket, and the agent would resend their messages one each 100 ms.
+const REACKNOWLEDGED: (usize, Duration) = (2048, Duration::from_secs(2));
+/// Retransmissions, and the time they must span, before an agent that never repeats an acknowledgement is believed to
+/// have the message all the same.
+const INFER_AFTER: (u32, Duration) = (5, Duration::from_secs(5));
+
+/// What the channel has for the layer above.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The next stream data message, in order.
+    Payload(PayloadType, Bytes),
+    /// The session is over; the text, possibly empty, says why.
+    ChannelClosed(String),
+    /// Nothing was acknowledged for [`Options::give_up_after`].
+    NotAcknowledging,
+}
+
+/// Counts of what was odd, for logs and metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages sent again.
+    pub retransmitted: u64,
+    /// Messages received again.
+    pub duplicates: u64,
+    /// Messages received ahead of their turn.
+    pub out_of_order: u64,
+    /// Frames that were no message, or had a wrong digest.
+    pub malformed: u64,
+    /// Messages left unacknowledged because the store was full.
+    pub dropped_full: u64,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    frame: Bytes,
+    payload: usize,
+    is_output: bool,
+    first_sent: Option<Instant>,
+    last_sent: Option<Instant>,
+    transmissions: u32,
+    in_flight: bool,
+    /// When the retransmissions were enough to infer delivery, see [`INFER_AFTER`].
+    suspected: Option<Instant>,
+}
+
+/// The state of both directions. Survives reconnects.
+#[derive(Debug)]
+pub struct Channel {
+    options: Options,
+    random: fastrand::Rng,
+    /// Where `now` was when the wall clock said this many milliseconds.
+    epoch: (Instant, u64),
+    connected: bool,
+    paused_since: Option<Instant>,
+    stats: Stats,
+
+    expected: i64,
+    stored: BTreeMap<i64, (PayloadType, Bytes)>,
+    stored_bytes: usize,
+    events: VecDeque<Event>,
+    acks: VecDeque<Bytes>,
+    recently_received: VecDeque<(Instant, i64, Uuid)>,
+
+    /// The sequence number of the first entry of `outgoing`.
+    base: i64,
+    outgoing: VecDeque<Option<Outgoing>>,
+    /// The first number never sent.
+    next_unsent: i64,
+    lost: BTreeSet<i64>,
+    /// Transmissions in the order they were made; entries of acknowledged or resent messages are stale.
+    sent_order: VecDeque<(Instant, i64)>,
+    newest_acked_send: Option<Instant>,
+    /// When a message went out for the first time, last.
+    newest_send: Option<Instant>,
+    in_flight: usize,
+    round_trip: RoundTrip,
+    window: Window,
+    timeouts_in_a_row: u32,
+    last_progress: Instant,
+    /// The agent's port takes data: it has sent some, or acknowledged a data message that was the oldest. (Later
+    /// messages are acknowledged before that, as out of order.)
+    port_ready: bool,
+    /// See [`Channel::infer_delivery`].
+    infers_delivery: bool,
+}
+
+impl Channel {
+    /// A channel before its first message, not connected.
+    pub fn new(options: Options, random: fastrand::Rng, now: Instant, wall_clock: SystemTime) -> Self {
+        let millis = wall_clock.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |d| d.as_millis().max(1));
+        let window = Window::new(options.max_window);
+        Self {
+            options,
+            random,
+            epoch: (now, u64::try_from(millis).unwrap_or(u64::MAX)),
+            connected: false,
+            paused_since: None,
+            stats: Stats::default(),
+            expected: 0,
+            stored: BTreeMap::new(),
+            stored_bytes: 0,
+            events: VecDeque::new(),
+            acks: VecDeque::new(),
+            recently_received: VecDeque::new(),
+            base: 0,
+            outgoing: VecDeque::new(),
+            next_unsent: 0,
+            lost: BTreeSet::new(),
+            sent_order: VecDeque::new(),
+            newest_acked_send: None,
+            newest_send: None,
+            in_flight: 0,
+            round_trip: RoundTrip::new(),
+            window,
+            timeouts_in_a_row: 0,
+            last_progress: now,
+            port_ready: false,
+            infers_delivery: false,
+        }
+    }
+
+    /// The agent never acknowledges a duplicate (before 3.2.1041.0): infer what its lost acknowledgements would say.
+    pub fn infer_delivery(&mut self) {
+        self.infers_delivery = true;
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// The smoothed round trip.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip.smoothed()
+    }
+
+    /// Whether everything sent was acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// Whether a new stream data message would be sent at once. Ask before making one: what waits above can still be
+    /// joined with what follows, what waits here cannot.
+    pub fn has_room(&self) -> bool {
+        self.connected
+            && self.paused_since.is_none()
+            && self.lost.is_empty()
+            && self.next_unsent == self.end()
+            && self.in_flight < self.window.size()
+    }
+
+    /// Takes one stream data payload, which must not be empty, for transmission in order.
+    pub fn send(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) {
+        debug_assert!(!payload.is_empty(), "agents refuse empty payloads");
+        if self.outgoing.is_empty() {
+            self.last_progress = now;
+        }
+        let length = payload.len();
+        let frame = AgentMessage {
+            message_type: MessageType::InputStreamData,
+            created_date: self.created_date(now),
+            sequence_number: self.end(),
+            flags: 0,
+            message_id: self.message_id(),
+            payload_type: Some(payload_type.number()),
+            payload,
+        }
+        .encode();
+        self.outgoing.push_back(Some(Outgoing {
+            frame,
+            payload: length,
+            is_output: payload_type == PayloadType::Output,
+            first_sent: None,
+            last_sent: None,
+            transmissions: 0,
+            in_flight: false,
+            suspected: None,
+        }));
+    }
+
+    /// A websocket is open and its first frame is sent: everything unacknowledged goes out again, in order.
+    pub fn connected(&mut self, now: Instant) {
+        self.connected = true;
+        self.paused_since = None;
+        self.timeouts_in_a_row = 0;
+        self.last_progress = now;
+        self.newest_acked_send = None;
+        self.sent_order.clear();
+        self.in_flight = 0;
+        self.window.restart();
+        self.lost.clear();
+        for (sequence, entry) in (self.base..).zip(&mut self.outgoing) {
+            if let Some(entry) = entry {
+                entry.in_flight = false;
+                if sequence < self.next_unsent {
+                    self.lost.insert(sequence);
+                }
+            }
+        }
+        if let Some(&(last, ..)) = self.recently_received.back() {
+            let received = mem::take(&mut self.recently_received);
+            for &(at, sequence, id) in &received {
+                if at + REACKNOWLEDGED.1 >= last {
+                    self.acknowledge(sequence, id, now);
+                }
+            }
+            self.recently_received = received;
+        }
+    }
+
+    /// The websocket is gone; nothing is transmitted until [`Channel::connected`].
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+        self.acks.clear();
+    }
+
+    /// Takes one frame from the websocket. Malformed ones are counted and dropped: a retransmission heals them.
+    ///
+    /// # Errors
+    /// What was wrong with the frame, for the debug log.
+    pub fn on_message(&mut self, frame: &Bytes, now: Instant) -> Result<(), DecodeError> {
+        let message = AgentMessage::decode(frame).inspect_err(|_| self.stats.malformed += 1)?;
+        match message.message_type {
+            MessageType::OutputStreamData => {
+                self.paused_since = None;
+                self.on_stream_data(&message, now);
+            }
+            MessageType::Acknowledge => {
+                self.paused_since = None;
+                match payload::acknowledged_sequence_number(&message.payload) {
+                    Ok(sequence) => self.on_acknowledge(sequence, now),
+                    Err(_) => self.stats.malformed += 1,
+                }
+            }
+            MessageType::ChannelClosed => {
+                self.events.push_back(Event::ChannelClosed(ChannelClosed::decode(&message.payload).output));
+            }
+            MessageType::PausePublication => {
+                if self.paused_since.is_none() {
+                    self.paused_since = Some(now);
+                    self.window.lost(&self.round_trip, now);
+                }
+            }
+            MessageType::StartPublication => self.paused_since = None,
+            MessageType::InputStreamData | MessageType::Unknown => {}
+        }
+        self.assert_invariants();
+        Ok(())
+    }
+
+    /// The next event for the layer above.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next frame for the websocket: acknowledgements, then what was lost, then what is new.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        if !self.connected {
+            return None;
+        }
+        if let Some(ack) = self.acks.pop_front() {
+            return Some(ack);
+        }
+        if self.paused_since.is_some() {
+            return None;
+        }
+        let sequence = match self.lost.first() {
+            Some(&sequence) => sequence,
+            None if self.next_unsent < self.end() => self.next_unsent,
+            None => return None,
+        };
+        // The oldest message goes out whatever the window says: the timer is its own, and all else may wait for it.
+        if sequence != self.base && self.in_flight >= self.window.size() {
+            return None;
+        }
+        self.lost.remove(&sequence);
+        let frame = self.transmit(sequence, now);
+        self.assert_invariants();
+        frame
+    }
+
+    /// When [`Channel::on_timeout`] wants to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if !self.connected || self.outgoing.is_empty() {
+            return None;
+        }
+        let give_up = self.last_progress + self.options.give_up_after;
+        let next = match self.paused_since {
+            Some(since) => Some(since + PAUSE_PROBE),
+            None => self.head_in_flight_since().map(|sent| sent + self.timeout()),
+        };
+        Some(next.map_or(give_up, |next| next.min(give_up)))
+    }
+
+    /// Does what is due at `now`.
+    pub fn on_timeout(&mut self, now: Instant) {
+        if !self.connected || self.outgoing.is_empty() {
+            return;
+        }
+        if now >= self.last_progress + self.options.give_up_after {
+            self.events.push_back(Event::NotAcknowledging);
+            self.last_progress = now;
+            return;
+        }
+        if let Some(since) = self.paused_since {
+            if now >= since + PAUSE_PROBE {
+                self.paused_since = None;
+                self.mark_lost(self.base);
+            }
+            return;
+        }
+        if self.head_in_flight_since().is_none_or(|sent| now < sent + self.timeout()) {
+            return;
+        }
+        // Only the lowest unacknowledged message: when the agent is merely blocked, more would be waste; when more is
+        // lost, its acknowledgement shows that (see `detect_losses`).
+        if self.port_ready {
+            self.timeouts_in_a_row += 1;
+            self.window.lost(&self.round_trip, now);
+        }
+        self.mark_lost(self.base);
+        self.assert_invariants();
+    }
+
+    /// For an agent that never repeats an acknowledgement: a new message is needed so that its acknowledgement can
+    /// prove the suspected one delivered.
+    pub fn wants_probe(&self, now: Instant) -> bool {
+        let suspected = self.entry(self.base).and_then(|head| head.suspected);
+        // The acknowledgement of a probe may be lost as well: then another one, after a while.
+        self.infers_delivery && suspected.is_some() && self.newest_send.is_some_and(|sent| now >= sent + INFER_AFTER.1)
+    }
+
+    fn end(&self) -> i64 {
+        self.base.saturating_add(i64::try_from(self.outgoing.len()).unwrap_or(i64::MAX))
+    }
+
+    fn index(&self, sequence: i64) -> Option<usize> {
+        usize::try_from(sequence.checked_sub(self.base)?).ok()
+    }
+
+    fn entry(&self, sequence: i64) -> Option<&Outgoing> {
+        self.outgoing.get(self.index(sequence)?)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, sequence: i64) -> Option<&mut Outgoing> {
+        let index = self.index(sequence)?;
+        self.outgoing.get_mut(index)?.as_mut()
+    }
+
+    fn timeout(&self) -> Duration {
+        if !self.port_ready && self.entry(self.base).is_some_and(|head| head.is_output) {
+            return FIRST_DATA_RTO;
+        }
+        let doubled = self.round_trip.timeout() * 2_u32.saturating_pow(self.timeouts_in_a_row.min(4));
+        doubled.min(MAX_BACKED_OFF_RTO)
+    }
+
+    fn created_date(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.epoch.0).as_millis();
+        self.epoch.1.saturating_add(u64::try_from(elapsed).unwrap_or(0))
+    }
+
+    /// Names only need to be unique within a session, so a fast generator will do.
+    fn message_id(&mut self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.random.u128(..).to_ne_bytes()).into_uuid()
+    }
+
+    fn on_stream_data(&mut self, message: &AgentMessage, now: Instant) {
+        let sequence = message.sequence_number;
+        let payload_type = PayloadType::from(message.payload_type.unwrap_or_default());
+        if sequence < self.expected || self.stored.contains_key(&sequence) {
+            self.stats.duplicates += 1;
+        } else if sequence == self.expected {
+            self.remember_received(message, now);
+            self.deliver(payload_type, message.payload.clone());
+            while let Some((payload_type, payload)) = self.stored.remove(&self.expected) {
+                self.stored_bytes -= payload.len();
+                self.deliver(payload_type, payload);
+            }
+        } else if self.stored.len() < self.options.max_stored_messages
+            && self.stored_bytes + message.payload.len() <= self.options.max_stored_bytes
+        {
+            self.stats.out_of_order += 1;
+            self.stored_bytes += message.payload.len();
+            self.remember_received(message, now);
+            self.stored.insert(sequence, (payload_type, message.payload.clone()));
+        } else {
+            self.stats.dropped_full += 1;
+            return;
+        }
+        // Duplicates too: the agent resends nothing else until it has heard this.
+        self.acknowledge(sequence, message.message_id, now);
+    }
+
+    fn deliver(&mut self, payload_type: PayloadType, payload: Bytes) {
+        self.expected += 1;
+        self.port_ready |= payload_type == PayloadType::Output;
+        self.events.push_back(Event::Payload(payload_type, payload));
+    }
+
+    fn remember_received(&mut self, message: &AgentMessage, now: Instant) {
+        if self.recently_received.len() == REACKNOWLEDGED.0 {
+            self.recently_received.pop_front();
+        }
+        self.recently_received.push_back((now, message.sequence_number, message.message_id));
+    }
+
+    fn acknowledge(&mut self, sequence: i64, id: Uuid, now: Instant) {
+        let (message_id, created_date) = (self.message_id(), self.created_date(now));
+        self.acks.push_back(
+            payload::acknowledge(MessageType::OutputStreamData, id, sequence, message_id, created_date).encode(),
+        );
+    }
+
+    fn on_acknowledge(&mut self, sequence: i64, now: Instant) {
+        let Some(acked) = self.index(sequence).and_then(|i| self.outgoing.get_mut(i)?.take()) else { return };
+        self.lost.remove(&sequence);
+        self.last_progress = now;
+        self.timeouts_in_a_row = 0;
+        self.port_ready |= acked.is_output && sequence == self.base;
+        let in_flight = self.in_flight;
+        if acked.in_flight {
+            self.in_flight -= acked.payload;
+        }
+        if let Some(sent) = acked.last_sent {
+            let elapsed = now.saturating_duration_since(sent);
+            if acked.transmissions == 1 {
+                self.round_trip.measure(elapsed);
+            }
+            // An answer faster than the path allows is for an earlier copy and says nothing about this one.
+            if acked.transmissions == 1 || self.round_trip.could_be(elapsed) {
+                self.newest_acked_send = self.newest_acked_send.max(Some(sent));
+            }
+        }
+        self.window.acknowledged(acked.payload, in_flight, &self.round_trip, now);
+        self.drop_acknowledged_head();
+        if let Some(first_sent) = acked.first_sent {
+            self.infer_from(first_sent);
+        }
+        self.detect_losses(now);
+    }
+
+    fn drop_acknowledged_head(&mut self) {
+        while let Some(None) = self.outgoing.front() {
+            self.outgoing.pop_front();
+            self.base += 1;
+        }
+        self.next_unsent = self.next_unsent.max(self.base);
+    }
+
+    /// What was sent well before a message that has been acknowledged is lost (RFC 8985's idea).
+    fn detect_losses(&mut self, now: Instant) {
+        let reordering = self.round_trip.reordering();
+        while let Some((sent, sequence)) = self.oldest_transmission() {
+            if self.newest_acked_send.is_none_or(|newest| sent + reordering >= newest) {
+                break;
+            }
+            self.mark_lost(sequence);
+            self.window.lost(&self.round_trip, now);
+        }
+    }
+
+    /// The rule for agents that never repeat an acknowledgement: the head was resent often and for long, the port is
+    /// known to take data, and something first sent after all that has been acknowledged.
+    fn infer_from(&mut self, acked_first_sent: Instant) {
+        while self.infers_delivery
+            && self.port_ready
+            && self.entry(self.base).and_then(|head| head.suspected).is_some_and(|at| acked_first_sent > at)
+        {
+            if let Some(head) = self.outgoing.front_mut().and_then(Option::take)
+                && head.in_flight
+            {
+                self.in_flight -= head.payload;
+            }
+            self.lost.remove(&self.base);
+            self.drop_acknowledged_head();
+        }
+    }
+
+    fn head_in_flight_since(&self) -> Option<Instant> {
+        self.entry(self.base).filter(|head| head.in_flight)?.last_sent
+    }
+
+    /// The transmission that has waited longest for its acknowledgement. Forgets the stale entries before it.
+    fn oldest_transmission(&mut self) -> Option<(Instant, i64)> {
+        while let Some(&(sent, sequence)) = self.sent_order.front() {
+            if self.entry(sequence).is_some_and(|entry| entry.in_flight && entry.last_sent == Some(sent)) {
+                return Some((sent, sequence));
+            }
+            self.sent_order.pop_front();
+        }
+        None
+    }
+
+    fn mark_lost(&mut self, sequence: i64) {
+        let Some(entry) = self.entry_mut(sequence) else { return };
+        if entry.in_flight {
+            entry.in_flight = false;
+            let payload = entry.payload;
+            self.in_flight -= payload;
+        }
+        if sequence < self.next_unsent {
+            self.lost.insert(sequence);
+        }
+    }
+
+    fn transmit(&mut self, sequence: i64, now: Instant) -> Option<Bytes> {
+        let entry = self.entry_mut(sequence)?;
+        entry.transmissions += 1;
+        entry.in_flight = true;
+        entry.last_sent = Some(now);
+        let first_sent = *entry.first_sent.get_or_insert(now);
+        let (times, span) = INFER_AFTER;
+        if entry.suspected.is_none() && entry.transmissions > times && now.saturating_duration_since(first_sent) >= span
+        {
+            entry.suspected = Some(now);
+        }
+        let (frame, payload, again) = (entry.frame.clone(), entry.payload, entry.transmissions > 1);
+        self.in_flight += payload;
+        if again {
+            self.stats.retransmitted += 1;
+        } else {
+            self.newest_send = Some(now);
+        }
+        self.sent_order.push_back((now, sequence));
+        self.next_unsent = self.next_unsent.max(sequence + 1);
+        Some(frame)
+    }
+
+    fn assert_invariants(&self) {
+        debug_assert!(!matches!(self.outgoing.front(), Some(None)), "outgoing starts with an unacknowledged message");
+        debug_assert!(self.stored.keys().next().is_none_or(|&first| first > self.expected));
+        debug_assert!(self.base <= self.next_unsent && self.next_unsent <= self.end());
+    }
+}
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

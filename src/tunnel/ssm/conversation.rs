@@ -1,0 +1,315 @@
+//! One session's protocol without a socket: channel, handshake and streams joined. Sans-IO.
+//!
+//! ```text
+//!   ExpectHandshakeRequest ──▶ ExpectHandshakeComplete ──▶ Open ──▶ Terminating ──▶ Ended
+//!            │                          │                   │            │ flag acknowledged, or 2 s
+//!            └──────────────────────────┴───────────────────┴────────────┴──▶ Ended: channel_closed, a protocol
+//!                                                                              error, resume given up
+//! ```
+//!
+//! Calling contract: after any call, hand on what [`Conversation::poll_transmit`] gives, and call
+//! [`Conversation::on_timeout`] at [`Conversation::next_timeout`].
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::{
+    channel::{self, Channel, Event, Stats},
+    handshake::{self, Agent, HandshakeError},
+    payload::{Flag, HandshakeComplete, PayloadType},
+};
+use crate::tunnel::smux::{
+    frame::FrameError,
+    mux::{self, Mux, StreamError},
+};
+
+/// Limits and delays of a session.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The channel's.
+    pub channel: channel::Options,
+    /// The streams'.
+    pub mux: mux::Options,
+    /// Most bytes in one data message. Default 1,024, which is what both official sides send
+    /// (plugin `src/config/config.go`, StreamDataPayloadSize).
+    pub payload_size: usize,
+    /// From the first frame to HandshakeComplete. Default 25 s: the agent itself gives up after 15.
+    pub handshake_timeout: Duration,
+    /// A session without streams ends itself after this time. Default 5 minutes.
+    pub idle_close: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            channel: channel::Options::default(),
+            mux: mux::Options::default(),
+            payload_size: 1024,
+            handshake_timeout: Duration::from_secs(25),
+            idle_close: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Both sides wait this long for the other's last acknowledgements (agent PrepareToCloseChannel).
+const TERMINATE_WAIT: Duration = Duration::from_secs(2);
+/// Agents with smux keep-alive close a session that is silent for 30 s; the reference sends each 10.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A smux NOP: the smallest data message there is.
+const NOP: Bytes = Bytes::from_static(&[1, 3, 0, 0, 0, 0, 0, 0]);
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndReason {
+    /// We ended it.
+    #[error("closed by rdsgate")]
+    Terminated,
+    /// The service or the agent ended it, with its own words.
+    #[error("{}", if .0.is_empty() { "closed by AWS without a reason (idle or maximum duration reached, or ended by someone)" } else { .0.as_str() })]
+    ChannelClosed(String),
+    /// It never became usable.
+    #[error(transparent)]
+    Handshake(HandshakeError),
+    /// The agent did not finish the handshake in time.
+    #[error("the SSM agent did not finish the handshake within {} s", .0.as_secs())]
+    HandshakeTimeout(Duration),
+    /// The agent's bytes make no sense.
+    #[error("the agent broke the protocol: {0}")]
+    Smux(#[from] FrameError),
+    /// Nothing was acknowledged for minutes.
+    #[error("the agent acknowledges nothing any more")]
+    NotAcknowledging,
+    /// The connection was lost and could not be had again.
+    #[error("the connection to AWS was lost and could not be resumed: {0}")]
+    NotResumed(String),
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    ExpectHandshakeRequest { until: Instant },
+    ExpectHandshakeComplete { until: Instant, agent: Agent },
+    Open { agent: Agent },
+    Terminating { until: Instant },
+    Ended(EndReason),
+}
+
+/// The protocol state of one session.
+#[derive(Debug)]
+pub struct Conversation {
+    options: Options,
+    state: State,
+    channel: Channel,
+    mux: Mux,
+    idle_since: Option<Instant>,
+    keep_alive_at: Option<Instant>,
+    customer_message: Option<String>,
+}
+
+impl Conversation {
+    /// A session whose websocket is about to open.
+    pub fn new(options: Options, random: fastrand::Rng, now: Instant, wall_clock: SystemTime) -> Self {
+        Self {
+            state: State::ExpectHandshakeRequest { until: now + options.handshake_timeout },
+            channel: Channel::new(options.channel.clone(), random, now, wall_clock),
+            mux: Mux::new(options.mux.clone()),
+            idle_since: Some(now),
+            keep_alive_at: None,
+            customer_message: None,
+            options,
+        }
+    }
+
+    /// The agent, once the session is open.
+    pub fn agent(&self) -> Option<&Agent> {
+        match &self.state {
+            State::Open { agent } => Some(agent),
+            _ => None,
+        }
+    }
+
+    /// Why the session is over, once it is.
+    pub fn ended(&self) -> Option<&EndReason> {
+        match &self.state {
+            State::Ended(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Whether new streams can be served.
+    pub fn takes_streams(&self) -> bool {
+        matches!(self.state, State::Open { .. }) && !self.mux.is_stuck()
+    }
+
+    /// A text of the account's administrators for the user, to be shown once.
+    pub fn take_customer_message(&mut self) -> Option<String> {
+        self.customer_message.take()
+    }
+
+    /// The streams.
+    pub fn mux(&mut self) -> &mut Mux {
+        &mut self.mux
+    }
+
+    /// The channel's counts.
+    pub fn stats(&self) -> Stats {
+        self.channel.stats()
+    }
+
+    /// Whether clients have left so much unread that the websocket must not be read.
+    pub fn is_full(&self) -> bool {
+        self.mux.is_full()
+    }
+
+    /// A websocket is open and its first frame is sent.
+    pub fn connected(&mut self, now: Instant) {
+        self.channel.connected(now);
+        self.mux.restart_dials(now);
+    }
+
+    /// The websocket is gone.
+    pub fn disconnected(&mut self) {
+        self.channel.disconnected();
+    }
+
+    /// Takes one frame of the websocket.
+    ///
+    /// # Errors
+    /// What was wrong with a frame that was dropped, for the debug log; the session goes on.
+    pub fn on_frame(&mut self, frame: &Bytes, now: Instant) -> Result<(), super::message::DecodeError> {
+        self.channel.on_message(frame, now)?;
+        self.handle_events(now);
+        Ok(())
+    }
+
+    /// The next frame for the websocket.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        self.idle_since = (self.mux.stream_count() == 0).then(|| self.idle_since.unwrap_or(now));
+        if matches!(self.state, State::Open { .. } | State::Terminating { .. }) {
+            while self.mux.has_output() && self.channel.has_room() {
+                let Some(payload) = self.mux.poll_output(self.options.payload_size) else { break };
+                self.channel.send(PayloadType::Output, payload, now);
+                self.keep_alive_at = self.keep_alive_at.map(|_| now + KEEP_ALIVE);
+            }
+        }
+        self.channel.poll_transmit(now)
+    }
+
+    /// When [`Conversation::on_timeout`] wants to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let own = match &self.state {
+            State::ExpectHandshakeRequest { until }
+            | State::ExpectHandshakeComplete { until, .. }
+            | State::Terminating { until } => Some(*until),
+            State::Open { .. } => self.idle_since.map(|since| since + self.options.idle_close),
+            State::Ended(_) => return None,
+        };
+        [own, self.keep_alive_at, self.channel.next_timeout(), self.mux.next_timeout()].into_iter().flatten().min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn on_timeout(&mut self, now: Instant) {
+        self.channel.on_timeout(now);
+        self.mux.on_timeout(now);
+        self.handle_events(now);
+        match &self.state {
+            State::ExpectHandshakeRequest { until } | State::ExpectHandshakeComplete { until, .. } if now >= *until => {
+                self.end(EndReason::HandshakeTimeout(self.options.handshake_timeout));
+            }
+            State::Open { .. } => {
+                if self.channel.wants_probe(now) || self.keep_alive_at.is_some_and(|at| now >= at) {
+                    self.channel.send(PayloadType::Output, NOP, now);
+                    self.keep_alive_at = self.keep_alive_at.map(|_| now + KEEP_ALIVE);
+                }
+                if self.idle_since.is_some_and(|since| now >= since + self.options.idle_close) {
+                    self.terminate(now);
+                }
+            }
+            State::Terminating { until } if now >= *until => self.end(EndReason::Terminated),
+            _ => {}
+        }
+    }
+
+    /// Opens a stream, which the agent dials when it hears of it. `None` when the session takes no streams.
+    pub fn open_stream(&mut self, now: Instant) -> Option<crate::tunnel::smux::frame::StreamId> {
+        if !self.takes_streams() {
+            return None;
+        }
+        self.idle_since = None;
+        self.mux.open(now)
+    }
+
+    /// Ends the session: tells the agent, and waits a moment for its acknowledgement.
+    pub fn terminate(&mut self, now: Instant) {
+        match &self.state {
+            State::Open { agent } if agent.features.terminate_flag() => {
+                // Once only: the agent hands the flag over an unbuffered channel.
+                self.channel.send(PayloadType::Flag, Flag::TerminateSession.encode(), now);
+                self.state = State::Terminating { until: now + TERMINATE_WAIT };
+            }
+            State::Terminating { .. } | State::Ended(_) => {}
+            _ => self.end(EndReason::Terminated),
+        }
+    }
+
+    /// The session is over; its streams learn why.
+    pub fn end(&mut self, reason: EndReason) {
+        if self.ended().is_none() {
+            self.mux.end(StreamError::SessionEnded(reason.to_string()));
+            self.state = State::Ended(reason);
+        }
+    }
+
+    fn handle_events(&mut self, now: Instant) {
+        while let Some(event) = self.channel.poll_event() {
+            match event {
+                Event::Payload(payload_type, payload) => self.on_payload(payload_type, payload, now),
+                Event::ChannelClosed(output) => self.end(EndReason::ChannelClosed(output)),
+                Event::NotAcknowledging => self.end(EndReason::NotAcknowledging),
+            }
+        }
+        if matches!(self.state, State::Terminating { .. }) && self.channel.is_drained() {
+            self.end(EndReason::Terminated);
+        }
+    }
+
+    fn on_payload(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) {
+        match (payload_type, &self.state) {
+            (PayloadType::HandshakeRequest, State::ExpectHandshakeRequest { until }) => {
+                let until = *until;
+                let (response, outcome) = handshake::respond(&payload);
+                let response = serde_json::to_vec(&response).expect("strings and numbers always serialize");
+                self.channel.send(PayloadType::HandshakeResponse, response.into(), now);
+                match outcome {
+                    Ok(agent) => self.state = State::ExpectHandshakeComplete { until, agent },
+                    Err(error) => self.end(EndReason::Handshake(error)),
+                }
+            }
+            (PayloadType::HandshakeComplete, State::ExpectHandshakeComplete { agent, .. }) => {
+                let agent = agent.clone();
+                let complete: HandshakeComplete = serde_json::from_slice(&payload).unwrap_or_default();
+                self.customer_message = Some(complete.customer_message).filter(|text| !text.is_empty());
+                if !agent.features.acknowledges_duplicates() {
+                    self.channel.infer_delivery();
+                }
+                self.keep_alive_at = (!agent.features.keep_alive_off()).then(|| now + KEEP_ALIVE);
+                self.idle_since = Some(now);
+                self.state = State::Open { agent };
+            }
+            (PayloadType::Output, State::ExpectHandshakeRequest { .. } | State::ExpectHandshakeComplete { .. }) => {
+                self.end(EndReason::Handshake(HandshakeError::NoHandshake));
+            }
+            (PayloadType::Output, State::Open { .. } | State::Terminating { .. }) => {
+                if let Err(error) = self.mux.on_input(payload, now) {
+                    self.end(EndReason::Smux(error));
+                }
+            }
+            (PayloadType::Flag, State::Open { .. }) if Flag::decode(&payload) == Some(Flag::ConnectToPortError) => {
+                self.mux.on_dial_failed();
+            }
+            // Acknowledged by the channel; nothing a Port session would act on.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The handshake at the start of a session: what the agent asks for and what we answer. Sans-IO.
+//!
+//! Source: session-manager-plugin `src/datachannel/streaming.go` (handleHandshakeRequest,
+//! ProcessSessionTypeHandshakeAction); amazon-ssm-agent `agent/session/datachannel/datachannel.go` (PerformHandshake).
+
+use super::{
+    features::{AgentFeatures, CLIENT_VERSION, Version},
+    payload::{
+        ActionStatus, HandshakeRequest, HandshakeResponse, ProcessedClientAction, RequestedClientAction,
+        SessionTypeRequest,
+    },
+};
+
+/// Why a session cannot be used, found out during the handshake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// The document is of another kind.
+    #[error("the SSM document opens a session of type {0}, expected Port")]
+    SessionType(String),
+    /// The document forwards without smux.
+    #[error("the SSM document forwards in mode {0:?}, expected LocalPortForwarding")]
+    ForwardingMode(String),
+    /// The agent cannot multiplex.
+    #[error("the SSM agent on the bastion has version {0}; port forwarding needs 3.0.222.0 or newer")]
+    AgentTooOld(String),
+    /// The agent wants something that port sessions never use.
+    #[error("the session asks for {0}, which port forwarding sessions do not use")]
+    Unsupported(String),
+    /// Data came where the handshake should have been.
+    #[error("the SSM agent sent data before the handshake")]
+    NoHandshake,
+    /// Not the document it should be.
+    #[error("the SSM agent sent a malformed handshake message")]
+    Malformed,
+}
+
+/// What the agent said of itself and of the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// As announced.
+    pub version: String,
+    /// What that version can do.
+    pub features: AgentFeatures,
+    /// The host it will dial, from the document; may differ from what was asked for.
+    pub host: Option<String>,
+    /// The port it will dial.
+    pub port: Option<String>,
+}
+
+/// Reads a HandshakeRequest and makes the one answer to it. With an error the answer still has to be sent: it tells the
+/// agent to end the session.
+pub fn respond(payload: &[u8]) -> (HandshakeResponse, Result<Agent, HandshakeError>) {
+    let Ok(request) = serde_json::from_slice::<HandshakeRequest>(payload) else {
+        return (response(Vec::new()), Err(HandshakeError::Malformed));
+    };
+    let features = AgentFeatures::of(Version::parse(&request.agent_version));
+    let mut agent = Agent { version: request.agent_version, features, host: None, port: None };
+    let mut outcome = Err(HandshakeError::Malformed);
+    let mut refused = None;
+    let mut processed = Vec::new();
+    for action in &request.requested_client_actions {
+        let result = process(action, &mut agent);
+        processed.push(ProcessedClientAction {
+            action_type: action.action_type.clone(),
+            action_status: if result.is_ok() { ActionStatus::Success } else { ActionStatus::Unsupported } as u32,
+            action_result: serde_json::Value::Null,
+            error: result.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+        });
+        match result {
+            Ok(()) => outcome = Ok(()),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    (response(processed), refused.map_or(outcome, Err).map(|()| agent))
+}
+
+fn process(action: &RequestedClientAction, agent: &mut Agent) -> Result<(), HandshakeError> {
+    if action.action_type != "SessionType" {
+        return Err(HandshakeError::Unsupported(action.action_type.clone()));
+    }
+    let request = SessionTypeRequest::from_action(action).ok_or(HandshakeError::Malformed)?;
+    if request.session_type != "Port" {
+        return Err(HandshakeError::SessionType(request.session_type));
+    }
+    if !agent.features.mux() {
+        return Err(HandshakeError::AgentTooOld(agent.version.clone()));
+    }
+    let mode = request.property("type").unwrap_or_default();
+    if mode != "LocalPortForwarding" {
+        return Err(HandshakeError::ForwardingMode(mode));
+    }
+    agent.host = request.property("host");
+    agent.port = request.property("portNumber");
+    Ok(())
+}
+
+fn response(processed_client_actions: Vec<ProcessedClientAction>) -> HandshakeResponse {
+    HandshakeResponse { client_version: CLIENT_VERSION.to_owned(), processed_client_actions, errors: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(version: &str, kind: &str, mode: &str, more: &str) -> Vec<u8> {
+        format!(
+            r#"{{"AgentVersion":"{version}","RequestedClientActions":[{{"ActionType":"SessionType","ActionParameters":{{
+            "SessionType":"{kind}","Properties":{{"host":"db.example","portNumber":"5432","type":"{mode}"}}}}}}{more}]}}"#
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn a_port_session_is_accepted_in_the_reference_clients_words() {
+        let (response, agent) = respond(&request("3.3.987.0", "Port", "LocalPortForwarding", ""));
+        let agent = agent.unwrap();
+        assert_eq!((agent.host.as_deref(), agent.port.as_deref()), (Some("db.example"), Some("5432")));
+        assert_eq!(
+            serde_json::to_string(&response).unwrap(),
+            r#"{"ClientVersion":"1.2.764.0","ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":1,"ActionResult":null,"Error":""}],"Errors":null}"#
+        );
+    }
+
+    #[test]
+    fn what_cannot_work_is_answered_unsupported_and_named() {
+        let kms = r#",{"ActionType":"KMSEncryption","ActionParameters":{"KMSKeyId":"arn"}}"#;
+        for (request, status, error) in [
+            (
+                request("3.0.196.0", "Port", "LocalPortForwarding", ""),
+                3,
+                HandshakeError::AgentTooOld("3.0.196.0".into()),
+            ),
+            (request("3.3.0.0", "Standard_Stream", "", ""), 3, HandshakeError::SessionType("Standard_Stream".into())),
+            (request("3.3.0.0", "Port", "", ""), 3, HandshakeError::ForwardingMode(String::new())),
+            (
+                request("3.3.0.0", "Port", "LocalPortForwarding", kms),
+                1,
+                HandshakeError::Unsupported("KMSEncryption".into()),
+            ),
+        ] {
+            let (response, outcome) = respond(&request);
+            assert_eq!(outcome, Err(error));
+            assert_eq!(response.processed_client_actions[0].action_status, status);
+            assert_eq!(response.processed_client_actions.last().unwrap().action_status, 3);
+        }
+        for garbage in [&b"{"[..], b"[]", b"{}", b"\xff"] {
+            assert_eq!(respond(garbage).1, Err(HandshakeError::Malformed));
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The life of one SSM session: StartSession, websocket, handshake, streams, TerminateSession.
+//!
+//! The only file of the tunnel that asks AWS for anything. The protocol is [`super::conversation`]'s, the socket
+//! [`super::driver`]'s.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures_util::SinkExt;
+use tokio::{sync::watch, time::timeout};
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::{
+    conversation::{Conversation, EndReason, Options},
+    driver::{self, WebSocket},
+    features::CLIENT_VERSION,
+    handshake::Agent,
+    payload::OpenDataChannelInput,
+    stream::{Phase, SessionStream, Shared},
+    websocket,
+};
+use crate::{
+    aws::{self, Account, SessionGrant, StartSession, sign},
+    secret::Secret,
+    target::{Endpoint, InstanceId},
+};
+
+/// The document that forwards to a host behind the bastion (AWS documentation, "Start a session: port forwarding").
+const REMOTE_HOST_DOCUMENT: &str = "AWS-StartPortForwardingSessionToRemoteHost";
+/// One try of opening the websocket, TCP, TLS and upgrade together. The token is short-lived.
+const WEBSOCKET_TIMEOUT: Duration = Duration::from_secs(15);
+/// For TerminateSession at the end.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which session to open.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Who asks.
+    pub account: Account,
+    /// Who dials.
+    pub bastion: InstanceId,
+    /// What is dialled.
+    pub endpoint: Endpoint,
+    /// Limits and delays.
+    pub options: Options,
+    /// How long to try to resume a session whose connection was lost. Default 2 minutes.
+    pub resume_for: Duration,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// AWS did not start it.
+    #[error("cannot start an SSM session on {bastion}")]
+    Start {
+        /// On which node.
+        bastion: InstanceId,
+        /// Why.
+        #[source]
+        cause: Arc<aws::Error>,
+    },
+    /// The data channel did not open.
+    #[error("cannot open the data channel of the SSM session")]
+    WebSocket(#[source] Arc<websocket::Error>),
+    /// It did not open in time.
+    #[error("the data channel of the SSM session did not open within {} s", WEBSOCKET_TIMEOUT.as_secs())]
+    WebSocketTimeout,
+    /// The request could not be signed.
+    #[error("cannot sign the request for the data channel")]
+    Sign(#[source] Arc<aws::Error>),
+    /// The first frame could not be sent.
+    #[error("the data channel broke at its first frame")]
+    FirstFrame(#[source] Arc<tungstenite::Error>),
+    /// It ended before it was usable.
+    #[error("the SSM session on {bastion} ended before it could be used: {reason}")]
+    Ended {
+        /// On which node.
+        bastion: InstanceId,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// What resuming came to.
+pub(super) enum ResumeError {
+    /// There is nothing to resume.
+    Gone(Arc<aws::Error>),
+    /// It may work later.
+    Failed(Error),
+}
+
+/// A running session. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Session {
+    id: Arc<str>,
+    shared: Arc<Shared>,
+    phase: watch::Receiver<Phase>,
+    cancel: CancellationToken,
+    opened: Instant,
+}
+
+impl Session {
+    /// Starts a session and waits until it takes streams. Its driver runs on `tasks` until it is over. Not cancel safe:
+    /// dropped between StartSession and the end it would leave a session behind, so run it as a task of its own.
+    ///
+    /// # Errors
+    /// See [`Error`]; a session that AWS had started is terminated.
+    pub async fn open(spec: &Spec, tasks: &TaskTracker) -> Result<Self, Error> {
+        let request = StartSession {
+            target: spec.bastion.clone(),
+            document: REMOTE_HOST_DOCUMENT.into(),
+            parameters: vec![
+                ("host".into(), spec.endpoint.host.to_string()),
+                ("portNumber".into(), spec.endpoint.port.to_string()),
+            ],
+            reason: format!("rdsgate/{}", env!("CARGO_PKG_VERSION")),
+        };
+        let grant = spec
+            .account
+            .start_session(&request)
+            .await
+            .map_err(|cause| Error::Start { bastion: spec.bastion.clone(), cause: cause.into() })?;
+        let link = Link::new(spec, grant);
+        let websocket = match link.connect().await {
+            Ok(websocket) => websocket,
+            // The token is still good when the connection was not; a second try costs little, a new session more.
+            Err(first) => match link.connect().await {
+                Ok(websocket) => websocket,
+                Err(_) => {
+                    link.terminate().await;
+                    return Err(first);
+                }
+            },
+        };
+
+        let conversation =
+            Conversation::new(spec.options.clone(), fastrand::Rng::new(), Instant::now(), SystemTime::now());
+        let shared = Arc::new(Shared::new(conversation));
+        let session = Self {
+            id: Arc::clone(link.session_id()),
+            phase: shared.phase.subscribe(),
+            cancel: CancellationToken::new(),
+            opened: Instant::now(),
+            shared: Arc::clone(&shared),
+        };
+        tasks.spawn(driver::run(shared, websocket, link, session.cancel.clone()));
+        // Bounded by the conversation's own handshake timeout.
+        match session.settled().await {
+            Phase::Ended(reason) => Err(Error::Ended { bastion: spec.bastion.clone(), reason }),
+            Phase::Open | Phase::Waiting => {
+                session.warn_if_elsewhere(&spec.endpoint);
+                Ok(session)
+            }
+        }
+    }
+
+    /// Its id at AWS.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// When it was opened.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// How far it is now.
+    pub fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    /// Waits while its connection is being made or restored. Cancel safe.
+    pub async fn settled(&self) -> Phase {
+        let mut phase = self.phase.clone();
+        let settled = phase.wait_for(|phase| *phase != Phase::Waiting).await;
+        settled.map_or(Phase::Ended(EndReason::Terminated), |phase| phase.clone())
+    }
+
+    /// The agent, while the session is open.
+    pub fn agent(&self) -> Option<Agent> {
+        self.shared.lock().agent().cloned()
+    }
+
+    /// Opens a stream; `None` when the session takes none, because it is over, or a dial hangs in it.
+    pub fn open_stream(&self) -> Option<SessionStream> {
+        SessionStream::open(&self.shared, &self.id)
+    }
+
+    /// Asks for its end; the driver sees to it.
+    pub fn terminate(&self) {
+        self.cancel.cancel();
+        self.shared.lock().terminate(Instant::now());
+        self.shared.driver.wake();
+    }
+
+    /// A custom document may fix host and port, so that something else is dialled than was asked for.
+    fn warn_if_elsewhere(&self, endpoint: &Endpoint) {
+        let Some(agent) = self.agent() else { return };
+        let host_differs = agent.host.as_deref().is_some_and(|host| !host.eq_ignore_ascii_case(endpoint.host.as_str()));
+        let port_differs = agent.port.as_deref().is_some_and(|port| port != endpoint.port.to_string());
+        if host_differs || port_differs {
+            warn!(session = %self.id, asked = %endpoint, host = ?agent.host, port = ?agent.port,
+                "the session document dials another address than the target's");
+        }
+        debug!(session = %self.id, agent = %agent.version, "SSM session open");
+    }
+}
+
+/// What it takes to open the data channel, the first time and again.
+pub(super) struct Link {
+    account: Account,
+    session_id: Arc<str>,
+    stream_url: Secret<String>,
+    token: Secret<String>,
+    client_id: Uuid,
+    resume_for: Duration,
+}
+
+impl Link {
+    fn new(spec: &Spec, grant: SessionGrant) -> Self {
+        Self {
+            account: spec.account.clone(),
+            session_id: grant.session_id.into(),
+            stream_url: grant.stream_url,
+            token: grant.token,
+            client_id: Uuid::new_v4(),
+            resume_for: spec.resume_for,
+        }
+    }
+
+    pub(super) fn session_id(&self) -> &Arc<str> {
+        &self.session_id
+    }
+
+    pub(super) fn resume_for(&self) -> Duration {
+        self.resume_for
+    }
+
+    /// Asks for a new token and opens the data channel with it.
+    pub(super) async fn resume(&mut self) -> Result<WebSocket, ResumeError> {
+        let grant = match self.account.resume_session(&self.session_id).await {
+            Ok(grant) => grant,
+            Err(cause @ (aws::Error::SessionGone { .. } | aws::Error::AccessDenied { .. })) => {
+                return Err(ResumeError::Gone(cause.into()));
+            }
+            Err(cause) => return Err(ResumeError::Failed(Error::Sign(cause.into()))),
+        };
+        // The URL carries a routing parameter that expires, so the new one counts.
+        if !grant.stream_url.expose().is_empty() {
+            self.stream_url = grant.stream_url;
+        }
+        self.token = grant.token;
+        self.connect().await.map_err(ResumeError::Failed)
+    }
+
+    /// Opens the websocket, signed afresh, and sends the first frame.
+    async fn connect(&self) -> Result<WebSocket, Error> {
+        let sign = |cause: aws::Error| Error::Sign(Arc::new(cause));
+        let credentials = self.account.credentials().await.map_err(sign)?;
+        let url = self.stream_url.expose();
+        let headers = match url.parse() {
+            Ok(uri) => {
+                sign::websocket_headers(&uri, self.account.region(), &credentials, SystemTime::now()).map_err(sign)?
+            }
+            Err(_) => Vec::new(), // `open` refuses it, with a better word
+        };
+        let request = websocket::Request {
+            url,
+            session_id: &self.session_id,
+            region: self.account.region(),
+            headers,
+            allow_plain_loopback: self.account.ssm_endpoint_is_loopback(),
+            allow_host: None,
+        };
+        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(request)).await;
+        let mut websocket =
+            opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))?;
+        let request_id = Uuid::new_v4().to_string();
+        let client_id = self.client_id.to_string();
+        let first = serde_json::to_string(&OpenDataChannelInput {
+            message_schema_version: "1.0".into(),
+            request_id: request_id.into(),
+            token_value: self.token.expose().into(),
+            client_id: client_id.into(),
+            client_version: CLIENT_VERSION.into(),
+        })
+        .expect("strings always serialize");
+        let sent = timeout(WEBSOCKET_TIMEOUT, websocket.send(Message::text(first))).await;
+        sent.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::FirstFrame(cause.into()))?;
+        Ok(websocket)
+    }
+
+    /// TerminateSession, within its own deadline. The flag in the channel may have done it already; it does no harm.
+    pub(super) async fn terminate(&self) {
+        match timeout(TERMINATE_TIMEOUT, self.account.terminate_session(&self.session_id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => {
+                warn!(session = %self.session_id, %cause, "TerminateSession failed; the session ends by its idle timeout")
+            }
+            Err(_) => {
+                warn!(session = %self.session_id, "TerminateSession got no answer; the session ends by its idle timeout")
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a session's tasks share, and the handle of one stream: an [`AsyncRead`] + [`AsyncWrite`] over the conversation.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+};
+
+use super::conversation::{Conversation, EndReason};
+use crate::tunnel::smux::{frame::StreamId, mux::StreamError};
+
+/// How far a session is, for those who wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Not usable yet, or its connection is being restored.
+    Waiting,
+    /// Takes streams.
+    Open,
+    /// Over.
+    Ended(EndReason),
+}
+
+/// The state that driver, streams and session share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    conversation: Mutex<Conversation>,
+    /// Wakes the driver: there is something to send, or room to read.
+    pub(super) driver: AtomicWaker,
+    pub(super) phase: watch::Sender<Phase>,
+}
+
+impl Shared {
+    pub(super) fn new(conversation: Conversation) -> Self {
+        Self {
+            conversation: Mutex::new(conversation),
+            driver: AtomicWaker::new(),
+            phase: watch::Sender::new(Phase::Waiting),
+        }
+    }
+
+    /// The lock is short and never held over an await. A panic elsewhere must not take every connection along.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Conversation> {
+        self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection that the agent has dialled, or is dialling. Dropping it sends FIN after what is queued.
+///
+/// Errors of reading and writing carry a [`StreamError`]; [`StreamError::from_io`] takes it out again.
+#[derive(Debug)]
+pub struct SessionStream {
+    shared: Arc<Shared>,
+    id: StreamId,
+    session_id: Arc<str>,
+}
+
+impl SessionStream {
+    /// Opens a stream on the session; `None` when it takes none.
+    pub(super) fn open(shared: &Arc<Shared>, session_id: &Arc<str>) -> Option<Self> {
+        let id = shared.lock().open_stream(Instant::now())?;
+        shared.driver.wake();
+        Some(Self { shared: Arc::clone(shared), id, session_id: Arc::clone(session_id) })
+    }
+
+    /// The SSM session that carries the stream.
+    pub fn session_id(&self) -> &Arc<str> {
+        &self.session_id
+    }
+}
+
+impl StreamError {
+    /// The form in which [`AsyncRead`] can carry it.
+    fn into_io(self) -> io::Error {
+        let kind = match self {
+            Self::Refused => io::ErrorKind::ConnectionRefused,
+            Self::DialTimeout(_) => io::ErrorKind::TimedOut,
+            Self::SessionEnded(_) => io::ErrorKind::ConnectionAborted,
+            Self::Closed => io::ErrorKind::BrokenPipe,
+        };
+        io::Error::new(kind, self)
+    }
+
+    /// The stream error inside an I/O error, if that is where it came from.
+    pub fn from_io(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl AsyncRead for SessionStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (data, made_room) = {
+            let mut conversation = self.shared.lock();
+            let was_full = conversation.is_full();
+            let data =
+                ready!(conversation.mux().poll_read(self.id, cx, buf.remaining())).map_err(StreamError::into_io)?;
+            (data, was_full && !conversation.is_full())
+        };
+        if made_room {
+            self.shared.driver.wake();
+        }
+        buf.put_slice(&data);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for SessionStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(self.shared.lock().mux().poll_write(self.id, cx, bytes)).map_err(StreamError::into_io)?;
+        self.shared.driver.wake();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The driver sends what is queued as soon as the window allows.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared.lock().mux().shutdown(self.id, Instant::now());
+        self.shared.driver.wake();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for SessionStream {
+    fn drop(&mut self) {
+        self.shared.lock().mux().abandon(self.id);
+        self.shared.driver.wake();
+    }
+}

@@ -1,0 +1,240 @@
+//! Which stream URLs may be dialled.
+
+use std::{fmt, net::IpAddr};
+
+use http::Uri;
+use percent_encoding::percent_decode_str;
+
+use super::Request;
+use crate::target::{Partition, Region};
+
+/// A stream URL that may be dialled.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    pub(super) uri: Uri,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) secure: bool,
+    pub(super) loopback: bool,
+}
+
+impl Address {
+    /// The URL as it will be requested: what the signature must be for.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Which rule a stream URL breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// It is no URL, or has a fragment.
+    #[error("it is not a URL")]
+    Malformed,
+    /// It carries a user name or password.
+    #[error("it carries a user name")]
+    UserInfo,
+    /// It is for another session.
+    #[error("it is not for this session")]
+    Session,
+    /// It leads to a host that is no ssmmessages endpoint of the region.
+    #[error("its host is not an ssmmessages endpoint of the region")]
+    Host,
+    /// It is neither `wss://` nor, where that is allowed, `ws://`.
+    #[error("its scheme is not wss")]
+    Scheme,
+}
+
+/// Checks a stream URL: `wss://` on an ssmmessages endpoint of the region (or the allowed host), for this session, without
+/// user name; on loopback, by `ws://` too, only where the SSM endpoint is there as well.
+///
+/// # Errors
+/// Which rule it breaks.
+pub fn check_url(request: &Request<'_>) -> Result<Address, UrlError> {
+    let uri: Uri = request.url.parse().map_err(|_| UrlError::Malformed)?;
+    let authority = uri.authority().ok_or(UrlError::Malformed)?;
+    // The parser drops a fragment, so what is sent would not be what was received.
+    if request.url.contains('#') {
+        return Err(UrlError::Malformed);
+    }
+    if authority.as_str().contains('@') {
+        return Err(UrlError::UserInfo);
+    }
+    let secure = match uri.scheme_str() {
+        Some("wss") => true,
+        Some("ws") => false,
+        _ => return Err(UrlError::Scheme),
+    };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !(loopback && request.allow_plain_loopback) {
+        let allowed = request.allow_host.is_some_and(|allowed| allowed.eq_ignore_ascii_case(&host));
+        if !allowed && !is_ssmmessages(&host, request.region) {
+            return Err(UrlError::Host);
+        }
+        if !secure {
+            return Err(UrlError::Scheme);
+        }
+    }
+    let ours = |segment: &str| percent_decode_str(segment).eq(request.session_id.bytes());
+    if request.session_id.is_empty() || !uri.path().split('/').any(ours) {
+        return Err(UrlError::Session);
+    }
+    let port = match authority.port() {
+        Some(port) => port.as_u16(),
+        // `:` with nothing, or with a number too large
+        None if authority.as_str() != authority.host() => return Err(UrlError::Malformed),
+        None if secure => 443,
+        None => 80,
+    };
+    Ok(Address { uri, host, port, secure, loopback })
+}
+
+/// The forms of AWS's endpoint names: regional and FIPS, dual-stack, and the names of a VPC endpoint.
+///
+/// AWS General Reference, "AWS Systems Manager endpoints and quotas"; VPC guide, "Access an AWS service using an
+/// interface VPC endpoint".
+fn is_ssmmessages(host: &str, region: &Region) -> bool {
+    let (suffix, dual_stack) = match region.partition() {
+        Partition::Aws | Partition::AwsUsGov => ("amazonaws.com", "api.aws"),
+        Partition::AwsCn => ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    };
+    let before = |end: String| host.strip_suffix(&end);
+    let service = |name: &str| matches!(name, "ssmmessages" | "ssmmessages-fips");
+    before(format!(".{region}.{suffix}")).is_some_and(service)
+        || before(format!(".{region}.{dual_stack}")).is_some_and(service)
+        || before(format!(".{region}.vpce.{suffix}"))
+            .and_then(|name| name.split_once('.'))
+            .is_some_and(|(endpoint, name)| endpoint.starts_with("vpce-") && service(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: &str = "user.name@example.com-0123abcd";
+    const REST: &str = "/v1/data-channel/user.name@example.com-0123abcd?role=publish_subscribe&cell-number=AAEAA+b/c==";
+
+    fn check(url: &str, region: &str, loopback: bool, allow_host: Option<&str>) -> Result<Address, UrlError> {
+        check_url(&Request {
+            url,
+            session_id: SESSION,
+            region: &region.parse().unwrap(),
+            headers: Vec::new(),
+            allow_plain_loopback: loopback,
+            allow_host,
+        })
+    }
+
+    #[test]
+    fn aws_endpoints_of_the_region_are_dialled_with_the_url_as_it_came() {
+        for (host, region) in [
+            ("ssmmessages.eu-central-1.amazonaws.com", "eu-central-1"),
+            ("SSMMESSAGES.eu-central-1.amazonaws.com", "eu-central-1"),
+            ("ssmmessages.eu-central-1.amazonaws.com:443", "eu-central-1"),
+            ("ssmmessages-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+            ("ssmmessages.eu-central-1.api.aws", "eu-central-1"),
+            ("ssmmessages-fips.us-east-1.api.aws", "us-east-1"),
+            ("ssmmessages.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+            ("ssmmessages.cn-north-1.api.amazonwebservices.com.cn", "cn-north-1"),
+            ("vpce-0123abcd-efgh.ssmmessages.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
+            ("vpce-0123abcd-efgh-eu-central-1a.ssmmessages.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
+        ] {
+            let url = format!("wss://{host}{REST}");
+            let address = check(&url, region, false, None).unwrap();
+            assert_eq!((address.port, address.secure, address.loopback), (443, true, false), "{host}");
+            assert_eq!(address.uri().path_and_query().unwrap().as_str(), REST);
+            assert!(!format!("{address:?}").contains("AAEAA"));
+        }
+        let encoded = format!("wss://ssmmessages.eu-central-1.amazonaws.com{}", REST.replace('@', "%40"));
+        assert!(check(&encoded, "eu-central-1", false, None).is_ok());
+    }
+
+    #[test]
+    fn any_other_host_is_refused() {
+        for host in [
+            "ssmmessages.eu-west-1.amazonaws.com",
+            "ssmmessages.eu-central-1.amazonaws.com.cn",
+            "ssmmessages.eu-central-1.amazonaws.com.example.com",
+            "ssmmessages.eu-central-1.amazonaws.com.",
+            "evil-ssmmessages.eu-central-1.amazonaws.com",
+            "evil.ssmmessages.eu-central-1.amazonaws.com",
+            "ec2messages.eu-central-1.amazonaws.com",
+            "ssmmessageseu-central-1.amazonaws.com",
+            "my-bucket.s3.eu-central-1.amazonaws.com",
+            "evil.ssmmessages.eu-central-1.vpce.amazonaws.com",
+            "vpce-0123.ec2.eu-central-1.vpce.amazonaws.com",
+            "vpce-0123.evil.ssmmessages.eu-central-1.vpce.amazonaws.com",
+            "example.com",
+            "10.0.0.1",
+            "localhost",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "localhost.example.com",
+        ] {
+            assert_eq!(
+                check(&format!("wss://{host}{REST}"), "eu-central-1", false, None),
+                Err(UrlError::Host),
+                "{host}"
+            );
+        }
+        for host in ["example.com", "127.0.0.1.example.com", "localhost.example.com", "10.0.0.1"] {
+            for scheme in ["ws", "wss"] {
+                let url = format!("{scheme}://{host}{REST}");
+                assert_eq!(
+                    check(&url, "eu-central-1", true, None),
+                    Err(UrlError::Host),
+                    "a sandbox leads only to loopback"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn loopback_is_dialled_only_for_a_sandbox() {
+        for (host, port) in
+            [("localhost:8080", 8080), ("127.0.0.1:8080", 8080), ("[::1]:8080", 8080), ("127.9.9.9", 80)]
+        {
+            let address = check(&format!("ws://{host}{REST}"), "eu-central-1", true, None).unwrap();
+            assert_eq!((address.port, address.secure, address.loopback), (port, false, true));
+        }
+        assert!(check(&format!("wss://localhost{REST}"), "eu-central-1", true, None).unwrap().secure);
+    }
+
+    #[test]
+    fn a_configured_host_is_as_good_as_awss_own() {
+        let url = format!("wss://ssm.corp.example{REST}");
+        assert!(check(&url, "eu-central-1", false, Some("SSM.corp.example")).is_ok());
+        assert_eq!(check(&url, "eu-central-1", false, Some("corp.example")), Err(UrlError::Host));
+        let plain = url.replace("wss:", "ws:");
+        assert_eq!(check(&plain, "eu-central-1", false, Some("ssm.corp.example")), Err(UrlError::Scheme));
+    }
+
+    #[test]
+    fn each_other_rule_has_its_error() {
+        let host = "ssmmessages.eu-central-1.amazonaws.com";
+        for (url, error) in [
+            (format!("ws://{host}{REST}"), UrlError::Scheme),
+            (format!("https://{host}{REST}"), UrlError::Scheme),
+            (format!("wss://user@{host}{REST}"), UrlError::UserInfo),
+            (format!("wss://user:pass@{host}{REST}"), UrlError::UserInfo),
+            (format!("wss://{host}@example.com{REST}"), UrlError::UserInfo),
+            (format!("wss://{host}{REST}#x"), UrlError::Malformed),
+            (format!("wss://{host}:{REST}"), UrlError::Malformed),
+            (format!("wss://{host}:99999{REST}"), UrlError::Malformed),
+            (REST.to_owned(), UrlError::Malformed),
+            (String::new(), UrlError::Malformed),
+            (format!("wss://{host}/v1/data-channel/other?{SESSION}"), UrlError::Session),
+            (format!("wss://{host}/v1/data-channel/x{SESSION}"), UrlError::Session),
+            (format!("wss://{host}"), UrlError::Session),
+        ] {
+            assert_eq!(check(&url, "eu-central-1", false, None), Err(error), "{url}");
+        }
+    }
+}

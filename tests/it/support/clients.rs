@@ -1,0 +1,149 @@
+//! Foreign clients, the programs of `tests/clients`, run against an address of ours.
+//!
+//! What they need from PyPI and npm is installed once into `target/clients`, into a folder named for the requirements, under
+//! a file lock: tests and processes that run at once share one installation.
+
+use std::{
+    fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// How long a client may take, in seconds: far more than any needs, so that one that hangs is a failure and not a wait.
+const LIMIT: &str = "300";
+/// Debian's pgjdbc.
+const PGJDBC: &str = "/usr/share/java/postgresql.jar";
+
+/// The programs of `tests/clients`; its README says what each shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    Psycopg,
+    Asyncpg,
+    SqlAlchemy,
+    Django,
+    Node,
+    Java,
+    Psql,
+    Pgbench,
+}
+
+/// Where a client connects, without a password.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    pub(crate) database: &'a str,
+    pub(crate) user: &'a str,
+}
+
+impl Client {
+    /// Runs the program to its end, blocking the thread, and returns what it has shown: its `ok` lines without the word.
+    ///
+    /// # Panics
+    /// When it ends with another status than 0, with all it printed.
+    pub(crate) fn run(self, door: Door<'_>) -> Vec<String> {
+        self.run_with(door, &[])
+    }
+
+    /// As [`Client::run`], with a big row of `bytes` instead of 16 MiB: for a path too slow to wait for that.
+    pub(crate) fn run_with_row_of(self, bytes: usize, door: Door<'_>) -> Vec<String> {
+        self.run_with(door, &[bytes.to_string()])
+    }
+
+    fn run_with(self, door: Door<'_>, more: &[String]) -> Vec<String> {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", LIMIT]).args(self.program());
+        command.args([door.host, &door.port.to_string(), door.database, door.user]).args(more);
+        // What the machine's user has set for real databases must not reach a test.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+            command.env_remove(name);
+        }
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        if self == Self::Node {
+            command.env("NODE_PATH", node_modules());
+        }
+        let Output { status, stdout, stderr } = command.output().expect("timeout is part of coreutils");
+        let stdout = String::from_utf8_lossy(&stdout);
+        assert!(
+            status.success(),
+            "{self:?} ended with {status} (124 is its {LIMIT} s)\n{stdout}{}",
+            String::from_utf8_lossy(&stderr)
+        );
+        let shown: Vec<_> = stdout.lines().filter_map(|line| line.strip_prefix("ok ")).map(str::to_owned).collect();
+        assert!(!shown.is_empty(), "{self:?} showed nothing\n{stdout}");
+        shown
+    }
+
+    fn program(self) -> Vec<PathBuf> {
+        let here = sources();
+        let python = |program: &str| vec![venv().join("bin/python"), here.join("python").join(program)];
+        match self {
+            Self::Psycopg => python("psycopg_client.py"),
+            Self::Asyncpg => python("asyncpg_client.py"),
+            Self::SqlAlchemy => python("sqlalchemy_app.py"),
+            Self::Django => python("django_app.py"),
+            Self::Node => vec!["node".into(), here.join("node/client.js")],
+            Self::Java => vec!["java".into(), "-cp".into(), PGJDBC.into(), here.join("java/Client.java")],
+            Self::Psql => vec![here.join("shell/psql")],
+            Self::Pgbench => vec![here.join("shell/pgbench")],
+        }
+    }
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+fn venv() -> PathBuf {
+    let requirements = sources().join("python/requirements.txt");
+    installed("venv", &[&requirements], |folder| {
+        succeed(Command::new("python3").args(["-m", "venv"]).arg(folder));
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--requirement"];
+        succeed(Command::new(folder.join("bin/python")).args(pip).arg(&requirements));
+    })
+}
+
+fn node_modules() -> PathBuf {
+    let wanted = ["package.json", "package-lock.json"].map(|name| sources().join("node").join(name));
+    let folder = installed("node", &[&wanted[0], &wanted[1]], |folder| {
+        fs::create_dir_all(folder).expect("target can be written");
+        for file in &wanted {
+            fs::copy(file, folder.join(file.file_name().expect("a file"))).expect("target can be written");
+        }
+        succeed(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder));
+    });
+    folder.join("node_modules")
+}
+
+/// The folder for these requirements, filled by `install` if nobody has done so to the end.
+fn installed(kind: &str, requirements: &[&Path], install: impl FnOnce(&Path)) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    for file in requirements {
+        fs::read(file).expect("the requirements are part of the repository").hash(&mut hasher);
+    }
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
+    fs::create_dir_all(&all).expect("target can be written");
+    let folder = all.join(format!("{kind}-{:016x}", hasher.finish()));
+    let lock = File::create(all.join(format!("{kind}.lock"))).expect("target can be written");
+    lock.lock().expect("the file system has locks");
+    let complete = folder.join("complete");
+    if !complete.exists() {
+        let _ = fs::remove_dir_all(&folder);
+        install(&folder);
+        File::create(complete).expect("target can be written");
+    }
+    folder
+}
+
+fn succeed(command: &mut Command) {
+    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| {
+        panic!("{}: {error} (tests/servers/install test installs it)", command.get_program().to_string_lossy())
+    });
+    assert!(
+        status.success(),
+        "{command:?} ended with {status}\n{}{}",
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr)
+    );
+}

@@ -1,0 +1,4 @@
+//! What the scenarios stand on.
+
+pub(crate) mod clients;
+pub(crate) mod servers;
