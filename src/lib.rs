@@ -16,10 +16,10 @@
 pub mod app;
 pub mod aws;
 pub mod backoff;
-pub mod postgres;
-pub mod proxy;
 pub mod cli;
 pub mod config;
+pub mod postgres;
+pub mod proxy;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod secret;

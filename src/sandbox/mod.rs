@@ -26,10 +26,12 @@
 mod agent;
 mod aws;
 mod faults;
+pub mod front;
 mod http;
 mod identity;
 mod network;
 mod options;
+pub mod pki;
 mod reliability;
 mod service;
 mod sigv4;
@@ -39,6 +41,7 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -47,6 +50,7 @@ use std::{
 };
 
 use tokio::{net::TcpListener, sync::watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -69,12 +73,37 @@ pub enum Error {
     /// No port on loopback.
     #[error("cannot listen on loopback")]
     Listen(#[source] io::Error),
+    /// No certificate.
+    #[error("cannot make certificates")]
+    Pki(#[from] pki::Error),
+    /// The CA's certificate cannot be written where `AWS_CA_BUNDLE` is to find it.
+    #[error("cannot write {path}")]
+    CaFile {
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// A running sandbox. Dropping it ends everything it does.
 pub struct Sandbox {
     world: Arc<World>,
     identity: Identity,
+    authority: Option<Trust>,
+}
+
+/// The authority behind the endpoint's certificate, and the file that says so. The file goes with this.
+struct Trust {
+    root_pem: String,
+    path: PathBuf,
+}
+
+impl Drop for Trust {
+    fn drop(&mut self) {
+        // A temporary file that is gone already is no loss.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// What all parts of a sandbox share.
@@ -115,11 +144,22 @@ impl Sandbox {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
+        let (authority, acceptor) = match options.tls {
+            false => (None, None),
+            true => {
+                let authority = pki::Authority::new()?;
+                let leaf = authority.endpoint_leaf(&["127.0.0.1", "localhost"])?;
+                let path = std::env::temp_dir().join(format!("rdsgate-sandbox-{}.pem", uuid::Uuid::new_v4()));
+                let trust = Trust { root_pem: authority.root_pem(), path: path.clone() };
+                std::fs::write(&path, &trust.root_pem).map_err(|source| Error::CaFile { path, source })?;
+                (Some(trust), Some(TlsAcceptor::from(leaf.server_config(false)?)))
+            }
+        };
         let identity = options.identities.first().cloned().unwrap_or_else(Identity::user);
         let world = Arc::new(World {
             region: options.region,
             address,
-            tls: false,
+            tls: options.tls,
             network: Network::new(options.names),
             sessions: Sessions::default(),
             tasks: TaskTracker::new(),
@@ -140,14 +180,14 @@ impl Sandbox {
                 calls: Vec::new(),
             }),
         });
-        world.tasks.spawn(http::serve(Arc::clone(&world), listener, None));
-        Ok(Self { world, identity })
+        world.tasks.spawn(http::serve(Arc::clone(&world), listener, acceptor));
+        Ok(Self { world, identity, authority })
     }
 
     /// The URL for `AWS_ENDPOINT_URL`.
     pub fn endpoint(&self) -> String {
         let scheme = if self.world.tls { "https" } else { "http" };
-        format!("{scheme}://{}", self.world.authority())
+        format!("{scheme}://{}", self.world.address)
     }
 
     /// The region that everything is in.
@@ -172,7 +212,15 @@ impl Sandbox {
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".into()),
         ];
         env.extend(fixed.map(|(name, value)| (name.to_string(), value)));
+        if let Some(Trust { path, .. }) = &self.authority {
+            env.push(("AWS_CA_BUNDLE".into(), path.display().to_string()));
+        }
         env
+    }
+
+    /// The root that the endpoint's certificate is under, PEM; `None` without TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.authority.as_ref().map(|trust| trust.root_pem.as_str())
     }
 
     /// Every call so far, in order.
@@ -350,13 +398,9 @@ impl World {
         self.tasks.close();
     }
 
-    fn authority(&self) -> String {
-        if self.tls { format!("localhost:{}", self.address.port()) } else { self.address.to_string() }
-    }
-
     /// Scheme and authority of stream URLs.
     fn websocket_base(&self) -> String {
-        format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.authority())
+        format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.address)
     }
 
     fn now(&self) -> SystemTime {

@@ -33,6 +33,8 @@ pub struct Options {
     pub bye_after: Option<Duration>,
     /// What happens to messages while a client is away.
     pub offline: Offline,
+    /// `https://` and `wss://`, with a certificate that only [`super::Sandbox::ca_pem`] vouches for.
+    pub tls: bool,
 }
 
 impl Default for Options {
@@ -49,6 +51,7 @@ impl Default for Options {
             seed: 0,
             bye_after: None,
             offline: Offline::Buffer,
+            tls: false,
         }
     }
 }
@@ -79,6 +82,13 @@ impl Options {
     #[must_use]
     pub fn paced(mut self) -> Self {
         self.agent.paced = true;
+        self
+    }
+
+    /// Serves the endpoint with TLS.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 
