@@ -19,10 +19,12 @@ impl Account {
     pub async fn principal(&self) -> Result<Principal, Error> {
         const OPERATION: &str = "GetCallerIdentity";
         let field = |field, value: Option<String>| value.ok_or(Error::Incomplete { operation: OPERATION, field });
-        let principal = self.0.principal.get_or_try_init(async || {
+        let principal = self.0.principal.get_or_try_init(|| async {
             let answer = self
-                .call(OPERATION, async || {
-                    self.0.sts.get_caller_identity().send().await.map_err(|error| self.classify(OPERATION, error))
+                .call(OPERATION, || {
+                    Box::pin(async {
+                        self.0.sts.get_caller_identity().send().await.map_err(|error| self.classify(OPERATION, error))
+                    })
                 })
                 .await?;
             Ok(Principal { account: field("Account", answer.account)?, arn: field("Arn", answer.arn)? })

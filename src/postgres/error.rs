@@ -1,7 +1,7 @@
 //! What goes wrong between a connection's first byte and its login, and what a client is told about it.
 //!
-//! An error does not say whose fault it is: those of [`accept`](super::accept) are the client's, those of
-//! [`login`](super::login) the upstream's.
+//! An error does not say whose fault it is: those of [`accept`](mod@super::accept) are the client's, those of
+//! [`login`](mod@super::login) the upstream's.
 
 use std::io;
 

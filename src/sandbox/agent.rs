@@ -303,7 +303,8 @@ impl Agent {
     }
 
     fn acknowledgement(&mut self, message: &AgentMessage) -> Bytes {
-        acknowledge(message, self.sender.message_id(), super::epoch_millis()).encode()
+        let AgentMessage { message_type, message_id, sequence_number, .. } = *message;
+        acknowledge(message_type, message_id, sequence_number, self.sender.message_id(), super::epoch_millis()).encode()
     }
 
     fn process(&mut self, message: &AgentMessage) -> Processed {

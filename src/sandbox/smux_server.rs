@@ -104,6 +104,7 @@ impl SmuxServer {
                 // Dropping the sender lets the stream write what it has, then end.
                 Piece::Control(Command::Fin, stream) => drop(self.streams.remove(&stream)),
                 Piece::Control(Command::Nop | Command::Psh, _) => {}
+                Piece::Control(Command::Upd, _) => self.link.violation("an UPD of smux version 2"),
                 Piece::Data(stream, data) => {
                     let length = data.len();
                     if let Some(sender) = self.streams.get(&stream)
