@@ -20,6 +20,8 @@ pub mod cli;
 pub mod config;
 pub mod postgres;
 pub mod proxy;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod secret;
 pub mod stream;
 pub mod target;

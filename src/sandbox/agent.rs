@@ -1,0 +1,489 @@
+//! The agent of one session, faithful to amazon-ssm-agent in what a client can see.
+//!
+//! ```text
+//!  ExpectResponse ──HandshakeResponse──▶ Opening ──10 ms──▶ Open ──▶ end: flag, failure, or the service's word
+//!    data: acked, dropped                 data: not acked     data: smux
+//! ```
+//!
+//! Source: `agent/session/datachannel/datachannel.go`, `agent/session/plugins/port/port.go` and `port_mux.go`. Its
+//! habits that make clients hang are kept: see each place.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use serde_json::json;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{
+    World,
+    network::Destination,
+    options::AgentOptions,
+    reliability::{Arrival, Receiver, Sender},
+    service::{Counters, Ended, Link},
+    smux_server::{Bucket, Event, SmuxServer},
+};
+use crate::tunnel::{
+    smux::frame::{Command, Header, StreamId},
+    ssm::{
+        features::{AgentFeatures, Version},
+        message::{AgentMessage, DecodeError, MessageType},
+        payload::{Flag, HandshakeComplete, HandshakeResponse, PayloadType, acknowledge, acknowledged_sequence_number},
+    },
+};
+
+/// StreamDataPayloadSize (`config.go`).
+const PAYLOAD: usize = 1024;
+/// ResendSleepInterval (`config.go`).
+const RESEND_TICK: Duration = Duration::from_millis(100);
+/// One message with its sleep of a millisecond, as measured with the real agent: 875 messages a second.
+const PACE: Duration = Duration::from_micros(1143);
+/// Bytes read from databases and not yet sent, before reading stops.
+const PENDING: usize = 256 << 10;
+
+/// Starts the agent of a session. It ends with the session, or ends the session.
+pub(super) fn spawn(
+    world: &Arc<World>,
+    id: &str,
+    link: &Arc<Link>,
+    destination: Destination,
+    properties: Vec<(String, String)>,
+) {
+    let agent = Agent::new(world, link, destination, properties);
+    let (world, id, over) = (Arc::clone(world), id.to_string(), link.over.clone());
+    let tasks = world.tasks.clone();
+    tasks.spawn(async move {
+        let ended = tokio::select! {
+            () = over.cancelled() => return,
+            ended = agent.run() => ended,
+        };
+        let output = match &ended {
+            Ended::Failed(text) => text.clone(),
+            Ended::ByApi | Ended::ByFlag => String::new(),
+        };
+        world.sessions.end(&id, ended, &output);
+        world.touch();
+    });
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    ExpectResponse {
+        until: Instant,
+    },
+    Opening {
+        until: Instant,
+    },
+    Open,
+    /// A second HandshakeResponse blocks the reader of the real agent for ever.
+    Wedged,
+}
+
+struct Agent {
+    world: Arc<World>,
+    link: Arc<Link>,
+    options: AgentOptions,
+    features: AgentFeatures,
+    properties: Vec<(String, String)>,
+    destination: Destination,
+    started: Instant,
+    phase: Phase,
+    sender: Sender,
+    receiver: Receiver,
+    smux: SmuxServer,
+    bucket: Arc<Bucket>,
+    events: mpsc::Receiver<Event>,
+    /// Set while the client is there, as far as the agent knows.
+    active: bool,
+    present: watch::Receiver<bool>,
+    inbox: VecDeque<Bytes>,
+    /// smux bytes that wait to be cut into messages.
+    pending: BytesMut,
+    /// Messages to hand to the service at the end of this round.
+    out: Vec<Bytes>,
+    /// When the next message may be made, if paced.
+    next_message: Instant,
+    /// When smux sends the next NOP and looks whether anything came, where keep-alive is on.
+    keep_alive: Option<(Instant, Instant)>,
+}
+
+impl Agent {
+    fn new(world: &Arc<World>, link: &Arc<Link>, destination: Destination, properties: Vec<(String, String)>) -> Self {
+        let options = world.lock().agent.clone();
+        let (smux, events) = SmuxServer::start(world, link, destination.clone());
+        let now = Instant::now();
+        Self {
+            features: AgentFeatures::of(Version::parse(&options.version)),
+            phase: Phase::ExpectResponse { until: now + options.handshake_timeout },
+            options,
+            world: Arc::clone(world),
+            link: Arc::clone(link),
+            properties,
+            destination,
+            started: now,
+            sender: Sender::new(world.random()),
+            receiver: Receiver::default(),
+            bucket: smux.bucket(),
+            smux,
+            events,
+            active: true,
+            present: link.present.subscribe(),
+            inbox: VecDeque::new(),
+            pending: BytesMut::new(),
+            out: Vec::new(),
+            next_message: now,
+            keep_alive: None,
+        }
+    }
+
+    /// Until the session ends for a reason of the agent's.
+    async fn run(mut self) -> Ended {
+        let mut resend = tokio::time::interval(RESEND_TICK);
+        resend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut events = Vec::new();
+        self.request_handshake();
+        loop {
+            // The real agent's reader handles one message after the other; a full bucket stops it, acks and all.
+            while self.bucket.has_tokens()
+                && self.phase != Phase::Wedged
+                && let Some(frame) = self.inbox.pop_front()
+            {
+                if let Err(ended) = self.on_frame(&frame) {
+                    self.flush();
+                    return ended;
+                }
+            }
+            let blocked = self.cut_output();
+            self.flush();
+
+            let wedged = self.phase == Phase::Wedged;
+            let pulls = self.active && self.pending.len() < PENDING;
+            let timer = self.next_timer();
+            tokio::select! {
+                () = self.link.up.take(&mut self.inbox), if self.inbox.is_empty() && !wedged => {}
+                () = self.bucket.refilled(), if !self.inbox.is_empty() && !wedged => {}
+                _ = self.events.recv_many(&mut events, 8), if pulls => {
+                    for event in events.drain(..) {
+                        self.on_event(event);
+                    }
+                }
+                () = self.link.down.room(), if blocked == Blocked::Room => {}
+                () = tokio::time::sleep_until(self.next_message), if blocked == Blocked::Pace => {}
+                _ = resend.tick() => self.on_resend_tick(),
+                () = tokio::time::sleep_until(timer.unwrap_or_else(far)), if timer.is_some() => {
+                    if let Err(ended) = self.on_timer() {
+                        return ended;
+                    }
+                }
+                // The service lives as long as the session.
+                _ = self.present.changed() => self.active = *self.present.borrow_and_update(),
+            }
+        }
+    }
+
+    fn request_handshake(&mut self) {
+        let mut properties: serde_json::Map<_, _> =
+            self.properties.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        properties.insert("type".into(), json!("LocalPortForwarding"));
+        let request = json!({
+            "AgentVersion": self.options.version,
+            "RequestedClientActions": [{
+                "ActionType": "SessionType",
+                "ActionParameters": { "SessionType": "Port", "Properties": properties },
+            }],
+        });
+        self.send(PayloadType::HandshakeRequest, request.to_string().into());
+    }
+
+    /// Makes a message and sends it, unless the client is away: then retransmission will.
+    fn send(&mut self, payload_type: PayloadType, payload: Bytes) {
+        let frame = self.sender.message(payload_type, payload, std::time::Instant::now());
+        Counters::add(&self.link.counters.sent, 1);
+        if self.active {
+            self.out.push(frame);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.out.is_empty() {
+            self.link.down.push(self.out.drain(..));
+        }
+    }
+
+    fn on_frame(&mut self, frame: &Bytes) -> Result<(), Ended> {
+        let message = match AgentMessage::decode(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                self.link.violation(match error {
+                    DecodeError::Digest => "a payload that is not what was digested".into(),
+                    error => format!("no AgentMessage: {error}"),
+                });
+                return Ok(());
+            }
+        };
+        match message.message_type {
+            MessageType::Acknowledge => {
+                self.active = true;
+                if message.flags != 3 {
+                    self.link.violation("an acknowledgement without SYN and FIN");
+                }
+                match acknowledged_sequence_number(&message.payload) {
+                    Ok(number) => self.sender.on_acknowledge(number, std::time::Instant::now()),
+                    Err(_) => self.link.violation("an acknowledgement that cannot be read"),
+                }
+                Ok(())
+            }
+            MessageType::InputStreamData => {
+                self.active = true;
+                self.on_stream_data(message)
+            }
+            other => {
+                self.link.violation(format!("a client's message of type {other:?}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn on_stream_data(&mut self, message: AgentMessage) -> Result<(), Ended> {
+        Counters::add(&self.link.counters.received, 1);
+        if message.payload.is_empty() {
+            self.link.violation("a message without payload");
+        }
+        match self.receiver.classify(message.sequence_number) {
+            Arrival::Next => {
+                self.process_next(&message, true)?;
+                while let Some(stored) = self.receiver.stored_next() {
+                    self.process_next(&stored, false)?;
+                }
+            }
+            Arrival::Ahead => {
+                let ack = self.acknowledgement(&message);
+                if self.receiver.store(message) {
+                    self.out.push(ack);
+                }
+            }
+            Arrival::Duplicate => {
+                Counters::add(&self.link.counters.duplicates, 1);
+                if !self.receiver.is_same(&message) {
+                    self.link.violation(format!("another message under the number {}", message.sequence_number));
+                }
+                if self.features.acknowledges_duplicates() {
+                    let ack = self.acknowledgement(&message);
+                    self.out.push(ack);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Processes the expected message, then acknowledges it unless that was done when it came early.
+    fn process_next(&mut self, message: &AgentMessage, acknowledges: bool) -> Result<(), Ended> {
+        match self.process(message) {
+            Processed::Done => {}
+            // ErrHandlerNotReady: not acknowledged, and still expected.
+            Processed::NotReady => return Ok(()),
+            Processed::End(ended) => {
+                let ack = self.acknowledgement(message);
+                self.out.push(ack);
+                return Err(ended);
+            }
+        }
+        self.receiver.advance(message);
+        if acknowledges {
+            let ack = self.acknowledgement(message);
+            self.out.push(ack);
+        }
+        Ok(())
+    }
+
+    fn acknowledgement(&mut self, message: &AgentMessage) -> Bytes {
+        let AgentMessage { message_type, message_id, sequence_number, .. } = *message;
+        acknowledge(message_type, message_id, sequence_number, self.sender.message_id(), super::epoch_millis()).encode()
+    }
+
+    fn process(&mut self, message: &AgentMessage) -> Processed {
+        let payload_type = message.payload_type.map(PayloadType::from);
+        match (self.phase, payload_type) {
+            (Phase::ExpectResponse { .. }, Some(PayloadType::HandshakeResponse)) => self.on_response(&message.payload),
+            (Phase::ExpectResponse { .. }, _) => {
+                self.link.violation("data before HandshakeComplete");
+                Processed::Done
+            }
+            (_, Some(PayloadType::HandshakeResponse)) => {
+                self.link.violation("a second HandshakeResponse");
+                self.phase = Phase::Wedged;
+                Processed::Done
+            }
+            (Phase::Opening { .. } | Phase::Wedged, _) => Processed::NotReady,
+            (Phase::Open, Some(PayloadType::Output)) => match self.smux.receive(message.payload.clone()) {
+                Ok(()) => Processed::Done,
+                Err(error) => {
+                    self.link.violation(format!("no smux: {error}"));
+                    Processed::End(Ended::Failed("Session ended: invalid protocol".into()))
+                }
+            },
+            (Phase::Open, Some(PayloadType::Flag)) => match Flag::decode(&message.payload) {
+                Some(Flag::TerminateSession) if self.features.terminate_flag() => Processed::End(Ended::ByFlag),
+                _ => Processed::Done,
+            },
+            (Phase::Open, _) => Processed::Done,
+        }
+    }
+
+    fn on_response(&mut self, payload: &[u8]) -> Processed {
+        let Ok(response) = serde_json::from_slice::<HandshakeResponse>(payload) else {
+            self.link.violation("a HandshakeResponse that cannot be read");
+            return Processed::Done;
+        };
+        let done = response.processed_client_actions.iter().filter(|action| action.action_status == 1).count();
+        if done != 1 || response.processed_client_actions.len() != 1 {
+            return Processed::End(Ended::Failed("Handshake with client failed: SessionType was not accepted".into()));
+        }
+        let client = Version::parse(&response.client_version);
+        if !self.features.mux() || client < Version::parse("1.1.70") {
+            let text = "the sandbox's agent does not speak basic mode";
+            return Processed::End(Ended::Failed(text.into()));
+        }
+        let now = Instant::now();
+        // muxKeepAliveDisabledAfterThisClientVersion; older agents know nothing of it.
+        if !self.features.keep_alive_off() || client <= Version::parse("1.2.331.0") {
+            let options = &self.options;
+            self.keep_alive = Some((now + options.keep_alive_interval, now + options.keep_alive_timeout));
+        }
+        let complete = HandshakeComplete {
+            handshake_time_to_complete: i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX),
+            customer_message: self.options.customer_message.clone(),
+        };
+        self.phase = Phase::Opening { until: now + self.options.port_ready_after };
+        let complete = serde_json::to_vec(&complete).expect("a struct of a number and a string is valid JSON");
+        self.send(PayloadType::HandshakeComplete, complete.into());
+        Processed::Done
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Data(stream, data) => {
+                let length = u16::try_from(data.len()).expect("a frame's data is at most 32 KiB");
+                Header { command: Command::Psh, length, stream }.encode(&mut self.pending);
+                self.pending.extend_from_slice(&data);
+            }
+            Event::Fin(stream) => {
+                self.smux.forget(stream);
+                Header::control(Command::Fin, stream).encode(&mut self.pending);
+            }
+            // It does not go through smux, so it overtakes what is pending; it does not say for which stream it is.
+            Event::DialFailed => self.send(PayloadType::Flag, Flag::ConnectToPortError.encode()),
+        }
+    }
+
+    /// transferDataToMgs: reads at most 1,024 bytes, sends them, and sleeps if paced. Says what it waits for.
+    fn cut_output(&mut self) -> Blocked {
+        if !self.active || self.pending.is_empty() {
+            return Blocked::No;
+        }
+        if !self.link.down.has_room() {
+            return Blocked::Room;
+        }
+        let now = Instant::now();
+        // Timers are a millisecond coarse: what they are late is caught up, but not what idleness left.
+        self.next_message = self.next_message.max(now.checked_sub(4 * PACE).unwrap_or(now));
+        for _ in 0..PENDING / PAYLOAD {
+            if self.pending.is_empty() {
+                return Blocked::No;
+            }
+            if self.options.paced {
+                if self.next_message > now {
+                    return Blocked::Pace;
+                }
+                self.next_message += PACE;
+            } else if self.sender.outstanding() >= self.options.window {
+                return Blocked::Acknowledgements;
+            }
+            let payload = self.pending.split_to(PAYLOAD.min(self.pending.len())).freeze();
+            self.send(PayloadType::Output, payload);
+        }
+        Blocked::Room
+    }
+
+    /// ResendStreamDataMessageScheduler: the oldest message alone, and none while the client is away.
+    fn on_resend_tick(&mut self) {
+        if self.active
+            && let Some(frame) = self.sender.resend(std::time::Instant::now())
+        {
+            Counters::add(&self.link.counters.resent, 1);
+            self.out.push(frame);
+        }
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::ExpectResponse { until } | Phase::Opening { until } => Some(until),
+            Phase::Open => self.keep_alive.map(|(nop, look)| nop.min(look)),
+            Phase::Wedged => None,
+        }
+    }
+
+    fn on_timer(&mut self) -> Result<(), Ended> {
+        let now = Instant::now();
+        match self.phase {
+            Phase::ExpectResponse { until } if now >= until => Err(Ended::Failed(
+                "Handshake timed out. Please ensure that you have the latest version of the session manager plugin."
+                    .into(),
+            )),
+            Phase::Opening { until } if now >= until => {
+                if self.destination == Destination::Forbidden {
+                    let host = self.properties.iter().find(|(name, _)| name == "host").map(|(_, host)| host.as_str());
+                    let text = format!("Forwarding to IP address {} is forbidden.", host.unwrap_or_default());
+                    return Err(Ended::Failed(text));
+                }
+                self.phase = Phase::Open;
+                self.link.ready.store(true, Ordering::Relaxed);
+                self.world.touch();
+                Ok(())
+            }
+            Phase::Open => self.on_keep_alive(now),
+            Phase::ExpectResponse { .. } | Phase::Opening { .. } | Phase::Wedged => Ok(()),
+        }
+    }
+
+    /// smux keepalive: a NOP each interval; when nothing at all came for a whole timeout, the session ends.
+    fn on_keep_alive(&mut self, now: Instant) -> Result<(), Ended> {
+        let Some((nop, look)) = &mut self.keep_alive else { return Ok(()) };
+        if now >= *nop {
+            *nop = now + self.options.keep_alive_interval;
+            Header::control(Command::Nop, StreamId(0)).encode(&mut self.pending);
+        }
+        if now >= *look {
+            *look = now + self.options.keep_alive_timeout;
+            if !self.smux.heard() && self.bucket.has_tokens() {
+                return Err(Ended::Failed("Session ended: smux keep-alive timed out".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the next message of data waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    No,
+    Room,
+    Pace,
+    Acknowledgements,
+}
+
+enum Processed {
+    Done,
+    NotReady,
+    End(Ended),
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}

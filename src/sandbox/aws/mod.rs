@@ -1,0 +1,287 @@
+//! The AWS APIs of the sandbox: which call this is, who makes it, whether it may, and what it answers.
+//!
+//! `ssm` speaks AWS JSON 1.1; `sts` and `rds` speak Query with XML answers. The wire shapes follow the public service
+//! descriptions; the real SDK is what reads them. Sockets are [`super::http`]'s.
+
+mod error;
+mod rds;
+mod ssm;
+mod sts;
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{Response, StatusCode, request::Parts};
+use http_body_util::Full;
+use uuid::Uuid;
+
+pub(super) use self::error::ApiError;
+use self::error::Protocol;
+pub use self::{error::Failure, rds::Database};
+use super::{World, identity::Identity, sigv4};
+
+/// A call that the sandbox answers; also the names that IAM policies use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// `ssm:StartSession`.
+    StartSession,
+    /// `ssm:ResumeSession`.
+    ResumeSession,
+    /// `ssm:TerminateSession`.
+    TerminateSession,
+    /// `ssm:DescribeInstanceInformation`.
+    DescribeInstanceInformation,
+    /// `ssm:DescribeSessions`.
+    DescribeSessions,
+    /// `sts:GetCallerIdentity`.
+    GetCallerIdentity,
+    /// `sts:AssumeRole`.
+    AssumeRole,
+    /// `rds:DescribeDBInstances`.
+    DescribeDBInstances,
+    /// `rds:DescribeDBClusters`.
+    DescribeDBClusters,
+    /// `ssmmessages:OpenDataChannel`: the websocket.
+    OpenDataChannel,
+}
+
+impl Operation {
+    const ALL: [Self; 10] = [
+        Self::StartSession,
+        Self::ResumeSession,
+        Self::TerminateSession,
+        Self::DescribeInstanceInformation,
+        Self::DescribeSessions,
+        Self::GetCallerIdentity,
+        Self::AssumeRole,
+        Self::DescribeDBInstances,
+        Self::DescribeDBClusters,
+        Self::OpenDataChannel,
+    ];
+
+    /// The prefix in IAM and the service in signatures.
+    pub(super) fn service(self) -> &'static str {
+        match self {
+            Self::StartSession
+            | Self::ResumeSession
+            | Self::TerminateSession
+            | Self::DescribeInstanceInformation
+            | Self::DescribeSessions => "ssm",
+            Self::GetCallerIdentity | Self::AssumeRole => "sts",
+            Self::DescribeDBInstances | Self::DescribeDBClusters => "rds",
+            Self::OpenDataChannel => "ssmmessages",
+        }
+    }
+
+    fn protocol(self) -> Protocol {
+        match self.service() {
+            "sts" => Protocol::Query("https://sts.amazonaws.com/doc/2011-06-15/"),
+            "rds" => Protocol::Query("http://rds.amazonaws.com/doc/2014-10-31/"),
+            _ => Protocol::Json,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// One call as it came in, for assertions.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What was called.
+    pub operation: Operation,
+    /// By which key; `None` when the signature did not verify.
+    pub access_key: Option<String>,
+    /// What was asked: the JSON document, or the form as an object.
+    pub parameters: serde_json::Value,
+    /// The session that was started or named.
+    pub session_id: Option<String>,
+    /// The error code that was answered; `None` is success.
+    pub error: Option<String>,
+}
+
+/// Failures and delays that were asked for, by operation.
+#[derive(Debug, Default)]
+pub(super) struct Injected {
+    failures: BTreeMap<Operation, Vec<(Failure, Option<u32>)>>,
+    delays: BTreeMap<Operation, Duration>,
+}
+
+impl Injected {
+    pub(super) fn fail(&mut self, operation: Operation, failure: Failure, times: Option<u32>) {
+        self.failures.entry(operation).or_default().push((failure, times));
+    }
+
+    pub(super) fn heal(&mut self, operation: Operation) {
+        self.failures.remove(&operation);
+    }
+
+    pub(super) fn delay(&mut self, operation: Operation, delay: Duration) {
+        self.delays.insert(operation, delay);
+    }
+
+    pub(super) fn next_failure(&mut self, operation: Operation) -> Option<Failure> {
+        let failures = self.failures.get_mut(&operation)?;
+        let (failure, times) = failures.first_mut()?;
+        let failure = failure.clone();
+        if let Some(times) = times {
+            *times = times.saturating_sub(1);
+            if *times == 0 {
+                failures.remove(0);
+            }
+        }
+        Some(failure)
+    }
+}
+
+/// What a handler answers: the body, and the session it was about.
+struct Answer {
+    body: String,
+    session_id: Option<String>,
+}
+
+impl Answer {
+    fn new(body: impl Into<String>) -> Self {
+        Self { body: body.into(), session_id: None }
+    }
+}
+
+/// Answers one API call. `None`: say nothing, drop the connection.
+pub(super) async fn answer(world: &World, head: &Parts, body: &[u8]) -> Option<Response<Full<Bytes>>> {
+    let request_id = Uuid::new_v4().to_string();
+    let Some((operation, parameters)) = recognise(head, body) else {
+        let error = ApiError::new(StatusCode::NOT_FOUND, "UnknownOperationException", "no such operation here");
+        return Some(error.response(Protocol::Json, &request_id));
+    };
+    let caller = authenticate(world, operation, head, body);
+    let access_key = caller.as_ref().ok().map(|identity| identity.access_key.clone());
+    let delay = world.lock().injected.delays.get(&operation).copied();
+    if let Some(delay) = delay {
+        tokio::time::sleep(delay).await;
+    }
+    let result = match caller {
+        Ok(identity) => permit(world, operation, &identity, &parameters)
+            .and_then(|failure| dispatch(world, operation, &identity, &parameters, failure.as_ref())),
+        Err(error) => Err(error),
+    };
+    let session_id = match &result {
+        Ok(answer) => answer.session_id.clone(),
+        Err(_) => parameters.get("SessionId").and_then(|id| id.as_str()).map(Into::into),
+    };
+    let error = result.as_ref().err().map(|error| error.code.to_string());
+    world.record(Call { operation, access_key, parameters, session_id, error });
+    match result {
+        Ok(answer) => Some(success(operation.protocol(), answer.body, &request_id)),
+        Err(error) if error.disconnect => None,
+        Err(error) => Some(error.response(operation.protocol(), &request_id)),
+    }
+}
+
+/// Which operation a request is, and its parameters as one JSON object.
+fn recognise(head: &Parts, body: &[u8]) -> Option<(Operation, serde_json::Value)> {
+    let by_name = |name: &str| Operation::ALL.into_iter().find(|operation| format!("{operation}") == name);
+    if let Some(target) = head.headers.get("x-amz-target") {
+        let operation = by_name(target.to_str().ok()?.strip_prefix("AmazonSSM.")?)?;
+        let parameters = serde_json::from_slice(body).unwrap_or_default();
+        return (operation.service() == "ssm").then_some((operation, parameters));
+    }
+    let form: serde_json::Map<_, _> = std::str::from_utf8(body)
+        .ok()?
+        .split('&')
+        .filter_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            Some((sigv4::form_decode(name)?, sigv4::form_decode(value)?.into()))
+        })
+        .collect();
+    let operation = by_name(form.get("Action")?.as_str()?)?;
+    matches!(operation.protocol(), Protocol::Query(_)).then_some((operation, form.into()))
+}
+
+/// Who signed the request.
+pub(super) fn authenticate(
+    world: &World,
+    operation: Operation,
+    head: &Parts,
+    body: &[u8],
+) -> Result<Identity, ApiError> {
+    let request = sigv4::SignedRequest {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or_default(),
+        headers: &head.headers,
+        body,
+    };
+    let scope = (world.region.as_str(), operation.service());
+    let found = sigv4::verify_headers(&request, scope, world.now(), |key| world.find_identity(key))
+        .map_err(|refusal| ApiError::refused(&refusal, operation.protocol()))?;
+    if found.expired {
+        return Err(ApiError::expired(operation.protocol()));
+    }
+    Ok(found)
+}
+
+/// Whether IAM and the asked-for failures let the call through; gives failures that only change the answer.
+fn permit(
+    world: &World,
+    operation: Operation,
+    identity: &Identity,
+    parameters: &serde_json::Value,
+) -> Result<Option<Failure>, ApiError> {
+    let resource = match operation {
+        Operation::StartSession => {
+            let target = parameters.get("Target").and_then(|target| target.as_str()).unwrap_or("*");
+            format!("arn:aws:ec2:{}:{}:instance/{target}", world.region, super::identity::ACCOUNT)
+        }
+        _ => "*".into(),
+    };
+    if identity.denied.contains(&operation) {
+        return Err(ApiError::denied(identity, operation, &resource));
+    }
+    let failure = world.lock().injected.next_failure(operation);
+    match failure {
+        Some(failure) => ApiError::injected(failure, identity, operation, &resource),
+        None => Ok(None),
+    }
+}
+
+fn dispatch(
+    world: &World,
+    operation: Operation,
+    identity: &Identity,
+    parameters: &serde_json::Value,
+    failure: Option<&Failure>,
+) -> Result<Answer, ApiError> {
+    match operation {
+        Operation::StartSession => ssm::start_session(world, identity, parameters),
+        Operation::ResumeSession => ssm::resume_session(world, parameters, failure),
+        Operation::TerminateSession => ssm::terminate_session(world, parameters),
+        Operation::DescribeInstanceInformation => Ok(ssm::describe_instance_information(world)),
+        Operation::DescribeSessions => Ok(ssm::describe_sessions(world, identity, parameters)),
+        Operation::GetCallerIdentity => Ok(sts::get_caller_identity(identity)),
+        Operation::AssumeRole => sts::assume_role(world, parameters),
+        Operation::DescribeDBInstances => rds::describe_instances(world, parameters),
+        Operation::DescribeDBClusters => rds::describe_clusters(world, parameters),
+        Operation::OpenDataChannel => {
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "the data channel is a websocket"))
+        }
+    }
+}
+
+fn success(protocol: Protocol, body: String, request_id: &str) -> Response<Full<Bytes>> {
+    let (content_type, body) = match protocol {
+        Protocol::Json => ("application/x-amz-json-1.1", body),
+        Protocol::Query(_) => (
+            "text/xml",
+            body.replace("</ResponseMetadata>", &format!("<RequestId>{request_id}</RequestId></ResponseMetadata>")),
+        ),
+    };
+    error::respond(StatusCode::OK, content_type, request_id, body)
+}
+
+/// Text inside an XML element.
+fn xml(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

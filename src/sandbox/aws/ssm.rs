@@ -1,0 +1,135 @@
+//! Systems Manager: sessions and managed nodes.
+
+use serde_json::{Value, json};
+
+use super::{
+    Answer,
+    error::{ApiError, Failure},
+};
+use crate::sandbox::{
+    World,
+    identity::{ACCOUNT, Identity},
+    service::{SessionRequest, Started},
+};
+
+/// The documents that forward ports, with the parameters each takes.
+const DOCUMENTS: [(&str, &[&str]); 3] = [
+    ("AWS-StartPortForwardingSession", &["portNumber", "localPortNumber"]),
+    ("AWS-StartPortForwardingSessionToRemoteHost", &["host", "portNumber", "localPortNumber"]),
+    ("AWS-StartSSHSession", &["portNumber"]),
+];
+
+pub(super) fn start_session(world: &World, identity: &Identity, parameters: &Value) -> Result<Answer, ApiError> {
+    let text = |name: &str| parameters.get(name).and_then(Value::as_str);
+    let target = text("Target").ok_or_else(|| missing("target"))?;
+    let document = text("DocumentName").unwrap_or("SSM-SessionManagerRunShell");
+    let (_, allowed) =
+        DOCUMENTS.iter().find(|(name, _)| *name == document).ok_or_else(|| ApiError::invalid_document(document))?;
+    let given = parameters.get("Parameters").and_then(Value::as_object);
+    let mut properties = Vec::new();
+    for (name, values) in given.into_iter().flatten() {
+        let Some([Value::String(value)]) = values.as_array().map(Vec::as_slice) else {
+            return Err(invalid(&format!("Parameter \"{name}\" must be a list of one string")));
+        };
+        let fits = match name.as_str() {
+            "portNumber" => value.parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == *value),
+            "localPortNumber" => value.parse::<u16>().is_ok_and(|port| port.to_string() == *value),
+            _ => !value.is_empty(),
+        };
+        if !allowed.contains(&name.as_str()) || !fits {
+            return Err(invalid(&format!("Parameter \"{name}\" has value \"{value}\" not valid for {document}")));
+        }
+        properties.push((name.clone(), value.clone()));
+    }
+    let reason = text("Reason");
+    if reason.is_some_and(|reason| reason.is_empty() || reason.len() > 256) {
+        return Err(ApiError::bad("ValidationException", "reason must have length between 1 and 256"));
+    }
+    if !world.lock().bastions.iter().any(|bastion| bastion == target) {
+        return Err(ApiError::target_not_connected(target));
+    }
+    let started = world.sessions.start(
+        world,
+        SessionRequest {
+            owner: identity.name().into(),
+            owner_arn: identity.arn.clone(),
+            target: target.into(),
+            document: document.into(),
+            properties,
+            reason: reason.map(Into::into),
+        },
+    );
+    Ok(grant(started))
+}
+
+pub(super) fn resume_session(world: &World, parameters: &Value, failure: Option<&Failure>) -> Result<Answer, ApiError> {
+    let id = session_id(parameters)?;
+    if failure == Some(&Failure::EmptyToken) {
+        return Ok(Answer { body: json!({ "SessionId": id }).to_string(), session_id: Some(id.into()) });
+    }
+    let started = world.sessions.resume(world, id).ok_or_else(|| ApiError::does_not_exist(&format!("Session {id}")))?;
+    Ok(grant(started))
+}
+
+pub(super) fn terminate_session(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
+    let id = session_id(parameters)?;
+    // AWS answers alike for sessions that have ended already.
+    world.sessions.terminate(id);
+    Ok(Answer { body: json!({ "SessionId": id }).to_string(), session_id: Some(id.into()) })
+}
+
+pub(super) fn describe_instance_information(world: &World) -> Answer {
+    let state = world.lock();
+    let nodes: Vec<Value> = state
+        .bastions
+        .iter()
+        .map(|id| {
+            json!({
+                "InstanceId": id, "PingStatus": "Online", "AgentVersion": state.agent.version, "IsLatestVersion": false,
+                "PlatformType": "Linux", "PlatformName": "Amazon Linux", "PlatformVersion": "2023",
+                "ResourceType": "EC2Instance", "IPAddress": "10.0.0.10", "ComputerName": "bastion.internal",
+                "LastPingDateTime": world.epoch_seconds(),
+            })
+        })
+        .collect();
+    Answer::new(json!({ "InstanceInformationList": nodes }).to_string())
+}
+
+pub(super) fn describe_sessions(world: &World, identity: &Identity, parameters: &Value) -> Answer {
+    let active = parameters.get("State").and_then(Value::as_str) != Some("History");
+    let sessions: Vec<Value> = world
+        .sessions
+        .reports()
+        .into_iter()
+        .filter(|session| session.ended.is_none() == active)
+        .map(|session| {
+            json!({
+                "SessionId": session.id, "Target": session.target, "DocumentName": session.document,
+                "Status": if active { "Connected" } else { "Terminated" },
+                "Owner": identity.arn, "Reason": session.reason, "StartDate": session.started_at,
+            })
+        })
+        .collect();
+    Answer::new(json!({ "Sessions": sessions }).to_string())
+}
+
+fn grant(started: Started) -> Answer {
+    let body =
+        json!({ "SessionId": started.id, "StreamUrl": started.stream_url, "TokenValue": started.token }).to_string();
+    Answer { body, session_id: Some(started.id) }
+}
+
+fn session_id(parameters: &Value) -> Result<&str, ApiError> {
+    parameters.get("SessionId").and_then(Value::as_str).ok_or_else(|| missing("sessionId"))
+}
+
+fn missing(name: &str) -> ApiError {
+    let message = format!(
+        "1 validation error detected: Value null at '{name}' failed to satisfy constraint: Member must not be null"
+    );
+    ApiError::bad("ValidationException", message)
+}
+
+fn invalid(message: &str) -> ApiError {
+    ApiError::bad("InvalidParameters", format!("{message} (account {ACCOUNT})"))
+}

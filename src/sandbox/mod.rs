@@ -1,0 +1,457 @@
+//! The far side, emulated on loopback: AWS's APIs, the message service, the agent on a managed node, certificates and
+//! faults. For the demo, the tests and the benchmarks; absent from a normal build.
+//!
+//! ```text
+//!   rdsgate ── AWS_ENDPOINT_URL ──▶ http ─▶ aws (STS, SSM, RDS)        sigv4 checks every call
+//!                                    └────▶ service (websocket, sessions) ─▶ agent ─▶ smux_server ─▶ network ─▶ database
+//!                                                     faults between service and agent                └▶ front (TLS, token)
+//! ```
+//!
+//! ```no_run
+//! # use rdsgate::sandbox::{Options, Sandbox, Error};
+//! # async fn example(database: std::net::SocketAddr) -> Result<(), Error> {
+//! let options = Options::default().database("db.c1abcdefghij.us-east-1.rds.amazonaws.com", 5432, database);
+//! let sandbox = Sandbox::start(options).await?;
+//! let variables = sandbox.env(); // for the program under test
+//! sandbox.cut_all();
+//! assert!(sandbox.violations().is_empty());
+//! # sandbox.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It uses the product's own codecs, so it cannot catch a misreading that both halves share: golden vectors and real
+//! servers do. Everything listens on loopback, on ports that the system chooses.
+
+mod agent;
+mod aws;
+mod faults;
+pub mod front;
+mod http;
+mod identity;
+mod network;
+mod options;
+pub mod pki;
+mod reliability;
+mod service;
+mod sigv4;
+mod smux_server;
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{net::TcpListener, sync::watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    aws::Injected,
+    network::Network,
+    service::{Command, Sessions},
+};
+pub use self::{
+    aws::{Call, Database, Failure, Operation},
+    faults::{Faults, Messages, Rates},
+    identity::{ACCOUNT, Identity, SessionToken},
+    network::Destination,
+    options::{AgentOptions, Offline, Options, WebSocketSignature},
+    service::{Ended, SessionReport},
+};
+
+/// Why a sandbox does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No port on loopback.
+    #[error("cannot listen on loopback")]
+    Listen(#[source] io::Error),
+    /// No certificate.
+    #[error("cannot make certificates")]
+    Pki(#[from] pki::Error),
+    /// The CA's certificate cannot be written where `AWS_CA_BUNDLE` is to find it.
+    #[error("cannot write {path}")]
+    CaFile {
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A running sandbox. Dropping it ends everything it does.
+pub struct Sandbox {
+    world: Arc<World>,
+    identity: Identity,
+    authority: Option<Trust>,
+}
+
+/// The authority behind the endpoint's certificate, and the file that says so. The file goes with this.
+struct Trust {
+    root_pem: String,
+    path: PathBuf,
+}
+
+impl Drop for Trust {
+    fn drop(&mut self) {
+        // A temporary file that is gone already is no loss.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What all parts of a sandbox share.
+struct World {
+    region: String,
+    address: SocketAddr,
+    tls: bool,
+    network: Network,
+    sessions: Sessions,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    changes: watch::Sender<()>,
+    seed: AtomicU64,
+    /// Milliseconds; apart from the state so that whoever holds that may ask for the time.
+    clock_ahead: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What may change while the sandbox runs.
+struct State {
+    identities: HashMap<String, Identity>,
+    bastions: Vec<String>,
+    databases: Vec<Database>,
+    agent: AgentOptions,
+    faults: Faults,
+    injected: Injected,
+    websocket_signature: WebSocketSignature,
+    bye_after: Option<Duration>,
+    offline: Offline,
+    calls: Vec<Call>,
+}
+
+impl Sandbox {
+    /// Listens and is ready.
+    ///
+    /// # Errors
+    /// [`Error`] when loopback cannot be listened on.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Listen)?;
+        let address = listener.local_addr().map_err(Error::Listen)?;
+        let (authority, acceptor) = match options.tls {
+            false => (None, None),
+            true => {
+                let authority = pki::Authority::new()?;
+                let leaf = authority.endpoint_leaf(&["127.0.0.1", "localhost"])?;
+                let path = std::env::temp_dir().join(format!("rdsgate-sandbox-{}.pem", uuid::Uuid::new_v4()));
+                let trust = Trust { root_pem: authority.root_pem(), path: path.clone() };
+                std::fs::write(&path, &trust.root_pem).map_err(|source| Error::CaFile { path, source })?;
+                (Some(trust), Some(TlsAcceptor::from(leaf.server_config(false)?)))
+            }
+        };
+        let identity = options.identities.first().cloned().unwrap_or_else(Identity::user);
+        let world = Arc::new(World {
+            region: options.region,
+            address,
+            tls: options.tls,
+            network: Network::new(options.names),
+            sessions: Sessions::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            changes: watch::Sender::new(()),
+            seed: AtomicU64::new(options.seed),
+            clock_ahead: AtomicU64::new(0),
+            state: Mutex::new(State {
+                identities: options.identities.into_iter().map(|i| (i.access_key.clone(), i)).collect(),
+                bastions: options.bastions,
+                databases: options.databases,
+                agent: options.agent,
+                faults: options.faults,
+                injected: Injected::default(),
+                websocket_signature: options.websocket_signature,
+                bye_after: options.bye_after,
+                offline: options.offline,
+                calls: Vec::new(),
+            }),
+        });
+        world.tasks.spawn(http::serve(Arc::clone(&world), listener, acceptor));
+        Ok(Self { world, identity, authority })
+    }
+
+    /// The URL for `AWS_ENDPOINT_URL`.
+    pub fn endpoint(&self) -> String {
+        let scheme = if self.world.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.world.address)
+    }
+
+    /// The region that everything is in.
+    pub fn region(&self) -> &str {
+        &self.world.region
+    }
+
+    /// The environment for a program that is to see this sandbox and nothing of the machine's own AWS configuration;
+    /// as the first of the identities.
+    pub fn env(&self) -> Vec<(String, String)> {
+        self.env_for(&self.identity)
+    }
+
+    /// [`Sandbox::env`] for another identity, whether the sandbox knows it or not.
+    pub fn env_for(&self, identity: &Identity) -> Vec<(String, String)> {
+        let mut env = identity.env();
+        let fixed = [
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            ("AWS_REGION", self.world.region.clone()),
+            ("AWS_EC2_METADATA_DISABLED", "true".into()),
+            ("AWS_CONFIG_FILE", "/dev/null".into()),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".into()),
+        ];
+        env.extend(fixed.map(|(name, value)| (name.to_string(), value)));
+        if let Some(Trust { path, .. }) = &self.authority {
+            env.push(("AWS_CA_BUNDLE".into(), path.display().to_string()));
+        }
+        env
+    }
+
+    /// The root that the endpoint's certificate is under, PEM; `None` without TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.authority.as_ref().map(|trust| trust.root_pem.as_str())
+    }
+
+    /// Every call so far, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.world.lock().calls.clone()
+    }
+
+    /// Every session so far, by id.
+    pub fn sessions(&self) -> Vec<SessionReport> {
+        self.world.sessions.reports()
+    }
+
+    /// Every rule of the protocol that a client broke; tests of good clients assert that there is none.
+    pub fn violations(&self) -> Vec<String> {
+        self.sessions().into_iter().flat_map(|session| session.violations).collect()
+    }
+
+    /// Waits until the sessions are as `condition` wants them. The caller sets the deadline. Cancel safe.
+    pub async fn until(&self, condition: impl Fn(&[SessionReport]) -> bool) {
+        let mut changes = self.world.changes.subscribe();
+        while !condition(&self.sessions()) {
+            // Counters move without notice: look again now and then.
+            let _ = tokio::time::timeout(Duration::from_millis(20), changes.changed()).await;
+        }
+    }
+
+    /// Changes the faults of all sessions, those to come included.
+    pub fn faults(&self, faults: Faults) {
+        self.world.lock().faults = faults;
+        for link in self.world.sessions.links(None) {
+            service::registry::set_faults(&link, faults);
+        }
+    }
+
+    /// Changes the faults of one session.
+    pub fn faults_of(&self, session_id: &str, faults: Faults) {
+        for link in self.world.sessions.links(Some(session_id)) {
+            service::registry::set_faults(&link, faults);
+        }
+    }
+
+    /// Cuts every websocket with RST.
+    pub fn cut_all(&self) {
+        self.command(None, Command::Cut);
+    }
+
+    /// Cuts one session's websocket with RST.
+    pub fn cut(&self, session_id: &str) {
+        self.command(Some(session_id), Command::Cut);
+    }
+
+    /// Closes every websocket with 1000 "Bye", as AWS does about hourly.
+    pub fn bye_all(&self) {
+        self.command(None, Command::Bye);
+    }
+
+    /// Closes one session's websocket with 1000 "Bye".
+    pub fn bye(&self, session_id: &str) {
+        self.command(Some(session_id), Command::Bye);
+    }
+
+    /// Leaves every websocket half-open: bytes are swallowed both ways, the sockets stay.
+    pub fn half_open_all(&self) {
+        self.command(None, Command::GoDeaf);
+    }
+
+    /// Leaves one session's websocket half-open.
+    pub fn half_open(&self, session_id: &str) {
+        self.command(Some(session_id), Command::GoDeaf);
+    }
+
+    fn command(&self, session_id: Option<&str>, command: Command) {
+        for link in self.world.sessions.links(session_id) {
+            link.command(command);
+        }
+    }
+
+    /// Sends the clients pause_publication (true) or start_publication (false).
+    pub fn pause_clients(&self, pause: bool) {
+        let name = if pause { "pause_publication" } else { "start_publication" };
+        for link in self.world.sessions.links(None) {
+            link.down.push_intact(service::service_message(name, "{}", epoch_millis()));
+        }
+    }
+
+    /// Ends every session with `channel_closed` and this text, as the service does after an idle time.
+    pub fn end_all(&self, output: &str) {
+        for id in self.world.sessions.ids() {
+            self.world.sessions.end(&id, Ended::Failed(output.into()), output);
+        }
+        self.world.touch();
+    }
+
+    /// Makes the next `times` calls fail; `None` is all of them until [`Sandbox::heal`].
+    pub fn fail(&self, operation: Operation, failure: Failure, times: Option<u32>) {
+        self.world.lock().injected.fail(operation, failure, times);
+    }
+
+    /// Forgets the failures asked for.
+    pub fn heal(&self, operation: Operation) {
+        self.world.lock().injected.heal(operation);
+    }
+
+    /// Answers a call late from now on.
+    pub fn delay(&self, operation: Operation, delay: Duration) {
+        self.world.lock().injected.delay(operation, delay);
+    }
+
+    /// Changes what an identity may do; false when there is none with this access key.
+    pub fn identity(&self, access_key: &str, change: impl FnOnce(&mut Identity)) -> bool {
+        self.world.lock().identities.get_mut(access_key).map(change).is_some()
+    }
+
+    /// Points a host name and port elsewhere, for sessions that start from now on.
+    pub fn name(&self, host: &str, port: u16, destination: Destination) {
+        self.world.network.set(host, port, destination);
+    }
+
+    /// While true, agents' dials hang.
+    pub fn hold_dials(&self, hold: bool) {
+        self.world.network.hold_dials(hold);
+    }
+
+    /// Changes the agents of sessions that start from now on.
+    pub fn agent(&self, change: impl FnOnce(&mut AgentOptions)) {
+        change(&mut self.world.lock().agent);
+    }
+
+    /// Takes the managed node off the list, or puts it there.
+    pub fn bastion(&self, id: &str, connected: bool) {
+        let mut state = self.world.lock();
+        state.bastions.retain(|bastion| bastion != id);
+        if connected {
+            state.bastions.push(id.into());
+        }
+    }
+
+    /// Moves the service's clock ahead of the real one.
+    pub fn clock_ahead(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.world.clock_ahead.store(by, Ordering::Relaxed);
+    }
+
+    /// Says whether `database` would let `user` in with `token`; for servers that are not PostgreSQL with PAM.
+    ///
+    /// # Errors
+    /// [`TokenRefusal`](sigv4::TokenRefusal), the first thing that is wrong with it.
+    pub fn verify_token(&self, token: &str, user: &str, database: &DatabaseServer) -> Result<(), TokenRefusal> {
+        self.world.verify_token(token, user, database)
+    }
+
+    /// Ends everything and waits for it.
+    pub async fn stop(self) {
+        self.world.shut_down();
+        self.world.tasks.wait().await;
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.world.shut_down();
+    }
+}
+
+pub use self::sigv4::{DatabaseServer, Refusal, TokenRefusal};
+
+impl World {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shut_down(&self) {
+        self.stop.cancel();
+        self.sessions.stop();
+        self.tasks.close();
+    }
+
+    /// Scheme and authority of stream URLs.
+    fn websocket_base(&self) -> String {
+        format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.address)
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now() + Duration::from_millis(self.clock_ahead.load(Ordering::Relaxed))
+    }
+
+    fn epoch_seconds(&self) -> u64 {
+        self.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    /// A generator of its own for whoever asks, all from one seed.
+    fn random(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+    }
+
+    fn find_identity(&self, access_key: &str) -> Option<Identity> {
+        self.lock().identities.get(access_key).cloned()
+    }
+
+    fn verify_token(&self, token: &str, user: &str, database: &DatabaseServer) -> Result<(), TokenRefusal> {
+        sigv4::verify_token(token, user, database, self.now(), |key| self.find_identity(key)).map(drop)
+    }
+
+    /// A websocket brought no token, or a wrong one: noted as the error of a call.
+    fn refused_token(&self, session_id: &str) {
+        let mut state = self.lock();
+        let of_session = |call: &&mut Call| {
+            call.operation == Operation::OpenDataChannel && call.session_id.as_deref() == Some(session_id)
+        };
+        if let Some(call) = state.calls.iter_mut().rev().find(of_session) {
+            call.error = Some("wrong token".into());
+        }
+    }
+
+    fn record(&self, call: Call) {
+        tracing::debug!(operation = %call.operation, session = call.session_id, error = call.error, "sandbox call");
+        self.lock().calls.push(call);
+        self.touch();
+    }
+
+    /// Wakes whoever waits in [`Sandbox::until`].
+    fn touch(&self) {
+        self.changes.send_replace(());
+    }
+}
+
+/// Milliseconds since the Unix epoch, as messages carry it.
+fn epoch_millis() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! What a sandbox is made of.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use super::{Database, Destination, Faults, Identity};
+
+/// How to start a sandbox.
+///
+/// # Defaults
+/// Region us-east-1; the identities that the test servers know; bastion `i-0123456789abcdef0`; an unpaced agent of
+/// version 3.3.987.0; websockets must be signed; no faults.
+#[derive(Clone)]
+pub struct Options {
+    /// The region that everything is in.
+    pub region: String,
+    /// Who may call. The first one is that of [`super::Sandbox::env`].
+    pub identities: Vec<Identity>,
+    /// Managed nodes that are connected.
+    pub bastions: Vec<String>,
+    /// Where host names and ports lead, seen from the managed nodes.
+    pub names: HashMap<(String, u16), Destination>,
+    /// What the RDS API describes.
+    pub databases: Vec<Database>,
+    /// The agents.
+    pub agent: AgentOptions,
+    /// Whether websockets have to be signed.
+    pub websocket_signature: WebSocketSignature,
+    /// What happens to messages at first.
+    pub faults: Faults,
+    /// For everything random.
+    pub seed: u64,
+    /// How long a websocket lives before "1000 Bye"; `None` is for ever.
+    pub bye_after: Option<Duration>,
+    /// What happens to messages while a client is away.
+    pub offline: Offline,
+    /// `https://` and `wss://`, with a certificate that only [`super::Sandbox::ca_pem`] vouches for.
+    pub tls: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".into(),
+            identities: vec![Identity::user(), Identity::temporary(), Identity::readonly()],
+            bastions: vec!["i-0123456789abcdef0".into()],
+            names: HashMap::new(),
+            databases: Vec::new(),
+            agent: AgentOptions::default(),
+            websocket_signature: WebSocketSignature::Required,
+            faults: Faults::default(),
+            seed: 0,
+            bye_after: None,
+            offline: Offline::Buffer,
+            tls: false,
+        }
+    }
+}
+
+impl Options {
+    /// Adds a PostgreSQL database that the bastions reach and the RDS API describes.
+    #[must_use]
+    pub fn database(mut self, host: &str, port: u16, address: SocketAddr) -> Self {
+        self.databases.push(Database { host: host.into(), port, engine: "postgres".into(), iam: true });
+        self.name(host, port, Destination::Address(address))
+    }
+
+    /// Says where a host name and port lead.
+    #[must_use]
+    pub fn name(mut self, host: &str, port: u16, destination: Destination) -> Self {
+        self.names.insert((host.to_ascii_lowercase(), port), destination);
+        self
+    }
+
+    /// Makes the agents say that they are of this version, and behave so.
+    #[must_use]
+    pub fn agent_version(mut self, version: &str) -> Self {
+        self.agent.version = version.into();
+        self
+    }
+
+    /// Makes the agents as slow as real ones: 1,024 bytes, then a millisecond of sleep.
+    #[must_use]
+    pub fn paced(mut self) -> Self {
+        self.agent.paced = true;
+        self
+    }
+
+    /// Serves the endpoint with TLS.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Changes the region.
+    #[must_use]
+    pub fn region(mut self, region: &str) -> Self {
+        self.region = region.into();
+        self
+    }
+
+    /// Adds an identity.
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identities.push(identity);
+        self
+    }
+}
+
+/// How agents behave.
+///
+/// # Defaults
+/// As amazon-ssm-agent 3.3.987.0, except that it is not paced and has a window, without which an unpaced sender would
+/// outrun its own retransmissions.
+#[derive(Debug, Clone)]
+pub struct AgentOptions {
+    /// What it says it is; decides what it can do.
+    pub version: String,
+    /// Sleep a millisecond after each message of data (`config.go`, sleep between reads).
+    pub paced: bool,
+    /// Unacknowledged messages at which an unpaced agent stops reading from databases.
+    pub window: usize,
+    /// Time between HandshakeComplete and the port being ready.
+    pub port_ready_after: Duration,
+    /// How long it waits for the HandshakeResponse (`config.go`, HandshakeTimeout).
+    pub handshake_timeout: Duration,
+    /// Time between smux NOPs, where the versions turn them on (smux `DefaultConfig`).
+    pub keep_alive_interval: Duration,
+    /// Time without any frame after which smux gives up, where the versions turn that on (smux `DefaultConfig`).
+    pub keep_alive_timeout: Duration,
+    /// Text for the user in HandshakeComplete.
+    pub customer_message: String,
+}
+
+impl Default for AgentOptions {
+    fn default() -> Self {
+        Self {
+            version: "3.3.987.0".into(),
+            paced: false,
+            window: 8192,
+            port_ready_after: Duration::from_millis(10),
+            handshake_timeout: Duration::from_secs(15),
+            keep_alive_interval: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(30),
+            customer_message: String::new(),
+        }
+    }
+}
+
+/// Whether the upgrade request of a websocket has to carry a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebSocketSignature {
+    /// Unsigned requests are refused.
+    Required,
+    /// Unsigned requests pass, wrong signatures do not.
+    Optional,
+}
+
+/// What happens to messages that are in the service when a client's websocket ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offline {
+    /// They wait for the next websocket.
+    Buffer,
+    /// They are lost; retransmission has to heal it.
+    Drop,
+}

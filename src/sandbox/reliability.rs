@@ -1,0 +1,208 @@
+//! The agent's half of the reliable channel: numbering, acknowledgement and retransmission as amazon-ssm-agent does
+//! them, weaknesses included. No clock, no task.
+//!
+//! Source: `agent/session/datachannel/datachannel.go`, constants from `agent/session/config/config.go`.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::tunnel::ssm::{
+    message::{AgentMessage, MessageType},
+    payload::PayloadType,
+};
+
+/// OutgoingMessageBufferCapacity and IncomingMessageBufferCapacity.
+const CAPACITY: usize = 100_000;
+/// Clock granularity, the least that the retransmission timeout adds to the round trip.
+const GRANULARITY: Duration = Duration::from_millis(10);
+/// The longest retransmission timeout.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Messages to the client that wait for acknowledgement.
+pub(super) struct Sender {
+    random: fastrand::Rng,
+    next: i64,
+    /// The number of the first entry of `unacknowledged`.
+    base: i64,
+    /// `None` is acknowledged out of order.
+    unacknowledged: VecDeque<Option<Unacknowledged>>,
+    outstanding: usize,
+    round_trip: Duration,
+    variation: Duration,
+    timeout: Duration,
+}
+
+struct Unacknowledged {
+    frame: Bytes,
+    sent_at: Instant,
+}
+
+impl Sender {
+    pub(super) fn new(random: fastrand::Rng) -> Self {
+        Self {
+            random,
+            next: 0,
+            base: 0,
+            unacknowledged: VecDeque::new(),
+            outstanding: 0,
+            round_trip: Duration::from_millis(100),
+            variation: Duration::ZERO,
+            timeout: Duration::from_millis(200),
+        }
+    }
+
+    /// Messages that are not acknowledged.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    pub(super) fn message_id(&mut self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.random.u128(..).to_be_bytes()).into_uuid()
+    }
+
+    /// Makes the next message. The caller sends it, or lets retransmission do so.
+    pub(super) fn message(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) -> Bytes {
+        let sequence_number = self.next;
+        self.next += 1;
+        let message = AgentMessage {
+            message_type: MessageType::OutputStreamData,
+            created_date: super::epoch_millis(),
+            sequence_number,
+            // SYN on the first message alone (SendStreamDataMessage).
+            flags: u64::from(sequence_number == 0),
+            message_id: self.message_id(),
+            payload_type: Some(payload_type.number()),
+            payload,
+        };
+        let frame = message.encode();
+        // Beyond its capacity the agent sends, but does not remember (AddDataToOutgoingMessageBuffer).
+        let remembered = self.unacknowledged.len() < CAPACITY;
+        self.unacknowledged.push_back(remembered.then(|| Unacknowledged { frame: frame.clone(), sent_at: now }));
+        self.outstanding += usize::from(remembered);
+        frame
+    }
+
+    /// Takes the acknowledgement of one message; unknown numbers are ignored.
+    pub(super) fn on_acknowledge(&mut self, sequence_number: i64, now: Instant) {
+        let Ok(index) = usize::try_from(sequence_number.saturating_sub(self.base)) else { return };
+        let Some(acknowledged) = self.unacknowledged.get_mut(index).and_then(Option::take) else { return };
+        self.outstanding -= 1;
+        self.sample(now.saturating_duration_since(acknowledged.sent_at));
+        while let Some(None) = self.unacknowledged.front() {
+            self.unacknowledged.pop_front();
+            self.base += 1;
+        }
+    }
+
+    /// calculateRetransmissionTimeout: samples retransmitted messages too.
+    fn sample(&mut self, round_trip: Duration) {
+        self.variation = self.variation * 3 / 4 + self.round_trip.abs_diff(round_trip) / 4;
+        self.round_trip = self.round_trip * 7 / 8 + round_trip / 8;
+        self.timeout = (self.round_trip + GRANULARITY.max(self.variation * 4)).min(LONGEST_TIMEOUT);
+    }
+
+    /// The oldest message, if it is due again. Called every 100 ms: one message each time, never more.
+    pub(super) fn resend(&mut self, now: Instant) -> Option<Bytes> {
+        let timeout = self.timeout;
+        let oldest = self.unacknowledged.front_mut()?.as_mut()?;
+        (now.saturating_duration_since(oldest.sent_at) > timeout).then(|| {
+            oldest.sent_at = now;
+            oldest.frame.clone()
+        })
+    }
+}
+
+/// Where a message from the client stands in its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The one expected.
+    Next,
+    /// A later one.
+    Ahead,
+    /// One that was there before.
+    Duplicate,
+}
+
+/// Messages from the client, brought into order.
+#[derive(Default)]
+pub(super) struct Receiver {
+    expected: i64,
+    stored: BTreeMap<i64, AgentMessage>,
+    /// Ids of messages taken in, to see that retransmissions repeat the same message. Ends with the one before
+    /// `expected`.
+    ids: VecDeque<Uuid>,
+}
+
+/// How many ids to remember.
+const IDS: usize = 16_384;
+
+impl Receiver {
+    pub(super) fn classify(&self, sequence_number: i64) -> Arrival {
+        match sequence_number.cmp(&self.expected) {
+            std::cmp::Ordering::Less => Arrival::Duplicate,
+            std::cmp::Ordering::Equal => Arrival::Next,
+            std::cmp::Ordering::Greater => Arrival::Ahead,
+        }
+    }
+
+    /// Whether a duplicate is what came first under its number, as far as that is remembered.
+    pub(super) fn is_same(&self, duplicate: &AgentMessage) -> bool {
+        let back = self.expected.saturating_sub(duplicate.sequence_number);
+        let index = usize::try_from(back).ok().and_then(|back| self.ids.len().checked_sub(back));
+        index.and_then(|index| self.ids.get(index)).is_none_or(|id| *id == duplicate.message_id)
+    }
+
+    /// The expected message has been processed.
+    pub(super) fn advance(&mut self, message: &AgentMessage) {
+        self.expected += 1;
+        if self.ids.len() == IDS {
+            self.ids.pop_front();
+        }
+        self.ids.push_back(message.message_id);
+    }
+
+    /// Keeps a later message; false when there is no room, and it is as if it had not come.
+    pub(super) fn store(&mut self, message: AgentMessage) -> bool {
+        let room = self.stored.len() < CAPACITY;
+        if room {
+            self.stored.insert(message.sequence_number, message);
+        }
+        room
+    }
+
+    /// The expected message, if it came earlier.
+    pub(super) fn stored_next(&mut self) -> Option<AgentMessage> {
+        if self.stored.is_empty() { None } else { self.stored.remove(&self.expected) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_oldest_message_is_resent_and_only_after_the_timeout() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut sender = Sender::new(fastrand::Rng::with_seed(1));
+        let frames: Vec<Bytes> =
+            (0..3).map(|_| sender.message(PayloadType::Output, Bytes::from_static(b"x"), start)).collect();
+        assert_eq!(sender.resend(after(200)), None);
+        assert_eq!(sender.resend(after(201)), Some(frames[0].clone()));
+        assert_eq!(sender.resend(after(300)), None);
+        sender.on_acknowledge(1, after(300));
+        assert_eq!(sender.resend(after(1400)), Some(frames[0].clone()));
+        sender.on_acknowledge(0, after(1400));
+        assert_eq!(sender.resend(after(2900)), Some(frames[2].clone()));
+        sender.on_acknowledge(2, after(2900));
+        sender.on_acknowledge(2, after(2900));
+        sender.on_acknowledge(99, after(2900));
+        sender.on_acknowledge(-1, after(2900));
+        assert_eq!((sender.outstanding(), sender.resend(after(9000))), (0, None));
+    }
+}
