@@ -1,4 +1,5 @@
-//! A stand-in while the scenarios are written.
+//! Scenarios: the real program between real clients and real servers, the cloud between them emulated.
 
 mod control;
+mod main_job;
 mod support;
