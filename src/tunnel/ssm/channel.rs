@@ -278,6 +278,11 @@ impl Channel {
         }
     }
 
+    /// Acknowledgements could not be heard until now.
+    pub fn restart_give_up(&mut self, now: Instant) {
+        self.last_progress = now;
+    }
+
     /// The websocket is gone; nothing is transmitted until [`Channel::connected`].
     pub fn disconnected(&mut self) {
         self.connected = false;
