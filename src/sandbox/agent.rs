@@ -485,5 +485,5 @@ enum Processed {
 }
 
 fn far() -> Instant {
-    Instant::now() + Duration::from_secs(3600)
+    Instant::now() + Duration::from_hours(1)
 }

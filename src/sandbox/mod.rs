@@ -99,6 +99,17 @@ struct Trust {
     path: PathBuf,
 }
 
+impl Trust {
+    fn new() -> Result<(Self, TlsAcceptor), Error> {
+        let authority = pki::Authority::new()?;
+        let leaf = authority.endpoint_leaf(&["127.0.0.1", "localhost"])?;
+        let path = std::env::temp_dir().join(format!("rdsgate-sandbox-{}.pem", uuid::Uuid::new_v4()));
+        let trust = Self { root_pem: authority.root_pem(), path: path.clone() };
+        std::fs::write(&path, &trust.root_pem).map_err(|source| Error::CaFile { path, source })?;
+        Ok((trust, TlsAcceptor::from(leaf.server_config(false)?)))
+    }
+}
+
 impl Drop for Trust {
     fn drop(&mut self) {
         // A temporary file that is gone already is no loss.
@@ -144,17 +155,8 @@ impl Sandbox {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
-        let (authority, acceptor) = match options.tls {
-            false => (None, None),
-            true => {
-                let authority = pki::Authority::new()?;
-                let leaf = authority.endpoint_leaf(&["127.0.0.1", "localhost"])?;
-                let path = std::env::temp_dir().join(format!("rdsgate-sandbox-{}.pem", uuid::Uuid::new_v4()));
-                let trust = Trust { root_pem: authority.root_pem(), path: path.clone() };
-                std::fs::write(&path, &trust.root_pem).map_err(|source| Error::CaFile { path, source })?;
-                (Some(trust), Some(TlsAcceptor::from(leaf.server_config(false)?)))
-            }
-        };
+        let trust = options.tls.then(Trust::new).transpose()?;
+        let (authority, acceptor) = trust.unzip();
         let identity = options.identities.first().cloned().unwrap_or_else(Identity::user);
         let world = Arc::new(World {
             region: options.region,

@@ -174,7 +174,13 @@ impl Client {
                 }
                 MessageType::OutputStreamData => {
                     if self.acknowledges {
-                        let ack = acknowledge(message.message_type, message.message_id, message.sequence_number, Uuid::new_v4(), 1);
+                        let ack = acknowledge(
+                            message.message_type,
+                            message.message_id,
+                            message.sequence_number,
+                            Uuid::new_v4(),
+                            1,
+                        );
                         self.websocket.send(Message::Binary(ack.encode())).await.ok()?;
                     }
                     let number = message.sequence_number;
