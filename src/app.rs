@@ -1,8 +1,39 @@
-//! Stand-in for the composition root until the real one is merged: the types that the command line needs.
+//! The composition root: from a [`Config`] to a running proxy and back. Owns every long task and the order of the end.
+//!
+//! ```text
+//!   bind all listeners (or none) ─▶ say so ─▶ accept ─▶ signal
+//!       ─▶ stop accepting ─▶ idle connections end, busy ones may finish (`max_sigterm_delay`) ─▶ abort the rest
+//!       ─▶ terminate SSM sessions ─▶ Stopped
+//! ```
+//!
+//! A second signal cuts the waiting short; sessions are terminated all the same.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::{config::Config, target::Target};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    aws::{self, Account},
+    config::Config,
+    proxy::{
+        listener,
+        registry::Registry,
+        serve::{Service, serve},
+        upstream::Upstream,
+    },
+    target::{Route, Target},
+    tls,
+    tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
+};
+
+/// The system is out of something that accepting needs, file descriptors mostly: wait for connections to end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the user is told while the proxy runs.
 #[derive(Debug, Clone)]
@@ -45,28 +76,205 @@ pub enum Cause {
     Database,
 }
 
-/// Why the proxy could not start or go on.
+/// Why the proxy could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("the proxy is not built in yet")]
-pub struct Error;
+pub enum Error {
+    /// No listener.
+    #[error("cannot serve {target}")]
+    Listen {
+        /// Which target.
+        target: Arc<str>,
+        /// Why.
+        #[source]
+        cause: listener::Error,
+    },
+    /// The AWS configuration is unusable.
+    #[error("cannot serve {target}")]
+    Aws {
+        /// Which target.
+        target: Arc<str>,
+        /// Why.
+        #[source]
+        cause: aws::Error,
+    },
+    /// The roots for the database's certificate are unusable.
+    #[error("cannot serve {target}")]
+    Tls {
+        /// Which target.
+        target: Arc<str>,
+        /// Why.
+        #[source]
+        cause: tls::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] std::io::Error),
+}
 
 impl Error {
     /// Which part failed.
     pub fn cause(&self) -> Cause {
-        Cause::Local
+        match self {
+            Self::Listen { .. } | Self::Signals(_) => Cause::Local,
+            Self::Aws { .. } => Cause::Credentials,
+            Self::Tls { .. } => Cause::Configuration,
+        }
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::Listen { cause: listener::Error::Taken { .. }, .. } => {
+                Some("stop that program, or choose another local port with --listen (0 takes a free one)".into())
+            }
+            Self::Aws { cause, .. } => cause.hint(),
+            Self::Tls { cause, .. } => cause.hint(),
+            Self::Listen { .. } | Self::Signals(_) => None,
+        }
     }
 }
 
 /// Runs the proxy until a signal ends it.
 ///
 /// # Errors
-/// What keeps it from starting.
-#[expect(clippy::unused_async, reason = "a stand-in with the real signature")]
-pub async fn run(_config: Config, _events: impl FnMut(Event) + Send) -> Result<Stopped, Error> {
-    Err(Error)
+/// What keeps it from starting; nothing is left behind then.
+pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result<Stopped, Error> {
+    // Before anything is bound, so that no signal finds us unprepared.
+    let mut signals = Signals::new().map_err(Error::Signals)?;
+    let mut proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
+    let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+    let mut bound = Vec::new();
+    for target in &config.targets {
+        let target = Arc::new(target.clone());
+        let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
+        let listeners = listener::bind(&target.listen).await.map_err(listen)?;
+        let service = Arc::new(Service {
+            upstream: upstream(&target, &config).await?,
+            registry: Registry::default(),
+            connect_timeout: config.connect_timeout,
+            drain: drain.clone(),
+            abort: abort.clone(),
+        });
+        bound.push((target, listeners, service));
+    }
+    for (target, listeners, service) in bound {
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        events(Event::Listening { target, addresses });
+        proxy.start(service, listeners);
+    }
+    events(Event::Ready { targets: config.targets.len() });
+
+    let stopped = signals.next().await;
+    info!("stopping: no new connections");
+    proxy.stop.cancel();
+    drain.cancel();
+    proxy.tasks.close();
+    tokio::select! {
+        ended = timeout(config.max_sigterm_delay, proxy.tasks.wait()) => if ended.is_err() {
+            warn!(connections = proxy.tasks.len(), "busy connections are cut after --max-sigterm-delay");
+        },
+        _ = signals.next() => warn!(connections = proxy.tasks.len(), "second signal: busy connections are cut"),
+    }
+    abort.cancel();
+    proxy.tasks.wait().await;
+    // Together: each has its own bounded wait for AWS.
+    let closing: Vec<_> =
+        proxy.services.into_iter().map(|service| tokio::spawn(async move { service.upstream.close().await })).collect();
+    for closed in closing {
+        let _ = closed.await;
+    }
+    Ok(stopped)
+}
+
+async fn upstream(target: &Arc<Target>, config: &Config) -> Result<Upstream, Error> {
+    let options = aws::Options { profile: target.profile.clone(), region: target.region.clone() };
+    let aws_failed = |cause| Error::Aws { target: Arc::clone(&target.name), cause };
+    let account = Account::load(&options).await.map_err(aws_failed)?;
+    let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
+    let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
+    let dialer = match &target.route {
+        Route::Ssm(bastion) => Dialer::Ssm(Pool::new(Spec {
+            account: account.clone(),
+            bastion: bastion.clone(),
+            endpoint: target.endpoint.clone(),
+            options: conversation::Options::default(),
+            resume_for: config.resume_for,
+        })),
+        Route::Direct => Dialer::Direct(target.endpoint.clone()),
+    };
+    Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
+}
+
+struct Proxy {
+    services: Vec<Arc<Service>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Proxy {
+    fn start(&mut self, service: Arc<Service>, listeners: Vec<TcpListener>) {
+        for listener in listeners {
+            let (service, tasks, stop) = (Arc::clone(&service), self.tasks.clone(), self.stop.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = accept(listener, &service, &tasks) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+        let (checked, stop) = (Arc::clone(&service), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = check_credentials(&checked) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        self.services.push(service);
+    }
+}
+
+async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTracker) {
+    loop {
+        match listener.accept().await {
+            Ok((client, peer)) => {
+                let Ok(local) = client.local_addr() else { continue };
+                if let Err(cause) = client.set_nodelay(true) {
+                    warn!(%cause, "cannot set TCP_NODELAY on a client");
+                }
+                let service = Arc::clone(service);
+                tasks.spawn(async move { serve(&service, client, peer, local).await });
+            }
+            Err(cause) => {
+                warn!(%cause, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Dead credentials are better heard of now than at the first connection. Not fatal: they may come to life.
+async fn check_credentials(service: &Service) {
+    if let Err(cause) = service.upstream.check_credentials().await {
+        let target = &service.upstream.target().name;
+        let hint = cause.hint().unwrap_or_default();
+        warn!(%target, %cause, hint, "connections will fail");
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> Stopped {
+        tokio::select! {
+            _ = self.interrupt.recv() => Stopped::Interrupt,
+            _ = self.terminate.recv() => Stopped::Terminate,
+        }
+    }
 }

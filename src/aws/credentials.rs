@@ -9,26 +9,27 @@
 //! Each fetch builds its provider anew, so that files changed in the meantime (`aws sso login`, new keys) are read.
 
 use std::{
+    error::Error as StdError,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use aws_config::{
-    default_provider::credentials::DefaultCredentialsChain, profile::ProfileFileCredentialsProvider,
-    provider_config::ProviderConfig,
+    default_provider::credentials::DefaultCredentialsChain, imds::client::error::ImdsError,
+    profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
 };
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, error::CredentialsError, future},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::{http::SharedHttpClient, result::ConnectorError};
 use aws_smithy_types::{DateTime, date_time::Format};
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{
     Error, Options,
-    profiles::{Login, Profiles},
+    profiles::{self, Login, Profiles},
 };
 
 /// How long before expiry new credentials are fetched.
@@ -177,10 +178,17 @@ impl Cache {
 
     fn explain(&self, cause: CredentialsError) -> Error {
         let profile = self.options.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok());
-        let transport = is_transport(&cause);
+        // The chain ends with the metadata service, whose address may be answered by something else.
+        let nothing = matches!(cause, CredentialsError::CredentialsNotLoaded(_)) || has::<ImdsError>(&cause);
+        // A connection failed somewhere below, as opposed to an answer that says no.
+        let transport = has::<ConnectorError>(&cause);
         let cause = Arc::new(cause);
         match *cause {
-            CredentialsError::CredentialsNotLoaded(_) => Error::NoCredentials { profile, cause },
+            // The SDK passes over an AWS_PROFILE that does not exist.
+            _ if nothing => match profile.as_deref().map(profiles::must_exist) {
+                Some(Err(not_found)) => not_found,
+                _ => Error::NoCredentials { profile, cause },
+            },
             CredentialsError::ProviderTimedOut(_) => Error::CredentialsTimeout { after: FETCH_DEADLINE },
             CredentialsError::InvalidConfiguration(_) => Error::CredentialsSettings { profile, cause },
             _ if transport => Error::CredentialsTransport { cause },
@@ -207,10 +215,9 @@ fn left(credentials: &Credentials) -> Duration {
     credentials.expiry().map_or(Duration::MAX, |at| at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// Whether a connection failed somewhere below, as opposed to an answer that says no.
-fn is_transport(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .any(<dyn std::error::Error>::is::<aws_smithy_runtime_api::client::result::ConnectorError>)
+/// Whether an `E` is among an error and its causes.
+fn has<E: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(<dyn StdError>::is::<E>)
 }
 
 /// The cache in the SDK's terms.

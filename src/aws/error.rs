@@ -14,6 +14,9 @@ use crate::target::{InstanceId, Region};
 /// Shared, because one failure may be the answer to many callers.
 type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
+/// What AWS answers to a signature that is too old, from the future, or wrong.
+const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"];
+
 /// Why AWS did not do what we asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -294,6 +297,9 @@ impl Error {
             }
             Self::BadRequest { operation: "StartSession", code, .. } if code == "BadRequest" => {
                 "the bastion's SSM agent is too old to forward to another host: update it (3.1.1374.0 or newer)".into()
+            }
+            Self::BadRequest { code, .. } if CLOCK_CODES.contains(&code.as_str()) => {
+                "check this machine's clock, and that the secret access key belongs to the access key".into()
             }
             Self::Throttled { .. } => "too many API calls in this account; wait".into(),
             Self::CaBundle { .. } => "AWS_CA_BUNDLE must be a PEM file of root certificates".into(),

@@ -1,7 +1,7 @@
 //! AWS: credentials that are never stale, the three session calls of SSM, the caller's identity, and signatures.
 //!
-//! An [`Account`] is one identity in one region. All its calls share one HTTP client ([`http`]) and one cache of
-//! credentials ([`credentials`]); [`token`] and [`sign`] are pure and make no call. Every call has its own deadline, so
+//! An [`Account`] is one identity in one region. All its calls share one HTTP client (`http`) and one cache of
+//! credentials (`credentials`); [`token`] and [`sign`] are pure and make no call. Every call has its own deadline, so
 //! none can hang, and runs without a log subscriber: the SDK's own trace lines carry session tokens.
 //!
 //! It knows nothing of tunnels and databases.

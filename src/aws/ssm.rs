@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use std::pin::Pin;
-
 use aws_sdk_ssm::operation::{
     resume_session::ResumeSessionError, start_session::StartSessionError, terminate_session::TerminateSessionError,
 };
@@ -13,9 +11,6 @@ use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{Account, Error, Retry};
 use crate::{secret::Secret, target::InstanceId};
-
-/// One try of a call. Boxed: the compiler cannot yet tell that an async closure's future may change threads.
-pub(super) type Attempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// What to ask of StartSession.
 #[derive(Debug, Clone)]
@@ -51,30 +46,28 @@ impl Account {
     ///
     /// # Errors
     /// [`Error::TargetNotConnected`], [`Error::InvalidDocument`], [`Error::AccessDenied`] and the rest.
-    pub async fn start_session<'a>(&'a self, request: &'a StartSession) -> Result<SessionGrant, Error> {
+    pub async fn start_session(&self, request: &StartSession) -> Result<SessionGrant, Error> {
         const OPERATION: &str = "StartSession";
         let answer = self
-            .call(OPERATION, || {
-                Box::pin(async move {
-                    let mut call = self
-                        .0
-                        .ssm
-                        .start_session()
-                        .target(request.target.as_str())
-                        .document_name(&request.document)
-                        .reason(&request.reason);
-                    for (name, value) in &request.parameters {
-                        call = call.parameters(name, vec![value.clone()]);
+            .call(OPERATION, || async {
+                let mut call = self
+                    .0
+                    .ssm
+                    .start_session()
+                    .target(request.target.as_str())
+                    .document_name(&request.document)
+                    .reason(&request.reason);
+                for (name, value) in &request.parameters {
+                    call = call.parameters(name, vec![value.clone()]);
+                }
+                call.send().await.map_err(|error| match error.as_service_error() {
+                    Some(StartSessionError::TargetNotConnected(_)) => {
+                        Error::TargetNotConnected { target: request.target.clone(), region: self.region().clone() }
                     }
-                    call.send().await.map_err(|error| match error.as_service_error() {
-                        Some(StartSessionError::TargetNotConnected(_)) => {
-                            Error::TargetNotConnected { target: request.target.clone(), region: self.region().clone() }
-                        }
-                        Some(StartSessionError::InvalidDocument(_)) => {
-                            Error::InvalidDocument { document: request.document.clone(), region: self.region().clone() }
-                        }
-                        _ => self.classify(OPERATION, error),
-                    })
+                    Some(StartSessionError::InvalidDocument(_)) => {
+                        Error::InvalidDocument { document: request.document.clone(), region: self.region().clone() }
+                    }
+                    _ => self.classify(OPERATION, error),
                 })
             })
             .await?;
@@ -92,18 +85,16 @@ impl Account {
     ///
     /// # Errors
     /// [`Error::SessionGone`] when the session has ended, and the rest.
-    pub async fn resume_session<'a>(&'a self, session_id: &'a str) -> Result<SessionGrant, Error> {
+    pub async fn resume_session(&self, session_id: &str) -> Result<SessionGrant, Error> {
         const OPERATION: &str = "ResumeSession";
-        let gone = move || Error::SessionGone { session_id: session_id.into() };
+        let gone = || Error::SessionGone { session_id: session_id.into() };
         let answer = self
-            .call(OPERATION, || {
-                Box::pin(async move {
-                    self.0.ssm.resume_session().session_id(session_id).send().await.map_err(|error| {
-                        match error.as_service_error() {
-                            Some(ResumeSessionError::DoesNotExistException(_)) => gone(),
-                            _ => self.classify(OPERATION, error),
-                        }
-                    })
+            .call(OPERATION, || async {
+                self.0.ssm.resume_session().session_id(session_id).send().await.map_err(|error| {
+                    match error.as_service_error() {
+                        Some(ResumeSessionError::DoesNotExistException(_)) => gone(),
+                        _ => self.classify(OPERATION, error),
+                    }
                 })
             })
             .await?;
@@ -120,16 +111,14 @@ impl Account {
     ///
     /// # Errors
     /// Why AWS did not do it.
-    pub async fn terminate_session<'a>(&'a self, session_id: &'a str) -> Result<(), Error> {
+    pub async fn terminate_session(&self, session_id: &str) -> Result<(), Error> {
         const OPERATION: &str = "TerminateSession";
         let answer = self
-            .call(OPERATION, || {
-                Box::pin(async move {
-                    let sent = self.0.ssm.terminate_session().session_id(session_id).send().await;
-                    sent.map_err(|error: SdkError<TerminateSessionError, HttpResponse>| match error.code() {
-                        Some("DoesNotExistException") => Error::SessionGone { session_id: session_id.into() },
-                        _ => self.classify(OPERATION, error),
-                    })
+            .call(OPERATION, || async {
+                let sent = self.0.ssm.terminate_session().session_id(session_id).send().await;
+                sent.map_err(|error: SdkError<TerminateSessionError, HttpResponse>| match error.code() {
+                    Some("DoesNotExistException") => Error::SessionGone { session_id: session_id.into() },
+                    _ => self.classify(OPERATION, error),
                 })
             })
             .await;
@@ -140,11 +129,10 @@ impl Account {
     }
 
     /// Makes a call, and once more with fresh credentials when AWS refuses those we had.
-    pub(super) async fn call<'a, T>(
-        &'a self,
-        operation: &'static str,
-        attempt: impl Fn() -> Attempt<'a, T> + Send + Sync,
-    ) -> Result<T, Error> {
+    pub(super) async fn call<T, F>(&self, operation: &'static str, attempt: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         // Asked first so that an error about credentials is ours, not one wrapped by the SDK.
         let credentials = self.credentials().await?;
         // The SDK's trace lines hold the session token and the answer's secrets.
@@ -180,8 +168,7 @@ impl Account {
                 | "ExpiredTokenException"
                 | "InvalidClientTokenId"
                 | "UnrecognizedClientException"
-                | "InvalidToken"
-                | "RequestExpired" => Error::CredentialsRefused { operation, profile: self.0.profile.clone(), code },
+                | "InvalidToken" => Error::CredentialsRefused { operation, profile: self.0.profile.clone(), code },
                 "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
                     Error::AccessDenied { operation, message }
                 }

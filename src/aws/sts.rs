@@ -21,10 +21,8 @@ impl Account {
         let field = |field, value: Option<String>| value.ok_or(Error::Incomplete { operation: OPERATION, field });
         let principal = self.0.principal.get_or_try_init(|| async {
             let answer = self
-                .call(OPERATION, || {
-                    Box::pin(async {
-                        self.0.sts.get_caller_identity().send().await.map_err(|error| self.classify(OPERATION, error))
-                    })
+                .call(OPERATION, || async {
+                    self.0.sts.get_caller_identity().send().await.map_err(|error| self.classify(OPERATION, error))
                 })
                 .await?;
             Ok(Principal { account: field("Account", answer.account)?, arn: field("Arn", answer.arn)? })

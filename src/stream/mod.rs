@@ -1,6 +1,7 @@
-//! Bytes in motion, no protocol: a boxed stream type and a stream with bytes put back in front.
+//! Bytes in motion, no protocol: a boxed stream type, a stream with bytes put back in front, and the relay.
 
 mod prefixed;
+pub mod relay;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

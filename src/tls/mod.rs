@@ -1,6 +1,6 @@
 //! TLS to the database: verify-full against the endpoint's own name, whatever address was dialled.
 //!
-//! A [`Connector`] holds one rustls configuration for one endpoint: its roots ([`roots`]), its key-exchange groups and
+//! A [`Connector`] holds one rustls configuration for one endpoint: its roots (`roots`), its key-exchange groups and
 //! its session cache. There is no option, flag or code path that skips the check of chain, name or dates; what is refused
 //! comes back as a [`Rejected`] that says whose certificate it was and what is wrong with it.
 //!

@@ -1,5 +1,5 @@
 CREATE ROLE rds_iam NOLOGIN;
-CREATE ROLE master LOGIN SUPERUSER PASSWORD 'masterpass';
+CREATE ROLE master LOGIN SUPERUSER;
 CREATE ROLE app_user LOGIN IN ROLE rds_iam;
 CREATE ROLE readonly LOGIN IN ROLE rds_iam;
 CREATE ROLE "app+iam@example.com" LOGIN IN ROLE rds_iam;

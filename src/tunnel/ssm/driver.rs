@@ -91,7 +91,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
         EndReason::Terminated => {
             debug!(session = %session_id, stats = ?shared.lock().stats(), "SSM session terminated")
         }
-        reason => warn!(session = %session_id, %reason, "SSM session ended"),
+        reason => {
+            warn!(session = %session_id, %reason, "SSM session ended");
+        }
     }
     shared.phase.send_replace(Phase::Ended(reason.clone()));
     if !matches!(reason, EndReason::ChannelClosed(_)) {

@@ -128,14 +128,15 @@ impl Session {
         let link = Link::new(spec, grant);
         let websocket = match link.connect().await {
             Ok(websocket) => websocket,
-            // The token is still good when the connection was not; a second try costs little, a new session more.
-            Err(first) => match link.connect().await {
-                Ok(websocket) => websocket,
-                Err(_) => {
+            Err(first) => {
+                // The token is still good when the connection was not; a second try costs little, a new session more.
+                debug!(cause = %first, "the data channel did not open, trying again");
+                let Ok(websocket) = link.connect().await else {
                     link.terminate().await;
                     return Err(first);
-                }
-            },
+                };
+                websocket
+            }
         };
 
         let conversation =
@@ -297,14 +298,11 @@ impl Link {
 
     /// TerminateSession, within its own deadline. The flag in the channel may have done it already; it does no harm.
     pub(super) async fn terminate(&self) {
-        match timeout(TERMINATE_TIMEOUT, self.account.terminate_session(&self.session_id)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(cause)) => {
-                warn!(session = %self.session_id, %cause, "TerminateSession failed; the session ends by its idle timeout")
-            }
-            Err(_) => {
-                warn!(session = %self.session_id, "TerminateSession got no answer; the session ends by its idle timeout")
-            }
-        }
+        let cause = match timeout(TERMINATE_TIMEOUT, self.account.terminate_session(&self.session_id)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(cause)) => cause.to_string(),
+            Err(_) => "no answer".into(),
+        };
+        warn!(session = %self.session_id, cause, "TerminateSession failed; the session ends by its idle timeout");
     }
 }

@@ -82,7 +82,7 @@ impl StreamError {
         let kind = match self {
             Self::Refused => io::ErrorKind::ConnectionRefused,
             Self::DialTimeout(_) => io::ErrorKind::TimedOut,
-            Self::SessionEnded(_) => io::ErrorKind::ConnectionAborted,
+            Self::SessionEnded(_) => io::ErrorKind::NetworkDown,
             Self::Closed => io::ErrorKind::BrokenPipe,
         };
         io::Error::new(kind, self)

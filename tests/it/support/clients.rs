@@ -38,6 +38,17 @@ pub(crate) struct Door<'a> {
 }
 
 impl Client {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Psycopg,
+        Self::Asyncpg,
+        Self::SqlAlchemy,
+        Self::Django,
+        Self::Node,
+        Self::Java,
+        Self::Psql,
+        Self::Pgbench,
+    ];
+
     /// Runs the program to its end, blocking the thread, and returns what it has shown: its `ok` lines without the word.
     ///
     /// # Panics

@@ -1,4 +1,5 @@
 //! What the scenarios stand on.
 
 pub(crate) mod clients;
+pub(crate) mod gate;
 pub(crate) mod servers;

@@ -1,4 +1,4 @@
-//! Opening the websocket of a data channel: the check of its [`url`], TCP, a [`proxy`] on the way, TLS, the upgrade.
+//! Opening the websocket of a data channel: the check of its URL, TCP, a proxy on the way, TLS, the upgrade.
 //!
 //! The URL comes from outside (StartSession's answer) and decides where a signed request and a session go, so it is
 //! checked before anything is dialled, then sent byte for byte: its query holds raw `+`, `/` and `=`. No redirect is

@@ -1,0 +1,73 @@
+//! The cache of credentials.
+
+use super::*;
+
+async fn together(cache: &Arc<Cache>, callers: usize) -> Vec<Result<Credentials, Error>> {
+    let calls: Vec<_> = (0..callers)
+        .map(|_| {
+            let cache = Arc::clone(cache);
+            tokio::spawn(async move { cache.get().await })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    answers
+}
+
+#[tokio::test]
+async fn many_callers_share_one_fetch_and_its_failure() {
+    let purse = Purse::new([None, Some(credentials("AKID", Some(3600)))]);
+    let cache = purse.cache();
+    let failed = together(&cache, 20).await;
+    assert!(failed.iter().all(|answer| matches!(answer, Err(Error::NoCredentials { .. }))));
+    assert_eq!(purse.asked(), 1);
+    let fetched = together(&cache, 20).await;
+    assert!(fetched.iter().all(Result::is_ok), "a failure is not remembered");
+    together(&cache, 20).await;
+    assert_eq!(purse.asked(), 2);
+}
+
+#[tokio::test]
+async fn credentials_near_their_end_are_handed_out_while_new_ones_come() {
+    let purse = Purse::new([Some(credentials("AKIDOLD", Some(120))), Some(credentials("AKIDNEW", Some(3600)))]);
+    let cache = purse.cache();
+    for _ in 0..2 {
+        assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDOLD");
+    }
+    while cache.get().await.unwrap().access_key_id() == "AKIDOLD" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(purse.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_failed_renewal_does_not_disturb_what_is_still_valid() {
+    let purse = Purse::new([Some(credentials("AKIDOLD", Some(120))), None]);
+    let cache = purse.cache();
+    while purse.asked() < 2 {
+        assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDOLD");
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDOLD");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(purse.asked(), 2, "and is not repeated at once");
+}
+
+#[tokio::test]
+async fn expired_credentials_are_never_handed_out() {
+    let purse = Purse::new([
+        Some(credentials("AKIDDEAD", Some(-60))),
+        Some(credentials("AKIDSHORT", Some(5))),
+        Some(credentials("AKIDNEW", Some(3600))),
+    ]);
+    let cache = purse.cache();
+    let error = cache.get().await.unwrap_err();
+    assert!(matches!(error, Error::CredentialsExpired { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("the AWS credentials expired on 20"));
+    assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDSHORT", "the best there is");
+    assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDNEW", "not used twice so near its end");
+}

@@ -1,0 +1,287 @@
+//! Why a connection got no further, by stage, and what its client is told: one match from error to ErrorResponse.
+//!
+//! Message, DETAIL and HINT name hosts and principals of the user's own, never a token or key.
+
+use std::{error::Error as _, sync::Arc, time::Duration};
+
+use crate::{
+    aws,
+    postgres::{
+        self, ErrorReport,
+        error::sqlstate::{CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, UNABLE_TO_CONNECT},
+    },
+    proxy::access,
+    target::Target,
+    tls,
+    tunnel::{
+        self, StreamError, direct, pool, ssm::conversation::EndReason, ssm::handshake::HandshakeError, ssm::session,
+    },
+};
+
+/// What was being done; in the DETAIL of every error and in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Admitting the client and reading its startup.
+    Client,
+    /// Getting AWS credentials and signing.
+    Credentials,
+    /// Opening a session, or a TCP connection.
+    Route,
+    /// The bastion dials, the server answers SSLRequest.
+    Database,
+    /// The TLS handshake.
+    Tls,
+    /// Startup, token, ReadyForQuery.
+    Login,
+}
+
+impl Stage {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client startup",
+            Self::Credentials => "AWS credentials",
+            Self::Route => "route to the database",
+            Self::Database => "database answer",
+            Self::Tls => "TLS",
+            Self::Login => "database login",
+        }
+    }
+}
+
+/// Why a connection got no further.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client is not admitted.
+    #[error("this client may not use the proxy")]
+    Access(#[from] access::Error),
+    /// The client's startup is wrong.
+    #[error(transparent)]
+    Client(postgres::Error),
+    /// No usable credentials or no token.
+    #[error("no AWS credentials for the database login")]
+    Credentials(#[source] aws::Error),
+    /// The route does not lead there.
+    #[error("cannot open the route to the database")]
+    Route(#[source] tunnel::Error),
+    /// The route is open but the database did not answer.
+    #[error("cannot reach the database")]
+    Stream(#[source] StreamError),
+    /// TLS failed.
+    #[error("the database server's TLS was refused")]
+    Tls(#[source] tls::Error),
+    /// The database's part of the login went wrong.
+    #[error(transparent)]
+    Login(postgres::Error),
+    /// A stage took too long.
+    #[error("{} took longer than {} s", stage.as_str(), after.as_secs())]
+    Timeout {
+        /// Which one.
+        stage: Stage,
+        /// Its deadline.
+        after: Duration,
+    },
+    /// The client left before it was connected.
+    #[error("the client left while it was being connected")]
+    ClientLeft,
+    /// We are shutting down.
+    #[error("rdsgate is shutting down")]
+    ShuttingDown,
+}
+
+impl Error {
+    /// What was being done.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Access(_) | Self::Client(_) | Self::ClientLeft | Self::ShuttingDown => Stage::Client,
+            Self::Credentials(_) => Stage::Credentials,
+            Self::Route(_) => Stage::Route,
+            Self::Stream(_) => Stage::Database,
+            Self::Tls(_) => Stage::Tls,
+            Self::Login(_) => Stage::Login,
+            Self::Timeout { stage, .. } => *stage,
+        }
+    }
+
+    /// Sorts an error of a conversation with the database: what broke underneath it says more.
+    pub(super) fn from_login(error: postgres::Error) -> Self {
+        if let postgres::Error::Io(cause) = &error
+            && let Some(stream) = StreamError::from_io(cause)
+        {
+            return Self::Stream(stream.clone());
+        }
+        Self::Login(error)
+    }
+
+    /// The same for TLS.
+    pub(super) fn from_tls(error: tls::Error) -> Self {
+        if let tls::Error::Io(cause) = &error
+            && let Some(stream) = StreamError::from_io(cause)
+        {
+            return Self::Stream(stream.clone());
+        }
+        Self::Tls(error)
+    }
+
+    fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Access(_) | Self::Credentials(_) => INVALID_AUTHORIZATION,
+            Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => CANNOT_CONNECT_NOW,
+            Self::Route(_)
+            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_))
+            | Self::Timeout { .. } => UNABLE_TO_CONNECT,
+            Self::Tls(_) => REJECTED,
+            Self::Stream(StreamError::SessionEnded(_) | StreamError::Closed)
+            | Self::Client(_)
+            | Self::Login(_)
+            | Self::ClientLeft => CONNECTION_FAILURE,
+        }
+    }
+
+    fn hint(&self, target: &Target) -> Option<String> {
+        match self {
+            Self::Credentials(cause) => cause.hint(),
+            Self::Route(cause) => route_hint(cause),
+            Self::Tls(cause) => cause.hint(),
+            Self::Stream(StreamError::Refused) => Some(format!(
+                "Check that the security group of the database lets the bastion in on port {port}, that {port} is its port, and \
+                 that {host} resolves on the bastion.",
+                port = target.endpoint.port,
+                host = target.endpoint.host,
+            )),
+            Self::Stream(StreamError::DialTimeout(_)) | Self::Timeout { stage: Stage::Database, .. } => Some(format!(
+                "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} \
+                 from the bastion.",
+                target.endpoint.port,
+            )),
+            Self::Stream(StreamError::SessionEnded(_)) => Some(
+                "Connect again: a new session is opened. If it happens again, look at the SSM agent on the bastion."
+                    .into(),
+            ),
+            Self::Timeout { stage: Stage::Route, .. } => {
+                Some("Check the network and that the SSM agent on the bastion is online.".into())
+            }
+            Self::Timeout { stage: Stage::Login, .. } => Some(
+                "The database is busy, or its authentication is: IAM logins are limited to about 200 a second.".into(),
+            ),
+            Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
+            Self::Stream(StreamError::Closed)
+            | Self::Timeout { stage: Stage::Client | Stage::Credentials | Stage::Tls, .. }
+            | Self::Client(_)
+            | Self::Login(_)
+            | Self::ClientLeft
+            | Self::ShuttingDown => None,
+        }
+    }
+
+    /// The ErrorResponse for the client, `None` when it cannot be told. `login` is who was to log in.
+    pub fn response(&self, target: &Target, login: &Login<'_>) -> Option<Vec<u8>> {
+        let context = login.context(self.stage(), target);
+        match self {
+            Self::ClientLeft | Self::Access(access::Error::Gone) => None,
+            Self::Login(postgres::Error::Refused(server)) => {
+                let hint = server.hint(login.user, &login.resource(target));
+                Some(server.encode_with(Some(&context), hint.as_deref()))
+            }
+            Self::Client(error) | Self::Login(error) => {
+                let mut report = error.report()?;
+                if matches!(self, Self::Login(_)) {
+                    report.detail =
+                        Some(report.detail.map_or(context.clone(), |detail| format!("{detail}\n{context}")));
+                }
+                Some(report.encode())
+            }
+            _ => {
+                let report = ErrorReport {
+                    sqlstate: self.sqlstate(),
+                    message: self.message(),
+                    detail: Some(context),
+                    hint: self.hint(target),
+                };
+                Some(report.encode())
+            }
+        }
+    }
+
+    /// The error with its causes, one line.
+    pub fn message(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            // Transparent layers say the same sentence again.
+            if !text.ends_with(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// Who was to log in, for the words of an error.
+pub struct Login<'a> {
+    /// The database user; empty when it is not known yet.
+    pub user: &'a str,
+    /// The IAM principal's ARN, when it is known without asking.
+    pub principal: Option<&'a aws::Principal>,
+}
+
+impl Login<'_> {
+    fn context(&self, stage: Stage, target: &Target) -> String {
+        let mut facts = vec![format!("Stage: {}. Database: {} {}.", stage.as_str(), target.endpoint, target.route)];
+        if !self.user.is_empty() {
+            facts.push(format!("User: {}.", self.user));
+        }
+        if let Some(principal) = self.principal {
+            facts.push(format!("IAM principal: {}.", principal.arn));
+        }
+        facts.push(format!("Region: {}.", target.region));
+        facts.join(" ")
+    }
+
+    /// What the policy must allow, as far as it is known: the resource id of the database is not in its name.
+    fn resource(&self, target: &Target) -> String {
+        format!(
+            "arn:{}:rds-db:{}:{}:dbuser:<DbiResourceId>/{}",
+            target.region.partition().name(),
+            target.region,
+            self.principal.map_or("<account>", |principal| &principal.account),
+            self.user
+        )
+    }
+}
+
+fn route_hint(cause: &tunnel::Error) -> Option<String> {
+    match cause {
+        tunnel::Error::Pool(pool::Error::Session(error)) => session_hint(error),
+        tunnel::Error::Pool(pool::Error::Closed) => None,
+        tunnel::Error::Direct(direct::Error::Resolve { .. }) => {
+            Some("Private endpoints may resolve inside their VPC only: use --bastion.".into())
+        }
+        tunnel::Error::Direct(direct::Error::Connect { .. }) => Some(
+            "A private database is not reachable from here: use --bastion, or check the VPN and security group.".into(),
+        ),
+    }
+}
+
+fn session_hint(error: &Arc<session::Error>) -> Option<String> {
+    match &**error {
+        session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.hint(),
+        session::Error::WebSocket(_) | session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => Some(
+            "Check the way to ssmmessages.<region>.amazonaws.com (proxy, firewall, VPC endpoint) and that the IAM policy \
+             allows ssmmessages:OpenDataChannel."
+                .into(),
+        ),
+        session::Error::Ended { reason, .. } => match reason {
+            EndReason::Handshake(HandshakeError::AgentTooOld(_)) => {
+                Some("Update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets …".into())
+            }
+            EndReason::HandshakeTimeout(_) => Some("Restart the SSM agent on the bastion, or update it.".into()),
+            EndReason::ChannelClosed(_) => {
+                Some("These are the words of the SSM agent. Check that the bastion resolves the database's name.".into())
+            }
+            _ => None,
+        },
+    }
+}

@@ -1,0 +1,129 @@
+//! Local addresses: bound all or none, and never beside somebody else's server.
+//!
+//! `localhost` is two addresses and clients try either first, so a port counts as free only when nobody answers on
+//! 127.0.0.1 nor on ::1: people have written to the wrong database that way.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::owner::{self, Owner};
+use crate::target::ListenAddress;
+
+/// A listener on this machine answers at once.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+/// Ports to try when the system chooses one that is taken on the other address.
+const ATTEMPTS: usize = 16;
+
+/// Why a target cannot be listened for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another program has the port.
+    #[error("port {} is taken: {owner} listens on {address}", address.port())]
+    Taken {
+        /// Where it listens.
+        address: SocketAddr,
+        /// Who, as far as it can be known.
+        owner: Owner,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// Binds every address of a target. With port 0 the system chooses one port that is free on all.
+///
+/// # Errors
+/// [`Error`]; nothing stays bound.
+pub async fn bind(listen: &ListenAddress) -> Result<Vec<TcpListener>, Error> {
+    if listen.port != 0 {
+        return bind_port(&listen.addresses, listen.port).await;
+    }
+    let mut attempt = 1;
+    loop {
+        let first = listen.addresses.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let port = free_port(first).await?;
+        match bind_port(&listen.addresses, port).await {
+            Err(Error::Taken { .. }) if attempt < ATTEMPTS => attempt += 1,
+            bound => return bound,
+        }
+    }
+}
+
+async fn free_port(ip: IpAddr) -> Result<u16, Error> {
+    let address = SocketAddr::new(ip, 0);
+    let bind = |cause| Error::Bind { address, cause };
+    Ok(TcpListener::bind(address).await.map_err(bind)?.local_addr().map_err(bind)?.port())
+}
+
+async fn bind_port(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, Error> {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let address = SocketAddr::new(ip, port);
+        if let Ok(Ok(_)) = timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
+            return Err(Error::Taken { address, owner: owner::of(address) });
+        }
+    }
+    let mut bound = Vec::new();
+    for &ip in addresses {
+        let address = SocketAddr::new(ip, port);
+        match TcpListener::bind(address).await {
+            Ok(listener) => bound.push(listener),
+            Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
+                return Err(Error::Taken { address, owner: owner::of(address) });
+            }
+            // A machine without IPv6 has one address for localhost.
+            Err(cause) if cause.kind() == io::ErrorKind::AddrNotAvailable && !bound.is_empty() => {
+                tracing::debug!(%address, %cause, "not available here");
+            }
+            Err(cause) => return Err(Error::Bind { address, cause }),
+        }
+    }
+    Ok(bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn localhost(port: u16) -> ListenAddress {
+        let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        ListenAddress { host: "localhost".into(), addresses, port }
+    }
+
+    #[tokio::test]
+    async fn both_addresses_get_the_same_port() {
+        let bound = bind(&localhost(0)).await.unwrap();
+        let ports: Vec<u16> = bound.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        assert!(ports.iter().all(|port| *port == ports[0] && *port != 0), "{ports:?}");
+    }
+
+    #[tokio::test]
+    async fn a_port_taken_on_either_address_is_refused_and_its_owner_named() {
+        for taken in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(other) = TcpListener::bind(taken).await else { continue };
+            let port = other.local_addr().unwrap().port();
+            let one_address = ListenAddress { addresses: vec![Ipv4Addr::LOCALHOST.into()], ..localhost(port) };
+            for listen in [localhost(port), one_address] {
+                let error = bind(&listen).await.unwrap_err();
+                let Error::Taken { address, owner } = &error else { panic!("{error}") };
+                assert_eq!(*address, other.local_addr().unwrap());
+                #[cfg(target_os = "linux")]
+                assert_eq!(owner.process.as_ref().map(|(pid, _)| *pid), Some(std::process::id()), "{error}");
+                let _ = owner;
+            }
+        }
+    }
+}

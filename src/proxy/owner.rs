@@ -1,0 +1,77 @@
+//! Who listens on a local port, from /proc. Only for the words of an error: it may know nothing.
+
+use std::{
+    fmt, fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
+
+/// The program that has a port, as far as it can be known.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Process id and name; of other users' processes only root can tell.
+    pub process: Option<(u32, String)>,
+    /// The user id of the socket.
+    pub user: Option<u32>,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.process, self.user) {
+            (Some((pid, name)), _) => write!(f, "{name} (process {pid})"),
+            (None, Some(user)) => write!(f, "a program of user id {user}"),
+            (None, None) => f.write_str("another program"),
+        }
+    }
+}
+
+/// Who listens on `address`, or on its port on all addresses.
+pub fn of(address: SocketAddr) -> Owner {
+    let Some((inode, user)) = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| listening(table, address))
+    else {
+        return Owner::default();
+    };
+    Owner { process: process_with(inode), user: Some(user) }
+}
+
+/// Inode and user of the socket in state LISTEN (0A) in a table of proc_net(5).
+fn listening(table: &str, address: SocketAddr) -> Option<(u64, u32)> {
+    fs::read_to_string(table).ok()?.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state) = (fields.get(1)?, fields.get(3)?);
+        let (ip, port) = local.split_once(':')?;
+        let ip = parse_ip(ip)?;
+        let matches = *state == "0A"
+            && u16::from_str_radix(port, 16).ok()? == address.port()
+            && (ip == address.ip() || ip.is_unspecified());
+        matches.then_some(())?;
+        Some((fields.get(9)?.parse().ok()?, fields.get(7)?.parse().ok()?))
+    })
+}
+
+/// Addresses stand there as 32-bit words in the machine's byte order.
+fn parse_ip(hex: &str) -> Option<IpAddr> {
+    let mut bytes = Vec::new();
+    for word in hex.as_bytes().chunks(8) {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    if let Ok(v4) = <[u8; 4]>::try_from(&bytes[..]) {
+        return Some(Ipv4Addr::from(v4).into());
+    }
+    <[u8; 16]>::try_from(&bytes[..]).ok().map(|v6| Ipv6Addr::from(v6).to_canonical())
+}
+
+fn process_with(inode: u64) -> Option<(u32, String)> {
+    let socket = format!("socket:[{inode}]");
+    let has_socket = |process: &Path| {
+        let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
+        descriptors.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == socket.as_str()))
+    };
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        has_socket(&entry.path()).then_some(())?;
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        Some((pid, name.trim().to_owned()))
+    })
+}

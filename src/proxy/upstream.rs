@@ -1,0 +1,202 @@
+//! A connection to the database, ready for queries: route, TLS, token and login, each with its deadline.
+//!
+//! The only file where the four meet. It serves one target and keeps what connections to it share: the identity, the TLS
+//! configuration with its resumable sessions, the sessions of the route.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::client::TlsStream;
+use tracing::debug;
+
+use super::error::{Error, Stage};
+use crate::{
+    aws::{Account, Principal, token},
+    postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
+    target::Target,
+    tls::{self, Verified},
+    tunnel::{self, Dialer},
+};
+
+/// Credentials: a cache mostly; the first time SSO or a credential process.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(20);
+/// A new SSM session: StartSession, websocket, handshake.
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(25);
+/// The bastion's dial and the server's one byte. Above the tunnel's own dial timeout, which knows more about it.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(12);
+/// Two round trips at most.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// The server checks the token with IAM meanwhile.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// All of a cancel request.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Asked for only to explain a refusal.
+const PRINCIPAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An encrypted stream to the database.
+pub type Stream = TlsStream<tunnel::Stream>;
+
+/// What connections to one target share.
+pub struct Upstream {
+    target: Arc<Target>,
+    account: Account,
+    dialer: Dialer,
+    tls: tls::Connector,
+    /// The server does not take startup and password together.
+    one_by_one: AtomicBool,
+}
+
+/// A connection that is logged in.
+pub struct Established {
+    /// The stream, after ReadyForQuery.
+    pub stream: Stream,
+    /// What the client must hear, and the key to cancel with.
+    pub logged_in: LoggedIn,
+    /// How it came about.
+    pub facts: Facts,
+}
+
+/// How a connection came about, for the log. Nothing secret.
+#[derive(Debug)]
+pub struct Facts {
+    /// The SSM session, on that route.
+    pub session: Option<Arc<str>>,
+    /// What TLS verified.
+    pub verified: Verified,
+    /// Characters of the token.
+    pub token_length: usize,
+    /// When it stops being accepted.
+    pub token_expires: SystemTime,
+    /// How long each stage took.
+    pub stages: Vec<(Stage, Duration)>,
+}
+
+impl Upstream {
+    /// What connections to `target` will share.
+    pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector) -> Self {
+        Self { target, account, dialer, tls, one_by_one: AtomicBool::new(false) }
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// Who we are, if AWS says so quickly; to explain an error.
+    pub async fn principal(&self) -> Option<Principal> {
+        tokio::time::timeout(PRINCIPAL_TIMEOUT, self.account.principal()).await.ok()?.ok()
+    }
+
+    /// Asks for credentials before the first client needs them.
+    ///
+    /// # Errors
+    /// What the first client would be told.
+    pub async fn check_credentials(&self) -> Result<(), crate::aws::Error> {
+        self.account.credentials().await.map(drop)
+    }
+
+    /// Ends the route's sessions.
+    pub async fn close(&self) {
+        self.dialer.close().await;
+    }
+
+    /// Connects and logs in as `startup` says, before `deadline`.
+    ///
+    /// # Errors
+    /// [`Error`], by stage.
+    pub async fn log_in(&self, startup: &Startup, deadline: Instant) -> Result<Established, Error> {
+        let mode = if self.one_by_one.load(Ordering::Relaxed) { Mode::OneByOne } else { Mode::Pipelined };
+        match self.try_log_in(startup, mode, deadline).await {
+            Err(Error::Login(postgres::Error::NotPipelined(why))) => {
+                debug!(target = %self.target.name, why, "logging in one message after the other from now on");
+                let established = self.try_log_in(startup, Mode::OneByOne, deadline).await?;
+                self.one_by_one.store(true, Ordering::Relaxed);
+                Ok(established)
+            }
+            result => result,
+        }
+    }
+
+    async fn try_log_in(&self, startup: &Startup, mode: Mode, deadline: Instant) -> Result<Established, Error> {
+        let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
+        let mut clock = Clock { deadline, stages: Vec::with_capacity(5) };
+        // First, so that dead credentials cost no session; the token itself is made last, fresh.
+        let credentials = async { self.account.credentials().await.map_err(Error::Credentials) };
+        let credentials = clock.run(Stage::Credentials, CREDENTIALS_TIMEOUT, credentials).await?;
+        let (stream, session, verified) = self.connect(&mut clock).await?;
+        let mut stream = stream;
+        let target = &self.target;
+        let token = token::sign(&target.endpoint, &target.region, &user, &credentials, SystemTime::now())
+            .map_err(Error::Credentials)?;
+        let login =
+            async { postgres::login(&mut stream, startup, token.secret(), mode).await.map_err(Error::from_login) };
+        let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
+        let facts = Facts {
+            session,
+            verified,
+            token_length: token.len(),
+            token_expires: token.expires_at(),
+            stages: clock.stages,
+        };
+        Ok(Established { stream, logged_in, facts })
+    }
+
+    /// Forwards a CancelRequest and waits until the server has taken it, which it says by closing.
+    ///
+    /// # Errors
+    /// [`Error`], by stage.
+    pub async fn cancel(&self, request: &CancelRequest) -> Result<(), Error> {
+        let mut clock = Clock { deadline: Instant::now() + CANCEL_TIMEOUT, stages: Vec::new() };
+        let (mut stream, ..) = self.connect(&mut clock).await?;
+        let exchange = async {
+            let io = |cause| Error::from_login(postgres::Error::Io(cause));
+            stream.write_all(&request.encode()).await.map_err(io)?;
+            stream.flush().await.map_err(io)?;
+            // However it closes, with or without a TLS alert, it has been read.
+            let _ = stream.read(&mut [0]).await;
+            Ok(())
+        };
+        clock.run(Stage::Login, LOGIN_TIMEOUT, exchange).await
+    }
+
+    async fn connect(&self, clock: &mut Clock) -> Result<(Stream, Option<Arc<str>>, Verified), Error> {
+        let dial = async { self.dialer.dial().await.map_err(Error::Route) };
+        let mut stream = clock.run(Stage::Route, ROUTE_TIMEOUT, dial).await?;
+        let session = stream.session_id();
+        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_login) };
+        clock.run(Stage::Database, DATABASE_TIMEOUT, request_tls).await?;
+        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
+        let (stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, handshake).await?;
+        Ok((stream, session, verified))
+    }
+}
+
+/// Runs stages against their own deadlines and a common one, and remembers how long they took.
+struct Clock {
+    deadline: Instant,
+    stages: Vec<(Stage, Duration)>,
+}
+
+impl Clock {
+    async fn run<T>(
+        &mut self,
+        stage: Stage,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let limit = limit.min(self.deadline.saturating_duration_since(started));
+        let done = timeout_at(started + limit, work).await.map_err(|_| Error::Timeout { stage, after: limit })?;
+        self.stages.push((stage, started.elapsed()));
+        done
+    }
+}

@@ -1,0 +1,276 @@
+//! Copies bytes both ways until both sides have finished, one breaks, or somebody asks for the end.
+//!
+//! Idle connections hold no buffer: one is taken when a read is tried and given back when there is nothing to read. Each
+//! direction closes on its own, so a half-closed client still gets its answer. What the bytes mean is the [`Tap`]'s.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// One read's worth: two TLS records.
+const BUFFER: usize = 32 * 1024;
+/// Bytes that one direction moves before the other has its turn.
+const TURN: usize = 16 * BUFFER;
+
+/// Which end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The program that connected to us.
+    Client,
+    /// The database.
+    Upstream,
+}
+
+/// Sees the bytes that pass, before they are written, and says when the relay may stop.
+pub trait Tap {
+    /// Bytes from the client.
+    fn on_client(&mut self, bytes: &[u8]);
+    /// Bytes from upstream.
+    fn on_upstream(&mut self, bytes: &[u8]);
+    /// Whether a relay that was asked to end may end now. Asked only while no byte is on its way.
+    fn may_stop(&self) -> bool;
+}
+
+/// Why a relay ended.
+#[derive(Debug)]
+pub enum Reason {
+    /// Both sides have finished; this one did first.
+    Closed(Side),
+    /// Reading from or writing to this side failed.
+    Broke(Side, io::Error),
+    /// It was asked to, and the tap agreed.
+    Stopped,
+}
+
+/// How a relay ended.
+#[derive(Debug)]
+pub struct End {
+    /// Why.
+    pub reason: Reason,
+    /// Bytes from the client to upstream.
+    pub to_upstream: u64,
+    /// Bytes from upstream to the client.
+    pub to_client: u64,
+}
+
+/// Relays until the end. Not cancel safe: bytes that were read and not yet written are lost.
+///
+/// There is no deadline: a database connection may be idle for days.
+pub async fn relay<C, U, T>(client: &mut C, upstream: &mut U, tap: &mut T, stop: impl Future<Output = ()>) -> End
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+    T: Tap,
+{
+    let (mut up, mut down) = (Direction::default(), Direction::default());
+    let mut stop = pin!(stop);
+    let mut stopping = false;
+    let mut first_closed = None;
+    let reason = poll_fn(|cx| {
+        stopping = stopping || stop.as_mut().poll(cx).is_ready();
+        // Downstream first: it is mostly the one with bytes, and frees memory in the tunnel.
+        let down_done = down.poll(cx, upstream, client, |bytes| tap.on_upstream(bytes));
+        let up_done = up.poll(cx, client, upstream, |bytes| tap.on_client(bytes));
+        for (done, from, to) in [(&down_done, Side::Upstream, Side::Client), (&up_done, Side::Client, Side::Upstream)] {
+            match done {
+                Poll::Ready(Ok(())) => _ = first_closed.get_or_insert(from),
+                Poll::Ready(Err(Broken::Read(_))) => return Poll::Ready(Reason::Broke(from, take(done))),
+                Poll::Ready(Err(Broken::Write(_))) => return Poll::Ready(Reason::Broke(to, take(done))),
+                Poll::Pending => {}
+            }
+        }
+        match (up_done.is_ready() && down_done.is_ready(), first_closed) {
+            (true, Some(side)) => Poll::Ready(Reason::Closed(side)),
+            _ if stopping && up.is_empty() && down.is_empty() && tap.may_stop() => Poll::Ready(Reason::Stopped),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+    End { reason, to_upstream: up.bytes, to_client: down.bytes }
+}
+
+/// An [`io::Error`] cannot be cloned; what matters of it is its kind and what it carries.
+fn take(done: &Poll<Result<(), Broken>>) -> io::Error {
+    match done {
+        Poll::Ready(Err(Broken::Read(error) | Broken::Write(error))) => io::Error::new(error.kind(), error.to_string()),
+        _ => io::ErrorKind::Other.into(),
+    }
+}
+
+enum Broken {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+#[derive(Default)]
+struct Direction {
+    buffer: Vec<u8>,
+    /// The part of the buffer that is still to be written.
+    start: usize,
+    end: usize,
+    unflushed: bool,
+    eof: bool,
+    done: bool,
+    bytes: u64,
+}
+
+impl Direction {
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        mut seen: impl FnMut(&[u8]),
+    ) -> Poll<Result<(), Broken>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.done {
+            return Poll::Ready(Ok(()));
+        }
+        let mut moved = 0;
+        loop {
+            while self.start < self.end {
+                let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
+                let written = ready!(Pin::new(&mut *writer).poll_write(cx, pending)).map_err(Broken::Write)?;
+                if written == 0 {
+                    return Poll::Ready(Err(Broken::Write(io::ErrorKind::WriteZero.into())));
+                }
+                self.start += written;
+                self.unflushed = true;
+            }
+            if self.eof {
+                ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(Broken::Write)?;
+                self.buffer = Vec::new();
+                self.done = true;
+                return Poll::Ready(Ok(()));
+            }
+            if moved >= TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.buffer.resize(BUFFER, 0);
+            let mut buffer = ReadBuf::new(&mut self.buffer);
+            match Pin::new(&mut *reader).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) => {
+                    (self.start, self.end) = (0, buffer.filled().len());
+                    self.eof = self.end == 0;
+                    moved += self.end;
+                    self.bytes += self.end as u64;
+                    seen(buffer.filled());
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Read(error))),
+                Poll::Pending => {
+                    self.buffer = Vec::new();
+                    (self.start, self.end) = (0, 0);
+                    if self.unflushed {
+                        ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Broken::Write)?;
+                        self.unflushed = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counts {
+        client: usize,
+        upstream: usize,
+        busy: bool,
+    }
+
+    impl Tap for Counts {
+        fn on_client(&mut self, bytes: &[u8]) {
+            self.client += bytes.len();
+            self.busy = true;
+        }
+
+        fn on_upstream(&mut self, bytes: &[u8]) {
+            self.upstream += bytes.len();
+            self.busy = false;
+        }
+
+        fn may_stop(&self) -> bool {
+            !self.busy
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_arrives_and_a_half_closed_client_gets_its_answer() {
+        let (mut client, mut inner_client) = duplex(1000);
+        let (mut inner_upstream, mut upstream) = duplex(700);
+        let question = vec![1; 100_000];
+        let relayed = tokio::spawn(async move {
+            let mut tap = Counts::default();
+            let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, std::future::pending()).await;
+            (end, tap)
+        });
+        let sent = question.clone();
+        let asker = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            answer
+        });
+        let mut heard = Vec::new();
+        upstream.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, question);
+        upstream.write_all(&[2; 50_000]).await.unwrap();
+        drop(upstream);
+        assert_eq!(asker.await.unwrap(), vec![2; 50_000]);
+        let (end, tap) = relayed.await.unwrap();
+        assert!(matches!(end.reason, Reason::Closed(Side::Client)), "{:?}", end.reason);
+        assert_eq!((end.to_upstream, end.to_client), (100_000, 50_000));
+        assert_eq!((tap.client, tap.upstream), (100_000, 50_000));
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_is_asked_to_stop_ends_when_the_tap_agrees() {
+        let (mut client, mut inner_client) = duplex(1000);
+        let (mut inner_upstream, mut upstream) = duplex(1000);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let relayed = tokio::spawn(async move {
+            let stop = async { _ = stopped.await };
+            relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), stop).await
+        });
+        client.write_all(b"question").await.unwrap();
+        upstream.read_exact(&mut [0; 8]).await.unwrap();
+        stop.send(()).unwrap();
+        tokio::task::yield_now().await;
+        assert!(!relayed.is_finished(), "busy");
+        upstream.write_all(b"answer").await.unwrap();
+        assert!(matches!(relayed.await.unwrap().reason, Reason::Stopped));
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"answer");
+    }
+
+    #[tokio::test]
+    async fn the_side_that_broke_is_named() {
+        let (client, mut inner_client) = duplex(10);
+        let (mut inner_upstream, mut upstream) = duplex(1000);
+        drop(client);
+        upstream.write_all(b"to nobody").await.unwrap();
+        let end = relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), std::future::pending()).await;
+        assert!(matches!(end.reason, Reason::Broke(Side::Client, _)), "{:?}", end.reason);
+    }
+}

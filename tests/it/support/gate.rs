@@ -1,0 +1,222 @@
+//! A running `rdsgate up`, the real program, between real clients and the sandbox.
+
+use std::{
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rdsgate::sandbox::{Options, Sandbox};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    time::timeout,
+};
+
+use super::{clients::Door, servers::PgServer};
+
+/// For everything that must not hang a test: far above what it takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The bastion that a sandbox has.
+pub(crate) const BASTION: &str = "i-0123456789abcdef0";
+
+/// What psql did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A sandbox whose bastion reaches `server` under its RDS name and port 5432.
+pub(crate) async fn sandbox(server: &PgServer) -> Sandbox {
+    sandbox_with(server, |options| options).await
+}
+
+/// The same, with other options.
+pub(crate) async fn sandbox_with(server: &PgServer, change: impl FnOnce(Options) -> Options) -> Sandbox {
+    let options = Options::default().region(&server.region).database(&server.rds_host, 5432, server.addr);
+    Sandbox::start(change(options)).await.expect("loopback can be listened on")
+}
+
+/// How a [`Gate`] differs from the usual one, which logs in as `app_user` through the sandbox's bastion.
+pub(crate) struct GateOptions {
+    arguments: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl GateOptions {
+    /// Serves `server` through `sandbox` on a port that the system chooses.
+    pub(crate) fn new(server: &PgServer, sandbox: &Sandbox) -> Self {
+        Self { arguments: vec!["up".into(), server.rds_host.clone()], env: sandbox.env() }
+            .flag("--listen", "localhost:0")
+            .flag("--bastion", BASTION)
+            .flag("--user", "app_user")
+            .flag("--database", "appdb")
+            .flag("--ca-file", &server.ca.display().to_string())
+    }
+
+    /// Sets a flag, in the place of an earlier value.
+    pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
+        match self.arguments.iter().position(|argument| argument == name) {
+            Some(at) => value.clone_into(&mut self.arguments[at + 1]),
+            None => self.arguments.extend([name.into(), value.into()]),
+        }
+        self
+    }
+
+    /// Removes a flag and its value.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        if let Some(at) = self.arguments.iter().position(|argument| argument == name) {
+            self.arguments.drain(at..at + 2);
+        }
+        self
+    }
+
+    /// Sets an environment variable, in the place of an earlier value.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Removes an environment variable.
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(self) -> Gate {
+        let mut gate = self.spawn();
+        let ready = gate.until(|log| log.contains("ready:")).await;
+        assert!(ready, "rdsgate did not get ready:\n{}", gate.log());
+        let log = gate.log();
+        let listening =
+            log.lines().find(|line| line.contains("listening on localhost:")).expect("listening comes first");
+        let port =
+            listening.split("localhost:").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|p| p.parse().ok());
+        gate.port = port.unwrap_or_else(|| panic!("no port in {listening:?}"));
+        gate
+    }
+
+    /// Starts it, for one that is not to get ready.
+    pub(crate) fn spawn(self) -> Gate {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent")
+            .env("RDSGATE_LOG", "trace")
+            .envs(self.env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("cargo built rdsgate");
+        let (sender, output) = watch::channel(String::new());
+        let sender = Arc::new(Mutex::new(sender));
+        collect(child.stderr.take().expect("piped"), Arc::clone(&sender));
+        collect(child.stdout.take().expect("piped"), sender);
+        Gate { child, output, port: 0 }
+    }
+}
+
+fn collect(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static, sender: Arc<Mutex<watch::Sender<String>>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            sender.lock().expect("no holder panics").send_modify(|log| {
+                log.push_str(&line);
+                log.push('\n');
+            });
+        }
+    });
+}
+
+/// A running rdsgate. Killed when dropped.
+pub(crate) struct Gate {
+    child: Child,
+    output: watch::Receiver<String>,
+    pub(crate) port: u16,
+}
+
+impl Gate {
+    /// The usual one.
+    pub(crate) async fn start(server: &PgServer, sandbox: &Sandbox) -> Self {
+        GateOptions::new(server, sandbox).start().await
+    }
+
+    /// All it has printed so far, standard output and error.
+    pub(crate) fn log(&self) -> String {
+        self.output.borrow().clone()
+    }
+
+    /// Waits until what it has printed is as `condition` wants it; false when it ends or takes too long.
+    pub(crate) async fn until(&mut self, condition: impl Fn(&str) -> bool) -> bool {
+        matches!(timeout(PATIENCE, self.output.wait_for(|log| condition(log))).await, Ok(Ok(_)))
+    }
+
+    /// Where clients find it.
+    pub(crate) fn door(&self) -> Door<'_> {
+        Door { host: "localhost", port: self.port, database: "appdb", user: "app_user" }
+    }
+
+    /// psql's command, as a user would type it, with nothing of this machine's settings.
+    pub(crate) fn psql_command(&self) -> Command {
+        let mut psql = Command::new("psql");
+        psql.args([
+            "-X",
+            "-At",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            "localhost",
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            "app_user",
+            "appdb",
+        ])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+        psql
+    }
+
+    /// Runs one statement (or backslash command) with psql.
+    pub(crate) async fn psql(&self, sql: &str) -> Ran {
+        let mut psql = self.psql_command();
+        let output = timeout(PATIENCE * 5, psql.args(["-c", sql]).output())
+            .await
+            .expect("psql hangs")
+            .expect("psql is installed");
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+        }
+    }
+
+    /// What a statement gives that must succeed.
+    pub(crate) async fn query(&self, sql: &str) -> String {
+        let ran = self.psql(sql).await;
+        assert!(ran.status.success(), "{sql}: {}\n{}", ran.stderr, self.log());
+        ran.stdout
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("still running").to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.expect("kill is there").success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait()).await.expect("rdsgate does not end").expect("it was started")
+    }
+}
