@@ -94,6 +94,7 @@ struct Agent {
     destination: Destination,
     started: Instant,
     phase: Phase,
+    random: fastrand::Rng,
     sender: Sender,
     receiver: Receiver,
     smux: SmuxServer,
@@ -127,6 +128,7 @@ impl Agent {
             properties,
             destination,
             started: now,
+            random: world.random(),
             sender: Sender::new(world.random()),
             receiver: Receiver::default(),
             bucket: smux.bucket(),
@@ -252,6 +254,9 @@ impl Agent {
 
     fn on_stream_data(&mut self, message: AgentMessage) -> Result<(), Ended> {
         Counters::add(&self.link.counters.received, 1);
+        if message.flags != 0 {
+            self.link.violation("data with SYN or FIN");
+        }
         if message.payload.is_empty() {
             self.link.violation("a message without payload");
         }
@@ -297,7 +302,10 @@ impl Agent {
         self.receiver.advance(message);
         if acknowledges {
             let ack = self.acknowledgement(message);
-            self.out.push(ack);
+            // The acknowledgement of the HandshakeResponse and HandshakeComplete come in either order.
+            let overtakes = matches!(self.phase, Phase::Opening { .. }) && self.random.bool();
+            let place = if overtakes { self.out.len().saturating_sub(1) } else { self.out.len() };
+            self.out.insert(place, ack);
         }
         Ok(())
     }
@@ -411,13 +419,12 @@ impl Agent {
         Blocked::Room
     }
 
-    /// ResendStreamDataMessageScheduler: the oldest message alone, and none while the client is away.
+    /// ResendStreamDataMessageScheduler: nothing while the client is away.
     fn on_resend_tick(&mut self) {
-        if self.active
-            && let Some(frame) = self.sender.resend(std::time::Instant::now())
-        {
-            Counters::add(&self.link.counters.resent, 1);
-            self.out.push(frame);
+        if self.active {
+            let frames = self.sender.resend(std::time::Instant::now(), self.options.resends);
+            Counters::add(&self.link.counters.resent, frames.len() as u64);
+            self.out.extend(frames);
         }
     }
 

@@ -80,7 +80,7 @@ async fn payloads_are_1024_bytes_and_paced_ones_are_slow() {
 #[tokio::test]
 async fn an_unacknowledged_handshake_request_is_repeated_and_nothing_else_comes() {
     soon(async {
-        let sandbox = sandbox(Options::default()).await;
+        let sandbox = sandbox(Options::default().paced()).await;
         let mut client = Client::open(&sandbox).await;
         client.acknowledges = false;
         let started = std::time::Instant::now();
