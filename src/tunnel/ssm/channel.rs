@@ -199,6 +199,11 @@ impl Channel {
         self.round_trip.smoothed()
     }
 
+    /// Whether there is a websocket.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     /// Whether everything sent was acknowledged.
     pub fn is_drained(&self) -> bool {
         self.outgoing.is_empty()

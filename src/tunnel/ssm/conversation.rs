@@ -20,7 +20,7 @@ use super::{
     payload::{Flag, HandshakeComplete, PayloadType},
 };
 use crate::tunnel::smux::{
-    frame::FrameError,
+    frame::{FrameError, StreamId},
     mux::{self, Mux, StreamError},
 };
 
@@ -139,7 +139,7 @@ impl Conversation {
 
     /// Whether new streams can be served.
     pub fn takes_streams(&self) -> bool {
-        matches!(self.state, State::Open { .. }) && !self.mux.is_stuck()
+        matches!(self.state, State::Open { .. }) && self.channel.is_connected() && !self.mux.is_stuck()
     }
 
     /// A text of the account's administrators for the user, to be shown once.
@@ -232,7 +232,7 @@ impl Conversation {
     }
 
     /// Opens a stream, which the agent dials when it hears of it. `None` when the session takes no streams.
-    pub fn open_stream(&mut self, now: Instant) -> Option<crate::tunnel::smux::frame::StreamId> {
+    pub fn open_stream(&mut self, now: Instant) -> Option<StreamId> {
         if !self.takes_streams() {
             return None;
         }
@@ -313,3 +313,7 @@ impl Conversation {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "conversation_tests.rs"]
+mod tests;
