@@ -69,6 +69,9 @@ const REACKNOWLEDGED: (usize, Duration) = (2048, Duration::from_secs(2));
 /// have the message all the same.
 const INFER_AFTER: (u32, Duration) = (5, Duration::from_secs(5));
 
+/// Acknowledgements waiting for a websocket that takes nothing, at which no more is read from it (2.4 MB of them).
+const MAX_WAITING_ACKS: usize = 8192;
+
 /// What the channel has for the layer above.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -197,6 +200,11 @@ impl Channel {
     /// The smoothed round trip.
     pub fn round_trip(&self) -> Duration {
         self.round_trip.smoothed()
+    }
+
+    /// Whether acknowledgements cannot get out, so that reading more would only pile up more of them.
+    pub fn is_clogged(&self) -> bool {
+        self.acks.len() >= MAX_WAITING_ACKS
     }
 
     /// Whether there is a websocket.

@@ -165,6 +165,11 @@ impl Conversation {
         self.mux.is_full()
     }
 
+    /// Whether more may be read from the websocket.
+    pub fn wants_input(&self) -> bool {
+        !self.mux.is_full() && !self.channel.is_clogged()
+    }
+
     /// The websocket is not read because of [`Conversation::is_full`]: that nothing is heard then says nothing about the
     /// agent.
     pub fn not_listening(&mut self, now: Instant) {

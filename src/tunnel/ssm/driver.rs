@@ -161,7 +161,8 @@ async fn close(shared: &Shared, websocket: &mut WebSocket) {
 /// Moves frames until the conversation or the websocket ends.
 async fn pump(shared: &Shared, websocket: &mut WebSocket) -> PumpEnd {
     let start = now();
-    let mut pump = Pump { shared, websocket, ping_at: start + PING_EVERY, heard_at: start, unflushed: false };
+    let mut pump =
+        Pump { shared, websocket, ping_at: start + PING_EVERY, heard_at: start, unflushed: false, held_back: false };
     let mut timer = pin!(sleep_until(start.into()));
     poll_fn(|cx| pump.poll(timer.as_mut(), cx)).await
 }
@@ -172,6 +173,8 @@ struct Pump<'a> {
     ping_at: Instant,
     heard_at: Instant,
     unflushed: bool,
+    /// The websocket was not read though it may have something.
+    held_back: bool,
 }
 
 impl Pump<'_> {
@@ -187,6 +190,9 @@ impl Pump<'_> {
             }
             if let Poll::Ready(Err(error)) = self.transmit(now, cx) {
                 return Poll::Ready(PumpEnd::Lost(error.to_string()));
+            }
+            if self.held_back && self.shared.lock().wants_input() {
+                cx.waker().wake_by_ref();
             }
             let deadline = self.next_timeout();
             timer.as_mut().reset(deadline.into());
@@ -230,7 +236,9 @@ impl Pump<'_> {
     /// Takes frames while there are some. Ready only when the websocket is gone.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         for _ in 0..INBOUND_BATCH {
-            if self.shared.lock().is_full() {
+            // Then no waker is left with the websocket; who makes room wakes us.
+            self.held_back = !self.shared.lock().wants_input();
+            if self.held_back {
                 return Poll::Pending;
             }
             let message = match ready!(Pin::new(&mut *self.websocket).poll_next(cx)) {
