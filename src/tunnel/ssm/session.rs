@@ -1,7 +1,7 @@
 //! The life of one SSM session: StartSession, websocket, handshake, streams, TerminateSession.
 //!
-//! The only file of the tunnel that asks AWS for anything. The protocol is [`super::conversation`]'s, the socket
-//! [`super::driver`]'s.
+//! The only file of the tunnel that asks AWS for anything. The protocol is [`super::conversation`]'s, the socket the
+//! driver's.
 
 use std::{
     sync::Arc,
