@@ -95,7 +95,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
     };
     match &reason {
         EndReason::Terminated => {
-            debug!(session = %session_id, stats = ?shared.lock().stats(), "SSM session terminated")
+            debug!(session = %session_id, stats = ?shared.lock().stats(), "SSM session terminated");
         }
         reason => {
             warn!(session = %session_id, %reason, "SSM session ended");
