@@ -45,6 +45,8 @@ pub enum Reason {
     Broke(Side, io::Error),
     /// It was asked to, and the tap agreed.
     Stopped,
+    /// It was told to, whatever was on its way.
+    Cut,
 }
 
 /// How a relay ended.
@@ -58,17 +60,24 @@ pub struct End {
     pub to_client: u64,
 }
 
-/// Relays until the end. Not cancel safe: bytes that were read and not yet written are lost.
+/// Relays until the end: `stop` asks for it when the tap allows, `cut` at once. Not cancel safe: bytes that were read and
+/// not yet written are lost.
 ///
 /// There is no deadline: a database connection may be idle for days.
-pub async fn relay<C, U, T>(client: &mut C, upstream: &mut U, tap: &mut T, stop: impl Future<Output = ()>) -> End
+pub async fn relay<C, U, T>(
+    client: &mut C,
+    upstream: &mut U,
+    tap: &mut T,
+    stop: impl Future<Output = ()>,
+    cut: impl Future<Output = ()>,
+) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
     T: Tap,
 {
     let (mut up, mut down) = (Direction::default(), Direction::default());
-    let mut stop = pin!(stop);
+    let (mut stop, mut cut) = (pin!(stop), pin!(cut));
     let mut stopping = false;
     let mut first_closed = None;
     let reason = poll_fn(|cx| {
@@ -86,6 +95,7 @@ where
         }
         match (up_done.is_ready() && down_done.is_ready(), first_closed) {
             (true, Some(side)) => Poll::Ready(Reason::Closed(side)),
+            _ if cut.as_mut().poll(cx).is_ready() => Poll::Ready(Reason::Cut),
             _ if stopping && up.is_empty() && down.is_empty() && tap.may_stop() => Poll::Ready(Reason::Stopped),
             _ => Poll::Pending,
         }
@@ -186,6 +196,8 @@ impl Direction {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
@@ -220,7 +232,7 @@ mod tests {
         let question = vec![1; 100_000];
         let relayed = tokio::spawn(async move {
             let mut tap = Counts::default();
-            let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, std::future::pending()).await;
+            let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), pending()).await;
             (end, tap)
         });
         let sent = question.clone();
@@ -250,7 +262,7 @@ mod tests {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let relayed = tokio::spawn(async move {
             let stop = async { _ = stopped.await };
-            relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), stop).await
+            relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), stop, pending()).await
         });
         client.write_all(b"question").await.unwrap();
         upstream.read_exact(&mut [0; 8]).await.unwrap();
@@ -265,12 +277,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_relay_that_is_cut_does_not_wait() {
+        let (mut client, mut inner_client) = duplex(1000);
+        let (mut inner_upstream, _upstream) = duplex(1000);
+        client.write_all(b"question").await.unwrap();
+        let mut tap = Counts { busy: true, ..Counts::default() };
+        let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), async {}).await;
+        assert!(matches!(end.reason, Reason::Cut), "{:?}", end.reason);
+        assert_eq!(end.to_upstream, 8);
+    }
+
+    #[tokio::test]
     async fn the_side_that_broke_is_named() {
         let (client, mut inner_client) = duplex(10);
         let (mut inner_upstream, mut upstream) = duplex(1000);
         drop(client);
         upstream.write_all(b"to nobody").await.unwrap();
-        let end = relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), std::future::pending()).await;
+        let end = relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), pending(), pending()).await;
         assert!(matches!(end.reason, Reason::Broke(Side::Client, _)), "{:?}", end.reason);
     }
 }
