@@ -4,7 +4,8 @@
 # KEEP=1 leaves the demo running and prints commands to try.
 demo:
 	tests/servers/install demo
-	cargo run --quiet --features sandbox --example demo
+	cargo build --features sandbox --bin rdsgate --example demo
+	@cargo run --quiet --features sandbox --example demo
 
 test:
 	tests/servers/install test

@@ -141,7 +141,7 @@ async fn connect(service: &Service, mut client: TcpStream, startup: Startup, pee
         reason,
         sent = end.to_upstream,
         received = end.to_client,
-        duration_ms = started.elapsed().as_millis(),
+        duration_ms = millis(started),
         "connection ended"
     );
     say_farewell(&mut client, &end.reason, &watch.0).await;
@@ -197,9 +197,14 @@ fn log_established(service: &Service, established: &Established, user: &str, sta
         token_lifetime_s = lifetime.as_secs(),
         server_version = established.logged_in.server_version.as_deref().unwrap_or("-"),
         stages_ms = stages.join(", "),
-        total_ms = started.elapsed().as_millis(),
+        total_ms = millis(started),
         "logged in"
     );
+}
+
+/// A number in the JSON log too, where 128 bits would be a string.
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Tells the client why it is not connected, and the log.
