@@ -116,7 +116,7 @@ impl Client {
             token_lifetime_s = lifetime.as_secs(),
             server_version = server_version.unwrap_or("-"),
             stages_ms = stages.join(", "),
-            total_ms = self.accepted.elapsed().as_millis(),
+            total_ms = millis(self.accepted),
             "logged in"
         );
     }
@@ -140,8 +140,13 @@ impl Client {
             reason,
             sent = end.to_upstream,
             received = end.to_client,
-            duration_ms = self.accepted.elapsed().as_millis(),
+            duration_ms = millis(self.accepted),
             "connection ended"
         );
     }
+}
+
+/// A number in the JSON log too, where 128 bits would be a string.
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
