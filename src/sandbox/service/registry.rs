@@ -213,7 +213,9 @@ impl Sessions {
 pub(crate) fn set_faults(link: &Link, faults: Faults) {
     link.up.set(faults.up, faults.delay);
     link.down.set(faults.down, faults.delay);
-    link.cut_after.store(faults.cut_after.unwrap_or(u64::MAX), Ordering::Relaxed);
+    let cut_after = faults.cut_after.unwrap_or(u64::MAX);
+    link.cut_after.store(cut_after, Ordering::Relaxed);
+    link.left.store(cut_after, Ordering::Relaxed);
 }
 
 impl Session {

@@ -147,7 +147,11 @@ impl Conversation {
 
     /// Whether new streams can be served.
     pub fn takes_streams(&self) -> bool {
-        matches!(self.state, State::Open { .. }) && self.channel.is_connected() && !self.stale && !self.mux.is_stuck()
+        matches!(self.state, State::Open { .. })
+            && self.channel.is_connected()
+            && !self.stale
+            && !self.mux.is_stuck()
+            && !self.mux.is_full()
     }
 
     /// A text of the account's administrators for the user, to be shown once.
@@ -168,6 +172,18 @@ impl Conversation {
     /// Whether clients have left so much unread that the websocket must not be read.
     pub fn is_full(&self) -> bool {
         self.mux.is_full()
+    }
+
+    /// Whether more may be read from the websocket.
+    pub fn wants_input(&self) -> bool {
+        !self.mux.is_full() && !self.channel.is_clogged()
+    }
+
+    /// The websocket is not read because of [`Conversation::is_full`]: that nothing is heard then says nothing about the
+    /// agent.
+    pub fn not_listening(&mut self, now: Instant) {
+        self.channel.restart_give_up(now);
+        self.mux.restart_dials(now);
     }
 
     /// A websocket is open and its first frame is sent.
