@@ -2,10 +2,12 @@
 //!
 //! Message, DETAIL and HINT name hosts and principals of the user's own, never a token or key.
 
+mod err_packet;
+
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use crate::{
-    aws,
+    aws, mysql,
     postgres::{
         self, ErrorReport,
         error::sqlstate::{CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, UNABLE_TO_CONNECT},
@@ -73,6 +75,12 @@ pub enum Error {
     /// The database's part of the login went wrong.
     #[error(transparent)]
     Login(postgres::Error),
+    /// The same of a MySQL client.
+    #[error(transparent)]
+    MysqlClient(mysql::Error),
+    /// The same of a MySQL server's part.
+    #[error(transparent)]
+    MysqlLogin(mysql::Error),
     /// A stage took too long.
     #[error("{} took longer than {} s", stage.as_str(), after.as_secs())]
     Timeout {
@@ -93,12 +101,14 @@ impl Error {
     /// What was being done.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::Access(_) | Self::Client(_) | Self::ClientLeft | Self::ShuttingDown => Stage::Client,
+            Self::Access(_) | Self::Client(_) | Self::MysqlClient(_) | Self::ClientLeft | Self::ShuttingDown => {
+                Stage::Client
+            }
             Self::Credentials(_) => Stage::Credentials,
             Self::Route(_) => Stage::Route,
             Self::Stream(_) => Stage::Database,
             Self::Tls(_) => Stage::Tls,
-            Self::Login(_) => Stage::Login,
+            Self::Login(_) | Self::MysqlLogin(_) => Stage::Login,
             Self::Timeout { stage, .. } => *stage,
         }
     }
@@ -134,6 +144,8 @@ impl Error {
             Self::Stream(StreamError::SessionEnded(_) | StreamError::Closed)
             | Self::Client(_)
             | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
             | Self::ClientLeft => CONNECTION_FAILURE,
         }
     }
@@ -169,6 +181,8 @@ impl Error {
             | Self::Timeout { stage: Stage::Client | Stage::Credentials | Stage::Tls, .. }
             | Self::Client(_)
             | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
             | Self::ClientLeft
             | Self::ShuttingDown => None,
         }
