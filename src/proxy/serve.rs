@@ -110,7 +110,10 @@ async fn connect(service: &Service, mut client: TcpStream, startup: Startup, pee
     };
     let established = match established {
         Ok(established) => established,
-        Err(error) => return refuse(&mut client, &error, service, &user).await,
+        Err(error) => {
+            let error = error.or_connect_timeout(deadline, service.connect_timeout);
+            return refuse(&mut client, &error, service, &user).await;
+        }
     };
     log_established(service, &established, &user, started);
     let database = text(&startup, b"database");
