@@ -1,5 +1,10 @@
 //! Scenarios: the real program between real clients and real servers, the cloud between them emulated.
 
+mod access;
+mod certificates;
 mod control;
+mod failures;
 mod main_job;
+mod ports;
+mod secrets;
 mod support;
