@@ -48,10 +48,11 @@ impl Error {
             Self::Credentials(_) => ACCESS_DENIED,
             Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => SERVER_SHUTDOWN,
             Self::Route(_)
-            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_))
-            | Self::Timeout { .. } => CANNOT_CONNECT,
+            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
+            | Self::Timeout { .. }
+            | Self::ConnectTimeout { .. } => CANNOT_CONNECT,
             Self::Tls(_) => TLS,
-            Self::Stream(StreamError::SessionEnded(_) | StreamError::Closed) => SERVER_LOST,
+            Self::Stream(StreamError::Closed) => SERVER_LOST,
             Self::Client(_) | Self::Login(_) | Self::MysqlClient(_) | Self::MysqlLogin(_) | Self::ClientLeft => {
                 READ_ERROR
             }

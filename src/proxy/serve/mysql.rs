@@ -35,7 +35,10 @@ async fn connect(service: &Service, mut client: Client) {
     };
     let greeted = match greeted {
         Ok(greeted) => greeted,
-        Err(error) => return refuse(client, &error, service, "", Turn::GREETING).await,
+        Err(error) => {
+            let error = error.or_connect_timeout(client.deadline, service.connect_timeout);
+            return refuse(client, &error, service, "", Turn::GREETING).await;
+        }
     };
     let mut login = match accept(&mut client, &greeted.greeting).await {
         Ok(Accepted::Login(login)) => login,
@@ -61,7 +64,10 @@ async fn connect(service: &Service, mut client: Client) {
     };
     let Established { mut stream, logged_in, facts } = match established {
         Ok(established) => established,
-        Err(error) => return refuse(client, &error, service, &user, login.turn()).await,
+        Err(error) => {
+            let error = error.or_connect_timeout(client.deadline, service.connect_timeout);
+            return refuse(client, &error, service, &user, login.turn()).await;
+        }
     };
     client.log_logged_in(service, &user, Some(&version), &facts);
     let end = match mysql::finish(&mut client.stream, &login, &logged_in).await {

@@ -66,7 +66,10 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
     };
     let Established { mut stream, logged_in, facts } = match established {
         Ok(established) => established,
-        Err(error) => return refuse(client, &error, service, &user).await,
+        Err(error) => {
+            let error = error.or_connect_timeout(client.deadline, service.connect_timeout);
+            return refuse(client, &error, service, &user).await;
+        }
     };
     client.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
     let _registered = logged_in.cancel_key.map(|key| service.registry.register(key));

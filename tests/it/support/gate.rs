@@ -49,12 +49,19 @@ pub(crate) struct GateOptions {
 impl GateOptions {
     /// Serves `server` through `sandbox` on a port that the system chooses.
     pub(crate) fn new(server: &PgServer, sandbox: &Sandbox) -> Self {
-        Self { arguments: vec!["up".into(), server.rds_host.clone()], env: sandbox.env() }
+        let mut options = Self::bare(sandbox);
+        options.arguments.push(server.rds_host.clone());
+        options
             .flag("--listen", "localhost:0")
             .flag("--bastion", BASTION)
             .flag("--user", "app_user")
             .flag("--database", "appdb")
             .flag("--ca-file", &server.ca.display().to_string())
+    }
+
+    /// What a configuration file names.
+    pub(crate) fn bare(sandbox: &Sandbox) -> Self {
+        Self { arguments: vec!["up".into()], env: sandbox.env() }
     }
 
     /// Sets a flag, in the place of an earlier value.

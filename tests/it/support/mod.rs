@@ -2,4 +2,5 @@
 
 pub(crate) mod clients;
 pub(crate) mod gate;
+pub(crate) mod refusal;
 pub(crate) mod servers;
