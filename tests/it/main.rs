@@ -1,5 +1,7 @@
 //! Scenarios: the real program between real clients and real servers, the cloud between them emulated.
 
+mod bulk;
 mod control;
+mod faults;
 mod main_job;
 mod support;
