@@ -267,7 +267,7 @@ mod tests {
         let mut heard = Vec::new();
         upstream.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, question);
-        upstream.write_all(&[2; 50_000]).await.unwrap();
+        upstream.write_all(&vec![2; 50_000]).await.unwrap();
         drop(upstream);
         assert_eq!(asker.await.unwrap(), vec![2; 50_000]);
         let (end, tap) = relayed.await.unwrap();

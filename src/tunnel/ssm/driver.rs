@@ -91,7 +91,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
                 break reason;
             }
         }
-        info!(session = %session_id, after_ms = started.elapsed().as_millis(), "SSM session resumed");
+        let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info!(session = %session_id, after_ms, "SSM session resumed");
     };
     match &reason {
         EndReason::Terminated => {

@@ -12,7 +12,7 @@ mod bulk;
 mod direct;
 mod idle;
 mod latency;
-#[path = "../tests/it/support/servers.rs"]
+#[path = "../../tests/it/support/servers.rs"]
 #[expect(dead_code, reason = "the tests need more of it")]
 mod servers;
 
