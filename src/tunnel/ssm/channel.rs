@@ -69,6 +69,9 @@ const REACKNOWLEDGED: (usize, Duration) = (2048, Duration::from_secs(2));
 /// have the message all the same.
 const INFER_AFTER: (u32, Duration) = (5, Duration::from_secs(5));
 
+/// Acknowledgements waiting for a websocket that takes nothing, at which no more is read from it (2.4 MB of them).
+const MAX_WAITING_ACKS: usize = 8192;
+
 /// What the channel has for the layer above.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -199,6 +202,16 @@ impl Channel {
         self.round_trip.smoothed()
     }
 
+    /// Whether acknowledgements cannot get out, so that reading more would only pile up more of them.
+    pub fn is_clogged(&self) -> bool {
+        self.acks.len() >= MAX_WAITING_ACKS
+    }
+
+    /// Whether there is a websocket.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     /// Whether everything sent was acknowledged.
     pub fn is_drained(&self) -> bool {
         self.outgoing.is_empty()
@@ -271,6 +284,11 @@ impl Channel {
             }
             self.recently_received = received;
         }
+    }
+
+    /// Acknowledgements could not be heard until now.
+    pub fn restart_give_up(&mut self, now: Instant) {
+        self.last_progress = now;
     }
 
     /// The websocket is gone; nothing is transmitted until [`Channel::connected`].
@@ -346,23 +364,24 @@ impl Channel {
 
     /// When [`Channel::on_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if !self.connected || self.outgoing.is_empty() {
+        if !self.connected {
             return None;
         }
-        let give_up = self.last_progress + self.options.give_up_after;
+        // A pause has its end even when nothing waits here: what waits above is not handed down meanwhile.
         let next = match self.paused_since {
             Some(since) => Some(since + PAUSE_PROBE),
             None => self.head_in_flight_since().map(|sent| sent + self.timeout()),
         };
-        Some(next.map_or(give_up, |next| next.min(give_up)))
+        let give_up = (!self.outgoing.is_empty()).then(|| self.last_progress + self.options.give_up_after);
+        next.into_iter().chain(give_up).min()
     }
 
     /// Does what is due at `now`.
     pub fn on_timeout(&mut self, now: Instant) {
-        if !self.connected || self.outgoing.is_empty() {
+        if !self.connected {
             return;
         }
-        if now >= self.last_progress + self.options.give_up_after {
+        if !self.outgoing.is_empty() && now >= self.last_progress + self.options.give_up_after {
             self.events.push_back(Event::NotAcknowledging);
             self.last_progress = now;
             return;
