@@ -1,4 +1,6 @@
 CREATE DATABASE appdb;
+DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> 'localhost';
+FLUSH PRIVILEGES;
 CREATE USER master@localhost;
 GRANT ALL ON *.* TO master@localhost WITH GRANT OPTION;
 CREATE USER app_user IDENTIFIED VIA pam USING 'rds' REQUIRE SSL;

@@ -5,7 +5,7 @@
  *
  * Read on descriptor 0: a byte (verbose), user, service; then the answer to each question. Written to 1: 'C' and a
  * question (a byte for its kind, text), 'A' and the name logged in as, 'E' when all is well. Strings: 16 bits of length,
- * little-endian, and the bytes. The plugin takes 10,240 bytes at most.
+ * big-endian, and the bytes. The plugin takes 10,240 bytes at most.
  */
 #include "rds_iam_core.h"
 #include <stdint.h>
@@ -27,12 +27,12 @@ static int take(void *into, size_t len) {
 static int take_string(char into[LONGEST]) {
   uint8_t len[2];
   if (take(len, 2)) return -1;
-  int n = len[0] | len[1] << 8;
+  int n = len[0] << 8 | len[1];
   into[n] = 0;
   return take(into, n) ? -1 : n;
 }
 static int say(char kind, const char *text, size_t len) {
-  char out[1024] = {kind, (char)len, (char)(len >> 8)};
+  char out[1024] = {kind, (char)(len >> 8), (char)len};
   if (len > sizeof out - 3) return -1;
   memcpy(out + 3, text, len);
   return write(1, out, len + 3) == (ssize_t)(len + 3) ? 0 : -1;
