@@ -117,10 +117,10 @@ impl Error {
             }
             Self::Credentials(_) => Stage::Credentials,
             Self::Route(_) => Stage::Route,
-            Self::Stream(_) => Stage::Database,
-            Self::Tls(_) => Stage::Tls,
-            Self::Login(postgres::Error::NoTls | postgres::Error::RefusedBeforeTls(_))
+            Self::Stream(_)
+            | Self::Login(postgres::Error::NoTls | postgres::Error::RefusedBeforeTls(_))
             | Self::MysqlLogin(mysql::Error::NoTls | mysql::Error::RefusedBeforeTls(_)) => Stage::Database,
+            Self::Tls(_) => Stage::Tls,
             Self::Login(_) | Self::MysqlLogin(_) => Stage::Login,
             Self::Timeout { stage, .. } | Self::ConnectTimeout { stage, .. } => *stage,
         }
@@ -225,7 +225,7 @@ impl Error {
                     sqlstate: self.sqlstate(),
                     message: self.message(),
                     detail: Some(context),
-                    hint: self.hint(target).map(sentence),
+                    hint: self.hint(target).map(|text| sentence(&text)),
                 };
                 Some(report.encode())
             }
@@ -290,7 +290,7 @@ impl Login<'_> {
 }
 
 /// The texts of other layers begin as they do on a terminal, after `hint:`.
-fn sentence(text: String) -> String {
+fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
