@@ -174,6 +174,11 @@ impl Sandbox {
         self.world.sessions.reports()
     }
 
+    /// Every stream token handed out so far, and the query of every stream URL: what no log may show.
+    pub fn stream_secrets(&self) -> Vec<String> {
+        self.world.sessions.handed_out()
+    }
+
     /// Every rule of the protocol that a client broke; tests of good clients assert that there is none.
     pub fn violations(&self) -> Vec<String> {
         self.sessions().into_iter().flat_map(|session| session.violations).collect()

@@ -1,6 +1,7 @@
 //! The life of one connection, from accept to its log line. What the engines have in common is here; what their clients
 //! say and hear is in a file for each.
 
+mod mysql;
 mod postgres;
 
 use std::{
@@ -11,14 +12,14 @@ use std::{
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
     access,
-    error::Error,
+    error::{Error, Stage},
     registry::Registry,
     upstream::{Facts, Upstream},
 };
@@ -63,9 +64,14 @@ pub async fn serve(service: &Service, stream: TcpStream, peer: SocketAddr, local
     let client = Client { stream, peer, local, accepted, deadline: accepted + service.connect_timeout };
     match service.upstream.target().engine {
         Engine::Postgres => postgres::serve(service, client).await,
-        // Refused by the configuration.
-        Engine::Mysql => {}
+        Engine::Mysql => mysql::serve(service, client).await,
     }
+}
+
+/// Lets the client say its first word, for not too long.
+async fn in_time<T>(deadline: Instant, reading: impl Future<Output = T>) -> Result<T, Error> {
+    let limit = deadline.min(Instant::now() + STARTUP_TIMEOUT);
+    timeout_at(limit, reading).await.map_err(|_| Error::Timeout { stage: Stage::Client, after: STARTUP_TIMEOUT })
 }
 
 impl Client {
@@ -116,7 +122,7 @@ impl Client {
             token_lifetime_s = lifetime.as_secs(),
             server_version = server_version.unwrap_or("-"),
             stages_ms = stages.join(", "),
-            total_ms = self.accepted.elapsed().as_millis(),
+            total_ms = millis(self.accepted),
             "logged in"
         );
     }
@@ -129,6 +135,7 @@ impl Client {
             Reason::Broke(Side::Upstream, cause) => ("upstream", cause.to_string()),
             Reason::Stopped => ("proxy", "shutting down".into()),
             Reason::Cut => ("proxy", "cut while shutting down".into()),
+            Reason::Held(_) => ("client", "sent what it may not".into()),
         };
         info!(
             target = %service.upstream.target().name,
@@ -140,8 +147,13 @@ impl Client {
             reason,
             sent = end.to_upstream,
             received = end.to_client,
-            duration_ms = self.accepted.elapsed().as_millis(),
+            duration_ms = millis(self.accepted),
             "connection ended"
         );
     }
+}
+
+/// A number in the JSON log too, where 128 bits would be a string.
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

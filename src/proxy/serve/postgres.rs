@@ -1,12 +1,9 @@
 //! Serving one PostgreSQL client: startup, login upstream, relay, the truth at the end.
 
-use tokio::{
-    io::AsyncWriteExt,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
-use super::{Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service};
+use super::{Client, FAREWELL_TIMEOUT, Service, in_time};
 use crate::{
     postgres::{
         self, Accepted, Activity, CancelRequest, ErrorReport, Startup, Watch,
@@ -14,7 +11,7 @@ use crate::{
     },
     proxy::{
         access,
-        error::{Error, Login, Stage},
+        error::{Error, Login},
         upstream::Established,
     },
     stream::relay::{End, Reason, Side, Tap, relay},
@@ -38,11 +35,10 @@ pub(super) async fn serve(service: &Service, mut client: Client) {
 
 async fn accept(client: &mut Client) -> Result<Accepted, Error> {
     let admitted = access::check_peer(client.peer, client.local);
-    let limit = client.deadline.min(Instant::now() + STARTUP_TIMEOUT);
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
-    let accepted = timeout_at(limit, postgres::accept(&mut client.stream)).await;
+    let accepted = in_time(client.deadline, postgres::accept(&mut client.stream)).await;
     admitted?;
-    accepted.map_err(|_| Error::Timeout { stage: Stage::Client, after: STARTUP_TIMEOUT })?.map_err(Error::Client)
+    accepted?.map_err(Error::Client)
 }
 
 async fn cancel(service: &Service, request: &CancelRequest) {
@@ -70,7 +66,10 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
     };
     let Established { mut stream, logged_in, facts } = match established {
         Ok(established) => established,
-        Err(error) => return refuse(client, &error, service, &user).await,
+        Err(error) => {
+            let error = error.or_connect_timeout(client.deadline, service.connect_timeout);
+            return refuse(client, &error, service, &user).await;
+        }
     };
     client.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
     let _registered = logged_in.cancel_key.map(|key| service.registry.register(key));
@@ -139,7 +138,7 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
             format!("the connection to the database was lost: {cause}"),
             Some("Connect again. A transaction that was open is rolled back.".into()),
         ),
-        Reason::Closed(_) | Reason::Broke(Side::Client, _) => return None,
+        Reason::Closed(_) | Reason::Broke(Side::Client, _) | Reason::Held(_) => return None,
     };
     // In the middle of a message an error would be read as its rest.
     watch.at_boundary().then(|| ErrorReport { sqlstate, message, detail: None, hint }.encode())
@@ -149,8 +148,9 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
 struct Observer(Watch);
 
 impl Tap for Observer {
-    fn on_client(&mut self, bytes: &[u8]) {
+    fn on_client(&mut self, bytes: &[u8]) -> usize {
         self.0.on_client(bytes);
+        bytes.len()
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {

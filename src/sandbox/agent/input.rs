@@ -170,7 +170,9 @@ impl Agent {
             handshake_time_to_complete: i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX),
             customer_message: self.options.customer_message.clone(),
         };
-        self.phase = Phase::Opening { until: now + self.options.port_ready_after };
+        // A destination that it does not like is found before the port is made.
+        let opening = if self.refusal().is_some() { super::REFUSES_AFTER } else { self.options.port_ready_after };
+        self.phase = Phase::Opening { until: now + opening };
         let complete = serde_json::to_vec(&complete).expect("a struct of a number and a string is valid JSON");
         self.send(PayloadType::HandshakeComplete, complete.into());
         Processed::Done

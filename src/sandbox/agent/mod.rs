@@ -45,6 +45,8 @@ const PAYLOAD: usize = 1024;
 const RESEND_TICK: Duration = Duration::from_millis(100);
 /// One message with its sleep of a millisecond, as measured with the real agent: 875 messages a second.
 const PACE: Duration = Duration::from_micros(1143);
+/// Between HandshakeComplete and the end of a session whose destination is refused, as measured with the real agent.
+const REFUSES_AFTER: Duration = Duration::from_millis(2);
 /// Bytes read from databases and not yet sent, before reading stops.
 const PENDING: usize = 256 << 10;
 
@@ -289,9 +291,7 @@ impl Agent {
                     .into(),
             )),
             Phase::Opening { until } if now >= until => {
-                if self.destination == Destination::Forbidden {
-                    let host = self.properties.iter().find(|(name, _)| name == "host").map(|(_, host)| host.as_str());
-                    let text = format!("Forwarding to IP address {} is forbidden.", host.unwrap_or_default());
+                if let Some(text) = self.refusal() {
                     return Err(Ended::Failed(text));
                 }
                 self.phase = Phase::Open;
@@ -301,6 +301,17 @@ impl Agent {
             }
             Phase::Open => self.on_keep_alive(now),
             Phase::ExpectResponse { .. } | Phase::Opening { .. } | Phase::Wedged => Ok(()),
+        }
+    }
+
+    /// Why it does not forward to the destination (`port.go`, validateParameters): the last words of the session.
+    fn refusal(&self) -> Option<String> {
+        let host = self.properties.iter().find(|(name, _)| name == "host").map(|(_, host)| host.as_str());
+        let host = host.unwrap_or_default();
+        match self.destination {
+            Destination::Forbidden => Some(format!("Forwarding to IP address {host} is forbidden.")),
+            Destination::Unresolvable => Some(format!("lookup {host} on 10.0.0.2:53: no such host")),
+            Destination::Address(_) | Destination::BlackHole => None,
         }
     }
 

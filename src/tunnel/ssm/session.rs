@@ -175,6 +175,11 @@ impl Session {
         self.phase.borrow().clone()
     }
 
+    /// Why it is over, once it is; [`Session::phase`] says so a moment later, after the farewell.
+    pub fn ended(&self) -> Option<EndReason> {
+        self.shared.lock().ended().cloned()
+    }
+
     /// Waits while its connection is being made or restored. Cancel safe.
     pub async fn settled(&self) -> Phase {
         let mut phase = self.phase.clone();
