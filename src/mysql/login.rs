@@ -198,7 +198,8 @@ mod tests {
     ) -> Result<LoggedIn, Error> {
         let (mut ours, theirs) = duplex(7);
         let mut server = Peer(theirs);
-        let (result, ()) = tokio::join!(login(&mut ours, greeting, response, None, token), async {
+        let ours = async move { login(&mut ours, greeting, response, None, token).await };
+        let (result, ()) = tokio::join!(ours, async {
             script(&mut server).await;
             drop(server);
         });
