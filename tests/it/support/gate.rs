@@ -17,7 +17,7 @@ use tokio::{
 use super::{clients::Door, servers::PgServer};
 
 /// For everything that must not hang a test: far above what it takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The bastion that a sandbox has.
 pub(crate) const BASTION: &str = "i-0123456789abcdef0";
 
