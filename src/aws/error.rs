@@ -259,6 +259,36 @@ impl Error {
         }
     }
 
+    /// Whether the caller is the one who may not, as opposed to something that is broken: credentials and permissions.
+    pub fn denies(&self) -> bool {
+        match self {
+            Self::NoCredentials { .. }
+            | Self::ProfileNotFound { .. }
+            | Self::SsoSessionOver { .. }
+            | Self::ConsoleSessionOver { .. }
+            | Self::CredentialsExpired { .. }
+            | Self::CredentialsSettings { .. }
+            | Self::MfaNeeded { .. }
+            | Self::Credentials { .. }
+            | Self::CredentialsRefused { .. }
+            | Self::AccessDenied { .. } => true,
+            Self::BadRequest { code, .. } => CLOCK_CODES.contains(&code.as_str()),
+            Self::CredentialsTimeout { .. }
+            | Self::CredentialsTransport { .. }
+            | Self::TargetNotConnected { .. }
+            | Self::InvalidDocument { .. }
+            | Self::SessionGone { .. }
+            | Self::Throttled { .. }
+            | Self::Service { .. }
+            | Self::Incomplete { .. }
+            | Self::Timeout { .. }
+            | Self::Transport { .. }
+            | Self::CaBundle { .. }
+            | Self::HttpClient(_)
+            | Self::Signing { .. } => false,
+        }
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -167,7 +167,10 @@ impl Error {
             Self::RefusedBeforeTls(_) => (REJECTED, None, None),
             Self::Authentication(_) => (
                 INVALID_AUTHORIZATION,
-                Some("The role is not a member of rds_iam, or IAM database authentication is off.".into()),
+                Some(
+                    "The role is not a member of rds_iam, or does not exist, or IAM database authentication is off."
+                        .into(),
+                ),
                 Some(
                     "As an administrator: GRANT rds_iam TO the role, and check that IAM database authentication is \
                      enabled on the instance, cluster or RDS Proxy."

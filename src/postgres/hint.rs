@@ -49,7 +49,7 @@ impl ServerError {
 }
 
 /// A role name as SQL takes it: quoted unless it is plain.
-fn quote_identifier(name: &str) -> String {
+pub fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain { name.into() } else { format!("\"{}\"", name.replace('"', "\"\"")) }

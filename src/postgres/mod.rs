@@ -29,6 +29,7 @@ pub mod watch;
 pub use accept::{Accepted, accept};
 pub use cancel::{CancelKey, CancelRequest};
 pub use error::{Error, ErrorReport, ServerError};
+pub use hint::quote_identifier;
 pub use login::{LoggedIn, Mode, login, request_tls};
 pub use startup::{ProtocolVersion, Startup};
 pub use watch::{Activity, Watch};

@@ -24,7 +24,7 @@ pub struct Faults {
     pub down: Rates,
     /// One way, in each direction; the order is kept.
     pub delay: Duration,
-    /// The websocket is cut (RST) after this many more messages in either direction, each time it opens.
+    /// The websocket is cut (RST) after this many more messages in either direction, each time it opens, and this many after it is set.
     pub cut_after: Option<u64>,
 }
 

@@ -24,7 +24,7 @@ use crate::{postgres::error::ErrorReport, stream::BoxIo};
 /// PostgreSQL's own limits (`MAX_STARTUP_PACKET_LENGTH`, `PG_MAX_AUTH_TOKEN_LENGTH`), and its authentication_timeout.
 const LONGEST_STARTUP: usize = 10_000;
 const LONGEST_PASSWORD: usize = 65_535;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const SSL_REQUEST: u32 = 80_877_103;
 const CANCEL_REQUEST: u32 = 80_877_102;

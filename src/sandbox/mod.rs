@@ -36,28 +36,18 @@ mod reliability;
 mod service;
 mod sigv4;
 mod smux_server;
+mod world;
 
 use std::{
-    collections::HashMap,
     io,
-    net::SocketAddr,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    aws::Injected,
-    network::Network,
-    service::{Command, Sessions},
-};
 pub use self::{
     aws::{Call, Database, Failure, Operation},
     faults::{Faults, Messages, Rates},
@@ -65,7 +55,9 @@ pub use self::{
     network::Destination,
     options::{AgentOptions, Offline, Options, WebSocketSignature},
     service::{Ended, SessionReport},
+    sigv4::{DatabaseServer, Refusal, TokenRefusal},
 };
+use self::{service::Command, world::World};
 
 /// Why a sandbox does not start.
 #[derive(Debug, thiserror::Error)]
@@ -99,41 +91,22 @@ struct Trust {
     path: PathBuf,
 }
 
+impl Trust {
+    fn new() -> Result<(Self, TlsAcceptor), Error> {
+        let authority = pki::Authority::new()?;
+        let leaf = authority.endpoint_leaf(&["127.0.0.1", "localhost"])?;
+        let path = std::env::temp_dir().join(format!("rdsgate-sandbox-{}.pem", uuid::Uuid::new_v4()));
+        let trust = Self { root_pem: authority.root_pem(), path: path.clone() };
+        std::fs::write(&path, &trust.root_pem).map_err(|source| Error::CaFile { path, source })?;
+        Ok((trust, TlsAcceptor::from(leaf.server_config(false)?)))
+    }
+}
+
 impl Drop for Trust {
     fn drop(&mut self) {
         // A temporary file that is gone already is no loss.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-/// What all parts of a sandbox share.
-struct World {
-    region: String,
-    address: SocketAddr,
-    tls: bool,
-    network: Network,
-    sessions: Sessions,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    changes: watch::Sender<()>,
-    seed: AtomicU64,
-    /// Milliseconds; apart from the state so that whoever holds that may ask for the time.
-    clock_ahead: AtomicU64,
-    state: Mutex<State>,
-}
-
-/// What may change while the sandbox runs.
-struct State {
-    identities: HashMap<String, Identity>,
-    bastions: Vec<String>,
-    databases: Vec<Database>,
-    agent: AgentOptions,
-    faults: Faults,
-    injected: Injected,
-    websocket_signature: WebSocketSignature,
-    bye_after: Option<Duration>,
-    offline: Offline,
-    calls: Vec<Call>,
 }
 
 impl Sandbox {
@@ -144,42 +117,10 @@ impl Sandbox {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
-        let (authority, acceptor) = match options.tls {
-            false => (None, None),
-            true => {
-                let authority = pki::Authority::new()?;
-                let leaf = authority.endpoint_leaf(&["127.0.0.1", "localhost"])?;
-                let path = std::env::temp_dir().join(format!("rdsgate-sandbox-{}.pem", uuid::Uuid::new_v4()));
-                let trust = Trust { root_pem: authority.root_pem(), path: path.clone() };
-                std::fs::write(&path, &trust.root_pem).map_err(|source| Error::CaFile { path, source })?;
-                (Some(trust), Some(TlsAcceptor::from(leaf.server_config(false)?)))
-            }
-        };
+        let trust = options.tls.then(Trust::new).transpose()?;
+        let (authority, acceptor) = trust.unzip();
         let identity = options.identities.first().cloned().unwrap_or_else(Identity::user);
-        let world = Arc::new(World {
-            region: options.region,
-            address,
-            tls: options.tls,
-            network: Network::new(options.names),
-            sessions: Sessions::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            changes: watch::Sender::new(()),
-            seed: AtomicU64::new(options.seed),
-            clock_ahead: AtomicU64::new(0),
-            state: Mutex::new(State {
-                identities: options.identities.into_iter().map(|i| (i.access_key.clone(), i)).collect(),
-                bastions: options.bastions,
-                databases: options.databases,
-                agent: options.agent,
-                faults: options.faults,
-                injected: Injected::default(),
-                websocket_signature: options.websocket_signature,
-                bye_after: options.bye_after,
-                offline: options.offline,
-                calls: Vec::new(),
-            }),
-        });
+        let world = Arc::new(World::new(options, address));
         world.tasks.spawn(http::serve(Arc::clone(&world), listener, acceptor));
         Ok(Self { world, identity, authority })
     }
@@ -231,6 +172,11 @@ impl Sandbox {
     /// Every session so far, by id.
     pub fn sessions(&self) -> Vec<SessionReport> {
         self.world.sessions.reports()
+    }
+
+    /// Every stream token handed out so far, and the query of every stream URL: what no log may show.
+    pub fn stream_secrets(&self) -> Vec<String> {
+        self.world.sessions.handed_out()
     }
 
     /// Every rule of the protocol that a client broke; tests of good clients assert that there is none.
@@ -360,14 +306,13 @@ impl Sandbox {
 
     /// Moves the service's clock ahead of the real one.
     pub fn clock_ahead(&self, by: Duration) {
-        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.world.clock_ahead.store(by, Ordering::Relaxed);
+        self.world.set_clock_ahead(by);
     }
 
     /// Says whether `database` would let `user` in with `token`; for servers that are not PostgreSQL with PAM.
     ///
     /// # Errors
-    /// [`TokenRefusal`](sigv4::TokenRefusal), the first thing that is wrong with it.
+    /// [`TokenRefusal`], the first thing that is wrong with it.
     pub fn verify_token(&self, token: &str, user: &str, database: &DatabaseServer) -> Result<(), TokenRefusal> {
         self.world.verify_token(token, user, database)
     }
@@ -382,68 +327,6 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.world.shut_down();
-    }
-}
-
-pub use self::sigv4::{DatabaseServer, Refusal, TokenRefusal};
-
-impl World {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shut_down(&self) {
-        self.stop.cancel();
-        self.sessions.stop();
-        self.tasks.close();
-    }
-
-    /// Scheme and authority of stream URLs.
-    fn websocket_base(&self) -> String {
-        format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.address)
-    }
-
-    fn now(&self) -> SystemTime {
-        SystemTime::now() + Duration::from_millis(self.clock_ahead.load(Ordering::Relaxed))
-    }
-
-    fn epoch_seconds(&self) -> u64 {
-        self.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-    }
-
-    /// A generator of its own for whoever asks, all from one seed.
-    fn random(&self) -> fastrand::Rng {
-        fastrand::Rng::with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
-    }
-
-    fn find_identity(&self, access_key: &str) -> Option<Identity> {
-        self.lock().identities.get(access_key).cloned()
-    }
-
-    fn verify_token(&self, token: &str, user: &str, database: &DatabaseServer) -> Result<(), TokenRefusal> {
-        sigv4::verify_token(token, user, database, self.now(), |key| self.find_identity(key)).map(drop)
-    }
-
-    /// A websocket brought no token, or a wrong one: noted as the error of a call.
-    fn refused_token(&self, session_id: &str) {
-        let mut state = self.lock();
-        let of_session = |call: &&mut Call| {
-            call.operation == Operation::OpenDataChannel && call.session_id.as_deref() == Some(session_id)
-        };
-        if let Some(call) = state.calls.iter_mut().rev().find(of_session) {
-            call.error = Some("wrong token".into());
-        }
-    }
-
-    fn record(&self, call: Call) {
-        tracing::debug!(operation = %call.operation, session = call.session_id, error = call.error, "sandbox call");
-        self.lock().calls.push(call);
-        self.touch();
-    }
-
-    /// Wakes whoever waits in [`Sandbox::until`].
-    fn touch(&self) {
-        self.changes.send_replace(());
     }
 }
 

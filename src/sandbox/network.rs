@@ -33,7 +33,7 @@ pub enum Destination {
     Address(SocketAddr),
     /// Into a black hole: packets are dropped, a dial hangs until the system gives up after two minutes.
     BlackHole,
-    /// Nowhere: the name does not resolve. Sessions start all the same, each dial fails.
+    /// Nowhere: the name does not resolve. The session ends right after its handshake.
     Unresolvable,
     /// To an address that agents do not forward to: the session ends right after its handshake.
     Forbidden,

@@ -106,14 +106,16 @@ impl Sender {
         self.timeout = (self.round_trip + GRANULARITY.max(self.variation * 4)).min(LONGEST_TIMEOUT);
     }
 
-    /// The oldest message, if it is due again. Called every 100 ms: one message each time, never more.
-    pub(super) fn resend(&mut self, now: Instant) -> Option<Bytes> {
+    /// What is due again among the oldest `limit` messages. Called every 100 ms; the real agent looks at one alone.
+    pub(super) fn resend(&mut self, now: Instant, limit: usize) -> Vec<Bytes> {
         let timeout = self.timeout;
-        let oldest = self.unacknowledged.front_mut()?.as_mut()?;
-        (now.saturating_duration_since(oldest.sent_at) > timeout).then(|| {
-            oldest.sent_at = now;
-            oldest.frame.clone()
+        let oldest = self.unacknowledged.iter_mut().flatten().take(limit);
+        let due = oldest.filter(|message| now.saturating_duration_since(message.sent_at) > timeout);
+        due.map(|message| {
+            message.sent_at = now;
+            message.frame.clone()
         })
+        .collect()
     }
 }
 
@@ -192,17 +194,29 @@ mod tests {
         let mut sender = Sender::new(fastrand::Rng::with_seed(1));
         let frames: Vec<Bytes> =
             (0..3).map(|_| sender.message(PayloadType::Output, Bytes::from_static(b"x"), start)).collect();
-        assert_eq!(sender.resend(after(200)), None);
-        assert_eq!(sender.resend(after(201)), Some(frames[0].clone()));
-        assert_eq!(sender.resend(after(300)), None);
+        assert_eq!(sender.resend(after(200), 1), Vec::<Bytes>::new());
+        assert_eq!(sender.resend(after(201), 1), frames[..1]);
+        assert_eq!(sender.resend(after(300), 1), Vec::<Bytes>::new());
         sender.on_acknowledge(1, after(300));
-        assert_eq!(sender.resend(after(1400)), Some(frames[0].clone()));
+        assert_eq!(sender.resend(after(1400), 1), frames[..1]);
         sender.on_acknowledge(0, after(1400));
-        assert_eq!(sender.resend(after(2900)), Some(frames[2].clone()));
+        assert_eq!(sender.resend(after(2900), 1), frames[2..]);
         sender.on_acknowledge(2, after(2900));
         sender.on_acknowledge(2, after(2900));
         sender.on_acknowledge(99, after(2900));
         sender.on_acknowledge(-1, after(2900));
-        assert_eq!((sender.outstanding(), sender.resend(after(9000))), (0, None));
+        assert_eq!((sender.outstanding(), sender.resend(after(9000), 1)), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_faster_agent_resends_all_that_is_due() {
+        let start = Instant::now();
+        let mut sender = Sender::new(fastrand::Rng::with_seed(1));
+        let frames: Vec<Bytes> =
+            (0..5).map(|_| sender.message(PayloadType::Output, Bytes::from_static(b"x"), start)).collect();
+        sender.on_acknowledge(1, start);
+        let expected = [0, 2, 3].map(|n: usize| frames[n].clone());
+        assert_eq!(sender.resend(start + Duration::from_secs(2), 3), expected);
+        assert_eq!(sender.resend(start + Duration::from_secs(2), 3), Vec::<Bytes>::new());
     }
 }

@@ -16,7 +16,7 @@ use super::identity::Identity;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// How far a request's clock may be off (AWS, "Troubleshoot Signature Version 4": five minutes).
-const SKEW: Duration = Duration::from_secs(300);
+const SKEW: Duration = Duration::from_mins(5);
 /// The longest life of a database token (AWS, "IAM database authentication": 15 minutes).
 const TOKEN_LIFE: u64 = 900;
 
@@ -117,7 +117,7 @@ pub(super) fn verify_headers(
             .filter_map(|value| value.to_str().ok())
             .map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
-        headers += &format!("{name}:{}\n", values.join(","));
+        headers.extend([name, ":", &values.join(","), "\n"]);
     }
     let canonical = format!(
         "{}\n{}\n{}\n{headers}\n{}\n{body_hash}",
@@ -290,7 +290,7 @@ fn encode(bytes: &[u8], keep_slash: bool) -> String {
         if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) || (keep_slash && b == b'/') {
             out.push(char::from(b));
         } else {
-            out += &format!("%{b:02X}");
+            out.extend(format!("%{b:02X}").chars());
         }
         out
     })

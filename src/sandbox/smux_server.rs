@@ -123,7 +123,7 @@ impl SmuxServer {
             self.link.violation(format!("SYN for the live stream {}", stream.0));
             return;
         }
-        if stream.0 % 2 == 0 || stream.0 < 3 {
+        if stream.0.is_multiple_of(2) || stream.0 < 3 {
             self.link.violation(format!("a client's stream with the number {}", stream.0));
         }
         let (sender, data) = mpsc::unbounded_channel();

@@ -202,6 +202,8 @@ impl Reason {
             CertificateError::UnknownIssuer => Self::unknown_issuer(chain),
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Self::WrongPurpose,
             CertificateError::BadSignature => Self::BadSignature,
+            // `openssl req -x509` makes an authority of it unless told not to, and that is what the verifier minds first.
+            _ if chain.first().is_some_and(|leaf| leaf.subject == leaf.issuer) => Self::SelfSigned,
             _ => Self::Other,
         }
     }

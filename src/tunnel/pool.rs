@@ -64,6 +64,7 @@ impl Pool {
     pub async fn dial(&self) -> Result<SessionStream, Error> {
         loop {
             let mut opening = self.current()?;
+            let is_new = opening.borrow().is_none();
             let opened = opening.wait_for(Option::is_some).await.ok().and_then(|opened| opened.clone());
             let session = match opened {
                 Some(Ok(session)) => session,
@@ -83,6 +84,10 @@ impl Pool {
                 return Ok(stream);
             }
             self.replace(&opening);
+            // One that ended as soon as it was open would do so again: agents check the destination only then.
+            if is_new && let Some(reason) = session.ended() {
+                return Err(Arc::new(session::Error::Ended { bastion: self.0.spec.bastion.clone(), reason }).into());
+            }
         }
     }
 

@@ -51,8 +51,9 @@ pub(super) struct Link {
     pub(super) counters: Counters,
     /// The handshake is complete.
     pub(super) ready: AtomicBool,
-    /// Messages until each websocket is cut; `u64::MAX` is never.
+    /// Messages until each websocket is cut, and until this one is; `u64::MAX` is never.
     pub(super) cut_after: AtomicU64,
+    left: AtomicU64,
     violations: Mutex<Vec<String>>,
     attached: Mutex<Option<Attachment>>,
 }
@@ -108,6 +109,7 @@ impl Link {
             counters: Counters::default(),
             ready: AtomicBool::new(false),
             cut_after: AtomicU64::new(u64::MAX),
+            left: AtomicU64::new(u64::MAX),
             violations: Mutex::default(),
             attached: Mutex::default(),
         }
@@ -138,6 +140,7 @@ impl Link {
     fn attach(&self) -> (u64, mpsc::UnboundedReceiver<Command>) {
         let (commands, orders) = mpsc::unbounded_channel();
         self.command(Command::Replaced);
+        self.left.store(self.cut_after.load(Ordering::Relaxed), Ordering::Relaxed);
         let number = self.counters.opens.fetch_add(1, Ordering::Relaxed);
         *self.attachment() = Some(Attachment { number, commands });
         self.present.send_replace(true);

@@ -90,6 +90,8 @@ struct Session {
     query: String,
     /// Good for one opening.
     token: Option<String>,
+    /// Every token and query so far.
+    handed_out: Vec<String>,
     link: Arc<Link>,
     /// Resolved when the session started, for good.
     destination: Destination,
@@ -127,6 +129,7 @@ impl Sessions {
             request,
             query: String::new(),
             token: None,
+            handed_out: Vec::new(),
             link,
             destination,
             agent_runs: false,
@@ -200,6 +203,10 @@ impl Sessions {
         self.lock().keys().cloned().collect()
     }
 
+    pub(crate) fn handed_out(&self) -> Vec<String> {
+        self.lock().values().flat_map(|session| session.handed_out.clone()).collect()
+    }
+
     pub(crate) fn reports(&self) -> Vec<SessionReport> {
         self.lock().iter().map(|(id, session)| session.report(id)).collect()
     }
@@ -213,7 +220,9 @@ impl Sessions {
 pub(crate) fn set_faults(link: &Link, faults: Faults) {
     link.up.set(faults.up, faults.delay);
     link.down.set(faults.down, faults.delay);
-    link.cut_after.store(faults.cut_after.unwrap_or(u64::MAX), Ordering::Relaxed);
+    let cut_after = faults.cut_after.unwrap_or(u64::MAX);
+    link.cut_after.store(cut_after, Ordering::Relaxed);
+    link.left.store(cut_after, Ordering::Relaxed);
 }
 
 impl Session {
@@ -225,6 +234,7 @@ impl Session {
         let cell = format!("AAE+/{}+/==", STANDARD.encode(&bytes[..30]).replace('=', ""));
         self.query = format!("role=publish_subscribe&cell-number={cell}");
         self.token = Some(token.clone());
+        self.handed_out.extend([token.clone(), self.query.clone()]);
         Started { id: id.into(), stream_url: format!("{}{PATH}{id}?{}", world.websocket_base(), self.query), token }
     }
 

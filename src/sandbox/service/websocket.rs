@@ -118,21 +118,17 @@ async fn serve(world: Arc<World>, on_upgrade: OnUpgrade, id: String) {
             .and_then(|input| world.sessions.open(&world, &id, &input.token_value)),
         Ok(None) | Err(_) => Err(NoEntry::Token),
     };
-    let link = match entry {
-        Ok(link) => link,
-        Err(_) => {
-            world.refused_token(&id);
-            close(websocket, CloseCode::Policy, "").await;
-            return;
-        }
+    let Ok(link) = entry else {
+        world.refused_token(&id);
+        close(websocket, CloseCode::Policy, "").await;
+        return;
     };
     let (number, mut orders) = link.attach();
     world.touch();
     let bye_after = world.lock().bye_after;
-    let left = AtomicU64::new(link.cut_after.load(Ordering::Relaxed));
     let (mut sink, mut stream) = websocket.split();
     let end = {
-        let (upward, downward) = (receive(&mut stream, &link, &left), send(&mut sink, &link, &left));
+        let (upward, downward) = (receive(&mut stream, &link), send(&mut sink, &link));
         let bye = async {
             match bye_after {
                 Some(after) => tokio::time::sleep(after).await,
@@ -193,7 +189,7 @@ async fn first_frame(websocket: &mut WebSocket) -> Option<String> {
 }
 
 /// From the client into the session, as fast as the agent takes it.
-async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link, left: &AtomicU64) -> End {
+async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link) -> End {
     let mut chunks = stream.ready_chunks(BATCH);
     loop {
         link.up.room().await;
@@ -211,7 +207,7 @@ async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link, left: &Atomic
                 Ok(Message::Close(_)) | Err(_) => gone = true,
             }
         }
-        let cut = counts_down(left, &mut batch);
+        let cut = counts_down(&link.left, &mut batch);
         link.up.push(batch);
         if cut {
             return End::Cut;
@@ -223,7 +219,7 @@ async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link, left: &Atomic
 }
 
 /// From the session to the client: everything that is there, then one flush.
-async fn send(sink: &mut SplitSink<WebSocket, Message>, link: &Link, left: &AtomicU64) -> End {
+async fn send(sink: &mut SplitSink<WebSocket, Message>, link: &Link) -> End {
     let mut batch = VecDeque::new();
     loop {
         tokio::select! {
@@ -237,7 +233,7 @@ async fn send(sink: &mut SplitSink<WebSocket, Message>, link: &Link, left: &Atom
         }
         loop {
             let mut messages = batch.drain(..).collect();
-            let cut = counts_down(left, &mut messages);
+            let cut = counts_down(&link.left, &mut messages);
             for message in messages {
                 if sink.feed(Message::Binary(message)).await.is_err() {
                     return End::Quiet;

@@ -1,13 +1,232 @@
 //! The real SDK against the APIs.
 
-use super::{client::ssm, *};
+use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    client::{sdk_credentials, ssm, start},
+    *,
+};
+use crate::sandbox::{Failure, Operation, SessionToken};
+
+fn code<E: ProvideErrorMetadata, R>(result: Result<impl Sized, SdkError<E, R>>) -> String {
+    match result {
+        Ok(_) => "none".into(),
+        Err(error) => error.as_service_error().and_then(|error| error.code()).unwrap_or("other").into(),
+    }
+}
+
+fn sts(sandbox: &Sandbox, identity: &Identity) -> aws_sdk_sts::Client {
+    let config = aws_sdk_sts::Config::builder()
+        .behavior_version(aws_sdk_sts::config::BehaviorVersion::latest())
+        .retry_config(aws_sdk_sts::config::retry::RetryConfig::disabled())
+        .region(aws_sdk_sts::config::Region::new(sandbox.region().to_string()))
+        .endpoint_url(sandbox.endpoint())
+        .credentials_provider(sdk_credentials(identity))
+        .build();
+    aws_sdk_sts::Client::from_conf(config)
+}
+
+fn rds(sandbox: &Sandbox) -> aws_sdk_rds::Client {
+    let config = aws_sdk_rds::Config::builder()
+        .behavior_version(aws_sdk_rds::config::BehaviorVersion::latest())
+        .retry_config(aws_sdk_rds::config::retry::RetryConfig::disabled())
+        .region(aws_sdk_rds::config::Region::new(sandbox.region().to_string()))
+        .endpoint_url(sandbox.endpoint())
+        .credentials_provider(sdk_credentials(&Identity::user()))
+        .build();
+    aws_sdk_rds::Client::from_conf(config)
+}
+
+async fn sandbox() -> Sandbox {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let cluster = HOST.replace(".c1", ".cluster-c1");
+    Sandbox::start(Options::default().database(HOST, 5432, nowhere).database(&cluster, 5432, nowhere)).await.unwrap()
+}
 
 #[tokio::test]
-async fn a_wrong_secret_is_told_as_aws_tells_it() {
-    let sandbox = Sandbox::start(Options::default()).await.unwrap();
-    let wrong = Identity::new("AKIAIOSFODNN7EXAMPLE", "wrong", crate::sandbox::SessionToken::None, "dev");
-    let error = ssm(&sandbox, &wrong).describe_instance_information().send().await.unwrap_err();
-    assert_eq!(error.into_service_error().meta().code(), Some("InvalidSignatureException"));
-    let known = ssm(&sandbox, &Identity::user()).describe_instance_information().send().await.unwrap();
-    assert_eq!(known.instance_information_list()[0].instance_id(), Some(BASTION));
+async fn callers_that_are_not_who_they_say_are_told_as_aws_tells_them() {
+    soon(async {
+        let sandbox = sandbox().await;
+        let json =
+            async |identity: &Identity| code(ssm(&sandbox, identity).describe_instance_information().send().await);
+        let query = async |identity: &Identity| code(sts(&sandbox, identity).get_caller_identity().send().await);
+        let known = Identity::user();
+        assert_eq!((json(&known).await, query(&known).await), ("none".into(), "none".into()));
+        let temporary = Identity::temporary();
+        assert_eq!((json(&temporary).await, query(&temporary).await), ("none".into(), "none".into()));
+
+        let wrong = Identity::new(&known.access_key, "wrong", SessionToken::None, "dev");
+        assert_eq!(json(&wrong).await, "InvalidSignatureException");
+        assert_eq!(query(&wrong).await, "SignatureDoesNotMatch");
+        let secret = temporary.secret.expose();
+        for unknown in [
+            Identity::new("AKIANOBODYNOBODY0000", "x", SessionToken::None, "dev"),
+            Identity::new(&known.access_key, known.secret.expose(), SessionToken::Any, "a token too many"),
+            Identity::new(&temporary.access_key, secret, SessionToken::None, "a token too few"),
+        ] {
+            assert_eq!(json(&unknown).await, "UnrecognizedClientException", "{}", unknown.arn);
+            assert_eq!(query(&unknown).await, "InvalidClientTokenId", "{}", unknown.arn);
+        }
+
+        assert!(sandbox.identity(&known.access_key, |identity| identity.expired = true));
+        assert_eq!((json(&known).await, query(&known).await), ("ExpiredTokenException".into(), "ExpiredToken".into()));
+        sandbox.identity(&known.access_key, |identity| identity.expired = false);
+        sandbox.clock_ahead(Duration::from_mins(10));
+        assert_eq!(json(&known).await, "InvalidSignatureException");
+        assert_eq!(query(&known).await, "SignatureDoesNotMatch");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_learns_who_it_is_and_may_become_a_role() {
+    soon(async {
+        let sandbox = sandbox().await;
+        let me = sts(&sandbox, &Identity::user()).get_caller_identity().send().await.unwrap();
+        assert_eq!(me.arn(), Some("arn:aws:iam::123456789012:user/dev"));
+        assert_eq!(me.account(), Some("123456789012"));
+
+        let role = "arn:aws:iam::123456789012:role/dba";
+        let assume = sts(&sandbox, &Identity::user()).assume_role().role_arn(role).role_session_name("night");
+        let given = assume.send().await.unwrap().credentials.unwrap();
+        assert!(given.expiration().as_secs_f64() > 1.7e9);
+        let token = SessionToken::Exact(crate::secret::Secret::new(given.session_token().into()));
+        let assumed = Identity::new(given.access_key_id(), given.secret_access_key(), token, "night");
+        let me = sts(&sandbox, &assumed).get_caller_identity().send().await.unwrap();
+        assert_eq!(me.arn(), Some("arn:aws:sts::123456789012:assumed-role/dba/night"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sessions_start_only_where_aws_would_start_them() {
+    soon(async {
+        let sandbox = sandbox().await;
+        let ssm = ssm(&sandbox, &Identity::user());
+        let start = async |target: &str, document: &str, parameters: &[(&str, &str)]| {
+            let mut call = ssm.start_session().target(target).document_name(document);
+            for (name, value) in parameters {
+                call = call.parameters(*name, vec![(*value).to_string()]);
+            }
+            code(call.send().await)
+        };
+        let remote = "AWS-StartPortForwardingSessionToRemoteHost";
+        let good = [("host", HOST), ("portNumber", "5432")];
+        assert_eq!(start(BASTION, remote, &good).await, "none");
+        assert_eq!(start("i-00000000000000000", remote, &good).await, "TargetNotConnected");
+        assert_eq!(start(BASTION, "AWS-StartPortForwarding", &good).await, "InvalidDocument");
+        assert_eq!(start(BASTION, "AWS-StartPortForwardingSession", &good).await, "InvalidParameters");
+        assert_eq!(start(BASTION, remote, &[("host", HOST), ("portNumber", "05432")]).await, "InvalidParameters");
+        sandbox.bastion(BASTION, false);
+        assert_eq!(start(BASTION, remote, &good).await, "TargetNotConnected");
+        sandbox.bastion(BASTION, true);
+        sandbox.identity(&Identity::user().access_key, |i| i.denied = [Operation::StartSession].into());
+        let denied = ssm.start_session().target(BASTION).document_name(remote).send().await.unwrap_err();
+        let denied = denied.into_service_error();
+        assert_eq!(denied.meta().code(), Some("AccessDeniedException"));
+        assert!(
+            denied.meta().message().unwrap().contains("is not authorized to perform: ssm:StartSession on resource")
+        );
+        assert_eq!(sandbox.sessions().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn failures_that_were_asked_for_come_as_often_as_asked() {
+    soon(async {
+        let sandbox = sandbox().await;
+        let ssm = ssm(&sandbox, &Identity::user());
+        let operation = Operation::DescribeInstanceInformation;
+        let call = async || code(ssm.describe_instance_information().send().await);
+        sandbox.fail(operation, Failure::Throttling, Some(2));
+        sandbox.fail(operation, Failure::Unavailable, Some(1));
+        sandbox.fail(operation, Failure::Disconnect, None);
+        let mut codes = Vec::new();
+        for _ in 0..5 {
+            codes.push(call().await);
+        }
+        assert_eq!(codes, ["ThrottlingException", "ThrottlingException", "other", "other", "other"]);
+        sandbox.heal(operation);
+        assert_eq!(call().await, "none");
+        let errors: Vec<_> = sandbox.calls().into_iter().map(|call| call.error).collect();
+        assert_eq!(errors.iter().filter(|error| error.is_none()).count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_until_it_is_terminated() {
+    soon(async {
+        let sandbox = sandbox().await;
+        let ssm = ssm(&sandbox, &Identity::user());
+        let (id, url, token) = start(&sandbox).await;
+        let resumed = ssm.resume_session().session_id(&id).send().await.unwrap();
+        assert_ne!((resumed.stream_url(), resumed.token_value()), (Some(url.as_str()), Some(token.as_str())));
+        let active = aws_sdk_ssm::types::SessionState::Active;
+        let sessions = ssm.describe_sessions().state(active.clone()).send().await.unwrap();
+        assert_eq!(sessions.sessions()[0].session_id(), Some(id.as_str()));
+
+        sandbox.fail(Operation::ResumeSession, Failure::EmptyToken, Some(1));
+        assert_eq!(ssm.resume_session().session_id(&id).send().await.unwrap().token_value(), None);
+        ssm.terminate_session().session_id(&id).send().await.unwrap();
+        assert_eq!(code(ssm.resume_session().session_id(&id).send().await), "DoesNotExistException");
+        assert!(ssm.describe_sessions().state(active).send().await.unwrap().sessions().is_empty());
+        let of_session: Vec<_> =
+            sandbox.calls().into_iter().filter(|call| call.session_id.as_ref() == Some(&id)).collect();
+        assert_eq!(of_session.len(), 5, "{of_session:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn databases_are_described() {
+    soon(async {
+        let rds = rds(&sandbox().await);
+        assert_eq!(code(rds.describe_db_instances().send().await), "other", "the sandbox has been dropped");
+        let sandbox = sandbox().await;
+        let rds = self::rds(&sandbox);
+        let found = rds.describe_db_instances().db_instance_identifier("db").send().await.unwrap();
+        let instance = &found.db_instances()[0];
+        assert_eq!(instance.endpoint().unwrap().address(), Some(HOST));
+        assert_eq!(instance.iam_database_authentication_enabled(), Some(true));
+        let found = rds.describe_db_clusters().send().await.unwrap();
+        assert_eq!(found.db_clusters()[0].port(), Some(5432));
+        let missing = code(rds.describe_db_instances().db_instance_identifier("nodb").send().await);
+        assert_eq!(missing, "DBInstanceNotFound");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_tls_the_endpoint_is_for_those_who_trust_its_authority() {
+    soon(async {
+        let sandbox = Sandbox::start(Options::default().tls()).await.unwrap();
+        let env = sandbox.env();
+        let get = |name: &str| env.iter().find(|(key, _)| key == name).unwrap().1.clone();
+        let authority = get("AWS_ENDPOINT_URL").strip_prefix("https://").unwrap().to_string();
+        let file = get("AWS_CA_BUNDLE");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&file).unwrap()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let socket = TcpStream::connect(&authority).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+        let connector = TlsConnector::from(std::sync::Arc::new(config));
+        let mut stream = connector.connect(name, socket).await.unwrap();
+        let request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\nX-Amz-Target: AmazonSSM.StartSession\r\n\r\n{}";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(answer.contains("MissingAuthenticationTokenException") && answer.contains("\r\ndate: "), "{answer}");
+        sandbox.stop().await;
+        assert!(!std::fs::exists(file).unwrap());
+    })
+    .await;
 }

@@ -3,6 +3,7 @@
 mod api;
 mod channel;
 mod client;
+mod front;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -40,22 +41,6 @@ async fn echo_server() -> SocketAddr {
     serve(async |mut socket: TcpStream| {
         let (mut read, mut write) = socket.split();
         let _ = tokio::io::copy(&mut read, &mut write).await;
-    })
-    .await
-}
-
-/// Counts what it gets up to its end, then says how many bytes that were.
-async fn sink_server() -> SocketAddr {
-    serve(async |mut socket: TcpStream| {
-        let (mut count, mut buffer) = (0_u64, vec![0; 65536]);
-        while let Ok(n) = socket.read(&mut buffer).await
-            && n > 0
-        {
-            count += n as u64;
-            if buffer[n - 1] == b'!' {
-                let _ = socket.write_all(count.to_string().as_bytes()).await;
-            }
-        }
     })
     .await
 }

@@ -332,7 +332,7 @@ impl Mux {
         }
     }
 
-    /// The session was without a connection: no dial could have been answered, so their time starts again.
+    /// Nothing could be heard until now, so no dial could have been answered: their time starts again.
     pub fn restart_dials(&mut self, now: Instant) {
         for stream in self.streams.values_mut().filter(|stream| stream.is_dialling()) {
             stream.opened = now;

@@ -69,6 +69,9 @@ const REACKNOWLEDGED: (usize, Duration) = (2048, Duration::from_secs(2));
 /// have the message all the same.
 const INFER_AFTER: (u32, Duration) = (5, Duration::from_secs(5));
 
+/// Acknowledgements waiting for a websocket that takes nothing, at which no more is read from it (2.4 MB of them).
+const MAX_WAITING_ACKS: usize = 8192;
+
 /// What the channel has for the layer above.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -199,6 +202,11 @@ impl Channel {
         self.round_trip.smoothed()
     }
 
+    /// Whether acknowledgements cannot get out, so that reading more would only pile up more of them.
+    pub fn is_clogged(&self) -> bool {
+        self.acks.len() >= MAX_WAITING_ACKS
+    }
+
     /// Whether there is a websocket.
     pub fn is_connected(&self) -> bool {
         self.connected
@@ -276,6 +284,11 @@ impl Channel {
             }
             self.recently_received = received;
         }
+    }
+
+    /// Acknowledgements could not be heard until now.
+    pub fn restart_give_up(&mut self, now: Instant) {
+        self.last_progress = now;
     }
 
     /// The websocket is gone; nothing is transmitted until [`Channel::connected`].

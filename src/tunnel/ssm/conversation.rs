@@ -52,6 +52,9 @@ impl Default for Options {
     }
 }
 
+/// The agent resolves the database's name once, when the session starts, and a failover moves the name: a refused dial in
+/// a session older than this makes it stale. A younger one keeps a database that is down from costing a session a try.
+const STALE_AFTER: Duration = Duration::from_secs(10);
 /// Both sides wait this long for the other's last acknowledgements (agent PrepareToCloseChannel).
 const TERMINATE_WAIT: Duration = Duration::from_secs(2);
 /// Agents with smux keep-alive close a session that is silent for 30 s; the reference sends each 10.
@@ -102,6 +105,9 @@ pub struct Conversation {
     state: State,
     channel: Channel,
     mux: Mux,
+    opened: Instant,
+    /// Its idea of where the database is may be out of date: no new streams, and the end with the last one.
+    stale: bool,
     idle_since: Option<Instant>,
     keep_alive_at: Option<Instant>,
     customer_message: Option<String>,
@@ -114,6 +120,8 @@ impl Conversation {
             state: State::ExpectHandshakeRequest { until: now + options.handshake_timeout },
             channel: Channel::new(options.channel.clone(), random, now, wall_clock),
             mux: Mux::new(options.mux.clone()),
+            opened: now,
+            stale: false,
             idle_since: Some(now),
             keep_alive_at: None,
             customer_message: None,
@@ -139,7 +147,11 @@ impl Conversation {
 
     /// Whether new streams can be served.
     pub fn takes_streams(&self) -> bool {
-        matches!(self.state, State::Open { .. }) && self.channel.is_connected() && !self.mux.is_stuck()
+        matches!(self.state, State::Open { .. })
+            && self.channel.is_connected()
+            && !self.stale
+            && !self.mux.is_stuck()
+            && !self.mux.is_full()
     }
 
     /// A text of the account's administrators for the user, to be shown once.
@@ -160,6 +172,18 @@ impl Conversation {
     /// Whether clients have left so much unread that the websocket must not be read.
     pub fn is_full(&self) -> bool {
         self.mux.is_full()
+    }
+
+    /// Whether more may be read from the websocket.
+    pub fn wants_input(&self) -> bool {
+        !self.mux.is_full() && !self.channel.is_clogged()
+    }
+
+    /// The websocket is not read because of [`Conversation::is_full`]: that nothing is heard then says nothing about the
+    /// agent.
+    pub fn not_listening(&mut self, now: Instant) {
+        self.channel.restart_give_up(now);
+        self.mux.restart_dials(now);
     }
 
     /// A websocket is open and its first frame is sent.
@@ -202,7 +226,7 @@ impl Conversation {
             State::ExpectHandshakeRequest { until }
             | State::ExpectHandshakeComplete { until, .. }
             | State::Terminating { until } => Some(*until),
-            State::Open { .. } => self.idle_since.map(|since| since + self.options.idle_close),
+            State::Open { .. } => self.idle_since.map(|since| since + self.idle_close()),
             State::Ended(_) => return None,
         };
         [own, self.keep_alive_at, self.channel.next_timeout(), self.mux.next_timeout()].into_iter().flatten().min()
@@ -222,7 +246,7 @@ impl Conversation {
                     self.channel.send(PayloadType::Output, NOP, now);
                     self.keep_alive_at = self.keep_alive_at.map(|_| now + KEEP_ALIVE);
                 }
-                if self.idle_since.is_some_and(|since| now >= since + self.options.idle_close) {
+                if self.idle_since.is_some_and(|since| now >= since + self.idle_close()) {
                     self.terminate(now);
                 }
             }
@@ -238,6 +262,10 @@ impl Conversation {
         }
         self.idle_since = None;
         self.mux.open(now)
+    }
+
+    fn idle_close(&self) -> Duration {
+        if self.stale { Duration::ZERO } else { self.options.idle_close }
     }
 
     /// Ends the session: tells the agent, and waits a moment for its acknowledgement.
@@ -295,6 +323,7 @@ impl Conversation {
                 }
                 self.keep_alive_at = (!agent.features.keep_alive_off()).then(|| now + KEEP_ALIVE);
                 self.idle_since = Some(now);
+                self.opened = now;
                 self.state = State::Open { agent };
             }
             (PayloadType::Output, State::ExpectHandshakeRequest { .. } | State::ExpectHandshakeComplete { .. }) => {
@@ -307,6 +336,7 @@ impl Conversation {
             }
             (PayloadType::Flag, State::Open { .. }) if Flag::decode(&payload) == Some(Flag::ConnectToPortError) => {
                 self.mux.on_dial_failed();
+                self.stale |= now >= self.opened + STALE_AFTER;
             }
             // Acknowledged by the channel; nothing a Port session would act on.
             _ => {}

@@ -172,6 +172,27 @@ fn a_refused_dial_reaches_its_stream_and_the_session_lives_on() {
 }
 
 #[test]
+fn a_refused_dial_makes_an_older_session_stale_which_ends_with_its_last_stream() {
+    let mut far = Far::open("3.3.987.0");
+    let first = far.conversation.open_stream(far.now).unwrap();
+    far.say_smux(Command::Psh, first, b"S");
+    far.advance(Duration::from_secs(10));
+    let second = far.conversation.open_stream(far.now).unwrap();
+    far.write(second, b"SSLRequest");
+    far.say(PayloadType::Flag, &Flag::ConnectToPortError.encode());
+    far.say_smux(Command::Fin, second, b"");
+    assert_eq!(far.read(second), Poll::Ready(Err(StreamError::Refused)));
+    assert_eq!(far.conversation.open_stream(far.now), None, "the database may have moved");
+    far.conversation.mux().abandon(second);
+    far.advance(Duration::from_secs(1));
+    assert!(far.conversation.ended().is_none(), "the first stream goes on");
+    far.conversation.mux().abandon(first);
+    far.listen();
+    far.advance(Duration::from_secs(2));
+    assert_eq!(far.conversation.ended(), Some(&EndReason::Terminated));
+}
+
+#[test]
 fn a_hanging_dial_fails_its_stream_after_ten_seconds_and_the_session_takes_no_more() {
     let mut far = Far::open("3.3.987.0");
     let id = far.conversation.open_stream(far.now).unwrap();

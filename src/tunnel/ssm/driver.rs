@@ -50,7 +50,13 @@ const INBOUND_BATCH: usize = 64;
 /// For the last frames and the close frame of a session that is over.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The runtime's clock, which a test can stop.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// How one websocket's life ended.
+#[derive(Debug)]
 enum PumpEnd {
     /// The conversation is over.
     Ended,
@@ -62,7 +68,7 @@ enum PumpEnd {
 pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link: Link, cancel: CancellationToken) {
     let session_id = Arc::clone(link.session_id());
     let reason = loop {
-        shared.lock().connected(Instant::now());
+        shared.lock().connected(now());
         let lost = match pump(&shared, &mut websocket).await {
             PumpEnd::Ended => {
                 close(&shared, &mut websocket).await;
@@ -77,7 +83,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
             break shared.lock().ended().cloned().unwrap_or(EndReason::Terminated);
         }
         info!(session = %session_id, reason = %lost, "connection of the SSM session lost, resuming");
-        let started = Instant::now();
+        let started = now();
         match reconnect(&mut link, &cancel).await {
             Ok(resumed) => websocket = resumed,
             Err(reason) => {
@@ -85,11 +91,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
                 break reason;
             }
         }
-        info!(session = %session_id, after_ms = started.elapsed().as_millis(), "SSM session resumed");
+        let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info!(session = %session_id, after_ms, "SSM session resumed");
     };
     match &reason {
         EndReason::Terminated => {
-            debug!(session = %session_id, stats = ?shared.lock().stats(), "SSM session terminated")
+            debug!(session = %session_id, stats = ?shared.lock().stats(), "SSM session terminated");
         }
         reason => {
             warn!(session = %session_id, %reason, "SSM session ended");
@@ -103,7 +110,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
 
 /// Asks for the session again until it is there, or known to be gone, or the time is over.
 async fn reconnect(link: &mut Link, cancel: &CancellationToken) -> Result<WebSocket, EndReason> {
-    let deadline = Instant::now() + link.resume_for();
+    let deadline = now() + link.resume_for();
     let mut backoff = Backoff::default();
     let mut random = fastrand::Rng::new();
     loop {
@@ -118,7 +125,7 @@ async fn reconnect(link: &mut Link, cancel: &CancellationToken) -> Result<WebSoc
         };
         debug!(session = %link.session_id(), cause = %chain(&error), "resuming failed, trying again");
         let delay = backoff.next_delay(&mut random);
-        if Instant::now() + delay >= deadline {
+        if now() + delay >= deadline {
             return Err(EndReason::NotResumed(chain(&error)));
         }
         tokio::select! {
@@ -142,7 +149,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Sends what is still to be sent, then the close frame.
 async fn close(shared: &Shared, websocket: &mut WebSocket) {
     let farewell = async {
-        while let Some(frame) = { shared.lock().poll_transmit(Instant::now()) } {
+        while let Some(frame) = { shared.lock().poll_transmit(now()) } {
             websocket.feed(Message::Binary(frame)).await?;
         }
         websocket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })).await
@@ -154,9 +161,10 @@ async fn close(shared: &Shared, websocket: &mut WebSocket) {
 
 /// Moves frames until the conversation or the websocket ends.
 async fn pump(shared: &Shared, websocket: &mut WebSocket) -> PumpEnd {
-    let now = Instant::now();
-    let mut pump = Pump { shared, websocket, ping_at: now + PING_EVERY, heard_at: now, unflushed: false };
-    let mut timer = pin!(sleep_until(now.into()));
+    let start = now();
+    let mut pump =
+        Pump { shared, websocket, ping_at: start + PING_EVERY, heard_at: start, unflushed: false, held_back: false };
+    let mut timer = pin!(sleep_until(start.into()));
     poll_fn(|cx| pump.poll(timer.as_mut(), cx)).await
 }
 
@@ -166,6 +174,8 @@ struct Pump<'a> {
     ping_at: Instant,
     heard_at: Instant,
     unflushed: bool,
+    /// The websocket was not read though it may have something.
+    held_back: bool,
 }
 
 impl Pump<'_> {
@@ -175,12 +185,15 @@ impl Pump<'_> {
             return Poll::Ready(PumpEnd::Lost(error));
         }
         loop {
-            let now = Instant::now();
+            let now = now();
             if let Some(ended) = self.check(now) {
                 return Poll::Ready(ended);
             }
             if let Poll::Ready(Err(error)) = self.transmit(now, cx) {
                 return Poll::Ready(PumpEnd::Lost(error.to_string()));
+            }
+            if self.held_back && self.shared.lock().wants_input() {
+                cx.waker().wake_by_ref();
             }
             let deadline = self.next_timeout();
             timer.as_mut().reset(deadline.into());
@@ -190,8 +203,12 @@ impl Pump<'_> {
 
     /// Timers, and whether it is over.
     fn check(&mut self, now: Instant) -> Option<PumpEnd> {
-        let (full, phase) = {
+        let phase = {
             let mut conversation = self.shared.lock();
+            if conversation.is_full() {
+                conversation.not_listening(now);
+                self.heard_at = now;
+            }
             if conversation.next_timeout().is_some_and(|at| now >= at) {
                 conversation.on_timeout(now);
             }
@@ -201,18 +218,13 @@ impl Pump<'_> {
             if let Some(text) = conversation.take_customer_message() {
                 info!(%text, "message of the session's owner");
             }
-            let phase = if conversation.agent().is_some() { Phase::Open } else { Phase::Waiting };
-            (conversation.is_full(), phase)
+            if conversation.agent().is_some() { Phase::Open } else { Phase::Waiting }
         };
         self.shared.phase.send_if_modified(|known| {
             let changed = *known != phase;
             *known = phase;
             changed
         });
-        if full {
-            // We do not read, so silence says nothing.
-            self.heard_at = now;
-        }
         (now >= self.heard_at + DEAD_AFTER)
             .then(|| PumpEnd::Lost(format!("nothing was received for {} s", DEAD_AFTER.as_secs())))
     }
@@ -225,7 +237,9 @@ impl Pump<'_> {
     /// Takes frames while there are some. Ready only when the websocket is gone.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         for _ in 0..INBOUND_BATCH {
-            if self.shared.lock().is_full() {
+            // Then no waker is left with the websocket; who makes room wakes us.
+            self.held_back = !self.shared.lock().wants_input();
+            if self.held_back {
                 return Poll::Pending;
             }
             let message = match ready!(Pin::new(&mut *self.websocket).poll_next(cx)) {
@@ -233,7 +247,7 @@ impl Pump<'_> {
                 Some(Err(error)) => return Poll::Ready(Err(error.to_string())),
                 None => return Poll::Ready(Err("closed without a close frame".into())),
             };
-            let now = Instant::now();
+            let now = now();
             self.heard_at = now;
             match message {
                 Message::Binary(frame) => self.on_frame(&frame, now),
@@ -292,3 +306,7 @@ fn describe_close(frame: Option<CloseFrame>) -> String {
         },
     )
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! The life of one SSM session: StartSession, websocket, handshake, streams, TerminateSession.
 //!
-//! The only file of the tunnel that asks AWS for anything. The protocol is [`super::conversation`]'s, the socket
-//! [`super::driver`]'s.
+//! The only file of the tunnel that asks AWS for anything. The protocol is [`super::conversation`]'s, the socket the
+//! driver's.
 
 use std::{
     sync::Arc,
@@ -140,13 +140,13 @@ impl Session {
         };
 
         let conversation =
-            Conversation::new(spec.options.clone(), fastrand::Rng::new(), Instant::now(), SystemTime::now());
+            Conversation::new(spec.options.clone(), fastrand::Rng::new(), driver::now(), SystemTime::now());
         let shared = Arc::new(Shared::new(conversation));
         let session = Self {
             id: Arc::clone(link.session_id()),
             phase: shared.phase.subscribe(),
             cancel: CancellationToken::new(),
-            opened: Instant::now(),
+            opened: driver::now(),
             shared: Arc::clone(&shared),
         };
         tasks.spawn(driver::run(shared, websocket, link, session.cancel.clone()));
@@ -175,6 +175,11 @@ impl Session {
         self.phase.borrow().clone()
     }
 
+    /// Why it is over, once it is; [`Session::phase`] says so a moment later, after the farewell.
+    pub fn ended(&self) -> Option<EndReason> {
+        self.shared.lock().ended().cloned()
+    }
+
     /// Waits while its connection is being made or restored. Cancel safe.
     pub async fn settled(&self) -> Phase {
         let mut phase = self.phase.clone();
@@ -195,7 +200,7 @@ impl Session {
     /// Asks for its end; the driver sees to it.
     pub fn terminate(&self) {
         self.cancel.cancel();
-        self.shared.lock().terminate(Instant::now());
+        self.shared.lock().terminate(driver::now());
         self.shared.driver.wake();
     }
 

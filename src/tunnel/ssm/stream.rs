@@ -5,7 +5,6 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use futures_util::task::AtomicWaker;
@@ -14,7 +13,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::conversation::{Conversation, EndReason};
+use super::{
+    conversation::{Conversation, EndReason},
+    driver,
+};
 use crate::tunnel::smux::{frame::StreamId, mux::StreamError};
 
 /// How far a session is, for those who wait for it.
@@ -65,7 +67,7 @@ pub struct SessionStream {
 impl SessionStream {
     /// Opens a stream on the session; `None` when it takes none.
     pub(super) fn open(shared: &Arc<Shared>, session_id: &Arc<str>) -> Option<Self> {
-        let id = shared.lock().open_stream(Instant::now())?;
+        let id = shared.lock().open_stream(driver::now())?;
         shared.driver.wake();
         Some(Self { shared: Arc::clone(shared), id, session_id: Arc::clone(session_id) })
     }
@@ -124,7 +126,7 @@ impl AsyncWrite for SessionStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.lock().mux().shutdown(self.id, Instant::now());
+        self.shared.lock().mux().shutdown(self.id, driver::now());
         self.shared.driver.wake();
         Poll::Ready(Ok(()))
     }

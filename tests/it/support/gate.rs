@@ -17,7 +17,7 @@ use tokio::{
 use super::{clients::Door, servers::PgServer};
 
 /// For everything that must not hang a test: far above what it takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The bastion that a sandbox has.
 pub(crate) const BASTION: &str = "i-0123456789abcdef0";
 
@@ -49,7 +49,9 @@ pub(crate) struct GateOptions {
 impl GateOptions {
     /// Serves `server` through `sandbox` on a port that the system chooses.
     pub(crate) fn new(server: &PgServer, sandbox: &Sandbox) -> Self {
-        Self { arguments: vec!["up".into(), server.rds_host.clone()], env: sandbox.env() }
+        let mut options = Self::bare(sandbox);
+        options.arguments.push(server.rds_host.clone());
+        options
             .flag("--listen", "localhost:0")
             .flag("--bastion", BASTION)
             .flag("--user", "app_user")
@@ -57,12 +59,15 @@ impl GateOptions {
             .flag("--ca-file", &server.ca.display().to_string())
     }
 
+    /// What a configuration file names.
+    pub(crate) fn bare(sandbox: &Sandbox) -> Self {
+        Self { arguments: vec!["up".into()], env: sandbox.env() }
+    }
+
     /// Sets a flag, in the place of an earlier value.
     pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
-        match self.arguments.iter().position(|argument| argument == name) {
-            Some(at) => value.clone_into(&mut self.arguments[at + 1]),
-            None => self.arguments.extend([name.into(), value.into()]),
-        }
+        self = self.without(name);
+        self.arguments.extend([name.into(), value.into()]);
         self
     }
 

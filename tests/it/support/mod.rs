@@ -3,5 +3,6 @@
 pub(crate) mod clients;
 pub(crate) mod driver;
 pub(crate) mod gate;
+pub(crate) mod refusal;
 pub(crate) mod rows;
 pub(crate) mod servers;

@@ -89,6 +89,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the service says that the caller may not.
+    pub fn denies(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN || *status == StatusCode::UNAUTHORIZED)
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -103,11 +108,9 @@ impl Error {
                 "check the network; behind a proxy set HTTPS_PROXY, in a VPC without internet add an endpoint for ssmmessages",
             ),
             Self::Tls { .. } => Some("behind TLS inspection name the inspector's root in AWS_CA_BUNDLE"),
-            Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN || *status == StatusCode::UNAUTHORIZED => {
-                Some(
-                    "the IAM policy must allow ssmmessages:OpenDataChannel on one's own sessions; the clock must be right",
-                )
-            }
+            Self::Refused { .. } if self.denies() => Some(
+                "the IAM policy must allow ssmmessages:OpenDataChannel on one's own sessions; the clock must be right",
+            ),
             Self::Refused { .. } | Self::Upgrade { .. } => None,
         }
     }

@@ -2,13 +2,18 @@
 //!
 //! Message, DETAIL and HINT name hosts and principals of the user's own, never a token or key.
 
+mod err_packet;
+
 use std::{error::Error as _, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
-    aws,
+    aws, mysql,
     postgres::{
         self, ErrorReport,
         error::sqlstate::{CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, UNABLE_TO_CONNECT},
+        quote_identifier,
     },
     proxy::access,
     target::Target,
@@ -68,17 +73,31 @@ pub enum Error {
     #[error("cannot reach the database")]
     Stream(#[source] StreamError),
     /// TLS failed.
-    #[error("the database server's TLS was refused")]
+    #[error("cannot set up TLS with the database server")]
     Tls(#[source] tls::Error),
     /// The database's part of the login went wrong.
     #[error(transparent)]
     Login(postgres::Error),
+    /// The same of a MySQL client.
+    #[error(transparent)]
+    MysqlClient(mysql::Error),
+    /// The same of a MySQL server's part.
+    #[error(transparent)]
+    MysqlLogin(mysql::Error),
     /// A stage took too long.
     #[error("{} took longer than {} s", stage.as_str(), after.as_secs())]
     Timeout {
         /// Which one.
         stage: Stage,
         /// Its deadline.
+        after: Duration,
+    },
+    /// All stages together took too long.
+    #[error("no connection within {after:?} (--connect-timeout)")]
+    ConnectTimeout {
+        /// Which one was at work.
+        stage: Stage,
+        /// The deadline.
         after: Duration,
     },
     /// The client left before it was connected.
@@ -93,13 +112,17 @@ impl Error {
     /// What was being done.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::Access(_) | Self::Client(_) | Self::ClientLeft | Self::ShuttingDown => Stage::Client,
+            Self::Access(_) | Self::Client(_) | Self::MysqlClient(_) | Self::ClientLeft | Self::ShuttingDown => {
+                Stage::Client
+            }
             Self::Credentials(_) => Stage::Credentials,
             Self::Route(_) => Stage::Route,
             Self::Stream(_) => Stage::Database,
             Self::Tls(_) => Stage::Tls,
-            Self::Login(_) => Stage::Login,
-            Self::Timeout { stage, .. } => *stage,
+            Self::Login(postgres::Error::NoTls | postgres::Error::RefusedBeforeTls(_))
+            | Self::MysqlLogin(mysql::Error::NoTls | mysql::Error::RefusedBeforeTls(_)) => Stage::Database,
+            Self::Login(_) | Self::MysqlLogin(_) => Stage::Login,
+            Self::Timeout { stage, .. } | Self::ConnectTimeout { stage, .. } => *stage,
         }
     }
 
@@ -123,17 +146,31 @@ impl Error {
         Self::Tls(error)
     }
 
+    /// A timeout that was that of all stages together is called so.
+    #[must_use]
+    pub(super) fn or_connect_timeout(self, deadline: Instant, after: Duration) -> Self {
+        match self {
+            Self::Timeout { stage, .. } if Instant::now() >= deadline => Self::ConnectTimeout { stage, after },
+            other => other,
+        }
+    }
+
+    /// Class 28 is what clients and their pools do not try again by themselves, class 08 what they do.
     fn sqlstate(&self) -> &'static str {
         match self {
             Self::Access(_) | Self::Credentials(_) => INVALID_AUTHORIZATION,
             Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => CANNOT_CONNECT_NOW,
+            Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => INVALID_AUTHORIZATION,
             Self::Route(_)
-            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_))
-            | Self::Timeout { .. } => UNABLE_TO_CONNECT,
+            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
+            | Self::Timeout { .. }
+            | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
             Self::Tls(_) => REJECTED,
-            Self::Stream(StreamError::SessionEnded(_) | StreamError::Closed)
+            Self::Stream(StreamError::Closed)
             | Self::Client(_)
             | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
             | Self::ClientLeft => CONNECTION_FAILURE,
         }
     }
@@ -141,7 +178,7 @@ impl Error {
     fn hint(&self, target: &Target) -> Option<String> {
         match self {
             Self::Credentials(cause) => cause.hint(),
-            Self::Route(cause) => route_hint(cause),
+            Self::Route(cause) => route_hint(cause, target),
             Self::Tls(cause) => cause.hint(),
             Self::Stream(StreamError::Refused) => Some(format!(
                 "Check that the security group of the database lets the bastion in on port {port}, that {port} is its port, and \
@@ -149,26 +186,15 @@ impl Error {
                 port = target.endpoint.port,
                 host = target.endpoint.host,
             )),
-            Self::Stream(StreamError::DialTimeout(_)) | Self::Timeout { stage: Stage::Database, .. } => Some(format!(
-                "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} \
-                 from the bastion.",
-                target.endpoint.port,
-            )),
-            Self::Stream(StreamError::SessionEnded(_)) => Some(
-                "Connect again: a new session is opened. If it happens again, look at the SSM agent on the bastion."
-                    .into(),
-            ),
-            Self::Timeout { stage: Stage::Route, .. } => {
-                Some("Check the network and that the SSM agent on the bastion is online.".into())
-            }
-            Self::Timeout { stage: Stage::Login, .. } => Some(
-                "The database is busy, or its authentication is: IAM logins are limited to about 200 a second.".into(),
-            ),
+            Self::Stream(StreamError::DialTimeout(_)) => stage_hint(Stage::Database, target),
+            Self::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
+            Self::Timeout { stage, .. } | Self::ConnectTimeout { stage, .. } => stage_hint(*stage, target),
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
             Self::Stream(StreamError::Closed)
-            | Self::Timeout { stage: Stage::Client | Stage::Credentials | Stage::Tls, .. }
             | Self::Client(_)
             | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
             | Self::ClientLeft
             | Self::ShuttingDown => None,
         }
@@ -185,6 +211,9 @@ impl Error {
             }
             Self::Client(error) | Self::Login(error) => {
                 let mut report = error.report()?;
+                if matches!(error, postgres::Error::Authentication(_)) {
+                    report.hint = Some(login.grant_hint());
+                }
                 if matches!(self, Self::Login(_)) {
                     report.detail =
                         Some(report.detail.map_or(context.clone(), |detail| format!("{detail}\n{context}")));
@@ -196,7 +225,7 @@ impl Error {
                     sqlstate: self.sqlstate(),
                     message: self.message(),
                     detail: Some(context),
-                    hint: self.hint(target),
+                    hint: self.hint(target).map(sentence),
                 };
                 Some(report.encode())
             }
@@ -240,6 +269,14 @@ impl Login<'_> {
         facts.join(" ")
     }
 
+    fn grant_hint(&self) -> String {
+        format!(
+            "As an administrator: GRANT rds_iam TO {}; and check that IAM database authentication is enabled on the instance, \
+             cluster or RDS Proxy.",
+            quote_identifier(self.user)
+        )
+    }
+
     /// What the policy must allow, as far as it is known: the resource id of the database is not in its name.
     fn resource(&self, target: &Target) -> String {
         format!(
@@ -252,9 +289,48 @@ impl Login<'_> {
     }
 }
 
-fn route_hint(cause: &tunnel::Error) -> Option<String> {
+/// The texts of other layers begin as they do on a terminal, after `hint:`.
+fn sentence(text: String) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Whether it is the caller who may not, as opposed to something that is broken.
+fn denies(error: &session::Error) -> bool {
+    match error {
+        session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.denies(),
+        session::Error::WebSocket(cause) => cause.denies(),
+        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) | session::Error::Ended { .. } => false,
+    }
+}
+
+fn stage_hint(stage: Stage, target: &Target) -> Option<String> {
+    match stage {
+        Stage::Route => Some("Check the network and that the SSM agent on the bastion is online.".into()),
+        Stage::Database => Some(format!(
+            "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} from \
+             the bastion.",
+            target.endpoint.port,
+        )),
+        Stage::Login => {
+            Some("The database is busy, or its authentication is: IAM logins are limited to about 200 a second.".into())
+        }
+        Stage::Client | Stage::Credentials | Stage::Tls => None,
+    }
+}
+
+/// The agent's or the service's last words are in the message; nobody has promised what they are.
+fn session_ended_hint(target: &Target) -> String {
+    format!(
+        "If the bastion does not find or accept {}, correct the name or the DNS there. Otherwise connect again, which opens \
+         a new session; if that ends too, restart the SSM agent on the bastion, or update it.",
+        target.endpoint.host
+    )
+}
+
+fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {
     match cause {
-        tunnel::Error::Pool(pool::Error::Session(error)) => session_hint(error),
+        tunnel::Error::Pool(pool::Error::Session(error)) => session_hint(error, target),
         tunnel::Error::Pool(pool::Error::Closed) => None,
         tunnel::Error::Direct(direct::Error::Resolve { .. }) => {
             Some("Private endpoints may resolve inside their VPC only: use --bastion.".into())
@@ -265,22 +341,21 @@ fn route_hint(cause: &tunnel::Error) -> Option<String> {
     }
 }
 
-fn session_hint(error: &Arc<session::Error>) -> Option<String> {
+fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> {
+    let way = || {
+        "Check the way to ssmmessages.<region>.amazonaws.com: proxy, firewall, VPC endpoint."
+            .replace("<region>", target.region.as_str())
+    };
     match &**error {
         session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.hint(),
-        session::Error::WebSocket(_) | session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => Some(
-            "Check the way to ssmmessages.<region>.amazonaws.com (proxy, firewall, VPC endpoint) and that the IAM policy \
-             allows ssmmessages:OpenDataChannel."
-                .into(),
-        ),
+        session::Error::WebSocket(cause) => Some(cause.hint().map_or_else(way, str::to_owned)),
+        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => Some(way()),
         session::Error::Ended { reason, .. } => match reason {
             EndReason::Handshake(HandshakeError::AgentTooOld(_)) => {
                 Some("Update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets …".into())
             }
             EndReason::HandshakeTimeout(_) => Some("Restart the SSM agent on the bastion, or update it.".into()),
-            EndReason::ChannelClosed(_) => {
-                Some("These are the words of the SSM agent. Check that the bastion resolves the database's name.".into())
-            }
+            EndReason::ChannelClosed(_) => Some(session_ended_hint(target)),
             _ => None,
         },
     }

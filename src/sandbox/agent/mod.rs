@@ -8,6 +8,8 @@
 //! Source: `agent/session/datachannel/datachannel.go`, `agent/session/plugins/port/port.go` and `port_mux.go`. Its
 //! habits that make clients hang are kept: see each place.
 
+mod input;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
@@ -25,7 +27,7 @@ use super::{
     World,
     network::Destination,
     options::AgentOptions,
-    reliability::{Arrival, Receiver, Sender},
+    reliability::{Receiver, Sender},
     service::{Counters, Ended, Link},
     smux_server::{Bucket, Event, SmuxServer},
 };
@@ -33,8 +35,7 @@ use crate::tunnel::{
     smux::frame::{Command, Header, StreamId},
     ssm::{
         features::{AgentFeatures, Version},
-        message::{AgentMessage, DecodeError, MessageType},
-        payload::{Flag, HandshakeComplete, HandshakeResponse, PayloadType, acknowledge, acknowledged_sequence_number},
+        payload::{Flag, PayloadType},
     },
 };
 
@@ -44,6 +45,8 @@ const PAYLOAD: usize = 1024;
 const RESEND_TICK: Duration = Duration::from_millis(100);
 /// One message with its sleep of a millisecond, as measured with the real agent: 875 messages a second.
 const PACE: Duration = Duration::from_micros(1143);
+/// Between HandshakeComplete and the end of a session whose destination is refused, as measured with the real agent.
+const REFUSES_AFTER: Duration = Duration::from_millis(2);
 /// Bytes read from databases and not yet sent, before reading stops.
 const PENDING: usize = 256 << 10;
 
@@ -94,6 +97,7 @@ struct Agent {
     destination: Destination,
     started: Instant,
     phase: Phase,
+    random: fastrand::Rng,
     sender: Sender,
     receiver: Receiver,
     smux: SmuxServer,
@@ -127,6 +131,7 @@ impl Agent {
             properties,
             destination,
             started: now,
+            random: world.random(),
             sender: Sender::new(world.random()),
             receiver: Receiver::default(),
             bucket: smux.bucket(),
@@ -216,156 +221,6 @@ impl Agent {
         }
     }
 
-    fn on_frame(&mut self, frame: &Bytes) -> Result<(), Ended> {
-        let message = match AgentMessage::decode(frame) {
-            Ok(message) => message,
-            Err(error) => {
-                self.link.violation(match error {
-                    DecodeError::Digest => "a payload that is not what was digested".into(),
-                    error => format!("no AgentMessage: {error}"),
-                });
-                return Ok(());
-            }
-        };
-        match message.message_type {
-            MessageType::Acknowledge => {
-                self.active = true;
-                if message.flags != 3 {
-                    self.link.violation("an acknowledgement without SYN and FIN");
-                }
-                match acknowledged_sequence_number(&message.payload) {
-                    Ok(number) => self.sender.on_acknowledge(number, std::time::Instant::now()),
-                    Err(_) => self.link.violation("an acknowledgement that cannot be read"),
-                }
-                Ok(())
-            }
-            MessageType::InputStreamData => {
-                self.active = true;
-                self.on_stream_data(message)
-            }
-            other => {
-                self.link.violation(format!("a client's message of type {other:?}"));
-                Ok(())
-            }
-        }
-    }
-
-    fn on_stream_data(&mut self, message: AgentMessage) -> Result<(), Ended> {
-        Counters::add(&self.link.counters.received, 1);
-        if message.payload.is_empty() {
-            self.link.violation("a message without payload");
-        }
-        match self.receiver.classify(message.sequence_number) {
-            Arrival::Next => {
-                self.process_next(&message, true)?;
-                while let Some(stored) = self.receiver.stored_next() {
-                    self.process_next(&stored, false)?;
-                }
-            }
-            Arrival::Ahead => {
-                let ack = self.acknowledgement(&message);
-                if self.receiver.store(message) {
-                    self.out.push(ack);
-                }
-            }
-            Arrival::Duplicate => {
-                Counters::add(&self.link.counters.duplicates, 1);
-                if !self.receiver.is_same(&message) {
-                    self.link.violation(format!("another message under the number {}", message.sequence_number));
-                }
-                if self.features.acknowledges_duplicates() {
-                    let ack = self.acknowledgement(&message);
-                    self.out.push(ack);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Processes the expected message, then acknowledges it unless that was done when it came early.
-    fn process_next(&mut self, message: &AgentMessage, acknowledges: bool) -> Result<(), Ended> {
-        match self.process(message) {
-            Processed::Done => {}
-            // ErrHandlerNotReady: not acknowledged, and still expected.
-            Processed::NotReady => return Ok(()),
-            Processed::End(ended) => {
-                let ack = self.acknowledgement(message);
-                self.out.push(ack);
-                return Err(ended);
-            }
-        }
-        self.receiver.advance(message);
-        if acknowledges {
-            let ack = self.acknowledgement(message);
-            self.out.push(ack);
-        }
-        Ok(())
-    }
-
-    fn acknowledgement(&mut self, message: &AgentMessage) -> Bytes {
-        let AgentMessage { message_type, message_id, sequence_number, .. } = *message;
-        acknowledge(message_type, message_id, sequence_number, self.sender.message_id(), super::epoch_millis()).encode()
-    }
-
-    fn process(&mut self, message: &AgentMessage) -> Processed {
-        let payload_type = message.payload_type.map(PayloadType::from);
-        match (self.phase, payload_type) {
-            (Phase::ExpectResponse { .. }, Some(PayloadType::HandshakeResponse)) => self.on_response(&message.payload),
-            (Phase::ExpectResponse { .. }, _) => {
-                self.link.violation("data before HandshakeComplete");
-                Processed::Done
-            }
-            (_, Some(PayloadType::HandshakeResponse)) => {
-                self.link.violation("a second HandshakeResponse");
-                self.phase = Phase::Wedged;
-                Processed::Done
-            }
-            (Phase::Opening { .. } | Phase::Wedged, _) => Processed::NotReady,
-            (Phase::Open, Some(PayloadType::Output)) => match self.smux.receive(message.payload.clone()) {
-                Ok(()) => Processed::Done,
-                Err(error) => {
-                    self.link.violation(format!("no smux: {error}"));
-                    Processed::End(Ended::Failed("Session ended: invalid protocol".into()))
-                }
-            },
-            (Phase::Open, Some(PayloadType::Flag)) => match Flag::decode(&message.payload) {
-                Some(Flag::TerminateSession) if self.features.terminate_flag() => Processed::End(Ended::ByFlag),
-                _ => Processed::Done,
-            },
-            (Phase::Open, _) => Processed::Done,
-        }
-    }
-
-    fn on_response(&mut self, payload: &[u8]) -> Processed {
-        let Ok(response) = serde_json::from_slice::<HandshakeResponse>(payload) else {
-            self.link.violation("a HandshakeResponse that cannot be read");
-            return Processed::Done;
-        };
-        let done = response.processed_client_actions.iter().filter(|action| action.action_status == 1).count();
-        if done != 1 || response.processed_client_actions.len() != 1 {
-            return Processed::End(Ended::Failed("Handshake with client failed: SessionType was not accepted".into()));
-        }
-        let client = Version::parse(&response.client_version);
-        if !self.features.mux() || client < Version::parse("1.1.70") {
-            let text = "the sandbox's agent does not speak basic mode";
-            return Processed::End(Ended::Failed(text.into()));
-        }
-        let now = Instant::now();
-        // muxKeepAliveDisabledAfterThisClientVersion; older agents know nothing of it.
-        if !self.features.keep_alive_off() || client <= Version::parse("1.2.331.0") {
-            let options = &self.options;
-            self.keep_alive = Some((now + options.keep_alive_interval, now + options.keep_alive_timeout));
-        }
-        let complete = HandshakeComplete {
-            handshake_time_to_complete: i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX),
-            customer_message: self.options.customer_message.clone(),
-        };
-        self.phase = Phase::Opening { until: now + self.options.port_ready_after };
-        let complete = serde_json::to_vec(&complete).expect("a struct of a number and a string is valid JSON");
-        self.send(PayloadType::HandshakeComplete, complete.into());
-        Processed::Done
-    }
-
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Data(stream, data) => {
@@ -411,13 +266,12 @@ impl Agent {
         Blocked::Room
     }
 
-    /// ResendStreamDataMessageScheduler: the oldest message alone, and none while the client is away.
+    /// ResendStreamDataMessageScheduler: nothing while the client is away.
     fn on_resend_tick(&mut self) {
-        if self.active
-            && let Some(frame) = self.sender.resend(std::time::Instant::now())
-        {
-            Counters::add(&self.link.counters.resent, 1);
-            self.out.push(frame);
+        if self.active {
+            let frames = self.sender.resend(std::time::Instant::now(), self.options.resends);
+            Counters::add(&self.link.counters.resent, frames.len() as u64);
+            self.out.extend(frames);
         }
     }
 
@@ -437,9 +291,7 @@ impl Agent {
                     .into(),
             )),
             Phase::Opening { until } if now >= until => {
-                if self.destination == Destination::Forbidden {
-                    let host = self.properties.iter().find(|(name, _)| name == "host").map(|(_, host)| host.as_str());
-                    let text = format!("Forwarding to IP address {} is forbidden.", host.unwrap_or_default());
+                if let Some(text) = self.refusal() {
                     return Err(Ended::Failed(text));
                 }
                 self.phase = Phase::Open;
@@ -449,6 +301,17 @@ impl Agent {
             }
             Phase::Open => self.on_keep_alive(now),
             Phase::ExpectResponse { .. } | Phase::Opening { .. } | Phase::Wedged => Ok(()),
+        }
+    }
+
+    /// Why it does not forward to the destination (`port.go`, validateParameters): the last words of the session.
+    fn refusal(&self) -> Option<String> {
+        let host = self.properties.iter().find(|(name, _)| name == "host").map(|(_, host)| host.as_str());
+        let host = host.unwrap_or_default();
+        match self.destination {
+            Destination::Forbidden => Some(format!("Forwarding to IP address {host} is forbidden.")),
+            Destination::Unresolvable => Some(format!("lookup {host} on 10.0.0.2:53: no such host")),
+            Destination::Address(_) | Destination::BlackHole => None,
         }
     }
 
@@ -478,12 +341,6 @@ enum Blocked {
     Acknowledgements,
 }
 
-enum Processed {
-    Done,
-    NotReady,
-    End(Ended),
-}
-
 fn far() -> Instant {
-    Instant::now() + Duration::from_secs(3600)
+    Instant::now() + Duration::from_hours(1)
 }

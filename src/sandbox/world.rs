@@ -1,0 +1,140 @@
+//! What all parts of a sandbox share: who is known, what was asked for, what was called, and the clock.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, Offline, Operation, Options, TokenRefusal,
+    WebSocketSignature, aws::Injected, network::Network, service::Sessions, sigv4,
+};
+
+/// What all parts of a sandbox share.
+pub(super) struct World {
+    pub(super) region: String,
+    pub(super) address: SocketAddr,
+    pub(super) tls: bool,
+    pub(super) network: Network,
+    pub(super) sessions: Sessions,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    pub(super) changes: watch::Sender<()>,
+    seed: AtomicU64,
+    /// Milliseconds; apart from the state so that whoever holds that may ask for the time.
+    clock_ahead: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What may change while the sandbox runs.
+pub(super) struct State {
+    pub(super) identities: HashMap<String, Identity>,
+    pub(super) bastions: Vec<String>,
+    pub(super) databases: Vec<Database>,
+    pub(super) agent: AgentOptions,
+    pub(super) faults: Faults,
+    pub(super) injected: Injected,
+    pub(super) websocket_signature: WebSocketSignature,
+    pub(super) bye_after: Option<Duration>,
+    pub(super) offline: Offline,
+    pub(super) calls: Vec<Call>,
+}
+
+impl World {
+    pub(super) fn new(options: Options, address: SocketAddr) -> Self {
+        Self {
+            region: options.region,
+            address,
+            tls: options.tls,
+            network: Network::new(options.names),
+            sessions: Sessions::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            changes: watch::Sender::new(()),
+            seed: AtomicU64::new(options.seed),
+            clock_ahead: AtomicU64::new(0),
+            state: Mutex::new(State {
+                identities: options.identities.into_iter().map(|i| (i.access_key.clone(), i)).collect(),
+                bastions: options.bastions,
+                databases: options.databases,
+                agent: options.agent,
+                faults: options.faults,
+                injected: Injected::default(),
+                websocket_signature: options.websocket_signature,
+                bye_after: options.bye_after,
+                offline: options.offline,
+                calls: Vec::new(),
+            }),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn shut_down(&self) {
+        self.stop.cancel();
+        self.sessions.stop();
+        self.tasks.close();
+    }
+
+    /// Scheme and authority of stream URLs.
+    pub(super) fn websocket_base(&self) -> String {
+        format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.address)
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::now() + Duration::from_millis(self.clock_ahead.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_clock_ahead(&self, by: Duration) {
+        self.clock_ahead.store(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn epoch_seconds(&self) -> u64 {
+        self.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    /// A generator of its own for whoever asks, all from one seed.
+    pub(super) fn random(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+    }
+
+    pub(super) fn find_identity(&self, access_key: &str) -> Option<Identity> {
+        self.lock().identities.get(access_key).cloned()
+    }
+
+    pub(super) fn verify_token(&self, token: &str, user: &str, database: &DatabaseServer) -> Result<(), TokenRefusal> {
+        sigv4::verify_token(token, user, database, self.now(), |key| self.find_identity(key)).map(drop)
+    }
+
+    /// A websocket brought no token, or a wrong one: noted as the error of a call.
+    pub(super) fn refused_token(&self, session_id: &str) {
+        let mut state = self.lock();
+        let of_session = |call: &&mut Call| {
+            call.operation == Operation::OpenDataChannel && call.session_id.as_deref() == Some(session_id)
+        };
+        if let Some(call) = state.calls.iter_mut().rev().find(of_session) {
+            call.error = Some("wrong token".into());
+        }
+    }
+
+    pub(super) fn record(&self, call: Call) {
+        tracing::debug!(operation = %call.operation, session = call.session_id, error = call.error, "sandbox call");
+        self.lock().calls.push(call);
+        self.touch();
+    }
+
+    /// Wakes whoever waits in [`Sandbox::until`].
+    pub(super) fn touch(&self) {
+        self.changes.send_replace(());
+    }
+}

@@ -1,0 +1,151 @@
+//! Who is let in, and what those hear who do not come as PostgreSQL clients.
+
+use std::{process::Stdio, time::Duration};
+
+use tokio::{io::AsyncReadExt, net::TcpStream, process::Command, time::timeout};
+
+use crate::support::{
+    gate::{Gate, PATIENCE, sandbox},
+    refusal::{Refusal, Wire, field, fields, startup},
+    servers::PgServer,
+};
+
+/// Debian's nobody and nogroup.
+const NOBODY: &str = "65534";
+
+/// A command, as a user who is not ours.
+fn as_nobody(command: &Command) -> Command {
+    let command = command.as_std();
+    let mut other = Command::new("setpriv");
+    other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(command.get_program());
+    other.args(command.get_args()).current_dir("/").stdin(Stdio::null()).kill_on_drop(true).env_clear();
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_user_of_the_machine_is_told_28000_and_gets_no_further() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can become somebody else.
+    }
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+
+    let refusal = Refusal::of_psql(as_nobody(&gate.psql_command())).await;
+    let message = "this client may not use the proxy: the client belongs to user id 65534, the proxy to user id 0";
+    assert_eq!(refusal.message, message);
+    assert_eq!(refusal.hint, "Run rdsgate as the user that connects.");
+    refusal.within(5);
+
+    // The same by hand, for the SQLSTATE: the shell's printf knows octal.
+    let octal: String = startup(&[]).iter().map(|byte| format!("\\{byte:03o}")).collect();
+    for host in ["127.0.0.1", "::1"] {
+        let script = format!("exec 3<>/dev/tcp/{host}/{}; printf '{octal}' >&3; cat <&3", gate.port);
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let said = timeout(PATIENCE, as_nobody(&bash).output()).await.expect("it is answered").expect("bash is there");
+        let told = fields(said.stdout.get(5..).unwrap_or_default());
+        assert_eq!((field(&told, 'S'), field(&told, 'C')), ("FATAL", "28000"), "{host}: {said:?}");
+    }
+    assert_eq!(sandbox.calls().len(), 0, "nothing was done for them: {:?}", sandbox.calls());
+    assert_eq!(gate.query("select 1").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replication_is_refused_in_clear_words() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    for replication in ["database", "true"] {
+        let mut psql = gate.psql_command();
+        psql.args(["-d", &format!("dbname=appdb replication={replication}")]);
+        let refusal = Refusal::of_psql(psql).await;
+        assert!(refusal.message.starts_with("replication connections are not available"), "{refusal:#?}");
+        assert!(refusal.hint.contains("with a password"), "{refusal:#?}");
+        let by_hand = Wire::connect(gate.port).await.start(&[("replication", replication)]).await.refusal().await;
+        assert_eq!(field(&by_hand, 'C'), "0A000");
+    }
+    assert_eq!(sandbox.sessions().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_want_tls_here_come_to_a_clear_end_and_the_log_says_why() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let mut gate = Gate::start(server, &sandbox).await;
+
+    let mut psql = gate.psql_command();
+    psql.args(["-c", "select 1"]).env("PGSSLMODE", "require");
+    let output = timeout(PATIENCE, psql.output()).await.expect("psql hangs").expect("psql is installed");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("server does not support SSL, but SSL was required"), "{stderr}");
+    assert!(gate.until(|log| log.contains("use sslmode=disable or prefer")).await);
+
+    // The start of a ClientHello, as with sslnegotiation=direct.
+    let mut direct = Wire::connect(gate.port).await;
+    direct.send(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await;
+    assert_eq!(direct.rest().await, b"");
+    assert!(gate.until(|log| log.contains("no sslnegotiation=direct")).await);
+
+    for mode in ["disable", "allow", "prefer"] {
+        let mut psql = gate.psql_command();
+        psql.args(["-c", "select 1"]).env("PGSSLMODE", mode);
+        let output = timeout(PATIENCE, psql.output()).await.expect("psql hangs").expect("psql is installed");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n", "{mode}: {output:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_postgresql_client_is_refused_or_let_go_without_a_session() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let mut gate = Gate::start(server, &sandbox).await;
+
+    let ssl_request = [0, 0, 0, 8, 4, 210, 22, 47];
+    let old = [0, 0, 0, 8, 0, 2, 0, 0];
+    let no_terminator = [0, 0, 0, 14, 0, 3, 0, 0, b'u', b's', b'e', b'r', 0, b'x'];
+    let no_user = [0, 0, 0, 9, 0, 3, 0, 0, 0];
+    for (what, bytes, sqlstate, message) in [
+        ("HTTP", &b"GET "[..], "08P01", "invalid length of startup packet"),
+        ("too long", &[0, 1, 0, 0], "08P01", "invalid length of startup packet"),
+        ("too short", &[0, 0, 0, 7], "08P01", "invalid length of startup packet"),
+        ("version 2", &old, "0A000", "unsupported frontend protocol 2.0"),
+        ("no terminator", &no_terminator, "08P01", "invalid startup packet layout"),
+        ("no user", &no_user, "28000", "no PostgreSQL user name"),
+    ] {
+        let mut client = Wire::connect(gate.port).await;
+        client.send(bytes).await;
+        let told = client.refusal().await;
+        assert_eq!(field(&told, 'C'), sqlstate, "{what}: {told:?}");
+        assert!(field(&told, 'M').contains(message), "{what}: {told:?}");
+    }
+
+    // SSLRequest twice; a StartupMessage of 10,000 bytes is the longest.
+    let mut client = Wire::connect(gate.port).await;
+    client.send(&ssl_request).await;
+    assert_eq!(timeout(PATIENCE, client.0.read_u8()).await.expect("an answer").expect("a byte"), b'N');
+    client.send(&ssl_request).await;
+    assert!(field(&client.refusal().await, 'M').contains("SSLRequest is sent more than once"));
+
+    // Port probes: gone at once, and with a reset.
+    drop(Wire::connect(gate.port).await);
+    let probe = TcpStream::connect(("127.0.0.1", gate.port)).await.expect("rdsgate listens");
+    probe.set_zero_linger().expect("a socket");
+    drop(probe);
+    assert!(
+        gate.until(|log| log.matches("port probe").count() + log.matches("the client has gone").count() == 2).await
+    );
+
+    // One that stops in the middle of its packet, and one that says nothing, do not keep others waiting.
+    let mut slow = Wire::connect(gate.port).await;
+    slow.send(&startup(&[])[..9]).await;
+    let silent = Wire::connect(gate.port).await;
+    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
+    assert_eq!(gate.query("select 1").await, "1");
+    let waited = std::time::Instant::now();
+    let told = silent.refusal().await;
+    assert!(field(&told, 'M').contains("client startup took longer than 10 s"), "{told:?}");
+    assert!(waited.elapsed() < Duration::from_secs(12));
+    assert!(field(&slow.refusal().await, 'M').contains("client startup took longer than 10 s"));
+}

@@ -1,0 +1,419 @@
+//! What a psql user reads when something between the proxy and ReadyForQuery fails, and that the next connection works once
+//! the cause is gone.
+
+use std::{fs, process::Stdio, time::Duration};
+
+use rdsgate::sandbox::{Destination, Failure, Faults, Identity, Operation, Options, Rates, Sandbox, SessionToken};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+    time::timeout,
+};
+
+use crate::support::{
+    gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
+    refusal::{Refusal, Wire, field, fields},
+    servers::{PgOptions, PgServer},
+};
+
+/// The environment of an identity in the place of the usual one's.
+fn options_as(server: &PgServer, sandbox: &Sandbox, identity: &Identity) -> GateOptions {
+    let options =
+        GateOptions::new(server, sandbox).without_env("AWS_ACCESS_KEY_ID").without_env("AWS_SECRET_ACCESS_KEY");
+    identity.env().iter().fold(options, |options, (name, value)| options.env(name, value))
+}
+
+async fn works(gate: &Gate) {
+    assert_eq!(gate.query("select current_user").await, "app_user");
+}
+
+fn started(sandbox: &Sandbox) -> usize {
+    sandbox.calls().iter().filter(|call| call.operation == Operation::StartSession).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_credentials_nothing_is_sent_and_new_ones_are_found_without_a_restart() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let file = folder.path().join("credentials");
+    let gate = GateOptions::new(server, &sandbox)
+        .without_env("AWS_ACCESS_KEY_ID")
+        .without_env("AWS_SECRET_ACCESS_KEY")
+        .without_env("AWS_SHARED_CREDENTIALS_FILE")
+        .env("AWS_SHARED_CREDENTIALS_FILE", &file.display().to_string())
+        .start()
+        .await;
+
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("28000", "no AWS credentials were found", "Stage: AWS credentials.", "--profile");
+    refusal.within(5);
+    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
+
+    let user = Identity::user();
+    let keys =
+        format!("[default]\naws_access_key_id={}\naws_secret_access_key={}\n", user.access_key, user.secret.expose());
+    fs::write(&file, keys).expect("the folder is ours");
+    works(&gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_have_expired_are_not_signed_with() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = options_as(server, &sandbox, &Identity::temporary())
+        .env("AWS_CREDENTIAL_EXPIRATION", "2026-01-02T03:04:05Z")
+        .start()
+        .await;
+    let refusal = Refusal::of(&gate).await;
+    let detail = "Stage: AWS credentials.";
+    refusal.says("28000", "the AWS credentials expired on 2026-01-02T03:04:05Z", detail, "enew the credentials");
+    refusal.within(5);
+    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_aws_refuses_say_why() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let unknown = Identity::new("AKIAUNKNOWNEXAMPLE00", "nobody/knows", SessionToken::None, "nobody");
+    let wrong = Identity::new("AKIAIOSFODNN7EXAMPLE", "not/the/secret", SessionToken::None, "dev");
+    for (identity, sqlstate, message, hint) in [
+        (unknown, "28000", "AWS refused the credentials (UnrecognizedClientException)", "enew the credentials"),
+        (wrong, "28000", "InvalidSignatureException", "clock"),
+    ] {
+        let gate = options_as(server, &sandbox, &identity).start().await;
+        let refusal = Refusal::of(&gate).await;
+        refusal.says(sqlstate, message, &format!("via {BASTION}"), hint);
+        refusal.within(5);
+    }
+
+    let temporary = Identity::temporary();
+    assert!(sandbox.identity(&temporary.access_key, |identity| identity.expired = true));
+    let gate = options_as(server, &sandbox, &temporary).start().await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("28000", "StartSession: AWS refused the credentials (ExpiredTokenException)", "", "AWS_SESSION_TOKEN");
+    refusal.within(5);
+    assert_eq!(sandbox.sessions().len(), 0);
+    assert!(sandbox.identity(&temporary.access_key, |identity| identity.expired = false));
+    works(&gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_aws_does_not_start_says_what_to_check() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+
+    sandbox.bastion(BASTION, false);
+    let refusal = Refusal::of(&gate).await;
+    let message = format!("{BASTION} is not connected to Systems Manager in {}", server.region);
+    refusal.says("08001", &message, "Stage: route to the database.", "AmazonSSMManagedInstanceCore");
+    refusal.within(5);
+    sandbox.bastion(BASTION, true);
+
+    for (failure, sqlstate, message, hint) in [
+        (
+            Failure::AccessDenied,
+            "28000",
+            "StartSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:StartSession",
+            "ssm:StartSession",
+        ),
+        (Failure::InvalidDocument, "08001", "no session document AWS-StartPortForwardingSessionToRemoteHost", ""),
+        (Failure::BadRequest, "08001", "not supported by this agent", "too old"),
+        (Failure::Throttling, "08001", "AWS is throttling", "oo many API calls"),
+        (Failure::InternalServerError, "08001", "AWS failed: InternalServerError", ""),
+        (Failure::Unavailable, "08001", "HTTP 503", ""),
+        (Failure::Disconnect, "08001", "AWS could not be reached", "HTTPS_PROXY"),
+    ] {
+        sandbox.fail(Operation::StartSession, failure, None);
+        let refusal = Refusal::of(&gate).await;
+        refusal.says(sqlstate, message, &format!("Region: {}.", server.region), hint);
+        refusal.within(10);
+        sandbox.heal(Operation::StartSession);
+    }
+    assert_eq!(sandbox.sessions().len(), 0);
+
+    let before = started(&sandbox);
+    sandbox.fail(Operation::StartSession, Failure::Throttling, Some(2));
+    works(&gate).await;
+    assert_eq!(started(&sandbox), before + 3, "throttled twice and then served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_mux_is_named_by_its_version() {
+    let server = PgServer::shared();
+    let sandbox = sandbox_with(server, |options| options.agent_version("3.0.196.0")).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "version 3.0.196.0; port forwarding needs 3.0.222.0 or newer", BASTION, "AWS-UpdateSSMAgent");
+    refusal.within(5);
+    patient(sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()))).await;
+
+    sandbox.agent(|agent| agent.version = "3.3.987.0".into());
+    works(&gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_hears_nothing_ends_the_handshake_in_its_own_words() {
+    let server = PgServer::shared();
+    let deaf = Faults { up: Rates { loss: 1.0, ..Rates::default() }, ..Faults::default() };
+    let sandbox = sandbox_with(server, |mut options| {
+        options.agent.handshake_timeout = Duration::from_millis(300);
+        options.faults = deaf;
+        options
+    })
+    .await;
+    let gate = Gate::start(server, &sandbox).await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says(
+        "08001",
+        "ended before it could be used: Handshake timed out.",
+        "Stage: route to the database.",
+        "SSM agent",
+    );
+    refusal.within(5);
+
+    sandbox.faults(Faults::default());
+    works(&gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_dial_names_what_to_check_and_the_session_serves_on() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    // Bound but not listening: the port is ours and refuses.
+    let socket = TcpSocket::new_v4().expect("there is IPv4");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("the system chooses a port");
+    sandbox.name(&server.rds_host, 5432, Destination::Address(socket.local_addr().expect("it is bound")));
+    let gate = Gate::start(server, &sandbox).await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "the bastion could not connect", "Stage: database answer.", "security group");
+    assert!(refusal.hint.contains(&server.rds_host), "{refusal:?}");
+    refusal.within(5);
+
+    let listener = socket.listen(16).expect("it is bound");
+    let address = server.addr;
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut to = tokio::net::TcpStream::connect(address).await.expect("the server listens");
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
+        }
+    });
+    works(&gate).await;
+    assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_dial_is_given_up_after_ten_seconds_and_the_next_connection_gets_a_new_session() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    sandbox.name(&server.rds_host, 5432, Destination::BlackHole);
+    let gate = Gate::start(server, &sandbox).await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "within 10 s", "Stage: database answer.", "security group");
+    refusal.within(12);
+    assert!(refusal.took >= Duration::from_secs(9), "{refusal:?}");
+    assert_eq!(sandbox.sessions().len(), 1);
+
+    sandbox.name(&server.rds_host, 5432, Destination::Address(server.addr));
+    works(&gate).await;
+    assert_eq!(sandbox.sessions().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_the_agent_does_not_accept_is_told_in_its_words() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    for (destination, message) in [
+        (Destination::Unresolvable, format!("lookup {} on 10.0.0.2:53: no such host", server.rds_host)),
+        (Destination::Forbidden, format!("Forwarding to IP address {} is forbidden.", server.rds_host)),
+    ] {
+        sandbox.name(&server.rds_host, 5432, destination);
+        let before = started(&sandbox);
+        let refusal = Refusal::of(&gate).await;
+        refusal.says("08001", &message, BASTION, &format!("does not find or accept {}", server.rds_host));
+        refusal.within(5);
+        assert!(started(&sandbox) - before <= 2, "a session for each of the two clients at most");
+    }
+    sandbox.name(&server.rds_host, 5432, Destination::Address(server.addr));
+    works(&gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_channel_that_does_not_open_says_who_refused() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+
+    sandbox.fail(Operation::OpenDataChannel, Failure::Unavailable, None);
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "refused the data channel: HTTP 503", "Stage: route to the database.", "ssmmessages");
+    refusal.within(10);
+    sandbox.heal(Operation::OpenDataChannel);
+
+    let key = Identity::user().access_key;
+    let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::OpenDataChannel));
+    assert!(sandbox.identity(&key, deny));
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("28000", "refused the data channel: HTTP 403", "", "ssmmessages:OpenDataChannel");
+    refusal.within(10);
+    assert!(sandbox.identity(&key, |identity| identity.denied.clear()));
+
+    works(&gate).await;
+    patient(sandbox.until(|sessions| sessions.iter().filter(|session| session.ended.is_none()).count() == 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_service_ends_tells_idle_clients_and_new_ones_get_another() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let mut gate = Gate::start(server, &sandbox).await;
+    let mut idle = Wire::connect(gate.port).await.start(&[]).await;
+    idle.until(b'Z').await;
+    let mut psql = gate.psql_command();
+    let mut psql =
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is installed");
+    let mut stdin = psql.stdin.take().expect("piped");
+    stdin.write_all(b"select 'here';\n").await.expect("psql reads");
+    let mut here = [0; 5];
+    let stdout = psql.stdout.as_mut().expect("piped");
+    patient(stdout.read_exact(&mut here)).await.expect("an answer");
+
+    sandbox.end_all("Session terminated: idle for 20 minutes");
+
+    let told = fields(&idle.until(b'E').await);
+    assert_eq!((field(&told, 'S'), field(&told, 'C')), ("FATAL", "08006"));
+    let message = "the SSM session ended: Session terminated: idle for 20 minutes";
+    assert!(field(&told, 'M').contains(message), "{told:?}");
+    assert!(field(&told, 'H').contains("Connect again"), "{told:?}");
+    assert_eq!(idle.rest().await, b"");
+    assert!(gate.until(|log| log.matches("connection ended").count() == 2).await);
+    stdin.write_all(b"select 'gone';\n").await.expect("psql reads");
+    drop(stdin);
+    let output = patient(psql.wait_with_output()).await.expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("FATAL") && stderr.contains(message), "{stderr}");
+    works(&gate).await;
+    assert_eq!(sandbox.sessions().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_the_database_refuses_comes_with_advice() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    sandbox.name(&server.rds_host, 5433, Destination::Address(server.addr));
+    let usual = || GateOptions::new(server, &sandbox);
+    let resource = format!("arn:aws:rds-db:{}:123456789012:dbuser:<DbiResourceId>/app_user", server.region);
+    let readonly = Identity::readonly();
+    let failed = "PAM authentication failed for user \"app_user\"";
+    for (options, sqlstate, message, hint) in [
+        // Its policy has no rds-db:connect for this user.
+        (options_as(server, &sandbox, &readonly), "28000", failed, resource.as_str()),
+        // The token is for a port that the database does not have.
+        (usual().flag("--port", "5433"), "28000", failed, "iam-db-auth-error"),
+        (
+            usual().flag("--user", "legacy_user"),
+            "28000",
+            "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token",
+            "GRANT rds_iam TO legacy_user;",
+        ),
+        (
+            usual().flag("--user", "nobody_here"),
+            "28000",
+            "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token",
+            "rds_iam",
+        ),
+    ] {
+        let gate = options.start().await;
+        let refusal = Refusal::of(&gate).await;
+        refusal.says(sqlstate, message, "Stage: database login.", hint);
+        refusal.within(5);
+    }
+    let gate = usual().start().await;
+    let refusal = Refusal::in_database(&gate, "nosuch").await;
+    refusal.says(
+        "3D000",
+        "database \"nosuch\" does not exist",
+        "Stage: database login.",
+        "Name a database that exists",
+    );
+    refusal.within(5);
+    works(&gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_another_region_is_refused_with_the_region_in_the_detail() {
+    let hosts = vec!["orders.internal.example".to_owned()];
+    let server = PgServer::start(&PgOptions { hosts, region: Some("eu-west-1".into()), ..PgOptions::default() });
+    let sandbox = sandbox_with(&server, |options| options.region("eu-central-1")).await;
+    let gate = GateOptions::new(&server, &sandbox).flag("--region", "eu-central-1").start().await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("28000", "PAM authentication failed", "Region: eu-central-1.", "arn:aws:rds-db:eu-central-1:");
+    refusal.within(5);
+    let seen = server.auth_lines();
+    assert!(seen.iter().all(|line| line.contains("region eu-central-1")), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_free_connections_says_so_until_one_is_free() {
+    let settings = vec![("max_connections".into(), "4".into()), ("superuser_reserved_connections".into(), "3".into())];
+    let server = PgServer::start(&PgOptions { settings, ..PgOptions::default() });
+    let sandbox = sandbox(&server).await;
+    let gate = Gate::start(&server, &sandbox).await;
+    let mut only = Wire::connect(gate.port).await.start(&[]).await;
+    only.until(b'Z').await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("53300", "onnection", "Stage: database login.", "out of connections");
+    refusal.within(5);
+    only.send(b"X\0\0\0\x04").await;
+    assert_eq!(only.rest().await, b"");
+    works(&gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tls_gets_no_token() {
+    let server = PgServer::start(&PgOptions { trust: true, ..PgOptions::default() });
+    let real = PgServer::shared();
+    let sandbox = sandbox(real).await;
+    sandbox.name(&real.rds_host, 5432, Destination::Address(server.addr));
+    let gate = Gate::start(real, &sandbox).await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "refuses TLS, and a token must not travel without", &real.rds_host, "RDS always offers TLS");
+    refusal.within(5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_timeout_bounds_all_of_connecting() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = GateOptions::new(server, &sandbox).flag("--connect-timeout", "1s").start().await;
+    sandbox.delay(Operation::StartSession, Duration::from_secs(20));
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "no connection within 1s (--connect-timeout)", "Stage: route to the database.", "SSM agent");
+    refusal.within(3);
+    assert!(refusal.took >= Duration::from_millis(900), "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_psql_that_is_interrupted_while_it_connects_leaves_nothing_hanging() {
+    let server = PgServer::shared();
+    let deaf = Faults { up: Rates { loss: 1.0, ..Rates::default() }, ..Faults::default() };
+    let sandbox = sandbox_with(server, |options| Options { faults: deaf, ..options }).await;
+    let mut gate = Gate::start(server, &sandbox).await;
+    let mut psql = gate.psql_command().args(["-c", "select 1"]).stderr(Stdio::null()).spawn().expect("it is installed");
+    patient(sandbox.until(|sessions| sessions.iter().any(|session| session.connected))).await;
+    let pid = psql.id().expect("it connects").to_string();
+    assert!(std::process::Command::new("kill").args(["-s", "INT", &pid]).status().expect("kill is there").success());
+    assert!(!patient(psql.wait()).await.expect("it ends").success());
+    assert!(gate.until(|log| log.contains("the client left while it was being connected")).await);
+    // The session that was being opened for it serves the next one.
+    sandbox.faults(Faults::default());
+    works(&gate).await;
+    assert_eq!(sandbox.sessions().len(), 1);
+}
+
+async fn patient<T>(work: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, work).await.expect("it takes too long")
+}
