@@ -9,8 +9,10 @@
 
 mod access;
 mod bulk;
+mod cancel;
 mod certificates;
 mod cli;
+mod clients;
 mod control;
 mod failures;
 mod faults;

@@ -37,8 +37,11 @@ async fn accept(client: &mut Client) -> Result<Accepted, Error> {
     let admitted = access::check_peer(client.arrival.peer, client.arrival.local);
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
     let accepted = in_time(client.arrival.deadline, postgres::accept(&mut client.stream)).await;
-    admitted?;
-    accepted?.map_err(Error::Client)
+    match (admitted, accepted?.map_err(Error::Client)) {
+        // Drivers send a CancelRequest and close at once. Whose it was can no longer be told, but its key tells enough.
+        (Ok(()), accepted) | (Err(access::Error::Gone), accepted @ Ok(Accepted::Cancel(_))) => accepted,
+        (Err(refused), _) => Err(refused.into()),
+    }
 }
 
 async fn cancel(service: &Service, request: &CancelRequest) {
@@ -72,7 +75,7 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
         }
     };
     client.arrival.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
-    let _registered = logged_in.cancel_key.map(|key| service.registry.register(key));
+    let registered = logged_in.cancel_key.map(|key| service.registry.register(key));
 
     let mut observer = Observer(Watch::new());
     observer.0.on_upstream(&logged_in.greeting);
@@ -87,6 +90,8 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
         }
         Err(error) => End { reason: Reason::Broke(Side::Client, error), to_upstream: 0, to_client: 0 },
     };
+    // Before anybody hears of the end: the server may give the key to the next connection.
+    drop(registered);
     client.arrival.log_end(service, &user, &database, &facts, &end);
     if let Some(words) = last_words(&end.reason, &observer.0) {
         farewell(&mut client.stream, &words).await;
