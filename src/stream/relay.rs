@@ -199,6 +199,9 @@ impl Direction {
                     moved += passed;
                     self.bytes += passed as u64;
                 }
+                // TLS that ends without its close_notify, as MySQL's server ends: what is cut off shows in the protocol
+                // inside.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.eof = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Read(error))),
                 Poll::Pending => {
                     self.buffer = Vec::new();
