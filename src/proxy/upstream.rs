@@ -172,7 +172,7 @@ impl Upstream {
         let dial = async { self.dialer.dial().await.map_err(Error::Route) };
         let mut stream = clock.run(Stage::Route, ROUTE_TIMEOUT, dial).await?;
         let session = stream.session_id();
-        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_login) };
+        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_answer) };
         clock.run(Stage::Database, DATABASE_TIMEOUT, request_tls).await?;
         let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
         let (stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, handshake).await?;
