@@ -232,7 +232,7 @@ impl Upstream {
     async fn connect(&self, clock: &mut Clock) -> Result<(Stream, Option<Arc<str>>, Verified), Error> {
         let mut stream = self.dial(clock).await?;
         let session = stream.session_id();
-        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_login) };
+        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_answer) };
         clock.run(Stage::Database, DATABASE_TIMEOUT, request_tls).await?;
         let (stream, verified) = self.secure(stream, clock).await?;
         Ok((stream, session, verified))
