@@ -1,10 +1,11 @@
 # Thin: each target is one script or one cargo command. README.md says what they show.
 .PHONY: demo test bench lint
 
-# KEEP=1 leaves the demo running and prints commands to try.
+# GROUPS="connect upload" chooses among the benchmarks; KEEP=1 leaves the demo running and prints commands to try.
 demo:
 	tests/servers/install demo
-	cargo run --quiet --features sandbox --example demo
+	cargo build --features sandbox --bin rdsgate --example demo
+	@cargo run --quiet --features sandbox --example demo
 
 test:
 	tests/servers/install test
@@ -12,7 +13,7 @@ test:
 
 bench:
 	tests/servers/install test
-	cargo bench --features sandbox
+	cargo bench --features sandbox --bench bench -- $(GROUPS)
 
 lint:
 	cargo fmt --check

@@ -14,7 +14,7 @@ use std::{
 use super::exit::Exit;
 use crate::{
     app::Event,
-    target::{Route, Target},
+    target::{Engine, Route, Target},
 };
 
 /// Where to write, and whether in colour.
@@ -66,8 +66,16 @@ impl Output {
         match event {
             Event::Listening { target, addresses } => {
                 self.say(&listening(target, addresses));
-                let address = local(target, addresses);
-                let copy = format!("{}\n{}\n", psql(target, &address), url(target, &address));
+                let mut address = local(target, addresses);
+                let command = match target.engine {
+                    Engine::Postgres => psql(target, &address),
+                    Engine::Mysql => {
+                        // For MySQL's clients localhost is a unix socket.
+                        address.host = if address.host == "localhost" { "127.0.0.1" } else { address.host };
+                        mysql(target, &address)
+                    }
+                };
+                let copy = format!("{command}\n{}\n", url(target, &address));
                 let written = self.stdout.write_all(copy.as_bytes()).and_then(|()| self.stdout.flush());
                 if let Err(error) = written.or_else(forgive_broken_pipe) {
                     self.error(&error, None);
@@ -164,11 +172,28 @@ fn psql(target: &Target, address: &Local<'_>) -> String {
     command
 }
 
+/// The mysql command for a shell, in words that MySQL's and MariaDB's client both know.
+fn mysql(target: &Target, address: &Local<'_>) -> String {
+    let mut command = format!("mysql -h {} -P {}", quoted(address.host), address.port);
+    if let Some(user) = &target.user {
+        let _ = write!(command, " -u {}", quoted(user));
+    }
+    if let Some(database) = &target.database {
+        // A bare name that begins with a dash would be an option.
+        let option = if database.starts_with('-') { "-D " } else { "" };
+        let _ = write!(command, " {option}{}", quoted(database));
+    }
+    command
+}
+
 /// The URL for clients that take one. Encryption ends at the proxy, so clients should not ask for it locally.
 fn url(target: &Target, address: &Local<'_>) -> String {
     let user = target.user.as_deref().map(|user| format!("{}@", percent_encoded(user))).unwrap_or_default();
     let database = target.database.as_deref().map(percent_encoded).unwrap_or_default();
-    format!("postgresql://{user}{}/{database}?sslmode=disable", address.bracketed())
+    match target.engine {
+        Engine::Postgres => format!("postgresql://{user}{}/{database}?sslmode=disable", address.bracketed()),
+        Engine::Mysql => format!("mysql://{user}{}/{database}", address.bracketed()),
+    }
 }
 
 /// One word for a POSIX shell; control characters in bash's and zsh's `$'…'`, so that none reaches the terminal.
@@ -228,10 +253,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        config::value,
-        target::{Endpoint, Engine},
-    };
+    use crate::{config::value, target::Endpoint};
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -316,6 +338,19 @@ mod tests {
         output.event(&Event::Listening { target: target.into(), addresses });
         assert_eq!(stderr.text(), "[orders] listening on 127.0.0.1:49152 (postgres, direct, verify-full)\n");
         assert_eq!(stdout.text(), "psql -h 127.0.0.1 -p 49152\npostgresql://127.0.0.1:49152/?sslmode=disable\n");
+    }
+
+    #[test]
+    fn a_mysql_target_is_offered_by_address_because_localhost_would_be_a_socket() {
+        let (mut output, stdout, stderr) = output(false);
+        let mut target = Arc::unwrap_or_clone(target(Some("app_user"), Some("-orders"), "3306"));
+        target.engine = Engine::Mysql;
+        output.event(&listening_event(target.into()));
+        assert_eq!(stderr.text(), "[orders] listening on localhost:3306 (mysql, via i-0123…, verify-full)\n");
+        assert_eq!(
+            stdout.text(),
+            "mysql -h 127.0.0.1 -P 3306 -u app_user -D -orders\nmysql://app_user@127.0.0.1:3306/-orders\n"
+        );
     }
 
     #[test]

@@ -33,10 +33,10 @@ pub struct Arguments {
     #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
     region: Option<String>,
 
-    /// Database engine; this version serves postgres [default: postgres]
+    /// postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]
     #[arg(long, value_name = "ENGINE", help_heading = "Database")]
     engine: Option<String>,
-    /// The database's own port, not the local one [default: 5432]
+    /// The database's own port, not the local one [default: the engine's, 5432 or 3306]
     #[arg(long, value_name = "PORT", help_heading = "Database")]
     port: Option<String>,
     /// Database user to log in as [default: the one that the client names]
@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", help_heading = "Database")]
     ca_file: Option<String>,
 
-    /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost:5432]
+    /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]
     #[arg(long, value_name = "[HOST:]PORT", help_heading = "Proxy")]
     listen: Option<String>,
     /// Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml

@@ -156,18 +156,6 @@ pub enum Error {
         /// The region that was set.
         said: Region,
     },
-    /// MySQL and MariaDB are not there yet.
-    #[error("target {target} is MySQL or MariaDB, which is not supported in this version")]
-    MysqlUnsupported {
-        /// The target.
-        target: String,
-    },
-    /// Port 3306 and no engine.
-    #[error("target {target} has MySQL's port 3306 and no engine; MySQL is not supported in this version")]
-    LooksLikeMysql {
-        /// The target.
-        target: String,
-    },
     /// Two targets on one address.
     #[error("targets {first} and {second} both listen on port {port}")]
     SharedAddress {
@@ -216,9 +204,6 @@ impl Error {
             Self::RegionMismatch { .. } => {
                 Some("remove the region: a token for another region than the database's cannot work".into())
             }
-            Self::LooksLikeMysql { .. } => {
-                Some("if this is a PostgreSQL server on port 3306, say so: --engine postgres".into())
-            }
             Self::SharedAddress { second, everywhere: true, .. } => Some(format!(
                 "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.{second}] instead"
             )),
@@ -233,8 +218,7 @@ impl Error {
             | Self::WrongType { .. }
             | Self::TargetName { .. }
             | Self::NotUnicode { .. }
-            | Self::AwsRegion { .. }
-            | Self::MysqlUnsupported { .. } => None,
+            | Self::AwsRegion { .. } => None,
         }
     }
 }

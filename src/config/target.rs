@@ -10,9 +10,6 @@ use super::{
 };
 use crate::target::{Endpoint, Engine, Host, ListenAddress, Region, Route, Target};
 
-/// MySQL's port: someone who names it does not mean PostgreSQL.
-const MYSQL_PORT: u16 = 3306;
-
 /// Parses and completes the settings of the target called `name`.
 ///
 /// # Errors
@@ -22,7 +19,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         .parse(Key::Host, |text| Ok(text.parse()?))?
         .ok_or_else(|| Error::NoHost { target: name.to_owned() })?;
     let port = settings.parse(Key::Port, value::port)?;
-    let engine = engine(name, port, settings)?;
+    let engine = engine(port, settings)?;
     Ok(Target {
         name: Arc::from(name),
         engine,
@@ -41,12 +38,10 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
     })
 }
 
-fn engine(name: &str, port: Option<u16>, settings: &Settings<'_>) -> Result<Engine, Error> {
-    match settings.parse(Key::Engine, |text| Ok(text.parse()?))? {
-        Some(Engine::Mysql) => Err(Error::MysqlUnsupported { target: name.to_owned() }),
-        None if port == Some(MYSQL_PORT) => Err(Error::LooksLikeMysql { target: name.to_owned() }),
-        Some(Engine::Postgres) | None => Ok(Engine::Postgres),
-    }
+/// What was said, or what the port is known for, or PostgreSQL.
+fn engine(port: Option<u16>, settings: &Settings<'_>) -> Result<Engine, Error> {
+    let known = [Engine::Mysql].into_iter().find(|engine| port == Some(engine.default_port()));
+    Ok(settings.parse(Key::Engine, |text| Ok(text.parse()?))?.or(known).unwrap_or(Engine::Postgres))
 }
 
 /// The host name's region, which is the only one that a token can be for; for other names what the user says, then

@@ -485,16 +485,6 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
             "remove the region: a token for another region than the database's cannot work",
         ),
         (
-            Scene::new().up(&[ORDERS]).flag(Key::Engine, "mariadb"),
-            "target orders is MySQL or MariaDB, which is not supported in this version",
-            "",
-        ),
-        (
-            Scene::new().up(&[ORDERS]).flag(Key::Port, "3306"),
-            "target orders has MySQL's port 3306 and no engine; MySQL is not supported in this version",
-            "if this is a PostgreSQL server on port 3306, say so: --engine postgres",
-        ),
-        (
             Scene::new().project(&two()).variable("RDSGATE_LISTEN", "localhost:7000"),
             "targets orders and billing both listen on port 7000",
             "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.billing] instead",

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_credential_types::Credentials;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout_at},
@@ -20,7 +21,8 @@ use tracing::debug;
 
 use super::error::{Error, Stage};
 use crate::{
-    aws::{Account, Principal, token},
+    aws::{Account, Principal, token, token::Token},
+    mysql,
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
     target::Target,
     tls::{self, Verified},
@@ -55,14 +57,22 @@ pub struct Upstream {
     one_by_one: AtomicBool,
 }
 
-/// A connection that is logged in.
-pub struct Established {
-    /// The stream, after ReadyForQuery.
+/// A connection that is logged in. `L` is what the engine's login came to.
+pub struct Established<L> {
+    /// The stream, ready for the client's first command.
     pub stream: Stream,
-    /// What the client must hear, and the key to cancel with.
-    pub logged_in: LoggedIn,
+    /// What the client must hear.
+    pub logged_in: L,
     /// How it came about.
     pub facts: Facts,
+}
+
+/// A MySQL server that has spoken first and waits.
+pub struct Greeted {
+    stream: tunnel::Stream,
+    /// What it said.
+    pub greeting: mysql::Greeting,
+    clock: Clock,
 }
 
 /// How a connection came about, for the log. Nothing secret.
@@ -113,7 +123,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Error`], by stage.
-    pub async fn log_in(&self, startup: &Startup, deadline: Instant) -> Result<Established, Error> {
+    pub async fn log_in(&self, startup: &Startup, deadline: Instant) -> Result<Established<LoggedIn>, Error> {
         let mode = if self.one_by_one.load(Ordering::Relaxed) { Mode::OneByOne } else { Mode::Pipelined };
         match self.try_log_in(startup, mode, deadline).await {
             Err(Error::Login(postgres::Error::NotPipelined(why))) => {
@@ -126,28 +136,70 @@ impl Upstream {
         }
     }
 
-    async fn try_log_in(&self, startup: &Startup, mode: Mode, deadline: Instant) -> Result<Established, Error> {
+    async fn try_log_in(
+        &self,
+        startup: &Startup,
+        mode: Mode,
+        deadline: Instant,
+    ) -> Result<Established<LoggedIn>, Error> {
         let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
-        let mut clock = Clock { deadline, stages: Vec::with_capacity(5) };
-        // First, so that dead credentials cost no session; the token itself is made last, fresh.
-        let credentials = async { self.account.credentials().await.map_err(Error::Credentials) };
-        let credentials = clock.run(Stage::Credentials, CREDENTIALS_TIMEOUT, credentials).await?;
-        let (stream, session, verified) = self.connect(&mut clock).await?;
-        let mut stream = stream;
-        let target = &self.target;
-        let token = token::sign(&target.endpoint, &target.region, &user, &credentials, SystemTime::now())
-            .map_err(Error::Credentials)?;
+        let mut clock = Clock::until(deadline);
+        let credentials = self.credentials(&mut clock).await?;
+        let (mut stream, session, verified) = self.connect(&mut clock).await?;
+        let token = self.token(&user, &credentials)?;
         let login =
             async { postgres::login(&mut stream, startup, token.secret(), mode).await.map_err(Error::from_login) };
         let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
-        let facts = Facts {
-            session,
-            verified,
-            token_length: token.len(),
-            token_expires: token.expires_at(),
-            stages: clock.stages,
-        };
+        let facts = Facts::new(session, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
+    }
+
+    /// Connects to a MySQL server and hears its greeting, before `deadline`.
+    ///
+    /// # Errors
+    /// [`Error`], by stage.
+    pub async fn greet_mysql(&self, deadline: Instant) -> Result<Greeted, Error> {
+        let mut clock = Clock::until(deadline);
+        self.credentials(&mut clock).await?;
+        let mut stream = self.dial(&mut clock).await?;
+        let greeting = async { mysql::read_greeting(&mut stream).await.map_err(Error::from_mysql) };
+        let greeting = clock.run(Stage::Database, DATABASE_TIMEOUT, greeting).await?;
+        Ok(Greeted { stream, greeting, clock })
+    }
+
+    /// Logs in to a MySQL server as `response` says.
+    ///
+    /// # Errors
+    /// [`Error`], by stage.
+    pub async fn log_in_mysql(
+        &self,
+        greeted: Greeted,
+        response: &mysql::HandshakeResponse,
+    ) -> Result<Established<mysql::LoggedIn>, Error> {
+        let Greeted { mut stream, greeting, mut clock } = greeted;
+        let user = String::from_utf8_lossy(response.user()).into_owned();
+        let session = stream.session_id();
+        let credentials = self.credentials(&mut clock).await?;
+        let asking =
+            async { mysql::ssl_request(&mut stream, &greeting, response, None).await.map_err(Error::from_mysql) };
+        clock.run(Stage::Database, DATABASE_TIMEOUT, asking).await?;
+        let (mut stream, verified) = self.secure(stream, &mut clock).await?;
+        let token = self.token(&user, &credentials)?;
+        let login = async {
+            mysql::login(&mut stream, &greeting, response, None, token.secret()).await.map_err(Error::from_mysql)
+        };
+        let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
+        let facts = Facts::new(session, verified, &token, clock);
+        Ok(Established { stream, logged_in, facts })
+    }
+
+    /// A fresh token, for a login on a connection that is there already.
+    ///
+    /// # Errors
+    /// [`Error::Credentials`]
+    pub async fn fresh_token(&self, user: &str) -> Result<Token, Error> {
+        let credentials = self.credentials(&mut Clock::until(Instant::now() + CREDENTIALS_TIMEOUT)).await?;
+        self.token(user, &credentials)
     }
 
     /// Forwards a CancelRequest and waits until the server has taken it, which it says by closing.
@@ -155,7 +207,7 @@ impl Upstream {
     /// # Errors
     /// [`Error`], by stage.
     pub async fn cancel(&self, request: &CancelRequest) -> Result<(), Error> {
-        let mut clock = Clock { deadline: Instant::now() + CANCEL_TIMEOUT, stages: Vec::new() };
+        let mut clock = Clock::until(Instant::now() + CANCEL_TIMEOUT);
         let (mut stream, ..) = self.connect(&mut clock).await?;
         let exchange = async {
             let io = |cause| Error::from_login(postgres::Error::Io(cause));
@@ -169,14 +221,41 @@ impl Upstream {
     }
 
     async fn connect(&self, clock: &mut Clock) -> Result<(Stream, Option<Arc<str>>, Verified), Error> {
-        let dial = async { self.dialer.dial().await.map_err(Error::Route) };
-        let mut stream = clock.run(Stage::Route, ROUTE_TIMEOUT, dial).await?;
+        let mut stream = self.dial(clock).await?;
         let session = stream.session_id();
         let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_answer) };
         clock.run(Stage::Database, DATABASE_TIMEOUT, request_tls).await?;
-        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
-        let (stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, handshake).await?;
+        let (stream, verified) = self.secure(stream, clock).await?;
         Ok((stream, session, verified))
+    }
+
+    async fn dial(&self, clock: &mut Clock) -> Result<tunnel::Stream, Error> {
+        let dial = async { self.dialer.dial().await.map_err(Error::Route) };
+        clock.run(Stage::Route, ROUTE_TIMEOUT, dial).await
+    }
+
+    async fn secure(&self, stream: tunnel::Stream, clock: &mut Clock) -> Result<(Stream, Verified), Error> {
+        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
+        clock.run(Stage::Tls, TLS_TIMEOUT, handshake).await
+    }
+
+    /// Asked for before anything is dialled, so that dead credentials cost no session.
+    async fn credentials(&self, clock: &mut Clock) -> Result<Credentials, Error> {
+        let credentials = async { self.account.credentials().await.map_err(Error::Credentials) };
+        clock.run(Stage::Credentials, CREDENTIALS_TIMEOUT, credentials).await
+    }
+
+    /// Made last, so that it is fresh.
+    fn token(&self, user: &str, credentials: &Credentials) -> Result<Token, Error> {
+        let Target { endpoint, region, .. } = &*self.target;
+        token::sign(endpoint, region, user, credentials, SystemTime::now()).map_err(Error::Credentials)
+    }
+}
+
+impl Facts {
+    fn new(session: Option<Arc<str>>, verified: Verified, token: &Token, clock: Clock) -> Self {
+        let (token_length, token_expires) = (token.len(), token.expires_at());
+        Self { session, verified, token_length, token_expires, stages: clock.stages }
     }
 }
 
@@ -187,6 +266,10 @@ struct Clock {
 }
 
 impl Clock {
+    fn until(deadline: Instant) -> Self {
+        Self { deadline, stages: Vec::with_capacity(6) }
+    }
+
     async fn run<T>(
         &mut self,
         stage: Stage,

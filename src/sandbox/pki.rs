@@ -205,7 +205,7 @@ fn chain(label: &str) -> Result<Pair, Error> {
             (DnType::OrganizationName, "Amazon Web Services, Inc."),
             (DnType::OrganizationalUnitName, "Amazon RDS"),
             (DnType::StateOrProvinceName, "WA"),
-            (DnType::CommonName, &format!("TEST ONLY us-east-1 {kind} {label}")),
+            (DnType::CommonName, &format!("TEST ONLY {kind} {label}")),
             (DnType::LocalityName, "Seattle"),
         ]);
         params.is_ca = IsCa::Ca(constraint);

@@ -28,8 +28,9 @@ pub enum Side {
 
 /// Sees the bytes that pass, before they are written, and says when the relay may stop.
 pub trait Tap {
-    /// Bytes from the client.
-    fn on_client(&mut self, bytes: &[u8]);
+    /// Bytes from the client. Returns how many of them may pass; fewer than there are ends the relay when those have
+    /// been written ([`Reason::Held`]).
+    fn on_client(&mut self, bytes: &[u8]) -> usize;
     /// Bytes from upstream.
     fn on_upstream(&mut self, bytes: &[u8]);
     /// Whether a relay that was asked to end may end now. Asked only while no byte is on its way.
@@ -45,6 +46,10 @@ pub enum Reason {
     Broke(Side, io::Error),
     /// It was asked to, and the tap agreed.
     Stopped,
+    /// It was told to, whatever was on its way.
+    Cut,
+    /// The tap held these bytes of the client back.
+    Held(Vec<u8>),
 }
 
 /// How a relay ended.
@@ -58,24 +63,41 @@ pub struct End {
     pub to_client: u64,
 }
 
-/// Relays until the end. Not cancel safe: bytes that were read and not yet written are lost.
+/// Relays until the end: `stop` asks for it when the tap allows, `cut` at once. Not cancel safe: bytes that were read and
+/// not yet written are lost.
 ///
 /// There is no deadline: a database connection may be idle for days.
-pub async fn relay<C, U, T>(client: &mut C, upstream: &mut U, tap: &mut T, stop: impl Future<Output = ()>) -> End
+pub async fn relay<C, U, T>(
+    client: &mut C,
+    upstream: &mut U,
+    tap: &mut T,
+    stop: impl Future<Output = ()>,
+    cut: impl Future<Output = ()>,
+) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
     T: Tap,
 {
     let (mut up, mut down) = (Direction::default(), Direction::default());
-    let mut stop = pin!(stop);
+    let (mut stop, mut cut) = (pin!(stop), pin!(cut));
     let mut stopping = false;
     let mut first_closed = None;
     let reason = poll_fn(|cx| {
         stopping = stopping || stop.as_mut().poll(cx).is_ready();
         // Downstream first: it is mostly the one with bytes, and frees memory in the tunnel.
-        let down_done = down.poll(cx, upstream, client, |bytes| tap.on_upstream(bytes));
-        let up_done = up.poll(cx, client, upstream, |bytes| tap.on_client(bytes));
+        let down_done = down.poll(cx, upstream, client, |bytes| {
+            tap.on_upstream(bytes);
+            bytes.len()
+        });
+        let mut up_done = up.poll(cx, client, upstream, |bytes| tap.on_client(bytes));
+        if up.held.is_some() && matches!(up_done, Poll::Ready(Ok(()))) {
+            // Not while an answer is on its way: it would be lost with us.
+            if let Some(held) = up.held.take_if(|_| down.is_empty()) {
+                return Poll::Ready(Reason::Held(held));
+            }
+            up_done = Poll::Pending;
+        }
         for (done, from, to) in [(&down_done, Side::Upstream, Side::Client), (&up_done, Side::Client, Side::Upstream)] {
             match done {
                 Poll::Ready(Ok(())) => _ = first_closed.get_or_insert(from),
@@ -86,6 +108,7 @@ where
         }
         match (up_done.is_ready() && down_done.is_ready(), first_closed) {
             (true, Some(side)) => Poll::Ready(Reason::Closed(side)),
+            _ if cut.as_mut().poll(cx).is_ready() => Poll::Ready(Reason::Cut),
             _ if stopping && up.is_empty() && down.is_empty() && tap.may_stop() => Poll::Ready(Reason::Stopped),
             _ => Poll::Pending,
         }
@@ -117,6 +140,8 @@ struct Direction {
     eof: bool,
     done: bool,
     bytes: u64,
+    /// What may not pass.
+    held: Option<Vec<u8>>,
 }
 
 impl Direction {
@@ -129,7 +154,7 @@ impl Direction {
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
-        mut seen: impl FnMut(&[u8]),
+        mut pass: impl FnMut(&[u8]) -> usize,
     ) -> Poll<Result<(), Broken>>
     where
         R: AsyncRead + Unpin,
@@ -149,6 +174,9 @@ impl Direction {
                 self.start += written;
                 self.unflushed = true;
             }
+            if self.held.is_some() {
+                return Pin::new(&mut *writer).poll_flush(cx).map_err(Broken::Write);
+            }
             if self.eof {
                 ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(Broken::Write)?;
                 self.buffer = Vec::new();
@@ -163,12 +191,17 @@ impl Direction {
             let mut buffer = ReadBuf::new(&mut self.buffer);
             match Pin::new(&mut *reader).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) => {
-                    (self.start, self.end) = (0, buffer.filled().len());
-                    self.eof = self.end == 0;
-                    moved += self.end;
-                    self.bytes += self.end as u64;
-                    seen(buffer.filled());
+                    let read = buffer.filled();
+                    let passed = pass(read).min(read.len());
+                    self.held = read.get(passed..).filter(|rest| !rest.is_empty()).map(<[u8]>::to_vec);
+                    self.eof = read.is_empty();
+                    (self.start, self.end) = (0, passed);
+                    moved += passed;
+                    self.bytes += passed as u64;
                 }
+                // TLS that ends without its close_notify, as MySQL's server ends: what is cut off shows in the protocol
+                // inside.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.eof = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Read(error))),
                 Poll::Pending => {
                     self.buffer = Vec::new();
@@ -186,6 +219,8 @@ impl Direction {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
@@ -198,9 +233,10 @@ mod tests {
     }
 
     impl Tap for Counts {
-        fn on_client(&mut self, bytes: &[u8]) {
+        fn on_client(&mut self, bytes: &[u8]) -> usize {
             self.client += bytes.len();
             self.busy = true;
+            bytes.iter().position(|&byte| byte == b'!').unwrap_or(bytes.len())
         }
 
         fn on_upstream(&mut self, bytes: &[u8]) {
@@ -220,7 +256,7 @@ mod tests {
         let question = vec![1; 100_000];
         let relayed = tokio::spawn(async move {
             let mut tap = Counts::default();
-            let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, std::future::pending()).await;
+            let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), pending()).await;
             (end, tap)
         });
         let sent = question.clone();
@@ -234,7 +270,7 @@ mod tests {
         let mut heard = Vec::new();
         upstream.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, question);
-        upstream.write_all(&[2; 50_000]).await.unwrap();
+        upstream.write_all(&vec![2; 50_000]).await.unwrap();
         drop(upstream);
         assert_eq!(asker.await.unwrap(), vec![2; 50_000]);
         let (end, tap) = relayed.await.unwrap();
@@ -250,7 +286,7 @@ mod tests {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let relayed = tokio::spawn(async move {
             let stop = async { _ = stopped.await };
-            relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), stop).await
+            relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), stop, pending()).await
         });
         client.write_all(b"question").await.unwrap();
         upstream.read_exact(&mut [0; 8]).await.unwrap();
@@ -265,12 +301,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_tap_holds_back_comes_out_and_what_was_before_it_has_passed() {
+        let (mut client, mut inner_client) = duplex(1000);
+        let (mut inner_upstream, mut upstream) = duplex(1000);
+        client.write_all(b"before!after").await.unwrap();
+        let end = relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), pending(), pending()).await;
+        assert!(matches!(&end.reason, Reason::Held(held) if held == b"!after"), "{:?}", end.reason);
+        let mut passed = [0; 6];
+        upstream.read_exact(&mut passed).await.unwrap();
+        assert_eq!((&passed, end.to_upstream), (b"before", 6));
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_is_cut_does_not_wait() {
+        let (mut client, mut inner_client) = duplex(1000);
+        let (mut inner_upstream, _upstream) = duplex(1000);
+        client.write_all(b"question").await.unwrap();
+        let mut tap = Counts { busy: true, ..Counts::default() };
+        let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), async {}).await;
+        assert!(matches!(end.reason, Reason::Cut), "{:?}", end.reason);
+        assert_eq!(end.to_upstream, 8);
+    }
+
+    #[tokio::test]
     async fn the_side_that_broke_is_named() {
         let (client, mut inner_client) = duplex(10);
         let (mut inner_upstream, mut upstream) = duplex(1000);
         drop(client);
         upstream.write_all(b"to nobody").await.unwrap();
-        let end = relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), std::future::pending()).await;
+        let end = relay(&mut inner_client, &mut inner_upstream, &mut Counts::default(), pending(), pending()).await;
         assert!(matches!(end.reason, Reason::Broke(Side::Client, _)), "{:?}", end.reason);
     }
 }

@@ -364,23 +364,24 @@ impl Channel {
 
     /// When [`Channel::on_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if !self.connected || self.outgoing.is_empty() {
+        if !self.connected {
             return None;
         }
-        let give_up = self.last_progress + self.options.give_up_after;
+        // A pause has its end even when nothing waits here: what waits above is not handed down meanwhile.
         let next = match self.paused_since {
             Some(since) => Some(since + PAUSE_PROBE),
             None => self.head_in_flight_since().map(|sent| sent + self.timeout()),
         };
-        Some(next.map_or(give_up, |next| next.min(give_up)))
+        let give_up = (!self.outgoing.is_empty()).then(|| self.last_progress + self.options.give_up_after);
+        next.into_iter().chain(give_up).min()
     }
 
     /// Does what is due at `now`.
     pub fn on_timeout(&mut self, now: Instant) {
-        if !self.connected || self.outgoing.is_empty() {
+        if !self.connected {
             return;
         }
-        if now >= self.last_progress + self.options.give_up_after {
+        if !self.outgoing.is_empty() && now >= self.last_progress + self.options.give_up_after {
             self.events.push_back(Event::NotAcknowledging);
             self.last_progress = now;
             return;

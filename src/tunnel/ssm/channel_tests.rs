@@ -359,9 +359,13 @@ fn after_a_cut_the_last_acknowledgements_are_repeated_so_that_the_agent_need_not
     assert_eq!(world.agent.outgoing.len(), 0);
 }
 
+/// A message of the service's own.
+fn service(message_type: MessageType) -> Bytes {
+    AgentMessage { message_type, ..Agent::message(0, Bytes::from_static(b"{}")) }.encode()
+}
+
 #[test]
 fn a_pause_holds_new_messages_and_start_or_any_message_or_a_probe_ends_it() {
-    let service = |message_type| AgentMessage { message_type, ..Agent::message(0, Bytes::from_static(b"{}")) }.encode();
     let mut world = World::new(9, Faults::default());
     let now = world.now;
     world.channel.on_message(&service(MessageType::PausePublication), now).unwrap();
@@ -383,6 +387,20 @@ fn a_pause_holds_new_messages_and_start_or_any_message_or_a_probe_ends_it() {
     assert_eq!(probe, now + PAUSE_PROBE);
     world.channel.on_timeout(probe);
     assert!(world.channel.poll_transmit(probe).is_some(), "the oldest message, again");
+}
+
+#[test]
+fn a_pause_ends_by_itself_when_nothing_waits_in_the_channel() {
+    let now = Instant::now();
+    let mut channel = Channel::new(Options::default(), fastrand::Rng::with_seed(1), now, SystemTime::now());
+    channel.connected(now);
+    channel.on_message(&service(MessageType::PausePublication), now).unwrap();
+    assert!(!channel.has_room());
+    let probe = channel.next_timeout().expect("what waits above must not wait for ever");
+    assert_eq!(probe, now + PAUSE_PROBE);
+    channel.on_timeout(probe);
+    assert!(channel.has_room());
+    assert_eq!(channel.next_timeout(), None);
 }
 
 #[test]

@@ -91,11 +91,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
                 break reason;
             }
         }
-        info!(session = %session_id, after_ms = started.elapsed().as_millis(), "SSM session resumed");
+        let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info!(session = %session_id, after_ms, "SSM session resumed");
     };
     match &reason {
         EndReason::Terminated => {
-            debug!(session = %session_id, stats = ?shared.lock().stats(), "SSM session terminated")
+            debug!(session = %session_id, stats = ?shared.lock().stats(), "SSM session terminated");
         }
         reason => {
             warn!(session = %session_id, %reason, "SSM session ended");

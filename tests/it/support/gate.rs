@@ -17,7 +17,7 @@ use tokio::{
 use super::{clients::Door, servers::PgServer};
 
 /// For everything that must not hang a test: far above what it takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The bastion that a sandbox has.
 pub(crate) const BASTION: &str = "i-0123456789abcdef0";
 
@@ -71,10 +71,8 @@ impl GateOptions {
 
     /// Sets a flag, in the place of an earlier value.
     pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
-        match self.arguments.iter().position(|argument| argument == name) {
-            Some(at) => value.clone_into(&mut self.arguments[at + 1]),
-            None => self.arguments.extend([name.into(), value.into()]),
-        }
+        self = self.without(name);
+        self.arguments.extend([name.into(), value.into()]);
         self
     }
 

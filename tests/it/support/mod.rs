@@ -1,6 +1,8 @@
 //! What the scenarios stand on.
 
 pub(crate) mod clients;
+pub(crate) mod driver;
 pub(crate) mod gate;
 pub(crate) mod refusal;
+pub(crate) mod rows;
 pub(crate) mod servers;

@@ -2,12 +2,14 @@
 //!
 //! Message, DETAIL and HINT name hosts and principals of the user's own, never a token or key.
 
+mod err_packet;
+
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    aws,
+    aws, mysql,
     postgres::{
         self, ErrorReport,
         error::sqlstate::{CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, UNABLE_TO_CONNECT},
@@ -79,6 +81,12 @@ pub enum Error {
     /// The database's part of the login went wrong.
     #[error(transparent)]
     Login(postgres::Error),
+    /// The same of a MySQL client.
+    #[error(transparent)]
+    MysqlClient(mysql::Error),
+    /// The same of a MySQL server's part.
+    #[error(transparent)]
+    MysqlLogin(mysql::Error),
     /// A stage took too long.
     #[error("{} took longer than {} s", stage.as_str(), after.as_secs())]
     Timeout {
@@ -107,12 +115,15 @@ impl Error {
     /// What was being done.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::Access(_) | Self::Client(_) | Self::ClientLeft | Self::ShuttingDown => Stage::Client,
+            Self::Access(_) | Self::Client(_) | Self::MysqlClient(_) | Self::ClientLeft | Self::ShuttingDown => {
+                Stage::Client
+            }
             Self::Credentials(_) => Stage::Credentials,
             Self::Route(_) => Stage::Route,
             Self::Stream(_) | Self::Answer(_) => Stage::Database,
             Self::Tls(_) => Stage::Tls,
-            Self::Login(_) => Stage::Login,
+            Self::MysqlLogin(mysql::Error::NoTls | mysql::Error::RefusedBeforeTls(_)) => Stage::Database,
+            Self::Login(_) | Self::MysqlLogin(_) => Stage::Login,
             Self::Timeout { stage, .. } | Self::ConnectTimeout { stage, .. } => *stage,
         }
     }
@@ -166,6 +177,8 @@ impl Error {
             | Self::Client(_)
             | Self::Answer(_)
             | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
             | Self::ClientLeft => CONNECTION_FAILURE,
         }
     }
@@ -189,6 +202,8 @@ impl Error {
             | Self::Client(_)
             | Self::Answer(_)
             | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
             | Self::ClientLeft
             | Self::ShuttingDown => None,
         }

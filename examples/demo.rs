@@ -1,0 +1,408 @@
+//! `make demo`: the whole path on one machine. A scratch PostgreSQL behind TLS and a token check, AWS's side of it
+//! emulated, the real `rdsgate` in front, the real psql in front of that; then what happened, from rdsgate's own log.
+//!
+//! With `KEEP=1` everything stays up until Ctrl-C. Whatever way it ends, nothing stays behind.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a demonstration is its output")]
+#![expect(clippy::indexing_slicing, reason = "a JSON value gives null for what is not there")]
+
+use std::{
+    io::{ErrorKind, IsTerminal as _, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rdsgate::sandbox::{
+    DatabaseServer, Options, Sandbox,
+    front::{Backend, Front},
+    pki::{Authority, Key, Variant},
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+
+const HOST: &str = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com";
+const REGION: &str = "eu-central-1";
+const BASTION: &str = "i-0123456789abcdef0";
+const USER: &str = "app_user";
+const DATABASE: &str = "appdb";
+const PORT: u16 = 5432;
+/// For each thing that is waited for; far above what it takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+const TABLE: &str = "create table orders (id int, customer text, placed date, total numeric);
+    insert into orders values (1, 'Ada', '2026-01-07', 120.50), (2, 'Grace', '2026-01-09', 64.00),
+    (3, 'Edsger', '2026-01-12', 9.99)";
+const QUERY: &str = "select * from orders order by id";
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let ended = runtime.block_on(demo());
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("demo: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn demo() -> Result<ExitCode> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut stage = Stage { folder: tempfile::tempdir()?, sandbox: None, postgres: None, proxy: None, complete: false };
+    // A signal drops what is being done; what was started is the stage's, and ended in order.
+    let played = tokio::select! {
+        played = stage.play() => Some(played),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    let complete = stage.complete;
+    stage.clear().await;
+    match played {
+        Some(played) => played.map(|()| ExitCode::SUCCESS),
+        None if complete => Ok(ExitCode::SUCCESS),
+        None => bail!("interrupted"),
+    }
+}
+
+/// All that runs.
+struct Stage {
+    folder: tempfile::TempDir,
+    sandbox: Option<Sandbox>,
+    postgres: Option<Child>,
+    proxy: Option<Child>,
+    /// All has been shown; a signal is the expected end.
+    complete: bool,
+}
+
+impl Stage {
+    async fn play(&mut self) -> Result<()> {
+        let style = Style::of_terminal();
+        let keep = std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0");
+
+        let backend = start_postgres(&mut self.postgres).await?;
+        let ca_file = self.folder.path().join("ca.pem");
+        let sandbox = start_sandbox(backend, &ca_file).await?;
+        println!("On this machine now: a private PostgreSQL, and a bastion and AWS in front of it, emulated.\n");
+
+        let port = if is_free(PORT) { PORT } else { 0 };
+        let mut arguments = vec!["up", HOST, "--bastion", BASTION, "--user", USER, "--database", DATABASE];
+        if port == 0 {
+            println!("Port {PORT} of this machine is in use: rdsgate takes another.\n");
+            arguments.extend(["--listen", "localhost:0"]);
+        }
+        println!("{}", style.bold(&format!("$ rdsgate {}", arguments.join(" "))));
+        let mut env = sandbox.env();
+        env.push(("RDSGATE_CA_FILE".into(), ca_file.display().to_string()));
+        self.sandbox = Some(sandbox);
+        let log_file = self.folder.path().join("rdsgate.log");
+        let (proxy, mut log) = start_proxy(&arguments, env, log_file.clone())?;
+        self.proxy = Some(proxy);
+        let listening = log.line(|line| line.starts_with('[')).await?;
+        println!("{listening}");
+        log.line(|line| line.starts_with("ready:")).await?;
+        let port = listening.split("localhost:").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+        let psql = if port == "5432" { "psql -h localhost".into() } else { format!("psql -h localhost -p {port}") };
+
+        println!("{}", style.bold(&format!("\n$ {psql} -c '{QUERY}'")));
+        print!("{}", run_psql(port, QUERY).await.map_err(|error| log.explain(error))?);
+        // The second one shows what a warm session costs.
+        run_psql(port, "select 1").await.map_err(|error| log.explain(error))?;
+        let [first, again] = log.logins().await?;
+        println!("{}", style.bold("What happened"));
+        report(&first, &again, &style);
+
+        self.complete = true;
+        if keep {
+            self.stay(&psql, &log_file, log, &style).await?;
+        }
+        Ok(())
+    }
+
+    /// Until a signal ends it all.
+    async fn stay(&self, psql: &str, log_file: &Path, mut log: Log, style: &Style) -> Result<()> {
+        let me = std::process::id();
+        println!("\n{}", style.bold("Still running; Ctrl-C ends all of it. Try in another terminal:"));
+        for (command, effect) in [
+            (psql.to_owned(), "at your leisure"),
+            (format!("{psql} -c 'select pg_sleep(60)'"), "Ctrl-C cancels it in the server"),
+            (format!("kill -USR1 {me}"), "cuts the websocket: what is connected stays connected"),
+            (format!("kill -USR2 {me}"), "closes it with \"1000 Bye\", as AWS does every hour"),
+            (format!("tail -f {}", log_file.display()), "every step"),
+        ] {
+            println!("  {command:<50} {}", style.dim(effect));
+        }
+        println!();
+        let (mut cut, mut bye) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+        let Some(sandbox) = &self.sandbox else { return Ok(()) };
+        loop {
+            tokio::select! {
+                _ = cut.recv() => sandbox.cut_all(),
+                _ = bye.recv() => sandbox.bye_all(),
+                event = log.next_notable() => println!("  {}", style.dim(&event?)),
+            }
+        }
+    }
+
+    /// Ends everything, the client's side first.
+    async fn clear(self) {
+        if let Some(mut proxy) = self.proxy {
+            if let Some(pid) = proxy.id().and_then(rustix_pid) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+            }
+            if timeout(PATIENCE, proxy.wait()).await.is_err() {
+                let _ = proxy.kill().await;
+            }
+        }
+        if let Some(sandbox) = self.sandbox {
+            sandbox.stop().await;
+        }
+        if let Some(mut postgres) = self.postgres {
+            drop(postgres.stdin.take());
+            let _ = timeout(PATIENCE, postgres.wait()).await;
+        }
+    }
+}
+
+fn rustix_pid(pid: u32) -> Option<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(pid.try_into().ok()?)
+}
+
+/// A PostgreSQL that trusts this machine, with a table to look at.
+async fn start_postgres(running: &mut Option<Child>) -> Result<SocketAddr> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/pg-run");
+    // In a group of its own, so that Ctrl-C reaches us alone; it ends when its standard input closes.
+    let child = Command::new(script)
+        .arg("--trust")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start tests/servers/pg-run")?;
+    let stdout = running.insert(child).stdout.take().context("standard output is piped")?;
+    let ready = timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await??;
+    let ready = ready.context("PostgreSQL did not start; what it said stands above")?;
+    let ready: Value = serde_json::from_str(&ready)?;
+    let port = ready["port"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no port")?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    run_psql(&format!("{port} user={USER} dbname={DATABASE}"), TABLE).await?;
+    Ok(address)
+}
+
+/// AWS, the bastion, and the database as RDS shows it: TLS under an authority like RDS's, IAM tokens checked.
+async fn start_sandbox(postgres: SocketAddr, ca_file: &Path) -> Result<Sandbox> {
+    let sandbox = Sandbox::start(Options::default().region(REGION)).await?;
+    let authority = Authority::new()?;
+    std::fs::write(ca_file, authority.root_pem())?;
+    let server = DatabaseServer { host: HOST.into(), port: PORT, region: REGION.into() };
+    let leaf = authority.leaf(HOST, Variant::Good, Key::Rsa2048)?;
+    let front = Front::start(&sandbox, server, &leaf, Backend::Tcp(postgres)).await?;
+    sandbox.name(HOST, PORT, rdsgate::sandbox::Destination::Address(front.address));
+    Ok(sandbox)
+}
+
+/// The real program, built beside this one.
+fn start_proxy(arguments: &[&str], env: Vec<(String, String)>, log_file: PathBuf) -> Result<(Child, Log)> {
+    let example = std::env::current_exe()?;
+    let program = example.ancestors().nth(2).context("an example lies in target/debug/examples")?.join("rdsgate");
+    if !program.exists() {
+        bail!("{} is missing: cargo build --features sandbox", program.display());
+    }
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "TERM", "--"])
+        .arg(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        // Nothing of this machine's own configuration.
+        .env("RDSGATE_CONFIG", "/dev/null")
+        .env("RDSGATE_LOG", "debug")
+        .env("RDSGATE_LOG_FORMAT", "json")
+        .envs(env)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start rdsgate")?;
+    let stderr = child.stderr.take().context("standard error is piped")?;
+    let (sender, lines) = watch::channel(Vec::new());
+    tokio::spawn(collect(stderr, log_file, sender));
+    Ok((child, Log { lines, read: 0 }))
+}
+
+async fn collect(stderr: impl AsyncRead + Unpin, log_file: PathBuf, sender: watch::Sender<Vec<Arc<str>>>) {
+    let mut file = std::fs::File::create(log_file).ok();
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(file) = &mut file {
+            let _ = writeln!(file, "{line}");
+        }
+        sender.send_modify(|lines| lines.push(line.into()));
+    }
+}
+
+/// What rdsgate writes to standard error: lines for people, and its log as JSON.
+struct Log {
+    lines: watch::Receiver<Vec<Arc<str>>>,
+    /// How many lines [`Log::next_notable`] has looked at.
+    read: usize,
+}
+
+impl Log {
+    /// Waits for the first line that is wanted.
+    async fn line(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Arc<str>> {
+        let found = |lines: &Vec<Arc<str>>| lines.iter().find(|line| wanted(line)).cloned();
+        let waited = timeout(PATIENCE, self.lines.wait_for(|lines| found(lines).is_some())).await;
+        let line = waited.ok().and_then(Result::ok).and_then(|lines| found(&lines));
+        line.ok_or_else(|| self.explain(anyhow!("rdsgate did not get ready")))
+    }
+
+    /// How the first two connections came about.
+    async fn logins(&mut self) -> Result<[Value; 2]> {
+        let events = |lines: &[Arc<str>], message: &str| -> Vec<Value> {
+            let events = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+            events.filter(|event: &Value| event["message"] == message).take(2).collect()
+        };
+        let ended = self.lines.wait_for(|lines| events(lines, "connection ended").len() == 2);
+        let found = timeout(PATIENCE, ended).await.ok().and_then(Result::ok).map(|lines| {
+            self.read = lines.len();
+            events(&lines, "logged in")
+        });
+        found
+            .and_then(|found| <[Value; 2]>::try_from(found).ok())
+            .ok_or_else(|| self.explain(anyhow!("rdsgate's log does not tell of the connections")))
+    }
+
+    /// The next event that is above debug, in a few words.
+    async fn next_notable(&mut self) -> Result<String> {
+        loop {
+            let from = self.read;
+            let line = self.lines.wait_for(|lines| lines.len() > from).await?.get(from).cloned();
+            self.read += 1;
+            let Some(Ok(event)) = line.map(|line| serde_json::from_str::<Value>(&line)) else { continue };
+            if event["level"] != "DEBUG" {
+                let reason = event["reason"].as_str().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                return Ok(format!("rdsgate: {}{reason}", event["message"].as_str().unwrap_or_default()));
+            }
+        }
+    }
+
+    /// The error, with the end of the log.
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        let lines = self.lines.borrow();
+        let tail = lines.iter().rev().take(12).rev().fold(String::new(), |text, line| text + "\n  " + line);
+        error.context(format!("the last lines of rdsgate's log:{tail}\n"))
+    }
+}
+
+/// Runs psql as a user would, with nothing of this machine's settings and no password. `port` may be followed by more words
+/// of a connection string.
+async fn run_psql(port: &str, sql: &str) -> Result<String> {
+    let run = Command::new("psql")
+        .arg(format!("host=localhost port={port}"))
+        .args(["-X", "-w", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-c", sql])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE, run).await.context("psql hangs")?.context("cannot start psql")?;
+    if !output.status.success() {
+        bail!("psql failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether both loopback addresses are free at this port, as far as the machine has them.
+fn is_free(port: u16) -> bool {
+    let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
+    addresses.iter().all(|address| {
+        TcpListener::bind(address).map_or_else(|error| error.kind() == ErrorKind::AddrNotAvailable, |_| true)
+    })
+}
+
+fn report(first: &Value, again: &Value, style: &Style) {
+    let text = |name: &str| first[name].as_str().unwrap_or("?").to_owned();
+    let minutes = first["token_lifetime_s"].as_u64().unwrap_or_default().div_ceil(60);
+    let lines = [
+        ("session", format!("{} through bastion {BASTION}", text("session"))),
+        ("host name", format!("{} verified ({})", text("host"), text("tls"))),
+        ("issuer", common_name(&text("issuer")).to_owned()),
+        (
+            "login",
+            format!(
+                "{} with an IAM token of {} characters, valid for {minutes} minutes",
+                text("user"),
+                first["token_length"]
+            ),
+        ),
+        ("server", format!("PostgreSQL {}", text("server_version"))),
+        ("took", steps(first)),
+        ("the next", format!("{}, in the same session", steps(again))),
+    ];
+    for (name, value) in lines {
+        println!("  {} {value}", style.dim(&format!("{name:<10}")));
+    }
+}
+
+/// The part of a distinguished name that tells one authority from another.
+fn common_name(name: &str) -> &str {
+    name.split(", ").find_map(|part| part.strip_prefix("CN=")).unwrap_or(name)
+}
+
+/// The log's `AWS credentials=0.1, route to the database=97.4, …`, shorter.
+fn steps(login: &Value) -> String {
+    let stages = login["stages_ms"].as_str().unwrap_or("?").split(", ").map(|stage| {
+        let (name, took) = stage.split_once('=').unwrap_or((stage, ""));
+        let name = match name {
+            "AWS credentials" => "credentials",
+            "route to the database" => "SSM session",
+            "database answer" => "dial",
+            "database login" => "token and login",
+            other => other,
+        };
+        format!("{name} {took}")
+    });
+    format!("{} ms: {}", login["total_ms"], stages.collect::<Vec<_>>().join(" · "))
+}
+
+/// Emphasis, where a terminal shows it.
+struct Style {
+    terminal: bool,
+}
+
+impl Style {
+    fn of_terminal() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { terminal: wanted && std::io::stdout().is_terminal() }
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    fn wrap(&self, code: &str, text: &str) -> String {
+        if self.terminal { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.into() }
+    }
+}

@@ -1,0 +1,187 @@
+//! What goes wrong between a connection's first byte and its login, and what a client is told about it.
+//!
+//! An error does not say whose fault it is: those of [`accept`](mod@super::accept) are the client's, those of
+//! [`greeting`](mod@super::greeting) and [`login`](mod@super::login) the upstream's.
+
+use std::io;
+
+pub use super::error_packet::{ErrorReport, MAX_MESSAGE, ServerError, Turn};
+use super::message::Plugin;
+
+/// Error codes that we use, with their SQLSTATE
+/// (<https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html>; those from 2000 on are clients' own,
+/// <https://dev.mysql.com/doc/mysql-errors/en/client-error-reference.html>, which programs know how to treat).
+pub mod code {
+    /// `ER_CON_COUNT_ERROR`: no more connections.
+    pub const TOO_MANY_CONNECTIONS: (u16, &str) = (1040, "08004");
+    /// `ER_HANDSHAKE_ERROR`: somebody does not speak the protocol.
+    pub const BAD_HANDSHAKE: (u16, &str) = (1043, "08S01");
+    /// `ER_ACCESS_DENIED_ERROR`: not allowed to log in.
+    pub const ACCESS_DENIED: (u16, &str) = (1045, "28000");
+    /// `ER_SERVER_SHUTDOWN`: ended by the administrator.
+    pub const SERVER_SHUTDOWN: (u16, &str) = (1053, "08S01");
+    /// `ER_UNKNOWN_ERROR`.
+    pub const UNKNOWN: (u16, &str) = (1105, "HY000");
+    /// `ER_HOST_NOT_PRIVILEGED`: not from here.
+    pub const HOST_NOT_PRIVILEGED: (u16, &str) = (1130, "HY000");
+    /// `ER_NET_PACKET_TOO_LARGE`.
+    pub const PACKET_TOO_LARGE: (u16, &str) = (1153, "08S01");
+    /// `ER_NET_PACKETS_OUT_OF_ORDER`.
+    pub const PACKETS_OUT_OF_ORDER: (u16, &str) = (1156, "08S01");
+    /// `ER_NET_READ_ERROR`: the connection broke.
+    pub const READ_ERROR: (u16, &str) = (1158, "08S01");
+    /// `ER_NOT_SUPPORTED_AUTH_MODE`: the client is too old.
+    pub const NOT_SUPPORTED_AUTH_MODE: (u16, &str) = (1251, "08004");
+    /// `CR_CONN_HOST_ERROR`: the database could not be reached.
+    pub const CANNOT_CONNECT: (u16, &str) = (2003, "HY000");
+    /// `CR_SERVER_LOST`: the connection to the database broke.
+    pub const SERVER_LOST: (u16, &str) = (2013, "HY000");
+    /// `CR_SSL_CONNECTION_ERROR`.
+    pub const TLS: (u16, &str) = (2026, "HY000");
+}
+
+/// Why a connection got no further.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection broke.
+    #[error("the connection broke")]
+    Io(#[source] io::Error),
+    /// The connection ended in the middle.
+    #[error("the connection was closed while waiting for {waiting_for}")]
+    Closed {
+        /// The next thing expected.
+        waiting_for: &'static str,
+    },
+    /// A packet longer than any of a login.
+    #[error("a packet of {length} bytes while waiting for {waiting_for}")]
+    PacketLength {
+        /// Its length field.
+        length: usize,
+        /// The next thing expected.
+        waiting_for: &'static str,
+    },
+    /// A packet out of its turn.
+    #[error("packet number {sequence} instead of {expected} while waiting for {waiting_for}")]
+    Sequence {
+        /// The number that was its turn.
+        expected: u8,
+        /// The number it has.
+        sequence: u8,
+        /// The next thing expected.
+        waiting_for: &'static str,
+    },
+
+    /// The client asks for TLS, which it was not offered.
+    #[error("the client asks for TLS, which this listener does not offer")]
+    ClientTls,
+    /// A client from before MySQL 4.1 (2004).
+    #[error("the client speaks the protocol of before MySQL 4.1")]
+    OldClient,
+    /// A response to the greeting that is not laid out as one.
+    #[error("the client's response to the greeting is malformed: {0}")]
+    Response(&'static str),
+    /// A COM_CHANGE_USER that is not laid out as one.
+    #[error("the client's COM_CHANGE_USER is malformed: {0}")]
+    ChangeUser(&'static str),
+
+    /// Another version of the greeting.
+    #[error("the database server greets with protocol version {0}, not with MySQL's 10")]
+    GreetingVersion(u8),
+    /// A server that knows no authentication plugins; its version.
+    #[error("the database server is too old for IAM database authentication: version {0}")]
+    TooOld(String),
+    /// The server does not offer TLS. The token is never sent without.
+    #[error("the database server does not offer TLS, and a token must not travel without")]
+    NoTls,
+    /// An ERR in place of the greeting. Unauthenticated: anybody on the way may have said it.
+    #[error("the database server refused the connection: {0}")]
+    RefusedBeforeTls(ServerError),
+    /// An ERR during the login.
+    #[error("the database refused the login: {0}")]
+    Refused(ServerError),
+    /// The server asks for something other than a token.
+    #[error("the database asks for {} authentication, not for an IAM token", .0.name().escape_ascii())]
+    Authentication(Plugin),
+    /// A packet that has no place here.
+    #[error("an unexpected packet ({first:#04x?}) from the database server while waiting for {waiting_for}")]
+    Unexpected {
+        /// Its first byte; none when it is empty.
+        first: Option<u8>,
+        /// What could have come.
+        waiting_for: &'static str,
+    },
+    /// A packet that is not laid out as it should be.
+    #[error("the database server's {0} packet is malformed")]
+    Malformed(&'static str),
+    /// A text that the protocol cannot carry: it holds a NUL.
+    #[error("the {0} holds a NUL byte")]
+    Nul(&'static str),
+    /// A token that a server without CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA cannot take.
+    #[error("the token is too long for this server")]
+    TokenLength,
+}
+
+impl Error {
+    /// The error for a failed read or write: one that means that the peer has gone says so.
+    pub(super) fn broke(error: io::Error, waiting_for: &'static str) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Closed { waiting_for },
+            _ => Self::Io(error),
+        }
+    }
+
+    /// Where an error of [`accept`](fn@super::accept) goes.
+    pub fn turn(&self) -> Turn {
+        match self {
+            Self::OldClient => Turn::OLD_RESPONSE,
+            _ => Turn::RESPONSE,
+        }
+    }
+
+    /// What to tell the client; `None` for a server's own ERR ([`Error::Refused`]), which is not made into a report but
+    /// passed on by [`ServerError::encode_with`].
+    pub fn report(&self) -> Option<ErrorReport> {
+        let (code, hint): (_, Option<&str>) = match self {
+            Self::Refused(_) | Self::RefusedBeforeTls(_) => return None,
+            Self::Io(_) | Self::Closed { .. } => (code::READ_ERROR, None),
+            Self::PacketLength { .. } => (code::PACKET_TOO_LARGE, None),
+            Self::Sequence { .. } => (code::PACKETS_OUT_OF_ORDER, None),
+            Self::ClientTls => (
+                code::TLS,
+                Some(
+                    "Connect without TLS: it is this machine. mysql --ssl-mode=DISABLED, mariadb --skip-ssl, useSSL=false.",
+                ),
+            ),
+            Self::OldClient => {
+                (code::NOT_SUPPORTED_AUTH_MODE, Some("Upgrade the client, or turn off its old_passwords option."))
+            }
+            Self::Response(_)
+            | Self::ChangeUser(_)
+            | Self::GreetingVersion(_)
+            | Self::Unexpected { .. }
+            | Self::Malformed(_)
+            | Self::Nul(_) => (code::BAD_HANDSHAKE, None),
+            Self::TooOld(_) | Self::TokenLength => (code::CANNOT_CONNECT, None),
+            Self::NoTls => {
+                (code::TLS, Some("Check that host and port are those of the RDS endpoint: RDS always offers TLS."))
+            }
+            Self::Authentication(_) => (
+                code::ACCESS_DENIED,
+                Some(
+                    "The user is not made for IAM tokens. As an administrator: CREATE USER … IDENTIFIED WITH \
+                     AWSAuthenticationPlugin AS 'RDS'; (ALTER USER for one that exists), and check that IAM database \
+                     authentication is enabled on the instance, cluster or RDS Proxy.",
+                ),
+            ),
+        };
+        let (code, sqlstate) = code;
+        let detail = match self {
+            Self::Io(cause) => Some(cause.to_string()),
+            _ => None,
+        };
+        Some(ErrorReport { code, sqlstate, message: self.to_string(), detail, hint: hint.map(Into::into) })
+    }
+}

@@ -1,0 +1,166 @@
+//! ERR packets, both ways: reports of ours, and those of a server, passed on with a hint.
+//!
+//! | size | field |
+//! |---|---|
+//! | 1 | 0xff |
+//! | 2 | error code |
+//! | 6 | `#` and SQLSTATE; not before the client's response |
+//! | | message, to the end |
+//!
+//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_err_packet.html>)
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::{
+    codec::{self, Reader},
+    message,
+};
+
+/// The longest message in bytes: clients keep 512 with the NUL (`MYSQL_ERRMSG_SIZE` in `mysql_com.h`).
+pub const MAX_MESSAGE: usize = 511;
+/// What a hint of ours may take of it.
+const MAX_HINT: usize = 360;
+/// Less of a text than this says nothing.
+const MIN_TEXT: usize = 40;
+
+/// Where an ERR goes in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    sequence: u8,
+    /// The client has said that it knows SQLSTATEs.
+    sqlstate: bool,
+}
+
+impl Turn {
+    /// In place of the greeting.
+    pub const GREETING: Self = Self { sequence: 0, sqlstate: false };
+    /// The answer to the client's response, when that could not be read.
+    pub const RESPONSE: Self = Self { sequence: 2, sqlstate: true };
+    /// The same, for a client from before 4.1.
+    pub(super) const OLD_RESPONSE: Self = Self { sequence: 2, sqlstate: false };
+    /// The answer to a command.
+    pub const COMMAND: Self = Self { sequence: 1, sqlstate: true };
+
+    pub(super) fn answer(sequence: u8) -> Self {
+        Self { sequence, sqlstate: true }
+    }
+}
+
+/// An error that we tell a client, as MySQL would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorReport {
+    /// See [`code`](super::error::code).
+    pub code: u16,
+    /// Five characters.
+    pub sqlstate: &'static str,
+    /// What happened, in one line.
+    pub message: String,
+    /// The facts; the first to be left out where there is no room.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl ErrorReport {
+    /// The packet. Its message holds message, hint and detail, a line each; what goes beyond 511 bytes is cut.
+    pub fn encode(&self, turn: Turn) -> Vec<u8> {
+        let hint = self.hint.as_deref().map(|hint| cut(hint, MAX_HINT));
+        let room = MAX_MESSAGE - hint.as_ref().map_or(0, |hint| hint.len() + HINT.len());
+        let mut text = cut(&self.message, room);
+        add(&mut text, HINT, hint.as_deref());
+        add(&mut text, "\n", self.detail.as_deref());
+        encode(turn, self.code, self.sqlstate.as_bytes(), text.as_bytes())
+    }
+}
+
+const HINT: &str = "\nHint: ";
+
+/// Adds a text behind `separator`, cut to the room that there is.
+fn add(to: &mut String, separator: &str, text: Option<&str>) {
+    let Some(text) = text else { return };
+    let room = MAX_MESSAGE.saturating_sub(to.len() + separator.len());
+    if room >= text.len().min(MIN_TEXT) {
+        to.push_str(separator);
+        to.push_str(&cut(text, room));
+    }
+}
+
+/// As much of a text as fits, ending in an ellipsis if that is not all.
+fn cut(text: &str, room: usize) -> String {
+    if text.len() <= room {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(room.saturating_sub('…'.len_utf8()));
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+fn encode(turn: Turn, code: u16, sqlstate: &[u8], message: &[u8]) -> Vec<u8> {
+    let mut payload = vec![message::ERR];
+    payload.extend_from_slice(&code.to_le_bytes());
+    if turn.sqlstate {
+        payload.push(b'#');
+        payload.extend_from_slice(sqlstate);
+    }
+    payload.extend_from_slice(message);
+    codec::packet(turn.sequence, &payload)
+}
+
+/// A server's ERR packet, in the server's encoding.
+///
+/// Shown as code, SQLSTATE and message on one line, control characters escaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerError {
+    code: u16,
+    sqlstate: Option<[u8; 5]>,
+    message: Bytes,
+}
+
+impl ServerError {
+    /// Reads a payload; `None` when it is not one.
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(payload);
+        reader.byte().filter(|&b| b == message::ERR)?;
+        let code = reader.u16()?;
+        let mut marked = reader.clone();
+        let sqlstate = marked.byte().filter(|&b| b == b'#').and_then(|_| marked.array());
+        let message = if sqlstate.is_some() { marked.rest() } else { reader.rest() };
+        Some(Self { code, sqlstate, message: Bytes::copy_from_slice(message) })
+    }
+
+    /// The error code.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// The SQLSTATE; `HY000`, which says nothing, where the server sends none.
+    pub fn sqlstate(&self) -> String {
+        String::from_utf8_lossy(&self.sqlstate.unwrap_or(*b"HY000")).into_owned()
+    }
+
+    /// The message.
+    pub fn message(&self) -> String {
+        String::from_utf8_lossy(&self.message).into_owned()
+    }
+
+    /// The packet to pass on, with `hint` behind the server's message as far as there is room.
+    pub fn encode_with(&self, turn: Turn, hint: Option<&str>) -> Vec<u8> {
+        let sqlstate = self.sqlstate.unwrap_or(*b"HY000");
+        let Some(hint) = hint.filter(|hint| self.message.len() + HINT.len() + hint.len().min(MIN_TEXT) <= MAX_MESSAGE)
+        else {
+            return encode(turn, self.code, &sqlstate, &self.message);
+        };
+        let hint = cut(hint, MAX_MESSAGE - self.message.len() - HINT.len());
+        encode(turn, self.code, &sqlstate, &[&self.message, HINT.as_bytes(), hint.as_bytes()].concat())
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in format!("ERROR {} ({}): {}", self.code, self.sqlstate(), self.message()).chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}

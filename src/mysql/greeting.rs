@@ -1,0 +1,198 @@
+//! The server's greeting (`HandshakeV10`): read from upstream, written anew for the client.
+//!
+//! | size | field |
+//! |---|---|
+//! | 1 | protocol version, 10 |
+//! | | server version, a C string |
+//! | 4 | connection id |
+//! | 8 | first part of the scramble |
+//! | 1 | 0 |
+//! | 2 | capabilities, bits 0 to 15 |
+//! | 1 | character set |
+//! | 2 | status |
+//! | 2 | capabilities, bits 16 to 31 |
+//! | 1 | length of the scramble with its NUL, 21; 0 without CLIENT_PLUGIN_AUTH |
+//! | 6 | 0 |
+//! | 4 | MariaDB's extended capabilities; 0 from MySQL |
+//! | 13 | second part of the scramble and a NUL |
+//! | | authentication plugin, a C string |
+//!
+//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html>,
+//! <https://mariadb.com/kb/en/connection/#initial-handshake-packet>)
+
+use std::fmt;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    capabilities::Capabilities,
+    codec::{self, Reader},
+    error::{Error, ServerError},
+    message::{self, Plugin},
+};
+
+/// The only protocol version that servers since MySQL 3.21 speak.
+const PROTOCOL_VERSION: u8 = 10;
+
+/// What a server says first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// As sent. MariaDB before 11 puts `5.5.5-` before its own.
+    pub version: Bytes,
+    /// What `KILL` takes.
+    pub connection_id: u32,
+    /// What the server offers.
+    pub capabilities: Capabilities,
+    /// The server's default character set and collation, by its number's lower byte.
+    pub charset: u8,
+    /// Status flags.
+    pub status: u16,
+    /// The server's default authentication plugin; empty when it names none.
+    pub plugin: Bytes,
+}
+
+/// What a client mixes into its password: 20 bytes, none of them NUL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Scramble([u8; 20]);
+
+impl Scramble {
+    /// Makes one of 20 random bytes, the way servers do (`generate_user_salt`): 7 bits each, neither NUL, which would
+    /// end it, nor `$`, which separates it from a stored hash.
+    pub fn new(random: [u8; 20]) -> Self {
+        Self(random.map(|byte| match byte & 0x7f {
+            b @ (0 | b'$') => b + 1,
+            b => b,
+        }))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Scramble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scramble")
+    }
+}
+
+/// Reads the greeting from a server that was just dialled, and not a byte further: TLS comes next. The caller sets the
+/// deadline. Not cancel safe.
+///
+/// # Errors
+/// [`Error::RefusedBeforeTls`] when the server says an error instead (too many connections, host not allowed), and a
+/// greeting that is none or of a server too old to log in to.
+pub async fn read_greeting<S: AsyncRead + Unpin>(upstream: &mut S) -> Result<Greeting, Error> {
+    let packet = codec::read_packet(upstream, 0, "the server's greeting").await?;
+    match packet.payload.first() {
+        Some(&message::ERR) => {
+            Err(Error::RefusedBeforeTls(ServerError::parse(&packet.payload).ok_or(Error::Malformed("ERR"))?))
+        }
+        _ => Greeting::parse(&packet.payload),
+    }
+}
+
+/// Greets the client as the server did. The client's answer is read by [`accept`](fn@super::accept). The caller sets the
+/// deadline. Not cancel safe.
+///
+/// # Errors
+/// When the connection breaks.
+pub async fn greet<S: AsyncWrite + Unpin>(
+    client: &mut S,
+    greeting: &Greeting,
+    scramble: &Scramble,
+) -> Result<(), Error> {
+    codec::send(client, &codec::packet(0, &greeting.encode(scramble)), "the client's response").await
+}
+
+impl Greeting {
+    /// Reads a packet's payload.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`], [`Error::GreetingVersion`], and [`Error::TooOld`] for a server without named
+    /// authentication plugins (before MySQL 5.5.7 and MariaDB 5.2).
+    pub fn parse(payload: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(payload);
+        match reader.byte() {
+            Some(PROTOCOL_VERSION) => {}
+            Some(other) => return Err(Error::GreetingVersion(other)),
+            None => return Err(Error::Malformed("greeting")),
+        }
+        let greeting = Self::fields(reader).ok_or(Error::Malformed("greeting"))?;
+        if !greeting.capabilities.contains(NEEDED) {
+            return Err(Error::TooOld(String::from_utf8_lossy(&greeting.version).into_owned()));
+        }
+        Ok(greeting)
+    }
+
+    fn fields(mut reader: Reader<'_>) -> Option<Self> {
+        let version = Bytes::copy_from_slice(reader.cstr()?);
+        let connection_id = reader.u32()?;
+        reader.bytes(9)?;
+        let low = reader.u16()?;
+        // Servers before 4.1 end here.
+        let (charset, status) = (reader.byte().unwrap_or(0), reader.u16().unwrap_or(0));
+        let high = reader.u16().unwrap_or(0);
+        let scramble_length = usize::from(reader.byte().unwrap_or(0));
+        reader.bytes(6).unwrap_or_default();
+        let extended = reader.u32().unwrap_or(0);
+        let capabilities = Capabilities::new(u32::from(high) << 16 | u32::from(low), extended);
+        let mut plugin = &[][..];
+        if capabilities.contains(NEEDED) {
+            reader.bytes(scramble_length.saturating_sub(8).max(13))?;
+            plugin = reader.last_cstr();
+        }
+        let plugin = Bytes::copy_from_slice(plugin);
+        Some(Self { version, connection_id, capabilities, charset, status, plugin })
+    }
+
+    /// Whether the server is a MariaDB.
+    pub fn is_mariadb(&self) -> bool {
+        !self.capabilities.contains(Capabilities::MYSQL)
+    }
+
+    /// What the client is offered.
+    pub fn offered(&self) -> Capabilities {
+        self.capabilities.for_client()
+    }
+
+    /// The plugin that the client is offered. The server's own, if a client can answer it without TLS: who connects to
+    /// a server of that kind is most likely to know it. Others are served all the same ([`accept`](mod@super::accept)).
+    pub(super) fn offered_plugin(&self) -> Plugin {
+        match Plugin::from(&self.plugin[..]) {
+            plugin @ (Plugin::Native | Plugin::CachingSha2) => plugin,
+            _ if self.is_mariadb() => Plugin::Native,
+            _ => Plugin::CachingSha2,
+        }
+    }
+
+    /// The payload for the client.
+    pub(super) fn encode(&self, scramble: &Scramble) -> Vec<u8> {
+        let capabilities = self.offered();
+        let [low, high] = [capabilities.basic() & 0xffff, capabilities.basic() >> 16];
+        let (first, second) = scramble.bytes().split_at(8);
+        let mut out = vec![PROTOCOL_VERSION];
+        out.extend_from_slice(&self.version);
+        out.push(0);
+        out.extend_from_slice(&self.connection_id.to_le_bytes());
+        out.extend_from_slice(first);
+        out.push(0);
+        out.extend(low.to_le_bytes().iter().take(2));
+        out.push(self.charset);
+        out.extend_from_slice(&self.status.to_le_bytes());
+        out.extend(high.to_le_bytes().iter().take(2));
+        out.push(21);
+        out.extend_from_slice(&[0; 6]);
+        out.extend_from_slice(&capabilities.extended().to_le_bytes());
+        out.extend_from_slice(second);
+        out.push(0);
+        out.extend_from_slice(self.offered_plugin().name());
+        out.push(0);
+        out
+    }
+}
+
+/// What a server must have for a token to be of use.
+const NEEDED: Capabilities =
+    Capabilities(Capabilities::PROTOCOL_41.0 | Capabilities::SECURE_CONNECTION.0 | Capabilities::PLUGIN_AUTH.0);

@@ -1,0 +1,47 @@
+//! What to do about a login that a server refused. Decided by error code: the same in every language and version, the
+//! message is not.
+
+use super::error::ServerError;
+
+impl ServerError {
+    /// The next thing to try, or `None` when the server's message says all there is. `user` is the database user;
+    /// `resource` what the IAM policy has to allow, `arn:aws:rds-db:…:dbuser:…/user`.
+    pub fn hint(&self, user: &str, resource: &str) -> Option<String> {
+        let user = quote(user);
+        let hint = match self.code() {
+            // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+            1045 | 1698 => format!(
+                "Check, in this order: 1. the IAM policy allows rds-db:connect on {resource} 2. CREATE USER {user} \
+                 IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; 3. the user name's spelling 4. IAM authentication \
+                 is enabled on the database 5. this machine's clock"
+            ),
+            // ER_DBACCESS_DENIED_ERROR
+            1044 => format!("As an administrator: GRANT SELECT ON database.* TO {user};"),
+            // ER_BAD_DB_ERROR
+            1049 => "Name a database that exists, or none.".into(),
+            // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
+            1040 | 1203 | 1226 => "The database is out of connections. Close idle ones, make pools smaller, or raise \
+                 max_connections (or the user's limit)."
+                .into(),
+            // ER_HOST_IS_BLOCKED
+            1129 => "The database has blocked the bastion's address after too many broken handshakes. As an \
+                 administrator: FLUSH HOSTS;"
+                .into(),
+            // ER_HOST_NOT_PRIVILEGED
+            1130 => format!("No user may log in from the bastion's address. CREATE USER {user}@'%' …;"),
+            // ER_SERVER_SHUTDOWN, ER_SERVER_OFFLINE_MODE
+            1053 | 3032 => "The database is starting, stopping or failing over. Try again in a moment.".into(),
+            // ER_PLUGIN_IS_NOT_LOADED
+            1524 => "Enable IAM database authentication on the instance or cluster.".into(),
+            // ER_ACCOUNT_HAS_BEEN_LOCKED, of MySQL and of MariaDB
+            3118 | 4151 => format!("As an administrator: ALTER USER {user} ACCOUNT UNLOCK;"),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+/// A user name as SQL takes it.
+fn quote(name: &str) -> String {
+    format!("'{}'", name.replace('\\', "\\\\").replace('\'', "''"))
+}

@@ -1,0 +1,121 @@
+//! The packets of a login that are more than a greeting or a response.
+//!
+//! A payload's first byte tells them apart
+//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets.html>).
+
+use zeroize::Zeroizing;
+
+use super::{
+    codec::{self, HEADER, Reader},
+    error::Error,
+};
+use crate::secret::Secret;
+
+/// An OK packet.
+pub const OK: u8 = 0x00;
+/// AuthMoreData: something of the authentication plugin's own.
+pub const AUTH_MORE_DATA: u8 = 0x01;
+/// AuthSwitchRequest; elsewhere an EOF packet.
+pub const AUTH_SWITCH: u8 = 0xfe;
+/// An ERR packet.
+pub const ERR: u8 = 0xff;
+
+/// caching_sha2_password's AuthMoreData for "this password is known, no more questions" (`fast_auth_success`).
+pub(super) const FAST_AUTH_SUCCESS: [u8; 2] = [AUTH_MORE_DATA, 0x03];
+
+/// An authentication plugin, by the name of its client side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plugin {
+    /// `mysql_native_password`: SHA-1, no questions.
+    Native,
+    /// `caching_sha2_password`: SHA-256, and over plain TCP an answer in one step if the server knows the password.
+    CachingSha2,
+    /// `mysql_clear_password`: the password as it is, which for us is the token.
+    Clear,
+    /// Another one, its name made printable.
+    Other(String),
+}
+
+impl From<&[u8]> for Plugin {
+    fn from(name: &[u8]) -> Self {
+        match name {
+            b"mysql_native_password" => Self::Native,
+            b"caching_sha2_password" => Self::CachingSha2,
+            b"mysql_clear_password" => Self::Clear,
+            other => Self::Other(other.escape_ascii().to_string()),
+        }
+    }
+}
+
+impl Plugin {
+    /// The name.
+    pub fn name(&self) -> &[u8] {
+        match self {
+            Self::Native => b"mysql_native_password",
+            Self::CachingSha2 => b"caching_sha2_password",
+            Self::Clear => b"mysql_clear_password",
+            Self::Other(name) => name.as_bytes(),
+        }
+    }
+}
+
+/// An OK packet
+/// (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_ok_packet.html>).
+///
+/// Only the head is read. What follows, a text for people or the session's changed state, is kept in the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OkPacket {
+    /// Status flags: bit 0 in a transaction, bit 1 autocommit, bit 14 session state changed.
+    pub status: u16,
+    /// How many warnings.
+    pub warnings: u16,
+    payload: Vec<u8>,
+}
+
+impl OkPacket {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when it is cut short.
+    pub(super) fn parse(payload: Vec<u8>) -> Result<Self, Error> {
+        let head = |mut reader: Reader<'_>| {
+            reader.byte().filter(|&b| b == OK)?;
+            let (_affected_rows, _last_insert_id) = (reader.lenenc_int()?, reader.lenenc_int()?);
+            Some((reader.u16()?, reader.u16()?))
+        };
+        let (status, warnings) = head(Reader::new(&payload)).ok_or(Error::Malformed("OK"))?;
+        Ok(Self { status, warnings, payload })
+    }
+
+    /// The packet with another sequence number.
+    pub(super) fn encode(&self, sequence: u8) -> Vec<u8> {
+        codec::packet(sequence, &self.payload)
+    }
+}
+
+/// Reads an AuthSwitchRequest: the plugin to go on with. Its data, a scramble for the plugins that take one, is not
+/// for us.
+///
+/// # Errors
+/// [`Error::Malformed`] for another packet.
+pub(super) fn auth_switch_request(payload: &[u8]) -> Result<Plugin, Error> {
+    let mut reader = Reader::new(payload);
+    match reader.byte() {
+        // Without a name: the password of MySQL before 4.1.
+        Some(AUTH_SWITCH) if reader.is_empty() => Ok(Plugin::Other("mysql_old_password".into())),
+        Some(AUTH_SWITCH) => Ok(Plugin::from(reader.cstr().ok_or(Error::Malformed("AuthSwitchRequest"))?)),
+        _ => Err(Error::Malformed("AuthSwitchRequest")),
+    }
+}
+
+/// The answer to an AuthSwitchRequest for `mysql_clear_password`: a packet with the token and a NUL, in memory that is
+/// zeroed when dropped.
+///
+/// # Errors
+/// [`Error::Nul`] for a token with a NUL.
+pub(super) fn clear_password(sequence: u8, token: &Secret<String>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    // The exact size, for a growing vector would leave copies of the token behind.
+    let mut out = Zeroizing::new(Vec::with_capacity(HEADER + token.expose().len() + 1));
+    codec::put_packet(&mut out, sequence, |out| codec::put_cstr(out, token.expose().as_bytes(), "token"))?;
+    Ok(out)
+}

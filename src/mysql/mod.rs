@@ -1,0 +1,39 @@
+//! The MySQL and MariaDB protocol as far as a login: both halves of it, and just enough of what follows to take over
+//! COM_CHANGE_USER.
+//!
+//! ```text
+//!   upstream ─▶ read_greeting ─▶ greet ─▶ client                     the server speaks first
+//!   client ─▶ accept ─▶ HandshakeResponse ─▶ ssl_request ─▶ upstream, TLS by the caller
+//!                               └──────────▶ login ─▶ OK ─▶ finish ─▶ client     then the relay, through `Commands`
+//!   client ─▶ COM_CHANGE_USER ─▶ change_user ─▶ upstream, its answer to the client, and the relay again
+//! ```
+//!
+//! It reads and writes any `AsyncRead + AsyncWrite` and knows nothing of sockets, clocks, TLS or AWS: whoever calls sets
+//! the deadline and brings the encrypted stream and the token. Queries and rows are never parsed.
+//!
+//! What the client chose goes upstream as it is, so that the relay can be blind; only TLS, compression and the password
+//! are between us and the server alone.
+//!
+//! The rules are those of MySQL's "Client/Server Protocol"
+//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html>) and of MariaDB's
+//! (<https://mariadb.com/kb/en/clientserver-protocol/>); where they are silent, of `sql_authentication.cc`,
+//! `sql_acl.cc` and `net_serv.cc`.
+
+pub mod accept;
+pub mod capabilities;
+mod codec;
+pub mod error;
+mod error_packet;
+pub mod greeting;
+mod hint;
+pub mod login;
+pub mod message;
+pub mod response;
+
+pub use accept::{Accepted, Login, accept, finish};
+pub use capabilities::Capabilities;
+pub use error::{Error, ErrorReport, ServerError, Turn};
+pub use greeting::{Greeting, Scramble, greet, read_greeting};
+pub use login::{Compression, LoggedIn, login, ssl_request};
+pub use message::OkPacket;
+pub use response::HandshakeResponse;

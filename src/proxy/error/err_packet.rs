@@ -1,0 +1,64 @@
+//! The same for MySQL clients: one match from error to ERR packet, cause and hint within its 512 bytes.
+
+use super::{Error, Login};
+use crate::{
+    mysql::{
+        self, ErrorReport, Turn,
+        error::code::{
+            ACCESS_DENIED, CANNOT_CONNECT, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_LOST, SERVER_SHUTDOWN, TLS,
+        },
+    },
+    proxy::access,
+    target::Target,
+    tunnel::{self, StreamError, pool},
+};
+
+impl Error {
+    /// Sorts an error of a conversation with a MySQL server: what broke underneath it says more.
+    pub(in crate::proxy) fn from_mysql(error: mysql::Error) -> Self {
+        if let mysql::Error::Io(cause) = &error
+            && let Some(stream) = StreamError::from_io(cause)
+        {
+            return Self::Stream(stream.clone());
+        }
+        Self::MysqlLogin(error)
+    }
+
+    /// The ERR packet for the client, `None` when it cannot be told. `login` is who was to log in, `turn` where the
+    /// packet stands in the conversation.
+    pub fn mysql_response(&self, target: &Target, login: &Login<'_>, turn: Turn) -> Option<Vec<u8>> {
+        let report = match self {
+            Self::ClientLeft | Self::Access(access::Error::Gone) => return None,
+            Self::MysqlLogin(mysql::Error::Refused(server)) => {
+                return Some(server.encode_with(turn, server.hint(login.user, &login.resource(target)).as_deref()));
+            }
+            Self::MysqlLogin(mysql::Error::RefusedBeforeTls(server)) => return Some(server.encode_with(turn, None)),
+            Self::MysqlClient(error) | Self::MysqlLogin(error) => error.report()?,
+            _ => {
+                let (code, sqlstate) = self.mysql_code();
+                ErrorReport { code, sqlstate, message: self.message(), detail: None, hint: self.hint(target) }
+            }
+        };
+        Some(report.encode(turn))
+    }
+
+    fn mysql_code(&self) -> (u16, &'static str) {
+        match self {
+            Self::Access(_) => HOST_NOT_PRIVILEGED,
+            Self::Credentials(_) => ACCESS_DENIED,
+            Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => SERVER_SHUTDOWN,
+            Self::Route(_)
+            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
+            | Self::Timeout { .. }
+            | Self::ConnectTimeout { .. } => CANNOT_CONNECT,
+            Self::Tls(_) => TLS,
+            Self::Stream(StreamError::Closed) => SERVER_LOST,
+            Self::Client(_)
+            | Self::Answer(_)
+            | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
+            | Self::ClientLeft => READ_ERROR,
+        }
+    }
+}

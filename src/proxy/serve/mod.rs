@@ -1,0 +1,159 @@
+//! The life of one connection, from accept to its log line. What the engines have in common is here; what their clients
+//! say and hear is in a file for each.
+
+mod mysql;
+mod postgres;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::{
+    access,
+    error::{Error, Stage},
+    registry::Registry,
+    upstream::{Facts, Upstream},
+};
+use crate::{
+    stream::relay::{End, Reason, Side},
+    target::Engine,
+};
+
+/// For the client's first packets: it has nothing to wait for.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// For an error to be written to a client that may have stopped reading.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What all connections of a target share.
+pub struct Service {
+    /// The way to the database.
+    pub upstream: Upstream,
+    /// The cancel keys that were handed out.
+    pub registry: Registry,
+    /// From accept to login.
+    pub connect_timeout: Duration,
+    /// Idle connections end now, busy ones when they become idle.
+    pub drain: CancellationToken,
+    /// All connections end now.
+    pub abort: CancellationToken,
+}
+
+/// One accepted client.
+struct Client {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// Our end of the connection.
+    local: SocketAddr,
+    accepted: Instant,
+    /// For the whole of connecting.
+    deadline: Instant,
+}
+
+/// Serves one client from accept to end; writes the connection's log line.
+pub async fn serve(service: &Service, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+    let accepted = Instant::now();
+    let client = Client { stream, peer, local, accepted, deadline: accepted + service.connect_timeout };
+    match service.upstream.target().engine {
+        Engine::Postgres => postgres::serve(service, client).await,
+        Engine::Mysql => mysql::serve(service, client).await,
+    }
+}
+
+/// Lets the client say its first word, for not too long.
+async fn in_time<T>(deadline: Instant, reading: impl Future<Output = T>) -> Result<T, Error> {
+    let limit = deadline.min(Instant::now() + STARTUP_TIMEOUT);
+    timeout_at(limit, reading).await.map_err(|_| Error::Timeout { stage: Stage::Client, after: STARTUP_TIMEOUT })
+}
+
+impl Client {
+    /// Resolves when the client has closed. One that sends something early is there, and its bytes stay where they are.
+    async fn left(&self) {
+        let gone = async {
+            self.stream.ready(Interest::READABLE).await.ok()?;
+            matches!(self.stream.peek(&mut [0]).await, Ok(0) | Err(_)).then_some(())
+        };
+        if gone.await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Says a last word and closes.
+    async fn farewell(&mut self, words: &[u8]) {
+        let said = async {
+            self.stream.write_all(words).await?;
+            self.stream.shutdown().await
+        };
+        let _ = timeout(FAREWELL_TIMEOUT, said).await;
+    }
+
+    fn log_refused(&self, service: &Service, user: &str, error: &Error) {
+        let (name, stage, cause) = (&service.upstream.target().name, error.stage().as_str(), error.message());
+        if matches!(error, Error::ClientLeft | Error::Access(access::Error::Gone)) {
+            debug!(target = %name, peer = %self.peer, user, cause, "no connection");
+        } else {
+            info!(target = %name, peer = %self.peer, user, stage, cause, "connection refused");
+        }
+    }
+
+    fn log_logged_in(&self, service: &Service, user: &str, server_version: Option<&str>, facts: &Facts) {
+        let Facts { session, verified, token_length, token_expires, stages } = facts;
+        let lifetime = token_expires.duration_since(SystemTime::now()).unwrap_or_default();
+        let stages: Vec<String> =
+            stages.iter().map(|(stage, took)| format!("{}={:.1}", stage.as_str(), took.as_secs_f64() * 1e3)).collect();
+        debug!(
+            target = %service.upstream.target().name,
+            user,
+            session = session.as_deref().unwrap_or("-"),
+            route = %service.upstream.target().route,
+            host = %verified.host,
+            issuer = verified.issuer,
+            certificate_until = verified.not_after,
+            tls = verified.protocol,
+            token_length,
+            token_lifetime_s = lifetime.as_secs(),
+            server_version = server_version.unwrap_or("-"),
+            stages_ms = stages.join(", "),
+            total_ms = millis(self.accepted),
+            "logged in"
+        );
+    }
+
+    fn log_end(&self, service: &Service, user: &str, database: &str, facts: &Facts, end: &End) {
+        let (side, reason) = match &end.reason {
+            Reason::Closed(Side::Client) => ("client", "closed".into()),
+            Reason::Closed(Side::Upstream) => ("upstream", "closed".into()),
+            Reason::Broke(Side::Client, cause) => ("client", cause.to_string()),
+            Reason::Broke(Side::Upstream, cause) => ("upstream", cause.to_string()),
+            Reason::Stopped => ("proxy", "shutting down".into()),
+            Reason::Cut => ("proxy", "cut while shutting down".into()),
+            Reason::Held(_) => ("client", "sent what it may not".into()),
+        };
+        info!(
+            target = %service.upstream.target().name,
+            peer = %self.peer,
+            user,
+            database,
+            session = facts.session.as_deref().unwrap_or("-"),
+            side,
+            reason,
+            sent = end.to_upstream,
+            received = end.to_client,
+            duration_ms = millis(self.accepted),
+            "connection ended"
+        );
+    }
+}
+
+/// A number in the JSON log too, where 128 bits would be a string.
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,163 @@
+//! Serving one PostgreSQL client: startup, login upstream, relay, the truth at the end.
+
+use tokio::{io::AsyncWriteExt, time::timeout};
+use tracing::{debug, info};
+
+use super::{Client, FAREWELL_TIMEOUT, Service, in_time};
+use crate::{
+    postgres::{
+        self, Accepted, Activity, CancelRequest, ErrorReport, Startup, Watch,
+        error::sqlstate::{ADMIN_SHUTDOWN, CONNECTION_FAILURE},
+    },
+    proxy::{
+        access,
+        error::{Error, Login},
+        upstream::Established,
+    },
+    stream::relay::{End, Reason, Side, Tap, relay},
+    target::Target,
+};
+
+/// Serves one client from its first packet to its end.
+pub(super) async fn serve(service: &Service, mut client: Client) {
+    let target = &service.upstream.target().name;
+    match accept(&mut client).await {
+        Ok(Accepted::Startup(startup)) => Box::pin(connect(service, client, startup)).await,
+        Ok(Accepted::Cancel(request)) => cancel(service, &request).await,
+        Ok(Accepted::Gone { asked_for_tls: true }) => info!(
+            %target, peer = %client.peer,
+            "the client left when it heard that this listener has no TLS of its own; use sslmode=disable or prefer"
+        ),
+        Ok(Accepted::Gone { asked_for_tls: false }) => debug!(%target, peer = %client.peer, "port probe"),
+        Err(error) => refuse(client, &error, service, "").await,
+    }
+}
+
+async fn accept(client: &mut Client) -> Result<Accepted, Error> {
+    let admitted = access::check_peer(client.peer, client.local);
+    // A client that is not admitted is heard out all the same: it understands an error only after its startup.
+    let accepted = in_time(client.deadline, postgres::accept(&mut client.stream)).await;
+    admitted?;
+    accepted?.map_err(Error::Client)
+}
+
+async fn cancel(service: &Service, request: &CancelRequest) {
+    let target = &service.upstream.target().name;
+    if !service.registry.knows(request) {
+        debug!(%target, "cancel request with a key that was not handed out");
+        return;
+    }
+    match service.upstream.cancel(request).await {
+        Ok(()) => debug!(%target, "cancel request forwarded"),
+        Err(error) => info!(%target, cause = %error.message(), "cancel request could not be forwarded"),
+    }
+}
+
+async fn connect(service: &Service, mut client: Client, startup: Startup) {
+    let startup = match for_target(startup, service.upstream.target()) {
+        Ok(startup) => startup,
+        Err(error) => return refuse(client, &Error::Client(error), service, "").await,
+    };
+    let (user, database) = (text(&startup, b"user"), text(&startup, b"database"));
+    let established = tokio::select! {
+        established = Box::pin(service.upstream.log_in(&startup, client.deadline)) => established,
+        () = client.left() => Err(Error::ClientLeft),
+        () = service.drain.cancelled() => Err(Error::ShuttingDown),
+    };
+    let Established { mut stream, logged_in, facts } = match established {
+        Ok(established) => established,
+        Err(error) => {
+            let error = error.or_connect_timeout(client.deadline, service.connect_timeout);
+            return refuse(client, &error, service, &user).await;
+        }
+    };
+    client.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
+    let _registered = logged_in.cancel_key.map(|key| service.registry.register(key));
+
+    let mut observer = Observer(Watch::new());
+    observer.0.on_upstream(&logged_in.greeting);
+    let greeted = tokio::select! {
+        greeted = client.stream.write_all(&logged_in.greeting) => greeted,
+        () = service.abort.cancelled() => return,
+    };
+    let end = match greeted {
+        Ok(()) => {
+            let (stop, cut) = (service.drain.cancelled(), service.abort.cancelled());
+            relay(&mut client.stream, &mut stream, &mut observer, stop, cut).await
+        }
+        Err(error) => End { reason: Reason::Broke(Side::Client, error), to_upstream: 0, to_client: 0 },
+    };
+    client.log_end(service, &user, &database, &facts, &end);
+    if let Some(words) = last_words(&end.reason, &observer.0) {
+        client.farewell(&words).await;
+    }
+    // In order, so that the server's log shows no lost connection.
+    let _ = timeout(FAREWELL_TIMEOUT, stream.shutdown()).await;
+}
+
+/// The client's startup with what the configuration decides.
+fn for_target(mut startup: Startup, target: &Target) -> Result<Startup, postgres::Error> {
+    if let Some(database) = &target.database {
+        // libpq names the user's database when it was told none.
+        let given = startup.get(b"database").unwrap_or_default();
+        if given.is_empty() || Some(given) == startup.get(b"user") {
+            startup.set(b"database", database.as_bytes())?;
+        }
+    }
+    if let Some(user) = &target.user {
+        startup.set(b"user", user.as_bytes())?;
+    }
+    Ok(startup)
+}
+
+fn text(startup: &Startup, name: &[u8]) -> String {
+    String::from_utf8_lossy(startup.get(name).unwrap_or_default()).into_owned()
+}
+
+/// Tells the client why it is not connected, and the log.
+async fn refuse(mut client: Client, error: &Error, service: &Service, user: &str) {
+    client.log_refused(service, user, error);
+    let principal = match error {
+        Error::Login(_) => service.upstream.principal().await,
+        _ => None,
+    };
+    let login = Login { user, principal: principal.as_ref() };
+    if let Some(response) = error.response(service.upstream.target(), &login) {
+        client.farewell(&response).await;
+    }
+}
+
+/// What the client hears of an end that is not its own.
+fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
+    let (sqlstate, message, hint) = match reason {
+        Reason::Stopped | Reason::Cut => {
+            (ADMIN_SHUTDOWN, "terminating connection: rdsgate is shutting down".into(), None)
+        }
+        Reason::Broke(Side::Upstream, cause) => (
+            CONNECTION_FAILURE,
+            format!("the connection to the database was lost: {cause}"),
+            Some("Connect again. A transaction that was open is rolled back.".into()),
+        ),
+        Reason::Closed(_) | Reason::Broke(Side::Client, _) | Reason::Held(_) => return None,
+    };
+    // In the middle of a message an error would be read as its rest.
+    watch.at_boundary().then(|| ErrorReport { sqlstate, message, detail: None, hint }.encode())
+}
+
+/// The tap of a PostgreSQL connection.
+struct Observer(Watch);
+
+impl Tap for Observer {
+    fn on_client(&mut self, bytes: &[u8]) -> usize {
+        self.0.on_client(bytes);
+        bytes.len()
+    }
+
+    fn on_upstream(&mut self, bytes: &[u8]) {
+        self.0.on_upstream(bytes);
+    }
+
+    fn may_stop(&self) -> bool {
+        self.0.state() == Activity::Idle && self.0.at_boundary()
+    }
+}

@@ -1,0 +1,128 @@
+//! The command line as a user meets it: help, version, and how it ends when it cannot begin.
+
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+};
+
+const ENDPOINT: &str = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com";
+
+/// Exit code, standard output and standard error of a run that ends by itself.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+    let output = Command::new("timeout")
+        .args(["30", env!("CARGO_BIN_EXE_rdsgate")])
+        .args(arguments)
+        .current_dir(folder.path())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder.path())
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .stdin(Stdio::null())
+        .output()
+        .expect("timeout is part of coreutils");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_owned()).expect("it prints UTF-8");
+    (output.status.code().expect("no signal ends it"), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn version_is_one_line() {
+    let expected = format!("rdsgate {}\n", env!("CARGO_PKG_VERSION"));
+    for flag in ["--version", "-V"] {
+        assert_eq!(run(&[flag]), (0, expected.clone(), String::new()));
+    }
+}
+
+#[test]
+fn help_names_the_commands_the_exit_codes_and_where_to_begin() {
+    let (code, stdout, stderr) = run(&["--help"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    for part in [
+        "A local, passwordless door to private Amazon RDS and Aurora databases.\n",
+        "Usage: rdsgate [OPTIONS] <COMMAND>\n",
+        "  up    Serve databases on localhost\n",
+        "      --log-level <LEVEL>\n",
+        "      --log-format <FORMAT>\n",
+        "  rdsgate up           serve every target of .rdsgate.toml\n",
+        "Exit codes:\n",
+    ] {
+        assert!(stdout.contains(part), "{part:?} is missing:\n{stdout}");
+    }
+    assert!(stdout.lines().all(|line| line.chars().count() <= 100), "{stdout}");
+    assert_eq!(run(&["help"]).1, stdout, "both ways of asking give the same");
+}
+
+#[test]
+fn help_of_up_has_each_flag_with_its_default() {
+    let (code, stdout, stderr) = run(&["up", "--help"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let words = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for flag in [
+        "Usage: rdsgate up [OPTIONS] [TARGET]...",
+        "--bastion <ID> The SSM managed node to go through",
+        "--via <ROUTE> ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]",
+        "--profile <NAME> Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]",
+        "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION]",
+        "--engine <ENGINE> postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]",
+        "--port <PORT> The database's own port, not the local one [default: the engine's, 5432 or 3306]",
+        "--user <NAME> Database user to log in as [default: the one that the client names]",
+        "--database <NAME> Database for clients that name none [default: none]",
+        "--ca-file <FILE> PEM file with further roots",
+        "--listen <[HOST:]PORT> Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]",
+        "--config <FILE> Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml",
+        "--connect-timeout <TIME> Longest time from a client's arrival to its login [default: 30s]",
+        "--resume-for <TIME> How long to resume a broken SSM session before its connections are given up [default: 2m]",
+        "--max-sigterm-delay <TIME> How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]",
+        "rdsgate up orders --listen 6543",
+    ] {
+        assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");
+    }
+    for flag in stdout.split_whitespace().filter(|word| word.starts_with("--")) {
+        let flag = flag.trim_matches(|c: char| !c.is_alphanumeric());
+        let explained =
+            ["help", "version"].contains(&flag) || include_str!("../../README.md").contains(&format!("`--{flag}`"));
+        assert!(explained, "the README does not explain --{flag}");
+    }
+}
+
+#[test]
+fn misuse_ends_with_2_and_says_what_to_type() {
+    for (arguments, said) in [
+        (&["down"][..], "error: unrecognized subcommand 'down'\n"),
+        (&["up", "--bastian", "i-1"], "a similar argument exists: '--bastion'"),
+        (&["up"], "hint: name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into"),
+        (&["up", ENDPOINT], "--bastion"),
+        (&["up", ENDPOINT, "--bastion", "bastion"], "\"bastion\" is not an SSM managed node"),
+        (&["up", ENDPOINT, "--via", "direct", "--listen", "0.0.0.0:5432"], "loopback"),
+        (&["up", ENDPOINT, "--via", "direct", "--engine", "oracle"], "unknown engine"),
+        (&["up", ENDPOINT, "--via", "direct", "--ca-file", "missing.pem", "--listen", "localhost:0"], "missing.pem"),
+        (&["up", ENDPOINT, "--via", "direct", "--log-level", "loud"], "\"loud\" is not a log level"),
+        (&["up", "--config", "missing.toml"], "missing.toml"),
+    ] {
+        let (code, stdout, stderr) = run(arguments);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(said), "{arguments:?}: {stderr}");
+    }
+    let (code, stdout, stderr) = run(&[]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert!(stderr.contains("Usage: rdsgate [OPTIONS] <COMMAND>"), "{stderr}");
+}
+
+#[test]
+fn a_port_that_is_taken_ends_with_1_and_names_the_owner() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback can be listened on");
+    let port = listener.local_addr().expect("it is bound").port();
+    let (code, stdout, stderr) = run(&["up", ENDPOINT, "--via", "direct", "--listen", &format!("localhost:{port}")]);
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    assert!(stderr.contains(&port.to_string()) && stderr.contains("hint: stop that program"), "{stderr}");
+    let own = std::process::id().to_string();
+    assert!(!cfg!(target_os = "linux") || stderr.contains(&own), "process {own} holds it: {stderr}");
+}
+
+#[test]
+fn a_profile_that_is_nowhere_ends_with_3() {
+    let (code, stdout, stderr) =
+        run(&["up", ENDPOINT, "--via", "direct", "--listen", "localhost:0", "--profile", "nowhere"]);
+    assert_eq!((code, stdout.as_str()), (3, ""), "{stderr}");
+    assert!(stderr.contains("nowhere") && stderr.contains("hint: "), "{stderr}");
+}

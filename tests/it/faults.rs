@@ -1,0 +1,195 @@
+//! A path that loses, repeats, reorders, breaks and pauses: the database connection lives on and not a byte is wrong.
+
+use std::{cell::RefCell, time::Duration};
+
+use futures_util::future::join_all;
+use rdsgate::sandbox::{Failure, Faults, Messages, Operation, Rates, Sandbox};
+use tokio::time::sleep;
+
+use crate::support::{
+    driver::{Driver, within},
+    gate::{Gate, sandbox, sandbox_with},
+    rows::Rows,
+    servers::PgServer,
+};
+
+/// A hook for a copy: calls `act` at `times` places of `bytes` that the seed chooses.
+fn at_random_places(seed: u64, bytes: usize, times: usize, mut act: impl FnMut()) -> impl FnMut(usize) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut places: Vec<usize> = std::iter::repeat_with(|| random.usize(bytes / 20..bytes)).take(times).collect();
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    move |done| {
+        while places.pop_if(|place| *place <= done).is_some() {
+            act();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loss_duplication_and_reordering_leave_a_copy_exact() {
+    let server = PgServer::shared();
+    join_all((1..=3).map(async |seed| {
+        let rates = Rates { loss: 0.05, duplication: 0.05, reordering: 0.05, of: Messages::All };
+        let sandbox = sandbox_with(server, |mut options| {
+            (options.faults, options.seed) = (Faults::both(rates), seed);
+            options
+        })
+        .await;
+        let gate = Gate::start(server, &sandbox).await;
+        let client = Driver::connected(&gate, "loss").await;
+        let pid = client.pid().await;
+        Rows::of_bytes(4_000_000, seed).copy_in(&client, |_| {}).await;
+        // The agent sends one lost message again each 100 ms, so little takes long.
+        client.batch_execute("delete from copied where n >= 400").await.expect("no error");
+        Rows { seed, count: 400, width: 1000 }.copy_out(&client, |_| {}).await;
+        assert_eq!(client.pid().await, pid, "seed {seed}");
+        assert_eq!(sandbox.sessions().len(), 1, "seed {seed}");
+        assert_eq!(sandbox.violations(), Vec::<String>::new(), "seed {seed}");
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_cut_at_random_places_are_not_noticed_by_a_copy() {
+    const BYTES: usize = 8_000_000;
+    let server = PgServer::shared();
+    join_all((1..=2).map(async |seed| {
+        let sandbox = sandbox_with(server, |options| rdsgate::sandbox::Options { seed, ..options }).await;
+        let gate = Gate::start(server, &sandbox).await;
+        let client = Driver::connected(&gate, "cut").await;
+        let pid = client.pid().await;
+        let cut = |more| at_random_places(seed + more, BYTES, 6, || sandbox.cut_all());
+        Rows::of_bytes(BYTES, seed).there_and_back(&client, cut(0), cut(100)).await;
+        assert_eq!(client.pid().await, pid, "seed {seed}");
+        survived(&sandbox, 5);
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_cut_after_so_many_messages_are_not_noticed_by_a_copy() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let client = Driver::connected(&gate, "count").await;
+    let pid = client.pid().await;
+    let random = RefCell::new(fastrand::Rng::with_seed(3));
+    // Counts from the next websocket on, in both directions together, acknowledgements included.
+    let next_cut = |_| {
+        let cut_after = Some(random.borrow_mut().u64(100..4_000));
+        sandbox.faults(Faults { cut_after, ..Faults::default() });
+    };
+    next_cut(0);
+    sandbox.cut_all();
+    Rows::of_bytes(8_000_000, 3).there_and_back(&client, next_cut, next_cut).await;
+    assert_eq!(client.pid().await, pid);
+    survived(&sandbox, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hourly_bye_in_the_middle_of_a_copy_is_not_noticed() {
+    const BYTES: usize = 8_000_000;
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let client = Driver::connected(&gate, "bye").await;
+    let pid = client.pid().await;
+    let bye = |seed| at_random_places(seed, BYTES, 4, || sandbox.bye_all());
+    Rows::of_bytes(BYTES, 4).there_and_back(&client, bye(4), bye(5)).await;
+    assert_eq!(client.pid().await, pid);
+    survived(&sandbox, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_lost_with_the_websocket_are_sent_again() {
+    const BYTES: usize = 2_000_000;
+    let server = PgServer::shared();
+    let sandbox = sandbox_with(server, |mut options| {
+        options.offline = rdsgate::sandbox::Offline::Drop;
+        // What is lost on the way down comes back at one message each 100 ms.
+        options.agent.window = 32;
+        options
+    })
+    .await;
+    let gate = Gate::start(server, &sandbox).await;
+    let client = Driver::connected(&gate, "dropped").await;
+    let pid = client.pid().await;
+    let cut = |seed| at_random_places(seed, BYTES, 3, || sandbox.cut_all());
+    Rows::of_bytes(BYTES, 6).there_and_back(&client, cut(6), cut(7)).await;
+    assert_eq!(client.pid().await, pid);
+    survived(&sandbox, 3);
+}
+
+/// One session all along, resumed at least so often, by a client that kept to the protocol.
+fn survived(sandbox: &Sandbox, resumed: u64) {
+    let sessions = sandbox.sessions();
+    let [session] = &sessions[..] else { panic!("{sessions:?}") };
+    assert_eq!(session.ended, None);
+    assert!(session.opens > resumed, "{session:?}");
+    assert_eq!(session.violations, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_in_the_middle_of_an_upload_loses_nothing() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let client = Driver::connected(&gate, "pause").await;
+    let pid = client.pid().await;
+    let (at_pause, paused) = tokio::sync::oneshot::channel();
+    let mut at_pause = Some(at_pause);
+    let start_again = async {
+        paused.await.expect("the copy gets there");
+        // What was on its way arrives; then nothing more does.
+        let received = || sandbox.sessions()[0].received;
+        let mut before = None;
+        within("the pause", async {
+            while before.replace(received()) != Some(received()) {
+                sleep(Duration::from_millis(200)).await;
+            }
+        })
+        .await;
+        let held = received();
+        assert!(held < 6_000, "{held} messages: the upload went on");
+        sandbox.pause_clients(false);
+    };
+    let upload = Rows::of_bytes(8_000_000, 5).copy_in(&client, |bytes| {
+        if bytes > 1_000_000
+            && let Some(at_pause) = at_pause.take()
+        {
+            sandbox.pause_clients(true);
+            at_pause.send(()).expect("the other half waits");
+        }
+    });
+    tokio::join!(upload, start_again);
+    assert_eq!(client.pid().await, pid);
+    assert_eq!(sandbox.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_nobody_ends_is_probed_and_overcome() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let client = Driver::connected(&gate, "probe").await;
+    sandbox.pause_clients(true);
+    assert_eq!(client.value::<i32>("select 42").await, 42);
+    Rows::of_bytes(500_000, 8).there_and_back(&client, |_| {}, |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_aws_is_slow_to_resume_is_resumed_in_the_end() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let client = Driver::connected(&gate, "slow to resume").await;
+    let pid = client.pid().await;
+    sandbox.fail(Operation::ResumeSession, Failure::InternalServerError, Some(4));
+    sandbox.fail(Operation::ResumeSession, Failure::Throttling, Some(4));
+    sandbox.fail(Operation::ResumeSession, Failure::Disconnect, Some(2));
+    sandbox.fail(Operation::OpenDataChannel, Failure::Unavailable, Some(2));
+    sandbox.cut_all();
+    assert_eq!(client.pid().await, pid);
+    assert!(sandbox.calls().iter().filter(|call| call.error.is_some()).count() >= 10);
+    survived(&sandbox, 1);
+}

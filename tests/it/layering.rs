@@ -1,0 +1,239 @@
+//! Holds the sources to `docs/architecture.md`: who may import whom, and which files know no socket, task or clock.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The vocabulary, which any module above it may use.
+const WORDS: [&str; 4] = ["backoff", "secret", "stream", "target"];
+
+/// What a module may import beside itself; a module that is missing here fails the test.
+fn allowed(module: &str) -> Option<Vec<&'static str>> {
+    let with_words = |more: &[&'static str]| [&WORDS[..], more].concat();
+    Some(match module {
+        "backoff" | "secret" | "stream" | "target" => vec![],
+        "telemetry" => vec!["secret", "target"],
+        "postgres" => vec!["secret"],
+        "mysql" => vec!["secret", "stream"],
+        "tls" => vec!["stream", "target"],
+        "aws" => with_words(&["tls"]),
+        "tunnel" => with_words(&["aws", "tls"]),
+        "proxy" => with_words(&["aws", "mysql", "postgres", "telemetry", "tls", "tunnel"]),
+        "config" => with_words(&["aws", "proxy", "telemetry", "tls", "tunnel"]),
+        "sandbox" => with_words(&["mysql", "postgres", "tls", "tunnel"]),
+        "app" => with_words(&["aws", "config", "postgres", "proxy", "telemetry", "tls", "tunnel"]),
+        "cli" => with_words(&["app", "aws", "config", "postgres", "proxy", "telemetry", "tls", "tunnel"]),
+        "main" => vec!["cli"],
+        _ => return None,
+    })
+}
+
+/// The one file of the tunnel that asks AWS for anything.
+const ASKS_AWS: &str = "tunnel/ssm/session.rs";
+
+/// Files without sockets, tasks and clocks: time comes in as `now`, what must happen goes out as a value.
+const SANS_IO: [&str; 26] = [
+    "backoff.rs",
+    "secret.rs",
+    "target.rs",
+    "mysql/capabilities.rs",
+    "mysql/error.rs",
+    "mysql/error_packet.rs",
+    "mysql/hint.rs",
+    "mysql/message.rs",
+    "mysql/response.rs",
+    "postgres/cancel.rs",
+    "postgres/codec.rs",
+    "postgres/error.rs",
+    "postgres/error_response.rs",
+    "postgres/hint.rs",
+    "postgres/message.rs",
+    "postgres/startup.rs",
+    "postgres/watch.rs",
+    "tunnel/smux/frame.rs",
+    "tunnel/smux/mux.rs",
+    "tunnel/ssm/channel.rs",
+    "tunnel/ssm/conversation.rs",
+    "tunnel/ssm/features.rs",
+    "tunnel/ssm/handshake.rs",
+    "tunnel/ssm/message.rs",
+    "tunnel/ssm/payload.rs",
+    "tunnel/ssm/window.rs",
+];
+
+/// What such a file cannot say. `IpAddr` alone is a word, not a socket.
+const IMPURE: [&str; 12] = [
+    "tokio",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "Instant::now",
+    "SystemTime::now",
+    ".await",
+    "async fn",
+    "aws_config",
+    "aws_sdk",
+    "aws_sigv4",
+    "aws_types",
+    "rustls",
+];
+
+/// A source file without comments and without its tests.
+struct Source {
+    /// Below `src/`, with slashes.
+    path: String,
+    code: String,
+}
+
+impl Source {
+    fn module(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or_default();
+        first.trim_end_matches(".rs")
+    }
+
+    fn line_of(&self, at: usize) -> usize {
+        self.code[..at].matches('\n').count() + 1
+    }
+}
+
+/// All product code. Modules behind `#[cfg(test)]` may import what they like.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    let texts: Vec<(PathBuf, String)> =
+        files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).expect("sources are UTF-8"))).collect();
+    let tests: BTreeSet<PathBuf> = texts.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
+    let product = |path: &Path| !path.ancestors().any(|part| tests.contains(&part.with_extension("")));
+    let kept = texts.into_iter().filter(|(path, _)| product(path));
+    kept.map(|(path, text)| {
+        let path = path.strip_prefix(&root).expect("found below it").display().to_string();
+        Source { path, code: without_comments(text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()) }
+    })
+    .collect()
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("a folder of sources").path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Where the modules lie that this file has for tests only, without `.rs`.
+fn test_modules(path: &Path, text: &str) -> Vec<PathBuf> {
+    let folder = path.parent().expect("a file lies in a folder");
+    let own = match path.file_stem().and_then(|stem| stem.to_str()) {
+        Some("mod" | "lib" | "main") | None => folder.to_owned(),
+        Some(stem) => folder.join(stem),
+    };
+    let after = text.split("#[cfg(test)]").skip(1).map(str::trim_start);
+    after
+        .filter_map(|declaration| {
+            if let Some(rest) = declaration.strip_prefix("#[path = \"") {
+                return Some(folder.join(rest.split(".rs\"").next()?));
+            }
+            let name = declaration.split("mod ").nth(1)?.split([';', ' ']).next()?;
+            declaration.split_once(['\n', '{'])?.0.ends_with(';').then(|| own.join(name))
+        })
+        .collect()
+}
+
+fn without_comments(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    for line in text.lines() {
+        // Inside a string it would be a URL, whose end nobody misses here.
+        code.push_str(line.split("//").next().unwrap_or_default());
+        code.push('\n');
+    }
+    code
+}
+
+/// The modules named after each `crate::`, with the place.
+fn imports(source: &Source) -> Vec<(&str, usize)> {
+    let mut found = Vec::new();
+    for (at, keyword) in source.code.match_indices("crate::") {
+        let rest = &source.code[at + keyword.len()..];
+        if !rest.starts_with('{') {
+            found.push((word(rest), at));
+            continue;
+        }
+        let mut depth = 0;
+        for (offset, c) in rest.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            if depth == 1 && matches!(c, '{' | ',') {
+                let name = rest[offset + 1..].trim_start();
+                let at = source.code.len() - name.len();
+                found.push((word(name), at));
+            }
+        }
+    }
+    found.retain(|(name, _)| !name.is_empty());
+    found
+}
+
+fn word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+#[test]
+fn modules_import_only_what_lies_below_them() {
+    let sources = sources();
+    assert!(sources.len() > 60, "the sources are here");
+    let mut wrong = String::new();
+    let mut seen = 0;
+    for source in sources.iter().filter(|source| source.path != "lib.rs") {
+        let module = source.module();
+        let Some(allowed) = allowed(module) else {
+            let _ = writeln!(wrong, "src/{}: module {module} has no place in the table", source.path);
+            continue;
+        };
+        for (import, at) in imports(source) {
+            seen += 1;
+            let only_session = (module, import) == ("tunnel", "aws") && source.path != ASKS_AWS;
+            if import != module && !allowed.contains(&import) || only_session {
+                let _ = writeln!(wrong, "src/{}:{}: {module} imports {import}", source.path, source.line_of(at));
+            }
+        }
+    }
+    assert!(seen > 50, "imports are found: {seen}");
+    assert!(wrong.is_empty(), "see docs/architecture.md, Modules\n{wrong}");
+}
+
+#[test]
+fn protocol_code_knows_no_socket_task_or_clock() {
+    let sources = sources();
+    let mut wrong = String::new();
+    for path in SANS_IO {
+        let source = sources.iter().find(|source| source.path == path);
+        let source = source.unwrap_or_else(|| panic!("src/{path} is gone: adjust the list"));
+        for impure in IMPURE {
+            for (at, _) in source.code.match_indices(impure) {
+                let _ = writeln!(wrong, "src/{path}:{}: {impure}", source.line_of(at));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "sans-IO files hold none of these\n{wrong}");
+}
+
+#[test]
+fn the_parser_sees_imports_of_every_form() {
+    let code = "use crate::{\n    aws::{Account, token},\n    tls,\n};\nuse crate::target::Host;\nlet x = crate::app::run();\n";
+    let source = Source { path: "postgres/x.rs".into(), code: code.into() };
+    let found: Vec<_> = imports(&source).into_iter().map(|(name, at)| (name, source.line_of(at))).collect();
+    assert_eq!(found, [("aws", 2), ("tls", 3), ("target", 5), ("app", 6)]);
+}

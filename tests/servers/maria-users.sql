@@ -1,0 +1,13 @@
+CREATE DATABASE appdb;
+DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> 'localhost';
+FLUSH PRIVILEGES;
+CREATE USER master@localhost;
+GRANT ALL ON *.* TO master@localhost WITH GRANT OPTION;
+CREATE USER app_user IDENTIFIED VIA pam USING 'rds' REQUIRE SSL;
+CREATE USER readonly IDENTIFIED VIA pam USING 'rds' REQUIRE SSL;
+CREATE USER 'app+iam@example.com' IDENTIFIED VIA pam USING 'rds' REQUIRE SSL;
+CREATE USER legacy_user IDENTIFIED VIA mysql_native_password USING PASSWORD('legacypass');
+GRANT ALL ON appdb.* TO app_user, 'app+iam@example.com', legacy_user;
+GRANT SELECT ON appdb.* TO readonly;
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO app_user;
+GRANT SELECT ON performance_schema.* TO app_user;

@@ -1,0 +1,12 @@
+CREATE DATABASE appdb;
+CREATE USER master@localhost;
+GRANT ALL ON *.* TO master@localhost WITH GRANT OPTION;
+CREATE USER app_user IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;
+CREATE USER readonly IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;
+CREATE USER 'app+iam@example.com' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;
+CREATE USER legacy_user IDENTIFIED WITH caching_sha2_password BY 'legacypass';
+GRANT ALL ON appdb.* TO app_user, 'app+iam@example.com', legacy_user;
+GRANT SELECT ON appdb.* TO readonly;
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO app_user;
+GRANT SELECT ON performance_schema.* TO app_user;
+INSTALL COMPONENT 'file://component_query_attributes';
