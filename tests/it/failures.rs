@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdsgate::sandbox::{Destination, Failure, Faults, Identity, Operation, Options, Rates, Sandbox, SessionToken};
+use rdsgate::sandbox::{
+    Destination, Ended, Failure, Faults, Identity, Operation, Options, Rates, Sandbox, SessionToken,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
@@ -517,18 +519,21 @@ async fn a_psql_that_is_interrupted_while_it_connects_leaves_nothing_hanging() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_is_being_connected_hears_that_the_proxy_stops() {
+async fn a_client_that_is_being_connected_hears_that_the_proxy_stops_and_its_session_is_terminated() {
     let server = PgServer::shared();
     let deaf = Faults { up: Rates { loss: 1.0, ..Rates::default() }, ..Faults::default() };
     let sandbox = sandbox_with(server, |options| Options { faults: deaf, ..options }).await;
     let mut gate = Gate::start(server, &sandbox).await;
     let client = Wire::connect(gate.port).await.start(&[]).await;
     patient(sandbox.until(|sessions| sessions.iter().any(|session| session.connected))).await;
+    let since = Instant::now();
     gate.signal("TERM");
     let told = client.refusal().await;
     assert_eq!((field(&told, 'C'), field(&told, 'M')), ("57P03", "rdsgate is shutting down"));
     assert_eq!(gate.ended().await.code(), Some(143));
-    patient(sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()))).await;
+    assert!(since.elapsed() < Duration::from_secs(5), "{}", gate.log());
+    let sessions = sandbox.sessions();
+    assert!(sessions.iter().all(|session| session.ended == Some(Ended::ByApi)), "{sessions:?}");
 }
 
 async fn patient<T>(work: impl Future<Output = T>) -> T {
