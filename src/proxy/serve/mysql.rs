@@ -70,7 +70,7 @@ async fn connect(service: &Service, mut client: Client) {
         }
     };
     client.log_logged_in(service, &user, Some(&version), &facts);
-    let end = match mysql::finish(&mut client.stream, &login, &logged_in).await {
+    let end = match mysql::finish(&mut client.stream, &login, &logged_in.ok).await {
         Ok(()) => {
             let (stop, cut) = (service.drain.cancelled(), service.abort.cancelled());
             relay(&mut client.stream, &mut stream, &mut Observer, stop, cut).await
