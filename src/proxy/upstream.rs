@@ -193,13 +193,22 @@ impl Upstream {
         Ok(Established { stream, logged_in, facts })
     }
 
-    /// A fresh token, for a login on a connection that is there already.
+    /// Logs in anew on a MySQL connection, with a fresh token.
     ///
     /// # Errors
-    /// [`Error::Credentials`]
-    pub async fn fresh_token(&self, user: &str) -> Result<Token, Error> {
-        let credentials = self.credentials(&mut Clock::until(Instant::now() + CREDENTIALS_TIMEOUT)).await?;
-        self.token(user, &credentials)
+    /// [`Error`], by stage; the connection is of no use then.
+    pub async fn change_user_mysql(
+        &self,
+        stream: &mut Stream,
+        logged_in: &mysql::LoggedIn,
+        response: &mysql::HandshakeResponse,
+    ) -> Result<mysql::OkPacket, Error> {
+        let mut clock = Clock::until(Instant::now() + CREDENTIALS_TIMEOUT + LOGIN_TIMEOUT);
+        let credentials = self.credentials(&mut clock).await?;
+        let token = self.token(&String::from_utf8_lossy(response.user()), &credentials)?;
+        let login =
+            async { mysql::change_user(stream, logged_in, response, token.secret()).await.map_err(Error::from_mysql) };
+        clock.run(Stage::Login, LOGIN_TIMEOUT, login).await
     }
 
     /// Forwards a CancelRequest and waits until the server has taken it, which it says by closing.
@@ -223,7 +232,7 @@ impl Upstream {
     async fn connect(&self, clock: &mut Clock) -> Result<(Stream, Option<Arc<str>>, Verified), Error> {
         let mut stream = self.dial(clock).await?;
         let session = stream.session_id();
-        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_login) };
+        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_answer) };
         clock.run(Stage::Database, DATABASE_TIMEOUT, request_tls).await?;
         let (stream, verified) = self.secure(stream, clock).await?;
         Ok((stream, session, verified))

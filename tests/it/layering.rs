@@ -17,12 +17,13 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "backoff" | "secret" | "stream" | "target" => vec![],
         "telemetry" => vec!["secret", "target"],
         "postgres" => vec!["secret"],
+        "mysql" => vec!["secret", "stream"],
         "tls" => vec!["stream", "target"],
         "aws" => with_words(&["tls"]),
         "tunnel" => with_words(&["aws", "tls"]),
-        "proxy" => with_words(&["aws", "postgres", "telemetry", "tls", "tunnel"]),
+        "proxy" => with_words(&["aws", "mysql", "postgres", "telemetry", "tls", "tunnel"]),
         "config" => with_words(&["aws", "proxy", "telemetry", "tls", "tunnel"]),
-        "sandbox" => with_words(&["postgres", "tls", "tunnel"]),
+        "sandbox" => with_words(&["mysql", "postgres", "tls", "tunnel"]),
         "app" => with_words(&["aws", "config", "postgres", "proxy", "telemetry", "tls", "tunnel"]),
         "cli" => with_words(&["app", "aws", "config", "postgres", "proxy", "telemetry", "tls", "tunnel"]),
         "main" => vec!["cli"],
@@ -34,10 +35,16 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
 const ASKS_AWS: &str = "tunnel/ssm/session.rs";
 
 /// Files without sockets, tasks and clocks: time comes in as `now`, what must happen goes out as a value.
-const SANS_IO: [&str; 20] = [
+const SANS_IO: [&str; 26] = [
     "backoff.rs",
     "secret.rs",
     "target.rs",
+    "mysql/capabilities.rs",
+    "mysql/error.rs",
+    "mysql/error_packet.rs",
+    "mysql/hint.rs",
+    "mysql/message.rs",
+    "mysql/response.rs",
     "postgres/cancel.rs",
     "postgres/codec.rs",
     "postgres/error.rs",

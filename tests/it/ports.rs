@@ -130,7 +130,7 @@ async fn a_command_line_that_cannot_work_ends_with_its_code_and_a_hint() {
         (usual().without("--bastion"), 2, "has no bastion to go through", "--bastion"),
         (usual().flag("--bastion", "bastion"), 2, "\"bastion\" is not an SSM managed node", ""),
         (usual().flag("--region", "us-east-1"), 2, "its region is set to us-east-1", ""),
-        (usual().flag("--engine", "mysql"), 2, "not supported in this version", ""),
+        (usual().flag("--engine", "oracle"), 2, "unknown engine", "postgres"),
         (usual().flag("--ca-file", "/nonexistent.pem"), 2, "/nonexistent.pem", "PEM"),
         (usual().flag("--connect-timeout", "soon"), 2, "soon", ""),
         (usual().flag("--via", "telegraph"), 2, "telegraph", ""),

@@ -50,12 +50,10 @@ pub(crate) struct GateOptions {
 impl GateOptions {
     /// Serves `server` through `sandbox` on a port that the system chooses.
     pub(crate) fn new(server: &Server, sandbox: &Sandbox) -> Self {
-        let mut options = Self::bare(sandbox);
-        options.arguments.push(server.rds_host.clone());
-        if server.engine != Engine::Postgres {
-            options = options.flag("--engine", "mysql");
-        }
-        options
+        let engine = if server.engine == Engine::Postgres { "postgres" } else { "mysql" };
+        Self::bare(sandbox)
+            .argument(&server.rds_host)
+            .flag("--engine", engine)
             .flag("--listen", "localhost:0")
             .flag("--bastion", BASTION)
             .flag("--user", "app_user")
@@ -66,6 +64,12 @@ impl GateOptions {
     /// What a configuration file names.
     pub(crate) fn bare(sandbox: &Sandbox) -> Self {
         Self { arguments: vec!["up".into()], env: sandbox.env() }
+    }
+
+    /// Adds a word that is no flag.
+    pub(crate) fn argument(mut self, word: &str) -> Self {
+        self.arguments.push(word.into());
+        self
     }
 
     /// Sets a flag, in the place of an earlier value.
