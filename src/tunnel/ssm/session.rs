@@ -121,6 +121,7 @@ impl Session {
             ],
             reason: format!("rdsgate/{}", env!("CARGO_PKG_VERSION")),
         };
+        debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
         let grant = spec
             .account
             .start_session(&request)

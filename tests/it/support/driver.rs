@@ -100,7 +100,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 pub(crate) async fn until_server_says(server: &PgServer, sql: &str, expected: &str) {
     within(sql, async {
         while tokio::task::block_in_place(|| server.admin(sql)) != expected {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     })
     .await;
