@@ -130,7 +130,6 @@ async fn a_session_that_aws_does_not_start_says_what_to_check() {
         (Failure::BadRequest, "08001", "not supported by this agent", "too old"),
         (Failure::Throttling, "08001", "AWS is throttling", "oo many API calls"),
         (Failure::InternalServerError, "08001", "AWS failed: InternalServerError", ""),
-        (Failure::Unavailable, "08001", "HTTP 503", ""),
         (Failure::Disconnect, "08001", "AWS could not be reached", "HTTPS_PROXY"),
     ] {
         sandbox.fail(Operation::StartSession, failure, None);
