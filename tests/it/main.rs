@@ -10,6 +10,7 @@ mod control;
 mod failures;
 mod faults;
 mod layering;
+mod lifecycle;
 mod main_job;
 mod ports;
 mod secrets;
