@@ -16,12 +16,11 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    codec::{self, MAX_LOGIN_PACKET},
+    codec,
     error::{Error, Turn},
     greeting::{Greeting, Scramble},
-    login::LoggedIn,
-    message::{self, Plugin},
-    response::{self, HandshakeResponse},
+    message::{self, OkPacket, Plugin},
+    response::{Authentication, HandshakeResponse, is_password},
 };
 
 const WAITING_FOR: &str = "the client's response to the greeting";
@@ -69,37 +68,46 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     scramble: &Scramble,
 ) -> Result<Accepted, Error> {
     let Some(packet) = codec::read_packet_or_end(client, 1, WAITING_FOR).await? else { return Ok(Accepted::Gone) };
-    let mut sequence = packet.next();
     let (response, authentication) = HandshakeResponse::parse(&packet.payload, greeting.offered())?;
-    let offered = greeting.offered_plugin();
-    let mut password = authentication.password;
-    let mut plugin = authentication.plugin;
-    if let Some(switch_to) = plugin.as_ref().and_then(|named| switch(named, &offered)) {
-        let request = auth_switch_request(&switch_to, scramble);
+    let switch_to = authentication.plugin.as_ref().and_then(|named| switch(named, &greeting.offered_plugin()));
+    let login = answer(client, response, authentication, switch_to, packet.next(), scramble).await?;
+    Ok(login.map_or(Accepted::Gone, Accepted::Login))
+}
+
+/// Asks a client to authenticate with another plugin, if it must, and reads its answer; `None` if it leaves instead.
+pub(super) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut S,
+    response: HandshakeResponse,
+    mut authentication: Authentication,
+    switch_to: Option<Plugin>,
+    mut sequence: u8,
+    scramble: &Scramble,
+) -> Result<Option<Login>, Error> {
+    if let Some(plugin) = switch_to {
+        let request = auth_switch_request(&plugin, scramble);
         codec::send(client, &codec::packet(sequence, &request), WAITING_FOR).await?;
         let Some(packet) = codec::read_packet_or_end(client, sequence.wrapping_add(1), WAITING_FOR).await? else {
-            return Ok(Accepted::Gone);
+            return Ok(None);
         };
         sequence = packet.next();
-        password = response::is_password(&packet.payload);
-        plugin = Some(switch_to);
+        authentication = Authentication { plugin: Some(plugin), password: is_password(&packet.payload) };
     }
-    let fast_auth = password && plugin == Some(Plugin::CachingSha2);
-    Ok(Accepted::Login(Login { response, sequence, fast_auth }))
+    let fast_auth = authentication == Authentication { plugin: Some(Plugin::CachingSha2), password: true };
+    Ok(Some(Login { response, sequence, fast_auth }))
 }
 
 /// Tells the client that it is logged in, in the server's words. The caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
 /// When the connection breaks.
-pub async fn finish<S: AsyncWrite + Unpin>(client: &mut S, login: &Login, logged_in: &LoggedIn) -> Result<(), Error> {
+pub async fn finish<S: AsyncWrite + Unpin>(client: &mut S, login: &Login, ok: &OkPacket) -> Result<(), Error> {
     let mut sequence = login.sequence;
     let mut out = Vec::new();
     if login.fast_auth {
         out = codec::packet(sequence, &message::FAST_AUTH_SUCCESS);
         sequence = sequence.wrapping_add(1);
     }
-    out.extend_from_slice(&logged_in.ok.encode(sequence));
+    out.extend_from_slice(&ok.encode(sequence));
     codec::send(client, &out, "the client's first command").await
 }
 
@@ -120,4 +128,177 @@ pub(super) fn auth_switch_request(plugin: &Plugin, scramble: &Scramble) -> Vec<u
     [&[message::AUTH_SWITCH][..], plugin.name(), &[0], scramble.bytes(), &[0]].concat()
 }
 
-const _: () = assert!(MAX_LOGIN_PACKET > 1 << 16, "connection attributes fit");
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, packet, scramble};
+
+    const SWITCH_TO_NATIVE: &[u8] = b"\xfemysql_native_password\0abcdefghijklmnopqrst\0";
+    const SWITCH_TO_SHA2: &[u8] = b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0";
+
+    /// A response in the way of MySQL's clients, without a database.
+    fn client(plugin: &str, data: &[u8]) -> Vec<u8> {
+        let length = [u8::try_from(data.len()).unwrap()];
+        let head = [&0x0028_8201_u32.to_le_bytes()[..], &[0, 0, 0, 1, 45], &[0; 23], b"root\0"].concat();
+        packet(1, &[&head, &length[..], data, plugin.as_bytes(), b"\0"].concat())
+    }
+
+    /// Serves a client that plays `script`, up to the server's OK.
+    async fn serve(server: &[u8], capacity: usize, script: impl AsyncFnOnce(&mut Peer)) -> Result<Accepted, Error> {
+        let (mut ours, theirs) = duplex(capacity);
+        let (greeting, scramble) = (greeting(server), scramble());
+        let mut peer = Peer(theirs);
+        let serve = async {
+            let accepted = accept(&mut ours, &greeting, &scramble).await?;
+            if let Accepted::Login(login) = &accepted {
+                finish(&mut ours, login, &OkPacket::parse(OK.to_vec())?).await?;
+            }
+            drop(ours);
+            Ok(accepted)
+        };
+        let (result, ()) = tokio::join!(serve, async {
+            script(&mut peer).await;
+            drop(peer);
+        });
+        result
+    }
+
+    async fn logged_in(server: &[u8], script: impl AsyncFnOnce(&mut Peer)) -> Login {
+        match serve(server, 1, script).await.unwrap() {
+            Accepted::Login(login) => login,
+            Accepted::Gone => panic!("gone"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_native_password_is_taken_at_once() {
+        let login = logged_in(MARIADB, async |client| {
+            client.send(MARIADB_CLIENT).await;
+            client.expect_packet(2, OK).await;
+            client.expect_end().await;
+        });
+        assert_eq!(login.await.response.user(), b"app_user");
+    }
+
+    #[tokio::test]
+    async fn a_caching_sha2_password_is_known_before_it_is_ok() {
+        logged_in(MYSQL, async |client| {
+            client.send(PYMYSQL).await;
+            client.expect_packet(2, &[1, 3]).await;
+            client.expect_packet(3, OK).await;
+            client.expect_end().await;
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn no_password_is_as_good() {
+        for (server, plugin) in [(MYSQL, "caching_sha2_password"), (MARIADB, "mysql_native_password")] {
+            for nothing in [&b""[..], b"\0"] {
+                logged_in(server, async |peer| {
+                    peer.send(&client(plugin, nothing)).await;
+                    peer.expect_packet(2, OK).await;
+                    peer.expect_end().await;
+                })
+                .await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_with_another_plugin_is_asked_for_that() {
+        for (server, plugin, switch, data, fast_auth) in [
+            (MYSQL, "mysql_native_password", SWITCH_TO_NATIVE, &[7; 20][..], false),
+            (MYSQL, "mysql_native_password", SWITCH_TO_NATIVE, b"", false),
+            (MARIADB, "caching_sha2_password", SWITCH_TO_SHA2, &[7; 32], true),
+            (MARIADB, "caching_sha2_password", SWITCH_TO_SHA2, b"\0", false),
+            (MARIADB, "dialog", SWITCH_TO_NATIVE, &[7; 20], false),
+            (MYSQL, "sha256_password", SWITCH_TO_SHA2, &[7; 32], true),
+            (MYSQL, "", SWITCH_TO_SHA2, &[7; 32], true),
+        ] {
+            logged_in(server, async |peer| {
+                peer.send(&client(plugin, b"")).await;
+                peer.expect_packet(2, switch).await;
+                peer.send_packet(3, data).await;
+                if fast_auth {
+                    peer.expect_packet(4, &[1, 3]).await;
+                }
+                peer.expect_packet(4 + u8::from(fast_auth), OK).await;
+                peer.expect_end().await;
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clear_password_is_taken_and_forgotten() {
+        let login = logged_in(MYSQL, async |peer| {
+            peer.send(&client("mysql_clear_password", b"hush\0")).await;
+            peer.expect_packet(2, OK).await;
+            peer.expect_end().await;
+        });
+        assert!(!format!("{:?}", login.await).contains("hush"));
+    }
+
+    #[tokio::test]
+    async fn a_client_without_plugins_is_served() {
+        // MySQL 4.1 to 5.1: a length byte and 20 bytes, or a C string of 8.
+        for (capabilities, data) in
+            [(0x8201_u32, &b"\x14aaaaaaaaaaaaaaaaaaaa"[..]), (0x0201, b"aaaaaaaa\0"), (0x8201, b"\0")]
+        {
+            let head = [&capabilities.to_le_bytes()[..], &[0, 0, 0, 1, 8], &[0; 23], b"root\0", data].concat();
+            logged_in(MYSQL, async |peer| {
+                peer.send_packet(1, &head).await;
+                peer.expect_packet(2, OK).await;
+                peer.expect_end().await;
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_instead_of_answering_is_no_error() {
+        assert!(matches!(serve(MYSQL, 1, async |_| {}).await.unwrap(), Accepted::Gone));
+        let switched = serve(MYSQL, 100, async |peer| {
+            peer.send(&client("mysql_native_password", b"")).await;
+            peer.expect_packet(2, SWITCH_TO_NATIVE).await;
+        });
+        assert!(matches!(switched.await.unwrap(), Accepted::Gone));
+    }
+
+    #[tokio::test]
+    async fn a_response_cut_anywhere_is_a_closed_connection() {
+        for end in 1..PYMYSQL.len() {
+            let error = serve(MYSQL, 1000, async |peer| peer.send(&PYMYSQL[..end]).await).await.unwrap_err();
+            assert!(matches!(error, Error::Closed { .. }), "cut at {end}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_insists_on_tls_hears_why_not() {
+        let ssl_request = packet(1, &[&0x000f_aa8d_u32.to_le_bytes()[..], &[0; 28]].concat());
+        let error = serve(MYSQL, 100, async |peer| peer.send(&ssl_request).await).await.unwrap_err();
+        let told = error.report().unwrap().encode(error.turn());
+        assert_eq!(&told[3..13], b"\x02\xff\xea\x07#HY000");
+        assert!(String::from_utf8_lossy(&told).contains("--ssl-mode=DISABLED"));
+    }
+
+    #[tokio::test]
+    async fn a_client_of_before_4_1_hears_an_error_it_can_read() {
+        let error = serve(MYSQL, 100, async |peer| peer.send_packet(1, b"\x05\x24\0\0\0root\0N\\ZXQBLW").await).await;
+        let error = error.unwrap_err();
+        let told = error.report().unwrap().encode(error.turn());
+        assert!(told[3..].starts_with(b"\x02\xff\xe3\x04the client speaks"), "{}", told.escape_ascii());
+    }
+
+    #[tokio::test]
+    async fn a_packet_out_of_turn_is_refused() {
+        for sequence in [0, 2, 255] {
+            let sent = packet(sequence, &PYMYSQL[4..]);
+            let error = serve(MYSQL, 1000, async |peer| peer.send(&sent).await).await.unwrap_err();
+            assert!(matches!(error, Error::Sequence { expected: 1, .. }), "{error}");
+        }
+    }
+}

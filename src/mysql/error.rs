@@ -103,7 +103,7 @@ pub enum Error {
     #[error("the database asks for {} authentication, not for an IAM token", .0.name().escape_ascii())]
     Authentication(Plugin),
     /// A packet that has no place here.
-    #[error("an unexpected packet ({first:#04x?}) from the database server while waiting for {waiting_for}")]
+    #[error("an unexpected packet ({}) from the database server while waiting for {waiting_for}", first.map_or("empty".into(), |first| format!("{first:#04x}")))]
     Unexpected {
         /// Its first byte; none when it is empty.
         first: Option<u8>,
@@ -183,5 +183,41 @@ impl Error {
             _ => None,
         };
         Some(ErrorReport { code, sqlstate, message: self.to_string(), detail, hint: hint.map(Into::into) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_mysqls_own_codes() {
+        for (error, code, sqlstate) in [
+            (Error::Closed { waiting_for: "x" }, 1158, "08S01"),
+            (Error::Io(io::ErrorKind::Other.into()), 1158, "08S01"),
+            (Error::PacketLength { length: 1 << 20, waiting_for: "x" }, 1153, "08S01"),
+            (Error::Sequence { expected: 1, sequence: 2, waiting_for: "x" }, 1156, "08S01"),
+            (Error::Response("x"), 1043, "08S01"),
+            (Error::OldClient, 1251, "08004"),
+            (Error::ClientTls, 2026, "HY000"),
+            (Error::NoTls, 2026, "HY000"),
+            (Error::Authentication(Plugin::Native), 1045, "28000"),
+            (Error::TooOld("5.1".into()), 2003, "HY000"),
+        ] {
+            let report = error.report().unwrap();
+            assert_eq!((report.code, report.sqlstate), (code, sqlstate), "{error}");
+            let told = report.encode(error.turn());
+            assert!(told.len() <= 4 + 9 + MAX_MESSAGE);
+        }
+        let refused = ServerError::parse(b"\xff\x15\x04#28000no").unwrap();
+        assert!(Error::Refused(refused).report().is_none());
+    }
+
+    #[test]
+    fn a_plugins_name_cannot_play_with_a_terminal() {
+        let error = Error::Unexpected { first: Some(2), waiting_for: "OK" };
+        assert_eq!(error.to_string(), "an unexpected packet (0x02) from the database server while waiting for OK");
+        let error = Error::Authentication(Plugin::from(&b"\x1b]0;x"[..]));
+        assert_eq!(error.to_string(), "the database asks for \\\\x1b]0;x authentication, not for an IAM token");
     }
 }

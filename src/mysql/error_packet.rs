@@ -164,3 +164,91 @@ impl fmt::Display for ServerError {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From MySQL, after the client's response.
+    const DENIED: &[u8] = b"\xff\x15\x04#28000Access denied for user 'app_user'@'10.0.0.7' (using password: YES)";
+
+    fn report(message: &str, detail: Option<&str>, hint: Option<&str>) -> ErrorReport {
+        let (detail, hint) = (detail.map(Into::into), hint.map(Into::into));
+        ErrorReport { code: 2003, sqlstate: "HY000", message: message.into(), detail, hint }
+    }
+
+    fn text(packet: &[u8]) -> String {
+        ServerError::parse(&packet[4..]).unwrap().message()
+    }
+
+    #[test]
+    fn a_report_says_cause_hint_and_facts() {
+        let packet = report("no way", Some("as root"), Some("try harder")).encode(Turn::COMMAND);
+        assert_eq!(packet, b"\x28\0\0\x01\xff\xd3\x07#HY000no way\nHint: try harder\nas root");
+        let packet = report("no way", None, None).encode(Turn::GREETING);
+        assert_eq!(packet, b"\x09\0\0\0\xff\xd3\x07no way", "nothing was agreed on before the greeting");
+    }
+
+    #[test]
+    fn a_report_fits_what_clients_keep() {
+        let long = "é".repeat(400);
+        for (message, hint, detail) in [
+            (&*long, Some(&*long), Some(&*long)),
+            (&*long, None, Some(&*long)),
+            ("short", Some(&*long), Some(&*long)),
+            ("short", None, Some(&*long)),
+        ] {
+            let text = text(&report(message, detail, hint).encode(Turn::RESPONSE));
+            assert!((MAX_MESSAGE - 40..=MAX_MESSAGE).contains(&text.len()), "{}", text.len());
+            assert!(text.ends_with('…'));
+            assert_eq!(text.contains("\nHint: é"), hint.is_some());
+        }
+        let text = text(&report("short", Some(&long), Some("hint")).encode(Turn::RESPONSE));
+        assert!(text.starts_with("short\nHint: hint\né"));
+    }
+
+    #[test]
+    fn a_servers_error_is_read_and_passed_on_as_it_came() {
+        let error = ServerError::parse(DENIED).unwrap();
+        assert_eq!((error.code(), &*error.sqlstate()), (1045, "28000"));
+        assert_eq!(
+            error.to_string(),
+            "ERROR 1045 (28000): Access denied for user 'app_user'@'10.0.0.7' (using password: YES)"
+        );
+        assert_eq!(error.encode_with(Turn::answer(4), None), codec::packet(4, DENIED));
+    }
+
+    #[test]
+    fn a_hint_is_added_where_there_is_room() {
+        let error = ServerError::parse(DENIED).unwrap();
+        let told = text(&error.encode_with(Turn::RESPONSE, Some("grant")));
+        assert_eq!(told, format!("{}\nHint: grant", error.message()));
+        let told = text(&error.encode_with(Turn::RESPONSE, Some(&"x".repeat(600))));
+        assert_eq!((told.len(), told.ends_with('…')), (MAX_MESSAGE, true));
+        let full = ServerError::parse(&[&DENIED[..9], &[b'm'; 490]].concat()).unwrap();
+        assert_eq!(text(&full.encode_with(Turn::RESPONSE, Some(&"x".repeat(60)))).len(), 490);
+    }
+
+    #[test]
+    fn an_error_without_sqlstate_gets_the_general_one_when_the_client_wants_one() {
+        let error = ServerError::parse(b"\xff\x10\x04Too many connections").unwrap();
+        assert_eq!(error.encode_with(Turn::GREETING, None), b"\x17\0\0\0\xff\x10\x04Too many connections");
+        assert_eq!(error.encode_with(Turn::RESPONSE, None), b"\x1d\0\0\x02\xff\x10\x04#HY000Too many connections");
+    }
+
+    #[test]
+    fn what_is_laid_out_otherwise_is_no_error() {
+        for end in 0..3 {
+            assert_eq!(ServerError::parse(&DENIED[..end]), None, "cut at {end}");
+        }
+        assert_eq!(ServerError::parse(b"\0\0\0\x02\0\0\0"), None);
+        // Marker or message: a hash and fewer than five characters is the latter.
+        assert_eq!(ServerError::parse(b"\xff\x15\x04#2800").unwrap().message(), "#2800");
+    }
+
+    #[test]
+    fn bytes_of_a_server_cannot_play_with_a_terminal_or_a_log() {
+        let error = ServerError::parse(b"\xff\x15\x04#28000\x1b[2J\xff\nERROR").unwrap();
+        assert_eq!(error.to_string(), "ERROR 1045 (28000): \\u{1b}[2J\u{fffd}\\nERROR");
+    }
+}

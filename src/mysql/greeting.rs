@@ -196,3 +196,122 @@ impl Greeting {
 /// What a server must have for a token to be of use.
 const NEEDED: Capabilities =
     Capabilities(Capabilities::PROTOCOL_41.0 | Capabilities::SECURE_CONNECTION.0 | Capabilities::PLUGIN_AUTH.0);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mysql::script::{MARIADB, MYSQL, scramble};
+
+    #[tokio::test]
+    async fn mariadb_greets_with_its_own_capabilities() {
+        let mut upstream = &[MARIADB, b"early"].concat()[..];
+        let greeting = read_greeting(&mut upstream).await.unwrap();
+        assert_eq!(upstream, b"early", "it is for TLS to choke on");
+        assert!(greeting.is_mariadb());
+        assert_eq!(
+            greeting,
+            Greeting {
+                version: Bytes::from_static(b"5.5.5-10.11.19-MariaDB-0+deb12u1-log"),
+                connection_id: 7,
+                capabilities: Capabilities(0x1d_81ff_fffe),
+                charset: 45,
+                status: 2,
+                plugin: Bytes::from_static(b"mysql_native_password"),
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_client_is_greeted_as_the_server_greets_but_without_tls() {
+        for (theirs, capabilities, plugin) in
+            [(MARIADB, 0x1d_81ff_f7de, Plugin::Native), (MYSQL, 0xcbff_f7df, Plugin::CachingSha2)]
+        {
+            let greeting = Greeting::parse(&theirs[4..]).unwrap();
+            let mut sent = Vec::new();
+            greet(&mut sent, &greeting, &scramble()).await.unwrap();
+            assert_eq!(sent.len(), theirs.len());
+            let ours = Greeting::parse(&sent[4..]).unwrap();
+            assert_eq!(greeting.offered_plugin(), plugin);
+            assert_eq!(ours, Greeting { capabilities: Capabilities(capabilities), ..greeting });
+            for part in [&b"abcdefgh\0"[..], b"ijklmnopqrst\0"] {
+                assert!(sent.windows(part.len()).any(|window| window == part));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_greeting_cut_anywhere_is_an_error() {
+        for theirs in [MARIADB, MYSQL] {
+            for end in 0..theirs.len() {
+                let error = read_greeting(&mut &theirs[..end]).await.unwrap_err();
+                assert!(matches!(error, Error::Closed { .. }), "cut at {end}: {error}");
+            }
+            let name = theirs.len() - 26..theirs.len();
+            for end in 4..theirs.len() {
+                match Greeting::parse(&theirs[4..end]) {
+                    // The plugin's name need not end in a NUL: MySQL before 5.6 forgot it.
+                    Ok(greeting) => assert!(name.contains(&end) && theirs[..end].ends_with(&greeting.plugin)),
+                    Err(error) => assert!(matches!(error, Error::Malformed(_) | Error::TooOld(_)), "{end}: {error}"),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_instead_of_a_greeting_is_the_servers_word() {
+        for (bytes, sqlstate, message) in [
+            (&b"\x17\0\0\0\xff\x10\x04Too many connections"[..], "HY000", "Too many connections"),
+            (b"\x1d\0\0\0\xff\x10\x04#08004Too many connections", "08004", "Too many connections"),
+            (b"\x03\0\0\0\xff\x6a\x04", "HY000", ""),
+        ] {
+            match read_greeting(&mut &bytes[..]).await.unwrap_err() {
+                Error::RefusedBeforeTls(error) => {
+                    assert_eq!((&*error.sqlstate(), &*error.message()), (sqlstate, message))
+                }
+                other => panic!("expected a refusal, got {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn other_protocols_and_servers_without_plugins_are_named() {
+        assert!(matches!(Greeting::parse(b""), Err(Error::Malformed("greeting"))));
+        assert!(matches!(Greeting::parse(b"\x09 3.20\0"), Err(Error::GreetingVersion(9))));
+        assert!(matches!(Greeting::parse(b"SSH-2.0"), Err(Error::GreetingVersion(b'S'))));
+        let old = b"\n5.1.73\0\x07\0\0\0:RlIgN-5\0\xff\xf7\x08\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0ainkN%kng8\">\0";
+        assert!(matches!(Greeting::parse(old), Err(Error::TooOld(version)) if version == "5.1.73"));
+    }
+
+    #[test]
+    fn a_plugin_that_needs_tls_or_is_unknown_is_not_offered_to_the_client() {
+        for (packet, plugin) in [(MARIADB, Plugin::Native), (MYSQL, Plugin::CachingSha2)] {
+            for name in ["sha256_password", "mysql_clear_password", "parsec", ""] {
+                let greeting = Greeting { plugin: name.into(), ..Greeting::parse(&packet[4..]).unwrap() };
+                assert_eq!(greeting.offered_plugin(), plugin);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_scramble_never_ends_early(random: [u8; 20]) {
+            let scramble = Scramble::new(random);
+            prop_assert!(scramble.bytes().iter().all(|&b| b != 0 && b != b'$' && b < 0x80));
+        }
+
+        #[test]
+        fn a_greeting_is_read_as_it_was_written(
+            version in "[ -~]{0,60}", connection_id: u32, capabilities in 0..1_u64 << 38, charset: u8, status: u16,
+        ) {
+            let capabilities = Capabilities(capabilities) | NEEDED;
+            let capabilities = Capabilities::new(capabilities.basic(), capabilities.extended());
+            let version = Bytes::from(version);
+            let plugin = Bytes::from_static(b"caching_sha2_password");
+            let greeting = Greeting { version, connection_id, capabilities, charset, status, plugin };
+            let read = Greeting::parse(&greeting.encode(&scramble())).unwrap();
+            prop_assert_eq!(read, Greeting { capabilities: greeting.offered(), ..greeting });
+        }
+    }
+}

@@ -45,3 +45,41 @@ impl ServerError {
 fn quote(name: &str) -> String {
     format!("'{}'", name.replace('\\', "\\\\").replace('\'', "''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::Turn;
+
+    fn error(code: u16) -> ServerError {
+        ServerError::parse(&[&b"\xff"[..], &code.to_le_bytes(), b"#HY000whatever, in any language"].concat()).unwrap()
+    }
+
+    #[test]
+    fn each_way_to_be_refused_has_its_advice() {
+        for (code, advice) in [
+            (1045, "CREATE USER 'app_user' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS';"),
+            (1698, "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user"),
+            (1044, "TO 'app_user';"),
+            (1049, "or none"),
+            (1040, "max_connections"),
+            (1129, "FLUSH HOSTS"),
+            (1130, "'app_user'@'%'"),
+            (1053, "Try again"),
+            (1524, "Enable IAM"),
+            (3118, "ACCOUNT UNLOCK"),
+        ] {
+            let hint = error(code).hint("app_user", "arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user");
+            assert!(hint.as_ref().is_some_and(|hint| hint.contains(advice)), "{code}: {hint:?}");
+            let told = error(code).encode_with(Turn::RESPONSE, hint.as_deref());
+            assert!(String::from_utf8(told[13..].to_vec()).unwrap().contains(advice), "{code}: fits");
+        }
+        assert_eq!(error(1227).hint("app_user", "arn"), None);
+    }
+
+    #[test]
+    fn a_user_is_named_as_sql_takes_it() {
+        assert_eq!(quote("app+iam@example.com"), "'app+iam@example.com'");
+        assert_eq!(quote("a'; drop user \\"), "'a''; drop user \\\\'");
+    }
+}

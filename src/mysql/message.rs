@@ -119,3 +119,45 @@ pub(super) fn clear_password(sequence: u8, token: &Secret<String>) -> Result<Zer
     codec::put_packet(&mut out, sequence, |out| codec::put_cstr(out, token.expose().as_bytes(), "token"))?;
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MySQL 9 with CLIENT_SESSION_TRACK: the schema and a system variable.
+    const TRACKED: &[u8] = b"\0\0\0\x02@\x01\0\0\x07\x01\x05\x04test";
+
+    #[test]
+    fn an_ok_is_passed_on_as_it_came_but_for_its_number() {
+        let ok = OkPacket::parse(TRACKED.to_vec()).unwrap();
+        assert_eq!((ok.status, ok.warnings), (0x4002, 1));
+        assert_eq!(ok.encode(4), [b"\x10\0\0\x04", TRACKED].concat());
+        for end in 0..7 {
+            assert!(OkPacket::parse(TRACKED[..end].to_vec()).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_switch_names_its_plugin() {
+        for (payload, plugin) in [
+            (&b"\xfemysql_clear_password\0"[..], Plugin::Clear),
+            (b"\xfemysql_native_password\0abcdefghijklmnopqrst\0", Plugin::Native),
+            (b"\xfedialog\0\x02Password: ", Plugin::Other("dialog".into())),
+            (b"\xfe", Plugin::Other("mysql_old_password".into())),
+            (b"\xfe\x1b[2J\xff\0", Plugin::Other("\\x1b[2J\\xff".into())),
+        ] {
+            assert_eq!(auth_switch_request(payload).unwrap(), plugin);
+        }
+        for payload in [&b""[..], b"\xfedialog", b"\0"] {
+            assert!(auth_switch_request(payload).is_err());
+        }
+    }
+
+    #[test]
+    fn the_token_is_written_once_and_whole() {
+        let packet = clear_password(3, &Secret::new("host:3306/?Action=connect".into())).unwrap();
+        assert_eq!(*packet, b"\x1a\0\0\x03host:3306/?Action=connect\0"[..]);
+        assert_eq!(packet.capacity(), packet.len(), "no other allocation ever held the token");
+        assert!(matches!(clear_password(3, &Secret::new("a\0b".into())), Err(Error::Nul("token"))));
+    }
+}

@@ -21,7 +21,9 @@
 
 pub mod accept;
 pub mod capabilities;
+pub mod change_user;
 mod codec;
+pub mod commands;
 pub mod error;
 mod error_packet;
 pub mod greeting;
@@ -29,9 +31,15 @@ mod hint;
 pub mod login;
 pub mod message;
 pub mod response;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod tests;
 
 pub use accept::{Accepted, Login, accept, finish};
 pub use capabilities::Capabilities;
+pub use change_user::{accept_change_user, change_user};
+pub use commands::{Commands, Signal};
 pub use error::{Error, ErrorReport, ServerError, Turn};
 pub use greeting::{Greeting, Scramble, greet, read_greeting};
 pub use login::{Compression, LoggedIn, login, ssl_request};

@@ -40,12 +40,13 @@ pub struct HandshakeResponse {
     pub capabilities: Capabilities,
     /// The longest packet that the client takes, in bytes.
     pub max_packet: u32,
-    /// The connection's character set and collation, by its number's lower byte.
-    pub charset: u8,
+    /// The connection's character set and collation. A HandshakeResponse has the number's lower byte, COM_CHANGE_USER
+    /// all of it.
+    pub charset: u16,
     user: Bytes,
     database: Option<Bytes>,
     /// Names and values as the client wrote them.
-    attributes: Option<Bytes>,
+    pub(super) attributes: Option<Bytes>,
 }
 
 /// How a client authenticates itself.
@@ -65,7 +66,14 @@ pub(super) fn is_password(data: &[u8]) -> bool {
 impl HandshakeResponse {
     /// A response of ours.
     pub fn new(capabilities: Capabilities, charset: u8) -> Self {
-        Self { capabilities, max_packet: 1 << 24, charset, user: Bytes::new(), database: None, attributes: None }
+        Self {
+            capabilities,
+            max_packet: 1 << 24,
+            charset: charset.into(),
+            user: Bytes::new(),
+            database: None,
+            attributes: None,
+        }
     }
 
     /// Reads a packet's payload. As servers do, it takes for said only what was offered.
@@ -107,6 +115,7 @@ impl HandshakeResponse {
             let bytes = reader.lenenc_bytes().ok_or(Error::Response("the connection attributes have no end"))?;
             attributes = Some(Bytes::copy_from_slice(bytes));
         }
+        let charset = charset.into();
         let response = Self { capabilities, max_packet, charset, user, database, attributes };
         Ok((response, Authentication { plugin, password }))
     }
@@ -158,7 +167,7 @@ impl HandshakeResponse {
     fn put_head(&self, out: &mut Vec<u8>, capabilities: Capabilities) {
         out.extend_from_slice(&capabilities.basic().to_le_bytes());
         out.extend_from_slice(&self.max_packet.to_le_bytes());
-        out.push(self.charset);
+        out.extend(self.charset.to_le_bytes().first());
         out.extend_from_slice(&[0; 19]);
         out.extend_from_slice(&capabilities.extended().to_le_bytes());
     }
@@ -219,5 +228,132 @@ impl fmt::Debug for HandshakeResponse {
             .field("user", &self.user)
             .field("database", &self.database)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, PYMYSQL, greeting};
+
+    /// Everything a server may offer, less TLS.
+    fn all() -> Capabilities {
+        Capabilities(u64::MAX).for_client()
+    }
+
+    fn payload(capabilities: u32, rest: &[u8]) -> Vec<u8> {
+        [&capabilities.to_le_bytes()[..], &[0, 0, 0, 1, 33], &[0; 23], rest].concat()
+    }
+
+    #[test]
+    fn real_clients_are_read() {
+        let (response, authentication) =
+            HandshakeResponse::parse(&MARIADB_CLIENT[4..], greeting(MARIADB).offered()).unwrap();
+        assert_eq!(response.capabilities, Capabilities(0x1d_00bf_a28c));
+        assert_eq!((response.max_packet, response.charset), (1 << 20, 33));
+        assert_eq!((response.user(), response.database()), (&b"app_user"[..], Some(&b"appdb"[..])));
+        assert!(response.attributes().unwrap().starts_with(b"\x03_os\x05Linux\x0c_client_name"));
+        assert_eq!(authentication, Authentication { plugin: Some(Plugin::Native), password: true });
+
+        let (response, authentication) = HandshakeResponse::parse(&PYMYSQL[4..], greeting(MYSQL).offered()).unwrap();
+        assert_eq!(response.capabilities, Capabilities(0x003a_a20d));
+        assert_eq!(response.attributes().unwrap().len(), 0x36);
+        assert_eq!(authentication, Authentication { plugin: Some(Plugin::CachingSha2), password: true });
+    }
+
+    #[test]
+    fn what_was_not_offered_is_not_agreed_on() {
+        // Extended capabilities, from a client that says it has none; compression and TLS, which the offer lacks.
+        let wanted = 0x0400_0000 | 0x003a_a20d | 1 << 5 | 1 << 11;
+        let mut bytes = payload(wanted, &PYMYSQL[36..]);
+        bytes[28] = 0x1d;
+        let (response, _) = HandshakeResponse::parse(&bytes, all()).unwrap();
+        assert_eq!(response.capabilities, Capabilities(0x003a_a20d));
+        let (response, _) = HandshakeResponse::parse(&MARIADB_CLIENT[4..], greeting(MYSQL).offered()).unwrap();
+        assert_eq!(response.capabilities, Capabilities(0x00bf_a28c), "MySQL has nothing extended");
+    }
+
+    #[test]
+    fn passwords_are_found_behind_any_kind_of_length() {
+        let plain = Capabilities::PROTOCOL_41.basic();
+        let secure = plain | Capabilities::SECURE_CONNECTION.basic();
+        let lenenc = secure | Capabilities::PLUGIN_AUTH_LENENC.basic();
+        let long = [&b"u\0\xfc\x00\x02"[..], &[b'x'; 512]].concat();
+        for (capabilities, rest, password) in [
+            (plain, &b"u\0old hash\0"[..], true),
+            (plain, b"u\0\0", false),
+            (secure, b"u\0\x02ab", true),
+            (secure, b"u\0\0", false),
+            (secure, b"u\0\x01\0", false),
+            (lenenc, &long, true),
+            (lenenc, b"u\0\0", false),
+        ] {
+            let (response, authentication) = HandshakeResponse::parse(&payload(capabilities, rest), all()).unwrap();
+            assert_eq!(response.user(), b"u");
+            assert_eq!(
+                (authentication.password, authentication.plugin),
+                (password, None),
+                "{capabilities:#x} {rest:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_response_cut_short_is_refused_unless_servers_take_it() {
+        for (packet, greeting) in [(MARIADB_CLIENT, greeting(MARIADB)), (PYMYSQL, greeting(MYSQL))] {
+            let database = packet.windows(6).position(|window| window == b"appdb\0").unwrap();
+            let attributes = packet.windows(9).position(|window| window == b"_password").unwrap() + 10;
+            for end in 4..packet.len() {
+                match HandshakeResponse::parse(&packet[4..end], greeting.offered()) {
+                    Ok((response, _)) => {
+                        assert!((database + 6..=attributes).contains(&end), "cut at {end}");
+                        assert_eq!(response.attributes(), None);
+                    }
+                    Err(error) => {
+                        assert!(matches!(error, Error::Response(_)), "cut at {end}: {error}");
+                        assert!(!(database + 6..=attributes).contains(&end), "cut at {end}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_wants_tls_or_is_too_old_is_told_so() {
+        assert!(matches!(HandshakeResponse::parse(&payload(0x000f_aa8d, b""), all()), Err(Error::ClientTls)));
+        // mysql 3.23: 16 bits of capabilities, 3 of packet size, user, password.
+        let old = b"\x05\x24\0\0\0root\0N\\ZXQBLW";
+        assert!(matches!(HandshakeResponse::parse(old, all()), Err(Error::OldClient)));
+        assert!(matches!(HandshakeResponse::parse(b"\x85", all()), Err(Error::Response(_))));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let greeting = greeting(MARIADB);
+        let (mut response, _) = HandshakeResponse::parse(&MARIADB_CLIENT[4..], greeting.offered()).unwrap();
+        response.set_user(b"zo\xeb").unwrap();
+        response.set_database(b"").unwrap();
+        let capabilities = response.capabilities.without(Capabilities::CONNECT_WITH_DB);
+        let packet = response.encode(2, capabilities, &Plugin::Clear, b"token\0", 3).unwrap();
+        let (read, authentication) = HandshakeResponse::parse(&packet[4..], all()).unwrap();
+        assert_eq!(read, HandshakeResponse { capabilities, ..response.clone() });
+        assert_eq!(authentication, Authentication { plugin: Some(Plugin::Clear), password: true });
+        assert!(matches!(response.set_user(b"a\0b"), Err(Error::Nul("user"))));
+        assert!(matches!(response.set_database(b"a\0b"), Err(Error::Nul("database"))));
+    }
+
+    #[test]
+    fn an_ssl_request_is_the_head_of_the_response() {
+        let greeting = greeting(MARIADB);
+        let (response, _) = HandshakeResponse::parse(&MARIADB_CLIENT[4..], greeting.offered()).unwrap();
+        let packet = response.ssl_request(1, response.capabilities);
+        assert_eq!(packet, [b"\x20\0\0\x01", &MARIADB_CLIENT[4..36]].concat());
+    }
+
+    #[test]
+    fn attributes_and_passwords_are_not_shown() {
+        let (response, authentication) = HandshakeResponse::parse(&PYMYSQL[4..], all()).unwrap();
+        let shown = format!("{response:?} {authentication:?}");
+        assert!(shown.contains("app_user") && !shown.contains("pymysql") && !shown.contains("xac"), "{shown}");
     }
 }

@@ -1,12 +1,19 @@
 //! What a psql user reads when something between the proxy and ReadyForQuery fails, and that the next connection works once
 //! the cause is gone.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use rdsgate::sandbox::{Destination, Failure, Faults, Identity, Operation, Options, Rates, Sandbox, SessionToken};
+use rdsgate::sandbox::{
+    Destination, Ended, Failure, Faults, Identity, Operation, Options, Rates, Sandbox, SessionToken,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpSocket,
+    net::{TcpListener, TcpSocket},
     time::timeout,
 };
 
@@ -300,6 +307,32 @@ async fn a_session_that_the_service_ends_tells_idle_clients_and_new_ones_get_ano
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_the_database_ends_hears_the_databases_own_words() {
+    let server = PgServer::start(&PgOptions::default());
+    let sandbox = sandbox(&server).await;
+    let gate = Gate::start(&server, &sandbox).await;
+    let mut idle = Wire::connect(gate.port).await.start(&[]).await;
+    idle.until(b'Z').await;
+    let mut busy = Wire::connect(gate.port).await.start(&[]).await;
+    busy.until(b'Z').await;
+    busy.send(b"Q\0\0\0\x18select pg_sleep(60)\0").await;
+    let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    let since = Instant::now();
+    while server.admin(running) != "1" {
+        assert!(since.elapsed() < PATIENCE, "the query does not run");
+    }
+    server.admin("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_user'");
+    for mut client in [idle, busy] {
+        let told = fields(&client.until(b'E').await);
+        assert_eq!((field(&told, 'S'), field(&told, 'C')), ("FATAL", "57P01"), "{told:?}");
+        assert_eq!(field(&told, 'M'), "terminating connection due to administrator command");
+        assert_eq!(client.rest().await, b"");
+    }
+    works(&gate).await;
+    assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_the_database_refuses_comes_with_advice() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
@@ -384,6 +417,77 @@ async fn a_server_without_tls_gets_no_token() {
     refusal.within(5);
 }
 
+/// A server that reads an SSLRequest, says `answer` and hangs up, or waits until the client does.
+async fn fake(answer: Vec<u8>, hangs_up: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let answered = async {
+                client.read_exact(&mut [0; 8]).await?;
+                client.write_all(&answer).await?;
+                if hangs_up { client.shutdown().await } else { client.read_to_end(&mut Vec::new()).await.map(drop) }
+            };
+            // A client that has left early is none to complain about.
+            let _ = timeout(PATIENCE, answered).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_in_the_place_of_a_database_is_described() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let error = b"SFATAL\0C53300\0Msorry, too many clients already\0\0";
+    let error = [b"E", &u32::try_from(error.len() + 4).expect("short").to_be_bytes()[..], error].concat();
+    for (at, (answer, sqlstate, message, stage, hint)) in [
+        (
+            &b""[..],
+            "08006",
+            "log in to the database: the connection was closed while",
+            "database answer",
+            "host and port",
+        ),
+        (b"HTTP/1.1 400 Bad Request", "08P01", "unexpected message 'H'", "database answer", "host and port"),
+        (&error, "08004", "before TLS: FATAL 53300: sorry", "database answer", "out of connections"),
+        (b"S", "08006", "closed the connection during the TLS handshake", "TLS", ""),
+        (b"SHTTP/1.1 400 Bad Request", "08004", "the TLS handshake failed", "TLS", "TLS 1.2 and 1.3"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let port = 6000 + u16::try_from(at).expect("few");
+        sandbox.name(&server.rds_host, port, Destination::Address(fake(answer.to_vec(), answer.len() < 2).await));
+        let gate = GateOptions::new(server, &sandbox).flag("--port", &port.to_string()).start().await;
+        let refusal = Refusal::of(&gate).await;
+        refusal.says(sqlstate, message, &format!("Stage: {stage}."), hint);
+        refusal.within(5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_route_that_leads_nowhere_suggests_a_bastion() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let silent = TcpSocket::new_v4().expect("there is IPv4");
+    silent.bind("127.0.0.1:0".parse().expect("an address")).expect("the system chooses a port");
+    let port = silent.local_addr().expect("it is bound").port().to_string();
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let file = folder.path().join("rdsgate.toml");
+    let text = format!(
+        "[targets.here]\nhost = \"localhost\"\nport = {port}\nregion = \"{}\"\nvia = \"direct\"\n",
+        server.region
+    );
+    fs::write(&file, text).expect("the folder is ours");
+    let options = GateOptions::bare(&sandbox).flag("--config", &file.display().to_string());
+    let gate = options.flag("--listen", "localhost:0").start().await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "cannot connect to localhost:", "Stage: route to the database.", "use --bastion");
+    refusal.within(5);
+    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_timeout_bounds_all_of_connecting() {
     let server = PgServer::shared();
@@ -412,6 +516,24 @@ async fn a_psql_that_is_interrupted_while_it_connects_leaves_nothing_hanging() {
     sandbox.faults(Faults::default());
     works(&gate).await;
     assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_being_connected_hears_that_the_proxy_stops_and_its_session_is_terminated() {
+    let server = PgServer::shared();
+    let deaf = Faults { up: Rates { loss: 1.0, ..Rates::default() }, ..Faults::default() };
+    let sandbox = sandbox_with(server, |options| Options { faults: deaf, ..options }).await;
+    let mut gate = Gate::start(server, &sandbox).await;
+    let client = Wire::connect(gate.port).await.start(&[]).await;
+    patient(sandbox.until(|sessions| sessions.iter().any(|session| session.connected))).await;
+    let since = Instant::now();
+    gate.signal("TERM");
+    let told = client.refusal().await;
+    assert_eq!((field(&told, 'C'), field(&told, 'M')), ("57P03", "rdsgate is shutting down"));
+    assert_eq!(gate.ended().await.code(), Some(143));
+    assert!(since.elapsed() < Duration::from_secs(5), "{}", gate.log());
+    let sessions = sandbox.sessions();
+    assert!(sessions.iter().all(|session| session.ended == Some(Ended::ByApi)), "{sessions:?}");
 }
 
 async fn patient<T>(work: impl Future<Output = T>) -> T {

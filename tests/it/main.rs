@@ -1,5 +1,12 @@
 //! Scenarios: the real program between real clients and real servers, the cloud between them emulated.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::format_push_string,
+    reason = "a panic is a failure here, and what is printed is for whoever reads one"
+)]
+
 mod access;
 mod bulk;
 mod cancel;
@@ -12,6 +19,7 @@ mod faults;
 mod layering;
 mod lifecycle;
 mod main_job;
+mod mysql_clients;
 mod ports;
 mod secrets;
 mod support;
