@@ -17,6 +17,7 @@ mod control;
 mod failures;
 mod faults;
 mod layering;
+mod lifecycle;
 mod main_job;
 mod mysql;
 mod mysql_clients;
