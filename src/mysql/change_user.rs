@@ -124,3 +124,120 @@ fn encode(response: &HandshakeResponse, capabilities: Capabilities) -> Result<Ve
     })?;
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::mysql::{
+        finish,
+        script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, response, scramble},
+    };
+
+    /// What libmariadb 3.3.20 sends, with a password.
+    const TO_READONLY: &[u8] =
+        b"\x11readonly\0\x14aaaaaaaaaaaaaaaaaaaaother\0\x2d\0mysql_native_password\0\x0a\x03_os\x05Linux";
+    const ATTRIBUTES: &[u8] = b"\x03_os\x05Linux";
+
+    fn current() -> HandshakeResponse {
+        response(MARIADB_CLIENT, &greeting(MARIADB))
+    }
+
+    /// A client of a server that greeted so asks for another user and plays `script` up to the answer.
+    async fn asked(server: &[u8], payload: &[u8], script: impl AsyncFnOnce(&mut Peer)) -> Result<Login, Error> {
+        let (mut ours, theirs) = duplex(1);
+        let (greeting, scramble, current) = (greeting(server), scramble(), current());
+        let mut client = Peer(theirs);
+        let serve = async {
+            let login = accept_change_user(&mut ours, &current, &greeting, &scramble).await?;
+            finish(&mut ours, &login, &OkPacket::parse(OK.to_vec())?).await?;
+            drop(ours);
+            Ok(login)
+        };
+        let (result, ()) = tokio::join!(serve, async {
+            client.send_packet(0, payload).await;
+            script(&mut client).await;
+        });
+        result
+    }
+
+    #[tokio::test]
+    async fn a_client_becomes_another_user_at_once() {
+        let login = asked(MARIADB, TO_READONLY, async |client| client.expect_packet(1, OK).await).await.unwrap();
+        let response = login.response;
+        assert_eq!((response.user(), response.database()), (&b"readonly"[..], Some(&b"other"[..])));
+        assert_eq!((response.charset, response.attributes()), (45, Some(ATTRIBUTES)));
+        assert_eq!(response.capabilities, current().capabilities);
+    }
+
+    #[tokio::test]
+    async fn what_an_old_client_does_not_say_stays() {
+        let login = asked(MARIADB, b"\x11u\0\0\0", async |client| client.expect_packet(1, OK).await).await.unwrap();
+        let response = login.response;
+        assert_eq!((response.user(), response.database(), response.charset), (&b"u"[..], None, 33));
+        assert_eq!(response.attributes(), current().attributes());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_needs_to_be_asked_is() {
+        for (plugin, data, switch) in [
+            ("caching_sha2_password", &b"\0"[..], Some("caching_sha2_password")),
+            ("caching_sha2_password", b"\x01x", None),
+            ("mysql_native_password", b"\0", None),
+            ("mysql_clear_password", b"\x05hush\0", None),
+            ("dialog", b"\0", Some("caching_sha2_password")),
+        ] {
+            let payload = [b"\x11u\0", data, b"\0\x2d\0", plugin.as_bytes(), b"\0"].concat();
+            asked(MYSQL, &payload, async |client| {
+                let mut next = 1;
+                if let Some(plugin) = switch {
+                    client.expect_packet(1, &[b"\xfe", plugin.as_bytes(), b"\0abcdefghijklmnopqrst\0"].concat()).await;
+                    client.send_packet(2, &[7; 32]).await;
+                    next = 3;
+                }
+                if switch.is_some() || (plugin, data.len()) == ("caching_sha2_password", 2) {
+                    client.expect_packet(next, &[1, 3]).await;
+                    next += 1;
+                }
+                client.expect_packet(next, OK).await;
+            })
+            .await
+            .unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn one_cut_short_is_refused_unless_servers_take_it() {
+        let (whole, database) = (TO_READONLY.len(), TO_READONLY.len() - 41);
+        for end in 0..whole {
+            match parse(&TO_READONLY[..end], &current()) {
+                Ok((response, _)) => assert!(end >= 31 && response.user() == b"readonly", "cut at {end}"),
+                Err(error) => assert!(matches!(error, Error::ChangeUser(_)) && (end < 31 || end > database), "{end}"),
+            }
+        }
+        assert!(matches!(parse(b"\x03select 1", &current()), Err(Error::ChangeUser(_))));
+    }
+
+    #[tokio::test]
+    async fn the_token_waits_for_the_switch_and_the_rest_is_the_clients() {
+        let greeting = greeting(MYSQL);
+        let mut response = response(PYMYSQL, &greeting);
+        response.set_user(b"readonly").unwrap();
+        let logged_in = LoggedIn { ok: OkPacket::parse(OK.to_vec()).unwrap(), capabilities: response.capabilities };
+        let (mut ours, theirs) = duplex(7);
+        let mut server = Peer(theirs);
+        let token = Secret::new("t".repeat(1000));
+        let (result, ()) = tokio::join!(change_user(&mut ours, &logged_in, &response, &token), async {
+            let expected = [
+                b"\x11readonly\0\0appdb\0\x2d\0mysql_native_password\0\x36".as_slice(),
+                response.attributes().unwrap(),
+            ];
+            server.expect_packet(0, &expected.concat()).await;
+            server.send_packet(1, b"\xfemysql_clear_password\0").await;
+            server.expect_packet(2, &[token.expose().as_bytes(), b"\0"].concat()).await;
+            server.send_packet(3, OK).await;
+        });
+        assert_eq!(result.unwrap(), logged_in.ok);
+    }
+}

@@ -255,3 +255,158 @@ impl Last {
         sequence == 0 && self.length != CONTINUED && (self.sequence != u8::MAX || self.length == 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::mysql::script::packet;
+
+    const CHANGE_USER: &[u8] = b"\x07\0\0\0\x11root\0\0";
+
+    /// Yields `pieces`, one a read, and then ends.
+    struct Pieces(Vec<Vec<u8>>);
+
+    impl Pieces {
+        /// `bytes` in pieces of 1 to 16 bytes, by `seed`.
+        fn new(bytes: &[u8], mut seed: u32) -> Self {
+            let (mut pieces, mut rest) = (Vec::new(), bytes);
+            while !rest.is_empty() {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let (piece, behind) = rest.split_at(((seed >> 28) as usize + 1).min(rest.len()));
+                pieces.push(piece.to_vec());
+                rest = behind;
+            }
+            pieces.reverse();
+            Self(pieces)
+        }
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if let Some(mut piece) = self.0.pop() {
+                let rest = piece.split_off(piece.len().min(buf.remaining()));
+                buf.put_slice(&piece);
+                self.0.extend(Some(rest).filter(|rest| !rest.is_empty()));
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What a client's bytes yield up to the end or a COM_CHANGE_USER, and what is left then.
+    fn split(bytes: &[u8], seed: u32, room: usize) -> (Vec<u8>, Vec<u8>) {
+        let mut commands = Commands::new(Pieces::new(bytes, seed));
+        let signal = commands.signal();
+        let mut yielded = Vec::new();
+        loop {
+            let mut buffer = vec![0; room];
+            match commands.read(&mut buffer).now_or_never() {
+                Some(read) => match read.unwrap() {
+                    0 => break,
+                    n => yielded.extend_from_slice(&buffer[..n]),
+                },
+                None => break assert!(signal.is_raised() && signal.raised().now_or_never().is_some()),
+            }
+        }
+        let mut rest = Vec::new();
+        commands.take_over().read_to_end(&mut rest).now_or_never().unwrap().unwrap();
+        (yielded, rest)
+    }
+
+    #[test]
+    fn a_change_of_user_is_found_however_it_is_split() {
+        let before = [packet(0, b"\x03select 1"), packet(0, b"\x0e"), packet(0, b"")].concat();
+        let behind = packet(0, b"\x03select 2");
+        let bytes = [&before, CHANGE_USER, &behind[..]].concat();
+        for seed in 0..200 {
+            for room in [1, 2, 4, 5, 7, 1000] {
+                assert_eq!(
+                    split(&bytes, seed, room),
+                    (before.clone(), [CHANGE_USER, &behind].concat()),
+                    "{seed} {room}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_ends_in_a_header_is_relayed_to_its_end() {
+        for end in 0..CHANGE_USER.len() {
+            let (yielded, rest) = split(&CHANGE_USER[..end], 1, 100);
+            let expected = if end > HEADER {
+                (vec![], CHANGE_USER[..end].to_vec())
+            } else {
+                (CHANGE_USER[..end].to_vec(), vec![])
+            };
+            assert_eq!((yielded, rest), expected, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn data_is_not_taken_for_a_command() {
+        // LOCAL INFILE: numbers go on from the server's request and begin again at 0; an empty packet ends it.
+        let mut infile = packet(0, b"\x03load data local infile 'x'");
+        for sequence in (2..=255).chain(0..=255).chain(0..3) {
+            infile.extend(packet(sequence, b"\x11 is a number in this file"));
+        }
+        infile.extend(packet(3, b""));
+        // 16 MiB - 1 and more: the second packet's number is 1, and 0 again after 256 of them.
+        let mut long = packet(0, b"");
+        long[..3].copy_from_slice(&[255; 3]);
+        long.extend(vec![b'x'; CONTINUED]);
+        long.extend(packet(0, b"\x11 the rest"));
+        for bytes in [infile, long, packet(0, b"\x18\x01\0\0\0\0\0\x11 long data")] {
+            let (yielded, rest) = split(&[&bytes, CHANGE_USER].concat(), 3, 100_000);
+            assert!(yielded == bytes && rest == CHANGE_USER);
+        }
+    }
+
+    #[test]
+    fn a_command_after_the_255th_packet_of_a_file_is_one() {
+        let bytes = [packet(254, b"data"), packet(255, b"")].concat();
+        assert_eq!(split(&[&bytes, CHANGE_USER].concat(), 5, 100), (bytes, CHANGE_USER.to_vec()));
+    }
+
+    #[tokio::test]
+    async fn commands_go_on_when_one_has_been_taken_over() {
+        let (client, mut theirs) = tokio::io::duplex(1000);
+        let mut commands = Commands::new(client);
+        let (first, second) = (packet(0, b"\x03a"), packet(0, b"\x03b"));
+        theirs.write_all(&[&first, CHANGE_USER, CHANGE_USER, &second].concat()).await.unwrap();
+        let signal = commands.signal();
+        let mut buffer = [0; 100];
+        assert_eq!(commands.read(&mut buffer).await.unwrap(), first.len());
+        for _ in 0..2 {
+            assert!(signal.is_raised() && commands.read(&mut buffer).now_or_never().is_none());
+            let mut taken = commands.take_over();
+            taken.read_exact(&mut buffer[..CHANGE_USER.len()]).await.unwrap();
+            assert_eq!(&buffer[..CHANGE_USER.len()], CHANGE_USER);
+            taken.write_all(b"answer").await.unwrap();
+        }
+        assert!(!signal.is_raised() && signal.raised().now_or_never().is_none());
+        assert_eq!(commands.read(&mut buffer).await.unwrap(), second.len());
+        theirs.read_exact(&mut buffer[..12]).await.unwrap();
+        assert_eq!(&buffer[..12], b"answeranswer");
+    }
+
+    #[tokio::test]
+    async fn a_signal_wakes_who_waits_for_it() {
+        let (client, mut theirs) = tokio::io::duplex(1000);
+        let mut commands = Commands::new(client);
+        let signal = commands.signal();
+        let reads = tokio::spawn(async move { commands.read_u8().await });
+        tokio::join!(signal.raised(), async { theirs.write_all(CHANGE_USER).await.unwrap() });
+        reads.abort();
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_whatever_comes(bytes in proptest::collection::vec(0..20_u8, 0..200), seed: u32, room in 1..50_usize) {
+            let (yielded, rest) = split(&bytes, seed, room);
+            prop_assert_eq!([yielded, rest].concat(), bytes);
+        }
+    }
+}

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_report_says_cause_hint_and_facts() {
         let packet = report("no way", Some("as root"), Some("try harder")).encode(Turn::COMMAND);
-        assert_eq!(packet, b"\x2e\0\0\x01\xff\xd3\x07#HY000no way\nHint: try harder\nas root");
+        assert_eq!(packet, b"\x28\0\0\x01\xff\xd3\x07#HY000no way\nHint: try harder\nas root");
         let packet = report("no way", None, None).encode(Turn::GREETING);
         assert_eq!(packet, b"\x09\0\0\0\xff\xd3\x07no way", "nothing was agreed on before the greeting");
     }

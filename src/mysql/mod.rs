@@ -33,6 +33,8 @@ pub mod message;
 pub mod response;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod tests;
 
 pub use accept::{Accepted, Login, accept, finish};
 pub use capabilities::Capabilities;

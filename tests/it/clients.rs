@@ -34,7 +34,7 @@ macro_rules! clients {
         #[test]
         fn no_client_is_forgotten() {
             let tested = [$(Client::$client),+];
-            assert!(Client::ALL.iter().all(|client| tested.contains(client)));
+            assert!(Client::POSTGRES.iter().all(|client| tested.contains(client)));
         }
     };
 }

@@ -18,6 +18,7 @@ mod failures;
 mod faults;
 mod layering;
 mod main_job;
+mod mysql_clients;
 mod ports;
 mod secrets;
 mod support;

@@ -172,8 +172,8 @@ impl Error {
             | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
             | Self::Timeout { .. }
             | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
-            Self::Tls(tls::Error::Closed | tls::Error::Io(_))
-            | Self::Stream(StreamError::Closed)
+            Self::Stream(StreamError::Closed)
+            | Self::Tls(tls::Error::Closed | tls::Error::Io(_))
             | Self::Client(_)
             | Self::Answer(_)
             | Self::Login(_)
