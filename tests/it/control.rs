@@ -201,7 +201,10 @@ fn every_engine_refuses_a_token_for_anything_else() {
             (Claim { age: -400, ..right() }, "from the future"),
             (Claim { credentials: key("AKIANOBODY", "knows"), ..right() }, "unknown access key"),
             (Claim { credentials: key("AKIAIOSFODNN7EXAMPLE", "wrong"), ..right() }, "signature does not match"),
-            (Claim { credentials: key("ASIAIOSFODNN7EXAMPLE", "lost its session"), ..right() }, "session token missing"),
+            (
+                Claim { credentials: key("ASIAIOSFODNN7EXAMPLE", "lost its session"), ..right() },
+                "session token missing",
+            ),
             (Claim { credentials: limited, ..right() }, "has no rds-db:connect for user app_user"),
         ] {
             let said = login(&server, "app_user", &claim.token());
@@ -238,7 +241,9 @@ fn every_client_is_content_with_a_plain_server() {
                 "select (select count(*) from pg_namespace where nspowner = 'app_user'::regrole)
                       + (select count(*) from pg_largeobject_metadata)"
             }
-            Engine::MariaDb | Engine::MySql => "select count(*) from information_schema.tables where table_schema = 'appdb'",
+            Engine::MariaDb | Engine::MySql => {
+                "select count(*) from information_schema.tables where table_schema = 'appdb'"
+            }
         };
         assert_eq!(server.admin(left), "0", "{engine:?}");
     }

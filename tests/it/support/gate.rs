@@ -14,7 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{clients::Door, servers::{Engine, Server}};
+use super::{
+    clients::Door,
+    servers::{Engine, Server},
+};
 
 /// For everything that must not hang a test: far above what it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
