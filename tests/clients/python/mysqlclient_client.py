@@ -11,7 +11,8 @@ class MySqlClient(Scenario):
     name = "mysqlclient"
     package = "mysqlclient-static"
     module = MySQLdb
-    settings = {"charset": "utf8mb4", "connect_timeout": 60}
+    # By the name localhost it means a unix socket.
+    settings = {"host": to.host.replace("localhost", "127.0.0.1"), "charset": "utf8mb4", "connect_timeout": 60}
 
     def streamed(self, db, sql):
         cursor = db.cursor(SSCursor)
