@@ -47,6 +47,9 @@ pub enum ParseError {
     /// Not an AWS region.
     #[error("{0:?} is not an AWS region: expected something like eu-central-1")]
     Region(String),
+    /// Not a way to compress.
+    #[error("{0:?} is not a compression: expected auto, zlib, zstd or off")]
+    Compress(String),
     /// Not a managed node.
     #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
     InstanceId(String),
@@ -250,6 +253,33 @@ impl fmt::Display for Route {
     }
 }
 
+/// How packets are compressed between us and a MySQL server; the client never hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compress {
+    /// With what the server has, on the way through a session, where bytes are dear; not on the direct route.
+    Auto,
+    /// With zlib, if the server has it.
+    Zlib,
+    /// With zstd, if the server has it.
+    Zstd,
+    /// Not at all.
+    Off,
+}
+
+impl FromStr for Compress {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "zlib" => Ok(Self::Zlib),
+            "zstd" => Ok(Self::Zstd),
+            "off" => Ok(Self::Off),
+            other => Err(ParseError::Compress(other.into())),
+        }
+    }
+}
+
 /// One database endpoint as configured, complete and checked.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -271,6 +301,8 @@ pub struct Target {
     pub profile: Option<String>,
     /// Extra roots for the database's certificate, PEM.
     pub ca_file: Option<PathBuf>,
+    /// Compression upstream; MySQL only.
+    pub compress: Compress,
     /// Local addresses to listen on, host and port apart: `localhost` is both loopback addresses.
     pub listen: ListenAddress,
 }

@@ -253,7 +253,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::{config::value, target::Endpoint};
+    use crate::{
+        config::value,
+        target::{Compress, Endpoint},
+    };
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -293,6 +296,7 @@ mod tests {
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
             profile: None,
             ca_file: None,
+            compress: Compress::Auto,
             listen: value::listen(listen).unwrap(),
         })
     }

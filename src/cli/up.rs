@@ -48,6 +48,9 @@ pub struct Arguments {
     /// PEM file with further roots for the database's certificate (GovCloud, China) [default: AWS's public roots]
     #[arg(long, value_name = "FILE", help_heading = "Database")]
     ca_file: Option<String>,
+    /// Compression between rdsgate and a MySQL server: auto (through a session), zlib, zstd or off [default: auto]
+    #[arg(long, value_name = "KIND", help_heading = "Database")]
+    compress: Option<String>,
 
     /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]
     #[arg(long, value_name = "[HOST:]PORT", help_heading = "Proxy")]
@@ -92,6 +95,7 @@ impl Arguments {
             (Key::Region, self.region),
             (Key::CaFile, self.ca_file),
             (Key::Via, self.via),
+            (Key::Compress, self.compress),
             (Key::ConnectTimeout, self.connect_timeout),
             (Key::ResumeFor, self.resume_for),
             (Key::MaxSigtermDelay, self.max_sigterm_delay),

@@ -33,6 +33,8 @@ pub enum Key {
     CaFile,
     /// How bytes reach the database.
     Via,
+    /// How they are compressed on the way, for MySQL.
+    Compress,
     /// See [`super::Config::connect_timeout`].
     ConnectTimeout,
     /// See [`super::Config::resume_for`].
@@ -54,7 +56,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -66,6 +68,7 @@ impl Key {
         Self::Region,
         Self::CaFile,
         Self::Via,
+        Self::Compress,
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
@@ -85,6 +88,7 @@ impl Key {
             Self::Region => "region",
             Self::CaFile => "ca_file",
             Self::Via => "via",
+            Self::Compress => "compress",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
@@ -114,7 +118,8 @@ impl Key {
             | Self::Profile
             | Self::Region
             | Self::CaFile
-            | Self::Via => Scope::Any,
+            | Self::Via
+            | Self::Compress => Scope::Any,
             Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
         }
     }

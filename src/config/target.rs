@@ -8,7 +8,7 @@ use super::{
     layers::{Key, Settings},
     value::{self, Via},
 };
-use crate::target::{Endpoint, Engine, Host, ListenAddress, Region, Route, Target};
+use crate::target::{Compress, Endpoint, Engine, Host, ListenAddress, Region, Route, Target};
 
 /// Parses and completes the settings of the target called `name`.
 ///
@@ -30,6 +30,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         route: route(name, settings)?,
         profile: settings.text(Key::Profile)?,
         ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
+        compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
         listen: settings.parse(Key::Listen, value::listen)?.unwrap_or_else(|| ListenAddress {
             host: "localhost".into(),
             addresses: value::both_loopbacks(),

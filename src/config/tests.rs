@@ -175,6 +175,7 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::Region, "eu-central-1", "region = 'eu-central-1'"),
         (Key::CaFile, "/own.pem", "ca_file = '/own.pem'"),
         (Key::Via, "direct", "via = 'direct'"),
+        (Key::Compress, "zlib", "compress = 'zlib'"),
     ] {
         let base = |line: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{line}"));
         // Without a bastion nothing loads; the row that sets one, or needs none, does without.
@@ -367,7 +368,7 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
             "[defaults]\nxyzzy = 'x'",
             "2:1: unknown key \"xyzzy\" in [defaults]",
             "the keys are: host, engine, port, listen, bastion, user, database, profile, region, ca_file, via, \
-             connect_timeout, resume_for, max_sigterm_delay",
+             compress, connect_timeout, resume_for, max_sigterm_delay",
         ),
         ("targets = 3", "1:11: targets is an integer, expected a table", ""),
         ("[targets]\norders = 'x'", "2:10: orders is a string, expected a table", ""),

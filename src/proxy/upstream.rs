@@ -22,9 +22,10 @@ use tracing::debug;
 use super::error::{Error, Stage};
 use crate::{
     aws::{Account, Principal, token, token::Token},
-    mysql,
+    mysql::{self, Compression, compress::Compressed},
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
-    target::Target,
+    stream::BoxIo,
+    target::{Compress, Route, Target},
     tls::{self, Verified},
     tunnel::{self, Dialer},
 };
@@ -57,10 +58,10 @@ pub struct Upstream {
     one_by_one: AtomicBool,
 }
 
-/// A connection that is logged in. `L` is what the engine's login came to.
-pub struct Established<L> {
+/// A connection that is logged in. `L` is what the engine's login came to, `S` the stream it goes on with.
+pub struct Established<L, S = Stream> {
     /// The stream, ready for the client's first command.
-    pub stream: Stream,
+    pub stream: S,
     /// What the client must hear.
     pub logged_in: L,
     /// How it came about.
@@ -176,21 +177,27 @@ impl Upstream {
         &self,
         greeted: Greeted,
         response: &mysql::HandshakeResponse,
-    ) -> Result<Established<mysql::LoggedIn>, Error> {
+    ) -> Result<Established<mysql::LoggedIn, BoxIo>, Error> {
         let Greeted { mut stream, greeting, credentials, mut clock } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
         let session = stream.session_id();
+        let compression = Compression::choose(self.compressions(), &greeting);
         let secure = async {
-            mysql::ssl_request(&mut stream, &greeting, response, None).await.map_err(Error::from_mysql)?;
+            mysql::ssl_request(&mut stream, &greeting, response, compression).await.map_err(Error::from_mysql)?;
             self.tls.connect(stream).await.map_err(Error::from_tls)
         };
         let (mut stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, secure).await?;
         let token = self.token(&user, &credentials)?;
         let login = async {
-            mysql::login(&mut stream, &greeting, response, None, token.secret()).await.map_err(Error::from_mysql)
+            mysql::login(&mut stream, &greeting, response, compression, token.secret()).await.map_err(Error::from_mysql)
         };
         let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
         let facts = Facts::new(session, verified, &token, clock);
+        debug!(target = %self.target.name, ?compression, "packets between us and the server");
+        let stream: BoxIo = match compression {
+            Some(compression) => Box::new(Compressed::new(stream, compression)),
+            None => Box::new(stream),
+        };
         Ok(Established { stream, logged_in, facts })
     }
 
@@ -200,7 +207,7 @@ impl Upstream {
     /// [`Error`], by stage; the connection is of no use then.
     pub async fn change_user_mysql(
         &self,
-        stream: &mut Stream,
+        stream: &mut BoxIo,
         logged_in: &mysql::LoggedIn,
         response: &mysql::HandshakeResponse,
     ) -> Result<mysql::OkPacket, Error> {
@@ -238,6 +245,16 @@ impl Upstream {
         let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
         let (stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, handshake).await?;
         Ok((stream, session, verified))
+    }
+
+    /// What to ask the server for, best first.
+    fn compressions(&self) -> &'static [Compression] {
+        match (self.target.compress, &self.target.route) {
+            (Compress::Auto, Route::Ssm(_)) => &[Compression::Zstd, Compression::Zlib],
+            (Compress::Zstd, _) => &[Compression::Zstd],
+            (Compress::Zlib, _) => &[Compression::Zlib],
+            (Compress::Auto, Route::Direct) | (Compress::Off, _) => &[],
+        }
     }
 
     async fn dial(&self, clock: &mut Clock) -> Result<tunnel::Stream, Error> {

@@ -19,9 +19,12 @@ use crate::{
     proxy::{
         access,
         error::{self, Error},
-        upstream::{Established, Stream},
+        upstream::Established,
     },
-    stream::relay::{End, Reason, Side, Tap, relay},
+    stream::{
+        BoxIo,
+        relay::{End, Reason, Side, Tap, relay},
+    },
     target::Target,
 };
 
@@ -145,7 +148,7 @@ async fn err_packet(error: &Error, service: &Service, user: &str, turn: Turn) ->
 struct Connection<'a> {
     service: &'a Service,
     client: Commands<TcpStream>,
-    upstream: Stream,
+    upstream: BoxIo,
     greeting: mysql::Greeting,
     scramble: Scramble,
     /// The last login: the first, or that of a COM_CHANGE_USER.
