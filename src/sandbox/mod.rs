@@ -223,6 +223,11 @@ impl Sandbox {
         self.command(None, Command::Bye);
     }
 
+    /// How long websockets that open from now on live before "1000 Bye"; `None` is for ever.
+    pub fn bye_after(&self, life: Option<Duration>) {
+        self.world.lock().bye_after = life;
+    }
+
     /// Closes one session's websocket with 1000 "Bye".
     pub fn bye(&self, session_id: &str) {
         self.command(Some(session_id), Command::Bye);

@@ -272,6 +272,23 @@ async fn a_data_channel_that_does_not_open_says_who_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_data_channel_that_is_closed_as_soon_as_it_opens_is_opened_until_it_stays() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let mut open = Wire::connect(gate.port).await.start(&[]).await;
+    open.until(b'Z').await;
+    sandbox.bye_after(Some(Duration::ZERO));
+    sandbox.bye_all();
+    patient(sandbox.until(|sessions| sessions.iter().any(|session| session.opens > 10 || session.ended.is_some())))
+        .await;
+    sandbox.bye_after(None);
+    open.send(b"Q\0\0\0\x0dselect 1\0").await;
+    open.until(b'D').await;
+    assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_the_service_ends_tells_idle_clients_and_new_ones_get_another() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;

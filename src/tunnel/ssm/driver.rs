@@ -76,9 +76,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
             }
             PumpEnd::Lost(lost) => lost,
         };
-        shared.lock().disconnected();
-        // A session that was never open has nothing worth keeping.
-        if shared.phase.send_replace(Phase::Waiting) == Phase::Waiting {
+        if !lose_connection(&shared) {
             shared.lock().end(EndReason::NotResumed(lost));
             break shared.lock().ended().cloned().unwrap_or(EndReason::Terminated);
         }
@@ -106,6 +104,17 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
     if !matches!(reason, EndReason::ChannelClosed(_)) {
         link.terminate().await;
     }
+}
+
+/// Notes that the websocket is gone; says whether the session is worth resuming. One that was never open has nothing to
+/// keep. The phase cannot tell: a websocket may be gone before it was ever pumped to [`Phase::Open`].
+fn lose_connection(shared: &Shared) -> bool {
+    let mut conversation = shared.lock();
+    conversation.disconnected();
+    let was_open = conversation.agent().is_some();
+    drop(conversation);
+    shared.phase.send_replace(Phase::Waiting);
+    was_open
 }
 
 /// Asks for the session again until it is there, or known to be gone, or the time is over.

@@ -85,6 +85,18 @@ async fn pongs_keep_a_link_alive_and_a_close_of_any_code_is_a_loss() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_open_session_whose_new_websocket_is_closed_at_once_is_still_worth_resuming() {
+    let (shared, mut websocket, mut service) = start(1 << 20).await;
+    service.close(None).await.unwrap();
+    assert!(matches!(pump(&shared, &mut websocket).await, PumpEnd::Lost(_)));
+    assert_eq!(*shared.phase.borrow(), Phase::Waiting, "the loss came first");
+    assert!(lose_connection(&shared));
+
+    let conversation = Conversation::new(Options::default(), fastrand::Rng::with_seed(1), now(), SystemTime::now());
+    assert!(!lose_connection(&Shared::new(conversation)), "there was no handshake");
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_clients_leave_too_much_unread_the_link_is_kept_and_reading_goes_on_when_they_read() {
     let (shared, mut websocket, mut service) = start(2000).await;
     let pumping = Arc::clone(&shared);
