@@ -394,7 +394,8 @@ async fn credentials_that_rotate_are_used_from_then_on() {
     issue(2);
     sandbox.identity(names[1], |identity| identity.expired = true);
     sandbox.end_all("maximum duration");
-    assert!(client.told_at_end().await.starts_with("08006 "));
+    let heard = client.told_at_end().await;
+    assert!(heard.starts_with("08006 "), "{heard}");
     assert_eq!(gate.query("select current_user").await, "app_user");
     assert!(used(names[2]) >= 2, "{:?}", sandbox.calls());
 
