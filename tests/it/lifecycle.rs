@@ -263,9 +263,9 @@ async fn an_idle_client_does_not_notice_the_hourly_bye_nor_a_cut() {
     let pid = client.pid().await;
     for opens in 2..6 {
         if opens % 2 == 0 {
-            sandbox.bye_all()
+            sandbox.bye_all();
         } else {
-            sandbox.cut_all()
+            sandbox.cut_all();
         }
         within("resuming", sandbox.until(|sessions| sessions[0].opens == opens && sessions[0].connected)).await;
         assert_eq!(client.pid().await, pid);
@@ -361,7 +361,7 @@ async fn credentials_that_rotate_are_used_from_then_on() {
     std::fs::write(&config, process).expect("it can be written");
     // Less than five minutes are left: each use of them has the next ones fetched.
     let issue = |n: usize| {
-        let expires = std::time::SystemTime::now() + Duration::from_secs(120);
+        let expires = std::time::SystemTime::now() + Duration::from_mins(2);
         let expires: aws_smithy_types::DateTime = expires.into();
         let json = serde_json::json!({
             "Version": 1, "AccessKeyId": names[n], "SecretAccessKey": identities[n].secret.expose(),
@@ -394,7 +394,8 @@ async fn credentials_that_rotate_are_used_from_then_on() {
     issue(2);
     sandbox.identity(names[1], |identity| identity.expired = true);
     sandbox.end_all("maximum duration");
-    assert!(client.told_at_end().await.starts_with("08006 "));
+    let heard = client.told_at_end().await;
+    assert!(heard.starts_with("08006 "), "{heard}");
     assert_eq!(gate.query("select current_user").await, "app_user");
     assert!(used(names[2]) >= 2, "{:?}", sandbox.calls());
 

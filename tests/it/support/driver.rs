@@ -84,7 +84,7 @@ impl Driver {
 
     /// The server process behind the connection: the same as long as it is the same database connection.
     pub(crate) async fn pid(&self) -> i32 {
-        self.value("select pg_backend_pid()").await
+        self.simple("select pg_backend_pid()").await.parse().expect("a number")
     }
 
     /// Waits until the other side ends the connection, and says what it was told: the SQLSTATE and the message.

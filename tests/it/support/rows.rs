@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use super::driver::told;
 
 /// For one copy: far above what any takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Rows in one chunk.
 const CHUNK: u32 = 32;
 
@@ -63,7 +63,9 @@ impl Rows {
             let (mut bytes, mut all) = (0, Context::new(&SHA256));
             for (chunk, digests) in self.chunks() {
                 bytes += chunk.len();
-                digests.iter().for_each(|digest| all.update(digest.as_ref()));
+                for digest in digests {
+                    all.update(digest.as_ref());
+                }
                 sink.send(bytes::Bytes::from(chunk)).await?;
                 at(bytes);
             }
