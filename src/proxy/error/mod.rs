@@ -172,15 +172,15 @@ impl Error {
             | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
             | Self::Timeout { .. }
             | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
-            Self::Tls(tls::Error::Closed | tls::Error::Io(_)) => CONNECTION_FAILURE,
-            Self::Tls(_) => REJECTED,
             Self::Stream(StreamError::Closed)
+            | Self::Tls(tls::Error::Closed | tls::Error::Io(_))
             | Self::Client(_)
             | Self::Answer(_)
             | Self::Login(_)
             | Self::MysqlClient(_)
             | Self::MysqlLogin(_)
             | Self::ClientLeft => CONNECTION_FAILURE,
+            Self::Tls(_) => REJECTED,
         }
     }
 

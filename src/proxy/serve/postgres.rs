@@ -29,7 +29,7 @@ pub(super) async fn serve(service: &Service, mut client: Client) {
             "the client left when it heard that this listener has no TLS of its own; use sslmode=disable or prefer"
         ),
         Ok(Accepted::Gone { asked_for_tls: false }) => debug!(%target, peer = %client.arrival.peer, "port probe"),
-        Err(error) => refuse(client, &error, service, "").await,
+        Err(error) => refuse(client, error, service, "").await,
     }
 }
 
@@ -59,7 +59,7 @@ async fn cancel(service: &Service, request: &CancelRequest) {
 async fn connect(service: &Service, mut client: Client, startup: Startup) {
     let startup = match for_target(startup, service.upstream.target()) {
         Ok(startup) => startup,
-        Err(error) => return refuse(client, &Error::Client(error), service, "").await,
+        Err(error) => return refuse(client, Error::Client(error), service, "").await,
     };
     let (user, database) = (text(&startup, b"user"), text(&startup, b"database"));
     let established = tokio::select! {
@@ -69,10 +69,7 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
     };
     let Established { mut stream, logged_in, facts } = match established {
         Ok(established) => established,
-        Err(error) => {
-            let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
-            return refuse(client, &error, service, &user).await;
-        }
+        Err(error) => return refuse(client, error, service, &user).await,
     };
     client.arrival.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
     let registered = logged_in.cancel_key.map(|key| service.registry.register(key));
@@ -120,8 +117,9 @@ fn text(startup: &Startup, name: &[u8]) -> String {
 }
 
 /// Tells the client why it is not connected, and the log.
-async fn refuse(mut client: Client, error: &Error, service: &Service, user: &str) {
-    client.arrival.log_refused(service, user, error);
+async fn refuse(mut client: Client, error: Error, service: &Service, user: &str) {
+    let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
+    client.arrival.log_refused(service, user, &error);
     let principal = match error {
         Error::Login(_) => service.upstream.principal().await,
         _ => None,

@@ -1,0 +1,252 @@
+//! The compressed protocol between us and the server, after the login; outside it is the plain one.
+//!
+//! Packets travel inside compressed packets, which begin and end where they like:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 3 | length of the payload as sent |
+//! | 3 | 1 | sequence number of compressed packets |
+//! | 4 | 3 | length before compression; 0 if it is not compressed |
+//! | 7 | | payload |
+//!
+//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_compression.html>,
+//! <https://mariadb.com/kb/en/0-packet/#compressed-packet>). Each payload is a zlib stream or zstd frame of its own.
+//!
+//! The numbers of the packets inside are another matter: see [`numbers`].
+//!
+//! Nothing is allocated by a length that the server announces: payloads are decompressed as they come, into the reader's
+//! buffer. An idle connection holds no buffer and no decompressor.
+
+mod algorithm;
+mod numbers;
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use self::{
+    algorithm::Decoder,
+    numbers::{Numbers, Segment},
+};
+use super::login::Compression;
+
+/// Length, sequence number, length before compression.
+const HEADER: usize = 7;
+/// One read from the server.
+const INPUT: usize = 16 * 1024;
+/// The most of the client's bytes in one compressed packet. Larger ones compress little better.
+const SEGMENT: usize = 32 * 1024;
+/// Less is sent as it is: a compressor costs more than it saves. (The reference's limit is 50.)
+const MIN_COMPRESSED: usize = 512;
+
+/// A stream to a server that speaks the compressed protocol. Reading and writing it is the plain protocol.
+///
+/// Not for the login: both sides begin to compress behind its OK.
+pub struct Compressed<S> {
+    inner: S,
+    algorithm: Compression,
+    numbers: Numbers,
+    /// From the server, not yet looked at.
+    input: BytesMut,
+    payload: Option<Payload>,
+    decoder: Option<Decoder>,
+    /// From the client: the part of a packet's header that does not tell yet what it is.
+    unsent: BytesMut,
+    /// For the server.
+    output: BytesMut,
+}
+
+/// A compressed packet whose payload is being read.
+struct Payload {
+    /// Bytes still to come from the server.
+    coded: usize,
+    /// Bytes still to come from the decoder.
+    plain: usize,
+    stored: bool,
+}
+
+impl<S> Compressed<S> {
+    /// For a connection that was just logged in with this compression.
+    pub fn new(inner: S, algorithm: Compression) -> Self {
+        let [input, unsent, output] = [(); 3].map(|()| BytesMut::new());
+        let numbers = Numbers::default();
+        Self { inner, algorithm, numbers, input, payload: None, decoder: None, unsent, output }
+    }
+
+    /// The stream inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Moves bytes from the input to `buf`, as far as both go. Whether any did.
+    fn decode(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let start = buf.filled().len();
+        while buf.remaining() > 0 {
+            let Some(payload) = &mut self.payload else {
+                let Some((header, _)) = self.input.split_first_chunk::<HEADER>() else { break };
+                let [a, b, c, sequence, d, e, f] = *header;
+                let coded = u32::from_le_bytes([a, b, c, 0]) as usize;
+                let plain = u32::from_le_bytes([d, e, f, 0]) as usize;
+                self.input.advance(HEADER);
+                let stored = plain == 0;
+                if !stored {
+                    match &mut self.decoder {
+                        Some(decoder) => decoder.reset()?,
+                        none => *none = Some(Decoder::new(self.algorithm)?),
+                    }
+                }
+                self.numbers.on_compressed(sequence);
+                self.payload = Some(Payload { coded, plain: if stored { coded } else { plain }, stored });
+                continue;
+            };
+            let (coded, plain) = (payload.coded.min(self.input.len()), payload.plain.min(buf.remaining()));
+            let input = self.input.get(..coded).unwrap_or_default();
+            let (read, written) = match &mut self.decoder {
+                // Nothing more is wanted: what is left of it is a checksum, and TLS has better ones.
+                _ if payload.plain == 0 => (coded, 0),
+                Some(decoder) if !payload.stored => decoder.decode(input, buf.initialize_unfilled_to(plain))?,
+                _ => {
+                    let length = coded.min(plain);
+                    buf.initialize_unfilled_to(length).copy_from_slice(input.get(..length).unwrap_or_default());
+                    (length, length)
+                }
+            };
+            self.input.advance(read);
+            buf.advance(written);
+            payload.coded -= read;
+            payload.plain -= written;
+            let end = buf.filled().len();
+            if let Some(new) = buf.filled_mut().get_mut(end - written..) {
+                self.numbers.on_upstream(new);
+            }
+            match payload {
+                Payload { coded: 0, plain: 0, .. } => self.payload = None,
+                _ if read > 0 || written > 0 => {}
+                Payload { coded: 0, .. } => return Err(broken("it ends early")),
+                _ if self.input.is_empty() => break,
+                _ => return Err(broken("it does not go on")),
+            }
+        }
+        Ok(buf.filled().len() > start)
+    }
+
+    /// Takes a client's bytes and puts what can be sent of them into the output.
+    fn encode(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let held = !self.unsent.is_empty();
+        let mut unsent = std::mem::take(&mut self.unsent);
+        if held {
+            unsent.extend_from_slice(bytes);
+        }
+        let mut rest = if held { &unsent[..] } else { bytes };
+        while let Some(segment) = self.numbers.next_segment(rest) {
+            let Segment { length, sequence } = segment;
+            let (now, behind) = rest.split_at(length.min(rest.len()));
+            rest = behind;
+            put(&mut self.output, sequence, now, self.algorithm)?;
+        }
+        self.unsent.extend_from_slice(rest);
+        Ok(())
+    }
+}
+
+/// Appends one compressed packet.
+fn put(out: &mut BytesMut, sequence: u8, plain: &[u8], algorithm: Compression) -> io::Result<()> {
+    let coded = if plain.len() < MIN_COMPRESSED { None } else { algorithm::encode(algorithm, plain)? };
+    let (payload, before) = match &coded {
+        Some(coded) if coded.len() < plain.len() => (&coded[..], plain.len()),
+        _ => (plain, 0),
+    };
+    let [a, b, c, ..] = payload.len().to_le_bytes();
+    let [d, e, f, ..] = before.to_le_bytes();
+    out.extend_from_slice(&[a, b, c, sequence, d, e, f]);
+    out.extend_from_slice(payload);
+    Ok(())
+}
+
+fn broken(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the database server's compressed packet is broken: {what}"))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Compressed<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let start = buf.filled().len();
+        while buf.remaining() > 0 {
+            match this.decode(buf) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    // A failed read has read nothing.
+                    buf.set_filled(start);
+                    return Poll::Ready(Err(error));
+                }
+            }
+            let have = this.input.len();
+            this.input.resize(have + INPUT, 0);
+            let mut more = ReadBuf::new(this.input.get_mut(have..).unwrap_or_default());
+            let read = Pin::new(&mut this.inner).poll_read(cx, &mut more);
+            let n = more.filled().len();
+            this.input.truncate(have + n);
+            if read.is_pending() && this.input.is_empty() {
+                this.input = BytesMut::new();
+                this.decoder = this.decoder.take().filter(|_| this.payload.is_some());
+            }
+            ready!(read)?;
+            if n == 0 {
+                if this.input.is_empty() && this.payload.is_none() {
+                    break;
+                }
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Compressed<S> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.output))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(written);
+        }
+        self.output = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Compressed<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        let now = buf.get(..SEGMENT).unwrap_or(buf);
+        this.encode(now)?;
+        // What cannot go yet goes with the next write or the flush.
+        if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(now.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
