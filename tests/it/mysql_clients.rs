@@ -54,7 +54,7 @@ macro_rules! clients {
 
 clients! {
     pymysql_is_content: PyMySql,
-    mysqlclient_is_content: MySqlClient,
+    mysqlclient_is_content: PythonMysqlclient,
     connector_python_is_content: ConnectorPython,
     asyncmy_is_content: Asyncmy,
     node_mysql2_is_content: MySql2,

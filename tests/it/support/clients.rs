@@ -29,7 +29,7 @@ pub(crate) enum Client {
     Psql,
     Pgbench,
     PyMySql,
-    MySqlClient,
+    PythonMysqlclient,
     ConnectorPython,
     Asyncmy,
     MySql2,
@@ -64,7 +64,7 @@ impl Client {
     /// only through a door that asks for something else.
     pub(crate) const MYSQL: [Self; 9] = [
         Self::PyMySql,
-        Self::MySqlClient,
+        Self::PythonMysqlclient,
         Self::ConnectorPython,
         Self::Asyncmy,
         Self::MySql2,
@@ -127,7 +127,7 @@ impl Client {
             Self::SqlAlchemy => python("sqlalchemy_app.py"),
             Self::Django => python("django_app.py"),
             Self::PyMySql => python("pymysql_client.py"),
-            Self::MySqlClient => python("mysqlclient_client.py"),
+            Self::PythonMysqlclient => python("mysqlclient_client.py"),
             Self::ConnectorPython => python("connector_client.py"),
             Self::Asyncmy => python("asyncmy_client.py"),
             Self::Node => vec!["node".into(), here.join("node/client.js")],

@@ -159,8 +159,15 @@ impl Server {
 
     /// The same of another engine.
     pub(crate) fn shared_of(engine: Engine) -> &'static Self {
-        static SHARED: [OnceLock<Server>; 3] = [const { OnceLock::new() }; 3];
-        SHARED[engine as usize].get_or_init(|| Self::start(&Options { engine, ..Options::default() }))
+        static POSTGRES: OnceLock<Server> = OnceLock::new();
+        static MARIADB: OnceLock<Server> = OnceLock::new();
+        static MYSQL: OnceLock<Server> = OnceLock::new();
+        let shared = match engine {
+            Engine::Postgres => &POSTGRES,
+            Engine::MariaDb => &MARIADB,
+            Engine::MySql => &MYSQL,
+        };
+        shared.get_or_init(|| Self::start(&Options { engine, ..Options::default() }))
     }
 
     /// Starts a server and waits until it answers (about a second; MySQL: three). Blocks the thread.
