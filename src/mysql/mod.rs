@@ -31,7 +31,6 @@ pub mod greeting;
 mod hint;
 #[cfg(test)]
 pub mod invariants;
-#[cfg(test)]
 pub mod login;
 pub mod message;
 pub mod response;
