@@ -48,7 +48,8 @@ impl Bed {
             ..PgOptions::default()
         });
         let runtime = Runtime::new().expect("threads can be started");
-        let options = Options::default().region(&server.region).database(RDS_HOST, 5432, server.addr);
+        // With TLS, as AWS has it.
+        let options = Options::default().region(&server.region).database(RDS_HOST, 5432, server.addr).tls();
         let sandbox = runtime.block_on(Sandbox::start(options)).expect("loopback can be listened on");
         // One row of 1,000 characters is the unit of bulk: PostgreSQL's own work for it is small.
         server.admin("create unlogged table sink (line text); alter table sink owner to app_user");

@@ -77,7 +77,7 @@ pub(crate) fn start(bed: &Bed, table: &mut Table) {
         "first connection with its session, ms",
         format!("{:.0}", median(total)),
         "",
-        "official client 12, median; 288, 90 %",
+        "official client 226, then 12 (median) or 288 (90 %)",
     );
 }
 

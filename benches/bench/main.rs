@@ -1,8 +1,8 @@
 //! `make bench`: what rdsgate costs, beside what it replaces, in one run on one machine. Read the ratios.
 //!
-//! The real release program between psql and a real PostgreSQL that verifies tokens, AWS and the bastion emulated; the
-//! figures of other programs that stand in the table were measured on another day and machine (two cores, as quiet).
-//! Groups can be chosen: `make bench GROUPS="upload direct"`.
+//! The real release program between psql and a real PostgreSQL that verifies tokens, AWS and the bastion emulated. What stands
+//! under "elsewhere" was measured on another day on a quiet machine of two cores, and with the real agent, which takes more
+//! CPU than the emulated one: megabytes a second through a session say what rdsgate can, not what AWS will. Groups can be chosen: `make bench GROUPS="upload direct"`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is its output")]
 #![expect(clippy::cast_precision_loss, reason = "figures of three digits")]

@@ -208,9 +208,9 @@ impl<'a> Reader<'a> {
 pub(super) fn put_lenenc_int(out: &mut Vec<u8>, value: usize) {
     let bytes = (value as u64).to_le_bytes();
     let (prefix, length) = match value {
-        0..=0xfa => (None, 1),
-        0xfb..=0xffff => (Some(0xfc), 2),
-        0x1_0000..=0xff_ffff => (Some(0xfd), 3),
+        ..0xfb => (None, 1),
+        0xfb..0x1_0000 => (Some(0xfc), 2),
+        0x1_0000..0x100_0000 => (Some(0xfd), 3),
         _ => (Some(0xfe), 8),
     };
     out.extend(prefix);

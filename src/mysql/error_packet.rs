@@ -20,8 +20,11 @@ use super::{
 
 /// The longest message in bytes: clients keep 512 with the NUL (`MYSQL_ERRMSG_SIZE` in `mysql_com.h`).
 pub const MAX_MESSAGE: usize = 511;
+/// The same in place of a greeting: there MariaDB's client puts 130 bytes of its own before it, that nobody vouches for
+/// what comes before TLS (`client.c`, since 10.11.7).
+const MAX_EARLY_MESSAGE: usize = 380;
 /// What a hint of ours may take of it.
-const MAX_HINT: usize = 360;
+const MAX_HINT: usize = 240;
 /// Less of a text than this says nothing.
 const MIN_TEXT: usize = 40;
 
@@ -42,6 +45,10 @@ impl Turn {
     pub(super) const OLD_RESPONSE: Self = Self { sequence: 2, sqlstate: false };
     /// The answer to a command.
     pub const COMMAND: Self = Self { sequence: 1, sqlstate: true };
+
+    fn max_message(self) -> usize {
+        if self == Self::GREETING { MAX_EARLY_MESSAGE } else { MAX_MESSAGE }
+    }
 
     pub(super) fn answer(sequence: u8) -> Self {
         Self { sequence, sqlstate: true }
@@ -67,10 +74,11 @@ impl ErrorReport {
     /// The packet. Its message holds message, hint and detail, a line each; what goes beyond 511 bytes is cut.
     pub fn encode(&self, turn: Turn) -> Vec<u8> {
         let hint = self.hint.as_deref().map(|hint| cut(hint, MAX_HINT));
-        let room = MAX_MESSAGE - hint.as_ref().map_or(0, |hint| hint.len() + HINT.len());
+        let max = turn.max_message();
+        let room = max - hint.as_ref().map_or(0, |hint| hint.len() + HINT.len());
         let mut text = cut(&self.message, room);
-        add(&mut text, HINT, hint.as_deref());
-        add(&mut text, "\n", self.detail.as_deref());
+        add(&mut text, HINT, hint.as_deref(), max);
+        add(&mut text, "\n", self.detail.as_deref(), max);
         encode(turn, self.code, self.sqlstate.as_bytes(), text.as_bytes())
     }
 }
@@ -78,9 +86,9 @@ impl ErrorReport {
 const HINT: &str = "\nHint: ";
 
 /// Adds a text behind `separator`, cut to the room that there is.
-fn add(to: &mut String, separator: &str, text: Option<&str>) {
+fn add(to: &mut String, separator: &str, text: Option<&str>, max: usize) {
     let Some(text) = text else { return };
-    let room = MAX_MESSAGE.saturating_sub(to.len() + separator.len());
+    let room = max.saturating_sub(to.len() + separator.len());
     if room >= text.len().min(MIN_TEXT) {
         to.push_str(separator);
         to.push_str(&cut(text, room));

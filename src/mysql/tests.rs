@@ -16,9 +16,7 @@ use crate::{
 struct Observer(Signal);
 
 impl Tap for Observer {
-    fn on_client(&mut self, bytes: &[u8]) -> usize {
-        bytes.len()
-    }
+    fn on_client(&mut self, _: &[u8]) {}
 
     fn on_upstream(&mut self, _: &[u8]) {}
 

@@ -72,6 +72,7 @@ pub struct Greeted {
     stream: tunnel::Stream,
     /// What it said.
     pub greeting: mysql::Greeting,
+    credentials: Credentials,
     clock: Clock,
 }
 
@@ -160,11 +161,11 @@ impl Upstream {
     /// [`Error`], by stage.
     pub async fn greet_mysql(&self, deadline: Instant) -> Result<Greeted, Error> {
         let mut clock = Clock::until(deadline);
-        self.credentials(&mut clock).await?;
+        let credentials = self.credentials(&mut clock).await?;
         let mut stream = self.dial(&mut clock).await?;
         let greeting = async { mysql::read_greeting(&mut stream).await.map_err(Error::from_mysql) };
         let greeting = clock.run(Stage::Database, DATABASE_TIMEOUT, greeting).await?;
-        Ok(Greeted { stream, greeting, clock })
+        Ok(Greeted { stream, greeting, credentials, clock })
     }
 
     /// Logs in to a MySQL server as `response` says.
@@ -176,14 +177,14 @@ impl Upstream {
         greeted: Greeted,
         response: &mysql::HandshakeResponse,
     ) -> Result<Established<mysql::LoggedIn>, Error> {
-        let Greeted { mut stream, greeting, mut clock } = greeted;
+        let Greeted { mut stream, greeting, credentials, mut clock } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
         let session = stream.session_id();
-        let credentials = self.credentials(&mut clock).await?;
-        let asking =
-            async { mysql::ssl_request(&mut stream, &greeting, response, None).await.map_err(Error::from_mysql) };
-        clock.run(Stage::Database, DATABASE_TIMEOUT, asking).await?;
-        let (mut stream, verified) = self.secure(stream, &mut clock).await?;
+        let secure = async {
+            mysql::ssl_request(&mut stream, &greeting, response, None).await.map_err(Error::from_mysql)?;
+            self.tls.connect(stream).await.map_err(Error::from_tls)
+        };
+        let (mut stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, secure).await?;
         let token = self.token(&user, &credentials)?;
         let login = async {
             mysql::login(&mut stream, &greeting, response, None, token.secret()).await.map_err(Error::from_mysql)
@@ -193,13 +194,22 @@ impl Upstream {
         Ok(Established { stream, logged_in, facts })
     }
 
-    /// A fresh token, for a login on a connection that is there already.
+    /// Logs in anew on a MySQL connection, with a fresh token.
     ///
     /// # Errors
-    /// [`Error::Credentials`]
-    pub async fn fresh_token(&self, user: &str) -> Result<Token, Error> {
-        let credentials = self.credentials(&mut Clock::until(Instant::now() + CREDENTIALS_TIMEOUT)).await?;
-        self.token(user, &credentials)
+    /// [`Error`], by stage; the connection is of no use then.
+    pub async fn change_user_mysql(
+        &self,
+        stream: &mut Stream,
+        logged_in: &mysql::LoggedIn,
+        response: &mysql::HandshakeResponse,
+    ) -> Result<mysql::OkPacket, Error> {
+        let mut clock = Clock::until(Instant::now() + CREDENTIALS_TIMEOUT + LOGIN_TIMEOUT);
+        let credentials = self.credentials(&mut clock).await?;
+        let token = self.token(&String::from_utf8_lossy(response.user()), &credentials)?;
+        let login =
+            async { mysql::change_user(stream, logged_in, response, token.secret()).await.map_err(Error::from_mysql) };
+        clock.run(Stage::Login, LOGIN_TIMEOUT, login).await
     }
 
     /// Forwards a CancelRequest and waits until the server has taken it, which it says by closing.
@@ -223,20 +233,16 @@ impl Upstream {
     async fn connect(&self, clock: &mut Clock) -> Result<(Stream, Option<Arc<str>>, Verified), Error> {
         let mut stream = self.dial(clock).await?;
         let session = stream.session_id();
-        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_login) };
+        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_answer) };
         clock.run(Stage::Database, DATABASE_TIMEOUT, request_tls).await?;
-        let (stream, verified) = self.secure(stream, clock).await?;
+        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
+        let (stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, handshake).await?;
         Ok((stream, session, verified))
     }
 
     async fn dial(&self, clock: &mut Clock) -> Result<tunnel::Stream, Error> {
         let dial = async { self.dialer.dial().await.map_err(Error::Route) };
         clock.run(Stage::Route, ROUTE_TIMEOUT, dial).await
-    }
-
-    async fn secure(&self, stream: tunnel::Stream, clock: &mut Clock) -> Result<(Stream, Verified), Error> {
-        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
-        clock.run(Stage::Tls, TLS_TIMEOUT, handshake).await
     }
 
     /// Asked for before anything is dialled, so that dead credentials cost no session.

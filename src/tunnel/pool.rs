@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::ssm::{
     session::{self, Session, Spec},
@@ -28,6 +28,8 @@ pub struct Pool(Arc<Inner>);
 struct Inner {
     spec: Spec,
     tasks: TaskTracker,
+    /// Whoever opens a session gives it up.
+    closing: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -53,7 +55,12 @@ pub enum Error {
 impl Pool {
     /// A pool without sessions; the first connection opens one.
     pub fn new(spec: Spec) -> Self {
-        Self(Arc::new(Inner { spec, tasks: TaskTracker::new(), state: Mutex::default() }))
+        Self(Arc::new(Inner {
+            spec,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            state: Mutex::default(),
+        }))
     }
 
     /// A stream to the endpoint. The agent dials it when it carries its first bytes. Cancel safe: an opening session goes
@@ -101,6 +108,7 @@ impl Pool {
             let opened = current.and_then(|opening| opening.borrow().clone()).and_then(Result::ok);
             retired.into_iter().chain(opened).collect()
         };
+        self.0.closing.cancel();
         for session in sessions {
             session.terminate();
         }
@@ -126,13 +134,14 @@ impl Pool {
         state.current = Some(opening.clone());
         let pool = self.clone();
         self.0.tasks.spawn(async move {
-            let opened = Session::open(&pool.0.spec, &pool.0.tasks).await.map_err(Arc::new);
+            let opened = Session::open(&pool.0.spec, &pool.0.tasks, &pool.0.closing).await.map_err(Arc::new);
+            done.send_replace(Some(opened.clone()));
+            // After it can be seen: either we see that the pool is closed, or who closes it sees the session.
             if let Ok(session) = &opened
                 && pool.state().closed
             {
                 session.terminate();
             }
-            done.send_replace(Some(opened));
         });
         Ok(opening)
     }

@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::TcpStream,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -13,27 +13,77 @@ use rdsgate::{aws::token, target::Endpoint};
 
 use crate::support::{
     clients::{Client, Door},
-    servers::{PgOptions, PgServer, Variant},
+    servers::{Engine, Options, PgOptions, PgServer, Server, Variant},
 };
 
-/// What psql says that asks for the user's name with full verification, straight at the server.
-fn psql(server: &PgServer, user: &str, password: &str) -> String {
-    let conninfo = format!(
-        "host={} hostaddr=127.0.0.1 port={} user='{user}' dbname=appdb sslmode=verify-full sslrootcert={}",
-        server.rds_host,
-        server.addr.port(),
-        server.ca.display()
-    );
-    let mut psql = Command::new("psql");
-    let output = psql.args([&conninfo, "-XAtc", "select current_user"]).env("PGPASSWORD", password).output();
-    let output = output.expect("psql is installed");
+const ENGINES: [Engine; 3] = [Engine::Postgres, Engine::MariaDb, Engine::MySql];
+
+/// What the engine's command line says that asks for the user's name straight at the server: with TLS, for PostgreSQL with
+/// full verification too (the others cannot be told which name to expect at an address).
+fn login(server: &Server, user: &str, password: &str) -> String {
+    let mut client = Command::new(&server.client);
+    match server.engine {
+        Engine::Postgres => {
+            let conninfo = format!(
+                "host={} hostaddr=127.0.0.1 port={} user='{user}' dbname=appdb sslmode=verify-full sslrootcert={}",
+                server.rds_host,
+                server.addr.port(),
+                server.ca.display()
+            );
+            client.args([&conninfo, "-XAtc", "select current_user"]).env("PGPASSWORD", password)
+        }
+        Engine::MariaDb | Engine::MySql => {
+            let tls = if server.engine == Engine::MySql { "--ssl-mode=REQUIRED" } else { "--ssl" };
+            let port = server.addr.port().to_string();
+            let ask = "select substring_index(current_user(), '@%', 1)";
+            client
+                .args(["--no-defaults", tls, "-h", "127.0.0.1", "-P", &port, "-u", user, "-BN", "-e", ask, "appdb"])
+                .env("MYSQL_PWD", password)
+                .env("LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN", "1")
+        }
+    };
+    let output = client.output().expect("the server's script named it");
     String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr }).trim_end().to_owned()
+}
+
+/// Whether OpenSSL takes the certificate that the server shows now, for the server's name.
+fn trusted(server: &Server) -> bool {
+    let kind = if server.engine == Engine::Postgres { "postgres" } else { "mysql" };
+    let output = Command::new("openssl")
+        .args(["s_client", "-starttls", kind, "-connect", &server.addr.to_string(), "-verify_return_error"])
+        .args(["-verify_hostname", &server.rds_host, "-CAfile"])
+        .arg(&server.ca)
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl is installed");
+    String::from_utf8_lossy(&output.stdout).contains("Verify return code: 0 (ok)") && output.status.success()
+}
+
+#[test]
+fn every_engine_shows_each_certificate_while_it_runs() {
+    for engine in ENGINES {
+        let server = Server::start(&Options { engine, certificate: Some(Variant::NotYet), ..Options::default() });
+        assert!(!trusted(&server), "{engine:?}");
+        for (variant, right) in [
+            (Variant::Expired, false),
+            (Variant::OtherCa, false),
+            (Variant::NoIntermediate, false),
+            (Variant::SelfSigned, false),
+            (Variant::ClientOnly, false),
+            (Variant::WrongHost, false),
+            (Variant::Wildcard, true),
+            (Variant::Good, true),
+        ] {
+            server.certificate(variant);
+            assert_eq!(trusted(&server), right, "{engine:?} {variant}");
+        }
+    }
 }
 
 #[test]
 fn a_server_changes_its_certificate_and_libpq_sees_what_is_wrong_with_each() {
     let server = PgServer::start(&PgOptions { certificate: Some(Variant::Expired), ..PgOptions::default() });
-    let seen = || psql(&server, "legacy_user", "legacypass");
+    let seen = || login(&server, "legacy_user", "legacypass");
     let refused = "certificate verify failed";
     assert!(seen().contains(refused));
     for (variant, expected) in [
@@ -55,15 +105,22 @@ fn a_server_changes_its_certificate_and_libpq_sees_what_is_wrong_with_each() {
 
 #[test]
 fn a_server_leaves_nothing_behind() {
-    let settings = vec![("max_connections".to_owned(), "10".to_owned())];
-    let server = PgServer::start(&PgOptions { settings, ..PgOptions::default() });
-    assert_eq!(server.admin("show max_connections"), "10");
-    assert!(server.admin("show server_version").starts_with(&server.version));
-    assert!(fs::read_to_string(&server.server_log).expect("it has a log").contains("user=master"));
-    let (addr, scratch) = (server.addr, server.auth_log.parent().expect("it is in a folder").to_owned());
-    drop(server);
-    assert!(!scratch.exists());
-    assert!(TcpStream::connect(addr).is_err());
+    for engine in ENGINES {
+        let settings = vec![("max_connections".to_owned(), "10".to_owned())];
+        let server = Server::start(&Options { engine, settings, ..Options::default() });
+        let (limit, version) = match engine {
+            Engine::Postgres => ("show max_connections", "show server_version"),
+            Engine::MariaDb | Engine::MySql => ("select @@max_connections", "select version()"),
+        };
+        assert_eq!(server.admin(limit), "10");
+        assert!(server.admin(version).starts_with(&server.version));
+        let log = fs::read_to_string(&server.server_log).expect("it has a log");
+        assert!(log.contains("ready"), "{engine:?}: {log}");
+        let (addr, scratch) = (server.addr, server.auth_log.parent().expect("it is in a folder").to_owned());
+        drop(server);
+        assert!(!scratch.exists());
+        assert!(TcpStream::connect(addr).is_err());
+    }
 }
 
 /// A token that is right in everything, to be made wrong in one.
@@ -77,10 +134,10 @@ struct Claim {
 }
 
 impl Claim {
-    fn new(server: &PgServer) -> Self {
+    fn new(server: &Server) -> Self {
         Self {
             host: server.rds_host.clone(),
-            port: 5432,
+            port: server.engine.rds_port(),
             region: server.region.clone(),
             user: "app_user",
             credentials: key("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
@@ -104,61 +161,90 @@ fn key(id: &str, secret: &str) -> Credentials {
 }
 
 #[test]
-fn the_server_takes_our_tokens() {
-    let server = PgServer::shared();
-    let session = "s/+=".repeat(500);
-    server.add_key(&format!("ASIALONGDNN7EXAMPLE0 longer+secret/ {session}"));
-    let issued = Credentials::new("ASIALONGDNN7EXAMPLE0", "longer+secret/", Some(session), None, "test");
-    for (what, claim) in [
-        ("plain", Claim::new(server)),
-        ("the server's own port", Claim { port: server.addr.port(), ..Claim::new(server) }),
-        ("plus and at", Claim { user: "app+iam@example.com", ..Claim::new(server) }),
-        ("capitals and space", Claim { user: "Mixed Case", ..Claim::new(server) }),
-        ("session token of 2,000 bytes", Claim { credentials: issued, ..Claim::new(server) }),
-        ("fourteen minutes old", Claim { age: 14 * 60, ..Claim::new(server) }),
-    ] {
-        assert_eq!(psql(server, claim.user, &claim.token()), claim.user, "{what}: {:?}", server.auth_lines().last());
+fn every_engine_takes_our_tokens() {
+    for engine in ENGINES {
+        let server = Server::shared_of(engine);
+        let session = "s/+=".repeat(500);
+        server.add_key(&format!("ASIALONGDNN7EXAMPLE0 longer+secret/ {session}"));
+        let issued = Credentials::new("ASIALONGDNN7EXAMPLE0", "longer+secret/", Some(session), None, "test");
+        let mut claims = vec![
+            ("plain", Claim::new(server)),
+            ("the server's own port", Claim { port: server.addr.port(), ..Claim::new(server) }),
+            ("plus and at", Claim { user: "app+iam@example.com", ..Claim::new(server) }),
+            ("session token of 2,000 bytes", Claim { credentials: issued, ..Claim::new(server) }),
+            ("fourteen minutes old", Claim { age: 14 * 60, ..Claim::new(server) }),
+        ];
+        if engine == Engine::Postgres {
+            claims.push(("capitals and space", Claim { user: "Mixed Case", ..Claim::new(server) }));
+        }
+        for (what, claim) in claims {
+            let said = login(server, claim.user, &claim.token());
+            assert_eq!(said, claim.user, "{engine:?}, {what}: {:?}", server.auth_lines().last());
+        }
+        assert_eq!(login(server, "legacy_user", "legacypass"), "legacy_user");
     }
 }
 
 #[test]
-fn the_server_refuses_a_token_for_anything_else() {
-    let server = PgServer::start(&PgOptions::default());
-    let right = || Claim::new(&server);
-    let limited = key("AKIAREADONLYEXAMPLE0", "rEaDXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY0");
-    for (claim, reason) in [
-        (
-            Claim { host: "other.c1abcdefghij.eu-central-1.rds.amazonaws.com".into(), ..right() },
-            "signed for host other.",
-        ),
-        (Claim { port: 5433, ..right() }, "signed for port 5433"),
-        (Claim { region: "us-east-1".into(), ..right() }, "region us-east-1"),
-        (Claim { user: "readonly", ..right() }, "DBUser readonly is not the login user app_user"),
-        (Claim { age: 15 * 60 + 5, ..right() }, "token expired"),
-        (Claim { age: -400, ..right() }, "from the future"),
-        (Claim { credentials: key("AKIANOBODY", "knows"), ..right() }, "unknown access key"),
-        (Claim { credentials: key("AKIAIOSFODNN7EXAMPLE", "wrong"), ..right() }, "signature does not match"),
-        (Claim { credentials: key("ASIAIOSFODNN7EXAMPLE", "lost its session"), ..right() }, "session token missing"),
-        (Claim { credentials: limited, ..right() }, "has no rds-db:connect for user app_user"),
-    ] {
-        let said = psql(&server, "app_user", &claim.token());
-        assert!(said.contains("PAM authentication failed for user \"app_user\""), "{reason}: {said}");
-        let logged = server.auth_lines();
-        let last = logged.last().expect("a line for each token");
-        assert!(last.contains(" DENY ") && last.contains(reason), "expected {reason:?}: {last}");
+fn every_engine_refuses_a_token_for_anything_else() {
+    let elsewhere = "other.c1abcdefghij.eu-central-1.rds.amazonaws.com";
+    for engine in ENGINES {
+        let server = Server::start(&Options { engine, ..Options::default() });
+        let right = || Claim::new(&server);
+        let limited = key("AKIAREADONLYEXAMPLE0", "rEaDXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY0");
+        for (claim, reason) in [
+            (Claim { host: elsewhere.into(), ..right() }, "signed for host other."),
+            (Claim { port: 5433, ..right() }, "signed for port 5433"),
+            (Claim { region: "us-east-1".into(), ..right() }, "region us-east-1"),
+            (Claim { user: "readonly", ..right() }, "DBUser readonly is not the login user app_user"),
+            (Claim { age: 15 * 60 + 5, ..right() }, "token expired"),
+            (Claim { age: -400, ..right() }, "from the future"),
+            (Claim { credentials: key("AKIANOBODY", "knows"), ..right() }, "unknown access key"),
+            (Claim { credentials: key("AKIAIOSFODNN7EXAMPLE", "wrong"), ..right() }, "signature does not match"),
+            (
+                Claim { credentials: key("ASIAIOSFODNN7EXAMPLE", "lost its session"), ..right() },
+                "session token missing",
+            ),
+            (Claim { credentials: limited, ..right() }, "has no rds-db:connect for user app_user"),
+        ] {
+            let said = login(&server, "app_user", &claim.token());
+            let expected = match engine {
+                Engine::Postgres => "PAM authentication failed for user \"app_user\"",
+                Engine::MariaDb | Engine::MySql => "ERROR 1045 (28000): Access denied for user 'app_user'@'127.0.0.1'",
+            };
+            assert!(said.contains(expected), "{engine:?}, {reason}: {said}");
+            let logged = server.auth_lines();
+            let last = logged.last().expect("a line for each token");
+            assert!(last.contains(" DENY ") && last.contains(reason), "{engine:?}, expected {reason:?}: {last}");
+        }
     }
 }
 
 #[test]
 fn every_client_is_content_with_a_plain_server() {
-    let server = PgServer::start(&PgOptions { trust: true, ..PgOptions::default() });
-    let door = Door { host: "127.0.0.1", port: server.addr.port(), database: "appdb", user: "app_user" };
-    std::thread::scope(|scope| {
-        for client in Client::ALL {
-            scope.spawn(move || client.run_with_row_of(1 << 20, door));
-        }
-    });
-    // Each has taken away what it made.
-    assert_eq!(server.admin("select count(*) from pg_namespace where nspowner = 'app_user'::regrole"), "0");
-    assert_eq!(server.admin("select count(*) from pg_largeobject_metadata"), "0");
+    for engine in ENGINES {
+        let server = Server::start(&Options { engine, trust: true, ..Options::default() });
+        let door = Door { host: "127.0.0.1", port: server.addr.port(), database: "appdb", user: "app_user" };
+        let clients = match engine {
+            Engine::Postgres => Client::POSTGRES.to_vec(),
+            Engine::MariaDb => Client::MYSQL.into_iter().filter(|&client| client != Client::MySqlCommand).collect(),
+            Engine::MySql => Client::MYSQL.to_vec(),
+        };
+        std::thread::scope(|scope| {
+            for client in clients {
+                scope.spawn(move || client.run_with_row_of(1 << 20, door));
+            }
+        });
+        // Each has taken away what it made.
+        let left = match engine {
+            Engine::Postgres => {
+                "select (select count(*) from pg_namespace where nspowner = 'app_user'::regrole)
+                      + (select count(*) from pg_largeobject_metadata)"
+            }
+            Engine::MariaDb | Engine::MySql => {
+                "select count(*) from information_schema.tables where table_schema = 'appdb'"
+            }
+        };
+        assert_eq!(server.admin(left), "0", "{engine:?}");
+    }
 }

@@ -1,12 +1,19 @@
 //! What a psql user reads when something between the proxy and ReadyForQuery fails, and that the next connection works once
 //! the cause is gone.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use rdsgate::sandbox::{Destination, Failure, Faults, Identity, Operation, Options, Rates, Sandbox, SessionToken};
+use rdsgate::sandbox::{
+    Destination, Ended, Failure, Faults, Identity, Operation, Options, Rates, Sandbox, SessionToken,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpSocket,
+    net::{TcpListener, TcpSocket},
     time::timeout,
 };
 
@@ -47,7 +54,7 @@ async fn without_credentials_nothing_is_sent_and_new_ones_are_found_without_a_re
 
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "no AWS credentials were found", "Stage: AWS credentials.", "--profile");
-    refusal.within(5);
+    refusal.within(8);
     assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
 
     let user = Identity::user();
@@ -68,7 +75,7 @@ async fn credentials_that_have_expired_are_not_signed_with() {
     let refusal = Refusal::of(&gate).await;
     let detail = "Stage: AWS credentials.";
     refusal.says("28000", "the AWS credentials expired on 2026-01-02T03:04:05Z", detail, "enew the credentials");
-    refusal.within(5);
+    refusal.within(8);
     assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
 }
 
@@ -85,7 +92,7 @@ async fn credentials_that_aws_refuses_say_why() {
         let gate = options_as(server, &sandbox, &identity).start().await;
         let refusal = Refusal::of(&gate).await;
         refusal.says(sqlstate, message, &format!("via {BASTION}"), hint);
-        refusal.within(5);
+        refusal.within(8);
     }
 
     let temporary = Identity::temporary();
@@ -93,7 +100,7 @@ async fn credentials_that_aws_refuses_say_why() {
     let gate = options_as(server, &sandbox, &temporary).start().await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "StartSession: AWS refused the credentials (ExpiredTokenException)", "", "AWS_SESSION_TOKEN");
-    refusal.within(5);
+    refusal.within(8);
     assert_eq!(sandbox.sessions().len(), 0);
     assert!(sandbox.identity(&temporary.access_key, |identity| identity.expired = false));
     works(&gate).await;
@@ -109,7 +116,7 @@ async fn a_session_that_aws_does_not_start_says_what_to_check() {
     let refusal = Refusal::of(&gate).await;
     let message = format!("{BASTION} is not connected to Systems Manager in {}", server.region);
     refusal.says("08001", &message, "Stage: route to the database.", "AmazonSSMManagedInstanceCore");
-    refusal.within(5);
+    refusal.within(8);
     sandbox.bastion(BASTION, true);
 
     for (failure, sqlstate, message, hint) in [
@@ -123,7 +130,6 @@ async fn a_session_that_aws_does_not_start_says_what_to_check() {
         (Failure::BadRequest, "08001", "not supported by this agent", "too old"),
         (Failure::Throttling, "08001", "AWS is throttling", "oo many API calls"),
         (Failure::InternalServerError, "08001", "AWS failed: InternalServerError", ""),
-        (Failure::Unavailable, "08001", "HTTP 503", ""),
         (Failure::Disconnect, "08001", "AWS could not be reached", "HTTPS_PROXY"),
     ] {
         sandbox.fail(Operation::StartSession, failure, None);
@@ -147,7 +153,7 @@ async fn an_agent_without_mux_is_named_by_its_version() {
     let gate = Gate::start(server, &sandbox).await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "version 3.0.196.0; port forwarding needs 3.0.222.0 or newer", BASTION, "AWS-UpdateSSMAgent");
-    refusal.within(5);
+    refusal.within(8);
     patient(sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()))).await;
 
     sandbox.agent(|agent| agent.version = "3.3.987.0".into());
@@ -172,7 +178,7 @@ async fn an_agent_that_hears_nothing_ends_the_handshake_in_its_own_words() {
         "Stage: route to the database.",
         "SSM agent",
     );
-    refusal.within(5);
+    refusal.within(8);
 
     sandbox.faults(Faults::default());
     works(&gate).await;
@@ -190,7 +196,7 @@ async fn a_refused_dial_names_what_to_check_and_the_session_serves_on() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "the bastion could not connect", "Stage: database answer.", "security group");
     assert!(refusal.hint.contains(&server.rds_host), "{refusal:?}");
-    refusal.within(5);
+    refusal.within(8);
 
     let listener = socket.listen(16).expect("it is bound");
     let address = server.addr;
@@ -212,7 +218,7 @@ async fn a_hanging_dial_is_given_up_after_ten_seconds_and_the_next_connection_ge
     let gate = Gate::start(server, &sandbox).await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "within 10 s", "Stage: database answer.", "security group");
-    refusal.within(12);
+    refusal.within(14);
     assert!(refusal.took >= Duration::from_secs(9), "{refusal:?}");
     assert_eq!(sandbox.sessions().len(), 1);
 
@@ -234,7 +240,7 @@ async fn a_destination_that_the_agent_does_not_accept_is_told_in_its_words() {
         let before = started(&sandbox);
         let refusal = Refusal::of(&gate).await;
         refusal.says("08001", &message, BASTION, &format!("does not find or accept {}", server.rds_host));
-        refusal.within(5);
+        refusal.within(8);
         assert!(started(&sandbox) - before <= 2, "a session for each of the two clients at most");
     }
     sandbox.name(&server.rds_host, 5432, Destination::Address(server.addr));
@@ -300,6 +306,32 @@ async fn a_session_that_the_service_ends_tells_idle_clients_and_new_ones_get_ano
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_the_database_ends_hears_the_databases_own_words() {
+    let server = PgServer::start(&PgOptions::default());
+    let sandbox = sandbox(&server).await;
+    let gate = Gate::start(&server, &sandbox).await;
+    let mut idle = Wire::connect(gate.port).await.start(&[]).await;
+    idle.until(b'Z').await;
+    let mut busy = Wire::connect(gate.port).await.start(&[]).await;
+    busy.until(b'Z').await;
+    busy.send(b"Q\0\0\0\x18select pg_sleep(60)\0").await;
+    let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    let since = Instant::now();
+    while server.admin(running) != "1" {
+        assert!(since.elapsed() < PATIENCE, "the query does not run");
+    }
+    server.admin("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_user'");
+    for mut client in [idle, busy] {
+        let told = fields(&client.until(b'E').await);
+        assert_eq!((field(&told, 'S'), field(&told, 'C')), ("FATAL", "57P01"), "{told:?}");
+        assert_eq!(field(&told, 'M'), "terminating connection due to administrator command");
+        assert_eq!(client.rest().await, b"");
+    }
+    works(&gate).await;
+    assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_the_database_refuses_comes_with_advice() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
@@ -329,7 +361,7 @@ async fn a_login_that_the_database_refuses_comes_with_advice() {
         let gate = options.start().await;
         let refusal = Refusal::of(&gate).await;
         refusal.says(sqlstate, message, "Stage: database login.", hint);
-        refusal.within(5);
+        refusal.within(8);
     }
     let gate = usual().start().await;
     let refusal = Refusal::in_database(&gate, "nosuch").await;
@@ -339,7 +371,7 @@ async fn a_login_that_the_database_refuses_comes_with_advice() {
         "Stage: database login.",
         "Name a database that exists",
     );
-    refusal.within(5);
+    refusal.within(8);
     works(&gate).await;
 }
 
@@ -351,7 +383,7 @@ async fn a_token_for_another_region_is_refused_with_the_region_in_the_detail() {
     let gate = GateOptions::new(&server, &sandbox).flag("--region", "eu-central-1").start().await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "PAM authentication failed", "Region: eu-central-1.", "arn:aws:rds-db:eu-central-1:");
-    refusal.within(5);
+    refusal.within(8);
     let seen = server.auth_lines();
     assert!(seen.iter().all(|line| line.contains("region eu-central-1")), "{seen:?}");
 }
@@ -366,7 +398,7 @@ async fn a_database_without_free_connections_says_so_until_one_is_free() {
     only.until(b'Z').await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("53300", "onnection", "Stage: database login.", "out of connections");
-    refusal.within(5);
+    refusal.within(8);
     only.send(b"X\0\0\0\x04").await;
     assert_eq!(only.rest().await, b"");
     works(&gate).await;
@@ -381,7 +413,78 @@ async fn a_server_without_tls_gets_no_token() {
     let gate = Gate::start(real, &sandbox).await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "refuses TLS, and a token must not travel without", &real.rds_host, "RDS always offers TLS");
-    refusal.within(5);
+    refusal.within(8);
+}
+
+/// A server that reads an SSLRequest, says `answer` and hangs up, or waits until the client does.
+async fn fake(answer: Vec<u8>, hangs_up: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let answered = async {
+                client.read_exact(&mut [0; 8]).await?;
+                client.write_all(&answer).await?;
+                if hangs_up { client.shutdown().await } else { client.read_to_end(&mut Vec::new()).await.map(drop) }
+            };
+            // A client that has left early is none to complain about.
+            let _ = timeout(PATIENCE, answered).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_in_the_place_of_a_database_is_described() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let error = b"SFATAL\0C53300\0Msorry, too many clients already\0\0";
+    let error = [b"E", &u32::try_from(error.len() + 4).expect("short").to_be_bytes()[..], error].concat();
+    for (at, (answer, sqlstate, message, stage, hint)) in [
+        (
+            &b""[..],
+            "08006",
+            "log in to the database: the connection was closed while",
+            "database answer",
+            "host and port",
+        ),
+        (b"HTTP/1.1 400 Bad Request", "08P01", "unexpected message 'H'", "database answer", "host and port"),
+        (&error, "08004", "before TLS: FATAL 53300: sorry", "database answer", "out of connections"),
+        (b"S", "08006", "closed the connection during the TLS handshake", "TLS", ""),
+        (b"SHTTP/1.1 400 Bad Request", "08004", "the TLS handshake failed", "TLS", "TLS 1.2 and 1.3"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let port = 6000 + u16::try_from(at).expect("few");
+        sandbox.name(&server.rds_host, port, Destination::Address(fake(answer.to_vec(), answer.len() < 2).await));
+        let gate = GateOptions::new(server, &sandbox).flag("--port", &port.to_string()).start().await;
+        let refusal = Refusal::of(&gate).await;
+        refusal.says(sqlstate, message, &format!("Stage: {stage}."), hint);
+        refusal.within(8);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_route_that_leads_nowhere_suggests_a_bastion() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let silent = TcpSocket::new_v4().expect("there is IPv4");
+    silent.bind("127.0.0.1:0".parse().expect("an address")).expect("the system chooses a port");
+    let port = silent.local_addr().expect("it is bound").port().to_string();
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let file = folder.path().join("rdsgate.toml");
+    let text = format!(
+        "[targets.here]\nhost = \"localhost\"\nport = {port}\nregion = \"{}\"\nvia = \"direct\"\n",
+        server.region
+    );
+    fs::write(&file, text).expect("the folder is ours");
+    let options = GateOptions::bare(&sandbox).flag("--config", &file.display().to_string());
+    let gate = options.flag("--listen", "localhost:0").start().await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "cannot connect to localhost:", "Stage: route to the database.", "use --bastion");
+    refusal.within(8);
+    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -392,7 +495,7 @@ async fn connect_timeout_bounds_all_of_connecting() {
     sandbox.delay(Operation::StartSession, Duration::from_secs(20));
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "no connection within 1s (--connect-timeout)", "Stage: route to the database.", "SSM agent");
-    refusal.within(3);
+    refusal.within(6);
     assert!(refusal.took >= Duration::from_millis(900), "{refusal:?}");
 }
 
@@ -412,6 +515,24 @@ async fn a_psql_that_is_interrupted_while_it_connects_leaves_nothing_hanging() {
     sandbox.faults(Faults::default());
     works(&gate).await;
     assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_being_connected_hears_that_the_proxy_stops_and_its_session_is_terminated() {
+    let server = PgServer::shared();
+    let deaf = Faults { up: Rates { loss: 1.0, ..Rates::default() }, ..Faults::default() };
+    let sandbox = sandbox_with(server, |options| Options { faults: deaf, ..options }).await;
+    let mut gate = Gate::start(server, &sandbox).await;
+    let client = Wire::connect(gate.port).await.start(&[]).await;
+    patient(sandbox.until(|sessions| sessions.iter().any(|session| session.connected))).await;
+    let since = Instant::now();
+    gate.signal("TERM");
+    let told = client.refusal().await;
+    assert_eq!((field(&told, 'C'), field(&told, 'M')), ("57P03", "rdsgate is shutting down"));
+    assert_eq!(gate.ended().await.code(), Some(143));
+    assert!(since.elapsed() < Duration::from_secs(7), "{}", gate.log());
+    let sessions = sandbox.sessions();
+    assert!(sessions.iter().all(|session| session.ended == Some(Ended::ByApi)), "{sessions:?}");
 }
 
 async fn patient<T>(work: impl Future<Output = T>) -> T {

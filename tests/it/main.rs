@@ -1,14 +1,26 @@
 //! Scenarios: the real program between real clients and real servers, the cloud between them emulated.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::format_push_string,
+    reason = "a panic is a failure here, and what is printed is for whoever reads one"
+)]
+
 mod access;
 mod bulk;
+mod cancel;
 mod certificates;
 mod cli;
+mod clients;
 mod control;
 mod failures;
 mod faults;
 mod layering;
+mod lifecycle;
 mod main_job;
+mod mysql;
+mod mysql_clients;
 mod ports;
 mod secrets;
 mod support;

@@ -24,9 +24,8 @@ async fn ends(options: GateOptions) -> (Option<i32>, String) {
 fn listener(v6: bool) -> (TcpListener, TcpSocket) {
     loop {
         let other = if v6 { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.expect("loopback has both addresses");
-        let localhost = |v6: bool, port: u16| match v6 {
-            true => (Ipv6Addr::LOCALHOST, port).into(),
-            false => (Ipv4Addr::LOCALHOST, port).into(),
+        let localhost = |v6: bool, port: u16| {
+            if v6 { (Ipv6Addr::LOCALHOST, port).into() } else { (Ipv4Addr::LOCALHOST, port).into() }
         };
         other.bind(localhost(!v6, 0)).expect("the system chooses a port");
         let port = other.local_addr().expect("it is bound").port();

@@ -36,7 +36,7 @@ async fn no_secret_is_in_the_log_at_trace_level_nor_in_an_error() {
     };
     let opens =
         |n: u64| sandbox.until(move |sessions| sessions.iter().any(|session| session.opens >= n && session.connected));
-    let mut heard = String::new();
+    let mut heard = Vec::new();
 
     // Logins, and a session that is resumed twice under an open connection.
     let mut gate = usual().start().await;
@@ -50,19 +50,19 @@ async fn no_secret_is_in_the_log_at_trace_level_nor_in_an_error() {
     open.send(b"Q\0\0\0\x0dselect 1\0").await;
     open.until(b'D').await;
     // A login that the database refuses, a resumption that AWS refuses, a session that AWS does not start.
-    heard += &format!("{:?}", Refusal::in_database(&gate, "nosuch").await);
+    heard.push(format!("{:?}", Refusal::in_database(&gate, "nosuch").await));
     sandbox.fail(Operation::ResumeSession, Failure::EmptyToken, None);
     sandbox.cut_all();
-    heard += &format!("{:?}", open.until(b'E').await);
+    heard.push(String::from_utf8_lossy(&open.until(b'E').await).into_owned());
     for failure in
         [Failure::AccessDenied, Failure::ExpiredCredentials, Failure::TargetNotConnected, Failure::Disconnect]
     {
         sandbox.fail(Operation::StartSession, failure, None);
-        heard += &format!("{:?}", Refusal::of(&gate).await);
+        heard.push(format!("{:?}", Refusal::of(&gate).await));
         sandbox.heal(Operation::StartSession);
     }
     sandbox.fail(Operation::OpenDataChannel, Failure::Unavailable, None);
-    heard += &format!("{:?}", Refusal::of(&gate).await);
+    heard.push(format!("{:?}", Refusal::of(&gate).await));
     gate.signal("TERM");
     assert_eq!(gate.ended().await.code(), Some(143));
     sandbox.heal(Operation::OpenDataChannel);
@@ -71,11 +71,11 @@ async fn no_secret_is_in_the_log_at_trace_level_nor_in_an_error() {
     let mut json = usual().flag("--port", "5433").flag("--log-format", "json").start().await;
     let refusal = Refusal::of(&json).await;
     assert_eq!(refusal.sqlstate, "28000");
-    heard += &format!("{refusal:?}");
+    heard.push(format!("{refusal:?}"));
     json.signal("TERM");
     assert_eq!(json.ended().await.code(), Some(143));
 
-    let log = gate.log() + &json.log() + &heard;
+    let log = gate.log() + &json.log() + &heard.join("\n");
     for expected in ["logged in", "SSM session resumed", "connection refused", "connection ended"] {
         assert!(log.contains(expected), "the log has no {expected:?}:\n{log}");
     }

@@ -53,9 +53,12 @@ impl Error {
             | Self::ConnectTimeout { .. } => CANNOT_CONNECT,
             Self::Tls(_) => TLS,
             Self::Stream(StreamError::Closed) => SERVER_LOST,
-            Self::Client(_) | Self::Login(_) | Self::MysqlClient(_) | Self::MysqlLogin(_) | Self::ClientLeft => {
-                READ_ERROR
-            }
+            Self::Client(_)
+            | Self::Answer(_)
+            | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
+            | Self::ClientLeft => READ_ERROR,
         }
     }
 }

@@ -72,6 +72,9 @@ pub enum Error {
     /// The route is open but the database did not answer.
     #[error("cannot reach the database")]
     Stream(#[source] StreamError),
+    /// What answered is no database that would speak TLS with us.
+    #[error(transparent)]
+    Answer(postgres::Error),
     /// TLS failed.
     #[error("cannot set up TLS with the database server")]
     Tls(#[source] tls::Error),
@@ -117,33 +120,37 @@ impl Error {
             }
             Self::Credentials(_) => Stage::Credentials,
             Self::Route(_) => Stage::Route,
-            Self::Stream(_) => Stage::Database,
-            Self::Tls(_) => Stage::Tls,
-            Self::Login(postgres::Error::NoTls | postgres::Error::RefusedBeforeTls(_))
+            Self::Stream(_)
+            | Self::Answer(_)
             | Self::MysqlLogin(mysql::Error::NoTls | mysql::Error::RefusedBeforeTls(_)) => Stage::Database,
+            Self::Tls(_) => Stage::Tls,
             Self::Login(_) | Self::MysqlLogin(_) => Stage::Login,
             Self::Timeout { stage, .. } | Self::ConnectTimeout { stage, .. } => *stage,
         }
     }
 
-    /// Sorts an error of a conversation with the database: what broke underneath it says more.
+    /// Sorts an error of the answer to SSLRequest: what broke underneath it says more.
+    pub(super) fn from_answer(error: postgres::Error) -> Self {
+        stream_error(&error).map_or_else(|| Self::Answer(error), Self::Stream)
+    }
+
+    /// The same for a login.
     pub(super) fn from_login(error: postgres::Error) -> Self {
-        if let postgres::Error::Io(cause) = &error
-            && let Some(stream) = StreamError::from_io(cause)
-        {
-            return Self::Stream(stream.clone());
-        }
-        Self::Login(error)
+        stream_error(&error).map_or_else(|| Self::Login(error), Self::Stream)
     }
 
     /// The same for TLS.
     pub(super) fn from_tls(error: tls::Error) -> Self {
-        if let tls::Error::Io(cause) = &error
-            && let Some(stream) = StreamError::from_io(cause)
-        {
-            return Self::Stream(stream.clone());
+        let stream = match &error {
+            tls::Error::Io(cause) => StreamError::from_io(cause),
+            _ => None,
+        };
+        match stream {
+            // A write after the server's end, in TLS's words.
+            Some(StreamError::Closed) => Self::Tls(tls::Error::Closed),
+            Some(stream) => Self::Stream(stream.clone()),
+            None => Self::Tls(error),
         }
-        Self::Tls(error)
     }
 
     /// A timeout that was that of all stages together is called so.
@@ -165,13 +172,15 @@ impl Error {
             | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
             | Self::Timeout { .. }
             | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
-            Self::Tls(_) => REJECTED,
             Self::Stream(StreamError::Closed)
+            | Self::Tls(tls::Error::Closed | tls::Error::Io(_))
             | Self::Client(_)
+            | Self::Answer(_)
             | Self::Login(_)
             | Self::MysqlClient(_)
             | Self::MysqlLogin(_)
             | Self::ClientLeft => CONNECTION_FAILURE,
+            Self::Tls(_) => REJECTED,
         }
     }
 
@@ -192,6 +201,7 @@ impl Error {
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
             Self::Stream(StreamError::Closed)
             | Self::Client(_)
+            | Self::Answer(_)
             | Self::Login(_)
             | Self::MysqlClient(_)
             | Self::MysqlLogin(_)
@@ -209,15 +219,22 @@ impl Error {
                 let hint = server.hint(login.user, &login.resource(target));
                 Some(server.encode_with(Some(&context), hint.as_deref()))
             }
-            Self::Client(error) | Self::Login(error) => {
+            Self::Client(error) => Some(error.report()?.encode()),
+            Self::Answer(error) | Self::Login(error) => {
                 let mut report = error.report()?;
-                if matches!(error, postgres::Error::Authentication(_)) {
-                    report.hint = Some(login.grant_hint());
+                match error {
+                    postgres::Error::Authentication(_) => report.hint = Some(login.grant_hint()),
+                    postgres::Error::RefusedBeforeTls(server) => {
+                        report.hint = server.hint(login.user, &login.resource(target));
+                    }
+                    // The layer below does not know whose connection it was.
+                    postgres::Error::Closed { .. } | postgres::Error::Io(_) => {
+                        report.message = format!("cannot log in to the database: {}", report.message);
+                    }
+                    _ => {}
                 }
-                if matches!(self, Self::Login(_)) {
-                    report.detail =
-                        Some(report.detail.map_or(context.clone(), |detail| format!("{detail}\n{context}")));
-                }
+                report.hint = report.hint.or_else(|| Some(NO_DATABASE_HINT.into()));
+                report.detail = Some(report.detail.map_or(context.clone(), |detail| format!("{detail}\n{context}")));
                 Some(report.encode())
             }
             _ => {
@@ -225,7 +242,7 @@ impl Error {
                     sqlstate: self.sqlstate(),
                     message: self.message(),
                     detail: Some(context),
-                    hint: self.hint(target).map(sentence),
+                    hint: self.hint(target).as_deref().map(sentence),
                 };
                 Some(report.encode())
             }
@@ -290,7 +307,7 @@ impl Login<'_> {
 }
 
 /// The texts of other layers begin as they do on a terminal, after `hint:`.
-fn sentence(text: String) -> String {
+fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
@@ -326,6 +343,16 @@ fn session_ended_hint(target: &Target) -> String {
          a new session; if that ends too, restart the SSM agent on the bastion, or update it.",
         target.endpoint.host
     )
+}
+
+const NO_DATABASE_HINT: &str =
+    "Check that host and port are those of the database's endpoint, and that it is available.";
+
+fn stream_error(error: &postgres::Error) -> Option<StreamError> {
+    match error {
+        postgres::Error::Io(cause) => StreamError::from_io(cause).cloned(),
+        _ => None,
+    }
 }
 
 fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncWriteExt, Interest},
+    io::{AsyncWrite, AsyncWriteExt, Interest},
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
@@ -50,6 +50,12 @@ pub struct Service {
 /// One accepted client.
 struct Client {
     stream: TcpStream,
+    arrival: Arrival,
+}
+
+/// When and whence a client came.
+#[derive(Clone, Copy)]
+struct Arrival {
     peer: SocketAddr,
     /// Our end of the connection.
     local: SocketAddr,
@@ -61,7 +67,8 @@ struct Client {
 /// Serves one client from accept to end; writes the connection's log line.
 pub async fn serve(service: &Service, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
     let accepted = Instant::now();
-    let client = Client { stream, peer, local, accepted, deadline: accepted + service.connect_timeout };
+    let arrival = Arrival { peer, local, accepted, deadline: accepted + service.connect_timeout };
+    let client = Client { stream, arrival };
     match service.upstream.target().engine {
         Engine::Postgres => postgres::serve(service, client).await,
         Engine::Mysql => mysql::serve(service, client).await,
@@ -85,16 +92,18 @@ impl Client {
             std::future::pending::<()>().await;
         }
     }
+}
 
-    /// Says a last word and closes.
-    async fn farewell(&mut self, words: &[u8]) {
-        let said = async {
-            self.stream.write_all(words).await?;
-            self.stream.shutdown().await
-        };
-        let _ = timeout(FAREWELL_TIMEOUT, said).await;
-    }
+/// Says a last word to a client and closes.
+async fn farewell(client: &mut (impl AsyncWrite + Unpin), words: &[u8]) {
+    let said = async {
+        client.write_all(words).await?;
+        client.shutdown().await
+    };
+    let _ = timeout(FAREWELL_TIMEOUT, said).await;
+}
 
+impl Arrival {
     fn log_refused(&self, service: &Service, user: &str, error: &Error) {
         let (name, stage, cause) = (&service.upstream.target().name, error.stage().as_str(), error.message());
         if matches!(error, Error::ClientLeft | Error::Access(access::Error::Gone)) {
@@ -135,7 +144,6 @@ impl Client {
             Reason::Broke(Side::Upstream, cause) => ("upstream", cause.to_string()),
             Reason::Stopped => ("proxy", "shutting down".into()),
             Reason::Cut => ("proxy", "cut while shutting down".into()),
-            Reason::Held(_) => ("client", "sent what it may not".into()),
         };
         info!(
             target = %service.upstream.target().name,

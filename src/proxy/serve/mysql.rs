@@ -1,22 +1,32 @@
 //! Serving one MySQL client: the server's greeting first, then the client's response, login upstream, relay.
 //!
 //! The greeting must be the server's own, because it carries the connection id that `KILL` needs; so the database is
-//! dialled before the client has said a word.
+//! dialled before the client has said a word. COM_CHANGE_USER is answered here: the relay stops before it, a fresh token
+//! goes upstream, and the relay goes on.
 
-use tokio::{io::AsyncWriteExt, time::timeout};
+use std::time::Duration;
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tracing::debug;
 
-use super::{Client, FAREWELL_TIMEOUT, Service, in_time};
+use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, farewell, in_time};
 use crate::{
-    mysql::{self, Accepted, ErrorReport, HandshakeResponse, Scramble, Turn, error::code},
+    mysql::{self, Accepted, Commands, ErrorReport, HandshakeResponse, LoggedIn, Login, Scramble, Turn, error::code},
     proxy::{
         access,
-        error::{Error, Login},
-        upstream::Established,
+        error::{self, Error},
+        upstream::{Established, Stream},
     },
     stream::relay::{End, Reason, Side, Tap, relay},
     target::Target,
 };
+
+/// What a server says is not followed, so a connection counts as idle when it has been silent for so long after an answer.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Serves one client from its first packet to its end.
 pub(super) async fn serve(service: &Service, client: Client) {
@@ -24,73 +34,78 @@ pub(super) async fn serve(service: &Service, client: Client) {
 }
 
 async fn connect(service: &Service, mut client: Client) {
+    let Arrival { peer, local, deadline, .. } = client.arrival;
     let target = service.upstream.target();
-    let greeted = match access::check_peer(client.peer, client.local) {
-        Err(error) => Err(Error::Access(error)),
-        Ok(()) => tokio::select! {
-            greeted = service.upstream.greet_mysql(client.deadline) => greeted,
+    let greeted = if let Err(error) = access::check_peer(peer, local) {
+        Err(Error::Access(error))
+    } else {
+        tokio::select! {
+            greeted = service.upstream.greet_mysql(deadline) => greeted,
             () = client.left() => Err(Error::ClientLeft),
             () = service.drain.cancelled() => Err(Error::ShuttingDown),
-        },
+        }
     };
     let greeted = match greeted {
         Ok(greeted) => greeted,
-        Err(error) => {
-            let error = error.or_connect_timeout(client.deadline, service.connect_timeout);
-            return refuse(client, &error, service, "", Turn::GREETING).await;
-        }
+        Err(error) => return refuse(client, error, service, "", Turn::GREETING).await,
     };
-    let mut login = match accept(&mut client, &greeted.greeting).await {
+    let scramble = Scramble::new(std::array::from_fn(|_| fastrand::u8(..)));
+    let mut login = match accept(&mut client, &greeted.greeting, &scramble).await {
         Ok(Accepted::Login(login)) => login,
         Ok(Accepted::Gone) => {
-            debug!(target = %target.name, peer = %client.peer, "the client left after the greeting");
+            debug!(target = %target.name, %peer, "the client left after the greeting");
             return;
         }
         Err(error) => {
             let turn = if let Error::MysqlClient(error) = &error { error.turn() } else { Turn::RESPONSE };
-            return refuse(client, &error, service, "", turn).await;
+            return refuse(client, error, service, "", turn).await;
         }
     };
     if let Err(error) = for_target(&mut login.response, target) {
-        return refuse(client, &Error::MysqlClient(error), service, "", login.turn()).await;
+        return refuse(client, Error::MysqlClient(error), service, "", login.turn()).await;
     }
-    let user = String::from_utf8_lossy(login.response.user()).into_owned();
-    let database = String::from_utf8_lossy(login.response.database().unwrap_or_default()).into_owned();
-    let version = String::from_utf8_lossy(&greeted.greeting.version).into_owned();
+    let greeting = greeted.greeting.clone();
+    let user = text(login.response.user());
     let established = tokio::select! {
         established = service.upstream.log_in_mysql(greeted, &login.response) => established,
         () = client.left() => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
-    let Established { mut stream, logged_in, facts } = match established {
+    let Established { stream, logged_in, facts } = match established {
         Ok(established) => established,
-        Err(error) => {
-            let error = error.or_connect_timeout(client.deadline, service.connect_timeout);
-            return refuse(client, &error, service, &user, login.turn()).await;
-        }
+        Err(error) => return refuse(client, error, service, &user, login.turn()).await,
     };
-    client.log_logged_in(service, &user, Some(&version), &facts);
-    let end = match mysql::finish(&mut client.stream, &login, &logged_in.ok).await {
-        Ok(()) => {
-            let (stop, cut) = (service.drain.cancelled(), service.abort.cancelled());
-            relay(&mut client.stream, &mut stream, &mut Observer, stop, cut).await
-        }
-        Err(error) => {
-            let cause = std::io::Error::other(error);
-            End { reason: Reason::Broke(Side::Client, cause), to_upstream: 0, to_client: 0 }
-        }
+    client.arrival.log_logged_in(service, &user, Some(&text(&greeting.version)), &facts);
+    let database = text(login.response.database().unwrap_or_default());
+    let arrival = client.arrival;
+    let mut connection = Connection {
+        service,
+        client: Commands::new(client.stream),
+        upstream: stream,
+        greeting,
+        scramble,
+        login,
+        logged_in,
+        sent: 0,
+        received: 0,
     };
-    client.log_end(service, &user, &database, &facts, &end);
-    let _ = timeout(FAREWELL_TIMEOUT, stream.shutdown()).await;
+    let mut observer = Observer::new();
+    let reason = connection.run(&mut observer).await;
+    let end = End { reason, to_upstream: connection.sent, to_client: connection.received };
+    arrival.log_end(service, &user, &database, &facts, &end);
+    if let Some(words) = last_words(&end.reason).filter(|_| observer.at_boundary()) {
+        farewell(&mut connection.client, &words).await;
+    }
+    // In order, so that the server's log shows no lost connection.
+    let _ = timeout(FAREWELL_TIMEOUT, connection.upstream.shutdown()).await;
 }
 
-async fn accept(client: &mut Client, greeting: &mysql::Greeting) -> Result<Accepted, Error> {
-    let scramble = Scramble::new(std::array::from_fn(|_| fastrand::u8(..)));
+async fn accept(client: &mut Client, greeting: &mysql::Greeting, scramble: &Scramble) -> Result<Accepted, Error> {
     let conversation = async {
-        mysql::greet(&mut client.stream, greeting, &scramble).await?;
-        mysql::accept(&mut client.stream, greeting, &scramble).await
+        mysql::greet(&mut client.stream, greeting, scramble).await?;
+        mysql::accept(&mut client.stream, greeting, scramble).await
     };
-    in_time(client.deadline, conversation).await?.map_err(Error::MysqlClient)
+    in_time(client.arrival.deadline, conversation).await?.map_err(Error::MysqlClient)
 }
 
 /// The client's response with what the configuration decides.
@@ -104,38 +119,150 @@ fn for_target(response: &mut HandshakeResponse, target: &Target) -> Result<(), m
     }
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 /// Tells the client why it is not connected, and the log.
-async fn refuse(mut client: Client, error: &Error, service: &Service, user: &str, turn: Turn) {
-    client.log_refused(service, user, error);
+async fn refuse(mut client: Client, error: Error, service: &Service, user: &str, turn: Turn) {
+    let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
+    client.arrival.log_refused(service, user, &error);
+    if let Some(response) = err_packet(&error, service, user, turn).await {
+        farewell(&mut client.stream, &response).await;
+    }
+}
+
+async fn err_packet(error: &Error, service: &Service, user: &str, turn: Turn) -> Option<Vec<u8>> {
     let principal = match error {
         Error::MysqlLogin(_) => service.upstream.principal().await,
         _ => None,
     };
-    let login = Login { user, principal: principal.as_ref() };
-    if let Some(response) = error.mysql_response(service.upstream.target(), &login, turn) {
-        client.farewell(&response).await;
+    let login = error::Login { user, principal: principal.as_ref() };
+    error.mysql_response(service.upstream.target(), &login, turn)
+}
+
+/// A connection that is logged in.
+struct Connection<'a> {
+    service: &'a Service,
+    client: Commands<TcpStream>,
+    upstream: Stream,
+    greeting: mysql::Greeting,
+    scramble: Scramble,
+    /// The last login: the first, or that of a COM_CHANGE_USER.
+    login: Login,
+    logged_in: LoggedIn,
+    sent: u64,
+    received: u64,
+}
+
+impl Connection<'_> {
+    /// Relays until the end, and logs in anew whenever the client asks for it.
+    async fn run(&mut self, observer: &mut Observer) -> Reason {
+        if let Err(error) = mysql::finish(&mut self.client, &self.login, &self.logged_in.ok).await {
+            return Reason::Broke(Side::Client, std::io::Error::other(error));
+        }
+        loop {
+            let change_user = self.client.signal();
+            let stop = async {
+                tokio::select! {
+                    () = change_user.raised() => {}
+                    () = async { self.service.drain.cancelled().await; tokio::time::sleep(QUIET).await } => {}
+                }
+            };
+            let cut = self.service.abort.cancelled();
+            let end = relay(&mut self.client, &mut self.upstream, observer, stop, cut).await;
+            self.sent += end.to_upstream;
+            self.received += end.to_client;
+            match end.reason {
+                Reason::Stopped if change_user.is_raised() => {
+                    if let Some(ended) = self.change_user().await {
+                        return ended;
+                    }
+                }
+                Reason::Stopped if !observer.is_idle() => {}
+                reason => return reason,
+            }
+        }
+    }
+
+    /// Answers a COM_CHANGE_USER. As the server does, the connection ends when it is refused.
+    async fn change_user(&mut self) -> Option<Reason> {
+        let mut turn = Turn::COMMAND;
+        let mut user = String::new();
+        match self.try_change_user(&mut turn, &mut user).await {
+            Ok(()) => None,
+            Err(error) => {
+                let (target, cause) = (&self.service.upstream.target().name, error.message());
+                debug!(%target, user, cause, "COM_CHANGE_USER refused");
+                if let Some(response) = err_packet(&error, self.service, &user, turn).await {
+                    farewell(&mut self.client, &response).await;
+                }
+                Some(Reason::Closed(Side::Upstream))
+            }
+        }
+    }
+
+    async fn try_change_user(&mut self, turn: &mut Turn, user: &mut String) -> Result<(), Error> {
+        let mut taken = self.client.take_over();
+        let deadline = Instant::now() + STARTUP_TIMEOUT;
+        let reading = mysql::accept_change_user(&mut taken, &self.login.response, &self.greeting, &self.scramble);
+        let mut login = in_time(deadline, reading).await?.map_err(Error::MysqlClient)?;
+        for_target(&mut login.response, self.service.upstream.target()).map_err(Error::MysqlClient)?;
+        (*turn, *user) = (login.turn(), text(login.response.user()));
+        let changing = self.service.upstream.change_user_mysql(&mut self.upstream, &self.logged_in, &login.response);
+        let ok = changing.await?;
+        mysql::finish(&mut taken, &login, &ok).await.map_err(Error::MysqlClient)?;
+        drop(taken);
+        self.login = login;
+        Ok(())
     }
 }
 
-/// The tap of a MySQL connection.
-struct Observer;
+fn last_words(reason: &Reason) -> Option<Vec<u8>> {
+    let ((code, sqlstate), message, hint) = match reason {
+        Reason::Stopped | Reason::Cut => (code::SERVER_SHUTDOWN, "rdsgate is shutting down".into(), None),
+        Reason::Broke(Side::Upstream, cause) => (
+            code::SERVER_LOST,
+            format!("the connection to the database was lost: {cause}"),
+            Some("Connect again. A transaction that was open is rolled back.".into()),
+        ),
+        Reason::Closed(_) | Reason::Broke(Side::Client, _) => return None,
+    };
+    Some(ErrorReport { code, sqlstate, message, detail: None, hint }.encode(Turn::COMMAND))
+}
+
+/// The tap of a MySQL connection: who spoke last, and when.
+struct Observer {
+    answered: bool,
+    at: Instant,
+}
+
+impl Observer {
+    fn new() -> Self {
+        Self { answered: true, at: Instant::now() }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.answered && self.at.elapsed() >= QUIET
+    }
+
+    /// Whether an ERR would surely not come in the middle of a result: nothing has come since the client's command, or
+    /// nothing for a while.
+    fn at_boundary(&self) -> bool {
+        !self.answered || self.is_idle()
+    }
+}
 
 impl Tap for Observer {
-    fn on_client(&mut self, bytes: &[u8]) -> usize {
-        bytes.len()
+    fn on_client(&mut self, _: &[u8]) {
+        (self.answered, self.at) = (false, Instant::now());
     }
 
-    fn on_upstream(&mut self, _: &[u8]) {}
+    fn on_upstream(&mut self, _: &[u8]) {
+        (self.answered, self.at) = (true, Instant::now());
+    }
 
     fn may_stop(&self) -> bool {
-        false
+        true
     }
-}
-
-/// What a client hears that waits for nothing while the proxy stops.
-#[expect(dead_code, reason = "said by the drain")]
-fn shutdown_words() -> Vec<u8> {
-    let (code, sqlstate) = code::SERVER_SHUTDOWN;
-    let message = "rdsgate is shutting down".into();
-    ErrorReport { code, sqlstate, message, detail: None, hint: None }.encode(Turn::GREETING)
 }

@@ -3,7 +3,7 @@
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
-use super::{Client, FAREWELL_TIMEOUT, Service, in_time};
+use super::{Client, FAREWELL_TIMEOUT, Service, farewell, in_time};
 use crate::{
     postgres::{
         self, Accepted, Activity, CancelRequest, ErrorReport, Startup, Watch,
@@ -25,20 +25,23 @@ pub(super) async fn serve(service: &Service, mut client: Client) {
         Ok(Accepted::Startup(startup)) => Box::pin(connect(service, client, startup)).await,
         Ok(Accepted::Cancel(request)) => cancel(service, &request).await,
         Ok(Accepted::Gone { asked_for_tls: true }) => info!(
-            %target, peer = %client.peer,
+            %target, peer = %client.arrival.peer,
             "the client left when it heard that this listener has no TLS of its own; use sslmode=disable or prefer"
         ),
-        Ok(Accepted::Gone { asked_for_tls: false }) => debug!(%target, peer = %client.peer, "port probe"),
-        Err(error) => refuse(client, &error, service, "").await,
+        Ok(Accepted::Gone { asked_for_tls: false }) => debug!(%target, peer = %client.arrival.peer, "port probe"),
+        Err(error) => refuse(client, error, service, "").await,
     }
 }
 
 async fn accept(client: &mut Client) -> Result<Accepted, Error> {
-    let admitted = access::check_peer(client.peer, client.local);
+    let admitted = access::check_peer(client.arrival.peer, client.arrival.local);
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
-    let accepted = in_time(client.deadline, postgres::accept(&mut client.stream)).await;
-    admitted?;
-    accepted?.map_err(Error::Client)
+    let accepted = in_time(client.arrival.deadline, postgres::accept(&mut client.stream)).await;
+    match (admitted, accepted?.map_err(Error::Client)) {
+        // Drivers send a CancelRequest and close at once. Whose it was can no longer be told, but its key tells enough.
+        (Ok(()), accepted) | (Err(access::Error::Gone), accepted @ Ok(Accepted::Cancel(_))) => accepted,
+        (Err(refused), _) => Err(refused.into()),
+    }
 }
 
 async fn cancel(service: &Service, request: &CancelRequest) {
@@ -56,23 +59,20 @@ async fn cancel(service: &Service, request: &CancelRequest) {
 async fn connect(service: &Service, mut client: Client, startup: Startup) {
     let startup = match for_target(startup, service.upstream.target()) {
         Ok(startup) => startup,
-        Err(error) => return refuse(client, &Error::Client(error), service, "").await,
+        Err(error) => return refuse(client, Error::Client(error), service, "").await,
     };
     let (user, database) = (text(&startup, b"user"), text(&startup, b"database"));
     let established = tokio::select! {
-        established = Box::pin(service.upstream.log_in(&startup, client.deadline)) => established,
+        established = Box::pin(service.upstream.log_in(&startup, client.arrival.deadline)) => established,
         () = client.left() => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
     let Established { mut stream, logged_in, facts } = match established {
         Ok(established) => established,
-        Err(error) => {
-            let error = error.or_connect_timeout(client.deadline, service.connect_timeout);
-            return refuse(client, &error, service, &user).await;
-        }
+        Err(error) => return refuse(client, error, service, &user).await,
     };
-    client.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
-    let _registered = logged_in.cancel_key.map(|key| service.registry.register(key));
+    client.arrival.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
+    let registered = logged_in.cancel_key.map(|key| service.registry.register(key));
 
     let mut observer = Observer(Watch::new());
     observer.0.on_upstream(&logged_in.greeting);
@@ -87,9 +87,11 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
         }
         Err(error) => End { reason: Reason::Broke(Side::Client, error), to_upstream: 0, to_client: 0 },
     };
-    client.log_end(service, &user, &database, &facts, &end);
+    // Before anybody hears of the end: the server may give the key to the next connection.
+    drop(registered);
+    client.arrival.log_end(service, &user, &database, &facts, &end);
     if let Some(words) = last_words(&end.reason, &observer.0) {
-        client.farewell(&words).await;
+        farewell(&mut client.stream, &words).await;
     }
     // In order, so that the server's log shows no lost connection.
     let _ = timeout(FAREWELL_TIMEOUT, stream.shutdown()).await;
@@ -115,15 +117,16 @@ fn text(startup: &Startup, name: &[u8]) -> String {
 }
 
 /// Tells the client why it is not connected, and the log.
-async fn refuse(mut client: Client, error: &Error, service: &Service, user: &str) {
-    client.log_refused(service, user, error);
+async fn refuse(mut client: Client, error: Error, service: &Service, user: &str) {
+    let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
+    client.arrival.log_refused(service, user, &error);
     let principal = match error {
         Error::Login(_) => service.upstream.principal().await,
         _ => None,
     };
     let login = Login { user, principal: principal.as_ref() };
     if let Some(response) = error.response(service.upstream.target(), &login) {
-        client.farewell(&response).await;
+        farewell(&mut client.stream, &response).await;
     }
 }
 
@@ -138,7 +141,7 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
             format!("the connection to the database was lost: {cause}"),
             Some("Connect again. A transaction that was open is rolled back.".into()),
         ),
-        Reason::Closed(_) | Reason::Broke(Side::Client, _) | Reason::Held(_) => return None,
+        Reason::Closed(_) | Reason::Broke(Side::Client, _) => return None,
     };
     // In the middle of a message an error would be read as its rest.
     watch.at_boundary().then(|| ErrorReport { sqlstate, message, detail: None, hint }.encode())
@@ -148,9 +151,8 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
 struct Observer(Watch);
 
 impl Tap for Observer {
-    fn on_client(&mut self, bytes: &[u8]) -> usize {
+    fn on_client(&mut self, bytes: &[u8]) {
         self.0.on_client(bytes);
-        bytes.len()
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {

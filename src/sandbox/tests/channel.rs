@@ -195,21 +195,19 @@ async fn messages_out_of_order_are_put_in_order() {
 async fn a_dial_that_fails_is_flag_3_and_then_fin() {
     soon(async {
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        for destination in [Destination::Address(nobody), Destination::Unresolvable] {
-            let sandbox = Sandbox::start(Options::default().name(HOST, 5432, destination)).await.unwrap();
-            let mut client = Client::ready(&sandbox).await;
-            client.frame(Command::Syn, 3, b"").await;
-            let flag = client
-                .until(|event| match event {
-                    Event::Message(_, PayloadType::Flag, payload) => Some(payload),
-                    Event::Message(_, PayloadType::Output, _) => panic!("FIN before the flag"),
-                    _ => None,
-                })
-                .await;
-            assert_eq!(Flag::decode(&flag), Some(Flag::ConnectToPortError));
-            client.fin(3).await;
-            assert_eq!(sandbox.sessions()[0].failed_dials, 1);
-        }
+        let sandbox = Sandbox::start(Options::default().name(HOST, 5432, Destination::Address(nobody))).await.unwrap();
+        let mut client = Client::ready(&sandbox).await;
+        client.frame(Command::Syn, 3, b"").await;
+        let flag = client
+            .until(|event| match event {
+                Event::Message(_, PayloadType::Flag, payload) => Some(payload),
+                Event::Message(_, PayloadType::Output, _) => panic!("FIN before the flag"),
+                _ => None,
+            })
+            .await;
+        assert_eq!(Flag::decode(&flag), Some(Flag::ConnectToPortError));
+        client.fin(3).await;
+        assert_eq!(sandbox.sessions()[0].failed_dials, 1);
     })
     .await;
 }
@@ -296,6 +294,19 @@ async fn sessions_end_with_a_text_for_the_user() {
         let mut client = Client::attach(id, &url, &token).await;
         client.handshake().await;
         assert_eq!(client.closed().await, "Forwarding to IP address 169.254.169.254 is forbidden.");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_ends_the_session_after_the_handshake() {
+    soon(async {
+        let sandbox = Sandbox::start(Options::default().name(HOST, 5432, Destination::Unresolvable)).await.unwrap();
+        let (id, url, token) = start_to(&sandbox, HOST, 5432).await;
+        let mut client = Client::attach(id, &url, &token).await;
+        client.handshake().await;
+        let words = client.closed().await;
+        assert!(words.contains("no such host"), "{words}");
     })
     .await;
 }

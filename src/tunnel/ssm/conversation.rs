@@ -293,6 +293,10 @@ impl Conversation {
         while let Some(event) = self.channel.poll_event() {
             match event {
                 Event::Payload(payload_type, payload) => self.on_payload(payload_type, payload, now),
+                // What we asked for is no news.
+                Event::ChannelClosed(_) if matches!(self.state, State::Terminating { .. }) => {
+                    self.end(EndReason::Terminated);
+                }
                 Event::ChannelClosed(output) => self.end(EndReason::ChannelClosed(output)),
                 Event::NotAcknowledging => self.end(EndReason::NotAcknowledging),
             }

@@ -257,6 +257,16 @@ fn terminating_waits_for_the_acknowledgement_but_not_for_long() {
 }
 
 #[test]
+fn channel_closed_in_answer_to_our_own_end_is_no_other_end() {
+    let mut far = Far::open("3.3.987.0");
+    far.acknowledges = false;
+    far.conversation.terminate(far.now);
+    let closed = Far::message(MessageType::ChannelClosed, 0, 0, b"{}");
+    far.conversation.on_frame(&closed, far.now).unwrap();
+    assert_eq!(far.conversation.ended(), Some(&EndReason::Terminated));
+}
+
+#[test]
 fn old_agents_get_a_keep_alive_each_ten_seconds_and_new_ones_none() {
     for (version, expected) in [("3.1.1511.0", 6), ("3.1.1512.0", 0)] {
         let mut far = Far::open(version);

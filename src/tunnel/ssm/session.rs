@@ -106,11 +106,12 @@ pub struct Session {
 
 impl Session {
     /// Starts a session and waits until it takes streams. Its driver runs on `tasks` until it is over. Not cancel safe:
-    /// dropped between StartSession and the end it would leave a session behind, so run it as a task of its own.
+    /// dropped between StartSession and the end it would leave a session behind, so run it as a task of its own, and cancel
+    /// `closing` to have it given up in order.
     ///
     /// # Errors
     /// See [`Error`]; a session that AWS had started is terminated.
-    pub async fn open(spec: &Spec, tasks: &TaskTracker) -> Result<Self, Error> {
+    pub async fn open(spec: &Spec, tasks: &TaskTracker, closing: &CancellationToken) -> Result<Self, Error> {
         let request = StartSession {
             target: spec.bastion.clone(),
             document: REMOTE_HOST_DOCUMENT.into(),
@@ -120,22 +121,23 @@ impl Session {
             ],
             reason: format!("rdsgate/{}", env!("CARGO_PKG_VERSION")),
         };
+        debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
         let grant = spec
             .account
             .start_session(&request)
             .await
             .map_err(|cause| Error::Start { bastion: spec.bastion.clone(), cause: cause.into() })?;
+        let given_up = || Error::Ended { bastion: spec.bastion.clone(), reason: EndReason::Terminated };
         let link = Link::new(spec, grant);
-        let websocket = match link.connect().await {
+        let connected = tokio::select! {
+            connected = link.connect_patiently() => connected,
+            () = closing.cancelled() => Err(given_up()),
+        };
+        let websocket = match connected {
             Ok(websocket) => websocket,
-            Err(first) => {
-                // The token is still good when the connection was not; a second try costs little, a new session more.
-                debug!(cause = %first, "the data channel did not open, trying again");
-                let Ok(websocket) = link.connect().await else {
-                    link.terminate().await;
-                    return Err(first);
-                };
-                websocket
+            Err(error) => {
+                link.terminate().await;
+                return Err(error);
             }
         };
 
@@ -151,7 +153,14 @@ impl Session {
         };
         tasks.spawn(driver::run(shared, websocket, link, session.cancel.clone()));
         // Bounded by the conversation's own handshake timeout.
-        match session.settled().await {
+        let settled = tokio::select! {
+            phase = session.settled() => phase,
+            () = closing.cancelled() => {
+                session.terminate();
+                return Err(given_up());
+            }
+        };
+        match settled {
             Phase::Ended(reason) => Err(Error::Ended { bastion: spec.bastion.clone(), reason }),
             Phase::Open | Phase::Waiting => {
                 session.warn_if_elsewhere(&spec.endpoint);
@@ -262,6 +271,17 @@ impl Link {
         }
         self.token = grant.token;
         self.connect().await.map_err(ResumeError::Failed)
+    }
+
+    /// Opens the data channel of a new session. The token is still good when the connection was not: a second try costs
+    /// little, a new session more.
+    async fn connect_patiently(&self) -> Result<WebSocket, Error> {
+        let first = match self.connect().await {
+            Ok(websocket) => return Ok(websocket),
+            Err(first) => first,
+        };
+        debug!(cause = %first, "the data channel did not open, trying again");
+        self.connect().await.map_err(|_| first)
     }
 
     /// Opens the websocket, signed afresh, and sends the first frame.

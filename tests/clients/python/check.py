@@ -4,13 +4,13 @@ import argparse
 import os
 
 
-def arguments():
+def arguments(big=16 * 1024 * 1024):
     parser = argparse.ArgumentParser()
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("database")
     parser.add_argument("user")
-    parser.add_argument("big", type=int, nargs="?", default=16 * 1024 * 1024, help="size of the big row in bytes")
+    parser.add_argument("big", type=int, nargs="?", default=big, help="size of the big row in bytes")
     return parser.parse_args()
 
 

@@ -14,6 +14,8 @@ use std::{
 const LIMIT: &str = "300";
 /// Debian's pgjdbc.
 const PGJDBC: &str = "/usr/share/java/postgresql.jar";
+/// Debian's MariaDB Connector/J.
+const MARIADB_JDBC: &str = "/usr/share/java/mariadb-java-client.jar";
 
 /// The programs of `tests/clients`; its README says what each shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,15 @@ pub(crate) enum Client {
     Java,
     Psql,
     Pgbench,
+    PyMySql,
+    MySqlClient,
+    ConnectorPython,
+    Asyncmy,
+    MySql2,
+    MariaDbNode,
+    MariaDbJava,
+    MariaDbCommand,
+    MySqlCommand,
 }
 
 /// Where a client connects, without a password.
@@ -38,7 +49,7 @@ pub(crate) struct Door<'a> {
 }
 
 impl Client {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const POSTGRES: [Self; 8] = [
         Self::Psycopg,
         Self::Asyncpg,
         Self::SqlAlchemy,
@@ -47,6 +58,20 @@ impl Client {
         Self::Java,
         Self::Psql,
         Self::Pgbench,
+    ];
+
+    /// Those for MariaDB and MySQL. MySQL's own command line has no `mysql_native_password` any more, so it comes to a MariaDB
+    /// only through a door that asks for something else.
+    pub(crate) const MYSQL: [Self; 9] = [
+        Self::PyMySql,
+        Self::MySqlClient,
+        Self::ConnectorPython,
+        Self::Asyncmy,
+        Self::MySql2,
+        Self::MariaDbNode,
+        Self::MariaDbJava,
+        Self::MariaDbCommand,
+        Self::MySqlCommand,
     ];
 
     /// Runs the program to its end, blocking the thread, and returns what it has shown: its `ok` lines without the word.
@@ -67,12 +92,19 @@ impl Client {
         command.args(["--kill-after=5", LIMIT]).args(self.program());
         command.args([door.host, &door.port.to_string(), door.database, door.user]).args(more);
         // What the machine's user has set for real databases must not reach a test.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
-            command.env_remove(name);
+        for (name, _) in std::env::vars_os() {
+            if ["PG", "MYSQL", "LIBMYSQL"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                command.env_remove(name);
+            }
         }
         command.env("PYTHONDONTWRITEBYTECODE", "1");
-        if self == Self::Node {
+        if matches!(self, Self::Node | Self::MySql2 | Self::MariaDbNode) {
             command.env("NODE_PATH", node_modules());
+        }
+        if self == Self::MySqlCommand {
+            // Elsewhere on the machine, `mysql` may be MariaDB's.
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", mysql().join("bin").display()));
         }
         let Output { status, stdout, stderr } = command.output().expect("timeout is part of coreutils");
         let stdout = String::from_utf8_lossy(&stdout);
@@ -94,10 +126,21 @@ impl Client {
             Self::Asyncpg => python("asyncpg_client.py"),
             Self::SqlAlchemy => python("sqlalchemy_app.py"),
             Self::Django => python("django_app.py"),
+            Self::PyMySql => python("pymysql_client.py"),
+            Self::MySqlClient => python("mysqlclient_client.py"),
+            Self::ConnectorPython => python("connector_client.py"),
+            Self::Asyncmy => python("asyncmy_client.py"),
             Self::Node => vec!["node".into(), here.join("node/client.js")],
+            Self::MySql2 => vec!["node".into(), here.join("node/mysql2_client.js")],
+            Self::MariaDbNode => vec!["node".into(), here.join("node/mariadb_client.js")],
             Self::Java => vec!["java".into(), "-cp".into(), PGJDBC.into(), here.join("java/Client.java")],
+            Self::MariaDbJava => {
+                vec!["java".into(), "-cp".into(), MARIADB_JDBC.into(), here.join("java/MariaClient.java")]
+            }
             Self::Psql => vec![here.join("shell/psql")],
             Self::Pgbench => vec![here.join("shell/pgbench")],
+            Self::MariaDbCommand => vec![here.join("shell/mysql_cli"), "mariadb".into()],
+            Self::MySqlCommand => vec![here.join("shell/mysql_cli"), "mysql".into()],
         }
     }
 }
@@ -125,6 +168,14 @@ fn node_modules() -> PathBuf {
         succeed(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder));
     });
     folder.join("node_modules")
+}
+
+/// MySQL's own programs, in the place where `tests/servers/mysql-run` has them too.
+fn mysql() -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let prefix = repository.join("target/servers/mysql");
+    succeed(Command::new(repository.join("tests/servers/mysql-fetch")).arg(&prefix));
+    prefix
 }
 
 /// The folder for these requirements, filled by `install` if nobody has done so to the end.

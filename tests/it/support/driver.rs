@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Error, NoTls,
+    AsyncMessage, Client, Config, Error, NoTls, SimpleQueryMessage,
     types::{FromSql, ToSql},
 };
 
@@ -70,6 +70,18 @@ impl Driver {
         row.unwrap_or_else(|error| panic!("{sql}: {}", told(&error))).get(0)
     }
 
+    /// The first value that a statement gives by the simple protocol, after which nothing is left to be said: a prepared
+    /// statement would still be closed.
+    pub(crate) async fn simple(&self, sql: &str) -> String {
+        let messages = within(sql, self.client.simple_query(sql)).await;
+        let messages = messages.unwrap_or_else(|error| panic!("{sql}: {}", told(&error)));
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        rows.map(str::to_owned).next().unwrap_or_default()
+    }
+
     /// The server process behind the connection: the same as long as it is the same database connection.
     pub(crate) async fn pid(&self) -> i32 {
         self.value("select pg_backend_pid()").await
@@ -100,7 +112,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 pub(crate) async fn until_server_says(server: &PgServer, sql: &str, expected: &str) {
     within(sql, async {
         while tokio::task::block_in_place(|| server.admin(sql)) != expected {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     })
     .await;

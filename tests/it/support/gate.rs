@@ -14,7 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{clients::Door, servers::PgServer};
+use super::{
+    clients::Door,
+    servers::{Engine, Server},
+};
 
 /// For everything that must not hang a test: far above what it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -29,14 +32,15 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
-/// A sandbox whose bastion reaches `server` under its RDS name and port 5432.
-pub(crate) async fn sandbox(server: &PgServer) -> Sandbox {
+/// A sandbox whose bastion reaches `server` under its RDS name and usual port.
+pub(crate) async fn sandbox(server: &Server) -> Sandbox {
     sandbox_with(server, |options| options).await
 }
 
 /// The same, with other options.
-pub(crate) async fn sandbox_with(server: &PgServer, change: impl FnOnce(Options) -> Options) -> Sandbox {
-    let options = Options::default().region(&server.region).database(&server.rds_host, 5432, server.addr);
+pub(crate) async fn sandbox_with(server: &Server, change: impl FnOnce(Options) -> Options) -> Sandbox {
+    let port = server.engine.rds_port();
+    let options = Options::default().region(&server.region).database(&server.rds_host, port, server.addr);
     Sandbox::start(change(options)).await.expect("loopback can be listened on")
 }
 
@@ -48,10 +52,11 @@ pub(crate) struct GateOptions {
 
 impl GateOptions {
     /// Serves `server` through `sandbox` on a port that the system chooses.
-    pub(crate) fn new(server: &PgServer, sandbox: &Sandbox) -> Self {
-        let mut options = Self::bare(sandbox);
-        options.arguments.push(server.rds_host.clone());
-        options
+    pub(crate) fn new(server: &Server, sandbox: &Sandbox) -> Self {
+        let engine = if server.engine == Engine::Postgres { "postgres" } else { "mysql" };
+        Self::bare(sandbox)
+            .argument(&server.rds_host)
+            .flag("--engine", engine)
             .flag("--listen", "localhost:0")
             .flag("--bastion", BASTION)
             .flag("--user", "app_user")
@@ -62,6 +67,12 @@ impl GateOptions {
     /// What a configuration file names.
     pub(crate) fn bare(sandbox: &Sandbox) -> Self {
         Self { arguments: vec!["up".into()], env: sandbox.env() }
+    }
+
+    /// Adds a word that is no flag.
+    pub(crate) fn argument(mut self, word: &str) -> Self {
+        self.arguments.push(word.into());
+        self
     }
 
     /// Sets a flag, in the place of an earlier value.
@@ -149,7 +160,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// The usual one.
-    pub(crate) async fn start(server: &PgServer, sandbox: &Sandbox) -> Self {
+    pub(crate) async fn start(server: &Server, sandbox: &Sandbox) -> Self {
         GateOptions::new(server, sandbox).start().await
     }
 

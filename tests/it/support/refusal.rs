@@ -154,8 +154,8 @@ pub(crate) fn startup(more: &[(&str, &str)]) -> Vec<u8> {
 
 /// The fields of an ErrorResponse.
 pub(crate) fn fields(body: &[u8]) -> Vec<(char, String)> {
-    let texts = body.split(|byte| *byte == 0).filter(|text| !text.is_empty());
-    texts.map(|text| (char::from(text[0]), String::from_utf8_lossy(&text[1..]).into_owned())).collect()
+    let texts = body.split(|byte| *byte == 0).filter_map(<[u8]>::split_first);
+    texts.map(|(code, text)| (char::from(*code), String::from_utf8_lossy(text).into_owned())).collect()
 }
 
 /// One of them; empty when it is not there.

@@ -1,6 +1,6 @@
-//! Real PostgreSQL servers that let users in as RDS does, started by `tests/servers/pg-run`.
+//! Real servers that let users in as RDS does, started by the scripts of `tests/servers`, one for each engine.
 //!
-//! A server lives as long as its [`PgServer`], or as long as the test process: `pg-run` watches its standard input, which
+//! A server lives as long as its [`Server`], or as long as the test process: the script watches its standard input, which
 //! the kernel closes whatever way a process ends, and then removes all it made.
 
 use serde::Deserialize;
@@ -14,6 +14,33 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, OnceLock},
 };
+
+/// Whose server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Engine {
+    #[default]
+    Postgres,
+    MariaDb,
+    MySql,
+}
+
+impl Engine {
+    fn script(self) -> &'static str {
+        match self {
+            Self::Postgres => "pg-run",
+            Self::MariaDb => "maria-run",
+            Self::MySql => "mysql-run",
+        }
+    }
+
+    /// The port that a token is signed for, as on RDS.
+    pub(crate) fn rds_port(self) -> u16 {
+        match self {
+            Self::Postgres => 5432,
+            Self::MariaDb | Self::MySql => 3306,
+        }
+    }
+}
 
 /// The certificates that `tests/servers/certificates` makes: one right, the others each wrong in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +76,13 @@ impl fmt::Display for Variant {
     }
 }
 
-/// How a server differs from the usual one. All in the words of `pg-run`, which documents each.
+/// How a server differs from the usual one. All in the words of `serve.sh`, which documents each.
 #[derive(Debug, Default)]
-pub(crate) struct PgOptions {
-    /// Names in the certificate and accepted in a token, the first being [`PgServer::rds_host`]; empty means the usual one.
+pub(crate) struct Options {
+    pub(crate) engine: Engine,
+    /// Names in the certificate and accepted in a token, the first being [`Ready::rds_host`]; empty means the usual one.
     pub(crate) hosts: Vec<String>,
-    /// Ports that a token may be signed for; empty means 5432 and the server's own.
+    /// Ports that a token may be signed for; empty means the engine's usual one and the server's own.
     pub(crate) rds_ports: Vec<u16>,
     pub(crate) region: Option<String>,
     pub(crate) certificate: Option<Variant>,
@@ -68,16 +96,22 @@ pub(crate) struct PgOptions {
     pub(crate) trust: bool,
 }
 
+/// Most scenarios are about PostgreSQL, the engine of [`Options::default`].
+pub(crate) type PgServer = Server;
+/// See [`PgServer`].
+pub(crate) type PgOptions = Options;
+
 /// One running server; what [`Ready`] tells is to be read on it directly.
 #[derive(Debug)]
-pub(crate) struct PgServer {
+pub(crate) struct Server {
+    pub(crate) engine: Engine,
     /// Where it listens, on 127.0.0.1.
     pub(crate) addr: SocketAddr,
     ready: Ready,
     process: Mutex<Process>,
 }
 
-/// The line that `pg-run` prints when the server answers.
+/// The line that its script prints when the server answers.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Ready {
     port: u16,
@@ -91,14 +125,16 @@ pub(crate) struct Ready {
     pub(crate) auth_log: PathBuf,
     /// The server's own log.
     pub(crate) server_log: PathBuf,
-    /// Folder of its unix socket, where every user gets in without a password.
+    /// Folder of its unix socket, where the superuser gets in without a password (PostgreSQL: every user).
     pub(crate) socket_dir: PathBuf,
     /// As in `15.18`.
     pub(crate) version: String,
+    /// The engine's own command line.
+    pub(crate) client: PathBuf,
     iam_conf: PathBuf,
 }
 
-impl Deref for PgServer {
+impl Deref for Server {
     type Target = Ready;
 
     fn deref(&self) -> &Ready {
@@ -114,20 +150,26 @@ struct Process {
     answers: BufReader<ChildStdout>,
 }
 
-impl PgServer {
-    /// The usual server, started by whoever asks first and shared by every test of this process. Leave it as it is: a test
-    /// that changes a certificate or needs its own limits starts its own.
+impl Server {
+    /// The usual PostgreSQL, started by whoever asks first and shared by every test of this process. Leave it as it is: a
+    /// test that changes a certificate or needs its own limits starts its own.
     pub(crate) fn shared() -> &'static Self {
-        static SHARED: OnceLock<PgServer> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(&PgOptions::default()))
+        Self::shared_of(Engine::Postgres)
     }
 
-    /// Starts a server and waits until it answers (about a second). Blocks the thread.
+    /// The same of another engine.
+    pub(crate) fn shared_of(engine: Engine) -> &'static Self {
+        static SHARED: [OnceLock<Server>; 3] = [const { OnceLock::new() }; 3];
+        SHARED[engine as usize].get_or_init(|| Self::start(&Options { engine, ..Options::default() }))
+    }
+
+    /// Starts a server and waits until it answers (about a second; MySQL: three). Blocks the thread.
     ///
     /// # Panics
-    /// When it does not start; `pg-run` has then said on standard error what is missing.
-    pub(crate) fn start(options: &PgOptions) -> Self {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/pg-run"));
+    /// When it does not start; its script has then said on standard error what is missing.
+    pub(crate) fn start(options: &Options) -> Self {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers");
+        let mut command = Command::new(scripts.join(options.engine.script()));
         if !options.hosts.is_empty() {
             command.args(["--host", &options.hosts.join(",")]);
         }
@@ -153,14 +195,15 @@ impl PgServer {
         if options.trust {
             command.arg("--trust");
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bash runs pg-run");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bash runs it");
         let mut answers = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
-        answers.read_line(&mut line).expect("pg-run writes UTF-8");
+        answers.read_line(&mut line).expect("the script writes UTF-8");
         let ready: Ready = serde_json::from_str(&line).unwrap_or_else(|error| {
-            panic!("pg-run did not start a server (its standard error says why): {error}: {line:?}")
+            panic!("no server was started (the script's standard error says why): {error}: {line:?}")
         });
         Self {
+            engine: options.engine,
             addr: (Ipv4Addr::LOCALHOST, ready.port).into(),
             ready,
             process: Mutex::new(Process { commands: child.stdin.take(), child, answers }),
@@ -171,9 +214,9 @@ impl PgServer {
     pub(crate) fn certificate(&self, variant: Variant) {
         let mut process = self.process.lock().expect("no holder panics but in a failed test");
         let commands = process.commands.as_mut().expect("open until drop");
-        writeln!(commands, "certificate {variant}").expect("pg-run reads its standard input");
+        writeln!(commands, "certificate {variant}").expect("the script reads its standard input");
         let mut answer = String::new();
-        process.answers.read_line(&mut answer).expect("pg-run writes UTF-8");
+        process.answers.read_line(&mut answer).expect("the script writes UTF-8");
         assert_eq!(answer.trim_end(), format!("certificate {variant}"));
     }
 
@@ -189,24 +232,28 @@ impl PgServer {
         fs::read_to_string(&self.auth_log).expect("auth.log is there").lines().map(str::to_owned).collect()
     }
 
-    /// Runs SQL as the superuser over the unix socket and returns what `psql -At` prints.
+    /// Runs SQL as the superuser over the unix socket and returns what the engine's command line prints, without headings.
     ///
     /// # Panics
     /// When the statement fails.
     pub(crate) fn admin(&self, sql: &str) -> String {
-        let output = Command::new("psql")
-            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "master", "-d", "appdb", "-c", sql])
-            .arg("-h")
-            .arg(&self.socket_dir)
-            .args(["-p", &self.addr.port().to_string()])
-            .output()
-            .expect("psql is installed");
+        let mut client = Command::new(&self.client);
+        match self.engine {
+            Engine::Postgres => client
+                .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "master", "-d", "appdb", "-c", sql])
+                .args(["-p", &self.addr.port().to_string(), "-h"])
+                .arg(&self.socket_dir),
+            Engine::MariaDb | Engine::MySql => client
+                .args(["--no-defaults", "-BN", "-u", "master", "-D", "appdb", "-e", sql, "-S"])
+                .arg(self.socket_dir.join("mysqld.sock")),
+        };
+        let output = client.output().expect("the script named it");
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("the database is UTF-8").trim_end().to_owned()
     }
 }
 
-impl Drop for PgServer {
+impl Drop for Server {
     fn drop(&mut self) {
         let process = self.process.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         process.commands = None;
