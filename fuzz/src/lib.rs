@@ -13,6 +13,10 @@
 
 #[path = "../../src/postgres/invariants.rs"]
 pub mod invariants;
+#[path = "../../src/mysql/mod.rs"]
+pub mod mysql;
+#[path = "../../src/mysql/invariants.rs"]
+pub mod mysql_invariants;
 #[path = "../../src/postgres/mod.rs"]
 pub mod postgres;
 #[path = "../../src/secret.rs"]

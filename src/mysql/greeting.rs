@@ -268,7 +268,7 @@ mod tests {
         ] {
             match read_greeting(&mut &bytes[..]).await.unwrap_err() {
                 Error::RefusedBeforeTls(error) => {
-                    assert_eq!((&*error.sqlstate(), &*error.message()), (sqlstate, message))
+                    assert_eq!((&*error.sqlstate(), &*error.message()), (sqlstate, message));
                 }
                 other => panic!("expected a refusal, got {other}"),
             }

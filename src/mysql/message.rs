@@ -77,7 +77,7 @@ impl OkPacket {
     ///
     /// # Errors
     /// [`Error::Malformed`] when it is cut short.
-    pub(super) fn parse(payload: Vec<u8>) -> Result<Self, Error> {
+    pub fn parse(payload: Vec<u8>) -> Result<Self, Error> {
         let head = |mut reader: Reader<'_>| {
             reader.byte().filter(|&b| b == OK)?;
             let (_affected_rows, _last_insert_id) = (reader.lenenc_int()?, reader.lenenc_int()?);
@@ -85,6 +85,11 @@ impl OkPacket {
         };
         let (status, warnings) = head(Reader::new(&payload)).ok_or(Error::Malformed("OK"))?;
         Ok(Self { status, warnings, payload })
+    }
+
+    /// The payload, as the server sent it.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
     }
 
     /// The packet with another sequence number.

@@ -29,6 +29,8 @@ pub mod error;
 mod error_packet;
 pub mod greeting;
 mod hint;
+#[cfg(test)]
+pub mod invariants;
 pub mod login;
 pub mod message;
 pub mod response;

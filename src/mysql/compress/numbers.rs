@@ -39,8 +39,8 @@ pub(super) struct Numbers {
     // Towards the client.
     /// The number of the last compressed packet from the server.
     received: Option<u8>,
-    /// The one before, if the last one has just begun.
-    fresh: Option<Option<u8>>,
+    /// If it has just begun: whether its number is one above the last in this conversation.
+    fresh: Option<bool>,
     /// A compressed packet has come since the last was sent.
     turned: bool,
     header: [u8; HEADER],
@@ -48,8 +48,8 @@ pub(super) struct Numbers {
     have: usize,
     /// Bytes of the current packet still to come from the server.
     down_body: usize,
-    /// The current packet is at the beginning of a compressed one; and then the number of the one before.
-    beginning: Option<Option<u8>>,
+    /// The same, if the current packet is at its beginning.
+    beginning: Option<bool>,
     /// The next packet's number for the client.
     down_next: u8,
 }
@@ -142,8 +142,8 @@ impl Numbers {
 
     /// A compressed packet of the server begins.
     pub(super) fn on_compressed(&mut self, sequence: u8) {
-        self.fresh = Some(self.received);
-        self.received = Some(sequence);
+        let before = self.received.replace(sequence);
+        self.fresh = Some(before.is_some_and(|before| before.wrapping_add(1) == sequence));
         self.turned = true;
     }
 
@@ -180,8 +180,7 @@ impl Numbers {
 
     /// The number for the client of a packet that the server has numbered so.
     fn number(&mut self, sequence: u8) -> u8 {
-        let (Some(before), Some(compressed)) = (self.beginning.take(), self.received) else { return self.down_next };
-        let goes_on = before.is_some_and(|before| before.wrapping_add(1) == compressed);
+        let (Some(goes_on), Some(compressed)) = (self.beginning.take(), self.received) else { return self.down_next };
         match self.commands.front() {
             Some(command) if command.compressed == compressed && (sequence == compressed || !goes_on) => {
                 let number = command.packet;

@@ -1,0 +1,5 @@
+//! A MySQL server's side of a login. The invariant is documented where it is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::mysql_invariants::logs_in(bytes));

@@ -1,0 +1,239 @@
+//! What must hold for any bytes whatever from a client or a server. Each function is the body of a fuzz target
+//! (`fuzz/`) and of a property test below, which feeds it bytes that get further than noise does.
+//!
+//! Panics when its sentence is false.
+
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{
+    mysql::{
+        Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
+        Scramble, ServerError, Turn, accept, accept_change_user, error::MAX_MESSAGE, finish, greet, login,
+        read_greeting, ssl_request,
+    },
+    secret::Secret,
+};
+
+const TOKEN: &str = "host:3306/?token";
+
+/// A server that can do all that there is.
+fn server() -> Greeting {
+    let capabilities = Capabilities(u64::MAX >> 26 & !1);
+    let (version, plugin) = ("11.8".into(), "mysql_native_password".into());
+    Greeting { version, connection_id: 7, capabilities, charset: 45, status: 2, plugin }
+}
+
+fn scramble() -> Scramble {
+    Scramble::new([7; 20])
+}
+
+/// A server's first packet is a greeting that a client of ours gets in the server's words, or an error that can be told.
+/// Nothing beyond it is read.
+pub fn greets(bytes: &[u8]) {
+    let mut upstream = bytes;
+    let result = read_greeting(&mut upstream).now_or_never().expect("bytes in memory do not wait");
+    match result {
+        Ok(greeting) => {
+            let mut sent = Vec::new();
+            greet(&mut sent, &greeting, &scramble()).now_or_never().expect("memory does not wait").expect("memory");
+            let read = read_greeting(&mut &sent[..]).now_or_never().expect("no waiting").expect("a greeting");
+            assert_eq!((&read.version, read.connection_id), (&greeting.version, greeting.connection_id));
+            assert_eq!((read.charset, read.status), (greeting.charset, greeting.status));
+            assert_eq!(read.capabilities, greeting.offered());
+            let [a, b, c, ..] = *bytes else { panic!("a greeting has a header") };
+            let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+            assert_eq!(bytes.len() - upstream.len(), length + 4);
+        }
+        Err(error) => tells(&error),
+    }
+}
+
+/// A client's response is kept within what was offered and goes upstream as it is, however it authenticates; or it ends
+/// in an error that can be told.
+pub fn accepts(bytes: &[u8]) {
+    let (greeting, scramble) = (server(), scramble());
+    let mut client = tokio::io::join(bytes, Vec::new());
+    let result = accept(&mut client, &greeting, &scramble).now_or_never().expect("bytes in memory do not wait");
+    match result {
+        Ok(Accepted::Login(session)) => {
+            let response = &session.response;
+            let offered = greeting.offered() | Capabilities::MYSQL;
+            assert_eq!(response.capabilities & offered, response.capabilities);
+            assert!(!response.user().contains(&0) && !response.database().unwrap_or_default().contains(&0));
+            let mut sent = Vec::new();
+            ssl_request(&mut sent, &greeting, response, None)
+                .now_or_never()
+                .expect("no waiting")
+                .expect("TLS is offered");
+            assert_eq!(sent.len(), 36);
+        }
+        Ok(Accepted::Gone) => {}
+        Err(error) => tells(&error),
+    }
+}
+
+/// A login ends with an OK that a client gets byte for byte, or in an error that can be told. The token goes out twice at
+/// most: in the response, and when the server asks for it.
+pub fn logs_in(bytes: &[u8]) {
+    let mut response = HandshakeResponse::new(Capabilities::PROTOCOL_41, 45);
+    response.set_user(b"app_user").expect("no NUL");
+    let token = Secret::new(TOKEN.to_owned());
+    let mut upstream = tokio::io::join(bytes, Vec::new());
+    let result = login(&mut upstream, &server(), &response, None, &token).now_or_never();
+    let result = result.expect("bytes in memory do not wait");
+    let (left, sent) = upstream.into_inner();
+    assert!(sent.windows(TOKEN.len()).filter(|window| *window == TOKEN.as_bytes()).count() <= 2);
+    match result {
+        Ok(logged_in) => {
+            let read = bytes.strip_suffix(left).expect("reading takes from the front");
+            assert!(read.ends_with(logged_in.ok.payload()));
+        }
+        Err(error) => tells(&error),
+    }
+}
+
+/// A COM_CHANGE_USER is read as a login with what was agreed on before, or ends in an error that can be told.
+pub fn changes_user(bytes: &[u8]) {
+    let mut current = HandshakeResponse::new(server().offered(), 45);
+    current.set_user(b"app_user").expect("no NUL");
+    let mut client = tokio::io::join(bytes, Vec::new());
+    let (greeting, scramble) = (server(), scramble());
+    let result = accept_change_user(&mut client, &current, &greeting, &scramble).now_or_never();
+    match result.expect("bytes in memory do not wait") {
+        Ok(session) => {
+            assert_eq!(session.response.capabilities, current.capabilities);
+            let ok = OkPacket::parse(b"\0\0\0\x02\0\0\0".to_vec()).expect("an OK");
+            finish(&mut client, &session, &ok).now_or_never().expect("no waiting").expect("memory");
+            assert!(client.writer().ends_with(b"\0\0\0\x02\0\0\0"));
+        }
+        Err(error) => tells(&error),
+    }
+}
+
+/// Nothing of what a client says is lost or changed, whatever it says, and what stops it is a COM_CHANGE_USER.
+pub fn follows(bytes: &[u8]) {
+    let [room, bytes @ ..] = bytes else { return };
+    let mut commands = Commands::new(tokio::io::join(bytes, tokio::io::sink()));
+    let mut buffer = vec![0; usize::from(*room).max(1)];
+    let mut seen = Vec::new();
+    while let Some(read) = commands.read(&mut buffer).now_or_never() {
+        let read = read.expect("memory");
+        seen.extend_from_slice(buffer.get(..read).expect("no more than there was room for"));
+        if read == 0 {
+            assert_eq!(seen, bytes);
+            return;
+        }
+    }
+    assert!(commands.signal().is_raised());
+    let rest = bytes.strip_prefix(&seen[..]).expect("as it was");
+    assert!(matches!(rest, [_, _, _, 0, 0x11, ..]));
+    let mut held = Vec::new();
+    commands.take_over().read_to_end(&mut held).now_or_never().expect("no waiting").expect("memory");
+    assert_eq!(held, rest);
+}
+
+/// A compressed stream ends or fails, and what a client says through one to another arrives.
+pub fn decompresses(bytes: &[u8]) {
+    let [selector, bytes @ ..] = bytes else { return };
+    let algorithm = if selector % 2 == 0 { Compression::Zlib } else { Compression::Zstd };
+    let mut stream = Compressed::new(tokio::io::join(bytes, Vec::new()), algorithm);
+    let mut plain = Vec::new();
+    let _ = stream.read_to_end(&mut plain).now_or_never().expect("bytes in memory do not wait");
+    let mut stream = Compressed::new(tokio::io::join(&b""[..], Vec::new()), algorithm);
+    let command = [&[0, 16, 0, 0, 3][..], &[b'x'; 4095]].concat();
+    for chunk in [&command[..], bytes] {
+        stream.write_all(chunk).now_or_never().expect("no waiting").expect("memory");
+    }
+    let coded = stream.get_ref().writer();
+    let mut back = Compressed::new(tokio::io::join(&coded[..], Vec::new()), algorithm);
+    plain.clear();
+    back.read_to_end(&mut plain).now_or_never().expect("no waiting").expect("as it was written");
+    assert!(plain.len() >= command.len());
+    assert_eq!(plain.get(4..command.len()), command.get(4..), "all but the number");
+}
+
+/// A server's ERR packet is passed on as it is, and stays one that clients can keep when a hint is added.
+pub fn passes_errors_on(payload: &[u8]) {
+    let Some(error) = ServerError::parse(payload) else { return };
+    let longer = error.encode_with(Turn::RESPONSE, Some("what to do"));
+    let again = ServerError::parse(longer.get(4..).expect("a header")).expect("still an ERR");
+    assert_eq!((again.code(), again.sqlstate()), (error.code(), error.sqlstate()));
+    assert!(again.message().starts_with(&error.message()) || error.message().contains('\u{fffd}'));
+    assert!(!error.to_string().contains(char::is_control));
+}
+
+/// What an error tells a client is a packet that a client can read and keep.
+fn tells(error: &Error) {
+    match (error.report(), error) {
+        (Some(report), _) => {
+            let packet = report.encode(error.turn());
+            let told = ServerError::parse(packet.get(4..).expect("a header")).expect("an ERR");
+            assert_eq!(told.code(), report.code);
+            assert!(packet.len() <= 4 + 9 + MAX_MESSAGE);
+        }
+        (None, Error::Refused(refused) | Error::RefusedBeforeTls(refused)) => {
+            assert!(refused.encode_with(Turn::GREETING, None).len() >= 7);
+        }
+        (None, other) => panic!("nothing to tell about {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, packet};
+
+    /// Packets of real servers and clients, mostly whole, with a few bytes changed and others behind.
+    fn real() -> impl Strategy<Value = Vec<u8>> {
+        let others = [
+            packet(3, OK),
+            packet(3, b"\xfemysql_clear_password\0"),
+            packet(5, OK),
+            packet(3, b"\xff\x15\x04#28000no"),
+            packet(0, b"\x11root\0\0db\0\x2d\0caching_sha2_password\0\0"),
+            packet(2, &[7; 32]),
+            packet(0, b"\x03select 1"),
+            packet(0, b"\xff\x10\x04Too many connections"),
+        ];
+        let packets = [MARIADB, MYSQL, MARIADB_CLIENT, PYMYSQL].into_iter().map(<[u8]>::to_vec).chain(others);
+        let changes = vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3);
+        (vec(select(packets.collect::<Vec<_>>()), 1..3), changes, vec(any::<u8>(), 0..8)).prop_map(
+            |(packets, changes, behind)| {
+                let mut bytes = [packets.concat(), behind].concat();
+                for (index, byte) in changes {
+                    let at = index.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                bytes
+            },
+        )
+    }
+
+    fn all(bytes: &[u8]) {
+        greets(bytes);
+        accepts(bytes);
+        logs_in(bytes);
+        changes_user(bytes);
+        follows(bytes);
+        decompresses(bytes);
+        passes_errors_on(bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn packets_nearly_right_break_nothing(bytes in real()) {
+            all(&bytes);
+            all(bytes.get(4..).unwrap_or_default());
+        }
+
+        #[test]
+        fn noise_breaks_nothing(bytes in vec(any::<u8>(), 0..200)) {
+            all(&bytes);
+            passes_errors_on(&[b"\xff\x15\x04#28000", &bytes[..]].concat());
+            follows(&[b"\xff", &bytes[..]].concat());
+        }
+    }
+}
