@@ -519,7 +519,7 @@ fn the_readmes_file_is_one_that_loads() {
     let (_, rest) = README.split_once("```toml\n").unwrap();
     let (text, _) = rest.split_once("```").unwrap();
     let loaded = Scene::new().project(text).load().unwrap();
-    assert_eq!(names(&loaded), ["orders", "billing"]);
+    assert_eq!(names(&loaded), ["orders", "billing", "shop"]);
     let billing = &loaded.config.targets[1];
     assert_eq!((billing.endpoint.port, billing.listen.port), (5433, 6543));
 }

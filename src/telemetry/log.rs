@@ -96,7 +96,7 @@ where
     let layer = fmt::layer().with_writer(writer).with_target(false).with_ansi(colour);
     Ok(match options.format {
         Format::Human => layer.compact().with_filter(filter).boxed(),
-        Format::Json => layer.json().flatten_event(true).with_target(true).with_filter(filter).boxed(),
+        Format::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
     })
 }
 
@@ -210,11 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_object_a_line_and_human_lines_have_no_target() {
+    fn json_is_one_object_a_line_and_no_line_names_a_module() {
         for line in logged(Some("trace"), Format::Json).lines() {
             let object: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(object["timestamp"].is_string() && object["level"].is_string(), "{line}");
-            assert!(object["message"].is_string() && object["target"].is_string(), "{line}");
+            assert!(object["message"].is_string() && object["target"].is_null(), "`target` is the database's: {line}");
         }
         let text = logged(Some("rdsgate::tunnel=warn"), Format::Human);
         assert_eq!(text.lines().count(), 1, "{text}");
