@@ -9,8 +9,8 @@ pub use super::error_packet::{ErrorReport, MAX_MESSAGE, ServerError, Turn};
 use super::message::Plugin;
 
 /// Error codes that we use, with their SQLSTATE
-/// (<https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html>; those from 2000 on are clients' own,
-/// <https://dev.mysql.com/doc/mysql-errors/en/client-error-reference.html>, which programs know how to treat).
+/// (<https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html>). A server's codes only: MariaDB's clients
+/// take an ERR with a code of the clients' own (from 2000 on) for a malformed packet.
 pub mod code {
     /// `ER_CON_COUNT_ERROR`: no more connections.
     pub const TOO_MANY_CONNECTIONS: (u16, &str) = (1040, "08004");
@@ -20,7 +20,7 @@ pub mod code {
     pub const ACCESS_DENIED: (u16, &str) = (1045, "28000");
     /// `ER_SERVER_SHUTDOWN`: ended by the administrator.
     pub const SERVER_SHUTDOWN: (u16, &str) = (1053, "08S01");
-    /// `ER_UNKNOWN_ERROR`.
+    /// `ER_UNKNOWN_ERROR`: nothing else fits, such as a database that cannot be reached.
     pub const UNKNOWN: (u16, &str) = (1105, "HY000");
     /// `ER_HOST_NOT_PRIVILEGED`: not from here.
     pub const HOST_NOT_PRIVILEGED: (u16, &str) = (1130, "HY000");
@@ -32,12 +32,6 @@ pub mod code {
     pub const READ_ERROR: (u16, &str) = (1158, "08S01");
     /// `ER_NOT_SUPPORTED_AUTH_MODE`: the client is too old.
     pub const NOT_SUPPORTED_AUTH_MODE: (u16, &str) = (1251, "08004");
-    /// `CR_CONN_HOST_ERROR`: the database could not be reached.
-    pub const CANNOT_CONNECT: (u16, &str) = (2003, "HY000");
-    /// `CR_SERVER_LOST`: the connection to the database broke.
-    pub const SERVER_LOST: (u16, &str) = (2013, "HY000");
-    /// `CR_SSL_CONNECTION_ERROR`.
-    pub const TLS: (u16, &str) = (2026, "HY000");
 }
 
 /// Why a connection got no further.
@@ -150,7 +144,7 @@ impl Error {
             Self::PacketLength { .. } => (code::PACKET_TOO_LARGE, None),
             Self::Sequence { .. } => (code::PACKETS_OUT_OF_ORDER, None),
             Self::ClientTls => (
-                code::TLS,
+                code::BAD_HANDSHAKE,
                 Some(
                     "Connect without TLS: it is this machine. mysql --ssl-mode=DISABLED, mariadb --skip-ssl, useSSL=false.",
                 ),
@@ -164,10 +158,11 @@ impl Error {
             | Self::Unexpected { .. }
             | Self::Malformed(_)
             | Self::Nul(_) => (code::BAD_HANDSHAKE, None),
-            Self::TooOld(_) | Self::TokenLength => (code::CANNOT_CONNECT, None),
-            Self::NoTls => {
-                (code::TLS, Some("Check that host and port are those of the RDS endpoint: RDS always offers TLS."))
-            }
+            Self::TooOld(_) | Self::TokenLength => (code::UNKNOWN, None),
+            Self::NoTls => (
+                code::BAD_HANDSHAKE,
+                Some("Check that host and port are those of the RDS endpoint: RDS always offers TLS."),
+            ),
             Self::Authentication(_) => (
                 code::ACCESS_DENIED,
                 Some(
@@ -199,10 +194,10 @@ mod tests {
             (Error::Sequence { expected: 1, sequence: 2, waiting_for: "x" }, 1156, "08S01"),
             (Error::Response("x"), 1043, "08S01"),
             (Error::OldClient, 1251, "08004"),
-            (Error::ClientTls, 2026, "HY000"),
-            (Error::NoTls, 2026, "HY000"),
+            (Error::ClientTls, 1043, "08S01"),
+            (Error::NoTls, 1043, "08S01"),
             (Error::Authentication(Plugin::Native), 1045, "28000"),
-            (Error::TooOld("5.1".into()), 2003, "HY000"),
+            (Error::TooOld("5.1".into()), 1105, "HY000"),
         ] {
             let report = error.report().unwrap();
             assert_eq!((report.code, report.sqlstate), (code, sqlstate), "{error}");

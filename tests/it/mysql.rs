@@ -67,12 +67,17 @@ async fn what_fails_before_the_login_is_an_err_packet_with_cause_and_hint() {
     told(keyless, "1045", &["no AWS credentials were found", "Hint: "]).await;
     told(usual().flag("--user", "nobody"), "1045", &["Access denied for user 'nobody'", "Hint: ", "rds-db"]).await;
     told(usual().flag("--database", "nosuch"), "1044", &["nosuch", "GRANT"]).await;
-    told(usual().flag("--bastion", "i-0fedcba9876543210"), "2003", &["is not connected", "Hint: "]).await;
+    told(
+        usual().flag("--bastion", "i-0fedcba9876543210"),
+        "1105",
+        &["Can't connect to MySQL server on", "is not connected", "Hint: "],
+    )
+    .await;
     sandbox.fail(Operation::StartSession, Failure::AccessDenied, None);
-    told(usual(), "2003", &["access denied", "ssm:StartSession"]).await;
+    told(usual(), "1105", &["access denied", "ssm:StartSession"]).await;
 
     let nowhere = sandbox_with(server, |options| options.name(&server.rds_host, 3306, Destination::Unresolvable)).await;
-    told(GateOptions::new(server, &nowhere), "2003", &["no such host", "Hint: "]).await;
+    told(GateOptions::new(server, &nowhere), "1105", &["no such host", "Hint: "]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

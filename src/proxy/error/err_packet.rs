@@ -4,9 +4,7 @@ use super::{Error, Login};
 use crate::{
     mysql::{
         self, ErrorReport, Turn,
-        error::code::{
-            ACCESS_DENIED, CANNOT_CONNECT, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_LOST, SERVER_SHUTDOWN, TLS,
-        },
+        error::code::{ACCESS_DENIED, BAD_HANDSHAKE, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_SHUTDOWN, UNKNOWN},
     },
     proxy::access,
     target::Target,
@@ -36,10 +34,24 @@ impl Error {
             Self::MysqlClient(error) | Self::MysqlLogin(error) => error.report()?,
             _ => {
                 let (code, sqlstate) = self.mysql_code();
-                ErrorReport { code, sqlstate, message: self.message(), detail: None, hint: self.hint(target) }
+                let message = match (code, sqlstate) {
+                    // What people know from their client, which cannot say it itself here; and of the causes the last,
+                    // for there is little room.
+                    UNKNOWN => format!("Can't connect to MySQL server on '{}': {}", target.name, self.last_cause()),
+                    _ => self.message(),
+                };
+                ErrorReport { code, sqlstate, message, detail: None, hint: self.hint(target) }
             }
         };
         Some(report.encode(turn))
+    }
+
+    fn last_cause(&self) -> String {
+        let mut cause: &dyn std::error::Error = self;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        cause.to_string()
     }
 
     fn mysql_code(&self) -> (u16, &'static str) {
@@ -50,10 +62,10 @@ impl Error {
             Self::Route(_)
             | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
             | Self::Timeout { .. }
-            | Self::ConnectTimeout { .. } => CANNOT_CONNECT,
-            Self::Tls(_) => TLS,
-            Self::Stream(StreamError::Closed) => SERVER_LOST,
-            Self::Client(_)
+            | Self::ConnectTimeout { .. } => UNKNOWN,
+            Self::Tls(_) => BAD_HANDSHAKE,
+            Self::Stream(StreamError::Closed)
+            | Self::Client(_)
             | Self::Answer(_)
             | Self::Login(_)
             | Self::MysqlClient(_)

@@ -225,7 +225,7 @@ fn last_words(reason: &Reason) -> Option<Vec<u8>> {
     let ((code, sqlstate), message, hint) = match reason {
         Reason::Stopped | Reason::Cut => (code::SERVER_SHUTDOWN, "rdsgate is shutting down".into(), None),
         Reason::Broke(Side::Upstream, cause) => (
-            code::SERVER_LOST,
+            code::READ_ERROR,
             format!("the connection to the database was lost: {cause}"),
             Some("Connect again. A transaction that was open is rolled back.".into()),
         ),
