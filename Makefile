@@ -7,9 +7,10 @@ demo:
 	cargo build --features sandbox --bin rdsgate --example demo
 	@cargo run --quiet --features sandbox --example demo
 
+# The scenarios mostly wait: more threads than cores.
 test:
 	tests/servers/install test
-	cargo test --features sandbox
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --features sandbox
 
 bench:
 	tests/servers/install test

@@ -77,7 +77,7 @@ async fn what_fails_before_the_login_is_an_err_packet_with_cause_and_hint() {
     told(usual(), "1105", &["access denied", "ssm:StartSession"]).await;
 
     let nowhere = sandbox_with(server, |options| options.name(&server.rds_host, 3306, Destination::Unresolvable)).await;
-    told(GateOptions::new(server, &nowhere), "1105", &["no such host", "Hint: "]).await;
+    told(GateOptions::new(server, &nowhere), "1105", &["the SSM session ended: lookup", "Hint: "]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
