@@ -1,11 +1,8 @@
-//! Bytes in motion, no protocol: a boxed stream type, a stream with bytes put back in front, and the relay.
+//! Bytes in motion, no protocol: a boxed stream type and the relay.
 
-mod prefixed;
 pub mod relay;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-
-pub use prefixed::Prefixed;
 
 /// Anything that carries bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -1,0 +1,124 @@
+//! The sending half: what an acknowledgement says about its message and about those before it, and what goes out again.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Channel, INFER_AFTER};
+
+impl Channel {
+    pub(super) fn on_acknowledge(&mut self, sequence: i64, now: Instant) {
+        let Some(acked) = self.index(sequence).and_then(|i| self.outgoing.get_mut(i)?.take()) else { return };
+        self.lost.remove(&sequence);
+        self.last_progress = now;
+        self.timeouts_in_a_row = 0;
+        self.port_ready |= acked.is_output && sequence == self.base;
+        let in_flight = self.in_flight;
+        if acked.in_flight {
+            self.in_flight -= acked.payload;
+        }
+        if let Some(sent) = acked.last_sent {
+            let elapsed = now.saturating_duration_since(sent);
+            if acked.transmissions == 1 {
+                self.round_trip.measure(elapsed);
+            }
+            // An answer faster than the path allows is for an earlier copy and says nothing about this one.
+            if acked.transmissions == 1 || self.round_trip.could_be(elapsed) {
+                self.newest_acked_send = self.newest_acked_send.max(Some(sent));
+            }
+        }
+        self.window.acknowledged(acked.payload, in_flight, &self.round_trip, now);
+        self.drop_acknowledged_head();
+        if let Some(first_sent) = acked.first_sent {
+            self.infer_from(first_sent);
+        }
+        self.detect_losses(now);
+    }
+
+    fn drop_acknowledged_head(&mut self) {
+        while let Some(None) = self.outgoing.front() {
+            self.outgoing.pop_front();
+            self.base += 1;
+        }
+        self.next_unsent = self.next_unsent.max(self.base);
+    }
+
+    /// What was sent well before a message that has been acknowledged is lost (RFC 8985's idea).
+    fn detect_losses(&mut self, now: Instant) {
+        let reordering = self.round_trip.reordering();
+        while let Some((sent, sequence)) = self.oldest_transmission() {
+            if self.newest_acked_send.is_none_or(|newest| sent + reordering >= newest) {
+                break;
+            }
+            self.mark_lost(sequence);
+            self.window.lost(&self.round_trip, now);
+        }
+    }
+
+    /// The rule for agents that never repeat an acknowledgement: the head was resent often and for long, the port is
+    /// known to take data, and something first sent after all that has been acknowledged.
+    fn infer_from(&mut self, acked_first_sent: Instant) {
+        while self.infers_delivery
+            && self.port_ready
+            && self.entry(self.base).and_then(|head| head.suspected).is_some_and(|at| acked_first_sent > at)
+        {
+            if let Some(head) = self.outgoing.front_mut().and_then(Option::take)
+                && head.in_flight
+            {
+                self.in_flight -= head.payload;
+            }
+            self.lost.remove(&self.base);
+            self.drop_acknowledged_head();
+        }
+    }
+
+    pub(super) fn head_in_flight_since(&self) -> Option<Instant> {
+        self.entry(self.base).filter(|head| head.in_flight)?.last_sent
+    }
+
+    /// The transmission that has waited longest for its acknowledgement. Forgets the stale entries before it.
+    fn oldest_transmission(&mut self) -> Option<(Instant, i64)> {
+        while let Some(&(sent, sequence)) = self.sent_order.front() {
+            if self.entry(sequence).is_some_and(|entry| entry.in_flight && entry.last_sent == Some(sent)) {
+                return Some((sent, sequence));
+            }
+            self.sent_order.pop_front();
+        }
+        None
+    }
+
+    pub(super) fn mark_lost(&mut self, sequence: i64) {
+        let Some(entry) = self.entry_mut(sequence) else { return };
+        if entry.in_flight {
+            entry.in_flight = false;
+            let payload = entry.payload;
+            self.in_flight -= payload;
+        }
+        if sequence < self.next_unsent {
+            self.lost.insert(sequence);
+        }
+    }
+
+    pub(super) fn transmit(&mut self, sequence: i64, now: Instant) -> Option<Bytes> {
+        let entry = self.entry_mut(sequence)?;
+        entry.transmissions += 1;
+        entry.in_flight = true;
+        entry.last_sent = Some(now);
+        let first_sent = *entry.first_sent.get_or_insert(now);
+        let (times, span) = INFER_AFTER;
+        if entry.suspected.is_none() && entry.transmissions > times && now.saturating_duration_since(first_sent) >= span
+        {
+            entry.suspected = Some(now);
+        }
+        let (frame, payload, again) = (entry.frame.clone(), entry.payload, entry.transmissions > 1);
+        self.in_flight += payload;
+        if again {
+            self.stats.retransmitted += 1;
+        } else {
+            self.newest_send = Some(now);
+        }
+        self.sent_order.push_back((now, sequence));
+        self.next_unsent = self.next_unsent.max(sequence + 1);
+        Some(frame)
+    }
+}
