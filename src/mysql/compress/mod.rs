@@ -12,7 +12,7 @@
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_compression.html>,
 //! <https://mariadb.com/kb/en/0-packet/#compressed-packet>). Each payload is a zlib stream or zstd frame of its own.
 //!
-//! The numbers of the packets inside are another matter: see [`numbers`].
+//! The numbers of the packets inside are another matter: see `numbers.rs`.
 //!
 //! Nothing is allocated by a length that the server announces: payloads are decompressed as they come, into the reader's
 //! buffer. An idle connection holds no buffer and no decompressor.
