@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, farewell, in_time};
 use crate::{
@@ -56,7 +56,11 @@ async fn connect(service: &Service, mut client: Client) {
     let mut login = match accept(&mut client, &greeted.greeting, &scramble).await {
         Ok(Accepted::Login(login)) => login,
         Ok(Accepted::Gone) => {
-            debug!(target = %target.name, %peer, "the client left after the greeting");
+            info!(
+                target = %target.name, %peer,
+                "the client left after the greeting: a port probe, or it insists on TLS, which this listener does not \
+                 offer; use --ssl-mode=DISABLED (MySQL) or --skip-ssl (MariaDB)"
+            );
             return;
         }
         Err(error) => {
