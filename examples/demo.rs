@@ -190,7 +190,7 @@ impl Stage {
             (format!("kill -USR2 {me}"), "closes them with \"1000 Bye\", as AWS does every hour"),
             (format!("tail -f {}/*.log", self.folder.path().display()), "every step"),
         ]) {
-            println!("  {command:<50} {}", style.dim(effect));
+            println!("  {command:<51} {}", style.dim(effect));
         }
         println!();
         let (mut cut, mut bye) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
