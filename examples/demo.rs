@@ -1,5 +1,6 @@
 //! `make demo`: the whole path on one machine. A scratch PostgreSQL behind TLS and a token check, AWS's side of it
 //! emulated, the real `rdsgate` in front, the real psql in front of that; then what happened, from rdsgate's own log.
+//! A shorter second act does the same with a MariaDB that checks the token itself, if one is installed.
 //!
 //! With `KEEP=1` everything stays up until Ctrl-C. Whatever way it ends, nothing stays behind.
 
@@ -16,8 +17,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use futures_util::future::select_all;
 use rdsgate::sandbox::{
-    DatabaseServer, Options, Sandbox,
+    DatabaseServer, Destination, Options, Sandbox,
     front::{Backend, Front},
     pki::{Authority, Key, Variant},
 };
@@ -31,17 +33,22 @@ use tokio::{
 };
 
 const HOST: &str = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com";
+const MARIADB_HOST: &str = "shop.c1abcdefghij.eu-central-1.rds.amazonaws.com";
 const REGION: &str = "eu-central-1";
 const BASTION: &str = "i-0123456789abcdef0";
 const USER: &str = "app_user";
 const DATABASE: &str = "appdb";
-const PORT: u16 = 5432;
+/// The status with which a server's script says that the server is not installed: `missing` in tests/servers/serve.sh.
+const NOT_INSTALLED: i32 = 69;
 /// For each thing that is waited for; far above what it takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 const TABLE: &str = "create table orders (id int, customer text, placed date, total numeric);
     insert into orders values (1, 'Ada', '2026-01-07', 120.50), (2, 'Grace', '2026-01-09', 64.00),
     (3, 'Edsger', '2026-01-12', 9.99)";
 const QUERY: &str = "select * from orders order by id";
+const MARIADB_TABLE: &str = "create table appdb.stock (id int, item varchar(20), price decimal(6, 2));
+    insert into appdb.stock values (1, 'Teapot', 24.00), (2, 'Cup', 4.50)";
+const MARIADB_QUERY: &str = "select * from stock order by id";
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
@@ -63,7 +70,9 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 
 async fn demo() -> Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut stage = Stage { folder: tempfile::tempdir()?, sandbox: None, postgres: None, proxy: None, complete: false };
+    let folder = tempfile::tempdir()?;
+    let mut stage =
+        Stage { folder, sandbox: None, postgres: None, mariadb: None, proxies: Vec::new(), complete: false };
     // A signal drops what is being done; what was started is the stage's, and ended in order.
     let played = tokio::select! {
         played = stage.play() => Some(played),
@@ -84,7 +93,8 @@ struct Stage {
     folder: tempfile::TempDir,
     sandbox: Option<Sandbox>,
     postgres: Option<Child>,
-    proxy: Option<Child>,
+    mariadb: Option<Child>,
+    proxies: Vec<Child>,
     /// All has been shown; a signal is the expected end.
     complete: bool,
 }
@@ -94,57 +104,93 @@ impl Stage {
         let style = Style::of_terminal();
         let keep = std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0");
 
-        let backend = start_postgres(&mut self.postgres).await?;
         let ca_file = self.folder.path().join("ca.pem");
+        let (backend, mariadb) =
+            tokio::try_join!(start_postgres(&mut self.postgres), start_mariadb(&mut self.mariadb))?;
         let sandbox = start_sandbox(backend, &ca_file).await?;
-        println!("On this machine now: a private PostgreSQL, and a bastion and AWS in front of it, emulated.\n");
-
-        let port = if is_free(PORT) { PORT } else { 0 };
-        let mut arguments = vec!["up", HOST, "--bastion", BASTION, "--user", USER, "--database", DATABASE];
-        if port == 0 {
-            println!("Port {PORT} of this machine is in use: rdsgate takes another.\n");
-            arguments.extend(["--listen", "localhost:0"]);
+        let env = sandbox.env();
+        match &mariadb {
+            Some(MariaDb { address, .. }) => {
+                sandbox.name(MARIADB_HOST, Client::Mariadb.port(), Destination::Address(*address));
+                println!(
+                    "On this machine now: a private PostgreSQL and a private MariaDB, a bastion and AWS in front, emulated.\n"
+                );
+            }
+            None => println!(
+                "On this machine now: a private PostgreSQL, and a bastion and AWS in front of it, emulated (no MariaDB).\n"
+            ),
         }
-        println!("{}", style.bold(&format!("$ rdsgate {}", arguments.join(" "))));
-        let mut env = sandbox.env();
-        env.push(("RDSGATE_CA_FILE".into(), ca_file.display().to_string()));
         self.sandbox = Some(sandbox);
-        let log_file = self.folder.path().join("rdsgate.log");
-        let (proxy, mut log) = start_proxy(&arguments, env, log_file.clone())?;
-        self.proxy = Some(proxy);
-        let listening = log.line(|line| line.starts_with('[')).await?;
-        println!("{listening}");
-        log.line(|line| line.starts_with("ready:")).await?;
-        let port = listening.split("localhost:").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
-        let psql = if port == "5432" { "psql -h localhost".into() } else { format!("psql -h localhost -p {port}") };
 
-        println!("{}", style.bold(&format!("\n$ {psql} -c '{QUERY}'")));
-        print!("{}", run_psql(port, QUERY).await.map_err(|error| log.explain(error))?);
+        let (psql, mut log) = self.act(Client::Psql, HOST, env.clone(), &ca_file, &style).await?;
         // The second one shows what a warm session costs.
-        run_psql(port, "select 1").await.map_err(|error| log.explain(error))?;
+        psql.run("select 1").await.map_err(|error| log.explain(error))?;
         let [first, again] = log.logins().await?;
         println!("{}", style.bold("What happened"));
         report(&first, &again, &style);
 
+        let (mut commands, mut logs) = (vec![psql.shown(), psql.shown_with("select pg_sleep(60)")], vec![log]);
+        if let Some(MariaDb { ca_file, .. }) = mariadb {
+            println!();
+            let (client, mut log) = self.act(Client::Mariadb, MARIADB_HOST, env, &ca_file, &style).await?;
+            let [login] = log.logins().await?;
+            println!("{} {}", style.dim("What happened:"), in_short(&login, &log.compression()));
+            commands.push(client.shown());
+            logs.push(log);
+        }
+
         self.complete = true;
         if keep {
-            self.stay(&psql, &log_file, log, &style).await?;
+            self.stay(&commands, logs, &style).await?;
         }
         Ok(())
     }
 
+    /// Starts rdsgate for one database, and shows how a client asks it something.
+    async fn act(
+        &mut self,
+        client: Client,
+        host: &str,
+        mut env: Vec<(String, String)>,
+        ca_file: &Path,
+        style: &Style,
+    ) -> Result<(LocalClient, Log)> {
+        let mut arguments = vec!["up", host];
+        arguments.extend(client.engine());
+        arguments.extend(["--bastion", BASTION, "--user", USER, "--database", DATABASE]);
+        let port = client.port();
+        if !is_free(port) {
+            println!("Port {port} of this machine is in use: rdsgate takes another.\n");
+            arguments.extend(["--listen", "localhost:0"]);
+        }
+        println!("{}", style.bold(&format!("$ rdsgate {}", arguments.join(" "))));
+        env.push(("RDSGATE_CA_FILE".into(), ca_file.display().to_string()));
+        let log_file = self.folder.path().join(format!("{}.log", client.program()));
+        let (proxy, mut log) = start_proxy(&arguments, env, log_file)?;
+        self.proxies.push(proxy);
+        let listening = log.line(|line| line.starts_with('[')).await?;
+        println!("{listening}");
+        log.line(|line| line.starts_with("ready:")).await?;
+        let port = listening.split("localhost:").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+        let client = LocalClient { client, port: port.into() };
+
+        println!("{}", style.bold(&format!("\n$ {}", client.shown_with(client.client.query()))));
+        print!("{}", client.run(client.client.query()).await.map_err(|error| log.explain(error))?);
+        Ok((client, log))
+    }
+
     /// Until a signal ends it all.
-    async fn stay(&self, psql: &str, log_file: &Path, mut log: Log, style: &Style) -> Result<()> {
+    async fn stay(&self, commands: &[String], mut logs: Vec<Log>, style: &Style) -> Result<()> {
         let me = std::process::id();
+        let effects = ["at your leisure", "Ctrl-C cancels it in the server", "the same for MariaDB"];
+        let shown = commands.iter().cloned().zip(effects);
         println!("\n{}", style.bold("Still running; Ctrl-C ends all of it. Try in another terminal:"));
-        for (command, effect) in [
-            (psql.to_owned(), "at your leisure"),
-            (format!("{psql} -c 'select pg_sleep(60)'"), "Ctrl-C cancels it in the server"),
-            (format!("kill -USR1 {me}"), "cuts the websocket: what is connected stays connected"),
-            (format!("kill -USR2 {me}"), "closes it with \"1000 Bye\", as AWS does every hour"),
-            (format!("tail -f {}", log_file.display()), "every step"),
-        ] {
-            println!("  {command:<50} {}", style.dim(effect));
+        for (command, effect) in shown.chain([
+            (format!("kill -USR1 {me}"), "cuts the websockets: what is connected stays connected"),
+            (format!("kill -USR2 {me}"), "closes them with \"1000 Bye\", as AWS does every hour"),
+            (format!("tail -f {}/*.log", self.folder.path().display()), "every step"),
+        ]) {
+            println!("  {command:<51} {}", style.dim(effect));
         }
         println!();
         let (mut cut, mut bye) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
@@ -153,17 +199,21 @@ impl Stage {
             tokio::select! {
                 _ = cut.recv() => sandbox.cut_all(),
                 _ = bye.recv() => sandbox.bye_all(),
-                event = log.next_notable() => println!("  {}", style.dim(&event?)),
+                (event, ..) = select_all(logs.iter_mut().map(|log| Box::pin(log.next_notable()))) => {
+                    println!("  {}", style.dim(&event?));
+                }
             }
         }
     }
 
     /// Ends everything, the client's side first.
     async fn clear(self) {
-        if let Some(mut proxy) = self.proxy {
+        for proxy in &self.proxies {
             if let Some(pid) = proxy.id().and_then(rustix_pid) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
             }
+        }
+        for mut proxy in self.proxies {
             if timeout(PATIENCE, proxy.wait()).await.is_err() {
                 let _ = proxy.kill().await;
             }
@@ -171,9 +221,12 @@ impl Stage {
         if let Some(sandbox) = self.sandbox {
             sandbox.stop().await;
         }
-        if let Some(mut postgres) = self.postgres {
-            drop(postgres.stdin.take());
-            let _ = timeout(PATIENCE, postgres.wait()).await;
+        let mut servers: Vec<Child> = self.postgres.into_iter().chain(self.mariadb).collect();
+        for server in &mut servers {
+            drop(server.stdin.take());
+        }
+        for mut server in servers {
+            let _ = timeout(PATIENCE, server.wait()).await;
         }
     }
 }
@@ -184,23 +237,59 @@ fn rustix_pid(pid: u32) -> Option<rustix::process::Pid> {
 
 /// A PostgreSQL that trusts this machine, with a table to look at.
 async fn start_postgres(running: &mut Option<Child>) -> Result<SocketAddr> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/pg-run");
+    let ready = start_server(running, "pg-run", &["--trust"]).await?.context("PostgreSQL is not installed")?;
+    let address = address(&ready)?;
+    let port = format!("{} user={USER} dbname={DATABASE}", address.port());
+    LocalClient { client: Client::Psql, port }.run(TABLE).await?;
+    Ok(address)
+}
+
+/// A MariaDB as RDS runs it, and whom its certificate is from.
+struct MariaDb {
+    address: SocketAddr,
+    ca_file: PathBuf,
+}
+
+/// A MariaDB that lets nobody in without TLS and an IAM token, which it verifies itself, with a table to look at; none where
+/// it is not installed.
+async fn start_mariadb(running: &mut Option<Child>) -> Result<Option<MariaDb>> {
+    let Some(ready) = start_server(running, "maria-run", &["--host", MARIADB_HOST, "--region", REGION]).await? else {
+        return Ok(None);
+    };
+    let text = |name: &str| ready[name].as_str().with_context(|| format!("no {name}"));
+    let mut master = bare("mariadb");
+    master.arg("--no-defaults").arg(format!("--socket={}/mysqld.sock", text("socket_dir")?));
+    output(master.args(["--user=master", "-e", MARIADB_TABLE])).await?;
+    Ok(Some(MariaDb { address: address(&ready)?, ca_file: text("ca")?.into() }))
+}
+
+/// Runs one of the scripts in tests/servers until its server answers: what it says of it, or nothing where the server is not
+/// installed.
+async fn start_server(running: &mut Option<Child>, script: &str, arguments: &[&str]) -> Result<Option<Value>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script);
     // In a group of its own, so that Ctrl-C reaches us alone; it ends when its standard input closes.
-    let child = Command::new(script)
-        .arg("--trust")
+    let child = Command::new(path)
+        .args(arguments)
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot start tests/servers/pg-run")?;
-    let stdout = running.insert(child).stdout.take().context("standard output is piped")?;
-    let ready = timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await??;
-    let ready = ready.context("PostgreSQL did not start; what it said stands above")?;
-    let ready: Value = serde_json::from_str(&ready)?;
+        .with_context(|| format!("cannot start tests/servers/{script}"))?;
+    let child = running.insert(child);
+    let stdout = child.stdout.take().context("standard output is piped")?;
+    if let Some(ready) = timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await?? {
+        return Ok(Some(serde_json::from_str(&ready)?));
+    }
+    match timeout(PATIENCE, child.wait()).await??.code() {
+        Some(NOT_INSTALLED) => Ok(None),
+        _ => bail!("{script} did not start its server; what it said stands above"),
+    }
+}
+
+/// Where a server says that it listens.
+fn address(ready: &Value) -> Result<SocketAddr> {
     let port = ready["port"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no port")?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    run_psql(&format!("{port} user={USER} dbname={DATABASE}"), TABLE).await?;
-    Ok(address)
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 /// AWS, the bastion, and the database as RDS shows it: TLS under an authority like RDS's, IAM tokens checked.
@@ -208,10 +297,10 @@ async fn start_sandbox(postgres: SocketAddr, ca_file: &Path) -> Result<Sandbox> 
     let sandbox = Sandbox::start(Options::default().region(REGION)).await?;
     let authority = Authority::new()?;
     std::fs::write(ca_file, authority.root_pem())?;
-    let server = DatabaseServer { host: HOST.into(), port: PORT, region: REGION.into() };
+    let server = DatabaseServer { host: HOST.into(), port: Client::Psql.port(), region: REGION.into() };
     let leaf = authority.leaf(HOST, Variant::Good, Key::Rsa2048)?;
     let front = Front::start(&sandbox, server, &leaf, Backend::Tcp(postgres)).await?;
-    sandbox.name(HOST, PORT, rdsgate::sandbox::Destination::Address(front.address));
+    sandbox.name(HOST, Client::Psql.port(), Destination::Address(front.address));
     Ok(sandbox)
 }
 
@@ -273,20 +362,23 @@ impl Log {
         line.ok_or_else(|| self.explain(anyhow!("rdsgate did not get ready")))
     }
 
-    /// How the first two connections came about.
-    async fn logins(&mut self) -> Result<[Value; 2]> {
-        let events = |lines: &[Arc<str>], message: &str| -> Vec<Value> {
-            let events = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
-            events.filter(|event: &Value| event["message"] == message).take(2).collect()
-        };
-        let ended = self.lines.wait_for(|lines| events(lines, "connection ended").len() == 2);
+    /// How the first connections came about.
+    async fn logins<const N: usize>(&mut self) -> Result<[Value; N]> {
+        let ended = self.lines.wait_for(|lines| events(lines, "connection ended").len() >= N);
         let found = timeout(PATIENCE, ended).await.ok().and_then(Result::ok).map(|lines| {
             self.read = lines.len();
             events(&lines, "logged in")
         });
         found
-            .and_then(|found| <[Value; 2]>::try_from(found).ok())
+            .and_then(|found| <[Value; N]>::try_from(found).ok())
             .ok_or_else(|| self.explain(anyhow!("rdsgate's log does not tell of the connections")))
+    }
+
+    /// How packets of a MySQL connection are compressed on their way, in a word.
+    fn compression(&self) -> String {
+        let events = events(&self.lines.borrow(), "packets between us and the server");
+        let compression = events.first().and_then(|event| event["compression"].as_str()).unwrap_or_default();
+        compression.trim_start_matches("Some(").trim_end_matches(')').to_lowercase()
     }
 
     /// The next event that is above debug, in a few words.
@@ -311,21 +403,115 @@ impl Log {
     }
 }
 
-/// Runs psql as a user would, with nothing of this machine's settings and no password. `port` may be followed by more words
-/// of a connection string.
-async fn run_psql(port: &str, sql: &str) -> Result<String> {
-    let run = Command::new("psql")
-        .arg(format!("host=localhost port={port}"))
-        .args(["-X", "-w", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-c", sql])
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(PATIENCE, run).await.context("psql hangs")?.context("cannot start psql")?;
+/// The log's events with this message.
+fn events(lines: &[Arc<str>], message: &str) -> Vec<Value> {
+    let events = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+    events.filter(|event: &Value| event["message"] == message).collect()
+}
+
+/// The programs that ask the databases.
+#[derive(Clone, Copy)]
+enum Client {
+    Psql,
+    Mariadb,
+}
+
+impl Client {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Psql => "psql",
+            Self::Mariadb => "mariadb",
+        }
+    }
+
+    /// The port that it takes unasked.
+    fn port(self) -> u16 {
+        match self {
+            Self::Psql => 5432,
+            Self::Mariadb => 3306,
+        }
+    }
+
+    /// What tells rdsgate of its engine.
+    fn engine(self) -> &'static [&'static str] {
+        match self {
+            Self::Psql => &[],
+            Self::Mariadb => &["--engine", "mysql"],
+        }
+    }
+
+    fn query(self) -> &'static str {
+        match self {
+            Self::Psql => QUERY,
+            Self::Mariadb => MARIADB_QUERY,
+        }
+    }
+}
+
+/// A client and where on this machine it finds its server.
+struct LocalClient {
+    client: Client,
+    /// psql's may be followed by more words of a connection string.
+    port: String,
+}
+
+impl LocalClient {
+    /// What a user would type.
+    fn shown(&self) -> String {
+        // For MariaDB's client, localhost would be a unix socket.
+        let (host, flag) = match self.client {
+            Client::Psql => ("localhost", "-p"),
+            Client::Mariadb => ("127.0.0.1", "-P"),
+        };
+        let port =
+            if self.port == self.client.port().to_string() { String::new() } else { format!(" {flag} {}", self.port) };
+        format!("{} -h {host}{port}", self.client.program())
+    }
+
+    fn shown_with(&self, sql: &str) -> String {
+        let flag = match self.client {
+            Client::Psql => "-c",
+            Client::Mariadb => "-t -e",
+        };
+        format!("{} {flag} '{sql}'", self.shown())
+    }
+
+    /// Runs it as a user would, with nothing of this machine's settings and no password.
+    async fn run(&self, sql: &str) -> Result<String> {
+        let mut command = bare(self.client.program());
+        match self.client {
+            Client::Psql => command.arg(format!("host=localhost port={}", self.port)).args([
+                "-X",
+                "-w",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-P",
+                "pager=off",
+                "-c",
+                sql,
+            ]),
+            Client::Mariadb => command.args(["--no-defaults", "-h", "127.0.0.1", "-P", &self.port, "-t", "-e", sql]),
+        };
+        output(&mut command).await
+    }
+}
+
+/// A program with nothing of this process's environment but what it is found by.
+fn bare(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C.UTF-8");
+    command
+}
+
+/// Runs a client to its end: what it printed.
+async fn output(command: &mut Command) -> Result<String> {
+    let program = command.as_std().get_program().display().to_string();
+    let run = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let hangs = || format!("{program} hangs");
+    let output =
+        timeout(PATIENCE, run).await.with_context(hangs)?.with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
-        bail!("psql failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -360,6 +546,20 @@ fn report(first: &Value, again: &Value, style: &Style) {
     for (name, value) in lines {
         println!("  {} {value}", style.dim(&format!("{name:<10}")));
     }
+}
+
+/// A login in one line.
+fn in_short(login: &Value, compression: &str) -> String {
+    let text = |name: &str| login[name].as_str().unwrap_or("?").to_owned();
+    let (version, tls) = (text("server_version"), text("tls"));
+    // Before its version 11, MariaDB says this first, for old clients' sake.
+    let version = version.trim_start_matches("5.5.5-").split('-').next().unwrap_or_default();
+    let packed = match compression {
+        "" | "none" => String::new(),
+        compression => format!(", packets packed by {compression}"),
+    };
+    let (length, took) = (&login["token_length"], &login["total_ms"]);
+    format!("MariaDB {version} over {tls}{packed}; it verified a token of {length} characters itself; {took} ms")
 }
 
 /// The part of a distinguished name that tells one authority from another.

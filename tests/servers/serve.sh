@@ -29,7 +29,8 @@ port=0 listen=127.0.0.1 rds_port='' certificate=good trust='' stay='' keys=() se
 server='' command=() version='' client='' account=''
 
 die() { echo "${0##*/}: $*" >&2; exit 1; }
-missing() { die "$1: run tests/servers/install (package $2)"; }
+# 69 is what sysexits.h calls unavailable: it tells a caller this from every other failure.
+missing() { (die "$1: run tests/servers/install (package $2)") || exit 69; }
 
 options() {
   while [ $# -gt 0 ]; do
