@@ -23,7 +23,7 @@ use tokio::{
     runtime::Runtime,
 };
 
-use crate::servers::{PgOptions, PgServer};
+use crate::servers::{Engine, Options as ServerOptions, Server};
 
 pub(crate) const BASTION: &str = "i-0123456789abcdef0";
 pub(crate) const RDS_HOST: &str = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com";
@@ -35,25 +35,29 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The parts that all groups share.
 pub(crate) struct Bed {
     pub(crate) runtime: Runtime,
-    pub(crate) server: PgServer,
+    pub(crate) server: Server,
     pub(crate) sandbox: Sandbox,
     pub(crate) scratch: tempfile::TempDir,
 }
 
 impl Bed {
     pub(crate) fn start() -> Self {
-        let server = PgServer::start(&PgOptions {
-            hosts: vec![RDS_HOST.into(), LOCALHOST.into()],
-            settings: vec![("shared_buffers".into(), "512MB".into())],
-            ..PgOptions::default()
-        });
+        let bed = Self::of(Engine::Postgres, vec![("shared_buffers".into(), "512MB".into())]);
+        // One row of 1,000 characters is the unit of bulk: PostgreSQL's own work for it is small.
+        bed.server.admin("create unlogged table sink (line text); alter table sink owner to app_user");
+        bed.server.admin("alter table sink alter line set storage plain");
+        bed
+    }
+
+    /// The same around a server of another engine, with settings of its own.
+    pub(crate) fn of(engine: Engine, settings: Vec<(String, String)>) -> Self {
+        let hosts = vec![RDS_HOST.into(), LOCALHOST.into()];
+        let server = Server::start(&ServerOptions { engine, hosts, settings, ..ServerOptions::default() });
         let runtime = Runtime::new().expect("threads can be started");
         // With TLS, as AWS has it.
-        let options = Options::default().region(&server.region).database(RDS_HOST, 5432, server.addr).tls();
+        let options =
+            Options::default().region(&server.region).database(RDS_HOST, engine.rds_port(), server.addr).tls();
         let sandbox = runtime.block_on(Sandbox::start(options)).expect("loopback can be listened on");
-        // One row of 1,000 characters is the unit of bulk: PostgreSQL's own work for it is small.
-        server.admin("create unlogged table sink (line text); alter table sink owner to app_user");
-        server.admin("alter table sink alter line set storage plain");
         Self { runtime, server, sandbox, scratch: tempfile::tempdir().expect("there is a folder for temporary files") }
     }
 
@@ -64,7 +68,12 @@ impl Bed {
 
     /// rdsgate through the bastion.
     pub(crate) fn through_bastion(&self) -> Gate {
-        self.gate(&["up", RDS_HOST, "--bastion", BASTION])
+        self.through_bastion_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn through_bastion_with(&self, more: &[&str]) -> Gate {
+        self.gate(&[&["up", RDS_HOST, "--bastion", BASTION], more].concat())
     }
 
     /// rdsgate straight at the server.
@@ -80,20 +89,29 @@ impl Bed {
     }
 
     fn gate(&self, arguments: &[&str]) -> Gate {
+        let engine = if self.server.engine == Engine::Postgres { "postgres" } else { "mysql" };
         Gate::start(
-            Command::new(env!("CARGO_BIN_EXE_rdsgate")).args(arguments).env("RDSGATE_CA_FILE", &self.server.ca),
+            Command::new(env!("CARGO_BIN_EXE_rdsgate"))
+                .args(arguments)
+                .args(["--engine", engine])
+                .env("RDSGATE_CA_FILE", &self.server.ca),
             &self.sandbox,
         )
     }
 
-    /// A connection string that leads straight to the server, or to a forward of its port, fully verified.
-    pub(crate) fn straight(&self, address: SocketAddr) -> Vec<(String, String)> {
+    /// What a client without rdsgate logs in with.
+    pub(crate) fn token(&self) -> String {
         let user = Identity::user();
         let credentials = Credentials::new(user.access_key, user.secret.expose().clone(), None, None, "bench");
-        let endpoint = Endpoint { host: RDS_HOST.parse().expect("a host"), port: 5432 };
+        let endpoint = Endpoint { host: RDS_HOST.parse().expect("a host"), port: self.server.engine.rds_port() };
         let region = self.server.region.parse().expect("a region");
         let token =
             token::sign(&endpoint, &region, "app_user", &credentials, SystemTime::now()).expect("it can be signed");
+        token.secret().expose().clone()
+    }
+
+    /// A connection string that leads straight to the server, or to a forward of its port, fully verified.
+    pub(crate) fn straight(&self, address: SocketAddr) -> Vec<(String, String)> {
         let ca = self.server.ca.display().to_string();
         [
             ("PGHOST", RDS_HOST),
@@ -101,7 +119,7 @@ impl Bed {
             ("PGPORT", &address.port().to_string()),
             ("PGSSLMODE", "verify-full"),
             ("PGSSLROOTCERT", &ca),
-            ("PGPASSWORD", token.secret().expose()),
+            ("PGPASSWORD", &self.token()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()

@@ -58,7 +58,7 @@ pub(crate) fn measure(gate: &Gate, megabytes: usize, runs: usize, copy: impl Fn(
 }
 
 /// Data messages that the sessions have carried so far, to the agent and from it, each counted once.
-fn messages(bed: &Bed) -> (u64, u64) {
+pub(crate) fn messages(bed: &Bed) -> (u64, u64) {
     let sessions = bed.sandbox.sessions();
     sessions
         .iter()
@@ -66,7 +66,7 @@ fn messages(bed: &Bed) -> (u64, u64) {
 }
 
 /// The far side must have seen as many messages as so many bytes need: a figure for another path would be worthless.
-fn carried(count: u64, megabytes: usize, runs: usize) {
+pub(crate) fn carried(count: u64, megabytes: usize, runs: usize) {
     let least = megabytes * MB * runs / PAYLOAD;
     assert!(usize::try_from(count).is_ok_and(|count| count >= least), "{count} messages, expected {least}");
 }

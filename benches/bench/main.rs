@@ -1,8 +1,9 @@
 //! `make bench`: what rdsgate costs, beside what it replaces, in one run on one machine. Read the ratios.
 //!
-//! The real release program between psql and a real PostgreSQL that verifies tokens, AWS and the bastion emulated. What stands
-//! under "elsewhere" was measured on another day on a quiet machine of two cores, and with the real agent, which takes more
-//! CPU than the emulated one: megabytes a second through a session say what rdsgate can, not what AWS will. Groups can be chosen: `make bench GROUPS="upload direct"`.
+//! The real release program between psql and a real PostgreSQL (in `mysql`, MariaDB's command line and a real MariaDB) that
+//! verifies tokens, AWS and the bastion emulated. What stands under "elsewhere" was measured on another day on a quiet
+//! machine of two cores, and with the real agent, which takes more CPU than the emulated one: megabytes a second through a
+//! session say what rdsgate can, not what AWS will. Groups can be chosen: `make bench GROUPS="upload direct"`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is its output")]
 #![expect(clippy::cast_precision_loss, reason = "figures of three digits")]
@@ -12,6 +13,7 @@ mod bulk;
 mod direct;
 mod idle;
 mod latency;
+mod mysql;
 #[path = "../../tests/it/support/servers.rs"]
 #[expect(dead_code, reason = "the tests need more of it")]
 mod servers;
@@ -57,12 +59,13 @@ impl Table {
 
 type Group = fn(&Bed, &mut Table);
 
-const GROUPS: [(&str, Group); 7] = [
+const GROUPS: [(&str, Group); 8] = [
     ("connect", latency::connect),
     ("start", latency::start),
     ("upload", bulk::upload),
     ("download", bulk::download),
     ("direct", direct::direct),
+    ("mysql", mysql::mysql),
     ("idle", idle::idle),
     ("token", latency::token),
 ];

@@ -21,6 +21,7 @@ mod lifecycle;
 mod main_job;
 mod mysql;
 mod mysql_clients;
+mod mysql_rust;
 mod ports;
 mod secrets;
 mod support;
