@@ -281,7 +281,7 @@ mod tests {
         let ssl_request = packet(1, &[&0x000f_aa8d_u32.to_le_bytes()[..], &[0; 28]].concat());
         let error = serve(MYSQL, 100, async |peer| peer.send(&ssl_request).await).await.unwrap_err();
         let told = error.report().unwrap().encode(error.turn());
-        assert_eq!(&told[3..13], b"\x02\xff\xea\x07#HY000");
+        assert_eq!(&told[3..13], b"\x02\xff\x13\x04#08S01");
         assert!(String::from_utf8_lossy(&told).contains("--ssl-mode=DISABLED"));
     }
 
