@@ -77,11 +77,6 @@ impl Host {
         &self.0
     }
 
-    /// The first label: what people call the database (`orders` of `orders.c1abc….rds.amazonaws.com`).
-    pub fn first_label(&self) -> &str {
-        self.0.split('.').next().unwrap_or(&self.0)
-    }
-
     /// The region in an RDS or Aurora endpoint name, `None` for any other name.
     ///
     /// Names are `<id>.<hash>.<region>.rds.amazonaws.com` (`.com.cn` in China); cluster and proxy endpoints put
@@ -177,14 +172,6 @@ impl Partition {
             Self::Aws => "aws",
             Self::AwsCn => "aws-cn",
             Self::AwsUsGov => "aws-us-gov",
-        }
-    }
-
-    /// The suffix of service host names.
-    pub fn dns_suffix(self) -> &'static str {
-        match self {
-            Self::Aws | Self::AwsUsGov => "amazonaws.com",
-            Self::AwsCn => "amazonaws.com.cn",
         }
     }
 }

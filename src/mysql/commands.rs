@@ -85,11 +85,6 @@ impl<C> Commands<C> {
         self.signal.clone()
     }
 
-    /// The stream itself. What was read ahead stays behind.
-    pub fn get_ref(&self) -> &C {
-        &self.inner
-    }
-
     /// Everything as the client sent it, beginning with what was held back. Ends where it is dropped, which must be
     /// between packets, for the next command is then looked for.
     pub fn take_over(&mut self) -> TakenOver<'_, C> {

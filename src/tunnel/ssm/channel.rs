@@ -200,11 +200,6 @@ impl Channel {
         self.stats
     }
 
-    /// The smoothed round trip.
-    pub fn round_trip(&self) -> Duration {
-        self.round_trip.smoothed()
-    }
-
     /// Whether acknowledgements cannot get out, so that reading more would only pile up more of them.
     pub fn is_clogged(&self) -> bool {
         self.acks.len() >= MAX_WAITING_ACKS

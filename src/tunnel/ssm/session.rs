@@ -5,7 +5,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use futures_util::SinkExt;
@@ -101,7 +101,6 @@ pub struct Session {
     shared: Arc<Shared>,
     phase: watch::Receiver<Phase>,
     cancel: CancellationToken,
-    opened: Instant,
 }
 
 impl Session {
@@ -148,7 +147,6 @@ impl Session {
             id: Arc::clone(link.session_id()),
             phase: shared.phase.subscribe(),
             cancel: CancellationToken::new(),
-            opened: driver::now(),
             shared: Arc::clone(&shared),
         };
         tasks.spawn(driver::run(shared, websocket, link, session.cancel.clone()));
@@ -172,11 +170,6 @@ impl Session {
     /// Its id at AWS.
     pub fn id(&self) -> &Arc<str> {
         &self.id
-    }
-
-    /// When it was opened.
-    pub fn opened(&self) -> Instant {
-        self.opened
     }
 
     /// How far it is now.
