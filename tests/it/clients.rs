@@ -107,16 +107,18 @@ async fn tokio_postgres_is_content() {
     within("rollback", client.batch_execute("rollback")).await.expect("ok");
 
     // LISTEN on one connection, NOTIFY on another.
-    within("listen", client.batch_execute("listen news")).await.expect("ok");
+    // All clients share the database, and whoever listens hears everybody.
+    let channel = format!("news_{}", client.pid().await);
+    within("listen", client.batch_execute(&format!("listen {channel}"))).await.expect("ok");
     let other = Driver::connected(&gate, "tokio-postgres, the other").await;
     let payload = "x".repeat(7000);
-    within("notify", other.query("select pg_notify('news', $1)", &[&payload])).await.expect("ok");
+    within("notify", other.query("select pg_notify($1, $2)", &[&channel, &payload])).await.expect("ok");
     let heard = loop {
         match within("the notification", client.messages.recv()).await.expect("the connection lives") {
             AsyncMessage::Notification(notification) => break notification,
             _notice => {}
         }
     };
-    assert_eq!((heard.channel(), heard.payload(), heard.process_id()), ("news", &*payload, other.pid().await));
+    assert_eq!((heard.channel(), heard.payload(), heard.process_id()), (&*channel, &*payload, other.pid().await));
     assert_eq!(sandbox.violations(), Vec::<String>::new());
 }

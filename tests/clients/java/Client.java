@@ -155,12 +155,14 @@ public final class Client {
     }
 
     private static void notifications(Connection db, String database) throws SQLException {
-        execute(db, "listen news");
+        // All clients share the database, and whoever listens hears everybody.
+        String own = "news_" + db.unwrap(PGConnection.class).getBackendPID();
+        execute(db, "listen " + own);
         try (Connection other = connect(database, "disable", "extended")) {
-            execute(other, "select pg_notify('news', repeat('x', 7000))");
+            execute(other, "select pg_notify('" + own + "', repeat('x', 7000))");
         }
         PGNotification[] heard = db.unwrap(PGConnection.class).getNotifications(20_000);
-        same("notification while idle", heard[0].getName() + heard[0].getParameter().length(), "news7000");
+        same("notification while idle", heard[0].getName() + heard[0].getParameter().length(), own + "7000");
     }
 
     /** Through the driver's own interface, which calls server functions by the protocol's FunctionCall message. */

@@ -63,11 +63,13 @@ async function copy(client) {
 
 async function notifications(client) {
   const other = await connect();
-  await client.query('listen news');
+  // All clients share the database, and whoever listens hears everybody.
+  const own = `news_${client.processID}`;
+  await client.query(`listen ${own}`);
   const heard = once(client, 'notification');
-  await other.query('select pg_notify($1, $2)', ['news', 'x'.repeat(7000)]);
+  await other.query('select pg_notify($1, $2)', [own, 'x'.repeat(7000)]);
   const [{ channel, payload, processId }] = await heard;
-  same('notification while idle', [channel, payload.length, processId], ['news', 7000, other.processID]);
+  same('notification while idle', [channel, payload.length, processId], [own, 7000, other.processID]);
   await other.end();
 }
 

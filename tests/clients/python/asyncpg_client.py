@@ -49,10 +49,12 @@ async def copy(db):
 
 async def notifications(db):
     other = await connect()
+    # All clients share the database, and whoever listens hears everybody.
+    own = f"news_{db.get_server_pid()}"
     heard = asyncio.get_running_loop().create_future()
-    await db.add_listener("news", lambda _, pid, channel, payload: heard.set_result((pid, channel, len(payload))))
-    await other.execute("select pg_notify('news', $1)", "x" * 7000)
-    expected = (other.get_server_pid(), "news", 7000)
+    await db.add_listener(own, lambda _, pid, channel, payload: heard.set_result((pid, channel, len(payload))))
+    await other.execute("select pg_notify($1, $2)", own, "x" * 7000)
+    expected = (other.get_server_pid(), own, 7000)
     same("notification while idle", await asyncio.wait_for(heard, 20), expected)
     await db.reset()
     await other.close()

@@ -67,10 +67,12 @@ def copy(db):
 
 def notifications(db):
     with connect() as other:
-        db.execute("listen news")
-        other.execute("select pg_notify('news', %s)", ("x" * 7000,))
+        # All clients share the database, and whoever listens hears everybody.
+        channel = f"news_{db.info.backend_pid}"
+        db.execute(f"listen {channel}")
+        other.execute("select pg_notify(%s, %s)", (channel, "x" * 7000))
         heard = next(db.notifies(timeout=20, stop_after=1))
-        same("notification", (heard.channel, len(heard.payload), heard.pid), ("news", 7000, other.info.backend_pid))
+        same("notification", (heard.channel, len(heard.payload), heard.pid), (channel, 7000, other.info.backend_pid))
 
 
 def large_objects(db):
