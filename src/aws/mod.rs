@@ -1,30 +1,40 @@
-//! AWS: credentials that are never stale, the three session calls of SSM, the caller's identity, and signatures.
+//! AWS: credentials that are never stale, the session calls of SSM, descriptions of databases and managed nodes, the
+//! caller's identity, and signatures.
 //!
-//! An [`Account`] is one identity in one region. All its calls share one HTTP client (`http`) and one cache of
-//! credentials (`credentials`); [`token`] and [`sign`] are pure and make no call. Every call has its own deadline, so
-//! none can hang, and runs without a log subscriber: the SDK's own trace lines carry session tokens.
+//! An [`Account`] is one identity in one region. All its calls share one kind of HTTP client (`http`) and one cache of
+//! credentials (`credentials`); [`token`] and [`sign`] are pure and make no call. Services that are not worth an SDK go
+//! through `call`. Every call has its own deadline, so none can hang, and runs without a log subscriber: the SDK's own
+//! trace lines carry session tokens.
 //!
 //! It knows nothing of tunnels and databases.
 
+mod call;
 mod credentials;
 mod error;
 mod http;
+pub mod nodes;
 mod profiles;
+pub mod rds;
 #[cfg(test)]
 mod reference;
 pub mod sign;
 mod ssm;
 mod sts;
 pub mod token;
+pub mod xml;
 
 use std::{sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, ConfigLoader, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, ConfigLoader, SdkConfig, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig,
+};
 use aws_credential_types::Credentials;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use tokio::sync::OnceCell;
 
 use self::credentials::{Cache, Source};
 pub use self::{
+    call::Service,
     error::{Error, Retry},
     ssm::{SessionGrant, StartSession},
     sts::Principal,
@@ -60,8 +70,12 @@ struct Shared {
     credentials: Arc<Cache>,
     ssm: aws_sdk_ssm::Client,
     ssm_is_loopback: bool,
+    rds: aws_sdk_rds::Client,
     sts: aws_sdk_sts::Client,
     principal: OnceCell<Principal>,
+    /// For the services without an SDK, made when the first of them is called.
+    connector: OnceCell<SharedHttpConnector>,
+    config: SdkConfig,
 }
 
 impl Account {
@@ -104,9 +118,17 @@ impl Account {
             credentials,
             ssm: aws_sdk_ssm::Client::new(&config),
             ssm_is_loopback: http::endpoint_is_loopback(&config, "SSM"),
+            rds: aws_sdk_rds::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
             principal: OnceCell::new(),
+            connector: OnceCell::new(),
+            config,
         }))
+    }
+
+    /// The region of a profile (`AWS_PROFILE` or `default` for none), as the AWS configuration files have it.
+    pub fn region_of_profile(profile: Option<&str>) -> Option<Region> {
+        profiles::Profiles::read().region(profile)
     }
 
     /// The region whose endpoints are called.
@@ -138,4 +160,4 @@ impl std::fmt::Debug for Account {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::Error;
+use crate::target::Region;
 
 /// The profiles of both files, each with its keys.
 pub(super) struct Profiles(BTreeMap<String, BTreeMap<String, String>>);
@@ -41,6 +42,13 @@ impl Profiles {
                 }
             }
         }
+    }
+
+    /// The region that `profile` sets; `None` is the one that the environment names, or `default`.
+    pub(super) fn region(&self, profile: Option<&str>) -> Option<Region> {
+        let named = std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+        let profile = profile.or(named.as_deref()).unwrap_or("default");
+        self.0.get(profile)?.get("region")?.parse().ok()
     }
 
     /// How `profile` logs in, through the profiles that it names as its source.

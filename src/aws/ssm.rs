@@ -163,25 +163,31 @@ impl Account {
             SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
                 Error::Transport { operation, cause: Arc::new(error) }
             }
-            _ => match code.as_str() {
-                "ExpiredToken"
-                | "ExpiredTokenException"
-                | "InvalidClientTokenId"
-                | "UnrecognizedClientException"
-                | "InvalidToken" => Error::CredentialsRefused { operation, profile: self.0.profile.clone(), code },
-                "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-                    Error::AccessDenied { operation, message }
-                }
-                "Throttling"
-                | "ThrottlingException"
-                | "ThrottledException"
-                | "RequestLimitExceeded"
-                | "TooManyRequestsException" => Error::Throttled { operation },
-                _ if status.is_some_and(|status| (400..500).contains(&status)) => {
-                    Error::BadRequest { operation, code, message }
-                }
-                _ => Error::Service { operation, code, message },
-            },
+            _ => self.meaning(operation, status, code, message),
+        }
+    }
+
+    /// What an error code means, in whichever protocol it came.
+    pub(super) fn meaning(&self, operation: &'static str, status: Option<u16>, code: String, message: String) -> Error {
+        match code.as_str() {
+            "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidClientTokenId"
+            | "UnrecognizedClientException"
+            | "AuthFailure"
+            | "InvalidToken" => Error::CredentialsRefused { operation, profile: self.0.profile.clone(), code },
+            "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+                Error::AccessDenied { operation, message }
+            }
+            "Throttling"
+            | "ThrottlingException"
+            | "ThrottledException"
+            | "RequestLimitExceeded"
+            | "TooManyRequestsException" => Error::Throttled { operation },
+            _ if status.is_some_and(|status| (400..500).contains(&status)) => {
+                Error::BadRequest { operation, code, message }
+            }
+            _ => Error::Service { operation, code, message },
         }
     }
 }
