@@ -53,7 +53,7 @@ pub use self::{
     faults::{Faults, Messages, Rates},
     identity::{ACCOUNT, Identity, SessionToken},
     network::Destination,
-    options::{AgentOptions, Offline, Options, WebSocketSignature},
+    options::{AgentOptions, Node, Offline, Options, Task, WebSocketSignature},
     service::{Ended, SessionReport},
     sigv4::{DatabaseServer, Refusal, TokenRefusal},
 };
@@ -300,12 +300,13 @@ impl Sandbox {
         change(&mut self.world.lock().agent);
     }
 
-    /// Takes the managed node off the list, or puts it there.
+    /// Connects or disconnects the agent of a managed node, which is new when nobody knew it.
     pub fn bastion(&self, id: &str, connected: bool) {
         let mut state = self.world.lock();
-        state.bastions.retain(|bastion| bastion != id);
-        if connected {
-            state.bastions.push(id.into());
+        match state.nodes.iter_mut().find(|node| node.id == id) {
+            Some(node) => node.online = connected,
+            None if connected => state.nodes.push(Node::new(id, "bastion")),
+            None => {}
         }
     }
 

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, Offline, Operation, Options, TokenRefusal,
-    WebSocketSignature, aws::Injected, network::Network, service::Sessions, sigv4,
+    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, Node, Offline, Operation, Options, Task,
+    TokenRefusal, WebSocketSignature, aws::Injected, network::Network, service::Sessions, sigv4,
 };
 
 /// What all parts of a sandbox share.
@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) region: String,
     pub(super) address: SocketAddr,
     pub(super) tls: bool,
+    /// How many entries of a list one answer has at most.
+    pub(super) page: usize,
     pub(super) network: Network,
     pub(super) sessions: Sessions,
     pub(super) tasks: TaskTracker,
@@ -37,7 +39,8 @@ pub(super) struct World {
 /// What may change while the sandbox runs.
 pub(super) struct State {
     pub(super) identities: HashMap<String, Identity>,
-    pub(super) bastions: Vec<String>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) tasks: Vec<Task>,
     pub(super) databases: Vec<Database>,
     pub(super) agent: AgentOptions,
     pub(super) faults: Faults,
@@ -54,6 +57,7 @@ impl World {
             region: options.region,
             address,
             tls: options.tls,
+            page: options.page,
             network: Network::new(options.names),
             sessions: Sessions::default(),
             tasks: TaskTracker::new(),
@@ -63,7 +67,8 @@ impl World {
             clock_ahead: AtomicU64::new(0),
             state: Mutex::new(State {
                 identities: options.identities.into_iter().map(|i| (i.access_key.clone(), i)).collect(),
-                bastions: options.bastions,
+                nodes: options.nodes,
+                tasks: options.tasks,
                 databases: options.databases,
                 agent: options.agent,
                 faults: options.faults,
