@@ -1,0 +1,153 @@
+//! One database as far as the user has described it, on the way to a [`Target`]: values are parsed, some may be missing.
+//!
+//! Whoever can find out fills in what is missing (`cli`, by asking AWS and the DNS); [`Draft::finish`] puts in the defaults
+//! and holds the result to the rules that span keys.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    env::Environment,
+    error::Error,
+    layers::{Key, Origin, Setting, Settings},
+    value::{self, Via},
+};
+use crate::target::{Compress, Endpoint, Engine, InstanceId, ListenAddress, Reference, Region, Route, Target};
+
+/// See the module's description.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What the user calls it.
+    pub name: Arc<str>,
+    /// The database. Only a host name that is an endpoint's makes a target.
+    pub reference: Reference,
+    /// Which startup protocol.
+    pub engine: Option<Engine>,
+    /// The database's port.
+    pub port: Option<u16>,
+    /// The database user.
+    pub user: Option<String>,
+    /// The database for clients that name none.
+    pub database: Option<String>,
+    /// Where the managed node is that bytes go through, when they go through one.
+    pub bastion: Option<InstanceId>,
+    /// The route that was asked for.
+    pub via: Via,
+    /// The profile in the AWS configuration files.
+    pub profile: Option<String>,
+    /// The region: the one in the reference, else the one that was said, else what is set for all.
+    pub region: Option<Region>,
+    /// Extra roots for the database's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// Compression upstream.
+    pub compress: Compress,
+    /// The local address.
+    pub listen: Option<ListenAddress>,
+    /// The region that was said for this database: it may not differ from the host name's.
+    said: Option<Region>,
+}
+
+impl Draft {
+    /// Parses the settings of the database called `name`.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for a value; otherwise the variant names the rule.
+    pub(super) fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> Result<Self, Error> {
+        let reference = match settings.get(Key::Host) {
+            // Only there: a single word as `host` in a file is the name of a host.
+            Some(Setting { value, origin: Origin::Argument }) if value::is_identifier(value) => {
+                Reference::Identifier(value.to_ascii_lowercase())
+            }
+            Some(setting) => setting.parse(Key::Host, value::reference)?,
+            None => return Err(Error::NoHost { target: name.to_owned() }),
+        };
+        let parsed = |text: &str| Ok(text.parse::<Region>()?);
+        let said = settings.own(Key::Region).map(|setting| setting.parse(Key::Region, parsed)).transpose()?;
+        let region = match reference.region().or_else(|| said.clone()) {
+            Some(region) => Some(region),
+            None => default_region(settings, environment)?,
+        };
+        let draft = Self {
+            name: Arc::from(name),
+            reference,
+            engine: settings.parse(Key::Engine, |text| Ok(text.parse()?))?,
+            port: settings.parse(Key::Port, value::port)?,
+            user: settings.text(Key::User)?,
+            database: settings.text(Key::Database)?,
+            bastion: settings.parse(Key::Bastion, |text| Ok(text.parse()?))?,
+            via: settings.parse(Key::Via, value::via)?.unwrap_or(Via::Ssm),
+            profile: settings.text(Key::Profile)?,
+            region,
+            ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
+            compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
+            listen: settings.parse(Key::Listen, value::listen)?,
+            said,
+        };
+        draft.check_region()?;
+        Ok(draft)
+    }
+
+    /// Whether a managed node is still to be chosen.
+    pub fn lacks_bastion(&self) -> bool {
+        self.via == Via::Ssm && self.bastion.is_none()
+    }
+
+    /// The target, with defaults for what need not be known.
+    ///
+    /// # Errors
+    /// What is missing all the same, or contradicts.
+    pub fn finish(self) -> Result<Target, Error> {
+        self.check_region()?;
+        let Reference::Host(host) = self.reference else {
+            return Err(Error::NotLookedUp { target: self.name.to_string(), reference: self.reference });
+        };
+        // What was said, or what the port is known for, or PostgreSQL.
+        let known = [Engine::Mysql].into_iter().find(|engine| self.port == Some(engine.default_port()));
+        let engine = self.engine.or(known).unwrap_or(Engine::Postgres);
+        let region = host.region().or(self.region);
+        let route = match (self.via, self.bastion) {
+            (Via::Direct, _) => Route::Direct,
+            (Via::Ssm, Some(bastion)) => Route::Ssm(bastion),
+            (Via::Ssm, None) => return Err(Error::NoBastion { target: self.name.to_string() }),
+        };
+        Ok(Target {
+            engine,
+            region: region.ok_or_else(|| Error::NoRegion { target: self.name.to_string(), host: host.clone() })?,
+            endpoint: Endpoint { host, port: self.port.unwrap_or(engine.default_port()) },
+            user: self.user,
+            database: self.database,
+            route,
+            profile: self.profile,
+            ca_file: self.ca_file,
+            compress: self.compress,
+            listen: self.listen.unwrap_or_else(|| ListenAddress {
+                host: "localhost".into(),
+                addresses: value::both_loopbacks(),
+                port: engine.default_port(),
+            }),
+            name: self.name,
+        })
+    }
+
+    /// The host name's region is the only one that a token can be for.
+    fn check_region(&self) -> Result<(), Error> {
+        match (self.reference.region(), &self.said) {
+            (Some(in_host), Some(said)) if in_host != *said => {
+                Err(Error::RegionMismatch { target: self.name.to_string(), in_host, said: said.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is set for all targets, then what the AWS variables say.
+pub(super) fn default_region(settings: &Settings<'_>, environment: &Environment) -> Result<Option<Region>, Error> {
+    if let Some(region) = settings.parse(Key::Region, |text| Ok(text.parse()?))? {
+        return Ok(Some(region));
+    }
+    for variable in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+        if let Some(text) = environment.variable(variable)? {
+            return text.parse().map(Some).map_err(|source| Error::AwsRegion { variable, source });
+        }
+    }
+    Ok(None)
+}
