@@ -7,8 +7,11 @@
 //!
 //! Rules about values are [`crate::config`]'s, which knows where each came from; here they are text.
 
+mod complete;
 pub mod exit;
+pub mod ls;
 pub mod output;
+pub mod policy;
 pub mod target_arguments;
 pub mod up;
 
@@ -36,6 +39,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Arguments),
+    Ls(ls::Arguments),
+    Policy(policy::Arguments),
 }
 
 /// How to log; for every subcommand.
@@ -93,6 +98,8 @@ pub fn main() -> ExitCode {
     no_core_file();
     match cli.command {
         Command::Up(arguments) => up::run(arguments, &mut output),
+        Command::Ls(arguments) => ls::run(&arguments, &mut output),
+        Command::Policy(arguments) => policy::run(arguments, &mut output),
     }
     .into()
 }
@@ -170,7 +177,12 @@ mod tests {
         {
             assert!(EPILOG.contains(code), "{code}");
         }
-        assert!(EPILOG.lines().chain(up::EPILOG.lines()).all(|line| line.chars().count() <= 80));
+        assert!(
+            [EPILOG, up::EPILOG, ls::EPILOG, policy::EPILOG]
+                .iter()
+                .flat_map(|text| text.lines())
+                .all(|line| line.chars().count() <= 80)
+        );
     }
 
     #[cfg(target_os = "linux")]

@@ -7,7 +7,7 @@ use std::{
     borrow::Cow,
     error::Error,
     fmt::{self, Display, Write as _},
-    io::{self, IsTerminal as _, Write},
+    io::{self, BufRead, IsTerminal as _, Write},
     net::SocketAddr,
 };
 
@@ -59,6 +59,62 @@ impl Output {
     /// Something odd, and what to do about it.
     pub fn warning(&mut self, warning: &dyn Display, hint: Option<&str>) {
         self.message("warning", "33", &warning.to_string(), hint);
+    }
+
+    /// An error that is no value of a type: what is wrong, and what to do about it.
+    pub fn problem(&mut self, text: &str, hint: Option<&str>) {
+        self.message("error", "31", text, hint);
+    }
+
+    /// An error about a choice: what it is between, a line each.
+    pub fn problem_between(&mut self, text: &str, lines: &[String], hint: &str) {
+        self.message("error", "31", text, None);
+        for line in lines {
+            self.say(&format!("  {}", printable(line)));
+        }
+        let label = self.paint("hint", "36");
+        self.say(&format!("{label}: {}", printable(hint)));
+    }
+
+    /// Something worth knowing, on stderr.
+    pub fn note(&mut self, text: &str) {
+        self.say(&printable(text));
+    }
+
+    /// What was asked for, to stdout as it is.
+    pub fn data(&mut self, text: &str) {
+        let text: Cow<'_, str> = text
+            .split_inclusive('\n')
+            .map(|line| match line.strip_suffix('\n') {
+                Some(line) => printable(line) + "\n",
+                None => printable(line),
+            })
+            .collect::<String>()
+            .into();
+        let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
+        if let Err(error) = written.or_else(forgive_broken_pipe) {
+            self.error(&error, None);
+        }
+    }
+
+    /// Lets the user choose one of several lines, on a terminal: the index of the line; `None` when the input ends first.
+    pub fn choose(&mut self, question: &str, lines: &[String], input: &mut dyn BufRead) -> Option<usize> {
+        self.say(&format!("{}:", printable(question)));
+        for (line, number) in lines.iter().zip(1..) {
+            self.say(&format!("{number:>3}  {}", printable(line)));
+        }
+        loop {
+            let _ = write!(self.stderr, "which one? [1-{}] ", lines.len()).and_then(|()| self.stderr.flush());
+            let mut answer = String::new();
+            if input.read_line(&mut answer).ok()? == 0 {
+                self.say("");
+                return None;
+            }
+            let number = answer.trim().parse::<usize>().ok().filter(|number| (1..=lines.len()).contains(number));
+            if let Some(number) = number {
+                return Some(number - 1);
+            }
+        }
     }
 
     /// Tells what the proxy does: a line for people and, for each target, what they may copy.

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{exit::Exit, output::Output};
+use super::{complete::complete, exit::Exit, output::Output};
 use crate::config::{self, Environment, Key, Loaded, Request};
 
 /// The flags of a target and of the process; a subcommand flattens them.
 #[derive(Debug, Default, Args)]
 pub struct TargetArguments {
-    /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME
+    /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME [default: looked up]
     #[arg(long, value_name = "ID", help_heading = "Way to the database")]
     bastion: Option<String>,
     /// ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]
@@ -21,11 +21,11 @@ pub struct TargetArguments {
     /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
     #[arg(long, value_name = "NAME", help_heading = "Way to the database")]
     profile: Option<String>,
-    /// AWS region [default: the one in the endpoint's name, then AWS_REGION]
+    /// AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]
     #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
     region: Option<String>,
 
-    /// postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]
+    /// postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]
     #[arg(long, value_name = "ENGINE", help_heading = "Database")]
     engine: Option<String>,
     /// The database's own port, not the local one [default: the engine's, 5432 or 3306]
@@ -84,19 +84,19 @@ impl TargetArguments {
         Request { targets, flags, file: self.config }
     }
 
-    /// Joins the flags with the variables and the files, and prints what is odd or wrong there.
+    /// Joins the flags with the variables and the files, looks up what is missing, and prints what is odd or wrong.
+    /// Outside of any runtime: it may need one of its own.
     ///
     /// # Errors
     /// The exit code, when it was wrong.
     pub fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Loaded, Exit> {
-        let loaded =
-            Environment::of_process().and_then(|environment| config::load(&self.request(targets), &environment));
-        match loaded {
-            Ok(loaded) => {
-                for warning in &loaded.warnings {
+        let plan = Environment::of_process().and_then(|environment| config::read(&self.request(targets), &environment));
+        match plan {
+            Ok(plan) => {
+                for warning in &plan.warnings {
                     output.warning(warning, warning.hint().as_deref());
                 }
-                Ok(loaded)
+                complete(plan, output)
             }
             Err(error) => {
                 output.error(&error, error.hint().as_deref());

@@ -11,7 +11,7 @@ use crate::app;
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// Names in the configuration files, or endpoints (HOST[:PORT]) that are in none
+    /// Names in the configuration files, or identifiers, ARNs or endpoints (HOST[:PORT]) that are in none
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]
@@ -27,6 +27,7 @@ configuration files (ca_file). Flags win over variables, variables over
 Examples:
   rdsgate up orders.c1abcdefghij.eu-central-1.rds.amazonaws.com \\
       --bastion i-0123456789abcdef0 --user app_user
+  rdsgate up my-cluster --user app_user     what is not said is looked up
   rdsgate up orders billing --profile dev
   rdsgate up orders --listen 6543
 ";

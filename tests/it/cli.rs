@@ -40,7 +40,9 @@ fn help_names_the_commands_the_exit_codes_and_where_to_begin() {
     for part in [
         "A local, passwordless door to private Amazon RDS and Aurora databases.\n",
         "Usage: rdsgate [OPTIONS] <COMMAND>\n",
-        "  up    Serve databases on localhost\n",
+        "  up      Serve databases on localhost\n",
+        "  ls      List the databases of an account and region, and the managed nodes beside them\n",
+        "  policy  Print the least that IAM must allow to use a database, or the SQL to create its user\n",
         "      --log-level <LEVEL>\n",
         "      --log-format <FORMAT>\n",
         "  rdsgate up           serve every target of .rdsgate.toml\n",
@@ -62,8 +64,8 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--bastion <ID> The SSM managed node to go through",
         "--via <ROUTE> ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]",
         "--profile <NAME> Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]",
-        "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION]",
-        "--engine <ENGINE> postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]",
+        "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]",
+        "--engine <ENGINE> postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]",
         "--port <PORT> The database's own port, not the local one [default: the engine's, 5432 or 3306]",
         "--user <NAME> Database user to log in as [default: the one that the client names]",
         "--database <NAME> Database for clients that name none [default: none]",
@@ -91,7 +93,6 @@ fn misuse_ends_with_2_and_says_what_to_type() {
         (&["down"][..], "error: unrecognized subcommand 'down'\n"),
         (&["up", "--bastian", "i-1"], "a similar argument exists: '--bastion'"),
         (&["up"], "hint: name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into"),
-        (&["up", ENDPOINT], "--bastion"),
         (&["up", ENDPOINT, "--bastion", "bastion"], "\"bastion\" is not an SSM managed node"),
         (&["up", ENDPOINT, "--via", "direct", "--listen", "0.0.0.0:5432"], "loopback"),
         (&["up", ENDPOINT, "--via", "direct", "--engine", "oracle"], "unknown engine"),
@@ -106,6 +107,13 @@ fn misuse_ends_with_2_and_says_what_to_type() {
     let (code, stdout, stderr) = run(&[]);
     assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(stderr.contains("Usage: rdsgate [OPTIONS] <COMMAND>"), "{stderr}");
+}
+
+#[test]
+fn a_bastion_that_nobody_names_is_looked_up_which_takes_credentials() {
+    let (code, stdout, stderr) = run(&["up", ENDPOINT, "--listen", "localhost:0"]);
+    assert_eq!((code, stdout.as_str()), (3, ""), "{stderr}");
+    assert!(stderr.starts_with("error: cannot look up the managed nodes: no AWS credentials were found"), "{stderr}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod certificates;
 mod cli;
 mod clients;
 mod control;
+mod discovery;
 mod failures;
 mod faults;
 mod layering;
