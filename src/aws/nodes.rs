@@ -319,3 +319,41 @@ pub fn ago(since: Duration) -> String {
         seconds => format!("{} days ago", seconds / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_in_the_unit_that_fits() {
+        for (seconds, text) in
+            [(0, "0 s ago"), (119, "119 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (500_000, "5 days ago")]
+        {
+            assert_eq!(ago(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_task_without_an_agent_or_with_a_shape_of_its_own_is_none() {
+        let whole = json!({
+            "taskArn": "arn:aws:ecs:eu-central-1:123456789012:task/tools/0123", "enableExecuteCommand": true,
+            "containers": [{
+                "name": "app", "runtimeId": "0123-4567",
+                "managedAgents": [{ "name": "ExecuteCommandAgent", "lastStatus": "RUNNING" }],
+            }],
+        });
+        let (node, subnet) = task(&whole).unwrap();
+        assert_eq!((node.id.as_str(), subnet), ("ecs:tools_0123_0123-4567", None));
+        let mut pending = whole.clone();
+        pending["containers"][0]["managedAgents"][0]["lastStatus"] = "PENDING".into();
+        let mut old = whole.clone();
+        old["taskArn"] = "arn:aws:ecs:eu-central-1:123456789012:task/0123".into();
+        let mut off = whole;
+        off["enableExecuteCommand"] = false.into();
+        for broken in
+            [pending, old, off, json!({}), json!([]), json!({ "enableExecuteCommand": true, "containers": 7 })]
+        {
+            assert_eq!(task(&broken), None, "{broken}");
+        }
+    }
+}

@@ -19,9 +19,12 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
-use super::error::{Error, Stage};
+use super::{
+    error::{Error, Stage},
+    explain::{self, Explainer},
+};
 use crate::{
-    aws::{Account, Principal, token, token::Token},
+    aws::{Account, token, token::Token},
     mysql::{self, Compression, compress::Compressed},
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
     stream::BoxIo,
@@ -42,8 +45,6 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// All of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Asked for only to explain a refusal.
-const PRINCIPAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An encrypted stream to the database.
 pub type Stream = TlsStream<tunnel::Stream>;
@@ -56,6 +57,7 @@ pub struct Upstream {
     tls: tls::Connector,
     /// The server does not take startup and password together.
     one_by_one: AtomicBool,
+    explainer: Explainer,
 }
 
 /// A connection that is logged in. `L` is what the engine's login came to, `S` the stream it goes on with.
@@ -95,7 +97,8 @@ pub struct Facts {
 impl Upstream {
     /// What connections to `target` will share.
     pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector) -> Self {
-        Self { target, account, dialer, tls, one_by_one: AtomicBool::new(false) }
+        let explainer = Explainer::new(Arc::clone(&target), account.clone());
+        Self { target, account, dialer, tls, one_by_one: AtomicBool::new(false), explainer }
     }
 
     /// The target.
@@ -103,9 +106,9 @@ impl Upstream {
         &self.target
     }
 
-    /// Who we are, if AWS says so quickly; to explain an error.
-    pub async fn principal(&self) -> Option<Principal> {
-        tokio::time::timeout(PRINCIPAL_TIMEOUT, self.account.principal()).await.ok()?.ok()
+    /// What AWS knows that explains an error, if it says so quickly.
+    pub async fn facts(&self, error: &Error) -> explain::Facts {
+        self.explainer.facts(error).await
     }
 
     /// Asks for credentials before the first client needs them.
