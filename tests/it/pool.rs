@@ -1,9 +1,13 @@
 //! Many sessions behind one listener: connections spread over them, and sessions come, go and are replaced unseen.
 
-use std::{pin::pin, process::Stdio, time::Instant};
+use std::{
+    pin::pin,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use futures_util::{StreamExt, TryStreamExt};
-use rdsgate::sandbox::{Destination, SessionReport};
+use futures_util::{StreamExt, TryStreamExt, future::join_all};
+use rdsgate::sandbox::{Destination, Operation, SessionReport};
 use tokio::{io::copy_bidirectional, net::TcpListener, process::Command};
 
 use crate::support::{
@@ -49,6 +53,18 @@ async fn who_comes_while_one_downloads_finds_another_session_open() {
         () = beside => {}
     }
     assert_eq!(sandbox.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_connections_share_the_session_that_is_being_opened() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    sandbox.delay(Operation::StartSession, Duration::from_secs(3));
+    let gate = spread(server, &sandbox).await;
+    let clients = join_all((0..10).map(|_| Driver::connected(&gate, "one of the first"))).await;
+    let streams: Vec<u64> = sandbox.sessions().iter().map(|session| session.streams).collect();
+    assert_eq!(streams, [10], "{}", gate.log());
+    drop(clients);
 }
 
 #[tokio::test(flavor = "multi_thread")]
