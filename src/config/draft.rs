@@ -3,7 +3,7 @@
 //! Whoever can find out fills in what is missing (`cli`, by asking AWS and the DNS); [`Draft::finish`] puts in the defaults
 //! and holds the result to the rules that span keys.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     env::Environment,
@@ -11,7 +11,9 @@ use super::{
     layers::{Key, Origin, Setting, Settings},
     value::{self, Via},
 };
-use crate::target::{Compress, Endpoint, Engine, InstanceId, ListenAddress, Reference, Region, Route, Target};
+use crate::target::{
+    Compress, Endpoint, Engine, Host, InstanceId, Isolation, ListenAddress, Pooling, Reference, Region, Route, Target,
+};
 
 /// See the module's description.
 #[derive(Debug, Clone)]
@@ -42,6 +44,8 @@ pub struct Draft {
     pub compress: Compress,
     /// The local address.
     pub listen: Option<ListenAddress>,
+    /// How sessions are shared.
+    sessions: Sessions,
     /// The region that was said for this database: it may not differ from the host name's.
     said: Option<Region>,
 }
@@ -80,6 +84,7 @@ impl Draft {
             ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
             compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
             listen: settings.parse(Key::Listen, value::listen)?,
+            sessions: Sessions::parse(settings)?,
             said,
         };
         draft.check_region()?;
@@ -111,6 +116,7 @@ impl Draft {
         };
         Ok(Target {
             engine,
+            pooling: self.sessions.pooling(&self.name, &host)?,
             region: region.ok_or_else(|| Error::NoRegion { target: self.name.to_string(), host: host.clone() })?,
             endpoint: Endpoint { host, port: self.port.unwrap_or(engine.default_port()) },
             user: self.user,
@@ -136,6 +142,45 @@ impl Draft {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What was said of [`Pooling`], whose defaults depend on the endpoint.
+#[derive(Debug, Clone)]
+struct Sessions {
+    isolation: Isolation,
+    max_sessions: Option<usize>,
+    warm_sessions: Option<usize>,
+    idle_close: Option<Duration>,
+    rotate_after: Option<Duration>,
+}
+
+impl Sessions {
+    fn parse(settings: &Settings<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            isolation: settings.parse(Key::Isolation, |text| Ok(text.parse()?))?.unwrap_or(Isolation::Shared),
+            max_sessions: settings.parse(Key::MaxSessions, |text| value::number(text, value::MAX_SESSIONS))?,
+            warm_sessions: settings.parse(Key::WarmSessions, |text| value::number(text, value::WARM_SESSIONS))?,
+            idle_close: settings.parse(Key::IdleClose, |text| value::duration(text, value::IDLE_CLOSE))?,
+            rotate_after: settings.parse(Key::RotateAfter, |text| value::duration(text, value::ROTATE_AFTER))?,
+        })
+    }
+
+    /// Cluster endpoints are rotated unless told otherwise: the agent looks their name up once a session.
+    fn pooling(&self, name: &str, host: &Host) -> Result<Pooling, Error> {
+        let default = Pooling::new(self.isolation, host);
+        let pooling = Pooling {
+            max_sessions: self.max_sessions.unwrap_or(default.max_sessions),
+            warm_sessions: self.warm_sessions.unwrap_or(default.warm_sessions),
+            idle_close: self.idle_close.unwrap_or(default.idle_close),
+            isolation: self.isolation,
+            rotate_after: self.rotate_after.or(default.rotate_after),
+        };
+        if pooling.warm_sessions > pooling.max_sessions {
+            let Pooling { max_sessions, warm_sessions, .. } = pooling;
+            return Err(Error::WarmSessions { target: name.to_owned(), warm_sessions, max_sessions });
+        }
+        Ok(pooling)
     }
 }
 
