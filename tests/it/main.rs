@@ -20,6 +20,7 @@ mod faults;
 mod layering;
 mod lifecycle;
 mod main_job;
+mod moto;
 mod mysql;
 mod mysql_clients;
 mod mysql_rust;
