@@ -81,16 +81,9 @@ impl Output {
         self.say(&printable(text));
     }
 
-    /// What was asked for, to stdout as it is.
+    /// What was asked for: whole lines, to stdout.
     pub fn data(&mut self, text: &str) {
-        let text: Cow<'_, str> = text
-            .split_inclusive('\n')
-            .map(|line| match line.strip_suffix('\n') {
-                Some(line) => printable(line) + "\n",
-                None => printable(line),
-            })
-            .collect::<String>()
-            .into();
+        let text: String = text.lines().flat_map(|line| [printable(line), "\n".into()]).collect();
         let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
         if let Err(error) = written.or_else(forgive_broken_pipe) {
             self.error(&error, None);
@@ -482,6 +475,34 @@ mod tests {
             output.event(&listening_event(target(None, None, "5432")));
             assert_eq!(stderr.text().matches("error: ").count(), errors, "{}", stderr.text());
         }
+    }
+
+    #[test]
+    fn a_choice_is_asked_until_it_is_one_of_them() {
+        let lines = ["first".to_owned(), "sec\u{1b}ond".to_owned()];
+        for (input, chosen, asked) in
+            [("2\n", Some(1), 1), ("x\n0\n3\n 1 \n", Some(0), 4), ("", None, 1), ("9\n", None, 2)]
+        {
+            let (mut output, stdout, stderr) = output(false);
+            assert_eq!(output.choose("which way", &lines, &mut input.as_bytes()), chosen, "{input:?}");
+            let said = stderr.text();
+            assert!(said.starts_with("which way:\n  1  first\n  2  sec\\u{1b}ond\nwhich one? [1-2] "), "{said}");
+            assert_eq!((said.matches("which one?").count(), stdout.text().as_str()), (asked, ""), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn data_goes_to_stdout_and_problems_to_stderr_and_neither_controls_the_terminal() {
+        let (mut output, stdout, stderr) = output(false);
+        output.data("a\n  b\u{1b}[2J\n");
+        output.note("by the way");
+        output.problem("what", Some("do this"));
+        output.problem_between("which:", &["one".into(), "two\r".into()], "choose");
+        assert_eq!(stdout.text(), "a\n  b\\u{1b}[2J\n");
+        assert_eq!(
+            stderr.text(),
+            "by the way\nerror: what\nhint: do this\nerror: which:\n  one\n  two\\r\nhint: choose\n"
+        );
     }
 
     #[test]

@@ -149,8 +149,8 @@ impl Draft {
 #[derive(Debug, Clone)]
 struct Sessions {
     isolation: Isolation,
-    max_sessions: Option<usize>,
-    warm_sessions: Option<usize>,
+    most: Option<usize>,
+    warm: Option<usize>,
     idle_close: Option<Duration>,
     rotate_after: Option<Duration>,
 }
@@ -159,8 +159,8 @@ impl Sessions {
     fn parse(settings: &Settings<'_>) -> Result<Self, Error> {
         Ok(Self {
             isolation: settings.parse(Key::Isolation, |text| Ok(text.parse()?))?.unwrap_or(Isolation::Shared),
-            max_sessions: settings.parse(Key::MaxSessions, |text| value::number(text, value::MAX_SESSIONS))?,
-            warm_sessions: settings.parse(Key::WarmSessions, |text| value::number(text, value::WARM_SESSIONS))?,
+            most: settings.parse(Key::MaxSessions, |text| value::number(text, value::MAX_SESSIONS))?,
+            warm: settings.parse(Key::WarmSessions, |text| value::number(text, value::WARM_SESSIONS))?,
             idle_close: settings.parse(Key::IdleClose, |text| value::duration(text, value::IDLE_CLOSE))?,
             rotate_after: settings.parse(Key::RotateAfter, |text| value::duration(text, value::ROTATE_AFTER))?,
         })
@@ -170,8 +170,8 @@ impl Sessions {
     fn pooling(&self, name: &str, host: &Host) -> Result<Pooling, Error> {
         let default = Pooling::new(self.isolation, host);
         let pooling = Pooling {
-            max_sessions: self.max_sessions.unwrap_or(default.max_sessions),
-            warm_sessions: self.warm_sessions.unwrap_or(default.warm_sessions),
+            max_sessions: self.most.unwrap_or(default.max_sessions),
+            warm_sessions: self.warm.unwrap_or(default.warm_sessions),
             idle_close: self.idle_close.unwrap_or(default.idle_close),
             isolation: self.isolation,
             rotate_after: self.rotate_after.or(default.rotate_after),

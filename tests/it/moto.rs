@@ -70,7 +70,7 @@ async fn rdsgate(arguments: &[&str], env: &[(String, String)]) -> String {
 fn shape(value: &Value) -> BTreeSet<(String, String)> {
     let form = |value: &Value| match value {
         Value::String(text) => {
-            let head: String = text.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+            let head: String = text.chars().take_while(char::is_ascii_alphabetic).collect();
             // Identifiers begin alike, names of things do not.
             let known =
                 ["db", "cluster", "arn", "vpc", "available", "postgres", "aurora", "rds"].contains(&head.as_str());
