@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
-use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use aws_smithy_types::{DateTime, body::SdkBody, byte_stream::ByteStream, date_time::Format};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
@@ -43,6 +43,8 @@ pub enum Service {
     Iam,
     /// CloudWatch Logs: AWS JSON 1.1, version 2014-03-28.
     Logs,
+    /// Query, version 2011-06-15.
+    Sts,
 }
 
 impl Service {
@@ -53,6 +55,7 @@ impl Service {
             Self::Ecs => "ecs",
             Self::Iam => "iam",
             Self::Logs => "logs",
+            Self::Sts => "sts",
         }
     }
 
@@ -63,6 +66,7 @@ impl Service {
             Self::Ecs => "ECS",
             Self::Iam => "IAM",
             Self::Logs => "CloudWatch Logs",
+            Self::Sts => "STS",
         }
     }
 
@@ -73,6 +77,7 @@ impl Service {
             Self::Iam => "2010-05-08",
             Self::Ecs => "AmazonEC2ContainerServiceV20141113",
             Self::Logs => "Logs_20140328",
+            Self::Sts => "2011-06-15",
         }
     }
 
@@ -84,7 +89,7 @@ impl Service {
             (Self::Iam, Partition::Aws) => Some(("us-east-1", "iam")),
             (Self::Iam, Partition::AwsCn) => Some(("cn-north-1", "iam.cn-north-1")),
             (Self::Iam, Partition::AwsUsGov) => Some(("us-gov-west-1", "iam.us-gov")),
-            (Self::Ec2 | Self::Ecs | Self::Logs, _) => None,
+            (Self::Ec2 | Self::Ecs | Self::Logs | Self::Sts, _) => None,
         };
         match global.and_then(|(region, host)| Some((region.parse().ok()?, host))) {
             Some((region, host)) => (region, format!("https://{host}.{suffix}")),
@@ -139,6 +144,21 @@ impl Account {
         serde_json::from_str(&answer).map_err(|_| malformed(operation))
     }
 
+    /// What time it is at AWS, by the `Date` of an answer: to the second, and the age of the answer's way here. The call
+    /// is not signed, so that it is answered whatever is wrong with credentials or clock.
+    ///
+    /// # Errors
+    /// When STS cannot be reached, or its answer has no date.
+    pub async fn date(&self) -> Result<SystemTime, Error> {
+        const OPERATION: &str = "GetCallerIdentity";
+        let body = format!("Action={OPERATION}&Version={}", Service::Sts.version());
+        let request =
+            self.prepare(Service::Sts, OPERATION, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
+        let response = self.exchange(OPERATION, request.unsigned()?).await?;
+        let date = response.headers().get("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        date.and_then(|date| date.try_into().ok()).ok_or(Error::Incomplete { operation: OPERATION, field: "date" })
+    }
+
     fn prepare(
         &self,
         service: Service,
@@ -178,10 +198,9 @@ impl Account {
 
     async fn attempt(&self, request: &Prepared) -> Result<String, Error> {
         let operation = request.operation;
-        let connector = self.0.connector.get_or_try_init(async || http::own_connector(CONNECT_DEADLINE)).await?;
         let signed = request.sign(&self.credentials().await?, SystemTime::now())?;
         let exchange = async {
-            let response = connector.call(signed).await.map_err(|error| unreachable(operation, error))?;
+            let response = self.exchange(operation, signed).await?;
             let status = response.status().as_u16();
             Ok((status, read(operation, response).await?))
         };
@@ -191,6 +210,12 @@ impl Account {
             Ok(Err(error)) => Err(error),
             Err(elapsed) => Err(Error::Timeout { operation, cause: Arc::new(elapsed) }),
         }
+    }
+
+    /// The head of the answer. Bounded by the connecting alone.
+    async fn exchange(&self, operation: &'static str, request: HttpRequest) -> Result<HttpResponse, Error> {
+        let connector = self.0.connector.get_or_try_init(async || http::own_connector(CONNECT_DEADLINE)).await?;
+        connector.call(request).await.map_err(|error| unreachable(operation, error))
     }
 
     fn refusal(&self, request: &Prepared, status: u16, body: &str) -> Error {
@@ -205,8 +230,7 @@ impl Account {
 
 impl Prepared {
     fn sign(&self, credentials: &Credentials, now: SystemTime) -> Result<HttpRequest, Error> {
-        let mut headers = vec![("host", self.host.as_str()), ("content-type", self.content_type)];
-        headers.extend(self.target.as_deref().map(|target| ("x-amz-target", target)));
+        let headers = self.headers();
         let signing = sign::Request {
             what: "call",
             method: "POST",
@@ -216,16 +240,27 @@ impl Prepared {
             service: self.service.name(),
         };
         let signature = signing.sign(&self.region, credentials, now, SigningSettings::default())?;
-        let mut request = HttpRequest::new(SdkBody::from(self.body.clone()));
-        request.set_method("POST").map_err(|cause| sign::failed("call", cause))?;
-        request.set_uri(self.url.as_str()).map_err(|cause| sign::failed("call", cause))?;
-        for (name, value) in headers {
-            request.headers_mut().insert(name, value.to_owned());
-        }
+        let mut request = self.unsigned()?;
         for (name, value) in signature.headers() {
             request.headers_mut().insert(name.to_owned(), value.to_owned());
         }
         Ok(request)
+    }
+
+    fn unsigned(&self) -> Result<HttpRequest, Error> {
+        let mut request = HttpRequest::new(SdkBody::from(self.body.clone()));
+        request.set_method("POST").map_err(|cause| sign::failed("call", cause))?;
+        request.set_uri(self.url.as_str()).map_err(|cause| sign::failed("call", cause))?;
+        for (name, value) in self.headers() {
+            request.headers_mut().insert(name, value.to_owned());
+        }
+        Ok(request)
+    }
+
+    fn headers(&self) -> Vec<(&'static str, &str)> {
+        let mut headers = vec![("host", self.host.as_str()), ("content-type", self.content_type)];
+        headers.extend(self.target.as_deref().map(|target| ("x-amz-target", target)));
+        headers
     }
 }
 

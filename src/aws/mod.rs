@@ -13,6 +13,7 @@ mod credentials;
 mod error;
 mod http;
 pub mod nodes;
+pub mod permission;
 mod profiles;
 pub mod rds;
 #[cfg(test)]

@@ -310,6 +310,13 @@ impl Sandbox {
         }
     }
 
+    /// Writes a line to a log group, which is there from then on; without a message it is only made.
+    pub fn log(&self, group: &str, message: Option<&str>) {
+        let mut state = self.world.lock();
+        let events = state.logs.entry(group.into()).or_default();
+        events.extend(message.map(|message| (epoch_millis(), message.into())));
+    }
+
     /// Moves the service's clock ahead of the real one.
     pub fn clock_ahead(&self, by: Duration) {
         self.world.set_clock_ahead(by);

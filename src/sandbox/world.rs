@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) nodes: Vec<Node>,
     pub(super) tasks: Vec<Task>,
     pub(super) databases: Vec<Database>,
+    /// Log groups: times in milliseconds since the Unix epoch, and messages.
+    pub(super) logs: HashMap<String, Vec<(u64, String)>>,
     pub(super) agent: AgentOptions,
     pub(super) faults: Faults,
     pub(super) injected: Injected,
@@ -70,6 +72,7 @@ impl World {
                 nodes: options.nodes,
                 tasks: options.tasks,
                 databases: options.databases,
+                logs: HashMap::new(),
                 agent: options.agent,
                 faults: options.faults,
                 injected: Injected::default(),

@@ -184,7 +184,7 @@ impl ApiError {
     }
 }
 
-/// A response with the headers that AWS adds; hyper adds `Date`.
+/// A response with the headers that AWS adds, but for `Date`.
 pub(super) fn respond(
     status: StatusCode,
     content_type: &'static str,

@@ -1,17 +1,20 @@
 //! The AWS APIs of the sandbox: which call this is, who makes it, whether it may, and what it answers.
 //!
-//! `ssm` and `ecs` speak AWS JSON 1.1; `sts`, `rds` and `ec2` speak Query with XML answers. The wire shapes follow the public service
+//! `ssm`, `ecs` and `logs` speak AWS JSON 1.1; `sts`, `rds`, `iam` and `ec2` speak Query with XML answers. The wire shapes follow the public service
 //! descriptions; the real SDK is what reads them. Sockets are [`super::http`]'s.
 
 mod ec2;
 mod ecs;
 mod error;
+mod iam;
+mod logs;
 mod rds;
 mod ssm;
 mod sts;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use aws_smithy_types::{DateTime, date_time::Format};
 use bytes::Bytes;
 use http::{Response, StatusCode, request::Parts};
 use http_body_util::Full;
@@ -59,12 +62,18 @@ pub enum Operation {
     ListTasks,
     /// `ecs:DescribeTasks`.
     DescribeTasks,
+    /// `iam:SimulatePrincipalPolicy`.
+    SimulatePrincipalPolicy,
+    /// `logs:FilterLogEvents`.
+    FilterLogEvents,
+    /// `logs:GetLogEvents`.
+    GetLogEvents,
     /// `ssmmessages:OpenDataChannel`: the websocket.
     OpenDataChannel,
 }
 
 impl Operation {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 21] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
@@ -82,6 +91,9 @@ impl Operation {
         Self::ListClusters,
         Self::ListTasks,
         Self::DescribeTasks,
+        Self::SimulatePrincipalPolicy,
+        Self::FilterLogEvents,
+        Self::GetLogEvents,
         Self::OpenDataChannel,
     ];
 
@@ -101,6 +113,8 @@ impl Operation {
             | Self::DescribeDBProxyEndpoints => "rds",
             Self::DescribeInstances | Self::DescribeSubnets => "ec2",
             Self::ListClusters | Self::ListTasks | Self::DescribeTasks => "ecs",
+            Self::SimulatePrincipalPolicy => "iam",
+            Self::FilterLogEvents | Self::GetLogEvents => "logs",
             Self::OpenDataChannel => "ssmmessages",
         }
     }
@@ -109,6 +123,7 @@ impl Operation {
         match self.service() {
             "sts" => Protocol::Query("https://sts.amazonaws.com/doc/2011-06-15/"),
             "rds" => Protocol::Query("http://rds.amazonaws.com/doc/2014-10-31/"),
+            "iam" => Protocol::Query("https://iam.amazonaws.com/doc/2010-05-08/"),
             "ec2" => Protocol::Ec2,
             _ => Protocol::Json,
         }
@@ -182,8 +197,15 @@ impl Answer {
     }
 }
 
-/// Answers one API call. `None`: say nothing, drop the connection.
+/// Answers one API call, by the sandbox's clock. `None`: say nothing, drop the connection.
 pub(super) async fn answer(world: &World, head: &Parts, body: &[u8]) -> Option<Response<Full<Bytes>>> {
+    let mut response = respond(world, head, body).await?;
+    let date = DateTime::from(world.now()).fmt(Format::HttpDate).ok().and_then(|date| date.parse().ok());
+    response.headers_mut().extend(date.map(|date| (http::header::DATE, date)));
+    Some(response)
+}
+
+async fn respond(world: &World, head: &Parts, body: &[u8]) -> Option<Response<Full<Bytes>>> {
     let request_id = Uuid::new_v4().to_string();
     let Some((operation, parameters)) = recognise(head, body) else {
         let error = ApiError::new(StatusCode::NOT_FOUND, "UnknownOperationException", "no such operation here");
@@ -221,6 +243,7 @@ fn recognise(head: &Parts, body: &[u8]) -> Option<(Operation, serde_json::Value)
         let service = match prefix {
             "AmazonSSM" => "ssm",
             "AmazonEC2ContainerServiceV20141113" => "ecs",
+            "Logs_20140328" => "logs",
             _ => return None,
         };
         let operation = by_name(name)?;
@@ -253,7 +276,9 @@ pub(super) fn authenticate(
         headers: &head.headers,
         body,
     };
-    let scope = (world.region.as_str(), operation.service());
+    // IAM has one endpoint for the whole partition, which is in this region.
+    let region = if operation.service() == "iam" { "us-east-1" } else { world.region.as_str() };
+    let scope = (region, operation.service());
     let found = sigv4::verify_headers(&request, scope, world.now(), |key| world.find_identity(key))
         .map_err(|refusal| ApiError::refused(&refusal, operation.protocol()))?;
     if found.expired {
@@ -311,6 +336,9 @@ fn dispatch(
         Operation::ListClusters => ecs::list_clusters(world, parameters),
         Operation::ListTasks => ecs::list_tasks(world, parameters),
         Operation::DescribeTasks => Ok(ecs::describe_tasks(world, parameters)),
+        Operation::SimulatePrincipalPolicy => iam::simulate_principal_policy(world, parameters),
+        Operation::FilterLogEvents => logs::filter_log_events(world, parameters),
+        Operation::GetLogEvents => logs::get_log_events(world, parameters),
         Operation::OpenDataChannel => {
             Err(ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "the data channel is a websocket"))
         }

@@ -1,0 +1,108 @@
+//! What IAM would say to a database login, and what the database's own log says of one: asked only by whoever wants to
+//! know why a login fails.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::{Account, Error, Principal, Service};
+
+/// Entries of the log in one answer.
+const ENTRIES: usize = 50;
+
+/// What SimulatePrincipalPolicy decides (`PolicyEvaluationDecisionType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Some statement allows it and none denies it.
+    Allowed,
+    /// A statement denies it.
+    ExplicitDeny,
+    /// No statement allows it.
+    ImplicitDeny,
+}
+
+impl Principal {
+    /// The user or role whose policies can be simulated; `None` for the account's root and federated users. The ARN of a
+    /// role's session does not have the role's path, so that for a role with a path this is not its ARN.
+    pub fn policy_source(&self) -> Option<String> {
+        let mut fields = self.arn.splitn(6, ':');
+        let (_, partition, service) = (fields.next()?, fields.next()?, fields.next()?);
+        let name = fields.nth(2)?;
+        match (service, name.split_once('/')?) {
+            ("iam", ("user" | "role", _)) => Some(self.arn.clone()),
+            ("sts", ("assumed-role", rest)) => {
+                let role = rest.split('/').next()?;
+                Some(format!("arn:{partition}:iam::{}:role/{role}", self.account))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Account {
+    /// Whether the policies of `source` (the ARN of a user or role) let it log in as `resource` says.
+    ///
+    /// # Errors
+    /// As for every call; it takes `iam:SimulatePrincipalPolicy`.
+    pub async fn simulate_connect(&self, source: &str, resource: &str) -> Result<Decision, Error> {
+        const OPERATION: &str = "SimulatePrincipalPolicy";
+        let parameters = [
+            ("PolicySourceArn".into(), source.into()),
+            ("ActionNames.member.1".into(), "rds-db:connect".into()),
+            ("ResourceArns.member.1".into(), resource.into()),
+        ];
+        let answer = self.query(Service::Iam, OPERATION, &parameters).await?;
+        let result = answer.child("SimulatePrincipalPolicyResult");
+        let decision = result.and_then(|result| result.items("EvaluationResults").next()?.text(&["EvalDecision"]));
+        match decision {
+            Some("allowed") => Ok(Decision::Allowed),
+            Some("explicitDeny") => Ok(Decision::ExplicitDeny),
+            Some("implicitDeny") => Ok(Decision::ImplicitDeny),
+            _ => Err(Error::Incomplete { operation: OPERATION, field: "EvalDecision" }),
+        }
+    }
+
+    /// The entries of a log group since then, oldest first; `None` when there is no such group.
+    ///
+    /// # Errors
+    /// As for every call; it takes `logs:FilterLogEvents`.
+    pub async fn log_events(
+        &self,
+        group: &str,
+        since: SystemTime,
+    ) -> Result<Option<Vec<(SystemTime, String)>>, Error> {
+        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        let input = json!({ "logGroupName": group, "startTime": since, "limit": ENTRIES });
+        let answer = match self.json(Service::Logs, "FilterLogEvents", &input).await {
+            Err(Error::BadRequest { code, .. }) if code == "ResourceNotFoundException" => return Ok(None),
+            answer => answer?,
+        };
+        let event = |event: &Value| {
+            let at = UNIX_EPOCH + Duration::from_millis(event.get("timestamp")?.as_u64()?);
+            Some((at, event.get("message")?.as_str()?.to_owned()))
+        };
+        let events = answer.get("events").and_then(Value::as_array);
+        Ok(Some(events.into_iter().flatten().filter_map(event).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_simulated_by_its_role_and_some_callers_not_at_all() {
+        for (arn, source) in [
+            ("arn:aws:iam::123456789012:user/teams/dev", Some("arn:aws:iam::123456789012:user/teams/dev")),
+            ("arn:aws:sts::123456789012:assumed-role/developer/dev", Some("arn:aws:iam::123456789012:role/developer")),
+            ("arn:aws-cn:sts::123456789012:assumed-role/a/b", Some("arn:aws-cn:iam::123456789012:role/a")),
+            ("arn:aws:iam::123456789012:root", None),
+            ("arn:aws:sts::123456789012:federated-user/dev", None),
+            ("", None),
+        ] {
+            let principal = Principal { account: "123456789012".into(), arn: arn.into() };
+            assert_eq!(principal.policy_source().as_deref(), source, "{arn}");
+        }
+    }
+}
