@@ -192,20 +192,25 @@ async fn upstream(target: &Arc<Target>, config: &Config) -> Result<Upstream, Err
     let account = Account::load(&options).await.map_err(aws_failed)?;
     let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
     let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
-    let dialer = match &target.route {
+    let dialer = dialer(target, &account, config.resume_for);
+    Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
+}
+
+/// The way to a target. Nothing is opened yet.
+pub fn dialer(target: &Target, account: &Account, resume_for: Duration) -> Dialer {
+    match &target.route {
         Route::Ssm(bastion) => {
             let spec = Spec {
                 account: account.clone(),
                 bastion: bastion.clone(),
                 endpoint: target.endpoint.clone(),
                 options: conversation::Options::default(),
-                resume_for: config.resume_for,
+                resume_for,
             };
             Dialer::Ssm(Pool::new(spec, target.pooling.clone()))
         }
         Route::Direct => Dialer::Direct(target.endpoint.clone()),
-    };
-    Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
+    }
 }
 
 struct Proxy {

@@ -19,6 +19,7 @@ pub mod rds;
 #[cfg(test)]
 mod reference;
 pub mod sign;
+mod source;
 mod ssm;
 mod sts;
 pub mod token;

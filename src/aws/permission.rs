@@ -66,11 +66,7 @@ impl Account {
     ///
     /// # Errors
     /// As for every call; it takes `logs:FilterLogEvents`.
-    pub async fn log_events(
-        &self,
-        group: &str,
-        since: SystemTime,
-    ) -> Result<Option<Vec<(SystemTime, String)>>, Error> {
+    pub async fn log_events(&self, group: &str, since: SystemTime) -> Result<Option<Vec<(SystemTime, String)>>, Error> {
         let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
         let input = json!({ "logGroupName": group, "startTime": since, "limit": ENTRIES });

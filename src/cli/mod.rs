@@ -8,6 +8,7 @@
 //! Rules about values are [`crate::config`]'s, which knows where each came from; here they are text.
 
 mod complete;
+pub mod doctor;
 pub mod exit;
 pub mod ls;
 pub mod output;
@@ -41,6 +42,7 @@ enum Command {
     Up(up::Arguments),
     Ls(ls::Arguments),
     Policy(policy::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// How to log; for every subcommand.
@@ -100,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Up(arguments) => up::run(arguments, &mut output),
         Command::Ls(arguments) => ls::run(&arguments, &mut output),
         Command::Policy(arguments) => policy::run(arguments, &mut output),
+        Command::Doctor(arguments) => doctor::run(arguments, &mut output),
     }
     .into()
 }
@@ -178,7 +181,7 @@ mod tests {
             assert!(EPILOG.contains(code), "{code}");
         }
         assert!(
-            [EPILOG, up::EPILOG, ls::EPILOG, policy::EPILOG]
+            [EPILOG, up::EPILOG, ls::EPILOG, policy::EPILOG, doctor::EPILOG]
                 .iter()
                 .flat_map(|text| text.lines())
                 .all(|line| line.chars().count() <= 80)

@@ -33,6 +33,7 @@ mod hint;
 pub mod invariants;
 pub mod login;
 pub mod message;
+pub mod query;
 pub mod response;
 #[cfg(test)]
 mod script;

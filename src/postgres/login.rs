@@ -106,15 +106,15 @@ pub async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     conversation.read_greeting().await
 }
 
-struct Conversation<'a, S> {
-    upstream: &'a mut S,
-    received: BytesMut,
-    greeting: BytesMut,
+pub(super) struct Conversation<'a, S> {
+    pub(super) upstream: &'a mut S,
+    pub(super) received: BytesMut,
+    pub(super) greeting: BytesMut,
 }
 
 /// One message: its tag, and all of it as received.
-struct Message {
-    tag: u8,
+pub(super) struct Message {
+    pub(super) tag: u8,
     raw: Bytes,
 }
 
@@ -122,7 +122,7 @@ const HEADER: usize = 5;
 const AUTHENTICATION: &str = "AuthenticationCleartextPassword or AuthenticationOk";
 
 impl Message {
-    fn body(&self) -> &[u8] {
+    pub(super) fn body(&self) -> &[u8] {
         self.raw.get(HEADER..).unwrap_or_default()
     }
 }
@@ -225,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         Ok(())
     }
 
-    async fn next(&mut self, waiting_for: &'static str) -> Result<Message, Error> {
+    pub(super) async fn next(&mut self, waiting_for: &'static str) -> Result<Message, Error> {
         loop {
             if let Some(&[tag, ref length @ ..]) = self.received.first_chunk::<HEADER>() {
                 let length = HEADER + body_length(tag, *length)?;
@@ -253,7 +253,7 @@ fn body_length(tag: u8, field: [u8; 4]) -> Result<usize, Error> {
     }
 }
 
-fn server_error(body: &[u8]) -> Result<ServerError, Error> {
+pub(super) fn server_error(body: &[u8]) -> Result<ServerError, Error> {
     ServerError::parse(body).ok_or(Error::Malformed("ErrorResponse"))
 }
 

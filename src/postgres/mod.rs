@@ -23,6 +23,7 @@ mod hint;
 pub mod invariants;
 pub mod login;
 pub mod message;
+pub mod query;
 pub mod startup;
 pub mod watch;
 

@@ -91,6 +91,12 @@ impl Connector {
         Ok((stream, verified))
     }
 
+    /// The certificates that the server sent, its own first.
+    pub fn chain<S>(stream: &TlsStream<S>) -> Vec<Certificate> {
+        let sent = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        sent.iter().filter_map(|der| Certificate::read(der)).collect()
+    }
+
     fn describe(&self, session: &rustls::ClientConnection) -> Result<Verified, Error> {
         // A resumed session keeps the chain of the handshake it came from, so a leaf is always there.
         let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or(Error::NoCertificate)?;

@@ -1,6 +1,9 @@
 //! A refused certificate: whose it was, what was expected, what is wrong.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rustls::{
     CertificateError,
@@ -30,6 +33,15 @@ pub struct Certificate {
 pub struct Time(ASN1Time);
 
 impl Time {
+    /// Whether less than this is left until then.
+    pub fn within(self, span: Duration) -> bool {
+        let soon = SystemTime::now() + span;
+        soon.duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|soon| Self::from_unix(soon.as_secs()))
+            .is_some_and(|soon| self < soon)
+    }
+
     fn from_unix(seconds: u64) -> Option<Self> {
         ASN1Time::from_timestamp(i64::try_from(seconds).ok()?).ok().map(Self)
     }

@@ -13,7 +13,7 @@ use crate::{
 
 impl Error {
     /// Sorts an error of a conversation with a MySQL server: what broke underneath it says more.
-    pub(in crate::proxy) fn from_mysql(error: mysql::Error) -> Self {
+    pub fn from_mysql(error: mysql::Error) -> Self {
         if let mysql::Error::Io(cause) = &error
             && let Some(stream) = StreamError::from_io(cause)
         {

@@ -133,17 +133,17 @@ impl Error {
     }
 
     /// Sorts an error of the answer to SSLRequest: what broke underneath it says more.
-    pub(super) fn from_answer(error: postgres::Error) -> Self {
+    pub fn from_answer(error: postgres::Error) -> Self {
         stream_error(&error).map_or_else(|| Self::Answer(error), Self::Stream)
     }
 
     /// The same for a login.
-    pub(super) fn from_login(error: postgres::Error) -> Self {
+    pub fn from_login(error: postgres::Error) -> Self {
         stream_error(&error).map_or_else(|| Self::Login(error), Self::Stream)
     }
 
     /// The same for TLS.
-    pub(super) fn from_tls(error: tls::Error) -> Self {
+    pub fn from_tls(error: tls::Error) -> Self {
         let stream = match &error {
             tls::Error::Io(cause) => StreamError::from_io(cause),
             _ => None,

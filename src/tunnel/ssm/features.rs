@@ -49,6 +49,11 @@ impl AgentFeatures {
         self.0 > Version([3, 0, 196, 0])
     }
 
+    /// From 3.1.1374.0: forwards to another host than its own ("Start a session", port forwarding to remote hosts).
+    pub fn remote_host(self) -> bool {
+        self.0 >= Version([3, 1, 1374, 0])
+    }
+
     /// Above 3.1.1511.0: leaves smux keep-alive off. Older ones close the session after 30 s without a frame from us.
     pub fn keep_alive_off(self) -> bool {
         self.0 > Version([3, 1, 1511, 0])

@@ -1,0 +1,264 @@
+//! `rdsgate doctor`: what keeps a target from working, as a list of checks.
+//!
+//! The checks are [`crate::doctor`]'s; here are the arguments, the two forms of the report, and the exit code.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{complete::complete, exit::Exit, output::Output, runtime, target_arguments::TargetArguments};
+use crate::{
+    aws::{self, Account},
+    config::{self, Environment, Warning},
+    doctor::{self, Check, Finding, Patient, Report, Stage, Verdict},
+    target::{Reference, Target},
+};
+
+/// Find out why a target does not work
+///
+/// Checks everything that a connection needs, from the configuration to a query, and says of each what was found and what
+/// to do. Takes less than a minute; the SSM session that it opens is ended. Nothing in the report is secret.
+#[derive(Debug, Args)]
+#[command(after_help = EPILOG)]
+pub struct Arguments {
+    /// A name in the configuration files, or an identifier, ARN or endpoint (HOST[:PORT]) that is in none
+    #[arg(value_name = "TARGET")]
+    target: String,
+    /// Print one JSON object; its keys are stable
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    options: TargetArguments,
+}
+
+pub(super) const EPILOG: &str = "\
+Examples:
+  rdsgate doctor orders
+  rdsgate doctor orders --json > report.json
+
+The exit code is that of the first check that failed:
+  0 none failed    1 this machine: clock, local port    2 configuration, endpoint
+  3 credentials, token    4 AWS, bastion, session, connection
+  5 database: its state, certificate, login, user
+";
+
+/// The columns of the report, where it can keep to them.
+const WIDTH: usize = 100;
+/// Where the details begin.
+const INDENT: &str = "         ";
+
+/// Runs the subcommand to its end.
+pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
+    let Arguments { target: name, json, options } = arguments;
+    let started = Instant::now();
+    let request = options.request(vec![name.clone()]);
+    let plan = Environment::of_process().and_then(|environment| config::read(&request, &environment));
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            let finding = Finding::new(Verdict::Fail, error.to_string()).fix(error.hint());
+            return not_described(&name, json, (started, finding), Exit::Usage, output);
+        }
+    };
+    let alias = plan.drafts.first().map(|draft| draft.reference.clone());
+    let warnings: Vec<Finding> = plan.warnings.iter().map(of_warning).collect();
+    let loaded = match complete(plan, output) {
+        Ok(loaded) => loaded,
+        Err(exit) => {
+            let finding = Finding::new(Verdict::Fail, "something is missing that could not be looked up")
+                .fix("the error above says what; give it with a flag to go on without".to_owned());
+            return not_described(&name, json, (started, finding), exit, output);
+        }
+    };
+    let Some(target) = loaded.config.targets.into_iter().next() else { return Exit::Failure };
+    let alias = match alias {
+        Some(Reference::Host(host)) if host != target.endpoint.host => Some(host),
+        _ => None,
+    };
+    let mut findings = vec![Finding::new(Verdict::Pass, described(&target))];
+    findings.extend(warnings);
+    let configuration = Stage::new(Check::Configuration, started.elapsed(), findings);
+    let runtime = match runtime(output) {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    let examined = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let identity = aws::Options { profile: target.profile.clone(), region: target.region.clone() };
+        let account = Account::load(&identity).await;
+        let patient = Patient { target, alias, account, resume_for: loaded.config.resume_for, stop: stop.clone() };
+        let mut examination = std::pin::pin!(doctor::examine(configuration, &patient));
+        let interrupted = tokio::select! {
+            report = &mut examination => return Ok((patient.target.clone(), report)),
+            exit = signalled() => exit,
+        };
+        stop.cancel();
+        examination.await;
+        Err(interrupted)
+    });
+    runtime.shutdown_background();
+    match examined {
+        Ok((target, report)) => {
+            let exit = report.first_failure().map_or(Exit::Success, Exit::from);
+            let shown = Shown { name: &name, target: Some(&target), report: &report, exit };
+            output.data(&if json { format!("{:#}\n", shown.json()) } else { shown.text() });
+            exit
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// Resolves when the process is to end.
+async fn signalled() -> Exit {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => Exit::Interrupted,
+        _ = terminate.recv() => Exit::Terminated,
+    }
+}
+
+/// A report that ends with the configuration.
+fn not_described(
+    name: &str,
+    json: bool,
+    (started, finding): (Instant, Finding),
+    exit: Exit,
+    output: &mut Output,
+) -> Exit {
+    let report = Report { stages: vec![Stage::new(Check::Configuration, started.elapsed(), vec![finding])] };
+    let shown = Shown { name, target: None, report: &report, exit };
+    output.data(&if json { format!("{:#}\n", shown.json()) } else { shown.text() });
+    exit
+}
+
+fn of_warning(warning: &Warning) -> Finding {
+    Finding::new(Verdict::Warn, warning.to_string()).fix(warning.hint())
+}
+
+fn described(target: &Target) -> String {
+    let user = target.user.as_ref().map(|user| format!(", user {user}")).unwrap_or_default();
+    let database = target.database.as_ref().map(|database| format!(", database {database}")).unwrap_or_default();
+    format!("{} at {} {}{user}{database}", target.engine, target.endpoint, target.route)
+}
+
+/// A report with what it is about.
+struct Shown<'a> {
+    name: &'a str,
+    target: Option<&'a Target>,
+    report: &'a Report,
+    exit: Exit,
+}
+
+impl Shown<'_> {
+    /// A line for each check, and what it found below it.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for stage in &self.report.stages {
+            let took = Duration::from_millis(stage.milliseconds);
+            let _ = writeln!(text, "{:8} {:48} {:>8} ms", word(stage.verdict), stage.checked, took.as_millis());
+            for finding in &stage.findings {
+                // The line above has said it of the one that there is.
+                let mark = match finding.verdict {
+                    Verdict::Pass => String::new(),
+                    _ if stage.findings.len() == 1 => String::new(),
+                    verdict => format!("{}: ", word(verdict)),
+                };
+                wrap(&mut text, &format!("{mark}{}", finding.fact));
+                if let Some(cause) = &finding.cause {
+                    wrap(&mut text, &format!("why: {cause}"));
+                }
+                match &finding.fix {
+                    Some(fix) if finding.verbatim => {
+                        let _ = writeln!(text, "{INDENT}fix: {fix}");
+                    }
+                    Some(fix) => wrap(&mut text, &format!("fix: {fix}")),
+                    None => {}
+                }
+            }
+        }
+        let failed = self.report.stages.iter().filter(|stage| stage.verdict == Verdict::Fail).count();
+        let _ = match failed {
+            0 => writeln!(text, "{}: nothing failed", self.name),
+            failed => writeln!(text, "{}: {failed} failed; exit code {}", self.name, self.exit.code()),
+        };
+        text
+    }
+
+    /// The keys are stable: further ones may come, none goes or changes its meaning. docs/operations.md lists them.
+    fn json(&self) -> Value {
+        let of = |text: &dyn Fn(&Target) -> String| self.target.map(text);
+        json!({
+            "target": self.name,
+            "endpoint": of(&|target| target.endpoint.to_string()),
+            "engine": of(&|target| target.engine.to_string()),
+            "region": of(&|target| target.region.to_string()),
+            "user": self.target.and_then(|target| target.user.clone()),
+            "exit_code": self.exit.code(),
+            "stages": self.report.stages,
+        })
+    }
+}
+
+/// Failures are to be found by eye.
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "ok",
+        Verdict::Unknown => "unknown",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "FAIL",
+    }
+}
+
+/// Breaks lines between words; a word that is longer has a line of its own.
+fn wrap(text: &mut String, paragraph: &str) {
+    for line in paragraph.lines() {
+        let mut column = 0;
+        for word in line.split(' ') {
+            let width = word.chars().count();
+            if column > 0 && INDENT.len() + column + 1 + width > WIDTH {
+                text.push('\n');
+                column = 0;
+            }
+            if column == 0 {
+                text.push_str(INDENT);
+            } else {
+                text.push(' ');
+                column += 1;
+            }
+            text.push_str(word);
+            column += width;
+        }
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_between_words_and_commands_are_not() {
+        let mut text = String::new();
+        wrap(&mut text, &"word ".repeat(40));
+        assert!(text.lines().all(|line| line.starts_with(INDENT) && line.chars().count() <= WIDTH), "{text}");
+        assert_eq!(text.split_whitespace().count(), 40);
+        let long = "x".repeat(2 * WIDTH);
+        let finding = Finding::new(Verdict::Fail, format!("a {long} b\nsecond"));
+        let stage = Stage::new(Check::Port, Duration::from_millis(7), vec![finding]);
+        let report = Report { stages: vec![stage] };
+        let shown = Shown { name: "orders", target: None, report: &report, exit: Exit::Failure };
+        let expected = format!(
+            "FAIL     local port                                              7 ms\n{INDENT}a\n{INDENT}{long}\n{INDENT}b\n{INDENT}second\norders: 1 failed; exit code 1\n"
+        );
+        assert_eq!(shown.text(), expected);
+    }
+}

@@ -1,0 +1,263 @@
+//! The login over an open connection, and what the database says of the user. The token is told by its length and its end.
+
+use std::time::{Duration, SystemTime};
+
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    CALL, Check, Examination, Finding, Known, Patient, Verdict, cloud, permission,
+    way::{self, Connection, Server},
+};
+use crate::{
+    aws::token::{self, Token},
+    mysql::{self, Capabilities, HandshakeResponse},
+    postgres::{self, Mode, ProtocolVersion, Startup, quote_identifier},
+    proxy::error::Error,
+    target::Target,
+    tunnel,
+};
+
+/// The server asks IAM meanwhile.
+const LOGIN: Duration = Duration::from_secs(12);
+const TOKEN: Duration = Duration::from_secs(1);
+/// Every server of RDS has it; only whoever names no database of their own is sent there.
+const ANY_DATABASE: &str = "postgres";
+const NO_USER: &str = "no database user is set";
+/// `utf8mb4_general_ci`.
+const CHARSET: u8 = 45;
+
+type Stream = TlsStream<tunnel::Stream>;
+
+/// The checks from the login on.
+pub(super) fn skip(examination: &mut Examination, why: &str) {
+    for check in [Check::Login, Check::Query, Check::User, Check::Log] {
+        examination.skip(check, why);
+    }
+}
+
+pub(super) async fn examine(
+    examination: &mut Examination,
+    patient: &Patient,
+    known: &Known,
+    connection: Option<Connection>,
+) {
+    let target = &patient.target;
+    let (Some(user), Some(credentials)) = (&target.user, &known.credentials) else {
+        let why = if target.user.is_none() { NO_USER } else { cloud::NO_CREDENTIALS };
+        examination.skip(Check::Token, why);
+        return skip(examination, why);
+    };
+    let work = async {
+        match token::sign(&target.endpoint, &target.region, user, credentials, SystemTime::now()) {
+            Ok(token) => {
+                let fact = format!("{} characters, good until {}", token.len(), cloud::time(token.expires_at()));
+                (vec![Finding::pass(fact)], Some(token))
+            }
+            Err(error) => (vec![Finding::of_call(Verdict::Fail, &error)], None),
+        }
+    };
+    let token = examination.check(Check::Token, TOKEN, work).await;
+    let (Some(Connection { stream, server }), Some(token)) = (connection, token) else {
+        return skip(examination, "there is no connection to log in on");
+    };
+    let resource = known.resource(target, user);
+    let work = log_in(stream, server, target, (&token, &resource));
+    match examination.check(Check::Login, LOGIN, work).await {
+        Some(LoggedIn::Postgres(stream)) => ask_postgres(examination, stream).await,
+        Some(LoggedIn::Mysql(stream)) => ask_mysql(examination, stream, user).await,
+        None => {
+            for check in [Check::Query, Check::User] {
+                examination.skip(check, "the login failed");
+            }
+            return log(examination, patient, known).await;
+        }
+    }
+    examination.note(Check::Log, Finding::pass("not read: the login succeeded"));
+}
+
+enum LoggedIn {
+    Postgres(Stream),
+    Mysql(Stream),
+}
+
+async fn log_in(
+    mut stream: Stream,
+    server: Server,
+    target: &Target,
+    (token, resource): (&Token, &str),
+) -> (Vec<Finding>, Option<LoggedIn>) {
+    let user = target.user.as_deref().unwrap_or_default();
+    let logged_in = match server {
+        Server::Postgres => {
+            let login = async {
+                let startup = startup(target)?;
+                postgres::login(&mut stream, &startup, token.secret(), Mode::OneByOne).await.map(drop)
+            };
+            login.await.map(|()| LoggedIn::Postgres(stream)).map_err(Error::from_login)
+        }
+        Server::Mysql(greeting) => {
+            let login = async {
+                let response = handshake_response(target)?;
+                mysql::login(&mut stream, &greeting, &response, None, token.secret()).await.map(drop)
+            };
+            login.await.map(|()| LoggedIn::Mysql(stream)).map_err(Error::from_mysql)
+        }
+    };
+    match logged_in {
+        Ok(logged_in) => (vec![Finding::pass(format!("as {user}"))], Some(logged_in)),
+        Err(error) => {
+            let refused = refused(&error, target, resource);
+            // A server may repeat what it was given.
+            let repeats = refused.fact.contains(token.secret().expose().as_str());
+            let fact = if repeats { "the database refused the login".into() } else { refused.fact };
+            (vec![Finding { fact, ..refused }], None)
+        }
+    }
+}
+
+fn startup(target: &Target) -> Result<Startup, postgres::Error> {
+    let mut startup = Startup::new(ProtocolVersion { major: 3, minor: 0 });
+    startup.set(b"user", target.user.as_deref().unwrap_or_default().as_bytes())?;
+    startup.set(b"database", target.database.as_deref().unwrap_or(ANY_DATABASE).as_bytes())?;
+    startup.set(b"application_name", b"rdsgate doctor")?;
+    Ok(startup)
+}
+
+/// What we would log in to a MySQL server with.
+pub(super) fn handshake_response(target: &Target) -> Result<HandshakeResponse, mysql::Error> {
+    let mut response = HandshakeResponse::new(Capabilities::MYSQL | Capabilities::PROTOCOL_41, CHARSET);
+    response.set_user(target.user.as_deref().unwrap_or_default().as_bytes())?;
+    response.set_database(target.database.as_deref().unwrap_or_default().as_bytes())?;
+    Ok(response)
+}
+
+fn refused(error: &Error, target: &Target, resource: &str) -> Finding {
+    let user = target.user.as_deref().unwrap_or_default();
+    let finding = way::failed(error, target);
+    match error {
+        Error::Login(postgres::Error::Refused(server)) => finding.fix(server.hint(user, resource)),
+        Error::MysqlLogin(mysql::Error::Refused(server)) => finding.fix(server.hint(user, resource)),
+        Error::Login(postgres::Error::Authentication(_)) => finding
+            .because("the role is not a member of rds_iam, or IAM database authentication is off")
+            .paste(grant(user)),
+        Error::MysqlLogin(mysql::Error::Authentication(_)) => {
+            finding.because("the user does not log in with AWSAuthenticationPlugin").paste(alter(user))
+        }
+        _ => finding,
+    }
+}
+
+fn grant(user: &str) -> String {
+    format!("GRANT rds_iam TO {};", quote_identifier(user))
+}
+
+fn alter(user: &str) -> String {
+    let name = user.replace('\\', "\\\\").replace('\'', "''");
+    format!("ALTER USER '{name}'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;")
+}
+
+async fn ask_postgres(examination: &mut Examination, mut stream: Stream) {
+    let work = async {
+        let answer =
+            postgres::query::query(&mut stream, "SELECT current_user, current_setting('server_version')").await;
+        match answer.map(first_two) {
+            Ok(Some((user, version))) => {
+                (vec![Finding::pass(format!("PostgreSQL {version} answers as {user}"))], Some(user))
+            }
+            Ok(None) => (vec![Finding::fail("the answer has no row")], None),
+            Err(error) => (vec![Finding::fail(Error::from_login(error).to_string())], None),
+        }
+    };
+    let Some(user) = examination.check(Check::Query, CALL, work).await else {
+        return examination.skip(Check::User, "the query failed");
+    };
+    let work = async {
+        let sql = "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = 'rds_iam'";
+        let finding = match postgres::query::query(&mut stream, sql).await.map(first) {
+            Ok(Some(member)) if member == "t" => Finding::pass(format!("{user} is a member of rds_iam")),
+            Ok(Some(_)) => Finding::fail(format!("{user} is not a member of rds_iam")).paste(grant(&user)),
+            Ok(None) => Finding::fail("there is no role rds_iam: this is not RDS, or IAM authentication was never on"),
+            Err(error) => Finding::unknown(Error::from_login(error).to_string()),
+        };
+        (vec![finding], None::<()>)
+    };
+    examination.check(Check::User, CALL, work).await;
+}
+
+async fn ask_mysql(examination: &mut Examination, mut stream: Stream, user: &str) {
+    let work = async {
+        match mysql::query::query(&mut stream, "SELECT current_user(), version()").await.map(first_two) {
+            Ok(Some((account, version))) => {
+                (vec![Finding::pass(format!("{version} answers as {account}"))], Some(account))
+            }
+            Ok(None) => (vec![Finding::fail("the answer has no row")], None),
+            Err(error) => (vec![Finding::fail(Error::from_mysql(error).to_string())], None),
+        }
+    };
+    let Some(account) = examination.check(Check::Query, CALL, work).await else {
+        return examination.skip(Check::User, "the query failed");
+    };
+    let work = async {
+        let finding = match mysql::query::query(&mut stream, "SHOW CREATE USER CURRENT_USER()").await.map(first) {
+            Ok(statement) => match statement.as_deref().and_then(plugin) {
+                Some(plugin) if plugin == "AWSAuthenticationPlugin" => Finding::pass(format!("{account} has {plugin}")),
+                Some(plugin) => {
+                    Finding::warn(format!("{account} has {plugin}, not AWSAuthenticationPlugin")).paste(alter(user))
+                }
+                None => Finding::unknown(format!("the plugin of {account}")),
+            },
+            Err(error) => Finding::unknown(Error::from_mysql(error).to_string())
+                .fix("as an administrator: SELECT user, host, plugin FROM mysql.user;".to_owned()),
+        };
+        (vec![finding], None::<()>)
+    };
+    examination.check(Check::User, CALL, work).await;
+}
+
+fn first(row: Option<Vec<Option<String>>>) -> Option<String> {
+    row?.into_iter().next()?
+}
+
+fn first_two(row: Option<Vec<Option<String>>>) -> Option<(String, String)> {
+    let mut values = row?.into_iter();
+    Some((values.next()??, values.next()??))
+}
+
+/// The plugin in `CREATE USER … IDENTIFIED WITH 'plugin' AS '…'` (MariaDB: `VIA plugin USING '…'`), and nothing of what
+/// follows, which may be a password's hash.
+fn plugin(statement: &str) -> Option<String> {
+    let after = ["IDENTIFIED WITH ", "IDENTIFIED VIA "].iter().find_map(|word| statement.split_once(word));
+    let (_, after) = after?;
+    let quoted = |c: char| c == '\'' || c == '`' || c == '"';
+    let name = after.trim_start_matches(quoted);
+    let name: String = name.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    (!name.is_empty()).then_some(name)
+}
+
+async fn log(examination: &mut Examination, patient: &Patient, known: &Known) {
+    let (Ok(account), Some(database)) = (&patient.account, &known.database) else {
+        return examination.skip(Check::Log, "its name is that of the database, which RDS did not describe");
+    };
+    let work = async { (permission::log(account, database).await, None::<()>) };
+    examination.check(Check::Log, CALL, work).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_read_from_both_dialects_without_what_follows() {
+        for (statement, expected) in [
+            (
+                "CREATE USER `a`@`%` IDENTIFIED WITH 'AWSAuthenticationPlugin' AS 'RDS' REQUIRE SSL",
+                Some("AWSAuthenticationPlugin"),
+            ),
+            ("CREATE USER `a`@`%` IDENTIFIED VIA pam USING 'rds' REQUIRE SSL", Some("pam")),
+            ("CREATE USER `a`@`%` IDENTIFIED BY PASSWORD '*94BDCEBE'", None),
+            ("CREATE USER `a`@`%` IDENTIFIED VIA ", None),
+        ] {
+            assert_eq!(plugin(statement).as_deref(), expected, "{statement}");
+        }
+    }
+}

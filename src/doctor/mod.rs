@@ -1,0 +1,345 @@
+//! What keeps a target from working, found stage by stage, from the cheap to the expensive: what was checked, the fact, its
+//! cause and what to do about it.
+//!
+//! - `cloud`: credentials, clock, what AWS says of the database and the bastion;
+//! - `permission`: what IAM says to the login, and the database's log of it;
+//! - `way`: the session, the bastion's dial, the certificate;
+//! - `login`: token, login, and what the database says of the user;
+//! - `local`: this machine's end.
+//!
+//! It goes on past a failure where it can, takes less than a minute, and leaves nothing behind: the session that it opened
+//! is terminated on every path. It decides, and prints nothing.
+//!
+//! A report is for other people's eyes. Everything in it comes from an allow list: names and numbers of ours and of AWS's,
+//! and the words of error types that hold nothing secret (`words`). A token is told by its length and its end.
+
+mod cloud;
+mod local;
+mod login;
+mod permission;
+mod way;
+mod words;
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::Cause,
+    aws::{self, Account, Principal, rds::Database},
+    target::{Host, Target},
+};
+
+/// All stages together. The end of the session has its own few seconds behind it.
+const DEADLINE: Duration = Duration::from_secs(52);
+/// One question to AWS.
+const CALL: Duration = Duration::from_secs(8);
+/// Credentials: the first time of SSO or a credential process.
+const CREDENTIALS: Duration = Duration::from_secs(15);
+
+/// What a finding comes to; the worst of them is a stage's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be, or not needed.
+    Pass,
+    /// It could not be seen.
+    Unknown,
+    /// It works, and may not for long or for everybody.
+    Warn,
+    /// It keeps the target from working.
+    Fail,
+}
+
+/// What is checked, in the order in which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// What the user has described.
+    Configuration,
+    /// Where AWS credentials come from, and their end.
+    Credentials,
+    /// Who AWS says that we are.
+    Identity,
+    /// This machine's clock against AWS's.
+    Clock,
+    /// What the name says: region, kind, alias.
+    Endpoint,
+    /// What RDS says of the database.
+    Database,
+    /// Whether IAM lets the user log in.
+    Permission,
+    /// What Systems Manager says of the bastion.
+    Bastion,
+    /// An SSM session.
+    Session,
+    /// The bastion's, or our own, connection to the database.
+    Dial,
+    /// The database's certificate.
+    Certificate,
+    /// The login token.
+    Token,
+    /// The login itself.
+    Login,
+    /// A query.
+    Query,
+    /// Whether the user is one for IAM logins.
+    User,
+    /// The database's log of IAM logins.
+    Log,
+    /// The local port.
+    Port,
+}
+
+impl Check {
+    /// What people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Credentials => "AWS credentials and their end",
+            Self::Identity => "who AWS says we are",
+            Self::Clock => "this machine's clock against AWS's",
+            Self::Endpoint => "endpoint name and region",
+            Self::Database => "the database, as RDS describes it",
+            Self::Permission => "IAM permission rds-db:connect",
+            Self::Bastion => "the bastion, as Systems Manager describes it",
+            Self::Session => "SSM session",
+            Self::Dial => "connection to the database's port",
+            Self::Certificate => "certificate of the database",
+            Self::Token => "login token",
+            Self::Login => "login",
+            Self::Query => "query",
+            Self::User => "database user for IAM logins",
+            Self::Log => "the database's log of IAM logins",
+            Self::Port => "local port",
+        }
+    }
+
+    /// Which part it is about; decides the exit code.
+    fn part(self) -> Cause {
+        match self {
+            Self::Configuration | Self::Endpoint => Cause::Configuration,
+            Self::Credentials | Self::Token => Cause::Credentials,
+            Self::Identity | Self::Permission | Self::Bastion | Self::Session | Self::Dial => Cause::Aws,
+            Self::Database | Self::Certificate | Self::Login | Self::Query | Self::User | Self::Log => Cause::Database,
+            Self::Clock | Self::Port => Cause::Local,
+        }
+    }
+
+    /// What it comes to when there is no answer in time: only what every connection needs is a failure.
+    fn in_silence(self) -> Verdict {
+        match self {
+            Self::Credentials | Self::Session | Self::Dial | Self::Certificate | Self::Login | Self::Query => {
+                Verdict::Fail
+            }
+            _ => Verdict::Unknown,
+        }
+    }
+}
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// What was found.
+    pub fact: String,
+    /// Why that is so, or what it leads to.
+    pub cause: Option<String>,
+    /// What to do: often a command, a statement of SQL's or of a policy's.
+    pub fix: Option<String>,
+    /// Whether the fix is to be pasted as it is, and not broken into lines.
+    #[serde(skip)]
+    pub verbatim: bool,
+    /// Whose failure it is, where it is not the check's own.
+    #[serde(skip)]
+    part: Option<Cause>,
+}
+
+impl Finding {
+    /// A fact of this verdict.
+    pub fn new(verdict: Verdict, fact: impl Into<String>) -> Self {
+        Self { verdict, fact: fact.into(), cause: None, fix: None, verbatim: false, part: None }
+    }
+
+    fn pass(fact: impl Into<String>) -> Self {
+        Self::new(Verdict::Pass, fact)
+    }
+
+    fn warn(fact: impl Into<String>) -> Self {
+        Self::new(Verdict::Warn, fact)
+    }
+
+    fn fail(fact: impl Into<String>) -> Self {
+        Self::new(Verdict::Fail, fact)
+    }
+
+    fn unknown(fact: impl Into<String>) -> Self {
+        Self::new(Verdict::Unknown, fact)
+    }
+
+    fn because(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<Option<String>>) -> Self {
+        self.fix = fix.into();
+        self
+    }
+
+    /// A command, or a statement of SQL's or of a policy's.
+    fn paste(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), verbatim: true, ..self }
+    }
+
+    /// A call that failed. Whether it matters is the verdict's business, whose failure it is the error's.
+    fn of_call(verdict: Verdict, error: &aws::Error) -> Self {
+        let part = error.concerns_credentials().then_some(Cause::Credentials);
+        let allow = match error {
+            aws::Error::AccessDenied { operation, .. } => words::action(operation)
+                .map(|action| format!("allow {action} (rdsgate policy prints what a login needs)")),
+            _ => None,
+        };
+        Self { part, ..Self::new(verdict, error.to_string()) }.fix(error.hint().or(allow))
+    }
+}
+
+/// One check and what it found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stage {
+    /// Which.
+    pub check: Check,
+    /// What was checked, for people.
+    pub checked: &'static str,
+    /// The worst of the findings.
+    pub verdict: Verdict,
+    /// How long it took.
+    pub milliseconds: u64,
+    /// At least one.
+    pub findings: Vec<Finding>,
+}
+
+impl Stage {
+    /// A check that took this long and found this.
+    pub fn new(check: Check, took: Duration, findings: Vec<Finding>) -> Self {
+        Self {
+            check,
+            checked: check.title(),
+            verdict: findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown),
+            milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            findings,
+        }
+    }
+
+    /// Whose failure it is, if it is one.
+    fn failure(&self) -> Option<Cause> {
+        let failed = self.findings.iter().find(|finding| finding.verdict == Verdict::Fail)?;
+        Some(failed.part.unwrap_or_else(|| self.check.part()))
+    }
+}
+
+/// The stages, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// What was checked.
+    pub stages: Vec<Stage>,
+}
+
+impl Report {
+    /// Whose the first failure is.
+    pub fn first_failure(&self) -> Option<Cause> {
+        self.stages.iter().find_map(Stage::failure)
+    }
+}
+
+/// Who is examined.
+#[derive(Debug)]
+pub struct Patient {
+    /// The target, complete.
+    pub target: Target,
+    /// The name that the user gave, when it was an alias of the endpoint's.
+    pub alias: Option<Host>,
+    /// Who asks; an error is a finding.
+    pub account: Result<Account, aws::Error>,
+    /// For the session, as in `rdsgate up`.
+    pub resume_for: Duration,
+    /// Ends the examination early, and in good order.
+    pub stop: CancellationToken,
+}
+
+/// What an examination has come to know, for its later stages.
+#[derive(Default)]
+struct Known {
+    credentials: Option<Credentials>,
+    principal: Option<Principal>,
+    database: Option<Database>,
+}
+
+impl Known {
+    /// What the policy must allow: exact where account and resource id are known.
+    fn resource(&self, target: &Target, user: &str) -> String {
+        format!(
+            "arn:{}:rds-db:{}:{}:dbuser:{}/{user}",
+            target.region.partition().name(),
+            target.region,
+            self.principal.as_ref().map_or("<account>", |principal| &principal.account),
+            self.database.as_ref().and_then(|database| database.resource_id.as_deref()).unwrap_or("<DbiResourceId>"),
+        )
+    }
+}
+
+/// Runs checks against their own deadlines and a common one.
+struct Examination {
+    report: Report,
+    deadline: Instant,
+}
+
+impl Examination {
+    /// Runs one check: what it found, and what later ones go on with.
+    async fn check<T>(
+        &mut self,
+        check: Check,
+        limit: Duration,
+        work: impl Future<Output = (Vec<Finding>, Option<T>)>,
+    ) -> Option<T> {
+        let started = Instant::now();
+        let limit = limit.min(self.deadline.saturating_duration_since(started));
+        let (findings, value) = timeout_at(started + limit, work).await.unwrap_or_else(|_| {
+            let silence = format!("no answer within {} s", limit.as_secs());
+            (vec![Finding::new(check.in_silence(), silence)], None)
+        });
+        self.report.stages.push(Stage::new(check, started.elapsed(), findings));
+        value
+    }
+
+    /// A check that needs what an earlier one did not bring.
+    fn skip(&mut self, check: Check, why: &str) {
+        self.note(check, Finding::unknown(format!("not checked: {why}")));
+    }
+
+    /// A check that takes no time.
+    fn note(&mut self, check: Check, finding: Finding) {
+        self.report.stages.push(Stage::new(check, Duration::ZERO, vec![finding]));
+    }
+}
+
+/// Examines a target whose configuration was `configuration`. Not cancel safe: it would leave a session behind; that is what
+/// [`Patient::stop`] is for, after which the report is of no use.
+pub async fn examine(configuration: Stage, patient: &Patient) -> Report {
+    let mut examination =
+        Examination { report: Report { stages: vec![configuration] }, deadline: Instant::now() + DEADLINE };
+    let mut known = Known::default();
+    tokio::select! {
+        () = cloud::examine(&mut examination, patient, &mut known) => {}
+        () = patient.stop.cancelled() => return examination.report,
+    }
+    way::examine(&mut examination, patient, &known).await;
+    local::examine(&mut examination, &patient.target).await;
+    examination.report
+}

@@ -1,0 +1,131 @@
+//! What IAM says to the login, as far as it can be asked, and what the database's own log says of one that failed.
+
+use std::time::{Duration, SystemTime};
+
+use super::{CALL, Check, Examination, Finding, Known, Verdict, cloud};
+use crate::{
+    aws::{
+        Account, Error,
+        permission::Decision,
+        rds::{Database, Kind},
+    },
+    target::Target,
+};
+
+/// How far back the log is read: the entries of an earlier try have the same cause.
+const BACK: Duration = Duration::from_mins(15);
+/// The newest entries that are told.
+const TOLD: usize = 3;
+const LIMITS: &str = "a simulation sees the policies of the user or role and its boundary; not those of a session, and how it \
+                      takes service control policies into account is not known here";
+
+/// What the log of IAM logins says ("IAM database authentication: monitoring", error codes).
+const CODES: [(&str, &str, &str); 5] = [
+    ("NotAuthorized", "the policy does not allow rds-db:connect on this database and user", "add the statement above"),
+    (
+        "InvalidToken",
+        "the token is for another host, port, region or user, or its signature is wrong",
+        "use the endpoint's own name and port",
+    ),
+    ("ExpiredToken", "the token was older than 15 minutes", "set this machine's clock"),
+    ("ThrottlingException", "too many IAM logins: about 200 a second", "use fewer and longer connections"),
+    (
+        "InternalError",
+        "AWS or the database failed (it needs 300 to 1000 MiB of memory for IAM logins)",
+        "try again; see the database's free memory",
+    ),
+];
+
+pub(super) async fn examine(examination: &mut Examination, target: &Target, account: &Account, known: &Known) {
+    let Some(user) = &target.user else {
+        return examination.note(
+            Check::Permission,
+            Finding::unknown("for which database user? none is set").fix("--user NAME".to_owned()),
+        );
+    };
+    let resource = known.resource(target, user);
+    let work = async { (vec![simulated(account, &resource, known).await], None::<()>) };
+    examination.check(Check::Permission, CALL, work).await;
+}
+
+async fn simulated(account: &Account, resource: &str, known: &Known) -> Finding {
+    let statement = format!(r#"{{"Effect":"Allow","Action":"rds-db:connect","Resource":"{resource}"}}"#);
+    let needed = format!("a login needs rds-db:connect on {resource}");
+    let unknown = |why: &str| Finding::unknown(format!("{needed}; {why}"));
+    if known.database.as_ref().and_then(|database| database.resource_id.as_ref()).is_none() {
+        return unknown("not simulated without the resource id");
+    }
+    let Some(principal) = &known.principal else { return unknown("not simulated without an identity") };
+    let Some(source) = principal.policy_source() else {
+        return unknown("the policies of this kind of principal cannot be simulated");
+    };
+    match account.simulate_connect(&source, resource).await {
+        Ok(Decision::Allowed) => Finding::pass(format!("{resource} is allowed to {source}")).because(LIMITS),
+        Ok(decision) => {
+            let how = match decision {
+                Decision::ExplicitDeny => "a statement denies it",
+                Decision::ImplicitDeny | Decision::Allowed => "no statement allows it",
+            };
+            Finding::fail(format!("{resource} is not allowed to {source}: {how}")).because(LIMITS).paste(statement)
+        }
+        Err(Error::BadRequest { code, .. }) if code == "NoSuchEntity" => unknown(&format!(
+            "IAM does not know {source}: the role may have a path, as those of IAM Identity Center do"
+        )),
+        Err(error) => {
+            let finding = Finding::of_call(Verdict::Unknown, &error);
+            Finding { fact: format!("{needed}; {}", finding.fact), ..finding }
+        }
+    }
+}
+
+/// The end of the log, after a login that failed.
+pub(super) async fn log(account: &Account, database: &Database) -> Vec<Finding> {
+    let id = database.parent.as_ref().unwrap_or(&database.id);
+    let clustered = database.parent.is_some() || database.kind != Kind::Instance;
+    if cloud::is_proxy(database.kind) {
+        return vec![Finding::unknown("an RDS Proxy has no such log; see /aws/rds/proxy in CloudWatch Logs")];
+    }
+    let (what, modify) = if clustered {
+        ("cluster", format!("modify-db-cluster --db-cluster-identifier {id}"))
+    } else {
+        ("instance", format!("modify-db-instance --db-instance-identifier {id}"))
+    };
+    let group = format!("/aws/rds/{what}/{id}/iam-db-auth-error");
+    let events = match account.log_events(&group, SystemTime::now() - BACK).await {
+        Err(error) => return vec![Finding::of_call(Verdict::Unknown, &error)],
+        Ok(None) => {
+            let export = r#"--cloudwatch-logs-export-configuration '{"EnableLogTypes":["iam-db-auth-error"]}'"#;
+            let finding = Finding::unknown(format!("there is no log group {group}: the log is not exported"));
+            return vec![finding.paste(format!("aws rds {modify} {export}"))];
+        }
+        Ok(Some(events)) => events,
+    };
+    let told: Vec<Finding> = events.iter().rev().take(TOLD).rev().map(|(at, entry)| of_entry(*at, entry)).collect();
+    if told.is_empty() {
+        return vec![Finding::unknown(format!("nothing in {group} within 15 minutes; entries come late"))];
+    }
+    told
+}
+
+/// By its code alone: an entry may hold what is nobody's business.
+fn of_entry(at: SystemTime, entry: &str) -> Finding {
+    let at = cloud::time(at);
+    let Some((code, meaning, fix)) = CODES.iter().find(|(code, ..)| entry.contains(code)) else {
+        return Finding::warn(format!("{at}: an entry without a known code"));
+    };
+    Finding::warn(format!("{at}: {code}: {meaning}")).fix((*fix).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_told_by_its_code_and_not_repeated() {
+        let entry = "Failed to authenticate SECRET because the token is malformed. (Status Code: 400, Error Code: InvalidToken)";
+        let finding = of_entry(SystemTime::UNIX_EPOCH, entry);
+        assert!(finding.fact.starts_with("1970-01-01T00:00:00Z: InvalidToken: "), "{finding:?}");
+        assert!(!format!("{finding:?}").contains("SECRET"));
+        assert!(!format!("{:?}", of_entry(SystemTime::UNIX_EPOCH, "SECRET")).contains("SECRET"));
+    }
+}

@@ -1,0 +1,244 @@
+//! The way to the database, as a connection takes it: session, dial, certificate; then the login over it. What it opens, it
+//! ends.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use super::{Check, Examination, Finding, Known, Patient, Verdict, cloud, login, words};
+use crate::{
+    app::{self, Cause},
+    aws::rds::Database,
+    mysql, postgres,
+    proxy::error::Error,
+    target::{Engine, Host, Route, Target},
+    tls::{self, Certificate},
+    tunnel::{self, Dialer, StreamError, pool, ssm::session},
+};
+
+/// StartSession, websocket, handshake.
+const SESSION: Duration = Duration::from_secs(20);
+/// Above the tunnel's own ten seconds, which knows more about it.
+const DIAL: Duration = Duration::from_secs(12);
+const TLS: Duration = Duration::from_secs(8);
+/// For TerminateSession, which has five seconds of its own.
+const END: Duration = Duration::from_secs(7);
+/// A certificate that ends within this time deserves a word.
+const RENEWAL: Duration = Duration::from_hours(30 * 24);
+
+/// An encrypted stream to a server that waits for a login.
+pub(super) struct Connection {
+    pub(super) stream: TlsStream<tunnel::Stream>,
+    pub(super) server: Server,
+}
+
+/// What the server has said before TLS.
+pub(super) enum Server {
+    Postgres,
+    Mysql(mysql::Greeting),
+}
+
+pub(super) async fn examine(examination: &mut Examination, patient: &Patient, known: &Known) {
+    let target = &patient.target;
+    let account = match (&patient.account, &target.route) {
+        (Ok(account), Route::Direct) => account,
+        (Ok(account), _) if known.credentials.is_some() => account,
+        _ => {
+            for check in [Check::Session, Check::Dial, Check::Certificate, Check::Token] {
+                examination.skip(check, cloud::NO_CREDENTIALS);
+            }
+            return login::skip(examination, cloud::NO_CREDENTIALS);
+        }
+    };
+    let mut alone = target.clone();
+    (alone.pooling.max_sessions, alone.pooling.warm_sessions) = (1, 0);
+    let dialer = app::dialer(&alone, account, patient.resume_for);
+    let travel = async {
+        let connection = connect(examination, &dialer, target, known).await;
+        login::examine(examination, patient, known, connection).await;
+    };
+    tokio::select! {
+        () = travel => {}
+        () = patient.stop.cancelled() => {}
+    }
+    // Bounded by the session's own deadlines as well.
+    let _ = timeout(END, dialer.close()).await;
+}
+
+async fn connect(examination: &mut Examination, dialer: &Dialer, target: &Target, known: &Known) -> Option<Connection> {
+    let opened = match &target.route {
+        Route::Direct => {
+            examination.note(Check::Session, Finding::pass("not needed: the route is direct"));
+            Ok(None)
+        }
+        Route::Ssm(bastion) => {
+            let work = async {
+                match dialer.dial().await {
+                    Ok(stream) => {
+                        let id = stream.session_id().unwrap_or_default();
+                        (vec![Finding::pass(format!("{id} on {bastion}"))], Some(stream))
+                    }
+                    Err(error) => (vec![failed(&Error::Route(error), target)], None),
+                }
+            };
+            examination.check(Check::Session, SESSION, work).await.map(Some).ok_or("there is no session")
+        }
+    };
+    let connected = match opened {
+        Ok(stream) => {
+            let work = dial(dialer, stream, target);
+            examination.check(Check::Dial, DIAL, work).await.ok_or("there is no connection to the database")
+        }
+        Err(why) => {
+            examination.skip(Check::Dial, why);
+            Err(why)
+        }
+    };
+    match connected {
+        Ok((stream, server)) => {
+            let work = secure(stream, server, target, known.database.as_ref());
+            examination.check(Check::Certificate, TLS, work).await
+        }
+        Err(why) => {
+            examination.skip(Check::Certificate, why);
+            None
+        }
+    }
+}
+
+/// Until the server says its first word, which proves that the bastion's dial was answered.
+async fn dial(
+    dialer: &Dialer,
+    stream: Option<tunnel::Stream>,
+    target: &Target,
+) -> (Vec<Finding>, Option<(tunnel::Stream, Server)>) {
+    let answered = async {
+        let mut stream = match stream {
+            Some(stream) => stream,
+            None => dialer.dial().await.map_err(Error::Route)?,
+        };
+        let server = match target.engine {
+            Engine::Postgres => {
+                postgres::request_tls(&mut stream).await.map_err(Error::from_answer)?;
+                Server::Postgres
+            }
+            Engine::Mysql => Server::Mysql(mysql::read_greeting(&mut stream).await.map_err(Error::from_mysql)?),
+        };
+        Ok::<_, Error>((stream, server))
+    };
+    match answered.await {
+        Ok(answered) => (vec![Finding::pass(format!("{} answers", target.endpoint))], Some(answered)),
+        Err(error) => (vec![failed(&error, target)], None),
+    }
+}
+
+async fn secure(
+    mut stream: tunnel::Stream,
+    server: Server,
+    target: &Target,
+    database: Option<&Database>,
+) -> (Vec<Finding>, Option<Connection>) {
+    let host = &target.endpoint.host;
+    let secured = async {
+        let connector = tls::Connector::new(host, target.ca_file.as_deref()).map_err(Error::Tls)?;
+        if let Server::Mysql(greeting) = &server {
+            let response = login::handshake_response(target).map_err(Error::from_mysql)?;
+            mysql::ssl_request(&mut stream, greeting, &response, None).await.map_err(Error::from_mysql)?;
+        }
+        connector.connect(stream).await.map_err(Error::from_tls)
+    };
+    match secured.await {
+        Ok((stream, verified)) => {
+            let chain = tls::Connector::chain(&stream);
+            let mut findings = of_chain(&chain, host, verified.protocol);
+            findings.extend(database.and_then(|database| of_authority(&chain, database)));
+            (findings, Some(Connection { stream, server }))
+        }
+        Err(error) => {
+            let mut findings = vec![Finding { part: Some(part_of_tls(&error)), ..failed(&error, target) }];
+            if let Error::Tls(tls::Error::Certificate(rejected)) = &error
+                && let Some(certificate) = &rejected.certificate
+            {
+                findings.push(Finding::unknown(described(certificate)));
+                let chain = std::slice::from_ref(certificate);
+                findings.extend(database.and_then(|database| of_authority(chain, database)));
+            }
+            (findings, None)
+        }
+    }
+}
+
+fn part_of_tls(error: &Error) -> Cause {
+    match error {
+        Error::Tls(tls::Error::CaFile { .. }) => Cause::Configuration,
+        _ => Cause::Database,
+    }
+}
+
+fn of_chain(chain: &[Certificate], host: &Host, protocol: &str) -> Vec<Finding> {
+    let mut findings = vec![Finding::pass(format!("{protocol}, good for {host}"))];
+    findings.extend(chain.iter().map(|certificate| {
+        let fact = described(certificate);
+        if certificate.not_after.within(RENEWAL) { Finding::warn(fact) } else { Finding::pass(fact) }
+    }));
+    findings
+}
+
+fn described(certificate: &Certificate) -> String {
+    let Certificate { subject, issuer, names, not_before, not_after } = certificate;
+    let names = if names.is_empty() { String::new() } else { format!(" for {}", names.join(", ")) };
+    format!("{}{names}, issued by {}, from {not_before} to {not_after}", common_name(subject), common_name(issuer))
+}
+
+/// The common name, or all of a name that has none.
+fn common_name(name: &str) -> &str {
+    name.split(", ").find_map(|part| part.strip_prefix("CN=")).unwrap_or(name)
+}
+
+/// Whether the chain is that of the authority that RDS names: `rds-ca-rsa2048-g1` is "… RSA2048 G1" in the names of its
+/// certificates.
+fn of_authority(chain: &[Certificate], database: &Database) -> Option<Finding> {
+    let identifier = database.ca.as_deref()?;
+    let words = identifier.strip_prefix("rds-ca-")?.replace('-', " ").to_ascii_uppercase();
+    let named =
+        chain.iter().any(|certificate| format!("{} {}", certificate.subject, certificate.issuer).contains(&words));
+    let authorities = chain.iter().map(|certificate| common_name(&certificate.issuer)).collect::<Vec<_>>().join(", ");
+    Some(if named {
+        Finding::pass(format!("the authority is the one that RDS names: {identifier}"))
+    } else {
+        Finding::warn(format!("RDS names the authority {identifier}; the certificate's is {authorities}"))
+            .because("a new certificate is used after a restart; or what answers is not this database")
+            .paste("aws rds describe-certificates")
+    })
+}
+
+/// An error on the way, with whose failure it is.
+pub(super) fn failed(error: &Error, target: &Target) -> Finding {
+    let finding = Finding::fail(words::of(error));
+    let ingress = || {
+        format!(
+            "aws ec2 authorize-security-group-ingress --group-id <database's> --protocol tcp --port {} --source-group <bastion's>",
+            target.endpoint.port
+        )
+    };
+    let hint = error.hint(target);
+    let finding = match error {
+        Error::Stream(StreamError::Refused | StreamError::DialTimeout(_)) => {
+            Finding { cause: hint, ..finding }.paste(ingress())
+        }
+        Error::Route(tunnel::Error::Pool(pool::Error::Session(cause))) => match &**cause {
+            session::Error::Start { cause: start, .. } => {
+                let denied = matches!(**start, crate::aws::Error::AccessDenied { .. });
+                let part = start.concerns_credentials().then_some(Cause::Credentials);
+                let policy = format!("rdsgate policy {}", target.name);
+                let finding = Finding { part, ..finding };
+                if denied { Finding { cause: hint, ..finding }.paste(policy) } else { finding.fix(hint) }
+            }
+            _ => finding.fix(hint),
+        },
+        _ => finding.fix(hint),
+    };
+    debug_assert_eq!(finding.verdict, Verdict::Fail);
+    finding
+}
