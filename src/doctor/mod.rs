@@ -202,8 +202,9 @@ impl Finding {
     fn of_call(verdict: Verdict, error: &aws::Error) -> Self {
         let part = error.concerns_credentials().then_some(Cause::Credentials);
         let allow = match error {
-            aws::Error::AccessDenied { operation, .. } => words::action(operation)
-                .map(|action| format!("allow {action} (rdsgate policy prints what a login needs)")),
+            aws::Error::AccessDenied { operation, .. } => {
+                words::action(operation).map(|action| format!("allow {action} to have this checked"))
+            }
             _ => None,
         };
         Self { part, ..Self::new(verdict, error.to_string()) }.fix(error.hint().or(allow))
@@ -332,14 +333,16 @@ impl Examination {
 /// Examines a target whose configuration was `configuration`. Not cancel safe: it would leave a session behind; that is what
 /// [`Patient::stop`] is for, after which the report is of no use.
 pub async fn examine(configuration: Stage, patient: &Patient) -> Report {
-    let mut examination =
-        Examination { report: Report { stages: vec![configuration] }, deadline: Instant::now() + DEADLINE };
+    let spent = Duration::from_millis(configuration.milliseconds);
+    let deadline = Instant::now() + DEADLINE.saturating_sub(spent);
+    let mut examination = Examination { report: Report { stages: vec![configuration] }, deadline };
     let mut known = Known::default();
     tokio::select! {
         () = cloud::examine(&mut examination, patient, &mut known) => {}
         () = patient.stop.cancelled() => return examination.report,
     }
-    way::examine(&mut examination, patient, &known).await;
+    // Everything that a login needs, on one stack.
+    Box::pin(way::examine(&mut examination, patient, &known)).await;
     local::examine(&mut examination, &patient.target).await;
     examination.report
 }

@@ -15,6 +15,7 @@ mod cli;
 mod clients;
 mod control;
 mod discovery;
+mod doctor;
 mod failures;
 mod faults;
 mod layering;
