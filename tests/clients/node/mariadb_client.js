@@ -102,7 +102,7 @@ async function kills(db) {
   while (Number((await other.query(asleep, [db.threadId, 'User sleep']))[0][0]) === 0);
   await other.query(`kill query ${db.threadId}`);
   await ended;
-  same('kill query: soon', Date.now() - began < 10_000, true);
+  same('kill query: soon', Date.now() - began < 30_000, true);
   same('kill query: usable after it', await db.query('select 1'), [[1]]);
   await other.end();
 }

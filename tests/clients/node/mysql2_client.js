@@ -93,7 +93,7 @@ async function kills(db) {
   while ((await rows(other, asleep, [db.threadId, 'User sleep']))[0][0] === 0);
   await other.query(`kill query ${db.threadId}`);
   await ended;
-  same('kill query: soon', Date.now() - began < 10_000, true);
+  same('kill query: soon', Date.now() - began < 30_000, true);
   same('kill query: usable after it', await rows(db, 'select 1'), [[1]]);
   await other.end();
 }
