@@ -176,7 +176,9 @@ impl Watch {
             _ if self.lost || !self.upstream.at_boundary() => None,
             Some(Expect::File) => None,
             Some(_) => Some(Turn::answer(self.upstream.last.sequence.wrapping_add(1))),
-            None => Some(Turn::COMMAND),
+            None if self.owed.is_empty() => Some(Turn::COMMAND),
+            // A command of more than 16 MiB takes several packets.
+            None => Some(Turn::answer(self.client.last.sequence.wrapping_add(1))),
         }
     }
 }
@@ -452,6 +454,12 @@ mod tests {
         assert_eq!(watch.state(), Activity::Busy);
         watch.on_upstream(&packet(6, EOF));
         assert_eq!(watch.state(), Activity::Idle);
+
+        // And a command of that size.
+        watch.on_client(&[&b"\xff\xff\xff\0\x03"[..], &vec![b'x'; CONTINUED - 1], &packet(1, b"rest")].concat());
+        assert_eq!((watch.state(), watch.turn()), (Activity::Busy, Some(Turn::answer(2))));
+        watch.on_upstream(&packet(2, OK));
+        assert_eq!((watch.state(), watch.turn()), (Activity::Idle, Some(Turn::COMMAND)));
     }
 
     #[test]
