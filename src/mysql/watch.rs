@@ -143,6 +143,10 @@ impl Watch {
     pub fn on_upstream(&mut self, chunk: &[u8]) {
         let Self { capabilities, upstream, owed, expect, status, lost, .. } = self;
         upstream.follow(chunk, |_, packet, head| {
+            // Nearly always: a row.
+            if let (Some(Expect::Rows), Some(..message::EOF)) = (&*expect, head.first()) {
+                return;
+            }
             // What nobody asked for is an ERR before the end.
             if let Some(now) = expect.take().or_else(|| owed.pop_front().map(Expect::Answer)) {
                 match now.then(packet.length, head, *capabilities, status) {
