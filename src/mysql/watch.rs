@@ -150,8 +150,8 @@ impl Watch {
             // What nobody asked for is an ERR before the end.
             if let Some(now) = expect.take().or_else(|| owed.pop_front().map(Expect::Answer)) {
                 match now.then(packet.length, head, *capabilities, status) {
-                    Some(next) => *expect = next,
-                    None => *lost = true,
+                    Ok(next) => *expect = next,
+                    Err(Lost) => *lost = true,
                 }
             }
         });
@@ -187,66 +187,86 @@ impl Watch {
     }
 }
 
+/// There is no such packet where it came.
+struct Lost;
+
 impl Expect {
-    /// What comes behind a packet of this length that begins so, `Some(None)` being the answer's end; `None` if there is
-    /// no such packet.
-    fn then(self, length: usize, head: &[u8], capabilities: Capabilities, status: &mut u16) -> Option<Option<Self>> {
-        let eof = u64::from(!capabilities.contains(Capabilities::DEPRECATE_EOF));
+    /// What comes behind a packet of this length that begins so, `None` being the answer's end.
+    fn then(
+        self,
+        length: usize,
+        head: &[u8],
+        capabilities: Capabilities,
+        status: &mut u16,
+    ) -> Result<Option<Self>, Lost> {
+        let deprecate_eof = capabilities.contains(Capabilities::DEPRECATE_EOF);
         let mut reader = Reader::new(head);
-        let first = reader.byte();
-        match (self, first) {
+        Ok(match (self, reader.byte()) {
             // MariaDB reports progress with an ERR of an impossible number.
-            (now, Some(message::ERR)) if head.get(1..3) == Some(&[0xff; 2]) => Some(Some(now)),
-            (Self::Answer(Answer::Text), _) | (_, Some(message::ERR)) => Some(None),
-            (Self::Rest(left), _) => Some(left.checked_sub(1).filter(|left| *left > 0).map(Self::Rest)),
+            (now, Some(message::ERR)) if head.get(1..3) == Some(&[0xff; 2]) => Some(now),
+            (Self::Answer(Answer::Text), _) | (_, Some(message::ERR)) => None,
+            (Self::Rest(left), _) => left.checked_sub(1).filter(|left| *left > 0).map(Self::Rest),
             (Self::Answer(Answer::Prepare), Some(message::OK)) => {
-                let (_id, columns, parameters) = (reader.u32()?, reader.u16()?, reader.u16()?);
-                let packets = [columns, parameters].map(|n| if n == 0 { 0 } else { u64::from(n) + eof });
-                let packets = u32::try_from(packets.iter().sum::<u64>()).ok()?;
-                Some((packets > 0).then_some(Self::Rest(packets)))
+                let packets = definitions(reader, deprecate_eof).ok_or(Lost)?;
+                (packets > 0).then_some(Self::Rest(packets))
             }
             (Self::Answer(Answer::Usual) | Self::File, Some(message::OK)) => {
-                let (_affected_rows, _last_insert_id) = (reader.lenenc_int()?, reader.lenenc_int()?);
-                *status = reader.u16()?;
-                Some((*status & MORE_RESULTS != 0).then_some(Self::Answer(Answer::Usual)))
+                *status = status_of_ok(reader).ok_or(Lost)?;
+                (*status & MORE_RESULTS != 0).then_some(Self::Answer(Answer::Usual))
             }
-            (Self::Answer(Answer::Usual), Some(message::LOCAL_INFILE)) => Some(Some(Self::File)),
+            (Self::Answer(Answer::Usual), Some(message::LOCAL_INFILE)) => Some(Self::File),
             (Self::Answer(Answer::Usual), Some(first)) if first != message::EOF => {
-                let mut reader = Reader::new(head);
-                let columns = reader.lenenc_int()?;
-                let cached = capabilities.contains(Capabilities::MARIADB_CACHE_METADATA) && reader.byte()? == 0;
-                let packets = if cached { 0 } else { columns }.checked_add(eof)?;
-                Some(Some(if packets == 0 { Self::Rows } else { Self::Columns(packets) }))
+                let packets = columns(head, capabilities).ok_or(Lost)?;
+                Some(if packets == 0 { Self::Rows } else { Self::Columns(packets) })
             }
             // The EOF between columns and rows: the rows come later if there is a cursor.
-            (Self::Columns(1), Some(message::EOF)) if eof == 1 => {
-                let now = end_of_rows(reader, capabilities)?;
+            (Self::Columns(1), Some(message::EOF)) if !deprecate_eof => {
+                let now = status_of_eof(reader).ok_or(Lost)?;
                 if now & CURSOR_EXISTS == 0 {
-                    return Some(Some(Self::Rows));
+                    return Ok(Some(Self::Rows));
                 }
                 *status = now;
-                Some(None)
+                None
             }
-            (Self::Columns(left), _) => Some(Some(if left > 1 { Self::Columns(left - 1) } else { Self::Rows })),
+            (Self::Columns(left), _) => Some(if left > 1 { Self::Columns(left - 1) } else { Self::Rows }),
             // A row whose first column is as long as this byte says goes on in the next packet.
             (Self::Rows | Self::Answer(Answer::Rows | Answer::Usual), Some(message::EOF)) if length != CONTINUED => {
-                *status = end_of_rows(reader, capabilities)?;
-                Some((*status & MORE_RESULTS != 0).then_some(Self::Answer(Answer::Usual)))
+                let now = if deprecate_eof { status_of_ok(reader) } else { status_of_eof(reader) };
+                *status = now.ok_or(Lost)?;
+                (*status & MORE_RESULTS != 0).then_some(Self::Answer(Answer::Usual))
             }
-            (Self::Rows | Self::Answer(Answer::Rows), _) => Some(Some(Self::Rows)),
-            (Self::Answer(Answer::Usual | Answer::Prepare) | Self::File, _) => None,
-        }
+            (Self::Rows | Self::Answer(Answer::Rows), _) => Some(Self::Rows),
+            (Self::Answer(Answer::Usual | Answer::Prepare) | Self::File, _) => return Err(Lost),
+        })
     }
 }
 
-/// The status in an EOF, or in the OK that is in its place with CLIENT_DEPRECATE_EOF.
-fn end_of_rows(mut reader: Reader<'_>, capabilities: Capabilities) -> Option<u16> {
-    if capabilities.contains(Capabilities::DEPRECATE_EOF) {
-        let (_affected_rows, _last_insert_id) = (reader.lenenc_int()?, reader.lenenc_int()?);
-    } else {
-        let _warnings = reader.u16()?;
-    }
+/// The status in an OK behind its first byte, be that of an OK or, with CLIENT_DEPRECATE_EOF, of an EOF.
+fn status_of_ok(mut reader: Reader<'_>) -> Option<u16> {
+    let (_affected_rows, _last_insert_id) = (reader.lenenc_int()?, reader.lenenc_int()?);
     reader.u16()
+}
+
+/// The status in an EOF behind its first byte.
+fn status_of_eof(mut reader: Reader<'_>) -> Option<u16> {
+    let _warnings = reader.u16()?;
+    reader.u16()
+}
+
+/// How many packets with columns, and the EOF behind them, follow the head of a result.
+fn columns(head: &[u8], capabilities: Capabilities) -> Option<u64> {
+    let mut reader = Reader::new(head);
+    let columns = reader.lenenc_int()?;
+    let cached = capabilities.contains(Capabilities::MARIADB_CACHE_METADATA) && reader.byte()? == 0;
+    let eof = u64::from(!capabilities.contains(Capabilities::DEPRECATE_EOF));
+    if cached { Some(eof) } else { columns.checked_add(eof) }
+}
+
+/// How many packets follow the first of the answer to COM_STMT_PREPARE.
+fn definitions(mut reader: Reader<'_>, deprecate_eof: bool) -> Option<u32> {
+    let (_statement, columns, parameters) = (reader.u32()?, reader.u16()?, reader.u16()?);
+    let eof = u32::from(!deprecate_eof);
+    Some([columns, parameters].into_iter().filter(|n| *n > 0).map(|n| u32::from(n) + eof).sum())
 }
 
 /// Follows the packets of one direction by their headers.

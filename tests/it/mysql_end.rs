@@ -10,7 +10,7 @@ use crate::support::{
 
 const ENGINES: [Engine; 2] = [Engine::MariaDb, Engine::MySql];
 
-async fn shared(engine: Engine) -> &'static Server {
+fn shared(engine: Engine) -> &'static Server {
     tokio::task::block_in_place(|| Server::shared_of(engine))
 }
 
@@ -41,7 +41,7 @@ fn shutting_down(sequence: u8) -> (u8, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_idle_clients_and_lets_queries_and_transactions_finish() {
     for engine in ENGINES {
-        let server = shared(engine).await;
+        let server = shared(engine);
         let sandbox = sandbox(server).await;
         let mut gate = GateOptions::new(server, &sandbox).flag("--max-sigterm-delay", "10m").start().await;
         let mut idle = Wire::through(&gate, PLAIN | PLUGIN_AUTH).await;
@@ -74,7 +74,7 @@ async fn sigterm_ends_idle_clients_and_lets_queries_and_transactions_finish() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cut_after_the_longest_delay_or_with_its_session_hears_so_within_its_result() {
     for engine in ENGINES {
-        let server = shared(engine).await;
+        let server = shared(engine);
         let sandbox = sandbox(server).await;
         let mut gate = GateOptions::new(server, &sandbox).flag("--max-sigterm-delay", "1s").start().await;
         // Head, three columns, EOF, a row: the next packet has number 7. Where there is no EOF, 6.

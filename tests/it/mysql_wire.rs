@@ -37,7 +37,7 @@ const CACHE_METADATA: u64 = 1 << 36;
 /// What says that there are extended capabilities is that the lowest bit is not set.
 const MARIADB: u64 = PLAIN & !1;
 
-async fn shared(engine: Engine) -> &'static Server {
+fn shared(engine: Engine) -> &'static Server {
     tokio::task::block_in_place(|| Server::shared_of(engine))
 }
 
@@ -119,7 +119,7 @@ async fn answers_are_the_servers_own_byte_for_byte() {
         (0x7f, b""),
     ];
     for engine in ENGINES {
-        let server = shared(engine).await;
+        let server = shared(engine);
         let sandbox = sandbox(server).await;
         let gate = Gate::start(server, &sandbox).await;
         let mut sets = vec![
@@ -166,7 +166,7 @@ async fn what_a_client_asks_to_be_told_of_its_session_it_is_told() {
     for (server, ask, of_server, told) in [
         (&mysql, "set session_track_gtids = 'own_gtid'", "select @@server_uuid", &b"\x03"[..]),
         (
-            shared(Engine::MariaDb).await,
+            shared(Engine::MariaDb),
             "set session_track_system_variables = 'autocommit,last_gtid'",
             "select '0-1-'",
             b"\x09last_gtid",
@@ -193,7 +193,7 @@ async fn what_a_client_asks_to_be_told_of_its_session_it_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn query_attributes_arrive() {
-    let server = shared(Engine::MySql).await;
+    let server = shared(Engine::MySql);
     let sandbox = sandbox(server).await;
     let gate = Gate::start(server, &sandbox).await;
     let mut wire = Wire::through(&gate, PLAIN | PLUGIN_AUTH | QUERY_ATTRIBUTES | DEPRECATE_EOF).await;
@@ -215,7 +215,7 @@ async fn query_attributes_arrive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_is_read_row_by_row_and_keeps_the_connection_from_being_idle() {
     for engine in ENGINES {
-        let server = shared(engine).await;
+        let server = shared(engine);
         let sandbox = sandbox(server).await;
         let gate = Gate::start(server, &sandbox).await;
         for capabilities in [PLAIN | PLUGIN_AUTH, PLAIN | PLUGIN_AUTH | DEPRECATE_EOF] {
@@ -244,7 +244,7 @@ async fn a_cursor_is_read_row_by_row_and_keeps_the_connection_from_being_idle() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadbs_bulk_and_cached_metadata_are_what_they_are_without_us() {
-    let server = shared(Engine::MariaDb).await;
+    let server = shared(Engine::MariaDb);
     let sandbox = sandbox(server).await;
     let gate = Gate::start(server, &sandbox).await;
     for capabilities in [MARIADB, MARIADB | DEPRECATE_EOF] {
@@ -277,7 +277,7 @@ async fn the_binary_log_is_followed_as_it_grows() {
         (Engine::MariaDb, "show master status", "set @master_binlog_checksum = @@global.binlog_checksum"),
         (Engine::MySql, "show binary log status", "set @source_binlog_checksum = @@global.binlog_checksum"),
     ] {
-        let server = shared(engine).await;
+        let server = shared(engine);
         let sandbox = sandbox(server).await;
         let gate = Gate::start(server, &sandbox).await;
         let mut replica = Wire::through(&gate, PLAIN | PLUGIN_AUTH).await;
@@ -311,7 +311,7 @@ async fn the_binary_log_is_followed_as_it_grows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_all_ages_and_databases_that_are_not_there() {
     for engine in ENGINES {
-        let server = shared(engine).await;
+        let server = shared(engine);
         let sandbox = sandbox(server).await;
         let gate = Gate::start(server, &sandbox).await;
         // Without named plugins, as before 5.5; and with a password that is a C string, as before 4.1.1.
@@ -334,7 +334,7 @@ async fn clients_of_all_ages_and_databases_that_are_not_there() {
 async fn a_change_of_user_waits_for_its_turn_and_ends_the_connection_when_it_is_refused() {
     let change = |user: &str| [user.as_bytes(), b"\0\0appdb\0\x2d\0mysql_native_password\0"].concat();
     for engine in ENGINES {
-        let server = shared(engine).await;
+        let server = shared(engine);
         let sandbox = sandbox(server).await;
         let gate = GateOptions::new(server, &sandbox).without("--user").start().await;
         let mut wire = Wire::through(&gate, PLAIN | PLUGIN_AUTH | DEPRECATE_EOF).await;
@@ -376,7 +376,7 @@ async fn a_change_of_user_waits_for_its_turn_and_ends_the_connection_when_it_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn packets_of_more_than_sixteen_megabytes_pass_compressed_both_ways() {
     const LONG: usize = 17 << 20;
-    let server = shared(Engine::MariaDb).await;
+    let server = shared(Engine::MariaDb);
     let sandbox = sandbox(server).await;
     let gate = GateOptions::new(server, &sandbox).env("RDSGATE_LOG", "debug").start().await;
     let mut wire = Wire::through(&gate, PLAIN | PLUGIN_AUTH | DEPRECATE_EOF).await;
@@ -396,12 +396,12 @@ async fn compression_is_what_was_asked_for_and_nothing_where_the_server_has_none
         Server::start(&Options { engine: Engine::MySql, settings, ..Options::default() })
     });
     for (server, wanted, expected) in [
-        (shared(Engine::MySql).await, "auto", "ON"),
-        (shared(Engine::MySql).await, "zlib", "ON"),
-        (shared(Engine::MySql).await, "off", "OFF"),
-        (shared(Engine::MariaDb).await, "auto", "ON"),
+        (shared(Engine::MySql), "auto", "ON"),
+        (shared(Engine::MySql), "zlib", "ON"),
+        (shared(Engine::MySql), "off", "OFF"),
+        (shared(Engine::MariaDb), "auto", "ON"),
         // It has no zstd.
-        (shared(Engine::MariaDb).await, "zstd", "OFF"),
+        (shared(Engine::MariaDb), "zstd", "OFF"),
         (&without, "auto", "OFF"),
         (&without, "zlib", "OFF"),
         (&without, "zstd", "OFF"),
@@ -418,7 +418,7 @@ async fn compression_is_what_was_asked_for_and_nothing_where_the_server_has_none
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_token_of_two_thousand_bytes_fits_and_is_in_no_log() {
     for engine in ENGINES {
-        let server = shared(engine).await;
+        let server = shared(engine);
         let token = "IQoJb3JpZ2luX2VjE/+=".repeat(100);
         let mut identity = Identity::temporary_with(token.clone());
         identity.access_key = "ASIATWOTHOUSANDBYTES".into();
