@@ -17,6 +17,7 @@ const settings = {
   database,
   user,
   multipleStatements: true,
+  connectTimeout: 60_000,
   rowsAsArray: true,
   bigIntAsNumber: true,
   insertIdAsNumber: true,
@@ -128,7 +129,7 @@ async function users(db) {
 }
 
 async function pool() {
-  const connections = mariadb.createPool({ ...settings, connectionLimit: 5, resetAfterUse: true });
+  const connections = mariadb.createPool({ ...settings, connectionLimit: 5, resetAfterUse: true, acquireTimeout: 60_000 });
   const ask = async (number) => {
     const db = await connections.getConnection();
     const [found] = await db.query('select ?, @mark', [number]);
