@@ -18,7 +18,7 @@ use super::{
     capabilities::Capabilities,
     codec::{self, CONTINUED, HEADER, Reader},
     commands::Last,
-    error::Turn,
+    error::{Turn, code},
     message,
 };
 
@@ -59,6 +59,7 @@ pub struct Watch {
     expect: Option<Expect>,
     /// Status flags of the last OK or EOF.
     status: u16,
+    refused_to_write: bool,
     /// It cannot be followed any more.
     lost: bool,
 }
@@ -98,6 +99,7 @@ impl Watch {
             owed: VecDeque::new(),
             expect: None,
             status,
+            refused_to_write: false,
             // Where results have their columns only on request, one without them begins as an OK does.
             lost: capabilities.contains(Capabilities::OPTIONAL_RESULTSET_METADATA),
         }
@@ -141,11 +143,14 @@ impl Watch {
 
     /// Sees bytes on their way to the client.
     pub fn on_upstream(&mut self, chunk: &[u8]) {
-        let Self { capabilities, upstream, owed, expect, status, lost, .. } = self;
+        let Self { capabilities, upstream, owed, expect, status, refused_to_write, lost, .. } = self;
         upstream.follow(chunk, |_, packet, head| {
             // Nearly always: a row.
             if let (Some(Expect::Rows), Some(..message::EOF)) = (&*expect, head.first()) {
                 return;
+            }
+            if let [message::ERR, low, high, ..] = head {
+                *refused_to_write |= code::READ_ONLY.contains(&u16::from_le_bytes([*low, *high]));
             }
             // What nobody asked for is an ERR before the end.
             if let Some(now) = expect.take().or_else(|| owed.pop_front().map(Expect::Answer)) {
@@ -155,6 +160,11 @@ impl Watch {
                 }
             }
         });
+    }
+
+    /// Whether the server has refused to write because it is read only, since the last time this was asked.
+    pub fn take_refused_to_write(&mut self) -> bool {
+        std::mem::take(&mut self.refused_to_write)
     }
 
     /// Whether every command has had its whole answer; true too where that cannot be told.
@@ -426,6 +436,20 @@ mod tests {
         }
         watch.logged_in_anew(3);
         assert_eq!(watch.state(), Activity::InTransaction);
+    }
+
+    #[test]
+    fn a_refusal_to_write_is_met_once() {
+        let mut watch = logged_in(Capabilities::default());
+        for (answer, met) in [
+            (&[b"\xff\x0a\x05#HY000The MySQL server is running with the --read-only option"][..], true),
+            (&[b"\xff\x2c\x07#HY000Running in read-only mode"], true),
+            (&[b"\xff\x28\x04#42000no"], false),
+            (&[b"\x01", COLUMN, EOF, b"\x05\xff\x0a\x05xx", EOF], false),
+        ] {
+            assert_eq!(asked(&mut watch, b"\x03insert", answer), Activity::Idle);
+            assert_eq!((watch.take_refused_to_write(), watch.take_refused_to_write()), (met, false));
+        }
     }
 
     #[test]

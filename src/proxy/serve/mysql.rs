@@ -20,7 +20,7 @@ use crate::{
     proxy::{
         access,
         error::{self, Error},
-        upstream::Established,
+        upstream::{Established, Upstream},
     },
     stream::{
         BoxIo,
@@ -95,7 +95,7 @@ async fn connect(service: &Service, mut client: Client) {
         received: 0,
     };
     let watch = Watch::new(connection.login.response.capabilities, connection.logged_in.ok.status);
-    let mut observer = Observer { watch, change_user: connection.client.signal() };
+    let mut observer = Observer { watch, change_user: connection.client.signal(), upstream: &service.upstream };
     let reason = connection.run(&mut observer).await;
     let end = End { reason, to_upstream: connection.sent, to_client: connection.received };
     arrival.log_end(service, &user, &database, &facts, &end);
@@ -163,7 +163,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     /// Relays until the end, and logs in anew whenever the client asks for it.
-    async fn run(&mut self, observer: &mut Observer) -> Reason {
+    async fn run(&mut self, observer: &mut Observer<'_>) -> Reason {
         if let Err(error) = mysql::finish(&mut self.client, &self.login, &self.logged_in.ok).await {
             return Reason::Broke(Side::Client, std::io::Error::other(error));
         }
@@ -237,18 +237,22 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
 }
 
 /// The tap of a MySQL connection.
-struct Observer {
+struct Observer<'a> {
     watch: Watch,
     change_user: Signal,
+    upstream: &'a Upstream,
 }
 
-impl Tap for Observer {
+impl Tap for Observer<'_> {
     fn on_client(&mut self, bytes: &[u8]) {
         self.watch.on_client(bytes);
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {
         self.watch.on_upstream(bytes);
+        if self.watch.take_refused_to_write() {
+            self.upstream.on_refused_to_write();
+        }
     }
 
     /// A new login waits for the answers to what came before it, the end for a transaction too.
