@@ -7,6 +7,8 @@
 pub mod channel;
 pub mod conversation;
 mod driver;
+#[cfg(test)]
+mod fault_table;
 pub mod features;
 pub mod handshake;
 mod liveness;
