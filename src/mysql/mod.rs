@@ -20,6 +20,7 @@
 //! `sql_acl.cc` and `net_serv.cc`.
 
 pub mod accept;
+pub mod answers;
 pub mod capabilities;
 pub mod change_user;
 mod codec;
@@ -40,6 +41,7 @@ mod script;
 mod tests;
 
 pub use accept::{Accepted, Login, accept, finish};
+pub use answers::Answers;
 pub use capabilities::Capabilities;
 pub use change_user::{accept_change_user, change_user};
 pub use commands::{Commands, Signal};

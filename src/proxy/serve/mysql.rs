@@ -15,7 +15,9 @@ use tracing::{debug, info};
 
 use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, farewell, in_time};
 use crate::{
-    mysql::{self, Accepted, Commands, ErrorReport, HandshakeResponse, LoggedIn, Login, Scramble, Turn, error::code},
+    mysql::{
+        self, Accepted, Answers, Commands, ErrorReport, HandshakeResponse, LoggedIn, Login, Scramble, Turn, error::code,
+    },
     proxy::{
         access,
         error::{self, Error},
@@ -100,7 +102,7 @@ async fn connect(service: &Service, mut client: Client) {
     let reason = connection.run(&mut observer).await;
     let end = End { reason, to_upstream: connection.sent, to_client: connection.received };
     arrival.log_end(service, &user, &database, &facts, &end);
-    if let Some(words) = last_words(&end.reason).filter(|_| observer.at_boundary()) {
+    if let Some(words) = last_words(&end.reason, &observer.answers) {
         farewell(&mut connection.client, &words).await;
     }
     // In order, so that the server's log shows no lost connection.
@@ -225,7 +227,8 @@ impl Connection<'_> {
     }
 }
 
-fn last_words(reason: &Reason) -> Option<Vec<u8>> {
+/// What the client hears of an end that is not its own.
+fn last_words(reason: &Reason, answers: &Answers) -> Option<Vec<u8>> {
     let ((code, sqlstate), message, hint) = match reason {
         Reason::Stopped | Reason::Cut => (code::SERVER_SHUTDOWN, "rdsgate is shutting down".into(), None),
         Reason::Broke(Side::Upstream, cause) => (
@@ -235,37 +238,35 @@ fn last_words(reason: &Reason) -> Option<Vec<u8>> {
         ),
         Reason::Closed(_) | Reason::Broke(Side::Client, _) => return None,
     };
-    Some(ErrorReport { code, sqlstate, message, detail: None, hint }.encode(Turn::COMMAND))
+    // In the middle of a packet an error would be read as its rest.
+    Some(ErrorReport { code, sqlstate, message, detail: None, hint }.encode(answers.turn()?))
 }
 
-/// The tap of a MySQL connection: who spoke last, and when.
+/// The tap of a MySQL connection: who spoke last, and when, and how far an answer is.
 struct Observer {
+    answers: Answers,
     answered: bool,
     at: Instant,
 }
 
 impl Observer {
     fn new() -> Self {
-        Self { answered: true, at: Instant::now() }
+        Self { answers: Answers::new(), answered: true, at: Instant::now() }
     }
 
     fn is_idle(&self) -> bool {
         self.answered && self.at.elapsed() >= QUIET
     }
-
-    /// Whether an ERR would surely not come in the middle of a result: nothing has come since the client's command, or
-    /// nothing for a while.
-    fn at_boundary(&self) -> bool {
-        !self.answered || self.is_idle()
-    }
 }
 
 impl Tap for Observer {
     fn on_client(&mut self, _: &[u8]) {
+        self.answers.on_client();
         (self.answered, self.at) = (false, Instant::now());
     }
 
-    fn on_upstream(&mut self, _: &[u8]) {
+    fn on_upstream(&mut self, bytes: &[u8]) {
+        self.answers.on_server(bytes);
         (self.answered, self.at) = (true, Instant::now());
     }
 
