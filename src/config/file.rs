@@ -131,13 +131,18 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Ports are integers, all else is text; `listen` takes either.
+    /// Ports and counts are integers, all else is text; `listen` takes either.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen, DeValue::Integer(number)) => return Ok(number.to_string()),
+            (Key::Port | Key::Listen | Key::MaxSessions | Key::WarmSessions, DeValue::Integer(number)) => {
+                return Ok(number.to_string());
+            }
             (Key::Port, _) => "an integer, such as 5432",
+            (Key::MaxSessions | Key::WarmSessions, _) => "an integer, such as 4",
             (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay, _) => "a string with a unit, such as \"30s\"",
+            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay | Key::IdleClose | Key::RotateAfter, _) => {
+                "a string with a unit, such as \"30s\""
+            }
             (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             _ => "a string",
         };

@@ -35,6 +35,16 @@ pub enum Key {
     Via,
     /// How they are compressed on the way, for MySQL.
     Compress,
+    /// Most SSM sessions at a time.
+    MaxSessions,
+    /// SSM sessions kept open.
+    WarmSessions,
+    /// When unused SSM sessions end.
+    IdleClose,
+    /// Whether connections share SSM sessions.
+    Isolation,
+    /// The age at which an SSM session takes no new connections.
+    RotateAfter,
     /// See [`super::Config::connect_timeout`].
     ConnectTimeout,
     /// See [`super::Config::resume_for`].
@@ -56,7 +66,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -69,6 +79,11 @@ impl Key {
         Self::CaFile,
         Self::Via,
         Self::Compress,
+        Self::MaxSessions,
+        Self::WarmSessions,
+        Self::IdleClose,
+        Self::Isolation,
+        Self::RotateAfter,
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
@@ -89,6 +104,11 @@ impl Key {
             Self::CaFile => "ca_file",
             Self::Via => "via",
             Self::Compress => "compress",
+            Self::MaxSessions => "max_sessions",
+            Self::WarmSessions => "warm_sessions",
+            Self::IdleClose => "idle_close",
+            Self::Isolation => "isolation",
+            Self::RotateAfter => "rotate_after",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
@@ -119,7 +139,12 @@ impl Key {
             | Self::Region
             | Self::CaFile
             | Self::Via
-            | Self::Compress => Scope::Any,
+            | Self::Compress
+            | Self::MaxSessions
+            | Self::WarmSessions
+            | Self::IdleClose
+            | Self::Isolation
+            | Self::RotateAfter => Scope::Any,
             Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
         }
     }

@@ -23,6 +23,7 @@ mod mysql;
 mod mysql_clients;
 mod mysql_rust;
 mod outages;
+mod pool;
 mod ports;
 mod secrets;
 mod support;

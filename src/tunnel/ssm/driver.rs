@@ -34,8 +34,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    conversation::EndReason,
+    conversation::{Conversation, EndReason},
     liveness::{Doubt, Liveness},
+    load::Condition,
     session::{Link, ResumeError},
     stream::{Phase, Shared},
     websocket::Path,
@@ -55,7 +56,7 @@ const STEADY: Duration = Duration::from_secs(10);
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The runtime's clock, which a test can stop.
-pub(super) fn now() -> Instant {
+pub(in crate::tunnel) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
@@ -126,7 +127,7 @@ pub(super) async fn run(
                 break reason;
             }
         }
-        let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let after_ms = millis(started.elapsed());
         info!(session = %session_id, after_ms, "SSM session resumed");
     };
     match &reason {
@@ -138,6 +139,7 @@ pub(super) async fn run(
         }
     }
     shared.phase.send_replace(Phase::Ended(reason.clone()));
+    shared.changed.notify_waiters();
     if !matches!(reason, EndReason::ChannelClosed(_)) {
         link.terminate().await;
     }
@@ -152,6 +154,7 @@ fn lose_connection(shared: &Shared, deadline: Instant) -> Option<Instant> {
     drop(conversation);
     if until.is_some() {
         shared.phase.send_replace(Phase::Waiting);
+        shared.changed.notify_waiters();
     }
     until
 }
@@ -219,6 +222,10 @@ impl Recovery {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// An error with its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -247,8 +254,18 @@ async fn close(shared: &Shared, websocket: &mut WebSocket) {
 async fn pump(shared: &Shared, websocket: &mut WebSocket, machine: &mut Machine) -> PumpEnd {
     let started = now();
     let liveness = Liveness::new(started, (machine.wall_clock)());
-    let mut pump =
-        Pump { shared, websocket, machine, liveness, unflushed: false, held_back: false, heard: false, carried: false };
+    let mut pump = Pump {
+        shared,
+        websocket,
+        machine,
+        liveness,
+        unflushed: false,
+        held_back: false,
+        heard: false,
+        carried: false,
+        condition: None,
+        full_since: None,
+    };
     let mut timer = pin!(sleep_until(started.into()));
     match poll_fn(|cx| pump.poll(timer.as_mut(), cx)).await {
         Ok(()) => PumpEnd::Ended,
@@ -270,6 +287,9 @@ struct Pump<'a> {
     /// Anything was received, a message was.
     heard: bool,
     carried: bool,
+    /// As the pool knows it.
+    condition: Option<Condition>,
+    full_since: Option<Instant>,
 }
 
 impl Pump<'_> {
@@ -323,8 +343,10 @@ impl Pump<'_> {
 
     /// The conversation's timers, and whether it is over.
     fn advance(&mut self, now: Instant) -> bool {
+        let shared = self.shared;
         let phase = {
-            let mut conversation = self.shared.lock();
+            let mut conversation = shared.lock();
+            self.note_full(&mut conversation, now);
             if conversation.is_full() {
                 conversation.not_listening(now);
                 self.liveness.not_listening(now);
@@ -338,6 +360,11 @@ impl Pump<'_> {
             if let Some(text) = conversation.take_customer_message() {
                 info!(%text, "message of the session's owner");
             }
+            let condition = Some(conversation.condition(now));
+            if self.condition != condition {
+                self.condition = condition;
+                shared.changed.notify_waiters();
+            }
             if conversation.agent().is_some() { Phase::Open } else { Phase::Waiting }
         };
         self.shared.phase.send_if_modified(|known| {
@@ -346,6 +373,24 @@ impl Pump<'_> {
             changed
         });
         false
+    }
+
+    /// A session that is held up by clients that do not read says so, once.
+    fn note_full(&mut self, conversation: &mut Conversation, now: Instant) {
+        let session = &self.shared.session_id;
+        match (conversation.is_full(), self.full_since) {
+            (true, None) => {
+                let (unread, streams) = (conversation.mux().unread(), conversation.mux().stream_count());
+                warn!(%session, unread, streams, "a client does not read: all connections of the SSM session wait");
+                self.full_since = Some(now);
+            }
+            (false, Some(since)) => {
+                let after_ms = millis(now.saturating_duration_since(since));
+                info!(%session, after_ms, "the clients read again, the SSM session goes on");
+                self.full_since = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
     }
 
     fn next_timeout(&self) -> Instant {

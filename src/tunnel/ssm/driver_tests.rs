@@ -17,7 +17,7 @@ use crate::tunnel::{
         mux,
     },
     ssm::{
-        conversation::{Conversation, Options},
+        conversation::Options,
         message::{AgentMessage, MessageType},
         payload::{self, PayloadType},
         stream::SessionStream,
@@ -38,7 +38,7 @@ async fn start(max_unread: usize) -> (Arc<Shared>, WebSocket, Service) {
 async fn start_over(max_unread: usize, socket: usize) -> (Arc<Shared>, WebSocket, Service) {
     let options = Options { mux: mux::Options { max_unread, ..mux::Options::default() }, ..Options::default() };
     let conversation = Conversation::new(options, fastrand::Rng::with_seed(1), now(), SystemTime::now());
-    let shared = Arc::new(Shared::new(conversation));
+    let shared = Arc::new(Shared::new("zoe-1".into(), conversation, Arc::default()));
     shared.lock().connected(now());
     let (ours, theirs) = duplex(socket);
     let ours: BoxIo = Box::new(ours);
@@ -158,7 +158,7 @@ async fn a_question_that_nobody_acknowledges_has_the_link_checked_and_a_service_
             (reason, now())
         });
         answer_for(&mut service, Duration::from_secs(1)).await;
-        let mut stream = SessionStream::open(&shared, &"session".into()).unwrap();
+        let mut stream = SessionStream::open(&shared).unwrap();
         let asked = now();
         tokio::io::AsyncWriteExt::write_all(&mut stream, b"select 1").await.unwrap();
         if answers {
@@ -180,7 +180,7 @@ async fn a_link_that_takes_nothing_is_noticed_while_nothing_is_read_from_it_eith
     let pumping = Arc::clone(&shared);
     let pump = tokio::spawn(async move { until_lost(&pumping, &mut websocket, &mut awake()).await.reason });
     answer_for(&mut service, Duration::from_secs(1)).await;
-    let mut stream = SessionStream::open(&shared, &"session".into()).unwrap();
+    let mut stream = SessionStream::open(&shared).unwrap();
     say(&mut service, 2, PayloadType::Output, &push(b"unread")).await;
     tokio::time::sleep(Duration::from_mins(5)).await;
     assert!(!pump.is_finished() && shared.lock().is_full(), "silence that we chose");
@@ -217,7 +217,7 @@ async fn a_session_whose_new_websocket_is_closed_at_once_is_still_worth_resuming
     assert_eq!(lose_connection(&shared, deadline), Some(deadline));
 
     let conversation = Conversation::new(Options::default(), fastrand::Rng::with_seed(1), now(), SystemTime::now());
-    let handshaking = Shared::new(conversation);
+    let handshaking = Shared::new("zoe-1".into(), conversation, Arc::default());
     assert_eq!(lose_connection(&handshaking, deadline), Some(now() + Options::default().handshake_timeout));
     handshaking.lock().end(EndReason::Terminated);
     assert_eq!(lose_connection(&handshaking, deadline), None);
@@ -246,7 +246,7 @@ async fn while_clients_leave_too_much_unread_the_link_is_kept_and_reading_goes_o
     let pump = tokio::spawn(async move { pump(&pumping, &mut websocket, &mut awake()).await });
     let mut phase = shared.phase.subscribe();
     phase.wait_for(|phase| *phase == Phase::Open).await.unwrap();
-    let mut stream = SessionStream::open(&shared, &"session".into()).unwrap();
+    let mut stream = SessionStream::open(&shared).unwrap();
     let frame = push(&[7; 1000]);
     for sequence in 2..12 {
         say(&mut service, sequence, PayloadType::Output, &frame).await;

@@ -268,7 +268,7 @@ impl World {
     pub(super) fn open(&mut self) {
         let request = self.agent.request_handshake(self.now);
         self.put(To::Client, &request);
-        self.until(|world| world.client.takes_streams() && world.back_at.is_none());
+        self.until(|world| world.client.agent().is_some() && world.back_at.is_none());
     }
 
     /// A short conversation from the handshake to the end of its streams.
