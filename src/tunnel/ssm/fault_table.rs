@@ -36,7 +36,7 @@ struct Row {
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     bytes_per_second: u32,
-    most: usize,
+    most: u32,
 }
 
 /// When the websocket is cut, and for how long it is gone. What is in the service then waits or is lost.

@@ -465,7 +465,8 @@ impl World {
     /// When a service that keeps this pace has taken a message of so many bytes.
     fn taken_at(&mut self, pace: Pace, bytes: usize) -> Instant {
         let waiting = self.taken_at.saturating_duration_since(self.now);
-        if waiting.as_secs_f64() * f64::from(pace.bytes_per_second) > pace.most as f64 && self.now >= self.stalled_until
+        if waiting.as_secs_f64() * f64::from(pace.bytes_per_second) > f64::from(pace.most)
+            && self.now >= self.stalled_until
         {
             self.stalls += 1;
             self.stalled_until = self.now + STALL;

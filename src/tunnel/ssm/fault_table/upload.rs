@@ -7,7 +7,7 @@ use std::{
 
 use super::{CALM, Pace, Row, World};
 
-const PACE: Pace = Pace { bytes_per_second: 500_000, most: usize::MAX };
+const PACE: Pace = Pace { bytes_per_second: 500_000, most: u32::MAX };
 
 /// What an upload came to.
 #[derive(Debug)]
