@@ -84,20 +84,29 @@ impl Account {
     /// Asks for leave to open the data channel of a running session again.
     ///
     /// # Errors
-    /// [`Error::SessionGone`] when the session has ended, and the rest.
+    /// [`Error::SessionGone`] when the session has ended, [`Error::AccessDenied`] when fresh credentials are denied too, and
+    /// the rest.
     pub async fn resume_session(&self, session_id: &str) -> Result<SessionGrant, Error> {
         const OPERATION: &str = "ResumeSession";
         let gone = || Error::SessionGone { session_id: session_id.into() };
-        let answer = self
-            .call(OPERATION, || async {
-                self.0.ssm.resume_session().session_id(session_id).send().await.map_err(|error| {
-                    match error.as_service_error() {
-                        Some(ResumeSessionError::DoesNotExistException(_)) => gone(),
-                        _ => self.classify(OPERATION, error),
-                    }
-                })
+        let attempt = || async {
+            self.0.ssm.resume_session().session_id(session_id).send().await.map_err(|error| {
+                match error.as_service_error() {
+                    Some(ResumeSessionError::DoesNotExistException(_)) => gone(),
+                    _ => self.classify(OPERATION, error),
+                }
             })
-            .await?;
+        };
+        let credentials = self.credentials().await?;
+        let answer = match self.call(OPERATION, attempt).await {
+            // Those who started the session may resume it: more likely than a new policy are other credentials meanwhile.
+            Err(Error::AccessDenied { .. }) => {
+                tracing::debug!("AWS denied ResumeSession; fetching the credentials anew");
+                self.0.credentials.forget(&credentials);
+                self.call(OPERATION, attempt).await?
+            }
+            answer => answer?,
+        };
         // A session that has timed out is resumed without a token.
         let token = answer.token_value.filter(|token| !token.is_empty()).ok_or_else(gone)?;
         Ok(SessionGrant {

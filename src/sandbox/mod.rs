@@ -50,7 +50,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::{
     aws::{Call, Database, Failure, Operation},
-    faults::{Faults, Messages, Rates},
+    faults::{Faults, Messages, Pace, Rates},
     identity::{ACCOUNT, Identity, SessionToken},
     network::Destination,
     options::{AgentOptions, Offline, Options, WebSocketSignature},

@@ -280,7 +280,7 @@ async fn a_data_channel_that_is_closed_as_soon_as_it_opens_is_opened_until_it_st
     open.until(b'Z').await;
     sandbox.bye_after(Some(Duration::ZERO));
     sandbox.bye_all();
-    patient(sandbox.until(|sessions| sessions.iter().any(|session| session.opens > 10 || session.ended.is_some())))
+    patient(sandbox.until(|sessions| sessions.iter().any(|session| session.opens > 4 || session.ended.is_some())))
         .await;
     sandbox.bye_after(None);
     open.send(b"Q\0\0\0\x0dselect 1\0").await;

@@ -64,6 +64,7 @@ const SANS_IO: [&str; 32] = [
     "tunnel/ssm/conversation.rs",
     "tunnel/ssm/features.rs",
     "tunnel/ssm/handshake.rs",
+    "tunnel/ssm/liveness.rs",
     "tunnel/ssm/load.rs",
     "tunnel/ssm/message.rs",
     "tunnel/ssm/payload.rs",

@@ -25,6 +25,7 @@ mod mysql_end;
 mod mysql_rust;
 mod mysql_sqlx;
 mod mysql_wire;
+mod outages;
 mod pool;
 mod ports;
 mod secrets;

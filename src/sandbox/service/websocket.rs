@@ -29,7 +29,7 @@ use tokio_tungstenite::{
 
 use super::{Command, Link, PATH, registry::NoEntry};
 use crate::{
-    sandbox::{Call, Offline, Operation, WebSocketSignature, World, aws, faults::Taken, http::Socket},
+    sandbox::{Call, Failure, Offline, Operation, WebSocketSignature, World, aws, faults::Taken, http::Socket},
     tunnel::ssm::payload::OpenDataChannelInput,
 };
 
@@ -70,6 +70,9 @@ pub(crate) fn upgrade(world: Arc<World>, mut request: Request<Incoming>) -> Resp
         (_, Err(NoEntry::UnknownSession), ..) => Some((StatusCode::NOT_FOUND, "no such session".into())),
         (_, Err(_), ..) => Some((StatusCode::FORBIDDEN, "not the URL handed out last".into())),
         (_, _, None, _) => Some((StatusCode::UPGRADE_REQUIRED, "not a websocket request".into())),
+        (_, _, _, Some(Failure::AccessDenied | Failure::ExpiredCredentials)) => {
+            Some((StatusCode::FORBIDDEN, "asked for".into()))
+        }
         (_, _, _, Some(_)) => Some((StatusCode::SERVICE_UNAVAILABLE, "asked for".into())),
         (Ok(_), Ok(()), Some(_), None) => None,
     };

@@ -207,9 +207,29 @@ impl Conversation {
         self.mux.restart_dials(now);
     }
 
-    /// The websocket is gone.
+    /// The websocket is gone. An end that was asked for does not need it.
     pub fn disconnected(&mut self) {
         self.channel.disconnected();
+        if matches!(self.state, State::Terminating { .. }) {
+            self.end(EndReason::Terminated);
+        }
+    }
+
+    /// Until when a lost connection is worth getting back, at most until `deadline`; `None` for a session that is over. One
+    /// that is not open yet has only the rest of its handshake's time.
+    pub fn worth_resuming_until(&self, deadline: Instant) -> Option<Instant> {
+        match &self.state {
+            State::ExpectHandshakeRequest { until } | State::ExpectHandshakeComplete { until, .. } => {
+                Some(deadline.min(*until))
+            }
+            State::Open { .. } => Some(deadline),
+            State::Terminating { .. } | State::Ended(_) => None,
+        }
+    }
+
+    /// Since when the oldest message waits for its acknowledgement.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.channel.waits_since()
     }
 
     /// Takes one frame of the websocket.

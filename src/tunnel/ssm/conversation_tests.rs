@@ -9,10 +9,18 @@ use super::*;
 use crate::tunnel::{
     smux::frame::{Command, Header, StreamId},
     ssm::{
+        fault_table::Held,
         message::{AgentMessage, MessageType},
         payload,
     },
 };
+
+impl Conversation {
+    pub(in super::super) fn held(&self) -> Held {
+        let (unacknowledged, stored) = self.channel.held();
+        Held { unacknowledged, stored, unread: self.mux.unread(), unsent: self.mux.unsent() }
+    }
+}
 
 const REQUEST: &str = r#"{"AgentVersion":"VERSION","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":
     {"SessionType":"Port","Properties":{"host":"db.example","portNumber":"5432","type":"LocalPortForwarding"}}}]}"#;
@@ -303,4 +311,29 @@ fn bytes_that_are_no_smux_end_the_session() {
     let mut far = Far::open("3.3.987.0");
     far.say(PayloadType::Output, b"HTTP/1.1 400 Bad Request");
     assert!(matches!(far.conversation.ended(), Some(EndReason::Smux(_))));
+}
+
+#[test]
+fn a_small_write_goes_out_at_most_one_message_after_its_turn_has_come() {
+    let mut far = Far::open("3.3.987.0");
+    let (bulk, other) =
+        (far.conversation.open_stream(far.now).unwrap(), far.conversation.open_stream(far.now).unwrap());
+    // The agent's port is known to be open.
+    far.say_smux(Command::Psh, bulk, b"go on");
+    far.acknowledges = false;
+    far.write(bulk, &[7; 16_000]);
+    while far.conversation.mux().unsent() == 0 {
+        far.write(bulk, &[7; 16_000]);
+    }
+    let sent = far.heard.len();
+    far.write(other, b"small");
+    assert_eq!(far.heard.len(), sent, "the window is full");
+    for sequence in 10..13 {
+        let ids = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let ack = payload::acknowledge(MessageType::InputStreamData, ids.0, sequence, ids.1, 1);
+        far.conversation.on_frame(&ack.encode(), far.now).unwrap();
+        far.listen();
+    }
+    let place = far.heard[sent..].iter().position(|(_, payload)| payload.windows(5).any(|bytes| bytes == b"small"));
+    assert!(place.is_some_and(|place| place <= 1), "{place:?}");
 }

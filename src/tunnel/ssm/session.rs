@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::{
     channel::Stats,
     conversation::{Conversation, EndReason, Options},
-    driver::{self, WebSocket},
+    driver::{self, Machine, WebSocket},
     features::CLIENT_VERSION,
     handshake::Agent,
     load::{Condition, Load},
@@ -91,11 +91,17 @@ pub enum Error {
     },
 }
 
-/// What resuming came to.
+/// Why a session was not resumed.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum ResumeError {
-    /// There is nothing to resume.
-    Gone(Arc<aws::Error>),
-    /// It may work later.
+    /// There is nothing to resume, or it is not ours to resume.
+    #[error(transparent)]
+    Gone(aws::Error),
+    /// AWS does not grant it now.
+    #[error(transparent)]
+    Refused(aws::Error),
+    /// The data channel did not open.
+    #[error(transparent)]
     Failed(Error),
 }
 
@@ -154,8 +160,8 @@ impl Session {
             connected = link.connect_patiently() => connected,
             () = closing.cancelled() => Err(given_up()),
         };
-        let websocket = match connected {
-            Ok(websocket) => websocket,
+        let connection = match connected {
+            Ok(connection) => connection,
             Err(error) => {
                 link.terminate().await;
                 return Err(error);
@@ -167,7 +173,7 @@ impl Session {
         let shared = Arc::new(Shared::new(Arc::clone(link.session_id()), conversation, Arc::clone(changed)));
         let session =
             Self { phase: shared.phase.subscribe(), cancel: CancellationToken::new(), shared: Arc::clone(&shared) };
-        tasks.spawn(driver::run(shared, websocket, link, session.cancel.clone()));
+        tasks.spawn(driver::run(shared, connection, link, session.cancel.clone()));
         // Bounded by the conversation's own handshake timeout.
         let settled = tokio::select! {
             phase = session.settled() => phase,
@@ -281,15 +287,12 @@ impl Link {
         self.resume_for
     }
 
-    /// Asks for a new token and opens the data channel with it.
-    pub(super) async fn resume(&mut self) -> Result<WebSocket, ResumeError> {
-        let grant = match self.account.resume_session(&self.session_id).await {
-            Ok(grant) => grant,
-            Err(cause @ (aws::Error::SessionGone { .. } | aws::Error::AccessDenied { .. })) => {
-                return Err(ResumeError::Gone(cause.into()));
-            }
-            Err(cause) => return Err(ResumeError::Failed(Error::Sign(cause.into()))),
-        };
+    /// Asks for a new token and opens the data channel with it. Not cancel safe, but it can be tried again.
+    pub(super) async fn resume(&mut self) -> Result<(WebSocket, Machine), ResumeError> {
+        let grant = self.account.resume_session(&self.session_id).await.map_err(|cause| match cause {
+            aws::Error::SessionGone { .. } | aws::Error::AccessDenied { .. } => ResumeError::Gone(cause),
+            cause => ResumeError::Refused(cause),
+        })?;
         // The URL carries a routing parameter that expires, so the new one counts.
         if !grant.stream_url.expose().is_empty() {
             self.stream_url = grant.stream_url;
@@ -300,9 +303,9 @@ impl Link {
 
     /// Opens the data channel of a new session. The token is still good when the connection was not: a second try costs
     /// little, a new session more.
-    async fn connect_patiently(&self) -> Result<WebSocket, Error> {
+    async fn connect_patiently(&self) -> Result<(WebSocket, Machine), Error> {
         let first = match self.connect().await {
-            Ok(websocket) => return Ok(websocket),
+            Ok(connection) => return Ok(connection),
             Err(first) => first,
         };
         debug!(cause = %first, "the data channel did not open, trying again");
@@ -310,7 +313,7 @@ impl Link {
     }
 
     /// Opens the websocket, signed afresh, and sends the first frame.
-    async fn connect(&self) -> Result<WebSocket, Error> {
+    async fn connect(&self) -> Result<(WebSocket, Machine), Error> {
         let sign = |cause: aws::Error| Error::Sign(Arc::new(cause));
         let credentials = self.account.credentials().await.map_err(sign)?;
         let url = self.stream_url.expose();
@@ -329,7 +332,7 @@ impl Link {
             allow_host: None,
         };
         let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(request)).await;
-        let mut websocket =
+        let (mut websocket, path) =
             opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))?;
         let request_id = Uuid::new_v4().to_string();
         let client_id = self.client_id.to_string();
@@ -343,7 +346,7 @@ impl Link {
         .expect("strings always serialize");
         let sent = timeout(WEBSOCKET_TIMEOUT, websocket.send(Message::text(first))).await;
         sent.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::FirstFrame(cause.into()))?;
-        Ok(websocket)
+        Ok((websocket, Machine::with(path)))
     }
 
     /// TerminateSession, within its own deadline. The flag in the channel may have done it already; it does no harm.

@@ -20,7 +20,7 @@ impl Channel {
         if let Some(sent) = acked.last_sent {
             let elapsed = now.saturating_duration_since(sent);
             if acked.transmissions == 1 {
-                self.round_trip.measure(elapsed);
+                self.round_trip.measure(elapsed, now);
             }
             // An answer faster than the path allows is for an earlier copy and says nothing about this one.
             if acked.transmissions == 1 || self.round_trip.could_be(elapsed) {
@@ -104,10 +104,11 @@ impl Channel {
         entry.transmissions += 1;
         entry.in_flight = true;
         entry.last_sent = Some(now);
-        let first_sent = *entry.first_sent.get_or_insert(now);
+        entry.first_sent.get_or_insert(now);
+        let (since, copies) = entry.on_this_connection.get_or_insert((now, 0));
+        *copies += 1;
         let (times, span) = INFER_AFTER;
-        if entry.suspected.is_none() && entry.transmissions > times && now.saturating_duration_since(first_sent) >= span
-        {
+        if entry.suspected.is_none() && *copies > times && now.saturating_duration_since(*since) >= span {
             entry.suspected = Some(now);
         }
         let (frame, payload, again) = (entry.frame.clone(), entry.payload, entry.transmissions > 1);

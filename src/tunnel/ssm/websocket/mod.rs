@@ -7,6 +7,7 @@
 //! What is said over the websocket is not known here.
 
 mod error;
+mod path;
 mod proxy;
 mod url;
 
@@ -30,6 +31,7 @@ use tokio_tungstenite::{
 use self::proxy::Proxy;
 pub use self::{
     error::Error,
+    path::Path,
     url::{Address, UrlError, check_url},
 };
 use crate::{stream::BoxIo, target::Region, tls};
@@ -57,13 +59,13 @@ pub struct Request<'a> {
     pub allow_host: Option<&'a str>,
 }
 
-/// Opens the websocket. Not cancel safe: a dropped future closes what it had opened.
+/// Opens the websocket, and says which way it goes. Not cancel safe: a dropped future closes what it had opened.
 ///
 /// The deadline of the whole is the caller's.
 ///
 /// # Errors
 /// See [`Error`]; nothing is dialled when the URL is not acceptable.
-pub async fn open(request: Request<'_>) -> Result<WebSocketStream<BoxIo>, Error> {
+pub async fn open(request: Request<'_>) -> Result<(WebSocketStream<BoxIo>, Path), Error> {
     static NETWORK: OnceLock<Network> = OnceLock::new();
     if let Some(network) = NETWORK.get() {
         return network.open(request).await;
@@ -86,23 +88,23 @@ impl Network {
         Ok(Self { proxies: Matcher::from_env(), tls })
     }
 
-    async fn open(&self, request: Request<'_>) -> Result<WebSocketStream<BoxIo>, Error> {
+    async fn open(&self, request: Request<'_>) -> Result<(WebSocketStream<BoxIo>, Path), Error> {
         let address = check_url(&request).map_err(Error::Url)?;
-        let stream = match Proxy::find(&self.proxies, &address) {
+        let (stream, path) = match Proxy::find(&self.proxies, &address) {
             Some(proxy) => self.tunnel(&proxy, &address).await?,
-            None => Box::new(dial(&address.host, address.port, address.loopback).await?),
+            None => dial(&address.host, address.port, address.loopback).await?,
         };
         let stream = if address.secure { self.secure(stream, &address.host).await? } else { stream };
-        upgrade(stream, &address, request.headers).await
+        Ok((upgrade(stream, &address, request.headers).await?, path))
     }
 
-    async fn tunnel(&self, proxy: &Proxy, address: &Address) -> Result<BoxIo, Error> {
-        let mut stream: BoxIo = Box::new(dial(proxy.host()?, proxy.port, false).await?);
+    async fn tunnel(&self, proxy: &Proxy, address: &Address) -> Result<(BoxIo, Path), Error> {
+        let (mut stream, path) = dial(proxy.host()?, proxy.port, false).await?;
         if proxy.secure {
             stream = self.secure(stream, proxy.host()?).await?;
         }
         proxy.connect(&mut stream, address).await?;
-        Ok(stream)
+        Ok((stream, path))
     }
 
     async fn secure(&self, stream: BoxIo, host: &str) -> Result<BoxIo, Error> {
@@ -114,7 +116,7 @@ impl Network {
 }
 
 /// Connects to the first address that answers; for a loopback name only to loopback addresses, whatever a resolver says.
-async fn dial(host: &str, port: u16, only_loopback: bool) -> Result<TcpStream, Error> {
+async fn dial(host: &str, port: u16, only_loopback: bool) -> Result<(BoxIo, Path), Error> {
     let failed = |cause| Error::Connect { host: format!("{host}:{port}"), cause };
     let addresses = lookup_host((host, port)).await.map_err(|cause| Error::Resolve { host: host.into(), cause })?;
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -122,7 +124,8 @@ async fn dial(host: &str, port: u16, only_loopback: bool) -> Result<TcpStream, E
         match tokio::time::timeout(ADDRESS_DEADLINE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).map_err(failed)?;
-                return Ok(stream);
+                let path = Path::of(&stream).map_err(failed)?;
+                return Ok((Box::new(stream), path));
             }
             Ok(Err(cause)) => last = cause,
             Err(_) => last = io::ErrorKind::TimedOut.into(),

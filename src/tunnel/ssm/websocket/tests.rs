@@ -44,7 +44,7 @@ async fn open_url(network: &Network, url: &str) -> Result<WebSocketStream<BoxIo>
         allow_plain_loopback: true,
         allow_host: Some("localhost.localdomain.invalid"),
     };
-    let opened = network.open(request).await;
+    let opened = network.open(request).await.map(|(websocket, _)| websocket);
     if let Err(error) = &opened {
         let text = format!("{error} {error:?}");
         assert!(!text.contains("secret") && !text.contains("cell-number"), "{text}");
