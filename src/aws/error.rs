@@ -9,6 +9,7 @@ use std::{
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_types::{DateTime, date_time::Format};
 
+use super::mfa::Device;
 use crate::target::{InstanceId, Region};
 
 /// Shared, because one failure may be the answer to many callers.
@@ -85,14 +86,83 @@ pub enum Error {
         #[source]
         cause: Arc<CredentialsError>,
     },
-    /// The profile's role wants a code from an MFA device (`mfa_serial`), which nothing here asks for.
-    #[error("the role of the AWS profile {profile:?} wants an MFA code, which rdsgate cannot ask for")]
-    MfaNeeded {
-        /// The profile that holds the setting.
+    /// IAM Identity Center knows us, and does not give us the role.
+    #[error("SSO does not give the role of the AWS profile {profile:?}: {code}: {message}")]
+    SsoRole {
+        /// The profile that names it.
         profile: String,
+        /// AWS's error code.
+        code: String,
+        /// AWS's words.
+        message: String,
+    },
+    /// A login that was asked for did not happen.
+    #[error("the SSO login of the AWS profile {profile:?} came to nothing: {reason}")]
+    SsoLogin {
+        /// The profile to log in with.
+        profile: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The same of `aws login`.
+    #[error("nobody has run aws login for the AWS profile {profile:?}")]
+    ConsoleLogin {
+        /// The profile to log in with.
+        profile: String,
+    },
+    /// The token of a login could not be kept.
+    #[error("cannot write the SSO token to {}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        cause: Arc<std::io::Error>,
+    },
+    /// STS does not take the token that stands in a file.
+    #[error("the web identity token in {} was not accepted", file.display())]
+    WebIdentity {
+        /// The file.
+        file: PathBuf,
         /// The SDK's account.
         #[source]
         cause: Arc<CredentialsError>,
+    },
+    /// A code of an MFA device is wanted and nobody can be asked.
+    #[error("a code of the MFA device {device} is needed")]
+    MfaNeeded {
+        /// Its serial number or ARN.
+        device: String,
+    },
+    /// A device that STS would not take.
+    #[error("mfa_serial {serial:?} is not an MFA device")]
+    MfaSerial {
+        /// What the profile says.
+        serial: String,
+    },
+    /// A command gave no code.
+    #[error("mfa_command gave no code: {reason}")]
+    MfaCommand {
+        /// Why.
+        reason: String,
+    },
+    /// STS does not take a code.
+    #[error("the code of the MFA device {device} was not accepted: {message}")]
+    MfaRefused {
+        /// Its serial number or ARN.
+        device: String,
+        /// AWS's words.
+        message: String,
+    },
+    /// The role's trust policy or the caller's own policy does not allow it.
+    #[error("AssumeRole: {role} was denied: {message}")]
+    RoleDenied {
+        /// Its ARN.
+        role: String,
+        /// Whether an external id was sent.
+        external_id: bool,
+        /// AWS's words.
+        message: String,
     },
     /// Their provider failed.
     #[error("fetching AWS credentials{} failed", for_profile(profile.as_deref()))]
@@ -245,7 +315,16 @@ impl Error {
             | Self::SsoSessionOver { .. }
             | Self::ConsoleSessionOver { .. }
             | Self::CredentialsSettings { .. }
+            | Self::SsoRole { .. }
+            | Self::SsoLogin { .. }
+            | Self::ConsoleLogin { .. }
+            | Self::TokenFile { .. }
+            | Self::WebIdentity { .. }
             | Self::MfaNeeded { .. }
+            | Self::MfaSerial { .. }
+            | Self::MfaCommand { .. }
+            | Self::MfaRefused { .. }
+            | Self::RoleDenied { .. }
             | Self::Credentials { .. }
             | Self::AccessDenied { .. }
             | Self::TargetNotConnected { .. }
@@ -268,7 +347,16 @@ impl Error {
             | Self::ConsoleSessionOver { .. }
             | Self::CredentialsExpired { .. }
             | Self::CredentialsSettings { .. }
+            | Self::SsoRole { .. }
+            | Self::SsoLogin { .. }
+            | Self::ConsoleLogin { .. }
+            | Self::TokenFile { .. }
+            | Self::WebIdentity { .. }
             | Self::MfaNeeded { .. }
+            | Self::MfaSerial { .. }
+            | Self::MfaCommand { .. }
+            | Self::MfaRefused { .. }
+            | Self::RoleDenied { .. }
             | Self::Credentials { .. }
             | Self::CredentialsRefused { .. }
             | Self::AccessDenied { .. } => true,
@@ -289,6 +377,15 @@ impl Error {
         }
     }
 
+    /// Whether a person could help at once, by a login or a code.
+    pub fn needs_person(&self) -> bool {
+        matches!(self, Self::SsoSessionOver { .. } | Self::ConsoleSessionOver { .. } | Self::MfaNeeded { .. })
+    }
+
+    pub(super) fn mfa_needed(device: &Device) -> Self {
+        Self::MfaNeeded { device: device.serial.to_string() }
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -296,7 +393,7 @@ impl Error {
             Self::ProfileNotFound { known, .. } if known.is_empty() => "make one with aws configure sso".into(),
             Self::ProfileNotFound { known, .. } => format!("the profiles are: {}", known.join(", ")),
             Self::SsoSessionOver { profile, .. } => format!("run: aws sso login --profile {profile}"),
-            Self::ConsoleSessionOver { profile, .. } => format!("run: aws login --profile {profile}"),
+            Self::ConsoleSessionOver { profile, .. } | Self::ConsoleLogin { profile } => format!("run: aws login --profile {profile}"),
             Self::CredentialsExpired { .. } | Self::CredentialsRefused { .. } => {
                 "renew the credentials; old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the environment \
                  go before AWS_PROFILE (--profile goes before them)"
@@ -304,8 +401,30 @@ impl Error {
             }
             Self::CredentialsTimeout { .. } => "see whether aws sts get-caller-identity answers".into(),
             Self::CredentialsSettings { .. } => "check the profile in ~/.aws/config and ~/.aws/credentials".into(),
-            Self::MfaNeeded { .. } => {
-                "use a profile with credential_process or sso_session, or put the role's credentials into the environment".into()
+            Self::SsoRole { .. } => {
+                "check sso_account_id and sso_role_name of the profile; aws sso login as somebody who has the role".into()
+            }
+            Self::SsoLogin { profile, .. } => format!("connect again for another try, or run: aws sso login --profile {profile}"),
+            Self::TokenFile { .. } => "the folder must be yours; aws sso login writes there too".into(),
+            Self::WebIdentity { .. } => {
+                "whatever writes the file must renew it (the CI job's OIDC step, the kubelet), and the role must trust its issuer"
+                    .into()
+            }
+            Self::MfaNeeded { .. } => "run rdsgate up in a terminal, which asks for it, or set --mfa-command or --mfa-code".into(),
+            Self::MfaSerial { .. } => "expected arn:aws:iam::123456789012:mfa/NAME or a serial number".into(),
+            Self::MfaCommand { .. } => "run it by hand: the first line it prints must be the six digits, and no more".into(),
+            Self::MfaRefused { .. } => {
+                "each code works once and for half a minute; check mfa_serial and the clock of this machine and of the device".into()
+            }
+            Self::RoleDenied { external_id: false, .. } => {
+                "the role must trust the caller, whose policy must allow sts:AssumeRole; it may ask for an --external-id or for \
+                 MFA (--mfa-serial)"
+                    .into()
+            }
+            Self::RoleDenied { external_id: true, .. } => {
+                "the role must trust the caller, whose policy must allow sts:AssumeRole; check --external-id, which must be the \
+                 trust policy's, and whether it asks for MFA (--mfa-serial)"
+                    .into()
             }
             Self::Credentials { .. } => "see what aws sts get-caller-identity says with the same profile".into(),
             Self::CredentialsTransport { .. } | Self::Timeout { .. } | Self::Transport { .. } => {

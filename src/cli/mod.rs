@@ -2,12 +2,14 @@
 //!
 //! - one file a subcommand ([`up`]);
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
+//! - [`terminal`]: who is there, what they type, their browser;
 //! - [`exit`]: the exit codes.
 //!
 //! Rules about values are [`crate::config`]'s, which knows where each came from; here they are text.
 
 pub mod exit;
 pub mod output;
+pub mod terminal;
 pub mod up;
 
 use std::process::ExitCode;

@@ -14,6 +14,7 @@ use std::{
 use super::exit::Exit;
 use crate::{
     app::Event,
+    aws::Prompt,
     target::{Engine, Route, Target},
 };
 
@@ -81,6 +82,7 @@ impl Output {
                     self.error(&error, None);
                 }
             }
+            Event::Prompt { prompt, .. } => self.say(&asked(prompt)),
             Event::Ready { targets } => {
                 let plural = if *targets == 1 { "" } else { "s" };
                 self.say(&format!("ready: {targets} target{plural}; Ctrl-C to stop"));
@@ -104,6 +106,30 @@ impl Output {
 
     fn paint(&self, text: &str, colour: &str) -> String {
         if self.colour { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// What a person is to do, in whole lines: those of the log may come between.
+fn asked(prompt: &Prompt) -> String {
+    match prompt {
+        Prompt::SsoLogin { profile, url, code, lasts } => format!(
+            "[{}] the SSO session has expired or is not there, and a client waits. To log in, open\n  {}\n  \
+             and approve if the page shows {}. It can be used for {} min.",
+            printable(profile),
+            printable(url),
+            printable(code),
+            lasts.as_secs().div_ceil(60),
+        ),
+        Prompt::ConsoleLogin { profile } => format!(
+            "[{0}] the console session has expired or is not there, and a client waits. To log in, run in another \
+             terminal:\n  aws login --profile {0}",
+            printable(profile)
+        ),
+        Prompt::LoggedIn { profile } => format!("[{}] logged in", printable(profile)),
+        Prompt::MfaCode { device, complaint, .. } => {
+            let complaint = complaint.as_deref().map(|text| format!("mfa: {}\n", printable(text))).unwrap_or_default();
+            format!("{complaint}mfa: type the code of {device} and press Enter")
+        }
     }
 }
 
@@ -255,7 +281,7 @@ mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint},
+        target::{Compress, Endpoint, Identity},
     };
 
     #[derive(Clone, Default)]
@@ -294,7 +320,7 @@ mod tests {
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
-            profile: None,
+            identity: Identity::default(),
             ca_file: None,
             compress: Compress::Auto,
             listen: value::listen(listen).unwrap(),
