@@ -12,6 +12,7 @@ mod assume;
 mod credentials;
 mod error;
 mod flight;
+mod hint;
 mod http;
 mod interaction;
 mod issue;

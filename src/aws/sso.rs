@@ -284,3 +284,61 @@ fn utc(at: impl Into<DateTime>) -> String {
     let at = DateTime::from_secs(at.into().secs());
     at.fmt(Format::DateTime).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_is_seen_and_is_its_owners_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("sso/cache/token.json");
+        let file = File::new(path.clone());
+        assert!(tokio::time::timeout(Duration::from_millis(20), file.changed()).await.is_err(), "not there yet");
+        replace(&path, b"first").unwrap();
+        file.changed().await;
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_leaves_nothing_behind() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("token.json");
+        std::fs::create_dir_all(folder.join("full")).unwrap();
+        replace(&folder, b"text").unwrap_err();
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn times_and_names_are_those_of_the_aws_cli() {
+        assert_eq!(utc(SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_900)), "2026-01-01T00:00:00Z");
+        // The SDK's own examples: `sso/cache.rs` and `login/cache.rs` of aws-config.
+        let sha1 = hash(&digest::SHA1_FOR_LEGACY_USE_ONLY, "https://d-92671207e4.awsapps.com/start");
+        assert_eq!(sha1, "13f9d35043871d073ab260e020f0ffde092cb14b");
+        let sha256 = hash(&digest::SHA256, "arn:aws:iam::0123456789012:user/Admin");
+        assert_eq!(sha256, "36db1d138ff460920374e4c3d8e01f53f9f73537e89c88d639f68393df0e2726");
+    }
+
+    #[tokio::test]
+    async fn a_login_that_is_over_is_not_waited_for_again() {
+        let logins = Logins::default();
+        let path = PathBuf::from("token");
+        let fail = |reason: &'static str| async move { Err(Error::SsoLogin { profile: "dev".into(), reason }) };
+        let never = logins.join(path.clone(), fail("first"));
+        // Whoever began it leaves before it ends.
+        drop(tokio::time::timeout(Duration::ZERO, never).await);
+        loop {
+            tokio::task::yield_now().await;
+            let outcome = logins.join(path.clone(), fail("second")).await;
+            if matches!(outcome, Err(Error::SsoLogin { reason: "second", .. })) {
+                break;
+            }
+        }
+    }
+}

@@ -276,6 +276,7 @@ mod tests {
     use std::{
         net::{IpAddr, Ipv4Addr},
         sync::{Arc, Mutex},
+        time::Duration,
     };
 
     use super::*;
@@ -417,6 +418,30 @@ mod tests {
         ] {
             assert_eq!(copied(Some(user), Some(database), listen), [command, url]);
         }
+    }
+
+    #[test]
+    fn what_a_person_is_to_do_is_whole_lines_that_a_terminal_can_be_shown() {
+        let (mut output, stdout, stderr) = output(false);
+        let mut show = |prompt| output.event(&Event::Prompt { prompt, open_browser: false });
+        show(Prompt::SsoLogin {
+            profile: "dev".into(),
+            url: "https://device.sso.eu-central-1.amazonaws.com/?user_code=ABCD-\u{1b}[2J".into(),
+            code: "ABCD-EFGH".into(),
+            lasts: Duration::from_secs(599),
+        });
+        show(Prompt::ConsoleLogin { profile: "console".into() });
+        show(Prompt::LoggedIn { profile: "console".into() });
+        assert_eq!(
+            stderr.text(),
+            "[dev] the SSO session has expired or is not there, and a client waits. To log in, open\n  \
+             https://device.sso.eu-central-1.amazonaws.com/?user_code=ABCD-\\u{1b}[2J\n  \
+             and approve if the page shows ABCD-EFGH. It can be used for 10 min.\n\
+             [console] the console session has expired or is not there, and a client waits. To log in, run in another \
+             terminal:\n  aws login --profile console\n\
+             [console] logged in\n"
+        );
+        assert_eq!(stdout.text(), "", "nothing of it is to be copied by a program");
     }
 
     #[test]

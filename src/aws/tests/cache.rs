@@ -57,6 +57,30 @@ async fn a_failed_renewal_does_not_disturb_what_is_still_valid() {
     assert_eq!(purse.asked(), 2, "and is not repeated at once");
 }
 
+#[tokio::test(start_paused = true)]
+async fn credentials_in_use_are_renewed_before_anybody_waits_for_them() {
+    let purse = Purse::new([Some(credentials("AKIDOLD", Some(360))), Some(credentials("AKIDNEW", Some(3600)))]);
+    let cache = purse.cache();
+    for _ in 0..2 {
+        assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDOLD");
+    }
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(purse.asked(), 1, "not earlier than need be");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(purse.asked(), 2);
+    assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDNEW");
+    assert_eq!(purse.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_nobody_uses_are_left_to_end() {
+    let purse = Purse::new([Some(credentials("AKIDOLD", Some(360)))]);
+    let cache = purse.cache();
+    cache.get(Asking::No).await.unwrap();
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    assert_eq!(purse.asked(), 1);
+}
+
 #[tokio::test]
 async fn expired_credentials_are_never_handed_out() {
     let purse = Purse::new([

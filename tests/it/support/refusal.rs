@@ -75,6 +75,12 @@ impl Refusal {
         }
     }
 
+    /// The same of one that was heard by psql alone.
+    #[track_caller]
+    pub(crate) fn contains(&self, message: &str, hint: &str) {
+        self.says("", message, "", hint);
+    }
+
     /// Asserts that it came soon.
     #[track_caller]
     pub(crate) fn within(&self, seconds: u64) {
