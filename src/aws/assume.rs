@@ -1,5 +1,7 @@
 //! The calls of STS that make credentials out of credentials.
 
+use std::time::Duration;
+
 use aws_config::SdkConfig;
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_sts::{Client, types};
@@ -7,8 +9,8 @@ use aws_sdk_sts::{Client, types};
 use super::{Error, issue::Step, mfa::Device, ssm::classify};
 use crate::target::MfaCode;
 
-/// How long a session with MFA is asked for, in seconds: STS's own default. Up to 36 h are allowed.
-const SESSION: i32 = 12 * 3600;
+/// How long a session with MFA is asked for: STS's own default. Up to 36 h are allowed.
+pub(super) const SESSION: Duration = Duration::from_hours(12);
 
 impl Step {
     /// AssumeRole.
@@ -48,7 +50,8 @@ pub(super) async fn session_token(
     code: &MfaCode,
 ) -> Result<Credentials, Error> {
     const OPERATION: &str = "GetSessionToken";
-    let call = client(config, with).get_session_token().duration_seconds(SESSION);
+    let seconds = i32::try_from(SESSION.as_secs()).unwrap_or(i32::MAX);
+    let call = client(config, with).get_session_token().duration_seconds(seconds);
     let call = call.serial_number(device.serial.as_str()).token_code(code.as_str());
     let answer = call.send().await.map_err(|error| match classify(OPERATION, None, error) {
         Error::AccessDenied { message, .. } => Error::MfaRefused { device: device.serial.to_string(), message },

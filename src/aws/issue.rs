@@ -48,6 +48,8 @@ use crate::target::{Identity, MfaCode, Region};
 const SDK_DEADLINE: Duration = Duration::from_mins(1);
 /// Logins that are tried for one fetch: that of a profile, and once more if it was already over when it came.
 const LOGINS: usize = 2;
+/// No role wants a code that is younger than this: one that is denied is denied for another reason.
+const FRESH: Duration = Duration::from_mins(15);
 /// When the keys in the environment expire (RFC 3339): set by `aws configure export-credentials` and others, known to the
 /// AWS CLI, not to the SDK.
 const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
@@ -178,8 +180,8 @@ impl Issuer {
         }
         let session = self.devices.session(config, &credentials, &device, asking).await?;
         match step.assume(config, session.credentials, None).await {
-            // A role may want a code that is younger than our session (aws:MultiFactorAuthAge).
-            Err(Error::RoleDenied { .. }) if session.kept => {
+            // A role may want a code that is younger than our session (aws:MultiFactorAuthAge). Others may be content with it.
+            Err(Error::RoleDenied { .. }) if session.age > FRESH && asking == Asking::Allowed => {
                 self.devices.forget(&credentials, &device).await;
                 let session = self.devices.session(config, &credentials, &device, asking).await?;
                 step.assume(config, session.credentials, None).await

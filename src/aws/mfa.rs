@@ -55,8 +55,14 @@ pub(super) struct Devices {
 /// A session that a code was given for.
 pub(super) struct Session {
     pub(super) credentials: Credentials,
-    /// It was there already.
-    pub(super) kept: bool,
+    /// Since the code was given.
+    pub(super) age: Duration,
+}
+
+impl Session {
+    fn of(credentials: Credentials) -> Self {
+        Self { age: assume::SESSION.saturating_sub(left(&credentials)), credentials }
+    }
 }
 
 impl Devices {
@@ -79,7 +85,7 @@ impl Devices {
         };
         let key = (keys.access_key_id().to_owned(), device.serial.clone());
         if let Some(found) = sessions.get(&key).filter(|found| left(found) > USABLE) {
-            return Ok(Session { credentials: found.clone(), kept: true });
+            return Ok(Session::of(found.clone()));
         }
         let mut complaint = None;
         for tries in 1.. {
@@ -87,7 +93,7 @@ impl Devices {
             match assume::session_token(config, keys.clone(), device, &code).await {
                 Ok(credentials) => {
                     sessions.insert(key, credentials.clone());
-                    return Ok(Session { credentials, kept: false });
+                    return Ok(Session::of(credentials));
                 }
                 Err(Error::MfaRefused { message, .. }) if asking == Asking::Allowed && tries < TRIES => {
                     complaint = Some(message);

@@ -3,17 +3,21 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rdsgate::sandbox::{Identity, MfaDevice, Operation, Options, Role, Sandbox};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::support::{
-    driver::within,
-    gate::{Gate, GateOptions, Ran, sandbox, sandbox_with},
-    refusal::Refusal,
-    servers::PgServer,
+use crate::{
+    mysql::mariadb,
+    support::{
+        driver::within,
+        gate::{Gate, GateOptions, Ran, sandbox, sandbox_with},
+        refusal::Refusal,
+        servers::{Engine, PgServer, Server},
+    },
 };
 
 /// A home directory with AWS's files.
@@ -86,7 +90,7 @@ async fn served(client: JoinHandle<Ran>, gate: &Gate) {
 async fn code(gate: &mut Gate, sandbox: &Sandbox) -> String {
     within("a login to begin", async {
         while sandbox.sso_codes().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
@@ -182,7 +186,7 @@ async fn a_login_that_is_refused_is_told_and_the_next_client_begins_another_in_t
     let mut approved = refused.clone();
     within("another login", async {
         while approved == refused {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             approved = sandbox.sso_codes().first().cloned().unwrap_or_else(|| refused.clone());
         }
     })
@@ -197,16 +201,65 @@ async fn a_login_that_is_refused_is_told_and_the_next_client_begins_another_in_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mysql_client_waits_like_any_other() {
+    let server = Server::shared_of(Engine::MariaDb);
+    let sandbox = sandbox(server).await;
+    let home = Home::new(&sso_profiles(&server.region));
+    let gate = home.gate(server, &sandbox).flag("--profile", "dev").on_a_terminal().start().await;
+    let approve = within("a login to begin", async {
+        while !sandbox.sso_codes().first().is_some_and(|code| sandbox.sso_decide(code, true)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let (ran, ()) = tokio::join!(mariadb(&gate, &["-e", "select current_user()"]), approve);
+    assert_eq!(ran.stdout, "app_user@%", "{}\n{}", ran.stderr, gate.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_assumed_with_what_a_process_gives() {
+    let server = PgServer::shared();
+    let role = Role::new("reader").external_id("partner/7").gives(Identity::temporary());
+    let arn = role.arn();
+    let sandbox = sandbox_with(server, |options| options.role(role)).await;
+    let user = Identity::user();
+    let answer = serde_json::json!({
+        "Version": 1, "AccessKeyId": user.access_key, "SecretAccessKey": user.secret.expose(),
+    });
+    let home = Home::new("");
+    let answer = home.write("answer", &answer.to_string());
+    let config = format!(
+        "[profile process]\ncredential_process = cat {}\n\
+         [profile broken]\ncredential_process = sh -c \"echo no agent >&2; exit 7\"\n\
+         [profile reader]\nrole_arn = {arn}\nsource_profile = process\nexternal_id = partner/7\n\
+         role_session_name = night\n\
+         [profile over-broken]\nrole_arn = {arn}\nsource_profile = broken\n",
+        answer.display()
+    );
+    home.write(".aws/config", &config);
+    let gate = home.gate(server, &sandbox).flag("--profile", "reader").start().await;
+    assert_eq!(gate.query("select current_user").await, "app_user");
+    let calls = sandbox.calls();
+    let assumed = calls.iter().find(|call| call.operation == Operation::AssumeRole).expect("it was assumed");
+    assert_eq!(assumed.parameters["RoleSessionName"], "night");
+    assert_eq!(assumed.access_key.as_deref(), Some(user.access_key.as_str()));
+
+    let gate = home.gate(server, &sandbox).flag("--profile", "over-broken").start().await;
+    let refusal = Refusal::of(&gate).await;
+    let said = "fetching AWS credentials of the profile \"broken\" failed";
+    refusal.says("28000", said, "Stage: AWS credentials.", "aws sts get-caller-identity");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_goes_on_when_its_client_has_lost_patience() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let home = Home::new(&sso_profiles(&server.region));
-    let options = home.gate(server, &sandbox).flag("--profile", "dev").flag("--connect-timeout", "2s");
+    let options = home.gate(server, &sandbox).flag("--profile", "dev").flag("--connect-timeout", "8s");
     let mut gate = options.on_a_terminal().start().await;
     let impatient = client(&gate);
     let code = code(&mut gate, &sandbox).await;
     let stderr = impatient.await.expect("it does not panic").stderr;
-    assert!(stderr.contains("no connection within 2s (--connect-timeout)"), "{stderr}");
+    assert!(stderr.contains("no connection within 8s (--connect-timeout)"), "{stderr}");
     assert!(stderr.contains("If rdsgate's terminal asks for a login or an MFA code, answer there"), "{stderr}");
     assert!(sandbox.sso_decide(&code, true));
     assert!(gate.until(|log| log.contains("[dev] logged in")).await, "{}", gate.log());
