@@ -22,7 +22,7 @@ use crate::{
     aws::{self, Accounts, Interaction, Prompt},
     config::Config,
     proxy::{
-        listener,
+        error, listener,
         registry::Registry,
         serve::{Service, serve},
         upstream::Upstream,
@@ -220,13 +220,16 @@ async fn upstream(target: &Arc<Target>, config: &Config, accounts: &Accounts) ->
     let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
     let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
     let dialer = match &target.route {
-        Route::Ssm(bastion) => Dialer::Ssm(Pool::new(Spec {
-            account: account.clone(),
-            bastion: bastion.clone(),
-            endpoint: target.endpoint.clone(),
-            options: conversation::Options::default(),
-            resume_for: config.resume_for,
-        })),
+        Route::Ssm(bastion) => {
+            let spec = Spec {
+                account: account.clone(),
+                bastion: bastion.clone(),
+                endpoint: target.endpoint.clone(),
+                options: conversation::Options::default(),
+                resume_for: config.resume_for,
+            };
+            Dialer::Ssm(Pool::new(spec, target.pooling.clone()))
+        }
         Route::Direct => Dialer::Direct(target.endpoint.clone()),
     };
     Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
@@ -252,7 +255,7 @@ impl Proxy {
         let (checked, stop) = (Arc::clone(&service), self.stop.clone());
         self.tasks.spawn(async move {
             tokio::select! {
-                () = check_credentials(&checked) => {}
+                () = prepare(&checked) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -279,16 +282,21 @@ async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTrack
     }
 }
 
-/// Dead credentials are better heard of now than at the first connection. Not fatal: they may come to life.
-async fn check_credentials(service: &Service) {
-    if let Err(cause) = service.upstream.check_credentials().await {
-        let target = &service.upstream.target().name;
-        if cause.needs_person() && service.upstream.may_ask() {
-            info!(%target, %cause, "what is missing will be asked for when a client connects");
+/// Dead credentials and a bastion that is offline are better heard of now than at the first connection. Not fatal: they may
+/// come to life.
+async fn prepare(service: &Service) {
+    let target = service.upstream.target();
+    let ready = match service.upstream.check_credentials().await {
+        Ok(()) => service.upstream.warm().await,
+        Err(cause) if cause.needs_person() && service.upstream.may_ask() => {
+            info!(target = %target.name, %cause, "what is missing will be asked for when a client connects");
             return;
         }
-        let hint = cause.hint().unwrap_or_default();
-        warn!(%target, %cause, hint, "connections will fail");
+        Err(cause) => Err(error::Error::Credentials(cause)),
+    };
+    if let Err(cause) = ready {
+        let hint = cause.hint(target).unwrap_or_default();
+        warn!(target = %target.name, cause = %cause.message(), hint, "connections will fail");
     }
 }
 

@@ -282,7 +282,7 @@ mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, Identity},
+        target::{Compress, Endpoint, Host, Identity, Isolation, Pooling},
     };
 
     #[derive(Clone, Default)]
@@ -310,13 +310,12 @@ mod tests {
     }
 
     fn target(user: Option<&str>, database: Option<&str>, listen: &str) -> Arc<Target> {
+        let host: Host = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap();
         Arc::new(Target {
             name: "orders".into(),
             engine: Engine::Postgres,
-            endpoint: Endpoint {
-                host: "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap(),
-                port: 5432,
-            },
+            pooling: Pooling::new(Isolation::Shared, &host),
+            endpoint: Endpoint { host, port: 5432 },
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),

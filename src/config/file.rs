@@ -135,11 +135,13 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Ports are integers, `open_browser` is true or false, all else is text; `listen` takes an integer too, and
+    /// Ports and counts are integers, `open_browser` is true or false, all else is text; `listen` takes an integer too, and
     /// `role_arn` a list of texts.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen, DeValue::Integer(number)) => return Ok(number.to_string()),
+            (Key::Port | Key::Listen | Key::MaxSessions | Key::WarmSessions, DeValue::Integer(number)) => {
+                return Ok(number.to_string());
+            }
             (Key::OpenBrowser, DeValue::Boolean(yes)) => return Ok(yes.to_string()),
             (Key::OpenBrowser, _) => "true or false",
             (Key::RoleArn, DeValue::Array(roles)) => {
@@ -150,8 +152,11 @@ impl Source<'_> {
                 }
             }
             (Key::Port, _) => "an integer, such as 5432",
+            (Key::MaxSessions | Key::WarmSessions, _) => "an integer, such as 4",
             (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay, _) => "a string with a unit, such as \"30s\"",
+            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay | Key::IdleClose | Key::RotateAfter, _) => {
+                "a string with a unit, such as \"30s\""
+            }
             (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             _ => "a string",
         };

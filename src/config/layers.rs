@@ -45,6 +45,16 @@ pub enum Key {
     Via,
     /// How they are compressed on the way, for MySQL.
     Compress,
+    /// Most SSM sessions at a time.
+    MaxSessions,
+    /// SSM sessions kept open.
+    WarmSessions,
+    /// When unused SSM sessions end.
+    IdleClose,
+    /// Whether connections share SSM sessions.
+    Isolation,
+    /// The age at which an SSM session takes no new connections.
+    RotateAfter,
     /// See [`super::Config::connect_timeout`].
     ConnectTimeout,
     /// See [`super::Config::resume_for`].
@@ -72,7 +82,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -90,6 +100,11 @@ impl Key {
         Self::CaFile,
         Self::Via,
         Self::Compress,
+        Self::MaxSessions,
+        Self::WarmSessions,
+        Self::IdleClose,
+        Self::Isolation,
+        Self::RotateAfter,
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
@@ -117,6 +132,11 @@ impl Key {
             Self::CaFile => "ca_file",
             Self::Via => "via",
             Self::Compress => "compress",
+            Self::MaxSessions => "max_sessions",
+            Self::WarmSessions => "warm_sessions",
+            Self::IdleClose => "idle_close",
+            Self::Isolation => "isolation",
+            Self::RotateAfter => "rotate_after",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
@@ -154,7 +174,12 @@ impl Key {
             | Self::MfaCommand
             | Self::CaFile
             | Self::Via
-            | Self::Compress => Scope::Any,
+            | Self::Compress
+            | Self::MaxSessions
+            | Self::WarmSessions
+            | Self::IdleClose
+            | Self::Isolation
+            | Self::RotateAfter => Scope::Any,
             Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay | Self::OpenBrowser => Scope::Process,
             Self::MfaCode => Scope::Once,
         }

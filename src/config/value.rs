@@ -15,6 +15,15 @@ pub const RESUME_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from
 /// Bounds of `max_sigterm_delay`.
 pub const MAX_SIGTERM_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
+/// Bounds of `idle_close`.
+pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+/// Bounds of `rotate_after`: a session that is used up in seconds would be in nobody's interest.
+pub const ROTATE_AFTER: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
+/// Bounds of `max_sessions`. AWS documents no limit; each session costs a process on the bastion.
+pub const MAX_SESSIONS: RangeInclusive<usize> = 1..=100;
+/// Bounds of `warm_sessions`.
+pub const WARM_SESSIONS: RangeInclusive<usize> = 0..=100;
+
 /// Why a value was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -42,6 +51,16 @@ pub enum ValueError {
     /// Neither true nor false.
     #[error("{0:?} is neither true nor false")]
     Bool(String),
+    /// Not a number, or not one that makes sense here.
+    #[error("{given:?} is not a number from {least} to {most}")]
+    Number {
+        /// What was given.
+        given: String,
+        /// The least allowed.
+        least: usize,
+        /// The most allowed.
+        most: usize,
+    },
     /// Not a length of time.
     #[error("{0:?} is not a duration: expected a whole number and a unit (ms, s, m, h), such as 30s or 2m")]
     Duration(String),
@@ -71,6 +90,7 @@ impl ValueError {
             | Self::Listen(_)
             | Self::Via(_)
             | Self::Bool(_)
+            | Self::Number { .. }
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
         }
@@ -173,6 +193,15 @@ pub fn both_loopbacks() -> Vec<IpAddr> {
     vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
 }
 
+/// A whole number.
+///
+/// # Errors
+/// [`ValueError::Number`].
+pub fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, ValueError> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| ValueError::Number { given: text.into(), least: *range.start(), most: *range.end() })
+}
+
 /// A whole number and its unit, or several: `500ms`, `30s`, `1m30s`.
 ///
 /// # Errors
@@ -256,6 +285,15 @@ mod tests {
         }
         let error = duration("500ms", CONNECT_TIMEOUT).unwrap_err();
         assert_eq!(error.to_string(), "500ms is out of range: expected 1s to 600s");
+    }
+
+    #[test]
+    fn numbers_stay_in_range() {
+        assert_eq!(number("100", MAX_SESSIONS), Ok(100));
+        for bad in ["0", "101", "-1", "four", "", "1.0"] {
+            let error = number(bad, MAX_SESSIONS).unwrap_err();
+            assert_eq!(error.to_string(), format!("{bad:?} is not a number from 1 to 100"));
+        }
     }
 
     #[test]

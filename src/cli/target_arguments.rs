@@ -1,0 +1,202 @@
+//! The flags that say which database and how to get there: the same for every subcommand that takes a TARGET.
+//!
+//! Each is a key of the configuration, a variable and a flag; what it means is [`crate::config`]'s.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{exit::Exit, output::Output};
+use crate::config::{self, Environment, Key, Loaded, Request};
+
+/// The flags of a target and of the process; a subcommand flattens them.
+#[derive(Debug, Default, Args)]
+pub struct TargetArguments {
+    /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME
+    #[arg(long, value_name = "ID", help_heading = "Way to the database")]
+    bastion: Option<String>,
+    /// ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]
+    #[arg(long, value_name = "ROUTE", help_heading = "Way to the database")]
+    via: Option<String>,
+    /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
+    #[arg(long, value_name = "NAME", help_heading = "Way to the database")]
+    profile: Option<String>,
+    /// AWS region [default: the one in the endpoint's name, then AWS_REGION]
+    #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
+    region: Option<String>,
+
+    /// Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    role_arn: Vec<String>,
+    /// External id that the roles' trust policies ask for [default: none]
+    #[arg(long, value_name = "ID", help_heading = "AWS identity")]
+    external_id: Option<String>,
+    /// What CloudTrail calls the roles' sessions [default: rdsgate-USER]
+    #[arg(long, value_name = "NAME", help_heading = "AWS identity")]
+    session_name: Option<String>,
+    /// MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    mfa_serial: Option<String>,
+    /// A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]
+    #[arg(long, value_name = "CODE", help_heading = "AWS identity")]
+    mfa_code: Option<String>,
+    /// Command whose first line of output is a code of the MFA device [default: asked on the terminal]
+    #[arg(long, value_name = "COMMAND", help_heading = "AWS identity")]
+    mfa_command: Option<String>,
+    /// Open the page of an SSO login in a browser, besides printing its address [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "AWS identity"
+    )]
+    open_browser: Option<String>,
+
+    /// postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]
+    #[arg(long, value_name = "ENGINE", help_heading = "Database")]
+    engine: Option<String>,
+    /// The database's own port, not the local one [default: the engine's, 5432 or 3306]
+    #[arg(long, value_name = "PORT", help_heading = "Database")]
+    port: Option<String>,
+    /// Database user to log in as [default: the one that the client names]
+    #[arg(long, value_name = "NAME", help_heading = "Database")]
+    user: Option<String>,
+    /// Database for clients that name none [default: none]
+    #[arg(long, value_name = "NAME", help_heading = "Database")]
+    database: Option<String>,
+    /// PEM file with further roots for the database's certificate (GovCloud, China) [default: AWS's public roots]
+    #[arg(long, value_name = "FILE", help_heading = "Database")]
+    ca_file: Option<String>,
+    /// Compression between rdsgate and a MySQL server: auto (through a session), zlib, zstd or off [default: auto]
+    #[arg(long, value_name = "KIND", help_heading = "Database")]
+    compress: Option<String>,
+
+    /// Most SSM sessions at a time; each carries about 0.75 MB/s down [default: 4]
+    #[arg(long, value_name = "NUMBER", help_heading = "Sessions")]
+    max_sessions: Option<String>,
+    /// SSM sessions opened at the start and kept open while the target is in use [default: 1]
+    #[arg(long, value_name = "NUMBER", help_heading = "Sessions")]
+    warm_sessions: Option<String>,
+    /// When SSM sessions end after the last connection [default: 5m]
+    #[arg(long, value_name = "TIME", help_heading = "Sessions")]
+    idle_close: Option<String>,
+    /// shared (connections share SSM sessions) or connection (one each) [default: shared]
+    #[arg(long, value_name = "KIND", help_heading = "Sessions")]
+    isolation: Option<String>,
+    /// Age at which an SSM session takes no new connections [default: 30m for cluster endpoints, else never]
+    #[arg(long, value_name = "TIME", help_heading = "Sessions")]
+    rotate_after: Option<String>,
+
+    /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]
+    #[arg(long, value_name = "[HOST:]PORT", help_heading = "Proxy")]
+    listen: Option<String>,
+    /// Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml
+    #[arg(long, value_name = "FILE", help_heading = "Proxy")]
+    config: Option<PathBuf>,
+    /// Longest time from a client's arrival to its login [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Proxy")]
+    connect_timeout: Option<String>,
+    /// How long to resume a broken SSM session before its connections are given up [default: 2m]
+    #[arg(long, value_name = "TIME", help_heading = "Proxy")]
+    resume_for: Option<String>,
+    /// How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Proxy")]
+    max_sigterm_delay: Option<String>,
+}
+
+impl TargetArguments {
+    /// What the command line asks for: these flags, for these targets.
+    pub fn request(self, targets: Vec<String>) -> Request {
+        let flags = [
+            (Key::Engine, self.engine),
+            (Key::Port, self.port),
+            (Key::Listen, self.listen),
+            (Key::Bastion, self.bastion),
+            (Key::User, self.user),
+            (Key::Database, self.database),
+            (Key::Profile, self.profile),
+            (Key::Region, self.region),
+            (Key::RoleArn, Some(self.role_arn.join(" ")).filter(|roles| !roles.is_empty())),
+            (Key::ExternalId, self.external_id),
+            (Key::SessionName, self.session_name),
+            (Key::MfaSerial, self.mfa_serial),
+            (Key::MfaCommand, self.mfa_command),
+            (Key::CaFile, self.ca_file),
+            (Key::Via, self.via),
+            (Key::Compress, self.compress),
+            (Key::MaxSessions, self.max_sessions),
+            (Key::WarmSessions, self.warm_sessions),
+            (Key::IdleClose, self.idle_close),
+            (Key::Isolation, self.isolation),
+            (Key::RotateAfter, self.rotate_after),
+            (Key::ConnectTimeout, self.connect_timeout),
+            (Key::ResumeFor, self.resume_for),
+            (Key::MaxSigtermDelay, self.max_sigterm_delay),
+            (Key::MfaCode, self.mfa_code),
+            (Key::OpenBrowser, self.open_browser),
+        ];
+        let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        Request { targets, flags, file: self.config }
+    }
+
+    /// Joins the flags with the variables and the files, and prints what is odd or wrong there.
+    ///
+    /// # Errors
+    /// The exit code, when it was wrong.
+    pub fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Loaded, Exit> {
+        let loaded =
+            Environment::of_process().and_then(|environment| config::load(&self.request(targets), &environment));
+        match loaded {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    output.warning(warning, warning.hint().as_deref());
+                }
+                Ok(loaded)
+            }
+            Err(error) => {
+                output.error(&error, error.hint().as_deref());
+                Err(Exit::Usage)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Only {
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+        #[command(flatten)]
+        options: TargetArguments,
+    }
+
+    fn request(arguments: &[&str]) -> Request {
+        let only = Only::try_parse_from([&["up"], arguments].concat()).unwrap_or_else(|error| panic!("{error}"));
+        only.options.request(only.targets)
+    }
+
+    #[test]
+    fn every_key_but_the_host_is_a_flag() {
+        for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
+            let flags = request(&[&format!("{}=value", key.flag())]).flags;
+            assert_eq!(flags, [(key, "value".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn targets_flags_and_a_file_become_a_request() {
+        let request = request(&["orders", "--listen=5433", "billing", "--config", "a.toml", "--user", "x y"]);
+        assert_eq!(request.targets, ["orders", "billing"]);
+        assert_eq!(request.flags, [(Key::Listen, "5433".to_owned()), (Key::User, "x y".to_owned())]);
+        assert_eq!(request.file, Some(PathBuf::from("a.toml")));
+        let empty = self::request(&[]);
+        assert!(empty.targets.is_empty() && empty.flags.is_empty() && empty.file.is_none());
+    }
+}
