@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    aws::{self, Account},
+    aws::{self, Accounts, Interaction, Prompt},
     config::Config,
     proxy::{
         error, listener,
@@ -44,6 +44,13 @@ pub enum Event {
         target: Arc<Target>,
         /// The addresses, with the port that the system chose if it was to.
         addresses: Vec<SocketAddr>,
+    },
+    /// AWS wants something of a person.
+    Prompt {
+        /// What.
+        prompt: Prompt,
+        /// Whether to open the page that it is about in a browser.
+        open_browser: bool,
     },
     /// Every listener is bound.
     Ready {
@@ -97,6 +104,9 @@ pub enum Error {
         #[source]
         cause: aws::Error,
     },
+    /// What AWS calls need is unusable, whoever makes them.
+    #[error("cannot call AWS")]
+    Settings(#[source] aws::Error),
     /// The roots for the database's certificate are unusable.
     #[error("cannot serve {target}")]
     Tls {
@@ -116,7 +126,7 @@ impl Error {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Listen { .. } | Self::Signals(_) => Cause::Local,
-            Self::Aws { .. } => Cause::Credentials,
+            Self::Aws { .. } | Self::Settings(_) => Cause::Credentials,
             Self::Tls { .. } => Cause::Configuration,
         }
     }
@@ -127,29 +137,41 @@ impl Error {
             Self::Listen { cause: listener::Error::Taken { .. }, .. } => {
                 Some("stop that program, or choose another local port with --listen (0 takes a free one)".into())
             }
-            Self::Aws { cause, .. } => cause.hint(),
+            Self::Aws { cause, .. } | Self::Settings(cause) => cause.hint(),
             Self::Tls { cause, .. } => cause.hint(),
             Self::Listen { .. } | Self::Signals(_) => None,
         }
     }
 }
 
+/// Whether somebody sees [`Event::Prompt`] and can do what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attended {
+    /// Somebody sits at a terminal.
+    Yes,
+    /// What needs a person is an error instead.
+    No,
+}
+
 /// Runs the proxy until a signal ends it.
 ///
 /// # Errors
 /// What keeps it from starting; nothing is left behind then.
-pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result<Stopped, Error> {
+pub async fn run(config: Config, attended: Attended, mut events: impl FnMut(Event) + Send) -> Result<Stopped, Error> {
     // Before anything is bound, so that no signal finds us unprepared.
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let mut proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
     let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+    let (interaction, mut prompts) = Interaction::channel();
+    let interaction = if attended == Attended::Yes { interaction } else { Interaction::none() };
+    let accounts = Accounts::new(interaction, config.mfa_code.clone()).map_err(Error::Settings)?;
     let mut bound = Vec::new();
     for target in &config.targets {
         let target = Arc::new(target.clone());
         let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
         let listeners = listener::bind(&target.listen).await.map_err(listen)?;
         let service = Arc::new(Service {
-            upstream: upstream(&target, &config).await?,
+            upstream: upstream(&target, &config, &accounts).await?,
             registry: Registry::default(),
             connect_timeout: config.connect_timeout,
             drain: drain.clone(),
@@ -164,7 +186,12 @@ pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result
     }
     events(Event::Ready { targets: config.targets.len() });
 
-    let stopped = signals.next().await;
+    let stopped = loop {
+        tokio::select! {
+            stopped = signals.next() => break stopped,
+            Some(prompt) = prompts.recv() => events(Event::Prompt { prompt, open_browser: config.open_browser }),
+        }
+    };
     info!("stopping: no new connections");
     proxy.stop.cancel();
     drain.cancel();
@@ -186,10 +213,10 @@ pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result
     Ok(stopped)
 }
 
-async fn upstream(target: &Arc<Target>, config: &Config) -> Result<Upstream, Error> {
-    let options = aws::Options { profile: target.profile.clone(), region: target.region.clone() };
+async fn upstream(target: &Arc<Target>, config: &Config, accounts: &Accounts) -> Result<Upstream, Error> {
+    let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
     let aws_failed = |cause| Error::Aws { target: Arc::clone(&target.name), cause };
-    let account = Account::load(&options).await.map_err(aws_failed)?;
+    let account = accounts.load(&options).await.map_err(aws_failed)?;
     let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
     let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
     let dialer = match &target.route {
@@ -261,6 +288,10 @@ async fn prepare(service: &Service) {
     let target = service.upstream.target();
     let ready = match service.upstream.check_credentials().await {
         Ok(()) => service.upstream.warm().await,
+        Err(cause) if cause.needs_person() && service.upstream.may_ask() => {
+            info!(target = %target.name, %cause, "what is missing will be asked for when a client connects");
+            return;
+        }
         Err(cause) => Err(error::Error::Credentials(cause)),
     };
     if let Err(cause) = ready {

@@ -1,13 +1,17 @@
 //! The vocabulary of what we connect to: [`Engine`], [`Host`], [`Region`], [`InstanceId`], [`Endpoint`], [`Route`],
-//! [`Target`]. Each is parsed once; after that nothing is re-checked.
+//! [`Target`]; in `identity`, who we are for AWS. Each is parsed once; after that nothing is re-checked.
 //!
 //! Nothing here opens a socket or asks AWS.
 
+mod identity;
 mod pooling;
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc};
 
-pub use self::pooling::{Isolation, Pooling};
+pub use self::{
+    identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
+    pooling::{Isolation, Pooling},
+};
 
 /// The database engine of a target: which startup protocol the listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +64,21 @@ pub enum ParseError {
     /// Not a managed node.
     #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
     InstanceId(String),
+    /// Not a role.
+    #[error("{0:?} is not a role's ARN: expected something like arn:aws:iam::123456789012:role/NAME")]
+    RoleArn(String),
+    /// Not what STS takes as an external id.
+    #[error("{0:?} is not an external id: expected 2 to 1224 letters, digits and _+=,.@:/-")]
+    ExternalId(String),
+    /// Not what STS takes as a session's name.
+    #[error("{0:?} is not a session name: expected 2 to 64 letters, digits and _+=,.@-")]
+    SessionName(String),
+    /// Not an MFA device.
+    #[error("{0:?} is not an MFA device: expected arn:aws:iam::123456789012:mfa/NAME or a serial number")]
+    MfaSerial(String),
+    /// Not a code of one; it is not shown.
+    #[error("not an MFA code: expected six digits")]
+    MfaCode,
 }
 
 impl FromStr for Engine {
@@ -304,8 +323,8 @@ pub struct Target {
     pub route: Route,
     /// How connections share SSM sessions, on that route.
     pub pooling: Pooling,
-    /// The profile in the AWS configuration files; `None` is the default chain.
-    pub profile: Option<String>,
+    /// Who we are for AWS.
+    pub identity: Identity,
     /// Extra roots for the database's certificate, PEM.
     pub ca_file: Option<PathBuf>,
     /// Compression upstream; MySQL only.

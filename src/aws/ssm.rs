@@ -156,41 +156,49 @@ impl Account {
         attempt().with_subscriber(NoSubscriber::default()).await
     }
 
-    /// What an error means that the operation does not model. AWS's error codes: "Common Error Types" of each API.
+    /// [`classify`] for this account's profile.
     pub(super) fn classify<E>(&self, operation: &'static str, error: SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let status = error.raw_response().map(|response| response.status().as_u16());
-        let code = error.code().map_or_else(|| status.map_or("unknown".into(), |s| format!("HTTP {s}")), str::to_owned);
-        let message = error.message().unwrap_or("no further words").to_owned();
-        match error {
-            SdkError::TimeoutError(_) => Error::Timeout { operation, cause: Arc::new(error) },
-            SdkError::DispatchFailure(ref failure) if failure.is_timeout() => {
-                Error::Timeout { operation, cause: Arc::new(error) }
-            }
-            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
-                Error::Transport { operation, cause: Arc::new(error) }
-            }
-            _ => match code.as_str() {
-                "ExpiredToken"
-                | "ExpiredTokenException"
-                | "InvalidClientTokenId"
-                | "UnrecognizedClientException"
-                | "InvalidToken" => Error::CredentialsRefused { operation, profile: self.0.profile.clone(), code },
-                "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-                    Error::AccessDenied { operation, message }
-                }
-                "Throttling"
-                | "ThrottlingException"
-                | "ThrottledException"
-                | "RequestLimitExceeded"
-                | "TooManyRequestsException" => Error::Throttled { operation },
-                _ if status.is_some_and(|status| (400..500).contains(&status)) => {
-                    Error::BadRequest { operation, code, message }
-                }
-                _ => Error::Service { operation, code, message },
-            },
+        classify(operation, self.0.profile.as_deref(), error)
+    }
+}
+
+/// What an error means that the operation does not model. AWS's error codes: "Common Error Types" of each API.
+pub(super) fn classify<E>(operation: &'static str, profile: Option<&str>, error: SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.code().map_or_else(|| status.map_or("unknown".into(), |s| format!("HTTP {s}")), str::to_owned);
+    let message = error.message().unwrap_or("no further words").to_owned();
+    match error {
+        SdkError::TimeoutError(_) => Error::Timeout { operation, cause: Arc::new(error) },
+        SdkError::DispatchFailure(ref failure) if failure.is_timeout() => {
+            Error::Timeout { operation, cause: Arc::new(error) }
         }
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
+            Error::Transport { operation, cause: Arc::new(error) }
+        }
+        _ => match code.as_str() {
+            "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidClientTokenId"
+            | "UnrecognizedClientException"
+            | "InvalidToken" => Error::CredentialsRefused { operation, profile: profile.map(str::to_owned), code },
+            "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+                Error::AccessDenied { operation, message }
+            }
+            "Throttling"
+            | "ThrottlingException"
+            | "ThrottledException"
+            | "RequestLimitExceeded"
+            | "TooManyRequestsException" => Error::Throttled { operation },
+            _ if status.is_some_and(|status| (400..500).contains(&status)) => {
+                Error::BadRequest { operation, code, message }
+            }
+            _ => Error::Service { operation, code, message },
+        },
     }
 }

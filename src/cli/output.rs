@@ -14,6 +14,7 @@ use std::{
 use super::exit::Exit;
 use crate::{
     app::Event,
+    aws::Prompt,
     target::{Engine, Route, Target},
 };
 
@@ -81,6 +82,7 @@ impl Output {
                     self.error(&error, None);
                 }
             }
+            Event::Prompt { prompt, .. } => self.say(&asked(prompt)),
             Event::Ready { targets } => {
                 let plural = if *targets == 1 { "" } else { "s" };
                 self.say(&format!("ready: {targets} target{plural}; Ctrl-C to stop"));
@@ -104,6 +106,30 @@ impl Output {
 
     fn paint(&self, text: &str, colour: &str) -> String {
         if self.colour { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// What a person is to do, in whole lines: those of the log may come between.
+fn asked(prompt: &Prompt) -> String {
+    match prompt {
+        Prompt::SsoLogin { profile, url, code, lasts } => format!(
+            "[{}] the SSO session has expired or is not there, and a client waits. To log in, open\n  {}\n  \
+             and approve if the page shows {}. It can be used for {} min.",
+            printable(profile),
+            printable(url),
+            printable(code),
+            lasts.as_secs().div_ceil(60),
+        ),
+        Prompt::ConsoleLogin { profile } => format!(
+            "[{0}] the console session has expired or is not there, and a client waits. To log in, run in another \
+             terminal:\n  aws login --profile {0}",
+            printable(profile)
+        ),
+        Prompt::LoggedIn { profile } => format!("[{}] logged in", printable(profile)),
+        Prompt::MfaCode { device, complaint, .. } => {
+            let complaint = complaint.as_deref().map(|text| format!("mfa: {}\n", printable(text))).unwrap_or_default();
+            format!("{complaint}mfa: type the code of {device} and press Enter")
+        }
     }
 }
 
@@ -250,12 +276,13 @@ mod tests {
     use std::{
         net::{IpAddr, Ipv4Addr},
         sync::{Arc, Mutex},
+        time::Duration,
     };
 
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, Host, Isolation, Pooling},
+        target::{Compress, Endpoint, Host, Identity, Isolation, Pooling},
     };
 
     #[derive(Clone, Default)]
@@ -293,7 +320,7 @@ mod tests {
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
-            profile: None,
+            identity: Identity::default(),
             ca_file: None,
             compress: Compress::Auto,
             listen: value::listen(listen).unwrap(),
@@ -390,6 +417,30 @@ mod tests {
         ] {
             assert_eq!(copied(Some(user), Some(database), listen), [command, url]);
         }
+    }
+
+    #[test]
+    fn what_a_person_is_to_do_is_whole_lines_that_a_terminal_can_be_shown() {
+        let (mut output, stdout, stderr) = output(false);
+        let mut show = |prompt| output.event(&Event::Prompt { prompt, open_browser: false });
+        show(Prompt::SsoLogin {
+            profile: "dev".into(),
+            url: "https://device.sso.eu-central-1.amazonaws.com/?user_code=ABCD-\u{1b}[2J".into(),
+            code: "ABCD-EFGH".into(),
+            lasts: Duration::from_secs(599),
+        });
+        show(Prompt::ConsoleLogin { profile: "console".into() });
+        show(Prompt::LoggedIn { profile: "console".into() });
+        assert_eq!(
+            stderr.text(),
+            "[dev] the SSO session has expired or is not there, and a client waits. To log in, open\n  \
+             https://device.sso.eu-central-1.amazonaws.com/?user_code=ABCD-\\u{1b}[2J\n  \
+             and approve if the page shows ABCD-EFGH. It can be used for 10 min.\n\
+             [console] the console session has expired or is not there, and a client waits. To log in, run in another \
+             terminal:\n  aws login --profile console\n\
+             [console] logged in\n"
+        );
+        assert_eq!(stdout.text(), "", "nothing of it is to be copied by a program");
     }
 
     #[test]

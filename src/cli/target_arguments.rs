@@ -25,6 +25,35 @@ pub struct TargetArguments {
     #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
     region: Option<String>,
 
+    /// Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    role_arn: Vec<String>,
+    /// External id that the roles' trust policies ask for [default: none]
+    #[arg(long, value_name = "ID", help_heading = "AWS identity")]
+    external_id: Option<String>,
+    /// What CloudTrail calls the roles' sessions [default: rdsgate-USER]
+    #[arg(long, value_name = "NAME", help_heading = "AWS identity")]
+    session_name: Option<String>,
+    /// MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    mfa_serial: Option<String>,
+    /// A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]
+    #[arg(long, value_name = "CODE", help_heading = "AWS identity")]
+    mfa_code: Option<String>,
+    /// Command whose first line of output is a code of the MFA device [default: asked on the terminal]
+    #[arg(long, value_name = "COMMAND", help_heading = "AWS identity")]
+    mfa_command: Option<String>,
+    /// Open the page of an SSO login in a browser, besides printing its address [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "AWS identity"
+    )]
+    open_browser: Option<String>,
+
     /// postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]
     #[arg(long, value_name = "ENGINE", help_heading = "Database")]
     engine: Option<String>,
@@ -89,6 +118,11 @@ impl TargetArguments {
             (Key::Database, self.database),
             (Key::Profile, self.profile),
             (Key::Region, self.region),
+            (Key::RoleArn, Some(self.role_arn.join(" ")).filter(|roles| !roles.is_empty())),
+            (Key::ExternalId, self.external_id),
+            (Key::SessionName, self.session_name),
+            (Key::MfaSerial, self.mfa_serial),
+            (Key::MfaCommand, self.mfa_command),
             (Key::CaFile, self.ca_file),
             (Key::Via, self.via),
             (Key::Compress, self.compress),
@@ -100,6 +134,8 @@ impl TargetArguments {
             (Key::ConnectTimeout, self.connect_timeout),
             (Key::ResumeFor, self.resume_for),
             (Key::MaxSigtermDelay, self.max_sigterm_delay),
+            (Key::MfaCode, self.mfa_code),
+            (Key::OpenBrowser, self.open_browser),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         Request { targets, flags, file: self.config }
@@ -149,7 +185,7 @@ mod tests {
     #[test]
     fn every_key_but_the_host_is_a_flag() {
         for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
-            let flags = request(&[&key.flag(), "value"]).flags;
+            let flags = request(&[&format!("{}=value", key.flag())]).flags;
             assert_eq!(flags, [(key, "value".to_owned())]);
         }
     }

@@ -14,7 +14,7 @@ use toml::{
 };
 
 use super::{
-    env::Environment,
+    env::{Environment, PROJECT_FILE},
     error::{Error, Warning, nearest},
     layers::{Key, Layer, Location, Origin, Scope},
 };
@@ -122,6 +122,10 @@ impl Source<'_> {
             if key.scope() != kind && key.scope() != Scope::Any {
                 return Err(Error::Misplaced { at: self.at(name.span()), key, table: title.to_owned() });
             }
+            // Cloning a repository must not be enough to run what is in it.
+            if key == Key::MfaCommand && self.shown.file_name().is_some_and(|name| name == PROJECT_FILE) {
+                return Err(Error::ForeignCommand { at: self.at(name.span()), key });
+            }
             let mut text = self.scalar(key, value)?;
             if key == Key::CaFile && !text.is_empty() {
                 text = self.folder.join(text).to_string_lossy().into_owned();
@@ -131,11 +135,21 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Ports and counts are integers, all else is text; `listen` takes either.
+    /// Ports and counts are integers, `open_browser` is true or false, all else is text; `listen` takes an integer too, and
+    /// `role_arn` a list of texts.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key, value.get_ref()) {
             (Key::Port | Key::Listen | Key::MaxSessions | Key::WarmSessions, DeValue::Integer(number)) => {
                 return Ok(number.to_string());
+            }
+            (Key::OpenBrowser, DeValue::Boolean(yes)) => return Ok(yes.to_string()),
+            (Key::OpenBrowser, _) => "true or false",
+            (Key::RoleArn, DeValue::Array(roles)) => {
+                let texts: Option<Vec<&str>> = roles.iter().map(|role| role.get_ref().as_str()).collect();
+                match texts {
+                    Some(texts) => return Ok(texts.join(" ")),
+                    None => "an ARN or a list of them",
+                }
             }
             (Key::Port, _) => "an integer, such as 5432",
             (Key::MaxSessions | Key::WarmSessions, _) => "an integer, such as 4",
@@ -187,7 +201,7 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Spanned<De
 }
 
 /// What other programs call our keys.
-const ALIASES: [(&str, Key); 14] = [
+const ALIASES: [(&str, Key); 17] = [
     ("endpoint", Key::Host),
     ("hostname", Key::Host),
     ("address", Key::Listen),
@@ -200,6 +214,9 @@ const ALIASES: [(&str, Key); 14] = [
     ("dbname", Key::Database),
     ("aws_profile", Key::Profile),
     ("aws_region", Key::Region),
+    ("role", Key::RoleArn),
+    ("role_session_name", Key::SessionName),
+    ("mfa_process", Key::MfaCommand),
     ("sslrootcert", Key::CaFile),
     ("route", Key::Via),
 ];

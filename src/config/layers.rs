@@ -29,6 +29,16 @@ pub enum Key {
     Profile,
     /// The AWS region.
     Region,
+    /// Roles to assume, one after the other.
+    RoleArn,
+    /// What the roles want to hear.
+    ExternalId,
+    /// What the roles' sessions are called.
+    SessionName,
+    /// The MFA device.
+    MfaSerial,
+    /// What prints its codes.
+    MfaCommand,
     /// Extra roots for the database's certificate.
     CaFile,
     /// How bytes reach the database.
@@ -51,6 +61,10 @@ pub enum Key {
     ResumeFor,
     /// See [`super::Config::max_sigterm_delay`].
     MaxSigtermDelay,
+    /// One of its codes; for one use, so in no file.
+    MfaCode,
+    /// See [`super::Config::open_browser`].
+    OpenBrowser,
 }
 
 /// Where a key may stand in a file.
@@ -62,11 +76,13 @@ pub enum Scope {
     Any,
     /// Only in `[defaults]`: it is about the process.
     Process,
+    /// In no file: it is about one run.
+    Once,
 }
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 27] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -76,6 +92,11 @@ impl Key {
         Self::Database,
         Self::Profile,
         Self::Region,
+        Self::RoleArn,
+        Self::ExternalId,
+        Self::SessionName,
+        Self::MfaSerial,
+        Self::MfaCommand,
         Self::CaFile,
         Self::Via,
         Self::Compress,
@@ -87,6 +108,8 @@ impl Key {
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
+        Self::MfaCode,
+        Self::OpenBrowser,
     ];
 
     /// The name in a configuration file.
@@ -101,6 +124,11 @@ impl Key {
             Self::Database => "database",
             Self::Profile => "profile",
             Self::Region => "region",
+            Self::RoleArn => "role_arn",
+            Self::ExternalId => "external_id",
+            Self::SessionName => "session_name",
+            Self::MfaSerial => "mfa_serial",
+            Self::MfaCommand => "mfa_command",
             Self::CaFile => "ca_file",
             Self::Via => "via",
             Self::Compress => "compress",
@@ -112,6 +140,8 @@ impl Key {
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
+            Self::MfaCode => "mfa_code",
+            Self::OpenBrowser => "open_browser",
         }
     }
 
@@ -137,6 +167,11 @@ impl Key {
             | Self::Database
             | Self::Profile
             | Self::Region
+            | Self::RoleArn
+            | Self::ExternalId
+            | Self::SessionName
+            | Self::MfaSerial
+            | Self::MfaCommand
             | Self::CaFile
             | Self::Via
             | Self::Compress
@@ -145,7 +180,8 @@ impl Key {
             | Self::IdleClose
             | Self::Isolation
             | Self::RotateAfter => Scope::Any,
-            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
+            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay | Self::OpenBrowser => Scope::Process,
+            Self::MfaCode => Scope::Once,
         }
     }
 

@@ -27,14 +27,14 @@ pub use env::Environment;
 pub use error::{Error, Warning};
 pub use layers::Key;
 
-use crate::target::Target;
+use crate::target::{MfaCode, Target};
 use file::File;
 use layers::{Layer, Origin, Settings};
 
 /// Everything that a running proxy needs to know.
 ///
 /// # Defaults
-/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s.
+/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, `open_browser` false.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The databases to serve, at least one; names are unique and no two listen on the same address.
@@ -46,6 +46,10 @@ pub struct Config {
     pub resume_for: Duration,
     /// How long busy connections may go on after SIGTERM or the first Ctrl-C.
     pub max_sigterm_delay: Duration,
+    /// A code for the first MFA device that wants one.
+    pub mfa_code: Option<MfaCode>,
+    /// Whether the page of an SSO login is opened in a browser, besides its address being printed.
+    pub open_browser: bool,
 }
 
 /// What the command line asks for.
@@ -109,6 +113,8 @@ pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Erro
         max_sigterm_delay: settings
             .parse(Key::MaxSigtermDelay, |text| value::duration(text, value::MAX_SIGTERM_DELAY))?
             .unwrap_or(Duration::from_secs(30)),
+        mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
+        open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),
     };
     Ok(Loaded { config, files: files.into_iter().map(|file| file.path).collect(), warnings })
 }

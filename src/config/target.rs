@@ -8,7 +8,9 @@ use super::{
     layers::{Key, Settings},
     value::{self, Via},
 };
-use crate::target::{Compress, Endpoint, Engine, Host, Isolation, ListenAddress, Pooling, Region, Route, Target};
+use crate::target::{
+    Compress, Endpoint, Engine, Host, Identity, Isolation, ListenAddress, Pooling, Region, Route, SessionName, Target,
+};
 
 /// Parses and completes the settings of the target called `name`.
 ///
@@ -30,7 +32,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         database: settings.text(Key::Database)?,
         route: route(name, settings)?,
         pooling,
-        profile: settings.text(Key::Profile)?,
+        identity: identity(settings, environment)?,
         ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
         compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
         listen: settings.parse(Key::Listen, value::listen)?.unwrap_or_else(|| ListenAddress {
@@ -69,6 +71,22 @@ fn region(name: &str, host: &Host, settings: &Settings<'_>, environment: &Enviro
             Err(Error::NoRegion { target: name.to_owned(), host: host.clone() })
         }
     }
+}
+
+/// Who we are for AWS. Sessions of roles are named after the local user, whom CloudTrail would not know otherwise.
+fn identity(settings: &Settings<'_>, environment: &Environment) -> Result<Identity, Error> {
+    let session_name = match settings.parse(Key::SessionName, |text| Ok(text.parse()?))? {
+        Some(name) => name,
+        None => environment.user()?.map_or_else(SessionName::default, SessionName::of_user),
+    };
+    Ok(Identity {
+        profile: settings.text(Key::Profile)?,
+        roles: settings.parse(Key::RoleArn, value::roles)?.unwrap_or_default(),
+        external_id: settings.parse(Key::ExternalId, |text| Ok(text.parse()?))?,
+        session_name,
+        mfa_serial: settings.parse(Key::MfaSerial, |text| Ok(text.parse()?))?,
+        mfa_command: settings.text(Key::MfaCommand)?,
+    })
 }
 
 /// Cluster endpoints are rotated unless told otherwise: the agent looks their name up once a session.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::target::{ListenAddress, ParseError};
+use crate::target::{ListenAddress, ParseError, RoleArn};
 
 /// Bounds of `connect_timeout`: below a second no TLS through a tunnel can succeed, above ten minutes no client waits.
 pub const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
@@ -48,6 +48,9 @@ pub enum ValueError {
     /// Not a way to the database.
     #[error("{0:?} is not a route: expected ssm or direct")]
     Via(String),
+    /// Neither true nor false.
+    #[error("{0:?} is neither true nor false")]
+    Bool(String),
     /// Not a number, or not one that makes sense here.
     #[error("{given:?} is not a number from {least} to {most}")]
     Number {
@@ -86,6 +89,7 @@ impl ValueError {
             | Self::Port(_)
             | Self::Listen(_)
             | Self::Via(_)
+            | Self::Bool(_)
             | Self::Number { .. }
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
@@ -132,6 +136,29 @@ pub fn via(text: &str) -> Result<Via, ValueError> {
         "direct" => Ok(Via::Direct),
         _ => Err(ValueError::Via(text.into())),
     }
+}
+
+/// `true` or `false`.
+///
+/// # Errors
+/// [`ValueError::Bool`].
+pub fn boolean(text: &str) -> Result<bool, ValueError> {
+    text.parse().map_err(|_| ValueError::Bool(text.into()))
+}
+
+/// Role ARNs, separated by blanks or commas. A name may hold a comma too, so that only one before an ARN counts.
+///
+/// # Errors
+/// [`ValueError::Empty`], [`ParseError::RoleArn`].
+pub fn roles(text: &str) -> Result<Vec<RoleArn>, ValueError> {
+    let roles: Vec<RoleArn> = text
+        .replace(",arn:", " arn:")
+        .split([' ', '\t', '\n'])
+        .map(|role| role.trim_end_matches(','))
+        .filter(|role| !role.is_empty())
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    if roles.is_empty() { Err(ValueError::Empty) } else { Ok(roles) }
 }
 
 /// `[HOST:]PORT` on loopback; HOST is `localhost` (both addresses, the default) or one loopback address. Port 0 lets

@@ -442,7 +442,7 @@ mod tests {
     fn a_refusal_to_write_is_met_once() {
         let mut watch = logged_in(Capabilities::default());
         for (answer, met) in [
-            (&[b"\xff\x0a\x05#HY000The MySQL server is running with the --read-only option"][..], true),
+            (&[&b"\xff\x0a\x05#HY000The MySQL server is running with the --read-only option"[..]][..], true),
             (&[b"\xff\x2c\x07#HY000Running in read-only mode"], true),
             (&[b"\xff\x28\x04#42000no"], false),
             (&[b"\x01", COLUMN, EOF, b"\x05\xff\x0a\x05xx", EOF], false),

@@ -108,7 +108,12 @@ impl Upstream {
         tokio::time::timeout(PRINCIPAL_TIMEOUT, self.account.principal()).await.ok()?.ok()
     }
 
-    /// Asks for credentials before the first client needs them.
+    /// Whether somebody is there who will be asked for what credentials take, when a client needs them.
+    pub fn may_ask(&self) -> bool {
+        self.account.may_ask()
+    }
+
+    /// Asks for credentials before the first client needs them. No person is asked for anything.
     ///
     /// # Errors
     /// What the first client would be told.
@@ -287,8 +292,10 @@ impl Upstream {
 
     /// Asked for before anything is dialled, so that dead credentials cost no session.
     async fn credentials(&self, clock: &mut Clock) -> Result<Credentials, Error> {
-        let credentials = async { self.account.credentials().await.map_err(Error::Credentials) };
-        clock.run(Stage::Credentials, CREDENTIALS_TIMEOUT, credentials).await
+        // A person takes as long as a person takes; the client's own deadline holds all the same.
+        let limit = if self.account.may_ask() { Duration::MAX } else { CREDENTIALS_TIMEOUT };
+        let credentials = async { self.account.credentials_for_client().await.map_err(Error::Credentials) };
+        clock.run(Stage::Credentials, limit, credentials).await
     }
 
     /// Made last, so that it is fresh.

@@ -2,7 +2,7 @@
 //! faults. For the demo, the tests and the benchmarks; absent from a normal build.
 //!
 //! ```text
-//!   rdsgate ── AWS_ENDPOINT_URL ──▶ http ─▶ aws (STS, SSM, RDS)        sigv4 checks every call
+//!   rdsgate ── AWS_ENDPOINT_URL ──▶ http ─▶ aws (STS, SSO, SSM, RDS)   sigv4 checks every call
 //!                                    └────▶ service (websocket, sessions) ─▶ agent ─▶ smux_server ─▶ network ─▶ database
 //!                                                     faults between service and agent                └▶ front (TLS, token)
 //! ```
@@ -49,7 +49,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::{
-    aws::{Call, Database, Failure, Operation},
+    aws::{Call, Database, Failure, MfaDevice, Operation, Role},
     faults::{Faults, Messages, Pace, Rates},
     identity::{ACCOUNT, Identity, SessionToken},
     network::Destination,
@@ -278,6 +278,25 @@ impl Sandbox {
     /// Answers a call late from now on.
     pub fn delay(&self, operation: Operation, delay: Duration) {
         self.world.lock().injected.delay(operation, delay);
+    }
+
+    /// The codes of SSO logins that wait for a person.
+    pub fn sso_codes(&self) -> Vec<String> {
+        let state = self.world.lock();
+        let waiting = state.portal.devices.iter().filter(|device| device.approved.is_none());
+        waiting.map(|device| device.user_code.clone()).collect()
+    }
+
+    /// Says what a person says to an SSO login in their browser; false when there is none with this code.
+    pub fn sso_decide(&self, user_code: &str, approve: bool) -> bool {
+        let mut state = self.world.lock();
+        let device = state.portal.devices.iter_mut().find(|device| device.user_code == user_code);
+        device.map(|device| device.approved = Some(approve)).is_some()
+    }
+
+    /// Ends every SSO session: no token is good any more.
+    pub fn sso_revoke(&self) {
+        self.world.lock().portal.tokens.clear();
     }
 
     /// Changes what an identity may do; false when there is none with this access key.

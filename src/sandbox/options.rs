@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use super::{Database, Destination, Faults, Identity};
+use super::{Database, Destination, Faults, Identity, MfaDevice, Role};
 
 /// How to start a sandbox.
 ///
 /// # Defaults
-/// Region us-east-1; the identities that the test servers know; bastion `i-0123456789abcdef0`; an unpaced agent of
+/// Region us-east-1; the identities that the test servers know, one of them by the SSO role `developer`; bastion `i-0123456789abcdef0`; an unpaced agent of
 /// version 3.3.987.0; websockets must be signed; no faults.
 #[derive(Clone)]
 pub struct Options {
@@ -19,6 +19,12 @@ pub struct Options {
     pub bastions: Vec<String>,
     /// Where host names and ports lead, seen from the managed nodes.
     pub names: HashMap<(String, u16), Destination>,
+    /// Roles with conditions; any other may be assumed by anybody.
+    pub roles: Vec<Role>,
+    /// The users' MFA devices.
+    pub mfa_devices: Vec<MfaDevice>,
+    /// What whoever logs in to IAM Identity Center may have, by the role's name.
+    pub sso_roles: HashMap<String, Identity>,
     /// What the RDS API describes.
     pub databases: Vec<Database>,
     /// The agents.
@@ -44,6 +50,9 @@ impl Default for Options {
             identities: vec![Identity::user(), Identity::temporary(), Identity::readonly()],
             bastions: vec!["i-0123456789abcdef0".into()],
             names: HashMap::new(),
+            roles: Vec::new(),
+            mfa_devices: Vec::new(),
+            sso_roles: HashMap::from([("developer".into(), Identity::temporary())]),
             databases: Vec::new(),
             agent: AgentOptions::default(),
             websocket_signature: WebSocketSignature::Required,
@@ -68,6 +77,20 @@ impl Options {
     #[must_use]
     pub fn name(mut self, host: &str, port: u16, destination: Destination) -> Self {
         self.names.insert((host.to_ascii_lowercase(), port), destination);
+        self
+    }
+
+    /// Adds a role with conditions.
+    #[must_use]
+    pub fn role(mut self, role: Role) -> Self {
+        self.roles.push(role);
+        self
+    }
+
+    /// Adds a user's MFA device.
+    #[must_use]
+    pub fn mfa_device(mut self, device: MfaDevice) -> Self {
+        self.mfa_devices.push(device);
         self
     }
 

@@ -14,8 +14,12 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, Offline, Operation, Options, TokenRefusal,
-    WebSocketSignature, aws::Injected, network::Network, service::Sessions, sigv4,
+    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Offline, Operation, Options, Role,
+    TokenRefusal, WebSocketSignature,
+    aws::{Injected, sso::Portal},
+    network::Network,
+    service::Sessions,
+    sigv4,
 };
 
 /// What all parts of a sandbox share.
@@ -37,6 +41,9 @@ pub(super) struct World {
 /// What may change while the sandbox runs.
 pub(super) struct State {
     pub(super) identities: HashMap<String, Identity>,
+    pub(super) roles: Vec<Role>,
+    pub(super) mfa_devices: Vec<MfaDevice>,
+    pub(super) portal: Portal,
     pub(super) bastions: Vec<String>,
     pub(super) databases: Vec<Database>,
     pub(super) agent: AgentOptions,
@@ -63,6 +70,9 @@ impl World {
             clock_ahead: AtomicU64::new(0),
             state: Mutex::new(State {
                 identities: options.identities.into_iter().map(|i| (i.access_key.clone(), i)).collect(),
+                roles: options.roles,
+                mfa_devices: options.mfa_devices,
+                portal: Portal::new(options.sso_roles),
                 bastions: options.bastions,
                 databases: options.databases,
                 agent: options.agent,

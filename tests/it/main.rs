@@ -18,6 +18,7 @@ mod failures;
 mod faults;
 mod layering;
 mod lifecycle;
+mod logins;
 mod main_job;
 mod mysql;
 mod mysql_clients;

@@ -357,7 +357,12 @@ fn stage_hint(stage: Stage, target: &Target) -> Option<String> {
         Stage::Login => {
             Some("The database is busy, or its authentication is: IAM logins are limited to about 200 a second.".into())
         }
-        Stage::Client | Stage::Credentials | Stage::Tls => None,
+        Stage::Credentials => Some(
+            "If rdsgate's terminal asks for a login or an MFA code, answer there and connect again; otherwise see whether \
+             aws sts get-caller-identity answers."
+                .into(),
+        ),
+        Stage::Client | Stage::Tls => None,
     }
 }
 

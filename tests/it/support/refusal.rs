@@ -75,6 +75,12 @@ impl Refusal {
         }
     }
 
+    /// The same of one that was heard by psql alone.
+    #[track_caller]
+    pub(crate) fn contains(&self, message: &str, hint: &str) {
+        self.says("", message, "", hint);
+    }
+
     /// Asserts that it came by itself and not with the connect timeout of 30 s, on a machine that runs all other tests
     /// meanwhile.
     #[track_caller]
