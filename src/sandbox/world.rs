@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, Offline, Operation, Options, TokenRefusal,
-    WebSocketSignature, aws::Injected, network::Network, service::Sessions, sigv4,
+    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, Offline, Operation, Options, Oversize,
+    SessionDocument, TokenRefusal, WebSocketSignature, aws::Injected, network::Network, service::Sessions, sigv4,
 };
 
 /// What all parts of a sandbox share.
@@ -23,6 +23,11 @@ pub(super) struct World {
     pub(super) region: String,
     pub(super) address: SocketAddr,
     pub(super) tls: bool,
+    /// Whether it is reached under AWS's names.
+    pub(super) public: bool,
+    pub(super) documents: Vec<SessionDocument>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) largest_payload: Option<(usize, Oversize)>,
     pub(super) network: Network,
     pub(super) sessions: Sessions,
     pub(super) tasks: TaskTracker,
@@ -54,6 +59,10 @@ impl World {
             region: options.region,
             address,
             tls: options.tls,
+            public: !options.names_of_endpoint.is_empty(),
+            documents: options.documents,
+            idle_timeout: options.idle_timeout,
+            largest_payload: options.largest_payload,
             network: Network::new(options.names),
             sessions: Sessions::default(),
             tasks: TaskTracker::new(),
@@ -88,6 +97,9 @@ impl World {
 
     /// Scheme and authority of stream URLs.
     pub(super) fn websocket_base(&self) -> String {
+        if self.public {
+            return format!("wss://ssmmessages.{}.amazonaws.com", self.region);
+        }
         format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.address)
     }
 

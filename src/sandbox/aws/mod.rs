@@ -33,6 +33,8 @@ pub enum Operation {
     DescribeInstanceInformation,
     /// `ssm:DescribeSessions`.
     DescribeSessions,
+    /// `ssm:GetDocument`.
+    GetDocument,
     /// `sts:GetCallerIdentity`.
     GetCallerIdentity,
     /// `sts:AssumeRole`.
@@ -46,12 +48,13 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
         Self::DescribeInstanceInformation,
         Self::DescribeSessions,
+        Self::GetDocument,
         Self::GetCallerIdentity,
         Self::AssumeRole,
         Self::DescribeDBInstances,
@@ -66,7 +69,8 @@ impl Operation {
             | Self::ResumeSession
             | Self::TerminateSession
             | Self::DescribeInstanceInformation
-            | Self::DescribeSessions => "ssm",
+            | Self::DescribeSessions
+            | Self::GetDocument => "ssm",
             Self::GetCallerIdentity | Self::AssumeRole => "sts",
             Self::DescribeDBInstances | Self::DescribeDBClusters => "rds",
             Self::OpenDataChannel => "ssmmessages",
@@ -260,6 +264,7 @@ fn dispatch(
         Operation::TerminateSession => ssm::terminate_session(world, parameters),
         Operation::DescribeInstanceInformation => Ok(ssm::describe_instance_information(world)),
         Operation::DescribeSessions => Ok(ssm::describe_sessions(world, identity, parameters)),
+        Operation::GetDocument => ssm::get_document(world, parameters),
         Operation::GetCallerIdentity => Ok(sts::get_caller_identity(identity)),
         Operation::AssumeRole => sts::assume_role(world, parameters),
         Operation::DescribeDBInstances => rds::describe_instances(world, parameters),
