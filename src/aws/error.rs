@@ -17,6 +17,9 @@ type Cause = Arc<dyn std::error::Error + Send + Sync>;
 /// What AWS answers to a signature that is too old, from the future, or wrong.
 const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"];
 
+/// What AWS answers to parameters that a session document does not have, or whose pattern they do not fit.
+const PARAMETER_CODES: [&str; 2] = ["ValidationException", "InvalidParameters"];
+
 /// Why AWS did not do what we asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -323,7 +326,14 @@ impl Error {
                     .into()
             }
             Self::InvalidDocument { .. } => {
-                "the document for port forwarding is AWS-StartPortForwardingSessionToRemoteHost".into()
+                "the document for port forwarding is AWS-StartPortForwardingSessionToRemoteHost; one of your own must exist in \
+                 this account and region, or be shared with it and named by its ARN"
+                    .into()
+            }
+            Self::BadRequest { operation: "StartSession", code, .. } if PARAMETER_CODES.contains(&code.as_str()) => {
+                "the session document does not take what was sent: set document_parameters to what it does take, such as \
+                 [\"portNumber\"], or [] where it fixes host and port"
+                    .into()
             }
             Self::BadRequest { operation: "StartSession", code, .. } if code == "BadRequest" => {
                 "the bastion's SSM agent is too old to forward to another host: update it (3.1.1374.0 or newer)".into()

@@ -117,6 +117,7 @@ fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
         Route::Direct => "direct".into(),
+        Route::Auto(bastion) => format!("direct or via {}", short(bastion.as_str())),
     };
     format!("[{}] listening on {} ({}, {route}, verify-full)", target.name, address.bracketed(), target.engine)
 }
@@ -255,7 +256,7 @@ mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint},
+        target::{Compress, Endpoint, SessionSettings},
     };
 
     #[derive(Clone, Default)]
@@ -294,6 +295,7 @@ mod tests {
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
+            session: SessionSettings::default(),
             profile: None,
             ca_file: None,
             compress: Compress::Auto,

@@ -17,6 +17,7 @@ use super::{
     env::Environment,
     error::{Error, Warning, nearest},
     layers::{Key, Layer, Location, Origin, Scope},
+    value::NO_PARAMETERS,
 };
 
 /// What one file says.
@@ -131,13 +132,24 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Ports are integers, all else is text; `listen` takes either.
+    /// Numbers are integers, all else is text; `listen` and a list of parameters may be either of two.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen, DeValue::Integer(number)) => return Ok(number.to_string()),
+            (Key::Port | Key::Listen | Key::PayloadSize, DeValue::Integer(number)) => return Ok(number.to_string()),
             (Key::Port, _) => "an integer, such as 5432",
+            (Key::PayloadSize, _) => "an integer, such as 1024",
+            (Key::KeepAlive, DeValue::Boolean(flag)) => return Ok(flag.to_string()),
+            (Key::KeepAlive, _) => "true or false",
+            (Key::DocumentParameters, DeValue::Array(list)) if list.is_empty() => return Ok(NO_PARAMETERS.into()),
+            (Key::DocumentParameters, DeValue::Array(list)) if list.iter().all(|entry| entry.get_ref().is_str()) => {
+                let texts: Vec<_> = list.iter().filter_map(|entry| entry.get_ref().as_str()).collect();
+                return Ok(texts.join(","));
+            }
             (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay, _) => "a string with a unit, such as \"30s\"",
+            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay | Key::IdleTimeout, _) => {
+                "a string with a unit, such as \"30s\""
+            }
+            (Key::DocumentParameters, _) => "an array of strings, such as [\"portNumber\"]",
             (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             _ => "a string",
         };
@@ -182,7 +194,7 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Spanned<De
 }
 
 /// What other programs call our keys.
-const ALIASES: [(&str, Key); 14] = [
+const ALIASES: [(&str, Key); 15] = [
     ("endpoint", Key::Host),
     ("hostname", Key::Host),
     ("address", Key::Listen),
@@ -197,6 +209,7 @@ const ALIASES: [(&str, Key); 14] = [
     ("aws_region", Key::Region),
     ("sslrootcert", Key::CaFile),
     ("route", Key::Via),
+    ("document_name", Key::Document),
 ];
 
 fn suggest(name: &str, kind: Scope) -> Option<String> {

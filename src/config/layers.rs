@@ -35,6 +35,20 @@ pub enum Key {
     Via,
     /// How they are compressed on the way, for MySQL.
     Compress,
+    /// See [`crate::target::SessionSettings::document`].
+    Document,
+    /// See [`crate::target::SessionSettings::parameters`].
+    DocumentParameters,
+    /// See [`crate::target::SessionSettings::reason`].
+    Reason,
+    /// See [`crate::target::SessionSettings::ssmmessages_endpoint`].
+    SsmmessagesEndpoint,
+    /// See [`crate::target::SessionSettings::payload_size`].
+    PayloadSize,
+    /// See [`crate::target::SessionSettings::keep_alive`].
+    KeepAlive,
+    /// See [`crate::target::SessionSettings::idle_timeout`].
+    IdleTimeout,
     /// See [`super::Config::connect_timeout`].
     ConnectTimeout,
     /// See [`super::Config::resume_for`].
@@ -56,7 +70,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 22] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -69,6 +83,13 @@ impl Key {
         Self::CaFile,
         Self::Via,
         Self::Compress,
+        Self::Document,
+        Self::DocumentParameters,
+        Self::Reason,
+        Self::SsmmessagesEndpoint,
+        Self::PayloadSize,
+        Self::KeepAlive,
+        Self::IdleTimeout,
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
@@ -89,6 +110,13 @@ impl Key {
             Self::CaFile => "ca_file",
             Self::Via => "via",
             Self::Compress => "compress",
+            Self::Document => "document",
+            Self::DocumentParameters => "document_parameters",
+            Self::Reason => "reason",
+            Self::SsmmessagesEndpoint => "ssmmessages_endpoint",
+            Self::PayloadSize => "payload_size",
+            Self::KeepAlive => "keep_alive",
+            Self::IdleTimeout => "idle_timeout",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
@@ -119,7 +147,14 @@ impl Key {
             | Self::Region
             | Self::CaFile
             | Self::Via
-            | Self::Compress => Scope::Any,
+            | Self::Compress
+            | Self::Document
+            | Self::DocumentParameters
+            | Self::Reason
+            | Self::SsmmessagesEndpoint
+            | Self::PayloadSize
+            | Self::KeepAlive
+            | Self::IdleTimeout => Scope::Any,
             Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
         }
     }

@@ -8,7 +8,7 @@ use super::{
     layers::{Key, Settings},
     value::{self, Via},
 };
-use crate::target::{Compress, Endpoint, Engine, Host, ListenAddress, Region, Route, Target};
+use crate::target::{Compress, Endpoint, Engine, Host, ListenAddress, Reason, Region, Route, SessionSettings, Target};
 
 /// Parses and completes the settings of the target called `name`.
 ///
@@ -20,14 +20,16 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         .ok_or_else(|| Error::NoHost { target: name.to_owned() })?;
     let port = settings.parse(Key::Port, value::port)?;
     let engine = engine(port, settings)?;
+    let endpoint = Endpoint { host, port: port.unwrap_or(engine.default_port()) };
     Ok(Target {
         name: Arc::from(name),
         engine,
-        region: region(name, &host, settings, environment)?,
-        endpoint: Endpoint { host, port: port.unwrap_or(engine.default_port()) },
+        region: region(name, &endpoint.host, settings, environment)?,
         user: settings.text(Key::User)?,
         database: settings.text(Key::Database)?,
         route: route(name, settings)?,
+        session: session(name, &endpoint, settings, environment)?,
+        endpoint,
         profile: settings.text(Key::Profile)?,
         ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
         compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
@@ -73,7 +75,35 @@ fn route(name: &str, settings: &Settings<'_>) -> Result<Route, Error> {
     let bastion = settings.parse(Key::Bastion, |text| Ok(text.parse()?))?;
     match (settings.parse(Key::Via, value::via)?, bastion) {
         (Some(Via::Direct), _) => Ok(Route::Direct),
+        (Some(Via::Auto), Some(bastion)) => Ok(Route::Auto(bastion)),
         (Some(Via::Ssm) | None, Some(bastion)) => Ok(Route::Ssm(bastion)),
-        (Some(Via::Ssm) | None, None) => Err(Error::NoBastion { target: name.to_owned() }),
+        (Some(Via::Ssm | Via::Auto) | None, None) => Err(Error::NoBastion { target: name.to_owned() }),
     }
+}
+
+fn session(
+    name: &str,
+    endpoint: &Endpoint,
+    settings: &Settings<'_>,
+    environment: &Environment,
+) -> Result<SessionSettings, Error> {
+    let default = SessionSettings::default();
+    let reason = match settings.parse(Key::Reason, |text| Ok(text.parse()?))? {
+        Some(reason) => reason,
+        None => Reason::of(local_user(environment), name, endpoint),
+    };
+    Ok(SessionSettings {
+        document: settings.parse(Key::Document, |text| Ok(text.parse()?))?.unwrap_or(default.document),
+        parameters: settings.parse(Key::DocumentParameters, value::document_parameters)?,
+        reason,
+        ssmmessages_endpoint: settings.parse(Key::SsmmessagesEndpoint, value::service_endpoint)?,
+        payload_size: settings.parse(Key::PayloadSize, value::payload_size)?.unwrap_or(default.payload_size),
+        keep_alive: settings.parse(Key::KeepAlive, value::flag)?.unwrap_or(default.keep_alive),
+        idle_timeout: settings.parse(Key::IdleTimeout, |text| value::duration(text, value::IDLE_TIMEOUT))?,
+    })
+}
+
+/// The user of this machine as the login set it, if it did; one that is not Unicode is left out.
+fn local_user(environment: &Environment) -> Option<&str> {
+    ["USER", "LOGNAME"].into_iter().find_map(|variable| environment.variable(variable).ok().flatten())
 }

@@ -33,6 +33,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     conversation::EndReason,
+    idle::IdleWarning,
     session::{Link, ResumeError},
     stream::{Phase, Shared},
 };
@@ -226,6 +227,15 @@ impl Pump<'_> {
             }
             if let Some(text) = conversation.take_customer_message() {
                 info!(%text, "message of the session's owner");
+            }
+            if let Some(IdleWarning { timeout, left, streams }) = conversation.take_idle_warning() {
+                warn!(
+                    streams,
+                    idle_timeout_s = timeout.as_secs(),
+                    left_s = left.as_secs(),
+                    "AWS may soon end this SSM session and its connections as idle, unless one of them sends something; \
+                     keep_alive = true prevents that"
+                );
             }
             if conversation.agent().is_some() { Phase::Open } else { Phase::Waiting }
         };
