@@ -23,5 +23,6 @@ mod mysql;
 mod mysql_clients;
 mod mysql_rust;
 mod ports;
+mod routes;
 mod secrets;
 mod support;
