@@ -334,7 +334,8 @@ impl Conversation {
 
     fn handle_events(&mut self, now: Instant) {
         let channel = &self.channel;
-        if let Some(sequence) = self.trial.check(|sequence| channel.is_acknowledged(sequence), now) {
+        let (acknowledged, overtaken) = (|it| channel.is_acknowledged(it), |it| channel.is_overtaken(it));
+        if let Some(sequence) = self.trial.check(acknowledged, overtaken, now) {
             self.channel.replace(sequence, NOP, now);
         }
         while let Some(event) = self.channel.poll_event() {

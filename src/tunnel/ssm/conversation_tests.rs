@@ -362,20 +362,42 @@ fn messages_grow_once_a_large_one_that_nobody_would_miss_was_acknowledged() {
 }
 
 #[test]
-fn a_large_message_that_is_swallowed_costs_two_seconds_and_no_byte() {
-    let mut far = Far::open_with("3.3.987.0", large(65_536));
-    far.largest = 1024;
-    let id = far.conversation.open_stream(far.now).unwrap();
-    let data = noise(100_000);
-    far.write(id, &data);
-    far.advance(Duration::from_millis(1999));
-    assert_eq!(far.nops(), 0);
-    far.advance(Duration::from_millis(1));
-    assert_eq!(far.nops(), 1, "in its place");
-    assert_eq!(far.uploaded(id), data);
-    far.write(id, &data);
-    assert_eq!(far.uploaded(id), data.repeat(2));
-    assert!(far.sizes().iter().all(|size| *size <= 1024), "no other is tried");
+fn a_large_message_that_is_swallowed_costs_some_seconds_and_no_byte() {
+    // The second fills the window alone, so that nothing can overtake it.
+    for (size, millis) in [(4096, 2000), (65_536, 5000)] {
+        let mut far = Far::open_with("3.3.987.0", large(size));
+        far.largest = 1024;
+        let id = far.conversation.open_stream(far.now).unwrap();
+        let data = noise(100_000);
+        far.write(id, &data);
+        far.advance(Duration::from_millis(millis - 1));
+        assert_eq!(far.nops(), 0, "{size}");
+        far.advance(Duration::from_millis(1));
+        assert_eq!(far.nops(), 1, "{size}: in its place");
+        assert_eq!(far.uploaded(id), data);
+        far.write(id, &data);
+        assert_eq!(far.uploaded(id), data.repeat(2));
+        assert!(far.sizes().iter().all(|size| *size <= 1024), "no other is tried");
+    }
+}
+
+#[test]
+fn a_trial_that_nothing_follows_has_five_seconds_and_slow_acknowledgements_have_them_too() {
+    for passes in [false, true] {
+        let mut far = Far::open_with("3.3.987.0", large(4096));
+        let id = far.conversation.open_stream(far.now).unwrap();
+        far.write(id, b"a small question");
+        far.largest = 1024;
+        far.write(id, &noise(1024 - 8));
+        far.advance(Duration::from_millis(2500));
+        if passes {
+            far.largest = usize::MAX;
+        }
+        far.advance(Duration::from_millis(2499));
+        assert_eq!((far.nops(), far.sizes().last()), if passes { (0, Some(&4096)) } else { (0, Some(&1024)) });
+        far.advance(Duration::from_secs(1));
+        assert_eq!((far.nops(), far.sizes().last()), if passes { (0, Some(&4096)) } else { (1, Some(&8)) });
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! ```text
 //!   Waiting ── more is queued than usual messages hold, the port takes data ──▶ Running ── acknowledged ──▶ Passed
 //!                                                                                  │
-//!                                     2 s without, or the websocket is gone ───────┴──▶ Failed
+//!             2 s without while later ones are,  5 s without, the websocket gone ──┴──▶ Failed
 //! ```
 //!
 //! Until it has passed messages are as large as usual. When it has failed one NOP takes its place under the same sequence
@@ -21,8 +21,12 @@ use crate::tunnel::smux::frame::{Command, Header, StreamId};
 
 /// What both official sides send (plugin and agent `config.go`, StreamDataPayloadSize).
 pub(super) const USUAL_PAYLOAD: usize = 1024;
-/// Time for the acknowledgement. Everything behind the message waits for it if it was swallowed.
+/// Time for the acknowledgement once a later message has been acknowledged, which says that this one was swallowed: then
+/// everything behind it waits at the agent.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for it when nothing came later, as when it fills the window alone. Far above any way there and back, and below the
+/// dial timeout of streams that wait behind it.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// How large messages may be.
 #[derive(Debug, Clone)]
@@ -34,7 +38,7 @@ pub(super) struct Trial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Waiting,
-    Running { sequence: i64, until: Instant },
+    Running { sequence: i64, since: Instant, look: Instant },
     Passed,
     Failed,
 }
@@ -61,24 +65,32 @@ impl Trial {
 
     /// The payload is on its way.
     pub(super) fn start(&mut self, sequence: i64, now: Instant) {
-        self.state = State::Running { sequence, until: now + PATIENCE };
+        self.state = State::Running { sequence, since: now, look: now + PATIENCE };
     }
 
     /// When [`Trial::check`] has something to decide.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Running { until, .. } => Some(until),
+            State::Running { look, .. } => Some(look),
             State::Waiting | State::Passed | State::Failed => None,
         }
     }
 
-    /// Decides, given whether the message `acknowledged` says it about has been. Gives the sequence number of a message
-    /// that has to be replaced by [`NOP`].
-    pub(super) fn check(&mut self, acknowledged: impl Fn(i64) -> bool, now: Instant) -> Option<i64> {
-        match self.state {
-            State::Running { sequence, .. } if acknowledged(sequence) => self.state = State::Passed,
-            State::Running { until, .. } if now >= until => return self.fail(),
-            State::Running { .. } | State::Waiting | State::Passed | State::Failed => {}
+    /// Decides, given what is known of a message: whether it was acknowledged, and whether a later one was. Gives the
+    /// sequence number of a message that has to be replaced by [`NOP`].
+    pub(super) fn check(
+        &mut self,
+        acknowledged: impl Fn(i64) -> bool,
+        overtaken: impl Fn(i64) -> bool,
+        now: Instant,
+    ) -> Option<i64> {
+        let State::Running { sequence, since, look } = &mut self.state else { return None };
+        if acknowledged(*sequence) {
+            self.state = State::Passed;
+        } else if now >= *since + LONGEST || now >= *since + PATIENCE && overtaken(*sequence) {
+            return self.fail();
+        } else if now >= *look {
+            *look = *since + LONGEST;
         }
         None
     }

@@ -40,6 +40,12 @@ impl Channel {
         sequence < self.end() && self.entry(sequence).is_none()
     }
 
+    /// Whether a message after this one has been acknowledged, though this one has not.
+    pub fn is_overtaken(&self, sequence: i64) -> bool {
+        let later = self.index(sequence).map(|index| self.outgoing.iter().skip(index + 1));
+        self.entry(sequence).is_some() && later.is_some_and(|mut later| later.any(Option::is_none))
+    }
+
     /// Puts another Output payload in the place of one that is not acknowledged, and sends it again. The agent may get
     /// either: they must mean the same to it.
     pub fn replace(&mut self, sequence: i64, payload: Bytes, now: Instant) {
