@@ -22,7 +22,7 @@ use crate::{
     aws::{self, Account},
     config::Config,
     proxy::{
-        listener,
+        error, listener,
         registry::Registry,
         serve::{Service, serve},
         upstream::Upstream,
@@ -200,14 +200,15 @@ async fn upstream(target: &Arc<Target>, config: &Config) -> Result<Upstream, Err
             idle_timeout: settings.idle_timeout,
             ..conversation::Options::default()
         };
-        Pool::new(Spec {
+        let spec = Spec {
             account: account.clone(),
             bastion: bastion.clone(),
             endpoint: target.endpoint.clone(),
             settings,
             options,
             resume_for: config.resume_for,
-        })
+        };
+        Pool::new(spec, target.pooling.clone())
     };
     let dialer = match &target.route {
         Route::Ssm(bastion) => Dialer::Ssm(pool(bastion)),
@@ -237,7 +238,7 @@ impl Proxy {
         let (checked, stop) = (Arc::clone(&service), self.stop.clone());
         self.tasks.spawn(async move {
             tokio::select! {
-                () = check_credentials(&checked) => {}
+                () = prepare(&checked) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -264,12 +265,17 @@ async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTrack
     }
 }
 
-/// Dead credentials are better heard of now than at the first connection. Not fatal: they may come to life.
-async fn check_credentials(service: &Service) {
-    if let Err(cause) = service.upstream.check_credentials().await {
-        let target = &service.upstream.target().name;
-        let hint = cause.hint().unwrap_or_default();
-        warn!(%target, %cause, hint, "connections will fail");
+/// Dead credentials and a bastion that is offline are better heard of now than at the first connection. Not fatal: they may
+/// come to life.
+async fn prepare(service: &Service) {
+    let target = service.upstream.target();
+    let ready = match service.upstream.check_credentials().await {
+        Ok(()) => service.upstream.warm().await,
+        Err(cause) => Err(error::Error::Credentials(cause)),
+    };
+    if let Err(cause) = ready {
+        let hint = cause.hint(target).unwrap_or_default();
+        warn!(target = %target.name, cause = %cause.message(), hint, "connections will fail");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
 //! - one file a subcommand ([`up`]);
+//! - [`target_arguments`]: the flags that every subcommand with a TARGET has;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
 //! - [`exit`]: the exit codes.
 //!
@@ -8,6 +9,7 @@
 
 pub mod exit;
 pub mod output;
+pub mod target_arguments;
 pub mod up;
 
 use std::process::ExitCode;
@@ -93,6 +95,17 @@ pub fn main() -> ExitCode {
         Command::Up(arguments) => up::run(arguments, &mut output),
     }
     .into()
+}
+
+/// The runtime of a subcommand that waits for something.
+///
+/// # Errors
+/// The exit code, when the system refuses; it has been said then.
+fn runtime(output: &mut Output) -> Result<tokio::runtime::Runtime, Exit> {
+    tokio::runtime::Runtime::new().map_err(|error| {
+        output.error(&error, None);
+        Exit::Failure
+    })
 }
 
 /// A core file would hold tokens and credentials, and outlive them.

@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, SessionSettings},
+        target::{Compress, Endpoint, Host, Isolation, Pooling, SessionSettings},
     };
 
     #[derive(Clone, Default)]
@@ -284,13 +284,12 @@ mod tests {
     }
 
     fn target(user: Option<&str>, database: Option<&str>, listen: &str) -> Arc<Target> {
+        let host: Host = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap();
         Arc::new(Target {
             name: "orders".into(),
             engine: Engine::Postgres,
-            endpoint: Endpoint {
-                host: "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap(),
-                port: 5432,
-            },
+            pooling: Pooling::new(Isolation::Shared, &host),
+            endpoint: Endpoint { host, port: 5432 },
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),

@@ -1,14 +1,9 @@
 //! `rdsgate up`: serve databases on localhost until a signal.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::{exit::Exit, output::Output};
-use crate::{
-    app,
-    config::{self, Environment, Key, Request},
-};
+use super::{exit::Exit, output::Output, runtime, target_arguments::TargetArguments};
+use crate::app;
 
 /// Serve databases on localhost
 ///
@@ -19,79 +14,8 @@ pub struct Arguments {
     /// Names in the configuration files, or endpoints (HOST[:PORT]) that are in none
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-
-    /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME
-    #[arg(long, value_name = "ID", help_heading = "Way to the database")]
-    bastion: Option<String>,
-    /// ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if that works, else
-    /// the bastion) [default: ssm]
-    #[arg(long, value_name = "ROUTE", help_heading = "Way to the database")]
-    via: Option<String>,
-    /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
-    #[arg(long, value_name = "NAME", help_heading = "Way to the database")]
-    profile: Option<String>,
-    /// AWS region [default: the one in the endpoint's name, then AWS_REGION]
-    #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
-    region: Option<String>,
-
-    /// Session document; AWS-StartPortForwardingSession is for a database on the bastion itself [default:
-    /// AWS-StartPortForwardingSessionToRemoteHost]
-    #[arg(long, value_name = "NAME", help_heading = "SSM session")]
-    document: Option<String>,
-    /// What the document takes: any of host, portNumber and NAME=VALUE with commas between them, or none [default: what
-    /// AWS's documents take]
-    #[arg(long, value_name = "LIST", help_heading = "SSM session")]
-    document_parameters: Option<String>,
-    /// Text for the session history and CloudTrail [default: rdsgate's version, this user, the target]
-    #[arg(long, value_name = "TEXT", help_heading = "SSM session")]
-    reason: Option<String>,
-    /// Private endpoint for the data channel [default: AWS's public one]
-    #[arg(long, value_name = "HOST[:PORT]", help_heading = "SSM session")]
-    ssmmessages_endpoint: Option<String>,
-    /// Most bytes in one message to the agent, 256 to 65536; more than 1024 only where a trial goes well [default: 1024]
-    #[arg(long, value_name = "BYTES", help_heading = "SSM session")]
-    payload_size: Option<String>,
-    /// Whether idle connections are kept from the account's idle timeout, true or false [default: false]
-    #[arg(long, value_name = "BOOL", help_heading = "SSM session")]
-    keep_alive: Option<String>,
-    /// The account's idle timeout, for a warning before it ends a session [default: AWS is asked]
-    #[arg(long, value_name = "TIME", help_heading = "SSM session")]
-    idle_timeout: Option<String>,
-
-    /// postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]
-    #[arg(long, value_name = "ENGINE", help_heading = "Database")]
-    engine: Option<String>,
-    /// The database's own port, not the local one [default: the engine's, 5432 or 3306]
-    #[arg(long, value_name = "PORT", help_heading = "Database")]
-    port: Option<String>,
-    /// Database user to log in as [default: the one that the client names]
-    #[arg(long, value_name = "NAME", help_heading = "Database")]
-    user: Option<String>,
-    /// Database for clients that name none [default: none]
-    #[arg(long, value_name = "NAME", help_heading = "Database")]
-    database: Option<String>,
-    /// PEM file with further roots for the database's certificate (GovCloud, China) [default: AWS's public roots]
-    #[arg(long, value_name = "FILE", help_heading = "Database")]
-    ca_file: Option<String>,
-    /// Compression between rdsgate and a MySQL server: auto (through a session), zlib, zstd or off [default: auto]
-    #[arg(long, value_name = "KIND", help_heading = "Database")]
-    compress: Option<String>,
-
-    /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]
-    #[arg(long, value_name = "[HOST:]PORT", help_heading = "Proxy")]
-    listen: Option<String>,
-    /// Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml
-    #[arg(long, value_name = "FILE", help_heading = "Proxy")]
-    config: Option<PathBuf>,
-    /// Longest time from a client's arrival to its login [default: 30s]
-    #[arg(long, value_name = "TIME", help_heading = "Proxy")]
-    connect_timeout: Option<String>,
-    /// How long to resume a broken SSM session before its connections are given up [default: 2m]
-    #[arg(long, value_name = "TIME", help_heading = "Proxy")]
-    resume_for: Option<String>,
-    /// How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]
-    #[arg(long, value_name = "TIME", help_heading = "Proxy")]
-    max_sigterm_delay: Option<String>,
+    #[command(flatten)]
+    options: TargetArguments,
 }
 
 pub(super) const EPILOG: &str = "\
@@ -107,55 +31,15 @@ Examples:
   rdsgate up orders --listen 6543
 ";
 
-impl Arguments {
-    fn request(self) -> Request {
-        let flags = [
-            (Key::Engine, self.engine),
-            (Key::Port, self.port),
-            (Key::Listen, self.listen),
-            (Key::Bastion, self.bastion),
-            (Key::User, self.user),
-            (Key::Database, self.database),
-            (Key::Profile, self.profile),
-            (Key::Region, self.region),
-            (Key::CaFile, self.ca_file),
-            (Key::Via, self.via),
-            (Key::Compress, self.compress),
-            (Key::Document, self.document),
-            (Key::DocumentParameters, self.document_parameters),
-            (Key::Reason, self.reason),
-            (Key::SsmmessagesEndpoint, self.ssmmessages_endpoint),
-            (Key::PayloadSize, self.payload_size),
-            (Key::KeepAlive, self.keep_alive),
-            (Key::IdleTimeout, self.idle_timeout),
-            (Key::ConnectTimeout, self.connect_timeout),
-            (Key::ResumeFor, self.resume_for),
-            (Key::MaxSigtermDelay, self.max_sigterm_delay),
-        ];
-        let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-        Request { targets: self.targets, flags, file: self.config }
-    }
-}
-
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let loaded = Environment::of_process().and_then(|environment| config::load(&arguments.request(), &environment));
-    let loaded = match loaded {
+    let loaded = match arguments.options.load(arguments.targets, output) {
         Ok(loaded) => loaded,
-        Err(error) => {
-            output.error(&error, error.hint().as_deref());
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
-    for warning in &loaded.warnings {
-        output.warning(warning, warning.hint().as_deref());
-    }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime(output) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            output.error(&error, None);
-            return Exit::Failure;
-        }
+        Err(exit) => return exit,
     };
     let result = runtime.block_on(app::run(loaded.config, |event| output.event(&event)));
     // A name lookup may still be under way in a thread that cannot be stopped; it must not hold up the exit.
@@ -166,43 +50,5 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
             output.error(&error, error.hint().as_deref());
             error.cause().into()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Only {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
-
-    fn request(arguments: &[&str]) -> Request {
-        Only::try_parse_from([&["up"], arguments].concat())
-            .unwrap_or_else(|error| panic!("{error}"))
-            .arguments
-            .request()
-    }
-
-    #[test]
-    fn every_key_but_the_host_is_a_flag() {
-        for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
-            let flags = request(&[&key.flag(), "value"]).flags;
-            assert_eq!(flags, [(key, "value".to_owned())]);
-        }
-    }
-
-    #[test]
-    fn targets_flags_and_a_file_become_a_request() {
-        let request = request(&["orders", "--listen=5433", "billing", "--config", "a.toml", "--user", "x y"]);
-        assert_eq!(request.targets, ["orders", "billing"]);
-        assert_eq!(request.flags, [(Key::Listen, "5433".to_owned()), (Key::User, "x y".to_owned())]);
-        assert_eq!(request.file, Some(PathBuf::from("a.toml")));
-        let empty = self::request(&[]);
-        assert!(empty.targets.is_empty() && empty.flags.is_empty() && empty.file.is_none());
     }
 }

@@ -135,8 +135,12 @@ impl Source<'_> {
     /// Numbers are integers, all else is text; `listen` and a list of parameters may be either of two.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen | Key::PayloadSize, DeValue::Integer(number)) => return Ok(number.to_string()),
+            (
+                Key::Port | Key::Listen | Key::MaxSessions | Key::WarmSessions | Key::PayloadSize,
+                DeValue::Integer(number),
+            ) => return Ok(number.to_string()),
             (Key::Port, _) => "an integer, such as 5432",
+            (Key::MaxSessions | Key::WarmSessions, _) => "an integer, such as 4",
             (Key::PayloadSize, _) => "an integer, such as 1024",
             (Key::KeepAlive, DeValue::Boolean(flag)) => return Ok(flag.to_string()),
             (Key::KeepAlive, _) => "true or false",
@@ -146,9 +150,15 @@ impl Source<'_> {
                 return Ok(texts.join(","));
             }
             (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay | Key::IdleTimeout, _) => {
-                "a string with a unit, such as \"30s\""
-            }
+            (
+                Key::ConnectTimeout
+                | Key::ResumeFor
+                | Key::MaxSigtermDelay
+                | Key::IdleClose
+                | Key::RotateAfter
+                | Key::IdleTimeout,
+                _,
+            ) => "a string with a unit, such as \"30s\"",
             (Key::DocumentParameters, _) => "an array of strings, such as [\"portNumber\"]",
             (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             _ => "a string",

@@ -49,6 +49,16 @@ pub enum Key {
     KeepAlive,
     /// See [`crate::target::SessionSettings::idle_timeout`].
     IdleTimeout,
+    /// Most SSM sessions at a time.
+    MaxSessions,
+    /// SSM sessions kept open.
+    WarmSessions,
+    /// When unused SSM sessions end.
+    IdleClose,
+    /// Whether connections share SSM sessions.
+    Isolation,
+    /// The age at which an SSM session takes no new connections.
+    RotateAfter,
     /// See [`super::Config::connect_timeout`].
     ConnectTimeout,
     /// See [`super::Config::resume_for`].
@@ -70,7 +80,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -90,6 +100,11 @@ impl Key {
         Self::PayloadSize,
         Self::KeepAlive,
         Self::IdleTimeout,
+        Self::MaxSessions,
+        Self::WarmSessions,
+        Self::IdleClose,
+        Self::Isolation,
+        Self::RotateAfter,
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
@@ -117,6 +132,11 @@ impl Key {
             Self::PayloadSize => "payload_size",
             Self::KeepAlive => "keep_alive",
             Self::IdleTimeout => "idle_timeout",
+            Self::MaxSessions => "max_sessions",
+            Self::WarmSessions => "warm_sessions",
+            Self::IdleClose => "idle_close",
+            Self::Isolation => "isolation",
+            Self::RotateAfter => "rotate_after",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
@@ -154,7 +174,12 @@ impl Key {
             | Self::SsmmessagesEndpoint
             | Self::PayloadSize
             | Self::KeepAlive
-            | Self::IdleTimeout => Scope::Any,
+            | Self::IdleTimeout
+            | Self::MaxSessions
+            | Self::WarmSessions
+            | Self::IdleClose
+            | Self::Isolation
+            | Self::RotateAfter => Scope::Any,
             Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
         }
     }

@@ -8,7 +8,9 @@ use super::{
     layers::{Key, Settings},
     value::{self, Via},
 };
-use crate::target::{Compress, Endpoint, Engine, Host, ListenAddress, Reason, Region, Route, SessionSettings, Target};
+use crate::target::{
+    Compress, Endpoint, Engine, Host, Isolation, ListenAddress, Pooling, Reason, Region, Route, SessionSettings, Target,
+};
 
 /// Parses and completes the settings of the target called `name`.
 ///
@@ -21,6 +23,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
     let port = settings.parse(Key::Port, value::port)?;
     let engine = engine(port, settings)?;
     let endpoint = Endpoint { host, port: port.unwrap_or(engine.default_port()) };
+    let pooling = pooling(name, &endpoint.host, settings)?;
     Ok(Target {
         name: Arc::from(name),
         engine,
@@ -30,6 +33,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         route: route(name, settings)?,
         session: session(name, &endpoint, settings, environment)?,
         endpoint,
+        pooling,
         profile: settings.text(Key::Profile)?,
         ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
         compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
@@ -71,6 +75,30 @@ fn region(name: &str, host: &Host, settings: &Settings<'_>, environment: &Enviro
     }
 }
 
+/// Cluster endpoints are rotated unless told otherwise: the agent looks their name up once a session.
+fn pooling(name: &str, host: &Host, settings: &Settings<'_>) -> Result<Pooling, Error> {
+    let isolation = settings.parse(Key::Isolation, |text| Ok(text.parse()?))?.unwrap_or(Isolation::Shared);
+    let default = Pooling::new(isolation, host);
+    let max_sessions = settings.parse(Key::MaxSessions, |text| value::number(text, value::MAX_SESSIONS))?;
+    let warm_sessions = settings.parse(Key::WarmSessions, |text| value::number(text, value::WARM_SESSIONS))?;
+    let pooling = Pooling {
+        max_sessions: max_sessions.unwrap_or(default.max_sessions),
+        warm_sessions: warm_sessions.unwrap_or(default.warm_sessions),
+        idle_close: settings
+            .parse(Key::IdleClose, |text| value::duration(text, value::IDLE_CLOSE))?
+            .unwrap_or(default.idle_close),
+        isolation,
+        rotate_after: settings
+            .parse(Key::RotateAfter, |text| value::duration(text, value::ROTATE_AFTER))?
+            .or(default.rotate_after),
+    };
+    if pooling.warm_sessions > pooling.max_sessions {
+        let Pooling { max_sessions, warm_sessions, .. } = pooling;
+        return Err(Error::WarmSessions { target: name.to_owned(), warm_sessions, max_sessions });
+    }
+    Ok(pooling)
+}
+
 fn route(name: &str, settings: &Settings<'_>) -> Result<Route, Error> {
     let bastion = settings.parse(Key::Bastion, |text| Ok(text.parse()?))?;
     match (settings.parse(Key::Via, value::via)?, bastion) {
@@ -97,7 +125,9 @@ fn session(
         parameters: settings.parse(Key::DocumentParameters, value::document_parameters)?,
         reason,
         ssmmessages_endpoint: settings.parse(Key::SsmmessagesEndpoint, value::service_endpoint)?,
-        payload_size: settings.parse(Key::PayloadSize, value::payload_size)?.unwrap_or(default.payload_size),
+        payload_size: settings
+            .parse(Key::PayloadSize, |text| value::number(text, value::PAYLOAD_SIZE))?
+            .unwrap_or(default.payload_size),
         keep_alive: settings.parse(Key::KeepAlive, value::flag)?.unwrap_or(default.keep_alive),
         idle_timeout: settings.parse(Key::IdleTimeout, |text| value::duration(text, value::IDLE_TIMEOUT))?,
     })

@@ -19,6 +19,15 @@ pub const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::from_mins(1)..=Dura
 /// Bounds of `payload_size`: below them headers outweigh data, above them a smux frame does not fill a message.
 pub const PAYLOAD_SIZE: RangeInclusive<usize> = 256..=65_536;
 
+/// Bounds of `idle_close`.
+pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+/// Bounds of `rotate_after`: a session that is used up in seconds would be in nobody's interest.
+pub const ROTATE_AFTER: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
+/// Bounds of `max_sessions`. AWS documents no limit; each session costs a process on the bastion.
+pub const MAX_SESSIONS: RangeInclusive<usize> = 1..=100;
+/// Bounds of `warm_sessions`.
+pub const WARM_SESSIONS: RangeInclusive<usize> = 0..=100;
+
 /// Why a value was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -46,12 +55,19 @@ pub enum ValueError {
     /// Not yes or no.
     #[error("{0:?} is neither true nor false")]
     Flag(String),
-    /// Not a number of bytes, or one out of range.
-    #[error("{0:?} is not a payload size: expected a number of bytes from 256 to 65536")]
-    PayloadSize(String),
     /// Not an endpoint of the message service.
     #[error("{0:?} is not an endpoint: expected HOST[:PORT], https://HOST[:PORT] or wss://HOST[:PORT], without a path")]
     ServiceEndpoint(String),
+    /// Not a number, or not one that makes sense here.
+    #[error("{given:?} is not a number from {least} to {most}")]
+    Number {
+        /// What was given.
+        given: String,
+        /// The least allowed.
+        least: usize,
+        /// The most allowed.
+        most: usize,
+    },
     /// Not a length of time.
     #[error("{0:?} is not a duration: expected a whole number and a unit (ms, s, m, h), such as 30s or 2m")]
     Duration(String),
@@ -81,8 +97,8 @@ impl ValueError {
             | Self::Listen(_)
             | Self::Via(_)
             | Self::Flag(_)
-            | Self::PayloadSize(_)
             | Self::ServiceEndpoint(_)
+            | Self::Number { .. }
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
         }
@@ -173,15 +189,6 @@ pub fn flag(text: &str) -> Result<bool, ValueError> {
     text.parse().map_err(|_| ValueError::Flag(text.into()))
 }
 
-/// A number of bytes for one message.
-///
-/// # Errors
-/// [`ValueError::PayloadSize`].
-pub fn payload_size(text: &str) -> Result<usize, ValueError> {
-    let size = text.parse().ok().filter(|size| PAYLOAD_SIZE.contains(size));
-    size.ok_or_else(|| ValueError::PayloadSize(text.into()))
-}
-
 /// The parameters of a session document, with commas between them; `none` is a document without.
 ///
 /// # Errors
@@ -209,6 +216,15 @@ pub fn service_endpoint(text: &str) -> Result<Endpoint, ValueError> {
         None => (name, 443),
     };
     Ok(Endpoint { host: host.parse::<Host>().map_err(|_| refused())?, port })
+}
+
+/// A whole number.
+///
+/// # Errors
+/// [`ValueError::Number`].
+pub fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, ValueError> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| ValueError::Number { given: text.into(), least: *range.start(), most: *range.end() })
 }
 
 /// A whole number and its unit, or several: `500ms`, `30s`, `1m30s`.
@@ -323,6 +339,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_stay_in_range() {
+        assert_eq!(number("100", MAX_SESSIONS), Ok(100));
+        for bad in ["0", "101", "-1", "four", "", "1.0"] {
+            let error = number(bad, MAX_SESSIONS).unwrap_err();
+            assert_eq!(error.to_string(), format!("{bad:?} is not a number from 1 to 100"));
+        }
+    }
+
+    #[test]
     fn document_parameters_are_a_list_or_none() {
         let fixed = Parameter::Fixed { name: "stage".into(), value: "dev".into() };
         for (text, parameters) in [
@@ -338,11 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_flags_have_their_limits() {
-        assert_eq!([payload_size("256"), payload_size("65536")], [Ok(256), Ok(65_536)]);
-        for text in ["", "255", "65537", "4k", "-1"] {
-            assert_eq!(payload_size(text), Err(ValueError::PayloadSize(text.into())));
-        }
+    fn a_flag_is_true_or_false() {
         assert_eq!([flag("true"), flag("false")], [Ok(true), Ok(false)]);
         assert_eq!(flag("yes"), Err(ValueError::Flag("yes".into())));
     }

@@ -22,6 +22,7 @@ mod main_job;
 mod mysql;
 mod mysql_clients;
 mod mysql_rust;
+mod pool;
 mod ports;
 mod routes;
 mod secrets;
