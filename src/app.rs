@@ -27,7 +27,7 @@ use crate::{
         serve::{Service, serve},
         upstream::Upstream,
     },
-    target::{Route, Target},
+    target::{InstanceId, Route, Target},
     tls,
     tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
 };
@@ -219,18 +219,28 @@ async fn upstream(target: &Arc<Target>, config: &Config, accounts: &Accounts) ->
     let account = accounts.load(&options).await.map_err(aws_failed)?;
     let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
     let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
+    let pool = |bastion: &InstanceId| {
+        let settings = target.session.clone();
+        let options = conversation::Options {
+            payload_size: settings.payload_size,
+            keep_alive: settings.keep_alive,
+            idle_timeout: settings.idle_timeout,
+            ..conversation::Options::default()
+        };
+        let spec = Spec {
+            account: account.clone(),
+            bastion: bastion.clone(),
+            endpoint: target.endpoint.clone(),
+            settings,
+            options,
+            resume_for: config.resume_for,
+        };
+        Pool::new(spec, target.pooling.clone())
+    };
     let dialer = match &target.route {
-        Route::Ssm(bastion) => {
-            let spec = Spec {
-                account: account.clone(),
-                bastion: bastion.clone(),
-                endpoint: target.endpoint.clone(),
-                options: conversation::Options::default(),
-                resume_for: config.resume_for,
-            };
-            Dialer::Ssm(Pool::new(spec, target.pooling.clone()))
-        }
+        Route::Ssm(bastion) => Dialer::Ssm(pool(bastion)),
         Route::Direct => Dialer::Direct(target.endpoint.clone()),
+        Route::Auto(bastion) => Dialer::auto(target.endpoint.clone(), pool(bastion)),
     };
     Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
 }

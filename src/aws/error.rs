@@ -18,6 +18,9 @@ type Cause = Arc<dyn std::error::Error + Send + Sync>;
 /// What AWS answers to a signature that is too old, from the future, or wrong.
 pub(super) const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"];
 
+/// What AWS answers to parameters that a session document does not have, or whose pattern they do not fit.
+pub(super) const PARAMETER_CODES: [&str; 2] = ["ValidationException", "InvalidParameters"];
+
 /// Why AWS did not do what we asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {

@@ -1,6 +1,6 @@
 //! What a person can do about an [`Error`] of AWS: the next command, or the setting to look at.
 
-use super::error::{CLOCK_CODES, Error};
+use super::error::{CLOCK_CODES, Error, PARAMETER_CODES};
 
 impl Error {
     /// What a person can do about it.
@@ -59,7 +59,14 @@ impl Error {
                     .into()
             }
             Self::InvalidDocument { .. } => {
-                "the document for port forwarding is AWS-StartPortForwardingSessionToRemoteHost".into()
+                "the document for port forwarding is AWS-StartPortForwardingSessionToRemoteHost; one of your own must exist in \
+                 this account and region, or be shared with it and named by its ARN"
+                    .into()
+            }
+            Self::BadRequest { operation: "StartSession", code, .. } if PARAMETER_CODES.contains(&code.as_str()) => {
+                "the session document does not take what was sent: set document_parameters to what it does take, such as \
+                 [\"portNumber\"], or [] where it fixes host and port"
+                    .into()
             }
             Self::BadRequest { operation: "StartSession", code, .. } if code == "BadRequest" => {
                 "the bastion's SSM agent is too old to forward to another host: update it (3.1.1374.0 or newer)".into()

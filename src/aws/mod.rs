@@ -133,6 +133,7 @@ struct Shared {
     ssm_is_loopback: bool,
     sts: aws_sdk_sts::Client,
     principal: OnceCell<Principal>,
+    session_idle_timeout: OnceCell<Option<Duration>>,
 }
 
 impl Account {
@@ -159,6 +160,7 @@ impl Account {
             ssm_is_loopback: http::endpoint_is_loopback(&config, "SSM"),
             sts: aws_sdk_sts::Client::new(&config),
             principal: OnceCell::new(),
+            session_idle_timeout: OnceCell::new(),
         }))
     }
 

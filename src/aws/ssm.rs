@@ -1,9 +1,10 @@
-//! The three session calls of Systems Manager.
+//! The three session calls of Systems Manager, and the one preference of the account that matters to a session.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_sdk_ssm::operation::{
-    resume_session::ResumeSessionError, start_session::StartSessionError, terminate_session::TerminateSessionError,
+    get_document::GetDocumentError, resume_session::ResumeSessionError, start_session::StartSessionError,
+    terminate_session::TerminateSessionError,
 };
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -11,6 +12,12 @@ use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{Account, Error, Retry};
 use crate::{secret::Secret, target::InstanceId};
+
+/// The document that holds the account's preferences for sessions in a region (Systems Manager guide, "Update Session
+/// Manager preferences").
+const PREFERENCES: &str = "SSM-SessionManagerRunShell";
+/// What holds in an account that has set no preferences (the same guide, "Specify an idle session timeout value").
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(20);
 
 /// What to ask of StartSession.
 #[derive(Debug, Clone)]
@@ -137,6 +144,35 @@ impl Account {
         }
     }
 
+    /// How long a session of this account may be without input, as far as the caller may know it. Asked for once.
+    pub async fn session_idle_timeout(&self) -> Option<Duration> {
+        *self.0.session_idle_timeout.get_or_init(|| self.fetch_idle_timeout()).await
+    }
+
+    async fn fetch_idle_timeout(&self) -> Option<Duration> {
+        const OPERATION: &str = "GetDocument";
+        let answer = self
+            .call(OPERATION, || async {
+                let sent = self.0.ssm.get_document().name(PREFERENCES).send().await;
+                sent.map_err(|error| match error.as_service_error() {
+                    Some(GetDocumentError::InvalidDocument(_)) => {
+                        Error::InvalidDocument { document: PREFERENCES.into(), region: self.region().clone() }
+                    }
+                    _ => self.classify(OPERATION, error),
+                })
+            })
+            .await;
+        match answer {
+            Ok(document) => idle_timeout_of(document.content.as_deref()?),
+            Err(Error::InvalidDocument { .. }) => Some(DEFAULT_IDLE_TIMEOUT),
+            Err(cause) => {
+                // Most callers may not read it, and need not.
+                tracing::debug!(%cause, "the account's idle timeout is not known");
+                None
+            }
+        }
+    }
+
     /// Makes a call, and once more with fresh credentials when AWS refuses those we had.
     pub(super) async fn call<T, F>(&self, operation: &'static str, attempt: impl Fn() -> F) -> Result<T, Error>
     where
@@ -200,5 +236,30 @@ where
             }
             _ => Error::Service { operation, code, message },
         },
+    }
+}
+
+/// `inputs.idleSessionTimeout` of the preferences: minutes, as text; empty or absent is the default.
+fn idle_timeout_of(content: &str) -> Option<Duration> {
+    let preferences: serde_json::Value = serde_json::from_str(content).ok()?;
+    match preferences.pointer("/inputs/idleSessionTimeout").and_then(serde_json::Value::as_str) {
+        None | Some("") => Some(DEFAULT_IDLE_TIMEOUT),
+        Some(minutes) => minutes.parse().ok().filter(|minutes| (1..=60).contains(minutes)).map(Duration::from_mins),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_idle_timeout_is_in_minutes_or_the_default() {
+        let minutes = |text: &str| format!(r#"{{"schemaVersion":"1.0","inputs":{{"idleSessionTimeout":"{text}"}}}}"#);
+        assert_eq!(idle_timeout_of(&minutes("45")), Some(Duration::from_mins(45)));
+        assert_eq!(idle_timeout_of(&minutes("")), Some(DEFAULT_IDLE_TIMEOUT));
+        assert_eq!(idle_timeout_of(r#"{"inputs":{}}"#), Some(DEFAULT_IDLE_TIMEOUT));
+        for unknown in [minutes("0"), minutes("61"), minutes("soon"), "schemaVersion: '1.0'".into(), String::new()] {
+            assert_eq!(idle_timeout_of(&unknown), None, "{unknown}");
+        }
     }
 }

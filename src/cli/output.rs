@@ -143,6 +143,7 @@ fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
         Route::Direct => "direct".into(),
+        Route::Auto(bastion) => format!("direct or via {}", short(bastion.as_str())),
     };
     format!("[{}] listening on {} ({}, {route}, verify-full)", target.name, address.bracketed(), target.engine)
 }
@@ -282,7 +283,7 @@ mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, Host, Identity, Isolation, Pooling},
+        target::{Compress, Endpoint, Host, Identity, Isolation, Pooling, SessionSettings},
     };
 
     #[derive(Clone, Default)]
@@ -321,6 +322,7 @@ mod tests {
             database: database.map(str::to_owned),
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
             identity: Identity::default(),
+            session: SessionSettings::default(),
             ca_file: None,
             compress: Compress::Auto,
             listen: value::listen(listen).unwrap(),

@@ -15,7 +15,8 @@ pub struct TargetArguments {
     /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME
     #[arg(long, value_name = "ID", help_heading = "Way to the database")]
     bastion: Option<String>,
-    /// ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]
+    /// ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if that works, else
+    /// the bastion) [default: ssm]
     #[arg(long, value_name = "ROUTE", help_heading = "Way to the database")]
     via: Option<String>,
     /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
@@ -89,6 +90,30 @@ pub struct TargetArguments {
     #[arg(long, value_name = "TIME", help_heading = "Sessions")]
     rotate_after: Option<String>,
 
+    /// Session document; AWS-StartPortForwardingSession is for a database on the bastion itself [default:
+    /// AWS-StartPortForwardingSessionToRemoteHost]
+    #[arg(long, value_name = "NAME", help_heading = "Sessions")]
+    document: Option<String>,
+    /// What the document takes: any of host, portNumber and NAME=VALUE with commas between them, or none [default: what
+    /// AWS's documents take]
+    #[arg(long, value_name = "LIST", help_heading = "Sessions")]
+    document_parameters: Option<String>,
+    /// Text for the session history and CloudTrail [default: rdsgate's version, this user, the target]
+    #[arg(long, value_name = "TEXT", help_heading = "Sessions")]
+    reason: Option<String>,
+    /// Private endpoint for the data channel [default: AWS's public one]
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Sessions")]
+    ssmmessages_endpoint: Option<String>,
+    /// Most bytes in one message to the agent, 256 to 65536; more than 1024 only where a trial goes well [default: 1024]
+    #[arg(long, value_name = "BYTES", help_heading = "Sessions")]
+    payload_size: Option<String>,
+    /// Whether idle connections are kept from the account's idle timeout, true or false [default: false]
+    #[arg(long, value_name = "BOOL", help_heading = "Sessions")]
+    keep_alive: Option<String>,
+    /// The account's idle timeout, for a warning before it ends a session [default: AWS is asked]
+    #[arg(long, value_name = "TIME", help_heading = "Sessions")]
+    idle_timeout: Option<String>,
+
     /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]
     #[arg(long, value_name = "[HOST:]PORT", help_heading = "Proxy")]
     listen: Option<String>,
@@ -126,6 +151,13 @@ impl TargetArguments {
             (Key::CaFile, self.ca_file),
             (Key::Via, self.via),
             (Key::Compress, self.compress),
+            (Key::Document, self.document),
+            (Key::DocumentParameters, self.document_parameters),
+            (Key::Reason, self.reason),
+            (Key::SsmmessagesEndpoint, self.ssmmessages_endpoint),
+            (Key::PayloadSize, self.payload_size),
+            (Key::KeepAlive, self.keep_alive),
+            (Key::IdleTimeout, self.idle_timeout),
             (Key::MaxSessions, self.max_sessions),
             (Key::WarmSessions, self.warm_sessions),
             (Key::IdleClose, self.idle_close),

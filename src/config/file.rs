@@ -17,6 +17,7 @@ use super::{
     env::{Environment, PROJECT_FILE},
     error::{Error, Warning, nearest},
     layers::{Key, Layer, Location, Origin, Scope},
+    value::NO_PARAMETERS,
 };
 
 /// What one file says.
@@ -135,15 +136,15 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Ports and counts are integers, `open_browser` is true or false, all else is text; `listen` takes an integer too, and
-    /// `role_arn` a list of texts.
+    /// Numbers are integers, yes and no are booleans, all else is text; `listen` and lists may be either of two.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen | Key::MaxSessions | Key::WarmSessions, DeValue::Integer(number)) => {
-                return Ok(number.to_string());
-            }
-            (Key::OpenBrowser, DeValue::Boolean(yes)) => return Ok(yes.to_string()),
-            (Key::OpenBrowser, _) => "true or false",
+            (
+                Key::Port | Key::Listen | Key::MaxSessions | Key::WarmSessions | Key::PayloadSize,
+                DeValue::Integer(number),
+            ) => return Ok(number.to_string()),
+            (Key::OpenBrowser | Key::KeepAlive, DeValue::Boolean(yes)) => return Ok(yes.to_string()),
+            (Key::OpenBrowser | Key::KeepAlive, _) => "true or false",
             (Key::RoleArn, DeValue::Array(roles)) => {
                 let texts: Option<Vec<&str>> = roles.iter().map(|role| role.get_ref().as_str()).collect();
                 match texts {
@@ -153,10 +154,23 @@ impl Source<'_> {
             }
             (Key::Port, _) => "an integer, such as 5432",
             (Key::MaxSessions | Key::WarmSessions, _) => "an integer, such as 4",
-            (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay | Key::IdleClose | Key::RotateAfter, _) => {
-                "a string with a unit, such as \"30s\""
+            (Key::PayloadSize, _) => "an integer, such as 1024",
+            (Key::DocumentParameters, DeValue::Array(list)) if list.is_empty() => return Ok(NO_PARAMETERS.into()),
+            (Key::DocumentParameters, DeValue::Array(list)) if list.iter().all(|entry| entry.get_ref().is_str()) => {
+                let texts: Vec<_> = list.iter().filter_map(|entry| entry.get_ref().as_str()).collect();
+                return Ok(texts.join(","));
             }
+            (_, DeValue::String(text)) => return Ok(text.to_string()),
+            (
+                Key::ConnectTimeout
+                | Key::ResumeFor
+                | Key::MaxSigtermDelay
+                | Key::IdleClose
+                | Key::RotateAfter
+                | Key::IdleTimeout,
+                _,
+            ) => "a string with a unit, such as \"30s\"",
+            (Key::DocumentParameters, _) => "an array of strings, such as [\"portNumber\"]",
             (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             _ => "a string",
         };
@@ -201,7 +215,7 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Spanned<De
 }
 
 /// What other programs call our keys.
-const ALIASES: [(&str, Key); 17] = [
+const ALIASES: [(&str, Key); 18] = [
     ("endpoint", Key::Host),
     ("hostname", Key::Host),
     ("address", Key::Listen),
@@ -219,6 +233,7 @@ const ALIASES: [(&str, Key); 17] = [
     ("mfa_process", Key::MfaCommand),
     ("sslrootcert", Key::CaFile),
     ("route", Key::Via),
+    ("document_name", Key::Document),
 ];
 
 fn suggest(name: &str, kind: Scope) -> Option<String> {

@@ -45,6 +45,20 @@ pub enum Key {
     Via,
     /// How they are compressed on the way, for MySQL.
     Compress,
+    /// See [`crate::target::SessionSettings::document`].
+    Document,
+    /// See [`crate::target::SessionSettings::parameters`].
+    DocumentParameters,
+    /// See [`crate::target::SessionSettings::reason`].
+    Reason,
+    /// See [`crate::target::SessionSettings::ssmmessages_endpoint`].
+    SsmmessagesEndpoint,
+    /// See [`crate::target::SessionSettings::payload_size`].
+    PayloadSize,
+    /// See [`crate::target::SessionSettings::keep_alive`].
+    KeepAlive,
+    /// See [`crate::target::SessionSettings::idle_timeout`].
+    IdleTimeout,
     /// Most SSM sessions at a time.
     MaxSessions,
     /// SSM sessions kept open.
@@ -82,7 +96,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 34] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -100,6 +114,13 @@ impl Key {
         Self::CaFile,
         Self::Via,
         Self::Compress,
+        Self::Document,
+        Self::DocumentParameters,
+        Self::Reason,
+        Self::SsmmessagesEndpoint,
+        Self::PayloadSize,
+        Self::KeepAlive,
+        Self::IdleTimeout,
         Self::MaxSessions,
         Self::WarmSessions,
         Self::IdleClose,
@@ -132,6 +153,13 @@ impl Key {
             Self::CaFile => "ca_file",
             Self::Via => "via",
             Self::Compress => "compress",
+            Self::Document => "document",
+            Self::DocumentParameters => "document_parameters",
+            Self::Reason => "reason",
+            Self::SsmmessagesEndpoint => "ssmmessages_endpoint",
+            Self::PayloadSize => "payload_size",
+            Self::KeepAlive => "keep_alive",
+            Self::IdleTimeout => "idle_timeout",
             Self::MaxSessions => "max_sessions",
             Self::WarmSessions => "warm_sessions",
             Self::IdleClose => "idle_close",
@@ -175,6 +203,13 @@ impl Key {
             | Self::CaFile
             | Self::Via
             | Self::Compress
+            | Self::Document
+            | Self::DocumentParameters
+            | Self::Reason
+            | Self::SsmmessagesEndpoint
+            | Self::PayloadSize
+            | Self::KeepAlive
+            | Self::IdleTimeout
             | Self::MaxSessions
             | Self::WarmSessions
             | Self::IdleClose

@@ -114,7 +114,7 @@ pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Erro
             .parse(Key::MaxSigtermDelay, |text| value::duration(text, value::MAX_SIGTERM_DELAY))?
             .unwrap_or(Duration::from_secs(30)),
         mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
-        open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),
+        open_browser: settings.parse(Key::OpenBrowser, value::flag)?.unwrap_or(false),
     };
     Ok(Loaded { config, files: files.into_iter().map(|file| file.path).collect(), warnings })
 }

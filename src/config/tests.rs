@@ -3,7 +3,7 @@ use std::{error::Error as _, fs};
 use tempfile::TempDir;
 
 use super::*;
-use crate::target::{ExternalId, Identity, MfaCode, MfaSerial, Region, RoleArn, Route};
+use crate::target::{ExternalId, Identity, MfaCode, MfaSerial, Region, RoleArn, Route, SessionSettings};
 
 const ORDERS: &str = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com";
 const BILLING: &str = "billing.cluster-c1abcdefghij.us-east-1.rds.amazonaws.com";
@@ -111,6 +111,13 @@ fn a_file_with_every_key_becomes_a_config() {
         mfa_serial = "arn:aws:iam::123456789012:mfa/ada"
         ca_file = "certs/own.pem"
         via = "ssm"
+        document = "Corp-Databases"
+        document_parameters = ["portNumber", "stage=dev"]
+        reason = "ticket 42"
+        ssmmessages_endpoint = "https://messages.corp.example"
+        payload_size = 4096
+        keep_alive = true
+        idle_timeout = "45m"
         "#,
     );
     let loaded = scene.load().unwrap();
@@ -132,6 +139,16 @@ fn a_file_with_every_key_becomes_a_config() {
     assert_eq!(session_name.as_str(), "ada@example");
     assert_eq!(mfa_serial.as_ref().map(MfaSerial::as_str), Some("arn:aws:iam::123456789012:mfa/ada"));
     assert_eq!(target.ca_file, Some(scene.root.path().join("project/certs/own.pem")));
+    let session = SessionSettings {
+        document: "Corp-Databases".parse().unwrap(),
+        parameters: Some(value::document_parameters("portNumber,stage=dev").unwrap()),
+        reason: "ticket 42".parse().unwrap(),
+        ssmmessages_endpoint: Some(value::service_endpoint("messages.corp.example").unwrap()),
+        payload_size: 4096,
+        keep_alive: true,
+        idle_timeout: Some(Duration::from_mins(45)),
+    };
+    assert_eq!(target.session, session);
 }
 
 #[test]
@@ -335,6 +352,22 @@ fn the_region_is_the_hosts_then_ours_then_the_sdks() {
 }
 
 #[test]
+fn a_session_is_started_for_the_reason_that_this_user_serves_this_target() {
+    let by = |name, value| Scene::new().project(&orders("")).variable(name, value).target().session;
+    let reason = format!("rdsgate/{} by alice for orders ({ORDERS}:5432)", env!("CARGO_PKG_VERSION"));
+    assert_eq!(by("USER", "alice"), SessionSettings { reason: reason.parse().unwrap(), ..SessionSettings::default() });
+    assert_eq!(by("LOGNAME", "alice").reason.as_str(), reason);
+    assert_eq!(by("USER", "").reason.as_str(), reason.replace(" by alice", ""));
+}
+
+#[test]
+fn a_document_without_parameters_is_an_empty_array_or_none() {
+    let file = Scene::new().project(&orders("document_parameters = []")).target();
+    let variable = Scene::new().project(&orders("")).variable("RDSGATE_DOCUMENT_PARAMETERS", "none").target();
+    assert_eq!((file.session.parameters, variable.session.parameters), (Some(vec![]), Some(vec![])));
+}
+
+#[test]
 fn the_route_is_the_bastion_unless_direct_is_said() {
     let route =
         |lines: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{lines}")).target().route;
@@ -343,6 +376,9 @@ fn the_route_is_the_bastion_unless_direct_is_said() {
     assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'ssm'")), ssm);
     assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'direct'")), Route::Direct);
     assert_eq!(route("via = 'direct'"), Route::Direct);
+    assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'auto'")), Route::Auto(BASTION.parse().unwrap()));
+    let (complaint, _) = Scene::new().up(&[ORDERS]).flag(Key::Via, "auto").complaint();
+    assert!(complaint.contains("bastion"), "auto needs one: {complaint}");
 }
 
 #[test]
@@ -462,6 +498,37 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
             "",
         ),
         ("[defaults]\nopen_browser = 'yes'", "2:16: open_browser is a string, expected true or false", ""),
+        (&orders("via = 'vpn'"), "4:7: invalid via: \"vpn\" is not a route: expected ssm, direct or auto", ""),
+        (&orders("payload_size = '4k'"), "4:16: payload_size is a string, expected an integer, such as 1024", ""),
+        (&orders("payload_size = 100"), "4:16: invalid payload_size: \"100\" is not a number from 256 to 65536", ""),
+        (&orders("keep_alive = 'yes'"), "4:14: keep_alive is a string, expected true or false", ""),
+        (
+            &orders("idle_timeout = '2h'"),
+            "4:16: invalid idle_timeout: 7200s is out of range: expected 60s to 3600s",
+            "",
+        ),
+        (
+            &orders("document_parameters = [5432]"),
+            "4:23: document_parameters is an array, expected an array of strings, such as [\"portNumber\"]",
+            "",
+        ),
+        (
+            &orders("document_parameters = ['port']"),
+            "4:23: invalid document_parameters: \"port\" is not a document parameter: expected host, portNumber or NAME=VALUE",
+            "",
+        ),
+        (
+            &orders("document = 'a document'"),
+            "4:12: invalid document: \"a document\" is not the name of a session document: expected 3 to 128 letters, digits \
+             and any of _ - . : /",
+            "",
+        ),
+        (
+            &orders("ssmmessages_endpoint = 'http://x.example'"),
+            "4:24: invalid ssmmessages_endpoint: \"http://x.example\" is not an endpoint: expected HOST[:PORT], \
+             https://HOST[:PORT] or wss://HOST[:PORT], without a path",
+            "",
+        ),
         (&orders("user = ''"), "4:8: invalid user: it is empty", ""),
         (&orders("ca_file = ''"), "4:11: invalid ca_file: it is empty", ""),
         (&orders("database = \"a\\u0000b\""), "4:12: invalid database: it holds a NUL byte", ""),

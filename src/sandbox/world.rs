@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Offline, Operation, Options, Role,
-    TokenRefusal, WebSocketSignature,
+    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Offline, Operation, Options, Oversize,
+    Role, SessionDocument, TokenRefusal, WebSocketSignature,
     aws::{Injected, sso::Portal},
     network::Network,
     service::Sessions,
@@ -27,6 +27,11 @@ pub(super) struct World {
     pub(super) region: String,
     pub(super) address: SocketAddr,
     pub(super) tls: bool,
+    /// Whether it is reached under AWS's names.
+    pub(super) public: bool,
+    pub(super) documents: Vec<SessionDocument>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) largest_payload: Option<(usize, Oversize)>,
     pub(super) network: Network,
     pub(super) sessions: Sessions,
     pub(super) tasks: TaskTracker,
@@ -61,6 +66,10 @@ impl World {
             region: options.region,
             address,
             tls: options.tls,
+            public: !options.names_of_endpoint.is_empty(),
+            documents: options.documents,
+            idle_timeout: options.idle_timeout,
+            largest_payload: options.largest_payload,
             network: Network::new(options.names),
             sessions: Sessions::default(),
             tasks: TaskTracker::new(),
@@ -98,6 +107,9 @@ impl World {
 
     /// Scheme and authority of stream URLs.
     pub(super) fn websocket_base(&self) -> String {
+        if self.public {
+            return format!("wss://ssmmessages.{}.amazonaws.com", self.region);
+        }
         format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.address)
     }
 

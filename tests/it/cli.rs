@@ -60,7 +60,8 @@ fn help_of_up_has_each_flag_with_its_default() {
     for flag in [
         "Usage: rdsgate up [OPTIONS] [TARGET]...",
         "--bastion <ID> The SSM managed node to go through",
-        "--via <ROUTE> ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]",
+        "--via <ROUTE> ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if \
+         that works, else the bastion) [default: ssm]",
         "--profile <NAME> Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]",
         "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION]",
         "--role-arn <ARN> Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]",

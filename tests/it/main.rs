@@ -29,5 +29,6 @@ mod mysql_wire;
 mod outages;
 mod pool;
 mod ports;
+mod routes;
 mod secrets;
 mod support;

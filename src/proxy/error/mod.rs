@@ -194,6 +194,10 @@ impl Error {
             Self::Credentials(cause) => cause.hint(),
             Self::Route(cause) => route_hint(cause, target),
             Self::Tls(cause) => cause.hint(),
+            Self::Stream(StreamError::Refused) if target.session.document.is_for_node() => Some(format!(
+                "The session document forwards to the bastion itself: check that something listens on its port {}.",
+                target.endpoint.port
+            )),
             Self::Stream(StreamError::Refused) => Some(format!(
                 "Check that the security group of the database lets the bastion in on port {port}, that {port} is its port, and \
                  that {host} resolves on the bastion.",
@@ -349,6 +353,10 @@ fn denies(error: &session::Error) -> bool {
 fn stage_hint(stage: Stage, target: &Target) -> Option<String> {
     match stage {
         Stage::Route => Some("Check the network and that the SSM agent on the bastion is online.".into()),
+        Stage::Database if target.session.document.is_for_node() => Some(format!(
+            "See whether what listens on port {} of the bastion itself answers there.",
+            target.endpoint.port
+        )),
         Stage::Database => Some(format!(
             "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} from \
              the bastion.",

@@ -42,6 +42,8 @@ pub enum Operation {
     DescribeInstanceInformation,
     /// `ssm:DescribeSessions`.
     DescribeSessions,
+    /// `ssm:GetDocument`.
+    GetDocument,
     /// `sts:GetCallerIdentity`.
     GetCallerIdentity,
     /// `sts:AssumeRole`.
@@ -67,12 +69,13 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
         Self::DescribeInstanceInformation,
         Self::DescribeSessions,
+        Self::GetDocument,
         Self::GetCallerIdentity,
         Self::AssumeRole,
         Self::AssumeRoleWithWebIdentity,
@@ -93,7 +96,8 @@ impl Operation {
             | Self::ResumeSession
             | Self::TerminateSession
             | Self::DescribeInstanceInformation
-            | Self::DescribeSessions => "ssm",
+            | Self::DescribeSessions
+            | Self::GetDocument => "ssm",
             Self::GetCallerIdentity | Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetSessionToken => {
                 "sts"
             }
@@ -321,6 +325,7 @@ fn dispatch(
         Operation::TerminateSession => ssm::terminate_session(world, parameters),
         Operation::DescribeInstanceInformation => Ok(ssm::describe_instance_information(world)),
         Operation::DescribeSessions => Ok(ssm::describe_sessions(world, identity, parameters)),
+        Operation::GetDocument => ssm::get_document(world, parameters),
         Operation::GetCallerIdentity => Ok(sts::get_caller_identity(identity)),
         Operation::AssumeRole => sts::assume_role(world, identity, parameters),
         Operation::AssumeRoleWithWebIdentity => sts::assume_role_with_web_identity(world, parameters),

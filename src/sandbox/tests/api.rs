@@ -237,8 +237,8 @@ async fn sessions_start_only_where_aws_would_start_them() {
         assert_eq!(start(BASTION, remote, &good).await, "none");
         assert_eq!(start("i-00000000000000000", remote, &good).await, "TargetNotConnected");
         assert_eq!(start(BASTION, "AWS-StartPortForwarding", &good).await, "InvalidDocument");
-        assert_eq!(start(BASTION, "AWS-StartPortForwardingSession", &good).await, "InvalidParameters");
-        assert_eq!(start(BASTION, remote, &[("host", HOST), ("portNumber", "05432")]).await, "InvalidParameters");
+        assert_eq!(start(BASTION, "AWS-StartPortForwardingSession", &good).await, "ValidationException");
+        assert_eq!(start(BASTION, remote, &[("host", HOST), ("portNumber", "05432")]).await, "ValidationException");
         sandbox.bastion(BASTION, false);
         assert_eq!(start(BASTION, remote, &good).await, "TargetNotConnected");
         sandbox.bastion(BASTION, true);
@@ -250,6 +250,45 @@ async fn sessions_start_only_where_aws_would_start_them() {
             denied.meta().message().unwrap().contains("is not authorized to perform: ssm:StartSession on resource")
         );
         assert_eq!(sandbox.sessions().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn documents_of_the_accounts_own_take_their_parameters_and_fix_the_rest() {
+    soon(async {
+        let options = Options::default().bastion("mi-0123456789abcdef0").bastion("ecs:c_0123_4567");
+        let sandbox = Sandbox::start(options.document("Corp", &["stage"], &[("host", HOST)])).await.unwrap();
+        let ssm = ssm(&sandbox, &Identity::user());
+        for target in [BASTION, "mi-0123456789abcdef0", "ecs:c_0123_4567"] {
+            let call = ssm.start_session().target(target).document_name("Corp").reason("ä".repeat(256));
+            assert_eq!(code(call.parameters("stage", vec!["dev".into()]).send().await), "none", "{target}");
+        }
+        let call = ssm.start_session().target(BASTION).document_name("Corp").parameters("host", vec![HOST.into()]);
+        assert_eq!(code(call.send().await), "ValidationException");
+        let call = ssm.start_session().target(BASTION).document_name("Corp").reason("ä".repeat(257));
+        assert_eq!(code(call.send().await), "ValidationException");
+        let expected = [("host".to_owned(), HOST.to_owned()), ("stage".into(), "dev".into())];
+        assert!(sandbox.sessions().iter().all(|session| session.properties == expected), "{:?}", sandbox.sessions());
+        assert_eq!(sandbox.sessions().len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn preferences_are_a_document_where_there_are_any() {
+    soon(async {
+        let ask = async |sandbox: &Sandbox, name: &str| {
+            let answer = ssm(sandbox, &Identity::user()).get_document().name(name).send().await;
+            answer.map(|document| document.content.unwrap_or_default())
+        };
+        let none = sandbox().await;
+        assert_eq!(code(ask(&none, "SSM-SessionManagerRunShell").await), "InvalidDocument");
+        let options = Options { idle_timeout: Some(Duration::from_mins(45)), ..Options::default() };
+        let some = Sandbox::start(options).await.unwrap();
+        let content = ask(&some, "SSM-SessionManagerRunShell").await.unwrap();
+        assert!(content.contains(r#""idleSessionTimeout":"45""#), "{content}");
+        assert_eq!(code(ask(&some, "AWS-Other").await), "InvalidDocument");
     })
     .await;
 }

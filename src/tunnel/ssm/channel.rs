@@ -234,23 +234,14 @@ impl Channel {
             && self.in_flight < self.window.size()
     }
 
-    /// Takes one stream data payload, which must not be empty, for transmission in order.
-    pub fn send(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) {
+    /// Takes one stream data payload, which must not be empty, for transmission in order. Gives its sequence number.
+    pub fn send(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) -> i64 {
         debug_assert!(!payload.is_empty(), "agents refuse empty payloads");
         if self.outgoing.is_empty() {
             self.last_progress = now;
         }
-        let length = payload.len();
-        let frame = AgentMessage {
-            message_type: MessageType::InputStreamData,
-            created_date: self.created_date(now),
-            sequence_number: self.end(),
-            flags: 0,
-            message_id: self.message_id(),
-            payload_type: Some(payload_type.number()),
-            payload,
-        }
-        .encode();
+        let (length, sequence) = (payload.len(), self.end());
+        let frame = self.stream_data(sequence, payload_type, payload, now);
         self.outgoing.push_back(Some(Outgoing {
             frame,
             payload: length,
@@ -262,6 +253,7 @@ impl Channel {
             on_this_connection: None,
             suspected: None,
         }));
+        sequence
     }
 
     /// A websocket is open and its first frame is sent: everything unacknowledged goes out again, in order.

@@ -35,6 +35,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     conversation::{Conversation, EndReason},
+    idle::IdleWarning,
     liveness::{Doubt, Liveness},
     load::Condition,
     session::{Link, ResumeError},
@@ -359,6 +360,15 @@ impl Pump<'_> {
             }
             if let Some(text) = conversation.take_customer_message() {
                 info!(%text, "message of the session's owner");
+            }
+            if let Some(IdleWarning { timeout, left, streams }) = conversation.take_idle_warning() {
+                warn!(
+                    streams,
+                    idle_timeout_s = timeout.as_secs(),
+                    left_s = left.as_secs(),
+                    "AWS may soon end this SSM session and its connections as idle, unless one of them sends something; \
+                     keep_alive = true prevents that"
+                );
             }
             let condition = Some(conversation.condition(now));
             if self.condition != condition {

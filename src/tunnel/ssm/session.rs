@@ -32,11 +32,9 @@ use super::{
 use crate::{
     aws::{self, Account, SessionGrant, StartSession, sign},
     secret::Secret,
-    target::{Endpoint, InstanceId},
+    target::{Endpoint, InstanceId, SessionSettings},
 };
 
-/// The document that forwards to a host behind the bastion (AWS documentation, "Start a session: port forwarding").
-const REMOTE_HOST_DOCUMENT: &str = "AWS-StartPortForwardingSessionToRemoteHost";
 /// One try of opening the websocket, TCP, TLS and upgrade together. The token is short-lived.
 const WEBSOCKET_TIMEOUT: Duration = Duration::from_secs(15);
 /// For TerminateSession at the end.
@@ -51,6 +49,8 @@ pub struct Spec {
     pub bastion: InstanceId,
     /// What is dialled.
     pub endpoint: Endpoint,
+    /// Document, parameters, reason and endpoint.
+    pub settings: SessionSettings,
     /// Limits and delays.
     pub options: Options,
     /// How long to try to resume a session whose connection was lost. Default 2 minutes.
@@ -141,12 +141,9 @@ impl Session {
     ) -> Result<Self, Error> {
         let request = StartSession {
             target: spec.bastion.clone(),
-            document: REMOTE_HOST_DOCUMENT.into(),
-            parameters: vec![
-                ("host".into(), spec.endpoint.host.to_string()),
-                ("portNumber".into(), spec.endpoint.port.to_string()),
-            ],
-            reason: format!("rdsgate/{}", env!("CARGO_PKG_VERSION")),
+            document: spec.settings.document.to_string(),
+            parameters: spec.settings.parameters_for(&spec.endpoint),
+            reason: spec.settings.reason.to_string(),
         };
         debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
         let grant = spec
@@ -186,6 +183,7 @@ impl Session {
             Phase::Ended(reason) => Err(Error::Ended { bastion: spec.bastion.clone(), reason }),
             Phase::Open | Phase::Waiting => {
                 session.warn_if_elsewhere(&spec.endpoint);
+                session.learn_idle_timeout(spec, tasks, closing);
                 Ok(session)
             }
         }
@@ -244,6 +242,25 @@ impl Session {
         self.shared.driver.wake();
     }
 
+    /// Asks for the account's idle timeout, where it is of use and nobody has said it. Nothing waits for the answer.
+    fn learn_idle_timeout(&self, spec: &Spec, tasks: &TaskTracker, closing: &CancellationToken) {
+        if spec.options.keep_alive || spec.options.idle_timeout.is_some() {
+            return;
+        }
+        let (account, shared, closing) = (spec.account.clone(), Arc::downgrade(&self.shared), closing.clone());
+        tasks.spawn(async move {
+            let answer = tokio::select! {
+                answer = account.session_idle_timeout() => answer,
+                () = closing.cancelled() => None,
+            };
+            if let (Some(idle_timeout), Some(shared)) = (answer, shared.upgrade()) {
+                debug!(idle_timeout_s = idle_timeout.as_secs(), "the account's idle timeout for sessions");
+                shared.lock().set_idle_timeout(idle_timeout);
+                shared.driver.wake();
+            }
+        });
+    }
+
     /// A custom document may fix host and port, so that something else is dialled than was asked for.
     fn warn_if_elsewhere(&self, endpoint: &Endpoint) {
         let Some(agent) = self.agent() else { return };
@@ -264,6 +281,7 @@ pub(super) struct Link {
     stream_url: Secret<String>,
     token: Secret<String>,
     client_id: Uuid,
+    endpoint: Option<Endpoint>,
     resume_for: Duration,
 }
 
@@ -275,6 +293,7 @@ impl Link {
             stream_url: grant.stream_url,
             token: grant.token,
             client_id: Uuid::new_v4(),
+            endpoint: spec.settings.ssmmessages_endpoint.clone(),
             resume_for: spec.resume_for,
         }
     }
@@ -316,22 +335,17 @@ impl Link {
     async fn connect(&self) -> Result<(WebSocket, Machine), Error> {
         let sign = |cause: aws::Error| Error::Sign(Arc::new(cause));
         let credentials = self.account.credentials().await.map_err(sign)?;
-        let url = self.stream_url.expose();
-        let headers = match url.parse() {
-            Ok(uri) => {
-                sign::websocket_headers(&uri, self.account.region(), &credentials, SystemTime::now()).map_err(sign)?
-            }
-            Err(_) => Vec::new(), // `open` refuses it, with a better word
-        };
-        let request = websocket::Request {
-            url,
+        let rules = websocket::Rules {
             session_id: &self.session_id,
             region: self.account.region(),
-            headers,
             allow_plain_loopback: self.account.ssm_endpoint_is_loopback(),
-            allow_host: None,
+            endpoint: self.endpoint.as_ref(),
         };
-        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(request)).await;
+        let refused = |error| Error::WebSocket(Arc::new(websocket::Error::Url(error)));
+        let address = websocket::check_url(self.stream_url.expose(), &rules).map_err(refused)?;
+        let headers = sign::websocket_headers(address.uri(), self.account.region(), &credentials, SystemTime::now())
+            .map_err(sign)?;
+        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(&address, headers)).await;
         let (mut websocket, path) =
             opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))?;
         let request_id = Uuid::new_v4().to_string();

@@ -1,9 +1,6 @@
 //! The way that packets take out of this machine, as far as the system tells without one being sent.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use tokio::net::TcpStream;
 
@@ -15,9 +12,10 @@ pub struct Path {
 }
 
 impl Path {
-    /// That of a connection.
-    pub(super) fn of(stream: &TcpStream) -> io::Result<Self> {
-        Ok(Self { peer: stream.peer_addr()?, source: Some(stream.local_addr()?.ip()) })
+    /// That of a connection. One that is gone already has no addresses; that it is gone shows elsewhere.
+    pub(super) fn of(stream: &TcpStream) -> Self {
+        let peer = stream.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        Self { peer, source: stream.local_addr().ok().map(|address| address.ip()) }
     }
 
     /// Whether packets would leave from another address than the last time, or could not leave any more.
