@@ -12,6 +12,7 @@ mod http;
 mod profiles;
 #[cfg(test)]
 mod reference;
+mod sessions;
 pub mod sign;
 mod ssm;
 mod sts;
@@ -26,6 +27,7 @@ use tokio::sync::OnceCell;
 use self::credentials::{Cache, Source};
 pub use self::{
     error::{Error, Retry},
+    sessions::OpenSession,
     ssm::{SessionGrant, StartSession},
     sts::Principal,
 };
