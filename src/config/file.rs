@@ -16,7 +16,7 @@ use toml::{
 use super::{
     env::Environment,
     error::{Error, Warning, nearest},
-    layers::{Key, Layer, Location, Origin, Scope},
+    layers::{Key, Kind, Layer, Location, Origin, Scope},
 };
 
 /// What one file says.
@@ -131,15 +131,17 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Ports are integers, all else is text; `listen` takes either.
+    /// The text of a value that is of the key's kind.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
-        let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen, DeValue::Integer(number)) => return Ok(number.to_string()),
-            (Key::Port, _) => "an integer, such as 5432",
+        let expected = match (key.kind(), value.get_ref()) {
+            (Kind::Port | Kind::Listen, DeValue::Integer(number)) => return Ok(number.to_string()),
+            (Kind::Boolean, DeValue::Boolean(value)) => return Ok(value.to_string()),
+            (Kind::Port, _) => "an integer, such as 5432",
+            (Kind::Boolean, _) => "true or false",
             (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay, _) => "a string with a unit, such as \"30s\"",
-            (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
-            _ => "a string",
+            (Kind::Duration, _) => "a string with a unit, such as \"30s\"",
+            (Kind::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
+            (Kind::Text | Kind::Word(_), _) => "a string",
         };
         Err(Error::WrongType {
             at: self.at(value.span()),

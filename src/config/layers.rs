@@ -35,6 +35,14 @@ pub enum Key {
     Via,
     /// How they are compressed on the way, for MySQL.
     Compress,
+    /// See [`crate::target::Guard::read_only`].
+    ReadOnly,
+    /// See [`crate::target::Guard::statement_timeout`].
+    StatementTimeout,
+    /// See [`crate::target::Guard::label`].
+    Label,
+    /// See [`crate::target::Guard::confirm`].
+    Confirm,
     /// See [`super::Config::connect_timeout`].
     ConnectTimeout,
     /// See [`super::Config::resume_for`].
@@ -56,7 +64,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -69,6 +77,10 @@ impl Key {
         Self::CaFile,
         Self::Via,
         Self::Compress,
+        Self::ReadOnly,
+        Self::StatementTimeout,
+        Self::Label,
+        Self::Confirm,
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
@@ -89,6 +101,10 @@ impl Key {
             Self::CaFile => "ca_file",
             Self::Via => "via",
             Self::Compress => "compress",
+            Self::ReadOnly => "read_only",
+            Self::StatementTimeout => "statement_timeout",
+            Self::Label => "label",
+            Self::Confirm => "confirm",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
@@ -119,8 +135,28 @@ impl Key {
             | Self::Region
             | Self::CaFile
             | Self::Via
-            | Self::Compress => Scope::Any,
+            | Self::Compress
+            | Self::ReadOnly
+            | Self::StatementTimeout
+            | Self::Label
+            | Self::Confirm => Scope::Any,
             Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
+        }
+    }
+
+    /// What its value looks like.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Port => Kind::Port,
+            Self::Listen => Kind::Listen,
+            Self::Engine => {
+                Kind::Word(&["postgres", "mysql", "mariadb", "postgresql", "aurora-postgresql", "aurora-mysql"])
+            }
+            Self::Via => Kind::Word(&["ssm", "direct"]),
+            Self::Compress => Kind::Word(&["auto", "zlib", "zstd", "off"]),
+            Self::StatementTimeout | Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Kind::Duration,
+            Self::ReadOnly | Self::Confirm => Kind::Boolean,
+            _ => Kind::Text,
         }
     }
 
@@ -128,6 +164,23 @@ impl Key {
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|key| key.name() == name)
     }
+}
+
+/// What a value looks like in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A string, one of these.
+    Word(&'static [&'static str]),
+    /// A string with a unit: `"30s"`.
+    Duration,
+    /// An integer from 1 to 65535.
+    Port,
+    /// A port, or a string with host and port.
+    Listen,
+    /// `true` or `false`.
+    Boolean,
 }
 
 /// A place in a file.
@@ -158,6 +211,18 @@ pub enum Origin {
     Variable(String),
     /// A configuration file.
     File(Location),
+}
+
+impl Origin {
+    /// How it is named to the user, for a value of `key`.
+    pub fn describe(&self, key: Key) -> String {
+        match self {
+            Self::Flag => key.flag(),
+            Self::Argument => "TARGET".into(),
+            Self::Variable(name) => name.clone(),
+            Self::File(at) => at.to_string(),
+        }
+    }
 }
 
 /// A value as it was written, and where.

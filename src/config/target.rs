@@ -8,7 +8,7 @@ use super::{
     layers::{Key, Settings},
     value::{self, Via},
 };
-use crate::target::{Compress, Endpoint, Engine, Host, ListenAddress, Region, Route, Target};
+use crate::target::{Compress, Endpoint, Engine, Guard, Host, ListenAddress, Region, Route, Target};
 
 /// Parses and completes the settings of the target called `name`.
 ///
@@ -19,7 +19,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         .parse(Key::Host, |text| Ok(text.parse()?))?
         .ok_or_else(|| Error::NoHost { target: name.to_owned() })?;
     let port = settings.parse(Key::Port, value::port)?;
-    let engine = engine(port, settings)?;
+    let engine = engine(settings)?;
     Ok(Target {
         name: Arc::from(name),
         engine,
@@ -31,6 +31,13 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         profile: settings.text(Key::Profile)?,
         ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
         compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
+        guard: Guard {
+            read_only: settings.parse(Key::ReadOnly, value::boolean)?.unwrap_or_default(),
+            statement_timeout: settings
+                .parse(Key::StatementTimeout, |text| value::duration(text, value::STATEMENT_TIMEOUT))?,
+            label: settings.parse(Key::Label, value::label)?,
+            confirm: settings.parse(Key::Confirm, value::boolean)?.unwrap_or_default(),
+        },
         listen: settings.parse(Key::Listen, value::listen)?.unwrap_or_else(|| ListenAddress {
             host: "localhost".into(),
             addresses: value::both_loopbacks(),
@@ -40,7 +47,11 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
 }
 
 /// What was said, or what the port is known for, or PostgreSQL.
-fn engine(port: Option<u16>, settings: &Settings<'_>) -> Result<Engine, Error> {
+///
+/// # Errors
+/// [`Error::BadValue`].
+pub fn engine(settings: &Settings<'_>) -> Result<Engine, Error> {
+    let port = settings.parse(Key::Port, value::port)?;
     let known = [Engine::Mysql].into_iter().find(|engine| port == Some(engine.default_port()));
     Ok(settings.parse(Key::Engine, |text| Ok(text.parse()?))?.or(known).unwrap_or(Engine::Postgres))
 }

@@ -176,6 +176,10 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::CaFile, "/own.pem", "ca_file = '/own.pem'"),
         (Key::Via, "direct", "via = 'direct'"),
         (Key::Compress, "zlib", "compress = 'zlib'"),
+        (Key::ReadOnly, "true", "read_only = true"),
+        (Key::StatementTimeout, "1m30s", "statement_timeout = '1m30s'"),
+        (Key::Label, "PRODUCTION", "label = 'PRODUCTION'"),
+        (Key::Confirm, "true", "confirm = true"),
     ] {
         let base = |line: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{line}"));
         // Without a bastion nothing loads; the row that sets one, or needs none, does without.
@@ -368,7 +372,7 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
             "[defaults]\nxyzzy = 'x'",
             "2:1: unknown key \"xyzzy\" in [defaults]",
             "the keys are: host, engine, port, listen, bastion, user, database, profile, region, ca_file, via, \
-             compress, connect_timeout, resume_for, max_sigterm_delay",
+             compress, read_only, statement_timeout, label, confirm, connect_timeout, resume_for, max_sigterm_delay",
         ),
         ("targets = 3", "1:11: targets is an integer, expected a table", ""),
         ("[targets]\norders = 'x'", "2:10: orders is a string, expected a table", ""),
@@ -491,9 +495,9 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
             "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.billing] instead",
         ),
         (
-            Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"),
-            "targets orders and billing both listen on port 5432",
-            "give billing another local port: listen = \"localhost:5433\" in [targets.billing]",
+            Scene::new().project(&two().replacen("bastion", "listen = 5433\nbastion", 1)),
+            "targets orders and billing both listen on port 5433",
+            "give billing another local port: listen = \"localhost:5434\" in [targets.billing]",
         ),
     ] {
         assert_eq!(scene.complaint(), (complaint.to_owned(), hint.to_owned()));
@@ -510,6 +514,39 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
 fn the_same_port_on_different_addresses_is_no_conflict() {
     let text = two().replace("listen = 5433", "listen = '127.0.0.2:5432'");
     Scene::new().project(&text).load().unwrap();
+}
+
+/// The local ports of targets, by name.
+fn ports(scene: &Scene) -> Vec<(String, u16)> {
+    let targets = scene.load().unwrap().config.targets;
+    targets.iter().map(|target| (target.name.to_string(), target.listen.port)).collect()
+}
+
+#[test]
+fn the_first_of_an_engine_has_its_port_and_the_others_their_own() {
+    let target = |name: &str, more: &str| format!("[targets.{name}]\nhost = '{name}.example'\n{more}\n");
+    let text = "[defaults]\nvia = 'direct'\nregion = 'eu-central-1'\n".to_owned()
+        + &target("a", "listen = 7000")
+        + &target("b", "")
+        + &target("c", "")
+        + &target("m", "engine = 'mysql'")
+        + &target("n", "port = 3306");
+    let all = ports(&Scene::new().project(&text));
+    let [a, b, c, m, n] = all.as_slice() else { panic!("five targets: {all:?}") };
+    assert_eq!([a.1, b.1, m.1], [7000, 5432, 3306]);
+    assert!(ports::RANGE.contains(&c.1) && ports::RANGE.contains(&n.1) && c.1 != n.1, "{all:?}");
+    // Whichever of them are served.
+    for name in ["a", "b", "c", "m", "n"] {
+        let alone = ports(&Scene::new().project(&text).up(&[name]));
+        assert!(all.contains(&alone[0]), "{alone:?} of {all:?}");
+    }
+    // Not when another one claims it.
+    let claimed = text.replace("listen = 7000", "listen = 5432");
+    assert!(ports::RANGE.contains(&ports(&Scene::new().project(&claimed).up(&["b"]))[0].1));
+    // On the command line the first is the first of those.
+    let endpoints = ports(&Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"));
+    assert_eq!(endpoints[0], ("orders".into(), 5432));
+    assert!(ports::RANGE.contains(&endpoints[1].1), "{endpoints:?}");
 }
 
 const README: &str = include_str!("../../README.md");

@@ -15,6 +15,11 @@ pub const RESUME_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from
 /// Bounds of `max_sigterm_delay`.
 pub const MAX_SIGTERM_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
+/// Bounds of `statement_timeout`: the servers count it in milliseconds.
+pub const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+/// The longest label, in characters: it stands in every log line.
+const MAX_LABEL: usize = 32;
+
 /// Why a value was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -39,6 +44,12 @@ pub enum ValueError {
     /// Not a way to the database.
     #[error("{0:?} is not a route: expected ssm or direct")]
     Via(String),
+    /// Neither true nor false.
+    #[error("{0:?} is neither true nor false")]
+    Boolean(String),
+    /// Not something to show with a name.
+    #[error("{0:?} is not a label: expected at most {MAX_LABEL} characters in one line")]
+    Label(String),
     /// Not a length of time.
     #[error("{0:?} is not a duration: expected a whole number and a unit (ms, s, m, h), such as 30s or 2m")]
     Duration(String),
@@ -67,6 +78,8 @@ impl ValueError {
             | Self::Port(_)
             | Self::Listen(_)
             | Self::Via(_)
+            | Self::Boolean(_)
+            | Self::Label(_)
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
         }
@@ -114,6 +127,25 @@ pub fn via(text: &str) -> Result<Via, ValueError> {
     }
 }
 
+/// `true` or `false`.
+///
+/// # Errors
+/// [`ValueError::Boolean`].
+pub fn boolean(text: &str) -> Result<bool, ValueError> {
+    text.parse().map_err(|_| ValueError::Boolean(text.into()))
+}
+
+/// A few words to show with a target's name.
+///
+/// # Errors
+/// [`ValueError::Label`].
+pub fn label(text: &str) -> Result<String, ValueError> {
+    if text.trim().is_empty() || text.chars().count() > MAX_LABEL || text.contains(char::is_control) {
+        return Err(ValueError::Label(text.into()));
+    }
+    Ok(text.to_owned())
+}
+
 /// `[HOST:]PORT` on loopback; HOST is `localhost` (both addresses, the default) or one loopback address. Port 0 lets
 /// the system choose.
 ///
@@ -156,6 +188,18 @@ pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration,
         Ok(given)
     } else {
         Err(ValueError::DurationRange { given, least: *range.start(), most: *range.end() })
+    }
+}
+
+/// A length of time as [`duration`] reads it, in the largest unit that is exact.
+pub fn duration_text(time: Duration) -> String {
+    let (seconds, millis) = (time.as_secs(), time.subsec_millis());
+    match seconds {
+        _ if millis != 0 => format!("{}ms", time.as_millis()),
+        0 => "0s".into(),
+        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
     }
 }
 
@@ -229,6 +273,24 @@ mod tests {
         }
         let error = duration("500ms", CONNECT_TIMEOUT).unwrap_err();
         assert_eq!(error.to_string(), "500ms is out of range: expected 1s to 600s");
+    }
+
+    #[test]
+    fn a_duration_is_written_as_it_is_read() {
+        let any = Duration::ZERO..=Duration::MAX;
+        for text in ["0s", "1ms", "1500ms", "90s", "2m", "1h", "25h"] {
+            assert_eq!(duration_text(duration(text, any.clone()).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn labels_and_booleans() {
+        assert_eq!(label("PRODUCTION (eu)"), Ok("PRODUCTION (eu)".into()));
+        for bad in ["", "  ", "a\nb", &"x".repeat(33)] {
+            assert_eq!(label(bad), Err(ValueError::Label(bad.into())));
+        }
+        assert_eq!((boolean("true"), boolean("false")), (Ok(true), Ok(false)));
+        assert_eq!(boolean("yes"), Err(ValueError::Boolean("yes".into())));
     }
 
     #[test]
