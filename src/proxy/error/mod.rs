@@ -184,7 +184,8 @@ impl Error {
         }
     }
 
-    fn hint(&self, target: &Target) -> Option<String> {
+    /// What to do about it.
+    pub fn hint(&self, target: &Target) -> Option<String> {
         match self {
             Self::Credentials(cause) => cause.hint(),
             Self::Route(cause) => route_hint(cause, target),

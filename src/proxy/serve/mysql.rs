@@ -87,7 +87,7 @@ async fn connect(service: &Service, mut client: Client) {
     let arrival = client.arrival;
     let mut connection = Connection {
         service,
-        client: Commands::new(client.stream),
+        client: Commands::new(client.stream).with_resets(service.upstream.guards_sessions()),
         upstream: stream,
         greeting,
         scramble,
@@ -182,7 +182,8 @@ impl Connection<'_> {
             self.received += end.to_client;
             match end.reason {
                 Reason::Stopped if change_user.is_raised() => {
-                    if let Some(ended) = self.change_user().await {
+                    let taken_over = if self.client.is_reset() { self.reset().await } else { self.change_user().await };
+                    if let Some(ended) = taken_over {
                         return ended;
                     }
                 }
@@ -190,6 +191,24 @@ impl Connection<'_> {
                 reason => return reason,
             }
         }
+    }
+
+    /// Answers a COM_RESET_CONNECTION, after which the session must be guarded again.
+    async fn reset(&mut self) -> Option<Reason> {
+        let target = &self.service.upstream.target().name;
+        let reset = async {
+            let mut taken = self.client.take_over();
+            let reading = mysql::command::accept_reset_connection(&mut taken);
+            in_time(Instant::now() + STARTUP_TIMEOUT, reading).await?.map_err(Error::MysqlClient)?;
+            let ok = self.service.upstream.reset_mysql(&mut self.upstream, &self.greeting).await?;
+            mysql::command::answer(&mut taken, &ok).await.map_err(Error::MysqlClient)
+        };
+        let error = reset.await.err()?;
+        debug!(%target, cause = error.message(), "COM_RESET_CONNECTION refused");
+        if let Some(response) = err_packet(&error, self.service, "", Turn::COMMAND).await {
+            farewell(&mut self.client, &response).await;
+        }
+        Some(Reason::Closed(Side::Upstream))
     }
 
     /// Answers a COM_CHANGE_USER. As the server does, the connection ends when it is refused.
@@ -216,7 +235,8 @@ impl Connection<'_> {
         let mut login = in_time(deadline, reading).await?.map_err(Error::MysqlClient)?;
         for_target(&mut login.response, self.service.upstream.target()).map_err(Error::MysqlClient)?;
         (*turn, *user) = (login.turn(), text(login.response.user()));
-        let changing = self.service.upstream.change_user_mysql(&mut self.upstream, &self.logged_in, &login.response);
+        let (upstream, greeting) = (&self.service.upstream, &self.greeting);
+        let changing = upstream.change_user_mysql(&mut self.upstream, greeting, &self.logged_in, &login.response);
         let ok = changing.await?;
         mysql::finish(&mut taken, &login, &ok).await.map_err(Error::MysqlClient)?;
         drop(taken);
