@@ -2,8 +2,12 @@
 
 use clap::Args;
 
-use super::{exit::Exit, output::Output, runtime, target_arguments::TargetArguments};
-use crate::app;
+use tracing::debug;
+
+use super::{
+    confirm::ConfirmArguments, exit::Exit, output::Output, running, runtime, target_arguments::TargetArguments,
+};
+use crate::app::{self, Event};
 
 /// Serve databases on localhost
 ///
@@ -16,6 +20,8 @@ pub struct Arguments {
     targets: Vec<String>,
     #[command(flatten)]
     options: TargetArguments,
+    #[command(flatten)]
+    confirm: ConfirmArguments,
 }
 
 pub(super) const EPILOG: &str = "\
@@ -37,15 +43,29 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
+    if let Err(exit) = arguments.confirm.ask(&loaded.config.targets, output) {
+        return exit;
+    }
+    let mut record = None;
     let runtime = match runtime(output) {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
-    let result = runtime.block_on(app::run(loaded.config, |event| output.event(&event)));
+    let result = runtime.block_on(app::run(loaded.config, |event| {
+        // Before anybody is told that it is ready.
+        if let Event::Ready { served, .. } = &event {
+            match running::announce(served) {
+                Ok(own) => record = Some(own),
+                Err(error) => debug!(%error, "other commands will not know of this process"),
+            }
+        }
+        output.event(&event);
+    }));
+    drop(record);
     // A name lookup may still be under way in a thread that cannot be stopped; it must not hold up the exit.
     runtime.shutdown_background();
     match result {
-        Ok(stopped) => stopped.into(),
+        Ok(ended) => ended.failed.map_or_else(|| ended.stopped.into(), Exit::from),
         Err(error) => {
             output.error(&error, error.hint().as_deref());
             error.cause().into()
