@@ -24,7 +24,7 @@ use crate::{
     aws::{self, Account},
     config::Config,
     proxy::{
-        self, listener,
+        error, listener,
         registry::Registry,
         serve::{Service, serve},
         upstream::Upstream,
@@ -180,6 +180,7 @@ pub async fn run(config: Config, events: impl FnMut(Event<'_>) + Send) -> Result
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let delay = config.max_sigterm_delay;
     let running = Running::start(config, events).await?;
+    running.check();
     let failed = running.failed;
     let stopped = signals.next().await;
     running.stop(delay, async { _ = signals.next().await }).await;
@@ -218,7 +219,7 @@ impl Served {
     ///
     /// # Errors
     /// What the first client would be told.
-    pub async fn reach(&self) -> Result<(), proxy::error::Error> {
+    pub async fn reach(&self) -> Result<(), error::Error> {
         self.service.upstream.reach(Instant::now() + self.service.connect_timeout).await
     }
 }
@@ -235,8 +236,8 @@ impl Running {
         let mut bound = Vec::new();
         let mut errors = Vec::new();
         for target in &config.targets {
-            match running.prepare(Arc::new(target.clone()), &config).await {
-                Ok(prepared) => bound.push(prepared),
+            match running.bind(Arc::new(target.clone()), &config).await {
+                Ok(service) => bound.push(service),
                 Err(error) => errors.push(error),
             }
         }
@@ -265,7 +266,20 @@ impl Running {
         &self.served
     }
 
-    async fn prepare(&self, target: Arc<Target>, config: &Config) -> Result<(Vec<TcpListener>, Arc<Service>), Error> {
+    /// Goes as far as the targets' sessions meanwhile, and says in the log what is in the way.
+    pub fn check(&self) {
+        for served in &self.served {
+            let (service, stop) = (Arc::clone(&served.service), self.proxy.stop.clone());
+            self.proxy.tasks.spawn(async move {
+                tokio::select! {
+                    () = check(&service) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    async fn bind(&self, target: Arc<Target>, config: &Config) -> Result<(Vec<TcpListener>, Arc<Service>), Error> {
         let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
         let listeners = listener::bind(&target.listen).await.map_err(listen)?;
         let service = Arc::new(Service {
@@ -312,13 +326,16 @@ async fn upstream(target: &Arc<Target>, config: &Config) -> Result<Upstream, Err
     let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
     let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
     let dialer = match &target.route {
-        Route::Ssm(bastion) => Dialer::Ssm(Pool::new(Spec {
-            account: account.clone(),
-            bastion: bastion.clone(),
-            endpoint: target.endpoint.clone(),
-            options: conversation::Options::default(),
-            resume_for: config.resume_for,
-        })),
+        Route::Ssm(bastion) => {
+            let spec = Spec {
+                account: account.clone(),
+                bastion: bastion.clone(),
+                endpoint: target.endpoint.clone(),
+                options: conversation::Options::default(),
+                resume_for: config.resume_for,
+            };
+            Dialer::Ssm(Pool::new(spec, target.pooling.clone()))
+        }
         Route::Direct => Dialer::Direct(target.endpoint.clone()),
     };
     Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
@@ -341,13 +358,6 @@ impl Proxy {
                 }
             });
         }
-        let (checked, stop) = (Arc::clone(&service), self.stop.clone());
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = check_credentials(&checked) => {}
-                () = stop.cancelled() => {}
-            }
-        });
         self.services.push(service);
     }
 }
@@ -371,12 +381,17 @@ async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTrack
     }
 }
 
-/// Dead credentials are better heard of now than at the first connection. Not fatal: they may come to life.
-async fn check_credentials(service: &Service) {
-    if let Err(cause) = service.upstream.check_credentials().await {
-        let target = &service.upstream.target().name;
-        let hint = cause.hint().unwrap_or_default();
-        warn!(%target, %cause, hint, "connections will fail");
+/// Dead credentials and a bastion that is offline are better heard of now than at the first connection. Not fatal: they may
+/// come to life.
+async fn check(service: &Service) {
+    let target = service.upstream.target();
+    let ready = match service.upstream.check_credentials().await {
+        Ok(()) => service.upstream.warm().await,
+        Err(cause) => Err(error::Error::Credentials(cause)),
+    };
+    if let Err(cause) = ready {
+        let hint = cause.hint(target).unwrap_or_default();
+        warn!(target = %target.name, cause = %cause.message(), hint, "connections will fail");
     }
 }
 

@@ -3,7 +3,11 @@
 //!
 //! Nothing here opens a socket or asks AWS.
 
+mod pooling;
+
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+pub use self::pooling::{Isolation, Pooling};
 
 /// The database engine of a target: which startup protocol the listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +54,9 @@ pub enum ParseError {
     /// Not a way to compress.
     #[error("{0:?} is not a compression: expected auto, zlib, zstd or off")]
     Compress(String),
+    /// Not a way to share sessions.
+    #[error("{0:?} is not an isolation: expected shared or connection")]
+    Isolation(String),
     /// Not a managed node.
     #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
     InstanceId(String),
@@ -75,6 +82,17 @@ impl Host {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the name moves from one instance to another: an Aurora cluster's, reader's or custom endpoint.
+    pub fn is_cluster(&self) -> bool {
+        self.region().is_some() && self.0.split('.').nth(1).is_some_and(|label| label.starts_with("cluster-"))
+    }
+
+    /// Whether the name is to lead to the one instance that can be written to: an Aurora cluster's own endpoint.
+    pub fn is_cluster_writer(&self) -> bool {
+        let label = self.0.split('.').nth(1).unwrap_or_default();
+        self.is_cluster() && !label.starts_with("cluster-ro-") && !label.starts_with("cluster-custom-")
     }
 
     /// The region in an RDS or Aurora endpoint name, `None` for any other name.
@@ -284,6 +302,8 @@ pub struct Target {
     pub database: Option<String>,
     /// How to get there.
     pub route: Route,
+    /// How connections share SSM sessions, on that route.
+    pub pooling: Pooling,
     /// The profile in the AWS configuration files; `None` is the default chain.
     pub profile: Option<String>,
     /// Extra roots for the database's certificate, PEM.

@@ -17,6 +17,7 @@ mod mysql;
 #[path = "../../tests/it/support/servers.rs"]
 #[expect(dead_code, reason = "the tests need more of it")]
 mod servers;
+mod sessions;
 
 use bed::Bed;
 
@@ -59,11 +60,12 @@ impl Table {
 
 type Group = fn(&Bed, &mut Table);
 
-const GROUPS: [(&str, Group); 8] = [
+const GROUPS: [(&str, Group); 9] = [
     ("connect", latency::connect),
     ("start", latency::start),
     ("upload", bulk::upload),
     ("download", bulk::download),
+    ("sessions", sessions::sessions),
     ("direct", direct::direct),
     ("mysql", mysql::mysql),
     ("idle", idle::idle),

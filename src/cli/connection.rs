@@ -196,17 +196,16 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, Guard, Route},
+        target::{Compress, Endpoint, Guard, Host, Isolation, Pooling, Route},
     };
 
     pub(in crate::cli) fn target(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Target {
+        let host: Host = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap();
         Target {
             name: "orders".into(),
             engine,
-            endpoint: Endpoint {
-                host: "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap(),
-                port: engine.default_port(),
-            },
+            pooling: Pooling::new(Isolation::Shared, &host),
+            endpoint: Endpoint { host, port: engine.default_port() },
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),

@@ -76,6 +76,22 @@ pub struct TargetArguments {
     )]
     confirm: Option<String>,
 
+    /// Most SSM sessions at a time; each carries about 0.75 MB/s down [default: 4]
+    #[arg(long, value_name = "NUMBER", help_heading = "Sessions")]
+    max_sessions: Option<String>,
+    /// SSM sessions opened at the start and kept open while the target is in use [default: 1]
+    #[arg(long, value_name = "NUMBER", help_heading = "Sessions")]
+    warm_sessions: Option<String>,
+    /// When SSM sessions end after the last connection [default: 5m]
+    #[arg(long, value_name = "TIME", help_heading = "Sessions")]
+    idle_close: Option<String>,
+    /// shared (connections share SSM sessions) or connection (one each) [default: shared]
+    #[arg(long, value_name = "KIND", help_heading = "Sessions")]
+    isolation: Option<String>,
+    /// Age at which an SSM session takes no new connections [default: 30m for cluster endpoints, else never]
+    #[arg(long, value_name = "TIME", help_heading = "Sessions")]
+    rotate_after: Option<String>,
+
     /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]
     #[arg(long, value_name = "[HOST:]PORT", help_heading = "Proxy")]
     listen: Option<String>,
@@ -112,6 +128,11 @@ impl TargetArguments {
             (Key::StatementTimeout, self.statement_timeout),
             (Key::Label, self.label),
             (Key::Confirm, self.confirm),
+            (Key::MaxSessions, self.max_sessions),
+            (Key::WarmSessions, self.warm_sessions),
+            (Key::IdleClose, self.idle_close),
+            (Key::Isolation, self.isolation),
+            (Key::RotateAfter, self.rotate_after),
             (Key::ConnectTimeout, self.connect_timeout),
             (Key::ResumeFor, self.resume_for),
             (Key::MaxSigtermDelay, self.max_sigterm_delay),

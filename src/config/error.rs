@@ -156,6 +156,16 @@ pub enum Error {
         /// The region that was set.
         said: Region,
     },
+    /// More sessions to be kept open than there may be.
+    #[error("target {target} is to keep {warm_sessions} sessions warm, but may have {max_sessions}")]
+    WarmSessions {
+        /// The target.
+        target: String,
+        /// `warm_sessions`.
+        warm_sessions: usize,
+        /// `max_sessions`.
+        max_sessions: usize,
+    },
     /// Two targets on one address.
     #[error("targets {first} and {second} both listen on port {port}")]
     SharedAddress {
@@ -204,6 +214,7 @@ impl Error {
             Self::RegionMismatch { .. } => {
                 Some("remove the region: a token for another region than the database's cannot work".into())
             }
+            Self::WarmSessions { warm_sessions, .. } => Some(format!("set max_sessions to {warm_sessions} or more")),
             Self::SharedAddress { second, everywhere: true, .. } => Some(format!(
                 "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.{second}] instead"
             )),

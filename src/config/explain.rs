@@ -3,7 +3,7 @@
 use super::{
     Config, Environment, Error, Key, Loaded, Request, Scope, Settings, Sources, layers::Origin, value::duration_text,
 };
-use crate::target::{Compress, Route, Target};
+use crate::target::{Compress, Isolation, Route, Target};
 
 /// A configuration, and its values one by one.
 #[derive(Debug)]
@@ -93,6 +93,17 @@ fn of_target(key: Key, target: &Target) -> Option<String> {
             }
             .into(),
         ),
+        Key::MaxSessions => Some(target.pooling.max_sessions.to_string()),
+        Key::WarmSessions => Some(target.pooling.warm_sessions.to_string()),
+        Key::IdleClose => Some(duration_text(target.pooling.idle_close)),
+        Key::Isolation => Some(
+            match target.pooling.isolation {
+                Isolation::Shared => "shared",
+                Isolation::Connection => "connection",
+            }
+            .into(),
+        ),
+        Key::RotateAfter => target.pooling.rotate_after.map(duration_text),
         Key::ReadOnly => Some(target.guard.read_only.to_string()),
         Key::Confirm => Some(target.guard.confirm.to_string()),
         _ => None,

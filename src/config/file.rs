@@ -134,9 +134,10 @@ impl Source<'_> {
     /// The text of a value that is of the key's kind.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key.kind(), value.get_ref()) {
-            (Kind::Port | Kind::Listen, DeValue::Integer(number)) => return Ok(number.to_string()),
+            (Kind::Port | Kind::Listen | Kind::Count, DeValue::Integer(number)) => return Ok(number.to_string()),
             (Kind::Boolean, DeValue::Boolean(value)) => return Ok(value.to_string()),
             (Kind::Port, _) => "an integer, such as 5432",
+            (Kind::Count, _) => "an integer, such as 4",
             (Kind::Boolean, _) => "true or false",
             (_, DeValue::String(text)) => return Ok(text.to_string()),
             (Kind::Duration, _) => "a string with a unit, such as \"30s\"",

@@ -43,6 +43,16 @@ pub enum Key {
     Label,
     /// See [`crate::target::Guard::confirm`].
     Confirm,
+    /// Most SSM sessions at a time.
+    MaxSessions,
+    /// SSM sessions kept open.
+    WarmSessions,
+    /// When unused SSM sessions end.
+    IdleClose,
+    /// Whether connections share SSM sessions.
+    Isolation,
+    /// The age at which an SSM session takes no new connections.
+    RotateAfter,
     /// See [`super::Config::connect_timeout`].
     ConnectTimeout,
     /// See [`super::Config::resume_for`].
@@ -64,7 +74,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -81,6 +91,11 @@ impl Key {
         Self::StatementTimeout,
         Self::Label,
         Self::Confirm,
+        Self::MaxSessions,
+        Self::WarmSessions,
+        Self::IdleClose,
+        Self::Isolation,
+        Self::RotateAfter,
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
@@ -105,6 +120,11 @@ impl Key {
             Self::StatementTimeout => "statement_timeout",
             Self::Label => "label",
             Self::Confirm => "confirm",
+            Self::MaxSessions => "max_sessions",
+            Self::WarmSessions => "warm_sessions",
+            Self::IdleClose => "idle_close",
+            Self::Isolation => "isolation",
+            Self::RotateAfter => "rotate_after",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
@@ -139,7 +159,12 @@ impl Key {
             | Self::ReadOnly
             | Self::StatementTimeout
             | Self::Label
-            | Self::Confirm => Scope::Any,
+            | Self::Confirm
+            | Self::MaxSessions
+            | Self::WarmSessions
+            | Self::IdleClose
+            | Self::Isolation
+            | Self::RotateAfter => Scope::Any,
             Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
         }
     }
@@ -154,7 +179,14 @@ impl Key {
             }
             Self::Via => Kind::Word(&["ssm", "direct"]),
             Self::Compress => Kind::Word(&["auto", "zlib", "zstd", "off"]),
-            Self::StatementTimeout | Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Kind::Duration,
+            Self::Isolation => Kind::Word(&["shared", "connection"]),
+            Self::MaxSessions | Self::WarmSessions => Kind::Count,
+            Self::StatementTimeout
+            | Self::IdleClose
+            | Self::RotateAfter
+            | Self::ConnectTimeout
+            | Self::ResumeFor
+            | Self::MaxSigtermDelay => Kind::Duration,
             Self::ReadOnly | Self::Confirm => Kind::Boolean,
             _ => Kind::Text,
         }
@@ -177,6 +209,8 @@ pub enum Kind {
     Duration,
     /// An integer from 1 to 65535.
     Port,
+    /// An integer.
+    Count,
     /// A port, or a string with host and port.
     Listen,
     /// `true` or `false`.

@@ -8,7 +8,9 @@ use super::{
     layers::{Key, Settings},
     value::{self, Via},
 };
-use crate::target::{Compress, Endpoint, Engine, Guard, Host, ListenAddress, Region, Route, Target};
+use crate::target::{
+    Compress, Endpoint, Engine, Guard, Host, Isolation, ListenAddress, Pooling, Region, Route, Target,
+};
 
 /// Parses and completes the settings of the target called `name`.
 ///
@@ -20,6 +22,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         .ok_or_else(|| Error::NoHost { target: name.to_owned() })?;
     let port = settings.parse(Key::Port, value::port)?;
     let engine = engine(settings)?;
+    let pooling = pooling(name, &host, settings)?;
     Ok(Target {
         name: Arc::from(name),
         engine,
@@ -28,6 +31,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         user: settings.text(Key::User)?,
         database: settings.text(Key::Database)?,
         route: route(name, settings)?,
+        pooling,
         profile: settings.text(Key::Profile)?,
         ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
         compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
@@ -78,6 +82,30 @@ fn region(name: &str, host: &Host, settings: &Settings<'_>, environment: &Enviro
             Err(Error::NoRegion { target: name.to_owned(), host: host.clone() })
         }
     }
+}
+
+/// Cluster endpoints are rotated unless told otherwise: the agent looks their name up once a session.
+fn pooling(name: &str, host: &Host, settings: &Settings<'_>) -> Result<Pooling, Error> {
+    let isolation = settings.parse(Key::Isolation, |text| Ok(text.parse()?))?.unwrap_or(Isolation::Shared);
+    let default = Pooling::new(isolation, host);
+    let max_sessions = settings.parse(Key::MaxSessions, |text| value::number(text, value::MAX_SESSIONS))?;
+    let warm_sessions = settings.parse(Key::WarmSessions, |text| value::number(text, value::WARM_SESSIONS))?;
+    let pooling = Pooling {
+        max_sessions: max_sessions.unwrap_or(default.max_sessions),
+        warm_sessions: warm_sessions.unwrap_or(default.warm_sessions),
+        idle_close: settings
+            .parse(Key::IdleClose, |text| value::duration(text, value::IDLE_CLOSE))?
+            .unwrap_or(default.idle_close),
+        isolation,
+        rotate_after: settings
+            .parse(Key::RotateAfter, |text| value::duration(text, value::ROTATE_AFTER))?
+            .or(default.rotate_after),
+    };
+    if pooling.warm_sessions > pooling.max_sessions {
+        let Pooling { max_sessions, warm_sessions, .. } = pooling;
+        return Err(Error::WarmSessions { target: name.to_owned(), warm_sessions, max_sessions });
+    }
+    Ok(pooling)
 }
 
 fn route(name: &str, settings: &Settings<'_>) -> Result<Route, Error> {

@@ -180,6 +180,11 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::StatementTimeout, "1m30s", "statement_timeout = '1m30s'"),
         (Key::Label, "PRODUCTION", "label = 'PRODUCTION'"),
         (Key::Confirm, "true", "confirm = true"),
+        (Key::MaxSessions, "8", "max_sessions = 8"),
+        (Key::WarmSessions, "0", "warm_sessions = 0"),
+        (Key::IdleClose, "1m", "idle_close = '1m'"),
+        (Key::Isolation, "connection", "isolation = 'connection'"),
+        (Key::RotateAfter, "10m", "rotate_after = '10m'"),
     ] {
         let base = |line: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{line}"));
         // Without a bastion nothing loads; the row that sets one, or needs none, does without.
@@ -198,6 +203,23 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
             assert_ne!(results[0], format!("{:?}", base("").target()), "{key:?} changes something");
         }
     }
+}
+
+#[test]
+fn only_the_sessions_to_a_cluster_rotate_and_no_more_are_warm_than_there_may_be() {
+    let pooling = |host: &str| Scene::new().up(&[host]).flag(Key::Bastion, BASTION).target().pooling;
+    assert_eq!(pooling(ORDERS).rotate_after, None);
+    let name = |label: &str| format!("orders.{label}c1abcdefghij.eu-central-1.rds.amazonaws.com");
+    for cluster in ["cluster-", "cluster-ro-", "cluster-custom-"] {
+        assert_eq!(pooling(&name(cluster)).rotate_after, Some(Duration::from_mins(30)), "{cluster}");
+    }
+    assert_eq!(pooling(&name("proxy-")).rotate_after, None);
+    assert_eq!((pooling(ORDERS).max_sessions, pooling(ORDERS).warm_sessions), (4, 1));
+    let isolated = Scene::new().up(&[ORDERS]).flag(Key::Bastion, BASTION).flag(Key::Isolation, "connection");
+    assert_eq!(isolated.target().pooling.max_sessions, 16);
+    let (text, hint) = Scene::new().project(&orders("max_sessions = 2\nwarm_sessions = 3")).complaint();
+    assert_eq!(text, "target orders is to keep 3 sessions warm, but may have 2");
+    assert_eq!(hint, "set max_sessions to 3 or more");
 }
 
 #[test]
@@ -371,8 +393,7 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
         (
             "[defaults]\nxyzzy = 'x'",
             "2:1: unknown key \"xyzzy\" in [defaults]",
-            "the keys are: host, engine, port, listen, bastion, user, database, profile, region, ca_file, via, \
-             compress, read_only, statement_timeout, label, confirm, connect_timeout, resume_for, max_sigterm_delay",
+            &format!("the keys are: {}", Key::ALL.map(Key::name).join(", ")),
         ),
         ("targets = 3", "1:11: targets is an integer, expected a table", ""),
         ("[targets]\norders = 'x'", "2:10: orders is a string, expected a table", ""),

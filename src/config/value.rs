@@ -19,6 +19,14 @@ pub const MAX_SIGTERM_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duratio
 pub const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 /// The longest label, in characters: it stands in every log line.
 const MAX_LABEL: usize = 32;
+/// Bounds of `idle_close`.
+pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+/// Bounds of `rotate_after`: a session that is used up in seconds would be in nobody's interest.
+pub const ROTATE_AFTER: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
+/// Bounds of `max_sessions`. AWS documents no limit; each session costs a process on the bastion.
+pub const MAX_SESSIONS: RangeInclusive<usize> = 1..=100;
+/// Bounds of `warm_sessions`.
+pub const WARM_SESSIONS: RangeInclusive<usize> = 0..=100;
 
 /// Why a value was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +58,16 @@ pub enum ValueError {
     /// Not something to show with a name.
     #[error("{0:?} is not a label: expected at most {MAX_LABEL} characters in one line")]
     Label(String),
+    /// Not a number, or not one that makes sense here.
+    #[error("{given:?} is not a number from {least} to {most}")]
+    Number {
+        /// What was given.
+        given: String,
+        /// The least allowed.
+        least: usize,
+        /// The most allowed.
+        most: usize,
+    },
     /// Not a length of time.
     #[error("{0:?} is not a duration: expected a whole number and a unit (ms, s, m, h), such as 30s or 2m")]
     Duration(String),
@@ -80,6 +98,7 @@ impl ValueError {
             | Self::Via(_)
             | Self::Boolean(_)
             | Self::Label(_)
+            | Self::Number { .. }
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
         }
@@ -176,6 +195,15 @@ pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
 /// What `localhost` means to a client: either address, so both are served.
 pub fn both_loopbacks() -> Vec<IpAddr> {
     vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+}
+
+/// A whole number.
+///
+/// # Errors
+/// [`ValueError::Number`].
+pub fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, ValueError> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| ValueError::Number { given: text.into(), least: *range.start(), most: *range.end() })
 }
 
 /// A whole number and its unit, or several: `500ms`, `30s`, `1m30s`.
@@ -280,6 +308,15 @@ mod tests {
         let any = Duration::ZERO..=Duration::MAX;
         for text in ["0s", "1ms", "1500ms", "90s", "2m", "1h", "25h"] {
             assert_eq!(duration_text(duration(text, any.clone()).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn numbers_stay_in_range() {
+        assert_eq!(number("100", MAX_SESSIONS), Ok(100));
+        for bad in ["0", "101", "-1", "four", "", "1.0"] {
+            let error = number(bad, MAX_SESSIONS).unwrap_err();
+            assert_eq!(error.to_string(), format!("{bad:?} is not a number from 1 to 100"));
         }
     }
 

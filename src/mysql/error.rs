@@ -116,6 +116,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server went away or is going: what a client sees of a failover.
+    pub fn suggests_failover(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Closed { .. } => true,
+            Self::Refused(server) | Self::RefusedBeforeTls(server) => server.code() == code::SERVER_SHUTDOWN.0,
+            _ => false,
+        }
+    }
+
     /// The error for a failed read or write: one that means that the peer has gone says so.
     pub(super) fn broke(error: io::Error, waiting_for: &'static str) -> Self {
         match error.kind() {

@@ -23,6 +23,8 @@ pub mod sqlstate {
     pub const PROTOCOL_VIOLATION: &str = "08P01";
     /// Not offered.
     pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    /// `read_only_sql_transaction`: a standby, or a transaction that is read only.
+    pub const READ_ONLY: &str = "25006";
     /// Not allowed to log in.
     pub const INVALID_AUTHORIZATION: &str = "28000";
     /// A password (for us: a token taken for one) that is wrong.
@@ -120,6 +122,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server went away or is going: what a client sees of a failover.
+    pub fn suggests_failover(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Closed { .. } => true,
+            Self::Refused(server) | Self::RefusedBeforeTls(server) => {
+                [sqlstate::ADMIN_SHUTDOWN, sqlstate::CANNOT_CONNECT_NOW].contains(&&*server.sqlstate())
+            }
+            _ => false,
+        }
+    }
+
     /// The error for a failed read or write: one that means that the peer has gone says so.
     pub(super) fn broke(error: io::Error, waiting_for: &'static str) -> Self {
         match error.kind() {

@@ -8,6 +8,8 @@
 //! the server swallows because the Execute before it began a COPY from the client (`CopyGetData` ignores Flush and
 //! Sync). That it was one shows by the CopyDone or CopyFail that follows, and by then all before it is answered.
 
+use super::error::sqlstate::READ_ONLY;
+
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
@@ -32,6 +34,7 @@ pub struct Watch {
     unsynced: bool,
     /// The status of the last ReadyForQuery: `I`, `T` or `E`.
     status: Option<u8>,
+    refused_to_write: bool,
 }
 
 impl Watch {
@@ -42,13 +45,20 @@ impl Watch {
 
     /// Sees bytes on their way to the client.
     pub fn on_upstream(&mut self, chunk: &[u8]) {
-        let Self { upstream, owed, status, .. } = self;
-        upstream.follow(chunk, |tag, first| {
-            if tag == b'Z' {
-                *status = first;
+        let Self { upstream, owed, status, refused_to_write, .. } = self;
+        upstream.follow(chunk, |tag, start| match tag {
+            b'Z' => {
+                *status = start.first().copied();
                 *owed = owed.saturating_sub(1);
             }
+            b'E' => *refused_to_write |= sqlstate(start) == Some(READ_ONLY.as_bytes()),
+            _ => {}
         });
+    }
+
+    /// Whether the server has refused to write (25006) since the last time this was asked.
+    pub fn take_refused_to_write(&mut self) -> bool {
+        std::mem::take(&mut self.refused_to_write)
     }
 
     /// Sees bytes on their way to the upstream.
@@ -89,8 +99,15 @@ impl Watch {
     }
 }
 
+/// The code of an ErrorResponse, when it is within its start.
+fn sqlstate(start: &[u8]) -> Option<&[u8]> {
+    start.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"))
+}
+
 /// Tag and length.
 const HEADER: usize = 5;
+/// So much of a body is kept: the severity, twice, and the code stand first in an ErrorResponse.
+const START: usize = 32;
 
 /// Follows the messages of one direction by their headers.
 #[derive(Debug, Clone, Default)]
@@ -100,8 +117,9 @@ struct Follower {
     have: usize,
     /// Bytes of the current body still to come.
     body: usize,
-    /// The first byte of the current body, once it has come.
-    first: Option<u8>,
+    /// The start of the current body, as far as it has come.
+    start: [u8; START],
+    started: usize,
     /// A length that cannot be was met: where messages begin is not known any more.
     lost: bool,
 }
@@ -111,14 +129,14 @@ impl Follower {
         self.have == 0 && !self.lost
     }
 
-    /// Calls `on_message` with the tag and the first body byte of each message that `chunk` completes.
-    fn follow(&mut self, mut chunk: &[u8], mut on_message: impl FnMut(u8, Option<u8>)) {
+    /// Calls `on_message` with the tag and the body's start of each message that `chunk` completes.
+    fn follow(&mut self, mut chunk: &[u8], mut on_message: impl FnMut(u8, &[u8])) {
         while !chunk.is_empty() && !self.lost {
             // Nearly always: a COPY or a result has a message for each row.
             if self.have == 0
                 && let Some((tag, body, rest)) = whole_message(chunk)
             {
-                on_message(tag, body.first().copied());
+                on_message(tag, body.get(..START).unwrap_or(body));
                 chunk = rest;
                 continue;
             }
@@ -134,16 +152,15 @@ impl Follower {
                 self.lost = body.is_none();
                 self.body = body.unwrap_or(0);
             }
-            if self.body > 0 && self.first.is_none() {
-                self.first = chunk.first().copied();
-            }
             let (now, rest) = chunk.split_at(self.body.min(chunk.len()));
+            let missing = self.start.get_mut(self.started..).unwrap_or_default();
+            self.started += missing.iter_mut().zip(now).map(|(to, from)| *to = *from).count();
             self.body -= now.len();
             chunk = rest;
             if self.body == 0 && !self.lost {
-                self.have = 0;
                 let [tag, ..] = self.header;
-                on_message(tag, self.first.take());
+                on_message(tag, self.start.get(..self.started).unwrap_or_default());
+                (self.have, self.started) = (0, 0);
             }
         }
     }
@@ -182,6 +199,26 @@ mod tests {
         watch.on_upstream(&[message(b'R', &[0; 4]), message(b'K', &[1; 8]), ready(b'I')].concat());
         assert_eq!(watch.state(), Activity::Idle);
         watch
+    }
+
+    #[test]
+    fn a_refusal_to_write_is_met_once_however_its_message_is_split() {
+        let error =
+            |code: &str| message(b'E', format!("SERROR\0VERROR\0C{code}\0Mcannot execute INSERT\0\0").as_bytes());
+        let whole = error(READ_ONLY);
+        for at in 0..whole.len() {
+            let mut watch = logged_in();
+            let (first, second) = whole.split_at(at);
+            watch.on_upstream(first);
+            watch.on_upstream(second);
+            assert!(watch.take_refused_to_write(), "{at}");
+            assert!(!watch.take_refused_to_write(), "{at}");
+        }
+        let mut watch = logged_in();
+        for other in [error("23505"), message(b'D', &whole), message(b'E', b""), message(b'E', b"C2500"), ready(b'I')] {
+            watch.on_upstream(&other);
+        }
+        assert!(!watch.take_refused_to_write());
     }
 
     #[test]

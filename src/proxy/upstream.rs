@@ -121,6 +121,29 @@ impl Upstream {
         self.account.credentials().await.map(drop)
     }
 
+    /// Opens what is to be open before the first client comes.
+    ///
+    /// # Errors
+    /// What the first client would be told.
+    pub async fn warm(&self) -> Result<(), Error> {
+        self.dialer.warm().await.map_err(Error::Route)
+    }
+
+    /// A server that is to be the writer has refused to write: the name may lead to another one by now.
+    pub fn on_refused_to_write(&self) {
+        if self.target.endpoint.host.is_cluster_writer() {
+            self.dialer.suspect_failover();
+        }
+    }
+
+    fn note_failover<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| {
+            if error.suggests_failover() {
+                self.dialer.suspect_failover();
+            }
+        })
+    }
+
     /// Ends the route's sessions.
     pub async fn close(&self) {
         self.dialer.close().await;
@@ -151,11 +174,11 @@ impl Upstream {
         match self.try_log_in(startup, mode, deadline).await {
             Err(Error::Login(postgres::Error::NotPipelined(why))) => {
                 debug!(target = %self.target.name, why, "logging in one message after the other from now on");
-                let established = self.try_log_in(startup, Mode::OneByOne, deadline).await?;
+                let established = self.note_failover(self.try_log_in(startup, Mode::OneByOne, deadline).await)?;
                 self.one_by_one.store(true, Ordering::Relaxed);
                 Ok(established)
             }
-            result => result,
+            result => self.note_failover(result),
         }
     }
 
@@ -188,7 +211,7 @@ impl Upstream {
         let credentials = self.credentials(&mut clock).await?;
         let mut stream = self.learning_who(self.dial(&mut clock)).await?;
         let greeting = async { mysql::read_greeting(&mut stream).await.map_err(Error::from_mysql) };
-        let greeting = clock.run(Stage::Database, DATABASE_TIMEOUT, greeting).await?;
+        let greeting = self.note_failover(clock.run(Stage::Database, DATABASE_TIMEOUT, greeting).await)?;
         Ok(Greeted { stream, greeting, credentials, clock })
     }
 
@@ -210,12 +233,12 @@ impl Upstream {
             mysql::ssl_request(&mut stream, &greeting, response, compression).await.map_err(Error::from_mysql)?;
             self.tls.connect(stream).await.map_err(Error::from_tls)
         };
-        let (mut stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, secure).await?;
+        let (mut stream, verified) = self.note_failover(clock.run(Stage::Tls, TLS_TIMEOUT, secure).await)?;
         let token = self.token(&user, &credentials)?;
         let login = async {
             mysql::login(&mut stream, &greeting, response, compression, token.secret()).await.map_err(Error::from_mysql)
         };
-        let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
+        let logged_in = self.note_failover(clock.run(Stage::Login, LOGIN_TIMEOUT, login).await)?;
         debug!(target = %self.target.name, ?compression, "packets between us and the server");
         let mut stream: BoxIo = match compression {
             Some(compression) => Box::new(Compressed::new(stream, compression)),

@@ -61,6 +61,26 @@ impl Dialer {
         }
     }
 
+    /// Opens what is to be open before the first connection.
+    ///
+    /// # Errors
+    /// [`Error`]: what the first connection would meet.
+    pub async fn warm(&self) -> Result<(), Error> {
+        match self {
+            Self::Ssm(pool) => Ok(pool.warm().await?),
+            Self::Direct(_) => Ok(()),
+        }
+    }
+
+    /// A connection met what a failover of the database would explain.
+    pub fn suspect_failover(&self) {
+        match self {
+            Self::Ssm(pool) => pool.suspect_failover(),
+            // The name is looked up for each connection.
+            Self::Direct(_) => {}
+        }
+    }
+
     /// Ends what belongs to the route: terminates its sessions.
     pub async fn close(&self) {
         match self {

@@ -23,6 +23,7 @@ mod main_job;
 mod mysql;
 mod mysql_clients;
 mod mysql_rust;
+mod pool;
 mod ports;
 mod run;
 mod secrets;

@@ -1,7 +1,7 @@
 //! The main job: psql on localhost reaches a private PostgreSQL through an SSM session, with no password.
 
 use crate::support::{
-    gate::{Gate, sandbox},
+    gate::{GateOptions, sandbox},
     servers::PgServer,
 };
 
@@ -9,7 +9,7 @@ use crate::support::{
 async fn psql_reaches_a_private_database_without_a_password() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
-    let mut gate = Gate::start(server, &sandbox).await;
+    let mut gate = GateOptions::new(server, &sandbox).usual_sessions().start().await;
 
     assert_eq!(gate.query("select current_user, current_database()").await, "app_user|appdb");
     assert_eq!(gate.query("select ssl, version from pg_stat_ssl where pid = pg_backend_pid()").await, "t|TLSv1.3");

@@ -267,6 +267,10 @@ fn config_show_has_each_value_with_its_origin() {
         ("# ca_file", "not set"),
         ("via = \"ssm\"", "default"),
         ("read_only = true", "--read-only"),
+        ("max_sessions = 4", "default"),
+        ("idle_close = \"5m\"", "default"),
+        ("isolation = \"shared\"", "default"),
+        ("# rotate_after", "not set"),
         ("label = \"PRODUCTION\"", ".rdsgate.toml:19:9"),
         ("confirm = true", ".rdsgate.toml:18:11"),
     ] {

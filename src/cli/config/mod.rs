@@ -123,6 +123,7 @@ fn example(key: Key) -> String {
         (_, config::Kind::Word(words)) => format!("\"{}\"", words.first().copied().unwrap_or_default()),
         (_, config::Kind::Duration) => "\"30s\"".into(),
         (_, config::Kind::Port) => "5432".into(),
+        (_, config::Kind::Count) => "4".into(),
         (_, config::Kind::Listen) => "\"localhost:5433\"".into(),
         (_, config::Kind::Boolean) => "true".into(),
         (_, config::Kind::Text) => "\"dev\"".into(),

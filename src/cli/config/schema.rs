@@ -45,6 +45,7 @@ fn property(key: Key) -> Value {
         Kind::Word(words) => json!({ "type": "string", "enum": words }),
         Kind::Duration => json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$" }),
         Kind::Port => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
+        Kind::Count => json!({ "type": "integer", "minimum": 0 }),
         Kind::Listen => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
         Kind::Boolean => json!({ "type": "boolean" }),
     };

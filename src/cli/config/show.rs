@@ -40,7 +40,7 @@ fn line(explained: &Explained) -> (String, String) {
 
 fn written(kind: Kind, value: &str) -> String {
     match kind {
-        Kind::Port | Kind::Boolean => value.to_owned(),
+        Kind::Port | Kind::Count | Kind::Boolean => value.to_owned(),
         Kind::Text | Kind::Word(_) | Kind::Duration | Kind::Listen => toml::Value::from(value).to_string(),
     }
 }

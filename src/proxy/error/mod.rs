@@ -12,7 +12,10 @@ use crate::{
     aws, mysql,
     postgres::{
         self, ErrorReport,
-        error::sqlstate::{CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, UNABLE_TO_CONNECT},
+        error::sqlstate::{
+            CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, TOO_MANY_CONNECTIONS,
+            UNABLE_TO_CONNECT,
+        },
         quote_identifier,
     },
     proxy::access,
@@ -167,6 +170,7 @@ impl Error {
         match self {
             Self::Access(_) | Self::Credentials(_) => INVALID_AUTHORIZATION,
             Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => CANNOT_CONNECT_NOW,
+            Self::Route(tunnel::Error::Pool(pool::Error::NoRoom { .. })) => TOO_MANY_CONNECTIONS,
             Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => INVALID_AUTHORIZATION,
             Self::Route(_)
             | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
@@ -208,6 +212,26 @@ impl Error {
             | Self::MysqlLogin(_)
             | Self::ClientLeft
             | Self::ShuttingDown => None,
+        }
+    }
+
+    /// Whether the database may have moved to another address: what was dialled refuses, goes away or shuts down.
+    pub(super) fn suggests_failover(&self) -> bool {
+        match self {
+            Self::Stream(StreamError::Refused) | Self::Tls(tls::Error::Closed | tls::Error::Io(_)) => true,
+            Self::Answer(error) | Self::Login(error) => error.suggests_failover(),
+            Self::MysqlLogin(error) => error.suggests_failover(),
+            Self::Stream(_)
+            | Self::Tls(_)
+            | Self::Access(_)
+            | Self::Client(_)
+            | Self::MysqlClient(_)
+            | Self::Credentials(_)
+            | Self::Route(_)
+            | Self::Timeout { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::ClientLeft
+            | Self::ShuttingDown => false,
         }
     }
 
@@ -360,6 +384,9 @@ fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {
     match cause {
         tunnel::Error::Pool(pool::Error::Session(error)) => session_hint(error, target),
         tunnel::Error::Pool(pool::Error::Closed) => None,
+        tunnel::Error::Pool(pool::Error::NoRoom { .. }) => {
+            Some("Close connections, read what they have to say, or raise max_sessions.".into())
+        }
         tunnel::Error::Direct(direct::Error::Resolve { .. }) => {
             Some("Private endpoints may resolve inside their VPC only: use --bastion.".into())
         }

@@ -12,7 +12,7 @@ use crate::{
     proxy::{
         access,
         error::{Error, Login},
-        upstream::Established,
+        upstream::{Established, Upstream},
     },
     stream::relay::{End, Reason, Side, Tap, relay},
     target::Target,
@@ -74,8 +74,8 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
     client.arrival.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
     let registered = logged_in.cancel_key.map(|key| service.registry.register(key));
 
-    let mut observer = Observer(Watch::new());
-    observer.0.on_upstream(&logged_in.greeting);
+    let mut observer = Observer { watch: Watch::new(), upstream: &service.upstream };
+    observer.watch.on_upstream(&logged_in.greeting);
     let greeted = tokio::select! {
         greeted = client.stream.write_all(&logged_in.greeting) => greeted,
         () = service.abort.cancelled() => return,
@@ -90,7 +90,7 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
     // Before anybody hears of the end: the server may give the key to the next connection.
     drop(registered);
     client.arrival.log_end(service, &user, &database, &facts, &end);
-    if let Some(words) = last_words(&end.reason, &observer.0) {
+    if let Some(words) = last_words(&end.reason, &observer.watch) {
         farewell(&mut client.stream, &words).await;
     }
     // In order, so that the server's log shows no lost connection.
@@ -148,18 +148,24 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
 }
 
 /// The tap of a PostgreSQL connection.
-struct Observer(Watch);
+struct Observer<'a> {
+    watch: Watch,
+    upstream: &'a Upstream,
+}
 
-impl Tap for Observer {
+impl Tap for Observer<'_> {
     fn on_client(&mut self, bytes: &[u8]) {
-        self.0.on_client(bytes);
+        self.watch.on_client(bytes);
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {
-        self.0.on_upstream(bytes);
+        self.watch.on_upstream(bytes);
+        if self.watch.take_refused_to_write() {
+            self.upstream.on_refused_to_write();
+        }
     }
 
     fn may_stop(&self) -> bool {
-        self.0.state() == Activity::Idle && self.0.at_boundary()
+        self.watch.state() == Activity::Idle && self.watch.at_boundary()
     }
 }

@@ -50,6 +50,9 @@ impl Default for Options {
     }
 }
 
+/// Connections that come this soon after each other will probably be at work at the same time.
+const JUST_OPENED: Duration = Duration::from_millis(300);
+
 /// Why a stream gives no more bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
@@ -178,9 +181,14 @@ impl Mux {
         self.streams.len()
     }
 
-    /// Whether a dial hung: the agent will not serve new streams before it ends.
+    /// Whether no new stream can be served: a dial hung, and the agent dials one at a time; or there are no ids left.
     pub fn is_stuck(&self) -> bool {
-        self.stuck
+        self.stuck || self.next_id.checked_add(2).is_none()
+    }
+
+    /// Whether a stream is being dialled, or was opened less than [`JUST_OPENED`] ago.
+    pub fn is_dialling(&self, now: Instant) -> bool {
+        self.streams.values().any(|stream| stream.is_dialling() || now < stream.opened + JUST_OPENED)
     }
 
     /// Whether clients have left so much unread that nothing more may be read from the websocket.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::{
     channel::{self, Channel, Event, Stats},
     handshake::{self, Agent, HandshakeError},
+    load::{Availability, Condition, Load, Meter, STALLED_FROM},
     payload::{Flag, HandshakeComplete, PayloadType},
 };
 use crate::tunnel::smux::{
@@ -36,8 +37,6 @@ pub struct Options {
     pub payload_size: usize,
     /// From the first frame to HandshakeComplete. Default 25 s: the agent itself gives up after 15.
     pub handshake_timeout: Duration,
-    /// A session without streams ends itself after this time. Default 5 minutes.
-    pub idle_close: Duration,
 }
 
 impl Default for Options {
@@ -47,14 +46,10 @@ impl Default for Options {
             mux: mux::Options::default(),
             payload_size: 1024,
             handshake_timeout: Duration::from_secs(25),
-            idle_close: Duration::from_mins(5),
         }
     }
 }
 
-/// The agent resolves the database's name once, when the session starts, and a failover moves the name: a refused dial in
-/// a session older than this makes it stale. A younger one keeps a database that is down from costing a session a try.
-const STALE_AFTER: Duration = Duration::from_secs(10);
 /// Both sides wait this long for the other's last acknowledgements (agent PrepareToCloseChannel).
 const TERMINATE_WAIT: Duration = Duration::from_secs(2);
 /// Agents with smux keep-alive close a session that is silent for 30 s; the reference sends each 10.
@@ -105,9 +100,7 @@ pub struct Conversation {
     state: State,
     channel: Channel,
     mux: Mux,
-    opened: Instant,
-    /// Its idea of where the database is may be out of date: no new streams, and the end with the last one.
-    stale: bool,
+    meter: Meter,
     idle_since: Option<Instant>,
     keep_alive_at: Option<Instant>,
     customer_message: Option<String>,
@@ -120,8 +113,7 @@ impl Conversation {
             state: State::ExpectHandshakeRequest { until: now + options.handshake_timeout },
             channel: Channel::new(options.channel.clone(), random, now, wall_clock),
             mux: Mux::new(options.mux.clone()),
-            opened: now,
-            stale: false,
+            meter: Meter::new(now),
             idle_since: Some(now),
             keep_alive_at: None,
             customer_message: None,
@@ -146,12 +138,35 @@ impl Conversation {
     }
 
     /// Whether new streams can be served.
-    pub fn takes_streams(&self) -> bool {
-        matches!(self.state, State::Open { .. })
-            && self.channel.is_connected()
-            && !self.stale
-            && !self.mux.is_stuck()
-            && !self.mux.is_full()
+    pub fn availability(&self) -> Availability {
+        match self.state {
+            State::Terminating { .. } | State::Ended(_) => Availability::Over,
+            State::Open { .. } if !self.channel.is_connected() => Availability::Restoring,
+            State::Open { .. } if self.mux.is_stuck() => Availability::Stuck,
+            State::Open { .. } if self.mux.is_full() => Availability::Full,
+            State::Open { .. } => Availability::Ready,
+            State::ExpectHandshakeRequest { .. } | State::ExpectHandshakeComplete { .. } => Availability::Restoring,
+        }
+    }
+
+    /// What the pool wants to hear of when it changes.
+    pub fn condition(&mut self, now: Instant) -> Condition {
+        Condition {
+            availability: self.availability(),
+            bulk: self.meter.is_bulk(now),
+            stalled: self.mux.unread() >= STALLED_FROM,
+            idle: self.mux.stream_count() == 0,
+        }
+    }
+
+    /// What it carries.
+    pub fn load(&mut self, now: Instant) -> Load {
+        Load {
+            condition: self.condition(now),
+            streams: self.mux.stream_count(),
+            dialling: self.mux.is_dialling(now),
+            idle_since: self.idle_since,
+        }
     }
 
     /// A text of the account's administrators for the user, to be shown once.
@@ -213,6 +228,7 @@ impl Conversation {
         if matches!(self.state, State::Open { .. } | State::Terminating { .. }) {
             while self.mux.has_output() && self.channel.has_room() {
                 let Some(payload) = self.mux.poll_output(self.options.payload_size) else { break };
+                self.meter.moved(payload.len(), now);
                 self.channel.send(PayloadType::Output, payload, now);
                 self.keep_alive_at = self.keep_alive_at.map(|_| now + KEEP_ALIVE);
             }
@@ -226,7 +242,7 @@ impl Conversation {
             State::ExpectHandshakeRequest { until }
             | State::ExpectHandshakeComplete { until, .. }
             | State::Terminating { until } => Some(*until),
-            State::Open { .. } => self.idle_since.map(|since| since + self.idle_close()),
+            State::Open { .. } => None,
             State::Ended(_) => return None,
         };
         [own, self.keep_alive_at, self.channel.next_timeout(), self.mux.next_timeout()].into_iter().flatten().min()
@@ -241,14 +257,9 @@ impl Conversation {
             State::ExpectHandshakeRequest { until } | State::ExpectHandshakeComplete { until, .. } if now >= *until => {
                 self.end(EndReason::HandshakeTimeout(self.options.handshake_timeout));
             }
-            State::Open { .. } => {
-                if self.channel.wants_probe(now) || self.keep_alive_at.is_some_and(|at| now >= at) {
-                    self.channel.send(PayloadType::Output, NOP, now);
-                    self.keep_alive_at = self.keep_alive_at.map(|_| now + KEEP_ALIVE);
-                }
-                if self.idle_since.is_some_and(|since| now >= since + self.idle_close()) {
-                    self.terminate(now);
-                }
+            State::Open { .. } if self.channel.wants_probe(now) || self.keep_alive_at.is_some_and(|at| now >= at) => {
+                self.channel.send(PayloadType::Output, NOP, now);
+                self.keep_alive_at = self.keep_alive_at.map(|_| now + KEEP_ALIVE);
             }
             State::Terminating { until } if now >= *until => self.end(EndReason::Terminated),
             _ => {}
@@ -257,15 +268,11 @@ impl Conversation {
 
     /// Opens a stream, which the agent dials when it hears of it. `None` when the session takes no streams.
     pub fn open_stream(&mut self, now: Instant) -> Option<StreamId> {
-        if !self.takes_streams() {
+        if self.availability() != Availability::Ready {
             return None;
         }
         self.idle_since = None;
         self.mux.open(now)
-    }
-
-    fn idle_close(&self) -> Duration {
-        if self.stale { Duration::ZERO } else { self.options.idle_close }
     }
 
     /// Ends the session: tells the agent, and waits a moment for its acknowledgement.
@@ -327,20 +334,19 @@ impl Conversation {
                 }
                 self.keep_alive_at = (!agent.features.keep_alive_off()).then(|| now + KEEP_ALIVE);
                 self.idle_since = Some(now);
-                self.opened = now;
                 self.state = State::Open { agent };
             }
             (PayloadType::Output, State::ExpectHandshakeRequest { .. } | State::ExpectHandshakeComplete { .. }) => {
                 self.end(EndReason::Handshake(HandshakeError::NoHandshake));
             }
             (PayloadType::Output, State::Open { .. } | State::Terminating { .. }) => {
+                self.meter.moved(payload.len(), now);
                 if let Err(error) = self.mux.on_input(payload, now) {
                     self.end(EndReason::Smux(error));
                 }
             }
             (PayloadType::Flag, State::Open { .. }) if Flag::decode(&payload) == Some(Flag::ConnectToPortError) => {
                 self.mux.on_dial_failed();
-                self.stale |= now >= self.opened + STALE_AFTER;
             }
             // Acknowledged by the channel; nothing a Port session would act on.
             _ => {}

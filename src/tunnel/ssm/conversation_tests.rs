@@ -39,8 +39,16 @@ impl Far {
         let mut far = Self::new(Options::default());
         far.say(PayloadType::HandshakeRequest, REQUEST.replace("VERSION", version).as_bytes());
         far.say(PayloadType::HandshakeComplete, b"{}");
-        assert!(far.conversation.takes_streams());
+        assert!(far.takes_streams());
         far
+    }
+
+    fn condition(&mut self) -> Condition {
+        self.conversation.condition(self.now)
+    }
+
+    fn takes_streams(&self) -> bool {
+        self.conversation.availability() == Availability::Ready
     }
 
     fn message(message_type: MessageType, sequence_number: i64, payload_type: u32, payload: &[u8]) -> Bytes {
@@ -134,7 +142,7 @@ fn handshake_complete_out_of_order_is_not_lost() {
     let complete = Far::message(MessageType::OutputStreamData, 1, 7, b"{}");
     far.conversation.on_frame(&complete, far.now).unwrap();
     far.say(PayloadType::HandshakeRequest, REQUEST.replace("VERSION", "3.3.987.0").as_bytes());
-    assert!(far.conversation.takes_streams());
+    assert!(far.takes_streams());
     assert_eq!(far.acknowledged, [1, 0]);
 }
 
@@ -168,28 +176,7 @@ fn a_refused_dial_reaches_its_stream_and_the_session_lives_on() {
     assert_eq!(far.read(first), Poll::Ready(Err(StreamError::Refused)));
     far.say_smux(Command::Psh, second, b"S");
     assert!(matches!(far.read(second), Poll::Ready(Ok(data)) if &data[..] == b"S"));
-    assert!(far.conversation.takes_streams());
-}
-
-#[test]
-fn a_refused_dial_makes_an_older_session_stale_which_ends_with_its_last_stream() {
-    let mut far = Far::open("3.3.987.0");
-    let first = far.conversation.open_stream(far.now).unwrap();
-    far.say_smux(Command::Psh, first, b"S");
-    far.advance(Duration::from_secs(10));
-    let second = far.conversation.open_stream(far.now).unwrap();
-    far.write(second, b"SSLRequest");
-    far.say(PayloadType::Flag, &Flag::ConnectToPortError.encode());
-    far.say_smux(Command::Fin, second, b"");
-    assert_eq!(far.read(second), Poll::Ready(Err(StreamError::Refused)));
-    assert_eq!(far.conversation.open_stream(far.now), None, "the database may have moved");
-    far.conversation.mux().abandon(second);
-    far.advance(Duration::from_secs(1));
-    assert!(far.conversation.ended().is_none(), "the first stream goes on");
-    far.conversation.mux().abandon(first);
-    far.listen();
-    far.advance(Duration::from_secs(2));
-    assert_eq!(far.conversation.ended(), Some(&EndReason::Terminated));
+    assert!(far.takes_streams());
 }
 
 #[test]
@@ -198,7 +185,7 @@ fn a_hanging_dial_fails_its_stream_after_ten_seconds_and_the_session_takes_no_mo
     let id = far.conversation.open_stream(far.now).unwrap();
     far.write(id, b"SSLRequest");
     far.advance(Duration::from_secs(9));
-    assert!(far.read(id).is_pending() && far.conversation.takes_streams());
+    assert!(far.read(id).is_pending() && far.takes_streams());
     far.advance(Duration::from_secs(1));
     assert!(matches!(far.read(id), Poll::Ready(Err(StreamError::DialTimeout(_)))));
     assert_eq!(far.conversation.open_stream(far.now), None);
@@ -226,22 +213,44 @@ fn streams_outlive_a_cut_and_a_dial_gets_its_time_again() {
 }
 
 #[test]
-fn an_idle_session_tells_the_agent_and_ends_and_one_with_a_stream_does_not() {
+fn a_session_knows_since_when_it_is_idle_and_tells_the_agent_when_it_ends() {
     let mut far = Far::open("3.3.987.0");
+    let opened = far.now;
+    assert_eq!(far.conversation.load(far.now).idle_since, Some(opened));
     let id = far.conversation.open_stream(far.now).unwrap();
     far.write(id, b"x");
+    assert!(far.conversation.load(far.now).dialling);
     far.say_smux(Command::Psh, id, b"y");
     far.advance(Duration::from_hours(1));
-    assert!(far.conversation.ended().is_none());
+    let load = far.conversation.load(far.now);
+    assert_eq!((load.streams, load.dialling, load.idle_since), (1, false, None));
     far.conversation.mux().abandon(id);
     far.listen();
     far.say_smux(Command::Fin, id, b"");
+    let left = far.now;
     far.advance(Duration::from_secs(299));
-    assert!(far.conversation.ended().is_none());
-    far.advance(Duration::from_secs(2));
+    assert_eq!(far.conversation.load(far.now).idle_since, Some(left));
+    far.conversation.terminate(far.now);
+    far.listen();
     assert_eq!(far.conversation.ended(), Some(&EndReason::Terminated));
     let flags: Vec<_> = far.heard.iter().filter(|(kind, _)| *kind == 10).collect();
     assert_eq!(flags, [&(10, Flag::TerminateSession.encode())]);
+}
+
+#[test]
+fn a_condition_tells_bulk_and_clients_that_do_not_read() {
+    let mut far = Far::open("3.3.987.0");
+    let id = far.conversation.open_stream(far.now).unwrap();
+    far.write(id, b"select");
+    assert_eq!((far.condition().bulk, far.condition().stalled), (false, false));
+    for _ in 0..1024 {
+        far.say_smux(Command::Psh, id, &[7; 1024]);
+    }
+    assert_eq!((far.condition().bulk, far.condition().stalled), (true, true));
+    far.advance(Duration::from_secs(2));
+    assert_eq!((far.condition().bulk, far.condition().stalled), (false, true));
+    while far.read(id).is_ready() {}
+    assert!(!far.condition().stalled);
 }
 
 #[test]

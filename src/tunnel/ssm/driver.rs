@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    conversation::EndReason,
+    conversation::{Conversation, EndReason},
+    load::Condition,
     session::{Link, ResumeError},
     stream::{Phase, Shared},
 };
@@ -51,7 +52,7 @@ const INBOUND_BATCH: usize = 64;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The runtime's clock, which a test can stop.
-pub(super) fn now() -> Instant {
+pub(in crate::tunnel) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
@@ -89,7 +90,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
                 break reason;
             }
         }
-        let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let after_ms = millis(started.elapsed());
         info!(session = %session_id, after_ms, "SSM session resumed");
     };
     match &reason {
@@ -101,6 +102,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
         }
     }
     shared.phase.send_replace(Phase::Ended(reason.clone()));
+    shared.changed.notify_waiters();
     if !matches!(reason, EndReason::ChannelClosed(_)) {
         link.terminate().await;
     }
@@ -114,6 +116,7 @@ fn lose_connection(shared: &Shared) -> bool {
     let was_open = conversation.agent().is_some();
     drop(conversation);
     shared.phase.send_replace(Phase::Waiting);
+    shared.changed.notify_waiters();
     was_open
 }
 
@@ -144,6 +147,10 @@ async fn reconnect(link: &mut Link, cancel: &CancellationToken) -> Result<WebSoc
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// An error with its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -171,8 +178,16 @@ async fn close(shared: &Shared, websocket: &mut WebSocket) {
 /// Moves frames until the conversation or the websocket ends.
 async fn pump(shared: &Shared, websocket: &mut WebSocket) -> PumpEnd {
     let start = now();
-    let mut pump =
-        Pump { shared, websocket, ping_at: start + PING_EVERY, heard_at: start, unflushed: false, held_back: false };
+    let mut pump = Pump {
+        shared,
+        websocket,
+        ping_at: start + PING_EVERY,
+        heard_at: start,
+        unflushed: false,
+        held_back: false,
+        condition: None,
+        full_since: None,
+    };
     let mut timer = pin!(sleep_until(start.into()));
     poll_fn(|cx| pump.poll(timer.as_mut(), cx)).await
 }
@@ -185,6 +200,9 @@ struct Pump<'a> {
     unflushed: bool,
     /// The websocket was not read though it may have something.
     held_back: bool,
+    /// As the pool knows it.
+    condition: Option<Condition>,
+    full_since: Option<Instant>,
 }
 
 impl Pump<'_> {
@@ -212,8 +230,10 @@ impl Pump<'_> {
 
     /// Timers, and whether it is over.
     fn check(&mut self, now: Instant) -> Option<PumpEnd> {
+        let shared = self.shared;
         let phase = {
-            let mut conversation = self.shared.lock();
+            let mut conversation = shared.lock();
+            self.note_full(&mut conversation, now);
             if conversation.is_full() {
                 conversation.not_listening(now);
                 self.heard_at = now;
@@ -227,6 +247,11 @@ impl Pump<'_> {
             if let Some(text) = conversation.take_customer_message() {
                 info!(%text, "message of the session's owner");
             }
+            let condition = Some(conversation.condition(now));
+            if self.condition != condition {
+                self.condition = condition;
+                shared.changed.notify_waiters();
+            }
             if conversation.agent().is_some() { Phase::Open } else { Phase::Waiting }
         };
         self.shared.phase.send_if_modified(|known| {
@@ -236,6 +261,24 @@ impl Pump<'_> {
         });
         (now >= self.heard_at + DEAD_AFTER)
             .then(|| PumpEnd::Lost(format!("nothing was received for {} s", DEAD_AFTER.as_secs())))
+    }
+
+    /// A session that is held up by clients that do not read says so, once.
+    fn note_full(&mut self, conversation: &mut Conversation, now: Instant) {
+        let session = &self.shared.session_id;
+        match (conversation.is_full(), self.full_since) {
+            (true, None) => {
+                let (unread, streams) = (conversation.mux().unread(), conversation.mux().stream_count());
+                warn!(%session, unread, streams, "a client does not read: all connections of the SSM session wait");
+                self.full_since = Some(now);
+            }
+            (false, Some(since)) => {
+                let after_ms = millis(now.saturating_duration_since(since));
+                info!(%session, after_ms, "the clients read again, the SSM session goes on");
+                self.full_since = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
     }
 
     fn next_timeout(&self) -> Instant {

@@ -14,7 +14,7 @@ use crate::tunnel::{
         mux,
     },
     ssm::{
-        conversation::{Conversation, Options},
+        conversation::Options,
         message::{AgentMessage, MessageType},
         payload::PayloadType,
         stream::SessionStream,
@@ -30,7 +30,7 @@ type Service = WebSocketStream<DuplexStream>;
 async fn start(max_unread: usize) -> (Arc<Shared>, WebSocket, Service) {
     let options = Options { mux: mux::Options { max_unread, ..mux::Options::default() }, ..Options::default() };
     let conversation = Conversation::new(options, fastrand::Rng::with_seed(1), now(), SystemTime::now());
-    let shared = Arc::new(Shared::new(conversation));
+    let shared = Arc::new(Shared::new("zoe-1".into(), conversation, Arc::default()));
     shared.lock().connected(now());
     let (ours, theirs) = duplex(1 << 20);
     let ours: BoxIo = Box::new(ours);
@@ -93,7 +93,7 @@ async fn an_open_session_whose_new_websocket_is_closed_at_once_is_still_worth_re
     assert!(lose_connection(&shared));
 
     let conversation = Conversation::new(Options::default(), fastrand::Rng::with_seed(1), now(), SystemTime::now());
-    assert!(!lose_connection(&Shared::new(conversation)), "there was no handshake");
+    assert!(!lose_connection(&Shared::new("zoe-1".into(), conversation, Arc::default())), "there was no handshake");
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ async fn while_clients_leave_too_much_unread_the_link_is_kept_and_reading_goes_o
     let pump = tokio::spawn(async move { pump(&pumping, &mut websocket).await });
     let mut phase = shared.phase.subscribe();
     phase.wait_for(|phase| *phase == Phase::Open).await.unwrap();
-    let mut stream = SessionStream::open(&shared, &"session".into()).unwrap();
+    let mut stream = SessionStream::open(&shared).unwrap();
     let mut frame = bytes::BytesMut::new();
     Header { command: Command::Psh, length: 1000, stream: crate::tunnel::smux::frame::StreamId(3) }.encode(&mut frame);
     frame.resize(frame.len() + 1000, 7);

@@ -5,21 +5,26 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::SinkExt;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
+    channel::Stats,
     conversation::{Conversation, EndReason, Options},
     driver::{self, WebSocket},
     features::CLIENT_VERSION,
     handshake::Agent,
+    load::{Condition, Load},
     payload::OpenDataChannelInput,
     stream::{Phase, SessionStream, Shared},
     websocket,
@@ -94,23 +99,40 @@ pub(super) enum ResumeError {
     Failed(Error),
 }
 
+/// What a session is doing, for people and metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Status {
+    /// Its condition.
+    pub condition: Condition,
+    /// Streams, those included that are still saying goodbye.
+    pub streams: usize,
+    /// Bytes received that clients have not read.
+    pub unread: usize,
+    /// The channel's counts.
+    pub channel: Stats,
+}
+
 /// A running session. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Session {
-    id: Arc<str>,
     shared: Arc<Shared>,
     phase: watch::Receiver<Phase>,
     cancel: CancellationToken,
 }
 
 impl Session {
-    /// Starts a session and waits until it takes streams. Its driver runs on `tasks` until it is over. Not cancel safe:
-    /// dropped between StartSession and the end it would leave a session behind, so run it as a task of its own, and cancel
-    /// `closing` to have it given up in order.
+    /// Starts a session and waits until it takes streams. Its driver runs on `tasks` until it is over, and tells `changed` of
+    /// each new [`Condition`]. Not cancel safe: dropped between StartSession and the end it would leave a session behind, so
+    /// run it as a task of its own, and cancel `closing` to have it given up in order.
     ///
     /// # Errors
     /// See [`Error`]; a session that AWS had started is terminated.
-    pub async fn open(spec: &Spec, tasks: &TaskTracker, closing: &CancellationToken) -> Result<Self, Error> {
+    pub async fn open(
+        spec: &Spec,
+        tasks: &TaskTracker,
+        closing: &CancellationToken,
+        changed: &Arc<Notify>,
+    ) -> Result<Self, Error> {
         let request = StartSession {
             target: spec.bastion.clone(),
             document: REMOTE_HOST_DOCUMENT.into(),
@@ -142,13 +164,9 @@ impl Session {
 
         let conversation =
             Conversation::new(spec.options.clone(), fastrand::Rng::new(), driver::now(), SystemTime::now());
-        let shared = Arc::new(Shared::new(conversation));
-        let session = Self {
-            id: Arc::clone(link.session_id()),
-            phase: shared.phase.subscribe(),
-            cancel: CancellationToken::new(),
-            shared: Arc::clone(&shared),
-        };
+        let shared = Arc::new(Shared::new(Arc::clone(link.session_id()), conversation, Arc::clone(changed)));
+        let session =
+            Self { phase: shared.phase.subscribe(), cancel: CancellationToken::new(), shared: Arc::clone(&shared) };
         tasks.spawn(driver::run(shared, websocket, link, session.cancel.clone()));
         // Bounded by the conversation's own handshake timeout.
         let settled = tokio::select! {
@@ -169,21 +187,35 @@ impl Session {
 
     /// Its id at AWS.
     pub fn id(&self) -> &Arc<str> {
-        &self.id
+        &self.shared.session_id
     }
 
-    /// How far it is now.
-    pub fn phase(&self) -> Phase {
-        self.phase.borrow().clone()
+    /// What the pool hears of when it changes.
+    pub fn condition(&self, now: Instant) -> Condition {
+        self.shared.lock().condition(now)
     }
 
-    /// Why it is over, once it is; [`Session::phase`] says so a moment later, after the farewell.
+    /// What it carries.
+    pub fn load(&self, now: Instant) -> Load {
+        self.shared.lock().load(now)
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> Status {
+        let mut conversation = self.shared.lock();
+        let condition = conversation.condition(driver::now());
+        let channel = conversation.stats();
+        let mux = conversation.mux();
+        Status { condition, streams: mux.stream_count(), unread: mux.unread(), channel }
+    }
+
+    /// Why it is over, once it is.
     pub fn ended(&self) -> Option<EndReason> {
         self.shared.lock().ended().cloned()
     }
 
     /// Waits while its connection is being made or restored. Cancel safe.
-    pub async fn settled(&self) -> Phase {
+    async fn settled(&self) -> Phase {
         let mut phase = self.phase.clone();
         let settled = phase.wait_for(|phase| *phase != Phase::Waiting).await;
         settled.map_or(Phase::Ended(EndReason::Terminated), |phase| phase.clone())
@@ -196,7 +228,7 @@ impl Session {
 
     /// Opens a stream; `None` when the session takes none, because it is over, or a dial hangs in it.
     pub fn open_stream(&self) -> Option<SessionStream> {
-        SessionStream::open(&self.shared, &self.id)
+        SessionStream::open(&self.shared)
     }
 
     /// Asks for its end; the driver sees to it.
@@ -212,10 +244,10 @@ impl Session {
         let host_differs = agent.host.as_deref().is_some_and(|host| !host.eq_ignore_ascii_case(endpoint.host.as_str()));
         let port_differs = agent.port.as_deref().is_some_and(|port| port != endpoint.port.to_string());
         if host_differs || port_differs {
-            warn!(session = %self.id, asked = %endpoint, host = ?agent.host, port = ?agent.port,
+            warn!(session = %self.id(), asked = %endpoint, host = ?agent.host, port = ?agent.port,
                 "the session document dials another address than the target's");
         }
-        debug!(session = %self.id, agent = %agent.version, "SSM session open");
+        debug!(session = %self.id(), agent = %agent.version, "SSM session open");
     }
 }
 

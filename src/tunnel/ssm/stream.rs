@@ -10,7 +10,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::watch,
+    sync::{Notify, watch},
 };
 
 use super::{
@@ -33,18 +33,24 @@ pub enum Phase {
 /// The state that driver, streams and session share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The session's id at AWS.
+    pub(super) session_id: Arc<str>,
     conversation: Mutex<Conversation>,
     /// Wakes the driver: there is something to send, or room to read.
     pub(super) driver: AtomicWaker,
     pub(super) phase: watch::Sender<Phase>,
+    /// Tells the pool that the session's condition is another one.
+    pub(super) changed: Arc<Notify>,
 }
 
 impl Shared {
-    pub(super) fn new(conversation: Conversation) -> Self {
+    pub(super) fn new(session_id: Arc<str>, conversation: Conversation, changed: Arc<Notify>) -> Self {
         Self {
+            session_id,
             conversation: Mutex::new(conversation),
             driver: AtomicWaker::new(),
             phase: watch::Sender::new(Phase::Waiting),
+            changed,
         }
     }
 
@@ -61,20 +67,19 @@ impl Shared {
 pub struct SessionStream {
     shared: Arc<Shared>,
     id: StreamId,
-    session_id: Arc<str>,
 }
 
 impl SessionStream {
     /// Opens a stream on the session; `None` when it takes none.
-    pub(super) fn open(shared: &Arc<Shared>, session_id: &Arc<str>) -> Option<Self> {
+    pub(super) fn open(shared: &Arc<Shared>) -> Option<Self> {
         let id = shared.lock().open_stream(driver::now())?;
         shared.driver.wake();
-        Some(Self { shared: Arc::clone(shared), id, session_id: Arc::clone(session_id) })
+        Some(Self { shared: Arc::clone(shared), id })
     }
 
     /// The SSM session that carries the stream.
     pub fn session_id(&self) -> &Arc<str> {
-        &self.session_id
+        &self.shared.session_id
     }
 }
 

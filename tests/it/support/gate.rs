@@ -44,7 +44,8 @@ pub(crate) async fn sandbox_with(server: &Server, change: impl FnOnce(Options) -
     Sandbox::start(change(options)).await.expect("loopback can be listened on")
 }
 
-/// How a [`Gate`] differs from the usual one, which logs in as `app_user` through the sandbox's bastion.
+/// How a [`Gate`] differs from the usual one, which logs in as `app_user` through the sandbox's bastion, over one session
+/// that the first connection opens: how connections spread over sessions is not what most scenarios are about.
 pub(crate) struct GateOptions {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
@@ -62,6 +63,13 @@ impl GateOptions {
             .flag("--user", "app_user")
             .flag("--database", "appdb")
             .flag("--ca-file", &server.ca.display().to_string())
+            .env("RDSGATE_MAX_SESSIONS", "1")
+            .env("RDSGATE_WARM_SESSIONS", "0")
+    }
+
+    /// As many sessions as a user has who says nothing of them.
+    pub(crate) fn usual_sessions(self) -> Self {
+        self.without_env("RDSGATE_MAX_SESSIONS").without_env("RDSGATE_WARM_SESSIONS")
     }
 
     /// What a configuration file names.

@@ -1,0 +1,393 @@
+//! The sessions to one endpoint through one bastion: opened when needed, shared, watched, replaced, ended.
+//!
+//! ```text
+//!   dial ──▶ plan::place ──▶ a session's stream          upkeep (one task) ──▶ plan::upkeep
+//!              │  ▲                                        opens spare ones, drains and ends others
+//!              ▼  │ a session opened, resumed, got full, … │
+//!             opening ────────────── changed ──────────────┘
+//! ```
+//!
+//! Decisions are [`plan`]'s, which is pure; here they are carried out. A connection is never moved: what a session carries
+//! when it is drained lives on in it.
+
+pub mod plan;
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use self::plan::{OPEN_PATIENCE, Place, RESTORE_PATIENCE, SPARE_RETRY, SUSPICION_AGE, Suspicion, View, Waiting};
+use super::ssm::{
+    driver,
+    load::Availability,
+    session::{self, Session, Spec, Status},
+    stream::SessionStream,
+};
+use crate::target::{Isolation, Pooling};
+
+/// How long [`Pool::close`] waits for sessions to end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What opening a session came to, once it is known.
+type Opening = watch::Receiver<Option<Result<Session, Arc<session::Error>>>>;
+
+/// Sessions to one endpoint. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    spec: Spec,
+    pooling: Pooling,
+    tasks: TaskTracker,
+    /// Whoever opens a session gives it up.
+    closing: CancellationToken,
+    /// Something that a plan looks at is not as it was.
+    changed: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: Vec<Member>,
+    /// Sessions being opened, each with how many connections wait for it.
+    openings: Vec<(Opening, usize)>,
+    /// No spare session is opened before this.
+    retry_at: Option<Instant>,
+    suspicion: Suspicion,
+    counts: Counts,
+    tended: bool,
+    closed: bool,
+}
+
+struct Member {
+    session: Session,
+    opened: Instant,
+    draining: bool,
+}
+
+/// What a pool has done since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sessions opened.
+    pub opened: u64,
+    /// Sessions that could not be.
+    pub failed: u64,
+    /// Connections given a stream.
+    pub streams: u64,
+}
+
+/// What a pool is doing, for people and metrics.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    /// Its sessions, those included that take no new connections.
+    pub sessions: Vec<SessionStats>,
+    /// Sessions being opened.
+    pub opening: usize,
+    /// Since the start.
+    pub counts: Counts,
+}
+
+/// One session of a pool.
+#[derive(Debug, Clone)]
+pub struct SessionStats {
+    /// Its id at AWS.
+    pub id: Arc<str>,
+    /// Since it opened.
+    pub age: Duration,
+    /// It takes no new connections and ends with its last.
+    pub draining: bool,
+    /// The session itself.
+    pub status: Status,
+}
+
+/// Why the pool gave no stream.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// No session could be opened.
+    #[error(transparent)]
+    Session(#[from] Arc<session::Error>),
+    /// All sessions that there may be are taken.
+    #[error(
+        "no SSM session is free: all {max_sessions} are in use by connections of their own, or held up by clients that do not read"
+    )]
+    NoRoom {
+        /// The limit.
+        max_sessions: usize,
+    },
+    /// We are shutting down.
+    #[error("rdsgate is shutting down")]
+    Closed,
+}
+
+/// A connection that waits for its stream.
+struct Ticket {
+    since: Instant,
+    /// The session that is being opened for it.
+    opening: Option<Opening>,
+    /// Why that did not work.
+    failed: Option<Arc<session::Error>>,
+}
+
+impl Ticket {
+    fn waited(&self) -> Duration {
+        driver::now().saturating_duration_since(self.since)
+    }
+}
+
+impl Pool {
+    /// A pool without sessions.
+    pub fn new(spec: Spec, pooling: Pooling) -> Self {
+        Self(Arc::new(Inner {
+            spec,
+            pooling,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            changed: Arc::new(Notify::new()),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// A stream to the endpoint. The agent dials it when it carries its first bytes. Cancel safe: an opening session goes
+    /// on for the others. The deadline is the caller's.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn dial(&self) -> Result<SessionStream, Error> {
+        let mut ticket = Ticket { since: driver::now(), opening: None, failed: None };
+        loop {
+            let mut changed = pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            if let Some(done) = self.step(&mut ticket) {
+                return done;
+            }
+            let waited = ticket.waited();
+            let next = [RESTORE_PATIENCE, OPEN_PATIENCE].into_iter().find(|patience| waited < *patience);
+            tokio::select! {
+                () = changed => {}
+                () = sleep_until((ticket.since + next.unwrap_or_default()).into()), if next.is_some() => {}
+            }
+        }
+    }
+
+    /// Opens the sessions that are to be warm, and waits for them.
+    ///
+    /// # Errors
+    /// [`Error`]: the first connection would meet the same.
+    pub async fn warm(&self) -> Result<(), Error> {
+        let openings: Vec<Opening> = {
+            let mut state = self.state();
+            let wanted = self.0.pooling.warm_sessions.min(self.0.pooling.max_sessions);
+            (state.sessions.len() + state.openings.len()..wanted).map(|_| self.open(&mut state, 0)).collect()
+        };
+        for mut opening in openings {
+            let opened = opening.wait_for(Option::is_some).await.ok().and_then(|opened| opened.clone());
+            opened.transpose()?;
+        }
+        Ok(())
+    }
+
+    /// A connection met what a failover would explain. The agent looks the database's name up once a session, so new
+    /// connections go to a new session.
+    pub fn suspect_failover(&self) {
+        let now = driver::now();
+        let mut state = self.state();
+        if !state.suspicion.raise(now) {
+            return;
+        }
+        let members = state.sessions.iter_mut().filter(|member| now >= member.opened + SUSPICION_AGE);
+        for member in members.filter(|member| !member.draining) {
+            info!(session = %member.session.id(), "takes no new connections: the database may have moved");
+            member.draining = true;
+        }
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+
+    /// What it is doing.
+    pub fn stats(&self) -> Stats {
+        let now = driver::now();
+        let state = self.state();
+        let sessions = state.sessions.iter().map(|member| SessionStats {
+            id: Arc::clone(member.session.id()),
+            age: now.saturating_duration_since(member.opened),
+            draining: member.draining,
+            status: member.session.status(),
+        });
+        Stats { sessions: sessions.collect(), opening: state.openings.len(), counts: state.counts }
+    }
+
+    /// Ends all sessions and waits until AWS knows, bounded.
+    pub async fn close(&self) {
+        let sessions = {
+            let mut state = self.state();
+            state.closed = true;
+            std::mem::take(&mut state.sessions)
+        };
+        self.0.closing.cancel();
+        self.0.changed.notify_waiters();
+        for member in sessions {
+            member.session.terminate();
+        }
+        self.0.tasks.close();
+        if timeout(CLOSE_TIMEOUT, self.0.tasks.wait()).await.is_err() {
+            warn!(open = self.0.tasks.len(), "SSM sessions did not end in time");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries to get a stream; `None` when it is to be tried again after a change.
+    fn step(&self, ticket: &mut Ticket) -> Option<Result<SessionStream, Error>> {
+        let mut state = self.state();
+        if state.closed {
+            return Some(Err(Error::Closed));
+        }
+        if let Some(done) = self.redeem(&mut state, ticket) {
+            return Some(done);
+        }
+        loop {
+            let waiting =
+                Waiting { waited: ticket.waited(), pending: ticket.opening.is_some(), failed: ticket.failed.is_some() };
+            let waiters: Vec<usize> = state.openings.iter().map(|(_, waiters)| *waiters).collect();
+            match plan::place(&state.views(), &waiters, &self.0.pooling, waiting) {
+                Place::Session(index) => {
+                    // `None` when its condition has just changed: look again.
+                    if let Some(stream) = state.sessions.get(index).and_then(|member| member.session.open_stream()) {
+                        state.counts.streams += 1;
+                        return Some(Ok(stream));
+                    }
+                }
+                Place::Join(index) => {
+                    let (opening, waiters) = state.openings.get_mut(index)?;
+                    *waiters += 1;
+                    ticket.opening = Some(opening.clone());
+                    return None;
+                }
+                Place::Open => {
+                    ticket.opening = Some(self.open(&mut state, 1));
+                    return None;
+                }
+                Place::Wait => return None,
+                Place::Failed => return ticket.failed.take().map(|cause| Err(cause.into())),
+                Place::NoRoom => return Some(Err(Error::NoRoom { max_sessions: self.0.pooling.max_sessions })),
+            }
+        }
+    }
+
+    /// Looks at the session that was opened for this connection, if it is there by now.
+    fn redeem(&self, state: &mut State, ticket: &mut Ticket) -> Option<Result<SessionStream, Error>> {
+        let outcome = ticket.opening.as_ref()?.borrow().clone()?;
+        ticket.opening = None;
+        let session = match outcome {
+            Ok(session) => session,
+            Err(cause) => {
+                ticket.failed = Some(cause);
+                return None;
+            }
+        };
+        // One that ended as soon as it was open would do so again: agents check the destination only then.
+        if let Some(reason) = session.ended() {
+            let cause = session::Error::Ended { bastion: self.0.spec.bastion.clone(), reason };
+            return Some(Err(Arc::new(cause).into()));
+        }
+        if self.0.pooling.isolation == Isolation::Connection {
+            return None;
+        }
+        let stream = session.open_stream()?;
+        state.counts.streams += 1;
+        Some(Ok(stream))
+    }
+
+    /// Begins to open a session, for `waiters` connections.
+    fn open(&self, state: &mut State, waiters: usize) -> Opening {
+        let (done, opening) = watch::channel(None);
+        state.openings.push((opening.clone(), waiters));
+        if !state.tended {
+            state.tended = true;
+            self.0.tasks.spawn(tend(self.clone()));
+        }
+        let (pool, own) = (self.clone(), opening.clone());
+        self.0.tasks.spawn(async move {
+            let Inner { spec, tasks, closing, changed, .. } = &*pool.0;
+            let opened = Session::open(spec, tasks, closing, changed).await.map_err(Arc::new);
+            let mut state = pool.state();
+            state.openings.retain(|(opening, _)| !opening.same_channel(&own));
+            match &opened {
+                Ok(session) if state.closed => session.terminate(),
+                Ok(session) => {
+                    state.counts.opened += 1;
+                    state.retry_at = None;
+                    let session = session.clone();
+                    state.sessions.push(Member { session, opened: driver::now(), draining: false });
+                }
+                Err(_) => {
+                    state.counts.failed += 1;
+                    state.retry_at = Some(driver::now() + SPARE_RETRY);
+                }
+            }
+            drop(state);
+            done.send_replace(Some(opened));
+            changed.notify_waiters();
+        });
+        opening
+    }
+
+    /// Does what is due, and says when to ask again at the latest.
+    fn upkeep(&self) -> Option<Instant> {
+        let now = driver::now();
+        let mut state = self.state();
+        state.sessions.retain(|member| member.session.condition(now).availability != Availability::Over);
+        let mut plan = plan::upkeep(&state.views(), state.openings.len(), &self.0.pooling, state.retry_at, now);
+        for index in plan.drain.drain(..) {
+            if let Some(member) = state.sessions.get_mut(index) {
+                debug!(session = %member.session.id(), "takes no new connections");
+                member.draining = true;
+                // It may have a successor, or nothing may be left to wait for.
+                plan.next = Some(now);
+            }
+        }
+        plan.end.sort_unstable();
+        for index in plan.end.into_iter().rev() {
+            state.sessions.remove(index).session.terminate();
+        }
+        if plan.open && !state.closed {
+            debug!(bastion = %self.0.spec.bastion, "opening a spare SSM session");
+            self.open(&mut state, 0);
+        }
+        plan.next
+    }
+}
+
+impl State {
+    fn views(&self) -> Vec<View> {
+        let now = driver::now();
+        let view =
+            |member: &Member| View { load: member.session.load(now), opened: member.opened, draining: member.draining };
+        self.sessions.iter().map(view).collect()
+    }
+}
+
+/// Looks after the sessions until the pool is closed.
+async fn tend(pool: Pool) {
+    loop {
+        let mut changed = pin!(pool.0.changed.notified());
+        changed.as_mut().enable();
+        let next = pool.upkeep();
+        tokio::select! {
+            () = pool.0.closing.cancelled() => return,
+            () = changed => {}
+            () = async { sleep_until(next.unwrap_or_else(driver::now).into()).await }, if next.is_some() => {}
+        }
+    }
+}

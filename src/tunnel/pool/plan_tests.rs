@@ -1,0 +1,184 @@
+//! The pool's decisions, by example and by simulated time.
+
+use super::*;
+use crate::tunnel::ssm::load::Condition;
+
+fn shared() -> Pooling {
+    Pooling::new(Isolation::Shared, &"orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap())
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn with_streams(streams: usize, opened: Instant) -> View {
+    let condition = Condition { availability: Availability::Ready, bulk: false, stalled: false, idle: streams == 0 };
+    let load = Load { condition, streams, dialling: false, idle_since: (streams == 0).then_some(opened) };
+    View { load, opened, draining: false }
+}
+
+fn view(streams: usize) -> View {
+    with_streams(streams, Instant::now())
+}
+
+fn being(availability: Availability) -> View {
+    let mut view = view(1);
+    view.load.condition.availability = availability;
+    view
+}
+
+fn bulk(streams: usize) -> View {
+    let mut view = view(streams);
+    view.load.condition.bulk = true;
+    view
+}
+
+fn stalled() -> View {
+    let mut view = view(1);
+    view.load.condition.stalled = true;
+    view
+}
+
+fn dialling() -> View {
+    let mut view = view(1);
+    view.load.dialling = true;
+    view
+}
+
+fn draining() -> View {
+    View { draining: true, ..view(1) }
+}
+
+const NEW: Waiting = Waiting { waited: Duration::ZERO, pending: false, failed: false };
+const PENDING: Waiting = Waiting { pending: true, ..NEW };
+const FAILED: Waiting = Waiting { failed: true, ..NEW };
+
+fn late(waiting: Waiting) -> Waiting {
+    Waiting { waited: secs(60), ..waiting }
+}
+
+#[test]
+fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
+    use Availability::{Full, Over, Restoring, Stuck};
+    use Place::{Failed, Join, NoRoom, Open, Session, Wait};
+    for (what, sessions, openings, waiting, place) in [
+        ("the first opens one", vec![], &[][..], NEW, Open),
+        ("the second shares it", vec![], &[1], NEW, Join(0)),
+        ("so does the fifth", vec![], &[4], NEW, Join(0)),
+        ("fewest streams", vec![view(3), view(1), view(2)], &[], NEW, Session(1)),
+        ("a calm one with more streams before a busy one", vec![bulk(1), view(9)], &[], NEW, Session(1)),
+        ("bulk: another is opened", vec![bulk(1)], &[], NEW, Open),
+        ("one that just came: another is opened", vec![dialling()], &[], NEW, Open),
+        ("nobody waits for the one being opened", vec![bulk(1)], &[0], NEW, Join(0)),
+        ("somebody does: yet another", vec![bulk(1)], &[1], NEW, Open),
+        ("as many as there may be: the least bad", vec![stalled(), bulk(2), bulk(1), bulk(3)], &[], NEW, Session(2)),
+        ("a dial is better than bulk", vec![bulk(1), dialling(), stalled(), bulk(1)], &[], NEW, Session(1)),
+        ("those being opened count", vec![bulk(1), bulk(2)], &[1, 1], NEW, Session(0)),
+        ("it waits for its own", vec![bulk(1)], &[1], PENDING, Wait),
+        ("but takes a calm one", vec![bulk(1), view(4)], &[1], PENDING, Session(1)),
+        ("and after a while any", vec![bulk(1)], &[1], late(PENDING), Session(0)),
+        ("as it does when none can be opened", vec![bulk(1)], &[], FAILED, Session(0)),
+        ("which fails only without any", vec![], &[], FAILED, Failed),
+        ("being restored: worth waiting for", vec![being(Restoring)], &[], NEW, Wait),
+        ("but not for long", vec![being(Restoring)], &[], late(NEW), Open),
+        ("and when no other can be had, longer", vec![being(Restoring)], &[], late(FAILED), Wait),
+        ("never while there is a calm one", vec![being(Restoring), view(5)], &[], NEW, Session(1)),
+        ("stuck, draining and ended ones are replaced", vec![being(Stuck), draining(), being(Over)], &[], NEW, Open),
+        ("and do not count", [&[draining(); 9][..], &[view(1)]].concat(), &[], NEW, Session(9)),
+        ("full ones do count", vec![being(Full); 4], &[], NEW, NoRoom),
+        ("a full one is nobody's choice", vec![being(Full), stalled(), stalled(), stalled()], &[], NEW, Session(1)),
+    ] {
+        assert_eq!(super::place(&sessions, openings, &shared(), waiting), place, "{what}");
+    }
+}
+
+#[test]
+fn an_isolated_connection_shares_with_nobody() {
+    use Place::{Failed, NoRoom, Open, Session, Wait};
+    let pooling = Pooling { isolation: Isolation::Connection, max_sessions: 2, ..shared() };
+    for (sessions, openings, waiting, place) in [
+        (vec![], &[][..], NEW, Open),
+        (vec![], &[1], NEW, Open),
+        (vec![], &[1, 1], NEW, NoRoom),
+        (vec![], &[1], PENDING, Wait),
+        (vec![view(1)], &[], NEW, Open),
+        (vec![view(1), view(0)], &[], NEW, Session(1)),
+        (vec![view(1), view(1)], &[], NEW, NoRoom),
+        (vec![view(1)], &[], FAILED, Failed),
+    ] {
+        assert_eq!(super::place(&sessions, openings, &pooling, waiting), place, "{sessions:?} {openings:?}");
+    }
+}
+
+#[test]
+fn sessions_end_when_the_target_is_out_of_use_and_not_before() {
+    let start = Instant::now();
+    let plan = |sessions: &[View], pooling: &Pooling, after| upkeep(sessions, 0, pooling, None, start + secs(after));
+    let pooling = shared();
+    // One that nobody has used yet stays for five minutes.
+    let unused = [with_streams(0, start)];
+    assert_eq!(plan(&unused, &pooling, 299), Upkeep { next: Some(start + secs(300)), ..Upkeep::default() });
+    assert_eq!(plan(&unused, &pooling, 300).end, [0]);
+    // Beside one in use a second one is too many, once it has been idle for as long.
+    let both = [with_streams(0, start), with_streams(2, start)];
+    assert_eq!(plan(&both, &pooling, 299).end, [0; 0]);
+    assert_eq!(plan(&both, &pooling, 300).end, [0]);
+    // Unless two are to be warm; then both end after the last use.
+    let two = Pooling { warm_sessions: 2, ..shared() };
+    assert_eq!(plan(&both, &two, 100_000), Upkeep::default());
+    let idle = [with_streams(0, start), with_streams(0, start + secs(1000))];
+    assert_eq!(plan(&idle, &two, 1299).end, [0; 0]);
+    assert_eq!(plan(&idle, &two, 1300).end, [0, 1]);
+    // While one is being opened somebody is about to use the target.
+    assert_eq!(upkeep(&unused, 1, &pooling, None, start + secs(9999)).end, [0; 0]);
+    // What is drained ends with its last connection.
+    let drained = |streams| [View { draining: true, ..with_streams(streams, start) }];
+    assert_eq!(plan(&drained(0), &pooling, 1).end, [0]);
+    assert_eq!(plan(&drained(1), &pooling, 100_000).end, [0; 0]);
+}
+
+#[test]
+fn what_is_stuck_or_too_old_is_drained() {
+    let start = Instant::now();
+    let stuck = View { opened: start, ..being(Availability::Stuck) };
+    assert_eq!(upkeep(&[stuck], 0, &shared(), None, start).drain, [0]);
+    let rotating = Pooling { rotate_after: Some(secs(1800)), ..shared() };
+    let sessions = [with_streams(1, start), with_streams(1, start + secs(60))];
+    let plan = |after| upkeep(&sessions, 0, &rotating, None, start + secs(after));
+    assert_eq!(plan(1799), Upkeep { next: Some(start + secs(1800)), ..Upkeep::default() });
+    assert_eq!((plan(1800).drain, plan(1800).next), (vec![0], Some(start + secs(1860))));
+    assert_eq!(plan(1860).drain, [0, 1]);
+}
+
+#[test]
+fn a_spare_session_is_opened_before_anybody_has_to_wait_for_it() {
+    let start = Instant::now();
+    let opens = |sessions: &[View], opening, pooling: &Pooling| upkeep(sessions, opening, pooling, None, start).open;
+    assert!(!opens(&[view(3)], 0, &shared()), "there is room");
+    assert!(opens(&[bulk(1)], 0, &shared()), "the only one is busy");
+    assert!(opens(&[bulk(1), stalled(), being(Availability::Full)], 0, &shared()), "all three are");
+    assert!(!opens(&[bulk(1), view(1)], 0, &shared()), "one is calm");
+    assert!(!opens(&[bulk(1)], 1, &shared()), "one is on its way");
+    assert!(!opens(&[bulk(1), bulk(1), bulk(1), bulk(1)], 0, &shared()), "no more than four");
+    assert!(!opens(&[being(Availability::Restoring)], 0, &shared()), "it comes back");
+    assert!(opens(&[draining()], 0, &shared()), "the target is in use and has no session for the next one");
+    assert!(!opens(&[draining()], 0, &Pooling { warm_sessions: 0, ..shared() }), "none is to be warm");
+    assert!(!opens(&[], 0, &shared()), "nobody uses it");
+    assert!(opens(&[view(1)], 0, &Pooling { warm_sessions: 2, ..shared() }), "two are to be warm");
+    assert!(!opens(&[bulk(1)], 0, &Pooling { isolation: Isolation::Connection, ..shared() }), "each has its own");
+    let retry_at = start + secs(5);
+    let refused = upkeep(&[bulk(1)], 0, &shared(), Some(retry_at), start);
+    assert_eq!(refused, Upkeep { next: Some(retry_at), ..Upkeep::default() });
+    assert!(upkeep(&[bulk(1)], 0, &shared(), Some(retry_at), retry_at).open);
+}
+
+#[test]
+fn a_database_that_is_down_does_not_cost_a_session_each_time() {
+    let start = Instant::now();
+    let mut suspicion = Suspicion::default();
+    let counted = (0..3600).filter(|&second| suspicion.raise(start + secs(second))).collect::<Vec<_>>();
+    assert_eq!(counted, [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030]);
+    let calm = 3599 + 600;
+    assert!(suspicion.raise(start + secs(calm)), "after a calm time it counts at once");
+    assert!(suspicion.raise(start + secs(calm + 10)), "and the next one soon");
+}
