@@ -1,6 +1,6 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
-//! - one file a subcommand, or a folder: [`up`], [`run`], [`psql`], [`mysql`], [`url`], [`env`], [`token`], [`sessions`],
+//! - one file a subcommand, or a folder: [`up`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`],
 //!   [`export`], [`config`], [`wait`], [`stop`], [`completion`], [`man`];
 //! - [`target_arguments`]: the flags that every subcommand with a TARGET has;
 //! - [`confirm`]: whether a guarded target may be served;
