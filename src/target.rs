@@ -7,7 +7,7 @@ mod identity;
 mod pooling;
 mod session;
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
@@ -346,8 +346,23 @@ pub struct Target {
     pub ca_file: Option<PathBuf>,
     /// Compression upstream; MySQL only.
     pub compress: Compress,
+    /// What protects it from a slip of the hand.
+    pub guard: Guard,
     /// Local addresses to listen on, host and port apart: `localhost` is both loopback addresses.
     pub listen: ListenAddress,
+}
+
+/// What protects a database from a slip of the hand. It is no permission: a client that means to can lift the first two.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guard {
+    /// Transactions are read only unless the client asks for another kind.
+    pub read_only: bool,
+    /// The longest that a statement may run.
+    pub statement_timeout: Option<Duration>,
+    /// Shown with the target's name: `PRODUCTION`, say.
+    pub label: Option<String>,
+    /// Whether serving it has to be confirmed.
+    pub confirm: bool,
 }
 
 /// Where clients connect.

@@ -20,6 +20,7 @@ mod mfa;
 mod profiles;
 #[cfg(test)]
 mod reference;
+mod sessions;
 pub mod sign;
 mod ssm;
 mod sso;
@@ -45,6 +46,7 @@ use self::{
 pub use self::{
     error::{Error, Retry},
     interaction::{Answer, Interaction, Prompt},
+    sessions::OpenSession,
     ssm::{SessionGrant, StartSession},
     sts::Principal,
 };

@@ -1,9 +1,13 @@
 //! `rdsgate up`: serve databases on localhost until a signal.
 
 use clap::Args;
+use tracing::debug;
 
-use super::{exit::Exit, output::Output, runtime, target_arguments::TargetArguments, terminal};
-use crate::app;
+use super::{
+    caller::Caller, confirm::ConfirmArguments, exit::Exit, output::Output, running, target_arguments::TargetArguments,
+    terminal,
+};
+use crate::app::{self, Event};
 
 /// Serve databases on localhost
 ///
@@ -16,6 +20,8 @@ pub struct Arguments {
     targets: Vec<String>,
     #[command(flatten)]
     options: TargetArguments,
+    #[command(flatten)]
+    confirm: ConfirmArguments,
 }
 
 pub(super) const EPILOG: &str = "\
@@ -37,20 +43,31 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let runtime = match runtime(output) {
-        Ok(runtime) => runtime,
+    if let Err(exit) = arguments.confirm.ask(&loaded.config.targets, output) {
+        return exit;
+    }
+    let config = loaded.config;
+    let mut caller = match Caller::new(config.mfa_code.clone(), config.open_browser, output) {
+        Ok(caller) => caller,
         Err(exit) => return exit,
     };
-    let answers = terminal::Answers::default();
-    let events = |event| {
+    let mut record = None;
+    let Caller { runtime, accounts, person } = &mut caller;
+    let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, |event| {
+        // Before anybody is told that it is ready.
+        if let Event::Ready { served, .. } = &event {
+            match running::announce(served) {
+                Ok(own) => record = Some(own),
+                Err(error) => debug!(%error, "other commands will not know of this process"),
+            }
+        }
         output.event(&event);
-        terminal::act(&event, &answers);
-    };
-    let result = runtime.block_on(app::run(loaded.config, terminal::attended(), events));
-    // A name lookup may still be under way in a thread that cannot be stopped; it must not hold up the exit.
-    runtime.shutdown_background();
+        terminal::act(&event, &person.answers);
+    }));
+    drop(record);
+    caller.end();
     match result {
-        Ok(stopped) => stopped.into(),
+        Ok(ended) => ended.failed.map_or_else(|| ended.stopped.into(), Exit::from),
         Err(error) => {
             output.error(&error, error.hint().as_deref());
             error.cause().into()

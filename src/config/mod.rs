@@ -9,6 +9,8 @@
 //! - `file`: TOML to layers, with line and column kept for the errors;
 //! - `env`: the environment to a layer, and the folders that files are looked for in;
 //! - `value`: one text to one value; `target`: the values of one database to a [`Target`];
+//! - `ports`: the local port of a target that has none of its own, the same every time;
+//! - `explain`: every value with where it came from;
 //! - `error`: what can be wrong, where it is and what to do.
 //!
 //! Files and environment are read here and nowhere else. Nothing here opens a socket, asks AWS or knows what the
@@ -16,8 +18,10 @@
 
 pub mod env;
 pub mod error;
+pub mod explain;
 pub mod file;
 pub mod layers;
+pub mod ports;
 pub mod target;
 pub mod value;
 
@@ -25,9 +29,10 @@ use std::{path::PathBuf, time::Duration};
 
 pub use env::Environment;
 pub use error::{Error, Warning};
-pub use layers::Key;
+pub use explain::explain;
+pub use layers::{Key, Kind, Scope};
 
-use crate::target::{MfaCode, Target};
+use crate::target::{Engine, ListenAddress, MfaCode, Target};
 use file::File;
 use layers::{Layer, Origin, Settings};
 
@@ -79,54 +84,131 @@ pub struct Loaded {
 /// # Errors
 /// [`Error`] says what is wrong, with file, line and column where there is one.
 pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Error> {
-    let mut warnings = Vec::new();
-    let files = environment
-        .files(request.file.as_deref())
-        .into_iter()
-        .map(|path| File::read(path, environment, &mut warnings))
-        .collect::<Result<Vec<_>, _>>()?;
-    let flags: Layer = request.flags.iter().map(|(key, value)| (*key, value.clone(), Origin::Flag)).collect();
-    let variables = environment.layer(&mut warnings)?;
-
-    let mut chosen = Vec::new();
-    for (name, host) in choose(&request.targets, &files)? {
-        let mut flags = flags.clone();
-        if let Some(host) = host {
-            flags.set(Key::Host, host, Origin::Argument);
-            flags.split_port()?;
-        }
-        let settings = Settings::new(&[&flags, &variables], &files, Some(&name));
-        chosen.push(target::parse(&name, &settings, environment)?);
-    }
-    let everywhere = flags.get(Key::Listen).or(variables.get(Key::Listen)).is_some();
-    refuse_shared_addresses(&chosen, everywhere)?;
-
-    let settings = Settings::new(&[&flags, &variables], &files, None);
-    let config = Config {
-        targets: chosen,
-        connect_timeout: settings
-            .parse(Key::ConnectTimeout, |text| value::duration(text, value::CONNECT_TIMEOUT))?
-            .unwrap_or(Duration::from_secs(30)),
-        resume_for: settings
-            .parse(Key::ResumeFor, |text| value::duration(text, value::RESUME_FOR))?
-            .unwrap_or(Duration::from_mins(2)),
-        max_sigterm_delay: settings
-            .parse(Key::MaxSigtermDelay, |text| value::duration(text, value::MAX_SIGTERM_DELAY))?
-            .unwrap_or(Duration::from_secs(30)),
-        mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
-        open_browser: settings.parse(Key::OpenBrowser, value::flag)?.unwrap_or(false),
-    };
-    Ok(Loaded { config, files: files.into_iter().map(|file| file.path).collect(), warnings })
+    let sources = Sources::read(request, environment)?;
+    let config = sources.config(environment)?;
+    Ok(Loaded { config, files: sources.files.into_iter().map(|file| file.path).collect(), warnings: sources.warnings })
 }
 
-/// The names of the targets to serve, each with its host when that came from the command line.
-fn choose(wanted: &[String], files: &[File]) -> Result<Vec<(String, Option<String>)>, Error> {
+/// What the four places say, before any of it is parsed.
+struct Sources {
+    files: Vec<File>,
+    flags: Layer,
+    variables: Layer,
+    chosen: Vec<Chosen>,
+    warnings: Vec<Warning>,
+}
+
+/// A target to serve, and what the command line says of it.
+struct Chosen {
+    name: String,
+    flags: Layer,
+    in_files: bool,
+}
+
+impl Sources {
+    fn read(request: &Request, environment: &Environment) -> Result<Self, Error> {
+        let mut warnings = Vec::new();
+        let files = environment
+            .files(request.file.as_deref())
+            .into_iter()
+            .map(|path| File::read(path, environment, &mut warnings))
+            .collect::<Result<Vec<_>, _>>()?;
+        let flags: Layer = request.flags.iter().map(|(key, value)| (*key, value.clone(), Origin::Flag)).collect();
+        let variables = environment.layer(&mut warnings)?;
+        let mut chosen = Vec::new();
+        for (name, host) in choose(&request.targets, &files)? {
+            let (mut flags, in_files) = (flags.clone(), host.is_none());
+            if let Some(host) = host {
+                flags.set(Key::Host, host, Origin::Argument);
+                flags.split_port()?;
+            }
+            chosen.push(Chosen { name, flags, in_files });
+        }
+        Ok(Self { files, flags, variables, chosen, warnings })
+    }
+
+    fn settings<'a>(&'a self, chosen: &'a Chosen) -> Settings<'a> {
+        Settings::new(&[&chosen.flags, &self.variables], &self.files, Some(&chosen.name))
+    }
+
+    /// What is about the process.
+    fn process(&self) -> Settings<'_> {
+        Settings::new(&[&self.flags, &self.variables], &self.files, None)
+    }
+
+    fn config(&self, environment: &Environment) -> Result<Config, Error> {
+        let mut targets = Vec::new();
+        for chosen in &self.chosen {
+            targets.push(target::parse(&chosen.name, &self.settings(chosen), environment)?);
+        }
+        self.choose_ports(&mut targets, environment);
+        let everywhere = self.flags.get(Key::Listen).or(self.variables.get(Key::Listen)).is_some();
+        refuse_shared_addresses(&targets, everywhere)?;
+        let settings = self.process();
+        Ok(Config {
+            targets,
+            connect_timeout: settings
+                .parse(Key::ConnectTimeout, |text| value::duration(text, value::CONNECT_TIMEOUT))?
+                .unwrap_or(Duration::from_secs(30)),
+            resume_for: settings
+                .parse(Key::ResumeFor, |text| value::duration(text, value::RESUME_FOR))?
+                .unwrap_or(Duration::from_mins(2)),
+            max_sigterm_delay: settings
+                .parse(Key::MaxSigtermDelay, |text| value::duration(text, value::MAX_SIGTERM_DELAY))?
+                .unwrap_or(Duration::from_secs(30)),
+            mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
+            open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),
+        })
+    }
+
+    /// Gives each target that was not told its local port the engine's, or one of its own when another target has that.
+    fn choose_ports(&self, targets: &mut [Target], environment: &Environment) {
+        // A port on an address that is not localhost's is in nobody's way.
+        let claim = |listen: &ListenAddress| {
+            let localhost = value::both_loopbacks();
+            listen.addresses.iter().any(|address| localhost.contains(address)).then_some(listen.port)
+        };
+        let said = |settings: &Settings<'_>| claim(&value::listen(&settings.get(Key::Listen)?.value).ok()?);
+        let outside = [&self.flags, &self.variables];
+        let in_files: Vec<(&str, Settings<'_>)> = names(&self.files)
+            .into_iter()
+            .map(|name| (name, Settings::new(&outside, &self.files, Some(name))))
+            .collect();
+        let mut taken: Vec<u16> = in_files.iter().filter_map(|(_, settings)| said(settings)).collect();
+        let first_of = |engine: Engine| {
+            let unsaid = in_files.iter().filter(|(_, settings)| settings.get(Key::Listen).is_none());
+            let mut of_engine = unsaid.filter(|(_, settings)| target::engine(settings).is_ok_and(|own| own == engine));
+            of_engine.next().map(|(name, _)| *name)
+        };
+        for (chosen, target) in self.chosen.iter().zip(targets) {
+            if self.settings(chosen).get(Key::Listen).is_some() {
+                taken.extend(claim(&target.listen));
+                continue;
+            }
+            let usual = target.engine.default_port();
+            let first = !chosen.in_files || first_of(target.engine) == Some(chosen.name.as_str());
+            if !first || taken.contains(&usual) {
+                target.listen.port = ports::own(target, environment.state_home(), &taken);
+            }
+            taken.push(target.listen.port);
+        }
+    }
+}
+
+/// The names of the targets in the files, each once.
+fn names(files: &[File]) -> Vec<&str> {
     let mut known: Vec<&str> = Vec::new();
     for name in files.iter().flat_map(File::target_names) {
         if !known.contains(&name) {
             known.push(name);
         }
     }
+    known
+}
+
+/// The names of the targets to serve, each with its host when that came from the command line.
+fn choose(wanted: &[String], files: &[File]) -> Result<Vec<(String, Option<String>)>, Error> {
+    let known = names(files);
     if wanted.is_empty() {
         if known.is_empty() {
             return Err(Error::NoTargets { files: files.iter().map(|file| file.path.clone()).collect() });

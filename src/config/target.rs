@@ -9,8 +9,8 @@ use super::{
     value::{self, Via},
 };
 use crate::target::{
-    Compress, Endpoint, Engine, Host, Identity, Isolation, ListenAddress, Pooling, Reason, Region, Route, SessionName,
-    SessionSettings, Target,
+    Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, ListenAddress, Pooling, Reason, Region, Route,
+    SessionName, SessionSettings, Target,
 };
 
 /// Parses and completes the settings of the target called `name`.
@@ -22,7 +22,7 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         .parse(Key::Host, |text| Ok(text.parse()?))?
         .ok_or_else(|| Error::NoHost { target: name.to_owned() })?;
     let port = settings.parse(Key::Port, value::port)?;
-    let engine = engine(port, settings)?;
+    let engine = engine(settings)?;
     let endpoint = Endpoint { host, port: port.unwrap_or(engine.default_port()) };
     let pooling = pooling(name, &endpoint.host, settings)?;
     Ok(Target {
@@ -38,6 +38,13 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         identity: identity(settings, environment)?,
         ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
         compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
+        guard: Guard {
+            read_only: settings.parse(Key::ReadOnly, value::boolean)?.unwrap_or_default(),
+            statement_timeout: settings
+                .parse(Key::StatementTimeout, |text| value::duration(text, value::STATEMENT_TIMEOUT))?,
+            label: settings.parse(Key::Label, value::label)?,
+            confirm: settings.parse(Key::Confirm, value::boolean)?.unwrap_or_default(),
+        },
         listen: settings.parse(Key::Listen, value::listen)?.unwrap_or_else(|| ListenAddress {
             host: "localhost".into(),
             addresses: value::both_loopbacks(),
@@ -47,7 +54,11 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
 }
 
 /// What was said, or what the port is known for, or PostgreSQL.
-fn engine(port: Option<u16>, settings: &Settings<'_>) -> Result<Engine, Error> {
+///
+/// # Errors
+/// [`Error::BadValue`].
+pub fn engine(settings: &Settings<'_>) -> Result<Engine, Error> {
+    let port = settings.parse(Key::Port, value::port)?;
     let known = [Engine::Mysql].into_iter().find(|engine| port == Some(engine.default_port()));
     Ok(settings.parse(Key::Engine, |text| Ok(text.parse()?))?.or(known).unwrap_or(Engine::Postgres))
 }
@@ -146,7 +157,7 @@ fn session(
         payload_size: settings
             .parse(Key::PayloadSize, |text| value::number(text, value::PAYLOAD_SIZE))?
             .unwrap_or(default.payload_size),
-        keep_alive: settings.parse(Key::KeepAlive, value::flag)?.unwrap_or(default.keep_alive),
+        keep_alive: settings.parse(Key::KeepAlive, value::boolean)?.unwrap_or(default.keep_alive),
         idle_timeout: settings.parse(Key::IdleTimeout, |text| value::duration(text, value::IDLE_TIMEOUT))?,
     })
 }

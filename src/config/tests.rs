@@ -211,6 +211,10 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::CaFile, "/own.pem", "ca_file = '/own.pem'"),
         (Key::Via, "direct", "via = 'direct'"),
         (Key::Compress, "zlib", "compress = 'zlib'"),
+        (Key::ReadOnly, "true", "read_only = true"),
+        (Key::StatementTimeout, "1m30s", "statement_timeout = '1m30s'"),
+        (Key::Label, "PRODUCTION", "label = 'PRODUCTION'"),
+        (Key::Confirm, "true", "confirm = true"),
         (Key::MaxSessions, "8", "max_sessions = 8"),
         (Key::WarmSessions, "0", "warm_sessions = 0"),
         (Key::IdleClose, "1m", "idle_close = '1m'"),
@@ -478,7 +482,7 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
             "4:10: invalid region: \"Frankfurt\" is not an AWS region: expected something like eu-central-1",
             "",
         ),
-        (&orders("via = 'vpn'"), "4:7: invalid via: \"vpn\" is not a route: expected ssm or direct", ""),
+        (&orders("via = 'vpn'"), "4:7: invalid via: \"vpn\" is not a route: expected ssm, direct or auto", ""),
         (
             &orders("mfa_command = 'ykman oath accounts code -s aws'"),
             "4:1: mfa_command runs a command, which a project's file may not",
@@ -639,9 +643,9 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
             "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.billing] instead",
         ),
         (
-            Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"),
-            "targets orders and billing both listen on port 5432",
-            "give billing another local port: listen = \"localhost:5433\" in [targets.billing]",
+            Scene::new().project(&two().replacen("bastion", "listen = 5433\nbastion", 1)),
+            "targets orders and billing both listen on port 5433",
+            "give billing another local port: listen = \"localhost:5434\" in [targets.billing]",
         ),
     ] {
         assert_eq!(scene.complaint(), (complaint.to_owned(), hint.to_owned()));
@@ -658,6 +662,39 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
 fn the_same_port_on_different_addresses_is_no_conflict() {
     let text = two().replace("listen = 5433", "listen = '127.0.0.2:5432'");
     Scene::new().project(&text).load().unwrap();
+}
+
+/// The local ports of targets, by name.
+fn ports(scene: &Scene) -> Vec<(String, u16)> {
+    let targets = scene.load().unwrap().config.targets;
+    targets.iter().map(|target| (target.name.to_string(), target.listen.port)).collect()
+}
+
+#[test]
+fn the_first_of_an_engine_has_its_port_and_the_others_their_own() {
+    let target = |name: &str, more: &str| format!("[targets.{name}]\nhost = '{name}.example'\n{more}\n");
+    let text = "[defaults]\nvia = 'direct'\nregion = 'eu-central-1'\n".to_owned()
+        + &target("a", "listen = 7000")
+        + &target("b", "")
+        + &target("c", "")
+        + &target("m", "engine = 'mysql'")
+        + &target("n", "port = 3306");
+    let all = ports(&Scene::new().project(&text));
+    let [a, b, c, m, n] = all.as_slice() else { panic!("five targets: {all:?}") };
+    assert_eq!([a.1, b.1, m.1], [7000, 5432, 3306]);
+    assert!(ports::RANGE.contains(&c.1) && ports::RANGE.contains(&n.1) && c.1 != n.1, "{all:?}");
+    // Whichever of them are served.
+    for name in ["a", "b", "c", "m", "n"] {
+        let alone = ports(&Scene::new().project(&text).up(&[name]));
+        assert!(all.contains(&alone[0]), "{alone:?} of {all:?}");
+    }
+    // Not when another one claims it.
+    let claimed = text.replace("listen = 7000", "listen = 5432");
+    assert!(ports::RANGE.contains(&ports(&Scene::new().project(&claimed).up(&["b"]))[0].1));
+    // On the command line the first is the first of those.
+    let endpoints = ports(&Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"));
+    assert_eq!(endpoints[0], ("orders".into(), 5432));
+    assert!(ports::RANGE.contains(&endpoints[1].1), "{endpoints:?}");
 }
 
 const README: &str = include_str!("../../README.md");

@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod error;
+pub mod guard;
 pub mod listener;
 pub mod owner;
 pub mod registry;

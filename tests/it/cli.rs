@@ -40,7 +40,8 @@ fn help_names_the_commands_the_exit_codes_and_where_to_begin() {
     for part in [
         "A local, passwordless door to private Amazon RDS and Aurora databases.\n",
         "Usage: rdsgate [OPTIONS] <COMMAND>\n",
-        "  up    Serve databases on localhost\n",
+        " Serve databases on localhost\n",
+        " Run a command with a database at hand\n",
         "      --log-level <LEVEL>\n",
         "      --log-format <FORMAT>\n",
         "  rdsgate up           serve every target of .rdsgate.toml\n",
@@ -80,13 +81,18 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--config <FILE> Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml",
         "--connect-timeout <TIME> Longest time from a client's arrival to its login [default: 30s]",
         "--resume-for <TIME> How long to resume a broken SSM session before its connections are given up [default: 2m]",
+        "--read-only[=<BOOL>] Make transactions read only unless the client asks for another kind [default: false]",
+        "--statement-timeout <TIME> Longest time that a statement may run [default: the database's]",
+        "--label <WORDS> Words to show with the target's name, such as PRODUCTION [default: none]",
+        "--confirm[=<BOOL>] Ask on the terminal before serving the target [default: false]",
+        "--yes Serve targets that ask to be confirmed without asking",
         "--max-sigterm-delay <TIME> How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]",
         "rdsgate up orders --listen 6543",
     ] {
         assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");
     }
     for flag in stdout.split_whitespace().filter(|word| word.starts_with("--")) {
-        let flag = flag.split("[=").next().unwrap_or_default().trim_matches(|c: char| !c.is_alphanumeric());
+        let flag = flag.split(['[', '=']).next().unwrap_or(flag).trim_matches(|c: char| !c.is_alphanumeric());
         let explained =
             ["help", "version"].contains(&flag) || include_str!("../../README.md").contains(&format!("`--{flag}`"));
         assert!(explained, "the README does not explain --{flag}");

@@ -324,7 +324,7 @@ fn dispatch(
         Operation::ResumeSession => ssm::resume_session(world, parameters, failure),
         Operation::TerminateSession => ssm::terminate_session(world, parameters),
         Operation::DescribeInstanceInformation => Ok(ssm::describe_instance_information(world)),
-        Operation::DescribeSessions => Ok(ssm::describe_sessions(world, identity, parameters)),
+        Operation::DescribeSessions => ssm::describe_sessions(world, parameters),
         Operation::GetDocument => ssm::get_document(world, parameters),
         Operation::GetCallerIdentity => Ok(sts::get_caller_identity(identity)),
         Operation::AssumeRole => sts::assume_role(world, identity, parameters),

@@ -122,22 +122,41 @@ pub(super) fn describe_instance_information(world: &World) -> Answer {
     Answer::new(json!({ "InstanceInformationList": nodes }).to_string())
 }
 
-pub(super) fn describe_sessions(world: &World, identity: &Identity, parameters: &Value) -> Answer {
-    let active = parameters.get("State").and_then(Value::as_str) != Some("History");
-    let sessions: Vec<Value> = world
+/// Sessions on a page, so that a client that reads one page only is found out.
+const PAGE: usize = 2;
+
+/// Filtered by owner, and in pages; a page's token is where the next begins.
+pub(super) fn describe_sessions(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let active = text(parameters, "State").as_deref() != Some("History");
+    let filters = parameters.get("Filters").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut owner = None;
+    for filter in filters {
+        match text(filter, "key").as_deref() {
+            Some("Owner") => owner = text(filter, "value"),
+            other => return Err(ApiError::bad("InvalidFilterKey", format!("The filter key {other:?} is not valid"))),
+        }
+    }
+    let start: usize = text(parameters, "NextToken").and_then(|token| token.parse().ok()).unwrap_or_default();
+    let mut found: Vec<Value> = world
         .sessions
         .reports()
         .into_iter()
         .filter(|session| session.ended.is_none() == active)
+        .filter(|session| owner.as_ref().is_none_or(|owner| *owner == session.owner_arn))
         .map(|session| {
             json!({
                 "SessionId": session.id, "Target": session.target, "DocumentName": session.document,
                 "Status": if active { "Connected" } else { "Terminated" },
-                "Owner": identity.arn, "Reason": session.reason, "StartDate": session.started_at,
+                "Owner": session.owner_arn, "Reason": session.reason, "StartDate": session.started_at,
             })
         })
+        .skip(start)
         .collect();
-    Answer::new(json!({ "Sessions": sessions }).to_string())
+    let more = found.len() > PAGE;
+    found.truncate(PAGE);
+    let next = more.then(|| (start + PAGE).to_string());
+    Ok(Answer::new(json!({ "Sessions": found, "NextToken": next }).to_string()))
 }
 
 fn grant(started: Started) -> Answer {
