@@ -18,7 +18,8 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    caller::{Caller, Person},
+    caller::{Parts, Person},
+    complete::Ready,
     confirm::ConfirmArguments,
     connection::Connection,
     exit::Exit,
@@ -51,22 +52,20 @@ pub(super) struct Request {
 /// Serves one target for as long as a program runs.
 pub(super) fn run(program: &impl Program, request: Request, output: &mut Output) -> Exit {
     let Request { target, options, confirm } = request;
-    let loaded = match options.or_any_port().load(vec![target], output) {
-        Ok(loaded) => loaded,
+    let Ready { config, caller, .. } = match options.or_any_port().load(vec![target], output) {
+        Ok(ready) => ready,
         Err(exit) => return exit,
     };
-    if let Some(Err(exit)) = loaded.config.targets.first().map(|target| program.check(target, output)) {
+    if let Some(Err(exit)) = config.targets.first().map(|target| program.check(target, output)) {
         return exit;
     }
-    if let Err(exit) = confirm.ask(&loaded.config.targets, output) {
+    if let Err(exit) = confirm.ask(&config.targets, output) {
         return exit;
     }
-    let config = loaded.config;
-    let caller = match Caller::new(config.mfa_code.clone(), config.open_browser, output) {
-        Ok(caller) => caller,
+    let Parts { runtime, accounts, person } = match caller.into_parts(output) {
+        Ok(parts) => parts,
         Err(exit) => return exit,
     };
-    let Caller { runtime, accounts, person } = caller;
     let exit = runtime.block_on(async {
         // Before anything is bound, so that no signal finds us unprepared.
         let mut signals = match Signals::new() {

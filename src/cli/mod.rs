@@ -16,6 +16,7 @@
 
 mod caller;
 pub mod command;
+mod complete;
 pub mod completion;
 pub mod config;
 pub mod confirm;
@@ -23,9 +24,11 @@ mod connection;
 pub mod env;
 pub mod exit;
 pub mod export;
+pub mod ls;
 pub mod man;
 pub mod mysql;
 pub mod output;
+pub mod policy;
 pub mod psql;
 mod quote;
 pub mod run;
@@ -63,6 +66,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Arguments),
+    Ls(ls::Arguments),
+    Policy(policy::Arguments),
     Run(run::Arguments),
     Psql(psql::Arguments),
     Mysql(mysql::Arguments),
@@ -161,6 +166,8 @@ pub fn main() -> ExitCode {
         Command::Stop(arguments) => stop::run(&arguments, &mut output),
         Command::Completion(arguments) => completion::run(&arguments, &mut output),
         Command::Man(arguments) => man::run(&arguments, &mut output),
+        Command::Ls(arguments) => ls::run(&arguments, &mut output),
+        Command::Policy(arguments) => policy::run(arguments, &mut output),
     }
     .into()
 }
@@ -239,7 +246,8 @@ mod tests {
             assert!(EPILOG.contains(code), "{code}");
         }
         let epilogs = [EPILOG, up::EPILOG, run::EPILOG, psql::EPILOG, mysql::EPILOG, env::EPILOG, sessions::EPILOG];
-        assert!(epilogs.iter().flat_map(|epilog| epilog.lines()).all(|line| line.chars().count() <= 80));
+        let epilogs = epilogs.into_iter().chain([ls::EPILOG, policy::EPILOG]);
+        assert!(epilogs.flat_map(str::lines).all(|line| line.chars().count() <= 80));
     }
 
     #[cfg(target_os = "linux")]

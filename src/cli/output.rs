@@ -7,7 +7,7 @@ use std::{
     borrow::Cow,
     error::Error,
     fmt::{self, Display, Write as _},
-    io::{self, IsTerminal as _, Write},
+    io::{self, BufRead, IsTerminal as _, Write},
     net::SocketAddr,
 };
 
@@ -67,6 +67,47 @@ impl Output {
     pub fn warnings(&mut self, warnings: &[config::Warning]) {
         for warning in warnings {
             self.warning(warning, warning.hint().as_deref());
+        }
+    }
+
+    /// An error that is no value of a type: what is wrong, and what to do about it.
+    pub fn problem(&mut self, text: &str, hint: Option<&str>) {
+        self.message("error", "31", text, hint);
+    }
+
+    /// An error about a choice: what it is between, a line each.
+    pub fn problem_between(&mut self, text: &str, lines: &[String], hint: &str) {
+        self.message("error", "31", text, None);
+        for line in lines {
+            self.say(&format!("  {}", printable(line)));
+        }
+        let label = self.paint("hint", "36");
+        self.say(&format!("{label}: {}", printable(hint)));
+    }
+
+    /// What was asked for: whole lines, to stdout.
+    pub fn data(&mut self, text: &str) {
+        let text: String = text.lines().flat_map(|line| [printable(line), "\n".into()]).collect();
+        self.print(&text);
+    }
+
+    /// Lets the user choose one of several lines, on a terminal: the index of the line; `None` when the input ends first.
+    pub fn choose(&mut self, question: &str, lines: &[String], input: &mut dyn BufRead) -> Option<usize> {
+        self.say(&format!("{}:", printable(question)));
+        for (line, number) in lines.iter().zip(1..) {
+            self.say(&format!("{number:>3}  {}", printable(line)));
+        }
+        loop {
+            let _ = write!(self.stderr, "which one? [1-{}] ", lines.len()).and_then(|()| self.stderr.flush());
+            let mut answer = String::new();
+            if input.read_line(&mut answer).ok()? == 0 {
+                self.say("");
+                return None;
+            }
+            let number = answer.trim().parse::<usize>().ok().filter(|number| (1..=lines.len()).contains(number));
+            if let Some(number) = number {
+                return Some(number - 1);
+            }
         }
     }
 
@@ -351,6 +392,34 @@ mod tests {
             output.event(&listening_event(target(None, None, "5432")));
             assert_eq!(stderr.text().matches("error: ").count(), errors, "{}", stderr.text());
         }
+    }
+
+    #[test]
+    fn a_choice_is_asked_until_it_is_one_of_them() {
+        let lines = ["first".to_owned(), "sec\u{1b}ond".to_owned()];
+        for (input, chosen, asked) in
+            [("2\n", Some(1), 1), ("x\n0\n3\n 1 \n", Some(0), 4), ("", None, 1), ("9\n", None, 2)]
+        {
+            let (mut output, stdout, stderr) = output(false);
+            assert_eq!(output.choose("which way", &lines, &mut input.as_bytes()), chosen, "{input:?}");
+            let said = stderr.text();
+            assert!(said.starts_with("which way:\n  1  first\n  2  sec\\u{1b}ond\nwhich one? [1-2] "), "{said}");
+            assert_eq!((said.matches("which one?").count(), stdout.text().as_str()), (asked, ""), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn data_goes_to_stdout_and_problems_to_stderr_and_neither_controls_the_terminal() {
+        let (mut output, stdout, stderr) = output(false);
+        output.data("a\n  b\u{1b}[2J\n");
+        output.note("by the way");
+        output.problem("what", Some("do this"));
+        output.problem_between("which:", &["one".into(), "two\r".into()], "choose");
+        assert_eq!(stdout.text(), "a\n  b\\u{1b}[2J\n");
+        assert_eq!(
+            stderr.text(),
+            "by the way\nerror: what\nhint: do this\nerror: which:\n  one\n  two\\r\nhint: choose\n"
+        );
     }
 
     #[test]

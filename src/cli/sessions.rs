@@ -1,12 +1,12 @@
 //! `rdsgate sessions`: the sessions of Session Manager that rdsgate has open, and ending them.
 
-use std::{collections::HashSet, fmt::Write as _};
+use std::{collections::HashSet, fmt::Write as _, sync::Arc};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use clap::Args;
 use serde_json::json;
 
-use super::{caller::Caller, exit::Exit, output::Output, quote::printable, target_arguments::TargetArguments};
+use super::{complete::Ready, exit::Exit, output::Output, quote::printable, target_arguments::TargetArguments};
 use crate::{
     app,
     aws::{self, Account, Accounts, OpenSession},
@@ -61,21 +61,21 @@ struct Found {
 /// Runs the subcommand.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Arguments { targets, terminate, all_mine, all, json, options } = arguments;
-    let loaded = match options.load(targets, output) {
-        Ok(loaded) => loaded,
+    let Ready { config, caller, complete } = match options.without_bastion().load(targets, output) {
+        Ok(ready) => ready,
         Err(exit) => return exit,
     };
-    let config = loaded.config;
-    let mut caller = match Caller::new(config.mfa_code.clone(), config.open_browser, output) {
-        Ok(caller) => caller,
+    let mut parts = match caller.into_parts(output) {
+        Ok(parts) => parts,
         Err(exit) => return exit,
     };
-    let work = async |accounts: &Accounts| {
-        let accounts = places(&config.targets, accounts).await?;
+    let accounts = Arc::clone(&parts.accounts);
+    let work = async {
+        let accounts = places(&config.targets, &accounts).await?;
         let found = if terminate.is_empty() { find(&accounts, &config.targets, all).await? } else { Vec::new() };
         Ok((accounts, found))
     };
-    let done: Result<_, aws::Error> = caller.block_on(output, work);
+    let done: Result<_, aws::Error> = parts.block_on(output, work);
     let exit = match done {
         Err(error) => {
             output.error(&error, error.hint().as_deref());
@@ -84,7 +84,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Ok((_, found)) if terminate.is_empty() && !all_mine => {
             output.print(&if json { as_json(&found) } else { as_table(&found) })
         }
-        Ok((accounts, found)) => caller.runtime.block_on(async {
+        Ok((accounts, found)) => parts.runtime.block_on(async {
             let ids = if all_mine { found.into_iter().map(|found| found.session.id).collect() } else { terminate };
             let mut exit = Exit::Success;
             for id in &ids {
@@ -96,8 +96,8 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
             exit
         }),
     };
-    caller.end();
-    exit
+    parts.end();
+    exit.or(complete)
 }
 
 /// The accounts and regions of the targets, each once, with credentials.

@@ -6,8 +6,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{connection::Connection, exit::Exit, output::Output, running};
-use crate::config::{self, Environment, Key, Loaded, Request};
+use super::{
+    caller::Caller,
+    complete::{self, Ready},
+    connection::Connection,
+    exit::Exit,
+    output::Output,
+    running,
+};
+use crate::config::{self, Environment, Key, Plan, Request};
 
 /// A port that the system will choose.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +24,7 @@ struct NoAddress(String);
 /// The flags of a target and of the process; a subcommand flattens them.
 #[derive(Debug, Default, Args)]
 pub struct TargetArguments {
-    /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME
+    /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME [default: looked up]
     #[arg(long, value_name = "ID", help_heading = "Way to the database")]
     bastion: Option<String>,
     /// ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if that works, else
@@ -27,7 +34,7 @@ pub struct TargetArguments {
     /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
     #[arg(long, value_name = "NAME", help_heading = "Way to the database")]
     profile: Option<String>,
-    /// AWS region [default: the one in the endpoint's name, then AWS_REGION]
+    /// AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]
     #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
     region: Option<String>,
 
@@ -60,7 +67,7 @@ pub struct TargetArguments {
     )]
     open_browser: Option<String>,
 
-    /// postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]
+    /// postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]
     #[arg(long, value_name = "ENGINE", help_heading = "Database")]
     engine: Option<String>,
     /// The database's own port, not the local one [default: the engine's, 5432 or 3306]
@@ -223,6 +230,13 @@ impl TargetArguments {
         self
     }
 
+    /// These flags for a command that goes nowhere, so that no bastion is looked up for it.
+    #[must_use]
+    pub(super) fn without_bastion(mut self) -> Self {
+        self.via = Some("direct".into());
+        self
+    }
+
     /// Loads one target and hands `work` the way that clients on this machine have to it: the address that a running proxy
     /// has, or else the configured one.
     pub(super) fn with_connection(
@@ -231,11 +245,12 @@ impl TargetArguments {
         output: &mut Output,
         work: impl FnOnce(&Connection<'_>, &mut Output) -> Exit,
     ) -> Exit {
-        let loaded = match self.load(vec![target], output) {
-            Ok(loaded) => loaded,
+        let ready = match self.without_bastion().load(vec![target], output) {
+            Ok(ready) => ready,
             Err(exit) => return exit,
         };
-        let Some(target) = loaded.config.targets.first() else { return Exit::Usage };
+        ready.caller.end();
+        let Some(target) = ready.config.targets.first() else { return Exit::Usage };
         let bound = running::address_of(target);
         if bound.is_none() && target.listen.port == 0 {
             output.error(
@@ -247,17 +262,26 @@ impl TargetArguments {
         work(&Connection::new(target, bound), output)
     }
 
-    /// Joins the flags with the variables and the files, and prints what is odd or wrong there.
+    /// Joins the flags with the variables and the files, looks up what is missing, and prints what is odd or wrong.
     ///
     /// # Errors
     /// The exit code, when it was wrong.
-    pub fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Loaded, Exit> {
-        let loaded =
-            Environment::of_process().and_then(|environment| config::load(&self.request(targets), &environment));
-        match loaded {
-            Ok(loaded) => {
-                output.warnings(&loaded.warnings);
-                Ok(loaded)
+    pub(super) fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Ready, Exit> {
+        let plan = self.plan(targets, output)?;
+        let process = plan.process();
+        let caller = Caller::new(process.mfa_code.clone(), process.open_browser);
+        complete::complete(plan, caller, output)
+    }
+
+    /// Joins the flags with the variables and the files, and prints what is odd or wrong there. Nothing is looked up.
+    ///
+    /// # Errors
+    /// The exit code, when it was wrong.
+    pub(super) fn plan(self, targets: Vec<String>, output: &mut Output) -> Result<Plan, Exit> {
+        match Environment::of_process().and_then(|environment| config::read(&self.request(targets), &environment)) {
+            Ok(plan) => {
+                output.warnings(&plan.warnings);
+                Ok(plan)
             }
             Err(error) => {
                 output.error(&error, error.hint().as_deref());

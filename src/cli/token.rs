@@ -1,10 +1,10 @@
 //! `rdsgate token`: a login token, for programs that connect by other ways.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use clap::Args;
 
-use super::{caller::Caller, exit::Exit, output::Output, target_arguments::TargetArguments};
+use super::{complete::Ready, exit::Exit, output::Output, target_arguments::TargetArguments};
 use crate::{
     app,
     aws::{self, Accounts, token},
@@ -41,17 +41,18 @@ enum Error {
 
 /// Runs the subcommand.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let loaded = match arguments.options.load(vec![arguments.target], output) {
-        Ok(loaded) => loaded,
+    let Ready { config, caller, .. } = match arguments.options.without_bastion().load(vec![arguments.target], output) {
+        Ok(ready) => ready,
         Err(exit) => return exit,
     };
-    let mut caller = match Caller::new(loaded.config.mfa_code.clone(), loaded.config.open_browser, output) {
-        Ok(caller) => caller,
+    let mut parts = match caller.into_parts(output) {
+        Ok(parts) => parts,
         Err(exit) => return exit,
     };
-    let Some(target) = loaded.config.targets.first() else { return Exit::Usage };
-    let made = caller.block_on(output, async |accounts| make(target, accounts).await);
-    caller.end();
+    let Some(target) = config.targets.first() else { return Exit::Usage };
+    let accounts = Arc::clone(&parts.accounts);
+    let made = parts.block_on(output, make(target, &accounts));
+    parts.end();
     match made {
         Ok(token) => output.print(&format!("{}\n", token.secret().expose())),
         Err(error @ Error::NoUser(_)) => {

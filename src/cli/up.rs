@@ -4,8 +4,8 @@ use clap::Args;
 use tracing::debug;
 
 use super::{
-    caller::Caller, confirm::ConfirmArguments, exit::Exit, output::Output, running, target_arguments::TargetArguments,
-    terminal,
+    caller::Parts, complete::Ready, confirm::ConfirmArguments, exit::Exit, output::Output, running,
+    target_arguments::TargetArguments, terminal,
 };
 use crate::app::{self, Event};
 
@@ -15,7 +15,7 @@ use crate::app::{self, Event};
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// Names in the configuration files, or endpoints (HOST[:PORT]) that are in none
+    /// Names in the configuration files, or identifiers, ARNs or endpoints (HOST[:PORT]) that are in none
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]
@@ -33,26 +33,26 @@ configuration files (ca_file). Flags win over variables, variables over
 Examples:
   rdsgate up orders.c1abcdefghij.eu-central-1.rds.amazonaws.com \\
       --bastion i-0123456789abcdef0 --user app_user
+  rdsgate up my-cluster --user app_user     what is not said is looked up
   rdsgate up orders billing --profile dev
   rdsgate up orders --listen 6543
 ";
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let loaded = match arguments.options.load(arguments.targets, output) {
-        Ok(loaded) => loaded,
+    let Ready { config, caller, complete } = match arguments.options.load(arguments.targets, output) {
+        Ok(ready) => ready,
         Err(exit) => return exit,
     };
-    if let Err(exit) = arguments.confirm.ask(&loaded.config.targets, output) {
+    if let Err(exit) = arguments.confirm.ask(&config.targets, output) {
         return exit;
     }
-    let config = loaded.config;
-    let mut caller = match Caller::new(config.mfa_code.clone(), config.open_browser, output) {
-        Ok(caller) => caller,
+    let mut parts = match caller.into_parts(output) {
+        Ok(parts) => parts,
         Err(exit) => return exit,
     };
     let mut record = None;
-    let Caller { runtime, accounts, person } = &mut caller;
+    let Parts { runtime, accounts, person } = &mut parts;
     let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, |event| {
         // Before anybody is told that it is ready.
         if let Event::Ready { served, .. } = &event {
@@ -65,9 +65,9 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         terminal::act(&event, &person.answers);
     }));
     drop(record);
-    caller.end();
+    parts.end();
     match result {
-        Ok(ended) => ended.failed.map_or_else(|| ended.stopped.into(), Exit::from),
+        Ok(ended) => ended.failed.map_or(complete, Exit::from).or(ended.stopped.into()),
         Err(error) => {
             output.error(&error, error.hint().as_deref());
             error.cause().into()

@@ -20,7 +20,7 @@ pub const USER_FILE: &str = "rdsgate/config.toml";
 /// Names the one file to read.
 const CONFIG: &str = "RDSGATE_CONFIG";
 /// Variables with our prefix that other parts read.
-const ELSEWHERE: [&str; 3] = [CONFIG, "RDSGATE_LOG", "RDSGATE_LOG_FORMAT"];
+const ELSEWHERE: [&str; 4] = [CONFIG, "RDSGATE_DNS", "RDSGATE_LOG", "RDSGATE_LOG_FORMAT"];
 
 /// What the process was started in. A value, so that tests need not change their own process.
 #[derive(Debug, Clone, Default)]

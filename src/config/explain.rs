@@ -1,15 +1,13 @@
 //! Every value of a configuration, with where it came from.
 
-use super::{
-    Config, Environment, Error, Key, Loaded, Request, Scope, Settings, Sources, layers::Origin, value::duration_text,
-};
+use super::{Config, Environment, Error, Key, Plan, Request, Scope, Settings, layers::Origin, value::duration_text};
 use crate::target::{Compress, Isolation, Route, Target};
 
 /// A configuration, and its values one by one.
 #[derive(Debug)]
 pub struct Explanation {
-    /// The configuration.
-    pub loaded: Loaded,
+    /// The configuration, before anything is looked up.
+    pub plan: Plan,
     /// `[defaults]` for the process, then a table for each target.
     pub tables: Vec<Table>,
 }
@@ -37,10 +35,10 @@ pub struct Explained {
 /// Loads a configuration and says where each value came from.
 ///
 /// # Errors
-/// As [`super::load`].
+/// As [`super::load`], but for what is missing.
 pub fn explain(request: &Request, environment: &Environment) -> Result<Explanation, Error> {
-    let sources = Sources::read(request, environment)?;
-    let config = sources.config(environment)?;
+    let plan = super::read(request, environment)?;
+    let (sources, targets) = (&plan.sources, plan.preview()?);
     let of = |settings: &Settings<'_>, key: Key, effective: Option<String>| {
         let setting = settings.get(key);
         let value = effective.or_else(|| setting.map(|setting| setting.value.clone()));
@@ -54,17 +52,17 @@ pub fn explain(request: &Request, environment: &Environment) -> Result<Explanati
     let settings = sources.process();
     let mut tables = vec![Table {
         title: "[defaults]".into(),
-        values: keys(true).map(|key| of(&settings, key, of_process(key, &config))).collect(),
+        values: keys(true).map(|key| of(&settings, key, of_process(key, &plan.config))).collect(),
     }];
-    for (chosen, target) in sources.chosen.iter().zip(&config.targets) {
+    for (chosen, target) in plan.chosen.iter().zip(&targets) {
         let settings = sources.settings(chosen);
+        let effective = |key| of_target(key, target.as_ref()?);
         tables.push(Table {
-            title: format!("[targets.{}]", target.name),
-            values: keys(false).map(|key| of(&settings, key, of_target(key, target))).collect(),
+            title: format!("[targets.{}]", chosen.name),
+            values: keys(false).map(|key| of(&settings, key, effective(key))).collect(),
         });
     }
-    let files = sources.files.into_iter().map(|file| file.path).collect();
-    Ok(Explanation { loaded: Loaded { config, files, warnings: sources.warnings }, tables })
+    Ok(Explanation { plan, tables })
 }
 
 fn of_process(key: Key, config: &Config) -> Option<String> {

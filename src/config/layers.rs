@@ -383,7 +383,9 @@ impl Layer {
     /// [`Error::TwoPorts`] when the layer has another port as well.
     pub fn split_port(&mut self) -> Result<(), Error> {
         let Some(host) = self.0.get_mut(&Key::Host) else { return Ok(()) };
-        let Some((name, port)) = host.value.rsplit_once(':') else { return Ok(()) };
+        // An ARN has colons of its own.
+        let host_and_port = host.value.rsplit_once(':').filter(|_| !host.value.starts_with("arn:"));
+        let Some((name, port)) = host_and_port else { return Ok(()) };
         let (name, port, origin) = (name.to_owned(), port.to_owned(), host.origin.clone());
         host.value = name;
         match self.0.get(&Key::Port) {

@@ -620,7 +620,7 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
         (
             Scene::new().up(&["orders"]),
             "no target is called \"orders\"",
-            "no configuration file has targets; to use no file, give the database's full host name",
+            "no configuration file has targets; to use no file, give an identifier, ARN or host name",
         ),
         (
             Scene::new().project("[targets.orders]\nuser = 'x'"),
@@ -714,4 +714,46 @@ fn the_readme_has_every_option() {
     for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
         assert!(README.contains(&format!("\n| `{}` |", key.flag())), "{}", key.flag());
     }
+}
+
+/// What is read before anything is looked up.
+fn draft(scene: &Scene) -> Draft {
+    let environment = Environment::new(scene.variables.iter().copied(), scene.root.path().join("project"), None);
+    let mut drafts = read(&scene.request, &environment).unwrap().drafts;
+    assert_eq!(drafts.len(), 1);
+    drafts.remove(0)
+}
+
+#[test]
+fn a_database_may_be_called_by_its_identifier_or_arn_and_is_looked_up_by_others() {
+    let arn = "arn:aws:rds:eu-central-1:123456789012:db:orders";
+    for (word, name, reference, region, port) in [
+        ("Orders", "orders", Reference::Identifier("orders".into()), None, None),
+        ("orders:5544", "orders", Reference::Identifier("orders".into()), None, Some(5544)),
+        (arn, "orders", Reference::Arn(arn.parse().unwrap()), Some("eu-central-1"), None),
+        ("db.internal.example", "db", Reference::Host("db.internal.example".parse().unwrap()), None, None),
+    ] {
+        let found = draft(&Scene::new().up(&[word]));
+        assert_eq!((&*found.name, &found.reference, found.port), (name, &reference, port), "{word}");
+        assert_eq!(found.region.as_ref().map(Region::as_str), region, "{word}");
+        assert!(found.lacks_bastion());
+    }
+    let in_file = draft(&Scene::new().project(&format!("[targets.shop]\nhost = '{arn}'\nvia = 'direct'")));
+    assert_eq!((&*in_file.name, in_file.lacks_bastion()), ("shop", false));
+    assert_eq!(in_file.reference, Reference::Arn(arn.parse().unwrap()));
+    let (text, _) = Scene::new().project(&format!("[targets.shop]\nhost = '{arn}'")).complaint();
+    assert_eq!(text, format!("target shop has no endpoint: {arn} was not looked up"));
+    let (text, _) = Scene::new().up(&[&arn.replace(":db:", ":snapshot:")]).complaint();
+    assert!(text.starts_with("invalid TARGET: \"arn:aws:rds:eu-central-1:123456789012:snapshot:orders\""), "{text}");
+}
+
+#[test]
+fn what_is_found_out_is_held_to_the_same_rules() {
+    let mut found = draft(&Scene::new().up(&["orders"]).flag(Key::Region, "us-east-1").flag(Key::Bastion, BASTION));
+    found.reference = Reference::Host(ORDERS.parse().unwrap());
+    let error = found.clone().finish().unwrap_err();
+    assert!(matches!(error, Error::RegionMismatch { .. }), "{error}");
+    found.reference = Reference::Host(BILLING.parse().unwrap());
+    let target = found.finish().unwrap();
+    assert_eq!((target.region.as_str(), target.endpoint.port), ("us-east-1", 5432));
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::target::{Endpoint, Host, ListenAddress, Parameter, ParseError, RoleArn};
+use crate::target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn};
 
 /// Bounds of `connect_timeout`: below a second no TLS through a tunnel can succeed, above ten minutes no client waits.
 pub const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
@@ -134,6 +134,26 @@ pub fn text(text: &str) -> Result<String, ValueError> {
         _ if text.contains('\0') => Err(ValueError::Nul),
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Whether `text` could be the identifier of something in RDS: 1 to 63 letters, digits and hyphens after a letter
+/// (CreateDBInstance, `DBInstanceIdentifier`).
+pub fn is_identifier(text: &str) -> bool {
+    text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !text.ends_with('-')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+/// A database: an ARN or a host name.
+///
+/// # Errors
+/// [`ValueError::Word`].
+pub fn reference(text: &str) -> Result<Reference, ValueError> {
+    if text.starts_with("arn:") {
+        return Ok(Reference::Arn(text.parse()?));
+    }
+    Ok(Reference::Host(text.parse()?))
 }
 
 /// A TCP port that something can listen on.

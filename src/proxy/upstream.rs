@@ -21,10 +21,11 @@ use tracing::debug;
 
 use super::{
     error::{Error, Stage},
+    explain::{self, Explainer},
     guard,
 };
 use crate::{
-    aws::{Account, Principal, token, token::Token},
+    aws::{Account, token, token::Token},
     mysql::{self, Compression, compress::Compressed},
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
     stream::BoxIo,
@@ -45,8 +46,6 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// All of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Asked for only to explain a refusal.
-const PRINCIPAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An encrypted stream to the database.
 pub type Stream = TlsStream<tunnel::Stream>;
@@ -61,6 +60,7 @@ pub struct Upstream {
     one_by_one: AtomicBool,
     /// STS would not say who we are; it is not asked again.
     nameless: AtomicBool,
+    explainer: Explainer,
 }
 
 /// A connection that is logged in. `L` is what the engine's login came to, `S` the stream it goes on with.
@@ -100,7 +100,9 @@ pub struct Facts {
 impl Upstream {
     /// What connections to `target` will share.
     pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector) -> Self {
-        Self { target, account, dialer, tls, one_by_one: AtomicBool::new(false), nameless: AtomicBool::new(false) }
+        let explainer = Explainer::new(Arc::clone(&target), account.clone());
+        let (one_by_one, nameless) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { target, account, dialer, tls, one_by_one, nameless, explainer }
     }
 
     /// The target.
@@ -108,9 +110,9 @@ impl Upstream {
         &self.target
     }
 
-    /// Who we are, if AWS says so quickly; to explain an error.
-    pub async fn principal(&self) -> Option<Principal> {
-        tokio::time::timeout(PRINCIPAL_TIMEOUT, self.account.principal()).await.ok()?.ok()
+    /// What AWS knows that explains an error, if it says so quickly.
+    pub async fn facts(&self, error: &Error) -> explain::Facts {
+        self.explainer.facts(error).await
     }
 
     /// Whether somebody is there who will be asked for what credentials take, when a client needs them.

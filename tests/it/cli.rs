@@ -41,6 +41,8 @@ fn help_names_the_commands_the_exit_codes_and_where_to_begin() {
         "A local, passwordless door to private Amazon RDS and Aurora databases.\n",
         "Usage: rdsgate [OPTIONS] <COMMAND>\n",
         " Serve databases on localhost\n",
+        " List the databases of an account and region, and the managed nodes beside them\n",
+        " Print the least that IAM must allow to use a database, or the SQL to create its user\n",
         " Run a command with a database at hand\n",
         "      --log-level <LEVEL>\n",
         "      --log-format <FORMAT>\n",
@@ -64,7 +66,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--via <ROUTE> ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if \
          that works, else the bastion) [default: ssm]",
         "--profile <NAME> Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]",
-        "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION]",
+        "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]",
         "--role-arn <ARN> Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]",
         "--external-id <ID> External id that the roles' trust policies ask for [default: none]",
         "--session-name <NAME> What CloudTrail calls the roles' sessions [default: rdsgate-USER]",
@@ -72,7 +74,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--mfa-code <CODE> A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]",
         "--mfa-command <COMMAND> Command whose first line of output is a code of the MFA device [default: asked on the terminal]",
         "--open-browser[=<BOOL>] Open the page of an SSO login in a browser, besides printing its address [default: false]",
-        "--engine <ENGINE> postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]",
+        "--engine <ENGINE> postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]",
         "--port <PORT> The database's own port, not the local one [default: the engine's, 5432 or 3306]",
         "--user <NAME> Database user to log in as [default: the one that the client names]",
         "--database <NAME> Database for clients that name none [default: none]",
@@ -105,7 +107,6 @@ fn misuse_ends_with_2_and_says_what_to_type() {
         (&["down"][..], "error: unrecognized subcommand 'down'\n"),
         (&["up", "--bastian", "i-1"], "a similar argument exists: '--bastion'"),
         (&["up"], "hint: name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into"),
-        (&["up", ENDPOINT], "--bastion"),
         (&["up", ENDPOINT, "--bastion", "bastion"], "\"bastion\" is not an SSM managed node"),
         (&["up", ENDPOINT, "--via", "direct", "--listen", "0.0.0.0:5432"], "loopback"),
         (&["up", ENDPOINT, "--via", "direct", "--engine", "oracle"], "unknown engine"),
@@ -120,6 +121,13 @@ fn misuse_ends_with_2_and_says_what_to_type() {
     let (code, stdout, stderr) = run(&[]);
     assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(stderr.contains("Usage: rdsgate [OPTIONS] <COMMAND>"), "{stderr}");
+}
+
+#[test]
+fn a_bastion_that_nobody_names_is_looked_up_which_takes_credentials() {
+    let (code, stdout, stderr) = run(&["up", ENDPOINT, "--listen", "localhost:0"]);
+    assert_eq!((code, stdout.as_str()), (3, ""), "{stderr}");
+    assert!(stderr.starts_with("error: cannot look up the managed nodes: no AWS credentials were found"), "{stderr}");
 }
 
 #[test]

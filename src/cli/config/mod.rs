@@ -70,12 +70,16 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
 }
 
 fn check(choice: Choice, output: &mut Output) -> Exit {
-    let loaded = match choice.options.load(choice.targets, output) {
-        Ok(loaded) => loaded,
+    let plan = match choice.options.plan(choice.targets, output) {
+        Ok(plan) => plan,
         Err(exit) => return exit,
     };
-    let names: Vec<&str> = loaded.config.targets.iter().map(|target| &*target.name).collect();
-    let files: Vec<String> = loaded.files.iter().map(|path| path.display().to_string()).collect();
+    if let Err(error) = plan.preview() {
+        output.error(&error, error.hint().as_deref());
+        return Exit::Usage;
+    }
+    let names: Vec<&str> = plan.drafts.iter().map(|draft| &*draft.name).collect();
+    let files: Vec<String> = plan.files().map(|path| path.display().to_string()).collect();
     let of = if files.is_empty() { String::new() } else { format!(" ({})", files.join(", ")) };
     output.print(&format!("ok: {}{of}\n", names.join(", ")))
 }
@@ -85,7 +89,7 @@ fn show(choice: Choice, output: &mut Output) -> Exit {
     let explained = Environment::of_process().and_then(|environment| config::explain(&request, &environment));
     match explained {
         Ok(explanation) => {
-            output.warnings(&explanation.loaded.warnings);
+            output.warnings(&explanation.plan.warnings);
             output.print(&show::text(&explanation.tables))
         }
         Err(error) => {

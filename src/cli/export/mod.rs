@@ -5,7 +5,7 @@ mod ide;
 
 use clap::{Args, ValueEnum};
 
-use super::{connection::Connection, exit::Exit, output::Output, target_arguments::TargetArguments};
+use super::{complete::Ready, connection::Connection, exit::Exit, output::Output, target_arguments::TargetArguments};
 use crate::target::{Engine, Target};
 
 /// Print targets as settings of another program
@@ -74,16 +74,17 @@ enum Error {
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Arguments { format, targets, options } = arguments;
     let named = !targets.is_empty();
-    let loaded = match options.load(targets, output) {
-        Ok(loaded) => loaded,
+    let Ready { config, caller, complete } = match options.without_bastion().load(targets, output) {
+        Ok(ready) => ready,
         Err(exit) => return exit,
     };
-    match text(format, &loaded.config.targets, named) {
+    caller.end();
+    match text(format, &config.targets, named) {
         Ok((text, skipped)) => {
             for name in skipped {
                 output.warning(&format!("{name} is left out: its engine is another one"), None);
             }
-            output.print(&text)
+            output.print(&text).or(complete)
         }
         Err(error) => {
             let hint = matches!(error, Error::AnyPort(_)).then_some("give it one with the key listen");

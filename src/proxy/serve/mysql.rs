@@ -139,11 +139,8 @@ async fn refuse(mut client: Client, error: Error, service: &Service, user: &str,
 }
 
 async fn err_packet(error: &Error, service: &Service, user: &str, turn: Turn) -> Option<Vec<u8>> {
-    let principal = match error {
-        Error::MysqlLogin(_) => service.upstream.principal().await,
-        _ => None,
-    };
-    let login = error::Login { user, principal: principal.as_ref() };
+    let facts = service.upstream.facts(error).await;
+    let login = error::Login { user, facts: &facts };
     error.mysql_response(service.upstream.target(), &login, turn)
 }
 
