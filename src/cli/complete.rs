@@ -96,6 +96,13 @@ impl Problem {
                 }
             }
             Self::NoRegion(reference) => {
+                // Nor is it known whether there is such a database: perhaps it was meant for a target.
+                if let Reference::Identifier(name) = &reference
+                    && let unknown @ config::Error::UnknownTarget { suggestion: Some(_), .. } = plan.unknown(name)
+                {
+                    output.error(&unknown, unknown.hint().as_deref());
+                    return Exit::Usage;
+                }
                 output.problem(
                     &format!("cannot look up {reference}: the region is unknown"),
                     Some("set --region (or region, or AWS_REGION, or the profile's), or give the endpoint's host name"),
