@@ -1,47 +1,66 @@
 //! AWS: credentials that are never stale, the session calls of SSM, descriptions of databases and managed nodes, the
 //! caller's identity, and signatures.
 //!
-//! An [`Account`] is one identity in one region. All its calls share one kind of HTTP client (`http`) and one cache of
-//! credentials (`credentials`); [`token`] and [`sign`] are pure and make no call. Services that are not worth an SDK go
-//! through `call`. Every call has its own deadline, so none can hang, and runs without a log subscriber: the SDK's own
-//! trace lines carry session tokens.
+//! An [`Account`] is one identity in one region, one of the [`Accounts`] of a process. Those share one HTTP client
+//! (`http`), and accounts with the same identity one cache of credentials (`credentials`), which are made by `issue` with
+//! the help of `profiles`, `mfa`, `assume` and `sso`. What only a person can do is asked for by an [`Interaction`].
+//! [`token`] and [`sign`] are pure and make no call. Services that are not worth an SDK go through `call`. Every call has
+//! its own deadline, so none can hang, and runs without a log subscriber: the SDK's own trace lines carry session tokens.
 //!
 //! It knows nothing of tunnels and databases.
 
+mod assume;
 mod call;
 mod credentials;
 mod error;
+mod flight;
+mod hint;
 mod http;
+mod interaction;
+mod issue;
+mod mfa;
 pub mod nodes;
 pub mod permission;
 mod profiles;
 pub mod rds;
 #[cfg(test)]
 mod reference;
+mod sessions;
 pub mod sign;
 mod source;
 mod ssm;
+mod sso;
 mod sts;
 pub mod token;
 pub mod xml;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_config::{
     BehaviorVersion, ConfigLoader, SdkConfig, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_credential_types::Credentials;
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
 use tokio::sync::OnceCell;
 
-use self::credentials::{Cache, Source};
 pub use self::{
     call::Service,
     error::{Error, Retry},
+    interaction::{Answer, Interaction, Prompt},
+    sessions::OpenSession,
     ssm::{SessionGrant, StartSession},
     sts::Principal,
 };
-use crate::target::Region;
+use self::{
+    credentials::{Asking, Cache, Source},
+    issue::Issuer,
+    profiles::Profiles,
+};
+use crate::target::{Identity, MfaCode, Region};
 
 /// TCP and TLS to an AWS endpoint or a proxy.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -55,11 +74,63 @@ const ATTEMPTS: u32 = 3;
 /// Which identity, where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// A profile of the AWS configuration files. It goes before keys in the environment, as with the AWS CLI's
-    /// `--profile`; `None` is the default chain, with `AWS_PROFILE` and all.
-    pub profile: Option<String>,
+    /// Who we are. Its profile goes before keys in the environment, as with the AWS CLI's `--profile`; `None` is the default
+    /// chain, with `AWS_PROFILE` and all.
+    pub identity: Identity,
     /// The region whose endpoints are called.
     pub region: Region,
+}
+
+/// The accounts of a process.
+pub struct Accounts {
+    issuer: Arc<Issuer>,
+    caches: Mutex<HashMap<Identity, Arc<Cache>>>,
+}
+
+impl Accounts {
+    /// None yet. `interaction` leads to whoever can log in and read an MFA device; `code` is for the first time that one
+    /// is wanted.
+    ///
+    /// # Errors
+    /// [`Error::CaBundle`] when `AWS_CA_BUNDLE` is unusable.
+    pub fn new(interaction: Interaction, code: Option<MfaCode>) -> Result<Self, Error> {
+        Ok(Self { issuer: Issuer::new(http::client()?, interaction, code), caches: Mutex::default() })
+    }
+
+    /// Reads the configuration that the AWS variables and files give. No call is made: credentials are first fetched
+    /// when something needs them.
+    ///
+    /// # Errors
+    /// [`Error::ProfileNotFound`].
+    pub async fn load(&self, options: &Options) -> Result<Account, Error> {
+        let profile = options.identity.profile.as_deref();
+        if let Some(profile) = profile {
+            Profiles::read().must_have(profile)?;
+        }
+        let credentials = {
+            let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Cache::new(options.clone(), Source::Issuer(Arc::clone(&self.issuer)));
+            Arc::clone(caches.entry(options.identity.clone()).or_insert_with(new))
+        };
+        let mut loader = loader(self.issuer.client().clone());
+        if let Some(profile) = profile {
+            loader = loader.profile_name(profile);
+        }
+        Ok(Account::assemble(options, credentials, loader).await)
+    }
+}
+
+/// A configuration with our HTTP client, timeouts and retries.
+fn loader(client: SharedHttpClient) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_DEADLINE)
+        .operation_attempt_timeout(ATTEMPT_DEADLINE)
+        .operation_timeout(CALL_DEADLINE)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(client)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
 }
 
 /// One identity in one region. Clones share everything.
@@ -75,38 +146,13 @@ struct Shared {
     rds: aws_sdk_rds::Client,
     sts: aws_sdk_sts::Client,
     principal: OnceCell<Principal>,
+    session_idle_timeout: OnceCell<Option<Duration>>,
     /// For the services without an SDK, made when the first of them is called.
     connector: OnceCell<SharedHttpConnector>,
     config: SdkConfig,
 }
 
 impl Account {
-    /// Reads the configuration that the AWS variables and files give. No call is made: credentials are first fetched
-    /// when something needs them.
-    ///
-    /// # Errors
-    /// [`Error::CaBundle`] when `AWS_CA_BUNDLE` is unusable, [`Error::ProfileNotFound`].
-    pub async fn load(options: &Options) -> Result<Self, Error> {
-        if let Some(profile) = &options.profile {
-            profiles::must_exist(profile)?;
-        }
-        let client = http::client()?;
-        let credentials = Cache::new(options.clone(), Source::Settings(client.clone()));
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_DEADLINE)
-            .operation_attempt_timeout(ATTEMPT_DEADLINE)
-            .operation_timeout(CALL_DEADLINE)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(client)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
-        if let Some(profile) = &options.profile {
-            loader = loader.profile_name(profile);
-        }
-        Ok(Self::assemble(options, credentials, loader).await)
-    }
-
     async fn assemble(options: &Options, credentials: Arc<Cache>, loader: ConfigLoader) -> Self {
         let config = loader
             .region(aws_config::Region::new(options.region.as_str().to_owned()))
@@ -116,13 +162,14 @@ impl Account {
             .await;
         Self(Arc::new(Shared {
             region: options.region.clone(),
-            profile: options.profile.clone(),
+            profile: options.identity.profile.clone(),
             credentials,
             ssm: aws_sdk_ssm::Client::new(&config),
             ssm_is_loopback: http::endpoint_is_loopback(&config, "SSM"),
             rds: aws_sdk_rds::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
             principal: OnceCell::new(),
+            session_idle_timeout: OnceCell::new(),
             connector: OnceCell::new(),
             config,
         }))
@@ -130,7 +177,7 @@ impl Account {
 
     /// The region of a profile (`AWS_PROFILE` or `default` for none), as the AWS configuration files have it.
     pub fn region_of_profile(profile: Option<&str>) -> Option<Region> {
-        profiles::Profiles::read().region(profile)
+        Profiles::read().region(profile)
     }
 
     /// The region whose endpoints are called.
@@ -138,12 +185,27 @@ impl Account {
         &self.0.region
     }
 
-    /// Credentials that are valid now, from the cache where possible. Concurrent callers share one fetch.
+    /// Credentials that are valid now, from the cache where possible. Concurrent callers share one fetch. Nobody is asked
+    /// for anything.
     ///
     /// # Errors
     /// Why there are none; [`Error::CredentialsExpired`] when even fresh ones have expired.
     pub async fn credentials(&self) -> Result<Credentials, Error> {
-        self.0.credentials.get().await
+        self.0.credentials.get(Asking::No).await
+    }
+
+    /// The same for a client that waits: worth a person's while, if one is there. What was asked of that person outlives
+    /// the client's patience, and serves the next one.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn credentials_for_client(&self) -> Result<Credentials, Error> {
+        self.0.credentials.get(Asking::Allowed).await
+    }
+
+    /// Whether somebody is there who can be asked to log in, or for an MFA code.
+    pub fn may_ask(&self) -> bool {
+        self.0.credentials.may_ask()
     }
 
     /// Whether the SSM endpoint, as the AWS variables and files set it, is on this machine: a sandbox.

@@ -2,37 +2,72 @@
 //!
 //! A database that is described in full costs no call.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, sync::Arc};
 
-use super::{exit::Exit, output::Output, runtime};
+use super::{caller::Caller, exit::Exit, output::Output};
 use crate::{
     aws::{self, Account, nodes::Node},
-    config::{self, Draft, Loaded, Plan},
-    discover::{self, Discovery},
-    target::{Reference, Region},
+    config::{self, Config, Draft, Plan},
+    discover::{self, Bastions, Discovery},
+    target::Reference,
 };
 
-/// Completes every draft of the plan.
+/// A configuration, and who calls AWS for it.
+pub(super) struct Ready {
+    /// The configuration.
+    pub(super) config: Config,
+    /// See [`Caller`]. What it knows from looking things up serves the rest as well.
+    pub(super) caller: Caller,
+    /// Whether all that was asked for is in it; else the first reason why not, which has been said.
+    pub(super) complete: Exit,
+}
+
+/// Completes every draft of the plan. One that cannot be completed does not stop the others.
 ///
 /// # Errors
-/// The exit code, when something is missing all the same; it has been said then.
-pub(super) fn complete(mut plan: Plan, output: &mut Output) -> Result<Loaded, Exit> {
-    if plan.drafts.iter().any(is_incomplete) {
-        let runtime = runtime(output)?;
-        let discovery = Discovery::of_process();
-        let mut drafts = std::mem::take(&mut plan.drafts);
-        let completed = drafts.iter_mut().try_for_each(|draft| {
-            runtime.block_on(fill(draft, &discovery, output)).map_err(|problem| problem.tell(&plan, output))
-        });
-        // A connection to AWS may still be open; nothing waits for it.
-        runtime.shutdown_background();
-        completed?;
-        plan.drafts = drafts;
+/// The exit code, when nothing is left, or the rest contradicts; it has been said then.
+pub(super) fn complete(mut plan: Plan, mut caller: Caller, output: &mut Output) -> Result<Ready, Exit> {
+    let looked_up = look_up(&mut plan, &mut caller, output);
+    let loaded = looked_up.and_then(|complete| match plan.finish() {
+        Ok(loaded) => Ok((loaded.config, complete)),
+        Err(error) => {
+            output.error(&error, error.hint().as_deref());
+            Err(Exit::Usage)
+        }
+    });
+    match loaded {
+        Ok((config, complete)) => Ok(Ready { config, caller, complete }),
+        Err(exit) => {
+            caller.end();
+            Err(exit)
+        }
     }
-    plan.finish().map_err(|error| {
-        output.error(&error, error.hint().as_deref());
-        Exit::Usage
-    })
+}
+
+fn look_up(plan: &mut Plan, caller: &mut Caller, output: &mut Output) -> Result<Exit, Exit> {
+    let mut complete = Exit::Success;
+    if !plan.drafts.iter().any(is_incomplete) {
+        return Ok(complete);
+    }
+    let parts = caller.parts(output)?;
+    let discovery = Discovery::of_process(Arc::clone(&parts.accounts));
+    let mut failed = Vec::new();
+    for mut draft in plan.drafts.clone() {
+        let found = parts.block_on(output, find(&mut draft, &discovery));
+        let chosen = found.and_then(|bastions| match bastions {
+            Some(bastions) => choose(&draft, bastions, output).map(|node| draft.bastion = node.instance_id()),
+            None => Ok(()),
+        });
+        match chosen {
+            Ok(()) => plan.replace(draft),
+            Err(problem) => {
+                complete = complete.or(problem.tell(plan, output));
+                failed.push(draft.name);
+            }
+        }
+    }
+    plan.retain(|draft| !failed.contains(&draft.name));
+    if plan.drafts.is_empty() { Err(complete) } else { Ok(complete) }
 }
 
 /// Why a draft cannot be completed.
@@ -61,6 +96,13 @@ impl Problem {
                 }
             }
             Self::NoRegion(reference) => {
+                // Nor is it known whether there is such a database: perhaps it was meant for a target.
+                if let Reference::Identifier(name) = &reference
+                    && let unknown @ config::Error::UnknownTarget { suggestion: Some(_), .. } = plan.unknown(name)
+                {
+                    output.error(&unknown, unknown.hint().as_deref());
+                    return Exit::Usage;
+                }
                 output.problem(
                     &format!("cannot look up {reference}: the region is unknown"),
                     Some("set --region (or region, or AWS_REGION, or the profile's), or give the endpoint's host name"),
@@ -107,7 +149,8 @@ fn lacks_engine(draft: &Draft) -> bool {
     draft.engine.is_none() && draft.port.is_none()
 }
 
-async fn fill(draft: &mut Draft, discovery: &Discovery, output: &mut Output) -> Result<(), Problem> {
+/// Looks up what is missing; the nodes that it can be reached through, when one of them is to be chosen.
+async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastions>, Problem> {
     if let Reference::Host(host) = &draft.reference
         && host.region().is_none()
         && let Some(found) = discovery.rds_name(host).await
@@ -116,16 +159,19 @@ async fn fill(draft: &mut Draft, discovery: &Discovery, output: &mut Output) -> 
         draft.reference = Reference::Host(found);
     }
     if draft.region.is_none() {
-        draft.region = Account::region_of_profile(draft.profile.as_deref());
+        draft.region = Account::region_of_profile(draft.identity.profile.as_deref());
     }
     let Some(region) = draft.region.clone() else {
         return match draft.reference {
             // The rules for host names say it better.
-            Reference::Host(_) => Ok(()),
+            Reference::Host(_) => Ok(None),
             _ => Err(Problem::NoRegion(draft.reference.clone())),
         };
     };
-    let options = options(draft, region);
+    let options = aws::Options { identity: draft.identity.clone(), region };
+    if draft.lacks_bastion() {
+        discovery.may_ask(&options).await;
+    }
     let failed = |name: &str, error| Problem::Discovery { name: name.to_owned(), error: Box::new(error) };
     let database = match &draft.reference {
         Reference::Host(host) if host.region().is_some() && (draft.lacks_bastion() || lacks_engine(draft)) => {
@@ -142,20 +188,14 @@ async fn fill(draft: &mut Draft, discovery: &Discovery, output: &mut Output) -> 
             draft.reference = Reference::Host(endpoint.host);
         }
     }
-    if draft.lacks_bastion() {
-        let vpc = database.and_then(|database| database.vpc);
-        let bastions =
-            discovery.bastions(&options, vpc.as_deref()).await.map_err(|error| failed(&draft.name, error))?;
-        draft.bastion = choose(draft, bastions, output)?.instance_id();
+    if !draft.lacks_bastion() {
+        return Ok(None);
     }
-    Ok(())
+    let vpc = database.and_then(|database| database.vpc);
+    discovery.bastions(&options, vpc.as_deref()).await.map(Some).map_err(|error| failed(&draft.name, error))
 }
 
-fn options(draft: &Draft, region: Region) -> aws::Options {
-    aws::Options { profile: draft.profile.clone(), region }
-}
-
-fn choose(draft: &Draft, bastions: discover::Bastions, output: &mut Output) -> Result<Node, Problem> {
+fn choose(draft: &Draft, bastions: Bastions, output: &mut Output) -> Result<Node, Problem> {
     let mut candidates = bastions.candidates;
     candidates.retain(|node| node.instance_id().is_some());
     let Some(last) = candidates.pop() else {

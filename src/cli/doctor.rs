@@ -4,6 +4,7 @@
 
 use std::{
     fmt::Write as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,9 +13,15 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{complete::complete, exit::Exit, output::Output, runtime, target_arguments::TargetArguments};
+use super::{
+    caller::Caller,
+    complete::{Ready, complete},
+    exit::Exit,
+    output::Output,
+    target_arguments::TargetArguments,
+};
 use crate::{
-    aws::{self, Account},
+    aws,
     config::{self, Environment, Warning},
     doctor::{self, Check, Finding, Patient, Report, Stage, Verdict},
     target::{Reference, Target},
@@ -68,15 +75,19 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     };
     let alias = plan.drafts.first().map(|draft| draft.reference.clone());
     let warnings: Vec<Finding> = plan.warnings.iter().map(of_warning).collect();
-    let loaded = match complete(plan, output) {
-        Ok(loaded) => loaded,
+    let process = plan.process();
+    let caller = Caller::new(process.mfa_code.clone(), process.open_browser);
+    let ready = match complete(plan, caller, output) {
+        Ok(ready) => ready,
         Err(exit) => {
             let finding = Finding::new(Verdict::Fail, "something is missing that could not be looked up")
                 .fix("the error above says what; give it with a flag to go on without".to_owned());
             return not_described(&name, json, (started, finding), exit, output);
         }
     };
-    let Some(target) = loaded.config.targets.into_iter().next() else { return Exit::Failure };
+    let Ready { config, caller, .. } = ready;
+    let resume_for = config.resume_for;
+    let Some(target) = config.targets.into_iter().next() else { return Exit::Failure };
     let alias = match alias {
         Some(Reference::Host(host)) if host != target.endpoint.host => Some(host),
         _ => None,
@@ -84,15 +95,16 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let mut findings = vec![Finding::new(Verdict::Pass, described(&target))];
     findings.extend(warnings);
     let configuration = Stage::new(Check::Configuration, started.elapsed(), findings);
-    let runtime = match runtime(output) {
-        Ok(runtime) => runtime,
+    let mut parts = match caller.into_parts(output) {
+        Ok(parts) => parts,
         Err(exit) => return exit,
     };
-    let examined = runtime.block_on(async {
+    let accounts = Arc::clone(&parts.accounts);
+    let examined = parts.block_on(output, async {
         let stop = CancellationToken::new();
-        let identity = aws::Options { profile: target.profile.clone(), region: target.region.clone() };
-        let account = Account::load(&identity).await;
-        let patient = Patient { target, alias, account, resume_for: loaded.config.resume_for, stop: stop.clone() };
+        let identity = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
+        let account = accounts.load(&identity).await;
+        let patient = Patient { target, alias, account, resume_for, stop: stop.clone() };
         let mut examination = std::pin::pin!(doctor::examine(configuration, &patient));
         let interrupted = tokio::select! {
             report = &mut examination => return Ok((patient.target.clone(), report)),
@@ -102,7 +114,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         examination.await;
         Err(interrupted)
     });
-    runtime.shutdown_background();
+    parts.end();
     match examined {
         Ok((target, report)) => {
             let exit = report.first_failure().map_or(Exit::Success, Exit::from);

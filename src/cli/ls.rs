@@ -1,18 +1,18 @@
 //! `rdsgate ls`: the databases of an account and region, and the managed nodes beside them.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{complete::exit_of, exit::Exit, output::Output, runtime};
+use super::{caller::Caller, complete::exit_of, exit::Exit, output::Output};
 use crate::{
     aws::{
-        self, Account, Options,
+        self, Account, Accounts, Options,
         nodes::{Node, NodeKind, Nodes},
         rds::{Database, Databases},
     },
-    config::{self, Environment, Request},
+    config::{self, Environment, Place, Request},
 };
 
 /// List the databases of an account and region, and the managed nodes beside them
@@ -51,10 +51,11 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
 }
 
 fn listed(arguments: &Arguments, output: &mut Output) -> Result<(), Exit> {
-    let options = options(arguments, output)?;
-    let runtime = runtime(output)?;
-    let seen = runtime.block_on(look(&options));
-    runtime.shutdown_background();
+    let (options, caller) = options(arguments, output)?;
+    let mut parts = caller.into_parts(output)?;
+    let accounts = Arc::clone(&parts.accounts);
+    let seen = parts.block_on(output, look(&options, &accounts));
+    parts.end();
     let Seen { databases, nodes, tasks } = seen.map_err(|error| {
         output.error(&error, error.hint().as_deref());
         exit_of(&error)
@@ -82,23 +83,21 @@ fn listed(arguments: &Arguments, output: &mut Output) -> Result<(), Exit> {
     Ok(())
 }
 
-fn options(arguments: &Arguments, output: &mut Output) -> Result<Options, Exit> {
+fn options(arguments: &Arguments, output: &mut Output) -> Result<(Options, Caller), Exit> {
     let flags = [(config::Key::Profile, &arguments.profile), (config::Key::Region, &arguments.region)];
     let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
     let request = Request { flags, ..Request::default() };
-    let identity = Environment::of_process().and_then(|environment| config::identity(&request, &environment));
-    let config::Identity { profile, region, warnings } = identity.map_err(|error| {
+    let place = Environment::of_process().and_then(|environment| config::place(&request, &environment));
+    let Place { identity, region, mfa_code, open_browser, warnings } = place.map_err(|error| {
         output.error(&error, error.hint().as_deref());
         Exit::Usage
     })?;
-    for warning in &warnings {
-        output.warning(warning, warning.hint().as_deref());
-    }
-    let Some(region) = region.or_else(|| Account::region_of_profile(profile.as_deref())) else {
+    output.warnings(&warnings);
+    let Some(region) = region.or_else(|| Account::region_of_profile(identity.profile.as_deref())) else {
         output.problem("the region is unknown", Some("set --region, AWS_REGION or the profile's region"));
         return Err(Exit::Usage);
     };
-    Ok(Options { profile, region })
+    Ok((Options { identity, region }, Caller::new(mfa_code, open_browser)))
 }
 
 /// What AWS shows.
@@ -109,8 +108,9 @@ struct Seen {
 }
 
 /// Databases must be seen; nodes are good to have.
-async fn look(options: &Options) -> Result<Seen, aws::Error> {
-    let account = Account::load(options).await?;
+async fn look(options: &Options, accounts: &Accounts) -> Result<Seen, aws::Error> {
+    let account = accounts.load(options).await?;
+    account.credentials_for_client().await?;
     let (databases, nodes, tasks) = tokio::join!(account.databases(), account.managed_nodes(), account.ecs_tasks());
     let nodes = nodes.unwrap_or_else(|error| Nodes { gaps: vec![error], ..Nodes::default() });
     Ok(Seen { databases: databases?, nodes, tasks })

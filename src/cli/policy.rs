@@ -4,9 +4,16 @@
 
 mod document;
 
+use std::sync::Arc;
+
 use clap::{Args, ValueEnum};
 
-use super::{complete::exit_of, exit::Exit, output::Output, runtime, target_arguments::TargetArguments};
+use super::{
+    complete::{Ready, exit_of},
+    exit::Exit,
+    output::Output,
+    target_arguments::TargetArguments,
+};
 use crate::{
     aws::{self, rds::Database},
     discover::{self, Discovery},
@@ -63,15 +70,16 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
 
 fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
     let Arguments { target, format, sql, discovery, options } = arguments;
-    let mut targets = options.load(vec![target], output)?.config.targets;
-    let Some(target) = targets.pop() else { return Err(Exit::Failure) };
+    let Ready { mut config, caller, .. } = options.load(vec![target], output)?;
+    let Some(target) = config.targets.pop() else { return Err(Exit::Failure) };
     let Some(user) = target.user.clone() else {
         output.problem("for which database user?", Some("set --user, or user in the configuration file"));
         return Err(Exit::Usage);
     };
-    let runtime = runtime(output)?;
-    let facts = runtime.block_on(look(&target));
-    runtime.shutdown_background();
+    let mut parts = caller.into_parts(output)?;
+    let known = Discovery::of_process(Arc::clone(&parts.accounts));
+    let facts = parts.block_on(output, look(&target, &known));
+    parts.end();
     let (database, account) = match facts {
         Ok(facts) => facts,
         Err(error) => {
@@ -106,9 +114,9 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
 }
 
 /// The database's facts and the digits of its account.
-async fn look(target: &Target) -> Result<(Database, String), discover::Error> {
-    let options = aws::Options { profile: target.profile.clone(), region: target.region.clone() };
-    let discovery = Discovery::of_process();
+async fn look(target: &Target, discovery: &Discovery) -> Result<(Database, String), discover::Error> {
+    let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
+    discovery.may_ask(&options).await;
     let reference = Reference::Host(target.endpoint.host.clone());
     let database = discovery.database(&options, &reference).await?;
     let in_arn = database.arn.as_deref().and_then(|arn| arn.split(':').nth(4)).map(str::to_owned);

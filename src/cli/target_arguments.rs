@@ -6,8 +6,20 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{complete::complete, exit::Exit, output::Output};
-use crate::config::{self, Environment, Key, Loaded, Request};
+use super::{
+    caller::Caller,
+    complete::{self, Ready},
+    connection::Connection,
+    exit::Exit,
+    output::Output,
+    running,
+};
+use crate::config::{self, Environment, Key, Plan, Request};
+
+/// A port that the system will choose.
+#[derive(Debug, thiserror::Error)]
+#[error("the local port of {0} is not known before it runs")]
+struct NoAddress(String);
 
 /// The flags of a target and of the process; a subcommand flattens them.
 #[derive(Debug, Default, Args)]
@@ -15,7 +27,8 @@ pub struct TargetArguments {
     /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME [default: looked up]
     #[arg(long, value_name = "ID", help_heading = "Way to the database")]
     bastion: Option<String>,
-    /// ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]
+    /// ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if that works, else
+    /// the bastion) [default: ssm]
     #[arg(long, value_name = "ROUTE", help_heading = "Way to the database")]
     via: Option<String>,
     /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
@@ -24,6 +37,35 @@ pub struct TargetArguments {
     /// AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]
     #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
     region: Option<String>,
+
+    /// Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    role_arn: Vec<String>,
+    /// External id that the roles' trust policies ask for [default: none]
+    #[arg(long, value_name = "ID", help_heading = "AWS identity")]
+    external_id: Option<String>,
+    /// What CloudTrail calls the roles' sessions [default: rdsgate-USER]
+    #[arg(long, value_name = "NAME", help_heading = "AWS identity")]
+    session_name: Option<String>,
+    /// MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    mfa_serial: Option<String>,
+    /// A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]
+    #[arg(long, value_name = "CODE", help_heading = "AWS identity")]
+    mfa_code: Option<String>,
+    /// Command whose first line of output is a code of the MFA device [default: asked on the terminal]
+    #[arg(long, value_name = "COMMAND", help_heading = "AWS identity")]
+    mfa_command: Option<String>,
+    /// Open the page of an SSO login in a browser, besides printing its address [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "AWS identity"
+    )]
+    open_browser: Option<String>,
 
     /// postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]
     #[arg(long, value_name = "ENGINE", help_heading = "Database")]
@@ -44,6 +86,33 @@ pub struct TargetArguments {
     #[arg(long, value_name = "KIND", help_heading = "Database")]
     compress: Option<String>,
 
+    /// Make transactions read only unless the client asks for another kind [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Guard"
+    )]
+    read_only: Option<String>,
+    /// Longest time that a statement may run [default: the database's]
+    #[arg(long, value_name = "TIME", help_heading = "Guard")]
+    statement_timeout: Option<String>,
+    /// Words to show with the target's name, such as PRODUCTION [default: none]
+    #[arg(long, value_name = "WORDS", help_heading = "Guard")]
+    label: Option<String>,
+    /// Ask on the terminal before serving the target [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Guard"
+    )]
+    confirm: Option<String>,
+
     /// Most SSM sessions at a time; each carries about 0.75 MB/s down [default: 4]
     #[arg(long, value_name = "NUMBER", help_heading = "Sessions")]
     max_sessions: Option<String>,
@@ -59,6 +128,37 @@ pub struct TargetArguments {
     /// Age at which an SSM session takes no new connections [default: 30m for cluster endpoints, else never]
     #[arg(long, value_name = "TIME", help_heading = "Sessions")]
     rotate_after: Option<String>,
+
+    /// Session document; AWS-StartPortForwardingSession is for a database on the bastion itself [default:
+    /// AWS-StartPortForwardingSessionToRemoteHost]
+    #[arg(long, value_name = "NAME", help_heading = "Sessions")]
+    document: Option<String>,
+    /// What the document takes: any of host, portNumber and NAME=VALUE with commas between them, or none [default: what
+    /// AWS's documents take]
+    #[arg(long, value_name = "LIST", help_heading = "Sessions")]
+    document_parameters: Option<String>,
+    /// Text for the session history and CloudTrail [default: rdsgate's version, this user, the target]
+    #[arg(long, value_name = "TEXT", help_heading = "Sessions")]
+    reason: Option<String>,
+    /// Private endpoint for the data channel [default: AWS's public one]
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Sessions")]
+    ssmmessages_endpoint: Option<String>,
+    /// Most bytes in one message to the agent, 256 to 65536; more than 1024 only where a trial goes well [default: 1024]
+    #[arg(long, value_name = "BYTES", help_heading = "Sessions")]
+    payload_size: Option<String>,
+    /// Keep sessions with open connections from the account's idle timeout [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Sessions"
+    )]
+    keep_alive: Option<String>,
+    /// The account's idle timeout, for a warning before it ends a session [default: AWS is asked]
+    #[arg(long, value_name = "TIME", help_heading = "Sessions")]
+    idle_timeout: Option<String>,
 
     /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]
     #[arg(long, value_name = "[HOST:]PORT", help_heading = "Proxy")]
@@ -89,9 +189,25 @@ impl TargetArguments {
             (Key::Database, self.database),
             (Key::Profile, self.profile),
             (Key::Region, self.region),
+            (Key::RoleArn, Some(self.role_arn.join(" ")).filter(|roles| !roles.is_empty())),
+            (Key::ExternalId, self.external_id),
+            (Key::SessionName, self.session_name),
+            (Key::MfaSerial, self.mfa_serial),
+            (Key::MfaCommand, self.mfa_command),
             (Key::CaFile, self.ca_file),
             (Key::Via, self.via),
             (Key::Compress, self.compress),
+            (Key::Document, self.document),
+            (Key::DocumentParameters, self.document_parameters),
+            (Key::Reason, self.reason),
+            (Key::SsmmessagesEndpoint, self.ssmmessages_endpoint),
+            (Key::PayloadSize, self.payload_size),
+            (Key::KeepAlive, self.keep_alive),
+            (Key::IdleTimeout, self.idle_timeout),
+            (Key::ReadOnly, self.read_only),
+            (Key::StatementTimeout, self.statement_timeout),
+            (Key::Label, self.label),
+            (Key::Confirm, self.confirm),
             (Key::MaxSessions, self.max_sessions),
             (Key::WarmSessions, self.warm_sessions),
             (Key::IdleClose, self.idle_close),
@@ -100,24 +216,72 @@ impl TargetArguments {
             (Key::ConnectTimeout, self.connect_timeout),
             (Key::ResumeFor, self.resume_for),
             (Key::MaxSigtermDelay, self.max_sigterm_delay),
+            (Key::MfaCode, self.mfa_code),
+            (Key::OpenBrowser, self.open_browser),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         Request { targets, flags, file: self.config }
     }
 
+    /// These flags with a free local port, unless `--listen` is among them.
+    #[must_use]
+    pub fn or_any_port(mut self) -> Self {
+        self.listen.get_or_insert_with(|| "localhost:0".into());
+        self
+    }
+
+    /// These flags for a command that goes nowhere, so that no bastion is looked up for it.
+    #[must_use]
+    pub(super) fn without_bastion(mut self) -> Self {
+        self.via = Some("direct".into());
+        self
+    }
+
+    /// Loads one target and hands `work` the way that clients on this machine have to it: the address that a running proxy
+    /// has, or else the configured one.
+    pub(super) fn with_connection(
+        self,
+        target: String,
+        output: &mut Output,
+        work: impl FnOnce(&Connection<'_>, &mut Output) -> Exit,
+    ) -> Exit {
+        let ready = match self.without_bastion().load(vec![target], output) {
+            Ok(ready) => ready,
+            Err(exit) => return exit,
+        };
+        ready.caller.end();
+        let Some(target) = ready.config.targets.first() else { return Exit::Usage };
+        let bound = running::address_of(target);
+        if bound.is_none() && target.listen.port == 0 {
+            output.error(
+                &NoAddress(target.name.to_string()),
+                Some("start it with rdsgate up, or give it a port with --listen or the key listen"),
+            );
+            return Exit::Failure;
+        }
+        work(&Connection::new(target, bound), output)
+    }
+
     /// Joins the flags with the variables and the files, looks up what is missing, and prints what is odd or wrong.
-    /// Outside of any runtime: it may need one of its own.
     ///
     /// # Errors
     /// The exit code, when it was wrong.
-    pub fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Loaded, Exit> {
-        let plan = Environment::of_process().and_then(|environment| config::read(&self.request(targets), &environment));
-        match plan {
+    pub(super) fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Ready, Exit> {
+        let plan = self.plan(targets, output)?;
+        let process = plan.process();
+        let caller = Caller::new(process.mfa_code.clone(), process.open_browser);
+        complete::complete(plan, caller, output)
+    }
+
+    /// Joins the flags with the variables and the files, and prints what is odd or wrong there. Nothing is looked up.
+    ///
+    /// # Errors
+    /// The exit code, when it was wrong.
+    pub(super) fn plan(self, targets: Vec<String>, output: &mut Output) -> Result<Plan, Exit> {
+        match Environment::of_process().and_then(|environment| config::read(&self.request(targets), &environment)) {
             Ok(plan) => {
-                for warning in &plan.warnings {
-                    output.warning(warning, warning.hint().as_deref());
-                }
-                complete(plan, output)
+                output.warnings(&plan.warnings);
+                Ok(plan)
             }
             Err(error) => {
                 output.error(&error, error.hint().as_deref());
@@ -132,6 +296,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::config::Kind;
 
     #[derive(Parser)]
     struct Only {
@@ -149,8 +314,15 @@ mod tests {
     #[test]
     fn every_key_but_the_host_is_a_flag() {
         for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
-            let flags = request(&[&key.flag(), "value"]).flags;
+            // Those of the kind `true` may stand alone, so their value must be joined to them.
+            let flags = request(&[&format!("{}=value", key.flag())]).flags;
             assert_eq!(flags, [(key, "value".to_owned())]);
+            if key.kind() == Kind::Boolean {
+                let request = request(&[&key.flag(), "orders"]);
+                assert_eq!((request.flags, request.targets), (vec![(key, "true".into())], vec!["orders".into()]));
+            } else {
+                assert_eq!(request(&[&key.flag(), "value"]).flags, flags);
+            }
         }
     }
 

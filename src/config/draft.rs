@@ -12,7 +12,8 @@ use super::{
     value::{self, Via},
 };
 use crate::target::{
-    Compress, Endpoint, Engine, Host, InstanceId, Isolation, ListenAddress, Pooling, Reference, Region, Route, Target,
+    Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling, Reason,
+    Reference, Region, Route, SessionName, SessionSettings, Target,
 };
 
 /// See the module's description.
@@ -34,16 +35,23 @@ pub struct Draft {
     pub bastion: Option<InstanceId>,
     /// The route that was asked for.
     pub via: Via,
-    /// The profile in the AWS configuration files.
-    pub profile: Option<String>,
+    /// Who we are for AWS.
+    pub identity: Identity,
     /// The region: the one in the reference, else the one that was said, else what is set for all.
     pub region: Option<Region>,
     /// Extra roots for the database's certificate.
     pub ca_file: Option<PathBuf>,
     /// Compression upstream.
     pub compress: Compress,
+    /// What protects it from a slip of the hand.
+    pub guard: Guard,
     /// The local address.
     pub listen: Option<ListenAddress>,
+    /// How sessions are asked for; the reason is yet to be made when nothing was said.
+    session: SessionSettings,
+    reason: Option<Reason>,
+    /// The local user, for the reason.
+    local_user: Option<String>,
     /// How sessions are shared.
     sessions: Sessions,
     /// The region that was said for this database: it may not differ from the host name's.
@@ -79,11 +87,16 @@ impl Draft {
             database: settings.text(Key::Database)?,
             bastion: settings.parse(Key::Bastion, |text| Ok(text.parse()?))?,
             via: settings.parse(Key::Via, value::via)?.unwrap_or(Via::Ssm),
-            profile: settings.text(Key::Profile)?,
+            identity: identity(settings, environment)?,
             region,
             ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
             compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
+            guard: guard(settings)?,
             listen: settings.parse(Key::Listen, value::listen)?,
+            session: session(settings)?,
+            reason: settings.parse(Key::Reason, |text| Ok(text.parse()?))?,
+            // A name that is not Unicode is left out.
+            local_user: environment.user().ok().flatten().map(str::to_owned),
             sessions: Sessions::parse(settings)?,
             said,
         };
@@ -93,7 +106,7 @@ impl Draft {
 
     /// Whether a managed node is still to be chosen.
     pub fn lacks_bastion(&self) -> bool {
-        self.via == Via::Ssm && self.bastion.is_none()
+        self.via != Via::Direct && self.bastion.is_none()
     }
 
     /// The target, with defaults for what need not be known.
@@ -105,26 +118,32 @@ impl Draft {
         let Reference::Host(host) = self.reference else {
             return Err(Error::NotLookedUp { target: self.name.to_string(), reference: self.reference });
         };
-        // What was said, or what the port is known for, or PostgreSQL.
-        let known = [Engine::Mysql].into_iter().find(|engine| self.port == Some(engine.default_port()));
-        let engine = self.engine.or(known).unwrap_or(Engine::Postgres);
+        let engine = engine(self.engine, self.port).unwrap_or(Engine::Postgres);
         let region = host.region().or(self.region);
         let route = match (self.via, self.bastion) {
             (Via::Direct, _) => Route::Direct,
             (Via::Ssm, Some(bastion)) => Route::Ssm(bastion),
-            (Via::Ssm, None) => return Err(Error::NoBastion { target: self.name.to_string() }),
+            (Via::Auto, Some(bastion)) => Route::Auto(bastion),
+            (Via::Ssm | Via::Auto, None) => return Err(Error::NoBastion { target: self.name.to_string() }),
         };
+        let region = region.ok_or_else(|| Error::NoRegion { target: self.name.to_string(), host: host.clone() })?;
+        let pooling = self.sessions.pooling(&self.name, &host)?;
+        let endpoint = Endpoint { host, port: self.port.unwrap_or(engine.default_port()) };
+        let of = || Reason::of(self.local_user.as_deref(), &self.name, &endpoint);
+        let session = SessionSettings { reason: self.reason.unwrap_or_else(of), ..self.session };
         Ok(Target {
             engine,
-            pooling: self.sessions.pooling(&self.name, &host)?,
-            region: region.ok_or_else(|| Error::NoRegion { target: self.name.to_string(), host: host.clone() })?,
-            endpoint: Endpoint { host, port: self.port.unwrap_or(engine.default_port()) },
+            pooling,
+            region,
+            session,
+            endpoint,
             user: self.user,
             database: self.database,
             route,
-            profile: self.profile,
+            identity: self.identity,
             ca_file: self.ca_file,
             compress: self.compress,
+            guard: self.guard,
             listen: self.listen.unwrap_or_else(|| ListenAddress {
                 host: "localhost".into(),
                 addresses: value::both_loopbacks(),
@@ -182,6 +201,62 @@ impl Sessions {
         }
         Ok(pooling)
     }
+}
+
+/// What was said, or what the port is known for.
+fn engine(said: Option<Engine>, port: Option<u16>) -> Option<Engine> {
+    said.or_else(|| [Engine::Mysql].into_iter().find(|engine| port == Some(engine.default_port())))
+}
+
+/// The engine as far as it is known without looking it up.
+///
+/// # Errors
+/// [`Error::BadValue`].
+pub(super) fn said_engine(settings: &Settings<'_>) -> Result<Option<Engine>, Error> {
+    let said = settings.parse(Key::Engine, |text| Ok(text.parse()?))?;
+    Ok(engine(said, settings.parse(Key::Port, value::port)?))
+}
+
+/// Who we are for AWS. Sessions of roles are named after the local user, whom CloudTrail would not know otherwise.
+pub(super) fn identity(settings: &Settings<'_>, environment: &Environment) -> Result<Identity, Error> {
+    let session_name = match settings.parse(Key::SessionName, |text| Ok(text.parse()?))? {
+        Some(name) => name,
+        None => environment.user()?.map_or_else(SessionName::default, SessionName::of_user),
+    };
+    Ok(Identity {
+        profile: settings.text(Key::Profile)?,
+        roles: settings.parse(Key::RoleArn, value::roles)?.unwrap_or_default(),
+        external_id: settings.parse(Key::ExternalId, |text| Ok(text.parse()?))?,
+        session_name,
+        mfa_serial: settings.parse(Key::MfaSerial, |text| Ok(text.parse()?))?,
+        mfa_command: settings.text(Key::MfaCommand)?,
+    })
+}
+
+fn guard(settings: &Settings<'_>) -> Result<Guard, Error> {
+    Ok(Guard {
+        read_only: settings.parse(Key::ReadOnly, value::boolean)?.unwrap_or_default(),
+        statement_timeout: settings
+            .parse(Key::StatementTimeout, |text| value::duration(text, value::STATEMENT_TIMEOUT))?,
+        label: settings.parse(Key::Label, value::label)?,
+        confirm: settings.parse(Key::Confirm, value::boolean)?.unwrap_or_default(),
+    })
+}
+
+/// All but the reason, which may need the endpoint.
+fn session(settings: &Settings<'_>) -> Result<SessionSettings, Error> {
+    let default = SessionSettings::default();
+    Ok(SessionSettings {
+        document: settings.parse(Key::Document, |text| Ok(text.parse()?))?.unwrap_or(default.document),
+        parameters: settings.parse(Key::DocumentParameters, value::document_parameters)?,
+        reason: default.reason,
+        ssmmessages_endpoint: settings.parse(Key::SsmmessagesEndpoint, value::service_endpoint)?,
+        payload_size: settings
+            .parse(Key::PayloadSize, |text| value::number(text, value::PAYLOAD_SIZE))?
+            .unwrap_or(default.payload_size),
+        keep_alive: settings.parse(Key::KeepAlive, value::boolean)?.unwrap_or(default.keep_alive),
+        idle_timeout: settings.parse(Key::IdleTimeout, |text| value::duration(text, value::IDLE_TIMEOUT))?,
+    })
 }
 
 /// What is set for all targets, then what the AWS variables say.

@@ -10,13 +10,13 @@ use std::{
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeArray, DeTable, DeValue},
 };
 
 use super::{
-    env::Environment,
+    env::{Environment, PROJECT_FILE},
     error::{Error, Warning, nearest},
-    layers::{Key, Layer, Location, Origin, Scope},
+    layers::{Key, Kind, Layer, List, Location, Origin, Scope},
 };
 
 /// What one file says.
@@ -122,6 +122,10 @@ impl Source<'_> {
             if key.scope() != kind && key.scope() != Scope::Any {
                 return Err(Error::Misplaced { at: self.at(name.span()), key, table: title.to_owned() });
             }
+            // Cloning a repository must not be enough to run what is in it.
+            if key == Key::MfaCommand && self.shown.file_name().is_some_and(|name| name == PROJECT_FILE) {
+                return Err(Error::ForeignCommand { at: self.at(name.span()), key });
+            }
             let mut text = self.scalar(key, value)?;
             if key == Key::CaFile && !text.is_empty() {
                 text = self.folder.join(text).to_string_lossy().into_owned();
@@ -131,20 +135,26 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Ports and counts are integers, all else is text; `listen` takes either.
+    /// The text of a value that is of the key's kind.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
-        let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen | Key::MaxSessions | Key::WarmSessions, DeValue::Integer(number)) => {
+        let expected = match (key.kind(), value.get_ref()) {
+            (Kind::Port | Kind::Listen | Kind::Count | Kind::Size, DeValue::Integer(number)) => {
                 return Ok(number.to_string());
             }
-            (Key::Port, _) => "an integer, such as 5432",
-            (Key::MaxSessions | Key::WarmSessions, _) => "an integer, such as 4",
+            (Kind::Boolean, DeValue::Boolean(value)) => return Ok(value.to_string()),
+            (Kind::Port, _) => "an integer, such as 5432",
+            (Kind::Count, _) => "an integer, such as 4",
+            (Kind::Size, _) => "an integer, such as 1024",
+            (Kind::Boolean, _) => "true or false",
             (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay | Key::IdleClose | Key::RotateAfter, _) => {
-                "a string with a unit, such as \"30s\""
-            }
-            (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
-            _ => "a string",
+            (Kind::List(list), DeValue::Array(array)) => match joined(list, array) {
+                Some(text) => return Ok(text),
+                None => list.expected,
+            },
+            (Kind::List(list), _) => list.expected,
+            (Kind::Duration, _) => "a string with a unit, such as \"30s\"",
+            (Kind::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
+            (Kind::Text | Kind::Word(_), _) => "a string",
         };
         Err(Error::WrongType {
             at: self.at(value.span()),
@@ -179,6 +189,15 @@ impl Source<'_> {
     }
 }
 
+/// The strings of an array as the one text that a flag has for them; `None` when they are not strings.
+fn joined(list: List, array: &DeArray<'_>) -> Option<String> {
+    if array.is_empty() {
+        return Some(list.none.into());
+    }
+    let texts: Option<Vec<&str>> = array.iter().map(|entry| entry.get_ref().as_str()).collect();
+    Some(texts?.join(list.separator))
+}
+
 /// TOML tables are kept sorted by name; messages and listeners follow the file.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
@@ -187,7 +206,7 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Spanned<De
 }
 
 /// What other programs call our keys.
-const ALIASES: [(&str, Key); 14] = [
+const ALIASES: [(&str, Key); 18] = [
     ("endpoint", Key::Host),
     ("hostname", Key::Host),
     ("address", Key::Listen),
@@ -200,8 +219,12 @@ const ALIASES: [(&str, Key); 14] = [
     ("dbname", Key::Database),
     ("aws_profile", Key::Profile),
     ("aws_region", Key::Region),
+    ("role", Key::RoleArn),
+    ("role_session_name", Key::SessionName),
+    ("mfa_process", Key::MfaCommand),
     ("sslrootcert", Key::CaFile),
     ("route", Key::Via),
+    ("document_name", Key::Document),
 ];
 
 fn suggest(name: &str, kind: Scope) -> Option<String> {

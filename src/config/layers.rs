@@ -29,12 +29,44 @@ pub enum Key {
     Profile,
     /// The AWS region.
     Region,
+    /// Roles to assume, one after the other.
+    RoleArn,
+    /// What the roles want to hear.
+    ExternalId,
+    /// What the roles' sessions are called.
+    SessionName,
+    /// The MFA device.
+    MfaSerial,
+    /// What prints its codes.
+    MfaCommand,
     /// Extra roots for the database's certificate.
     CaFile,
     /// How bytes reach the database.
     Via,
     /// How they are compressed on the way, for MySQL.
     Compress,
+    /// See [`crate::target::SessionSettings::document`].
+    Document,
+    /// See [`crate::target::SessionSettings::parameters`].
+    DocumentParameters,
+    /// See [`crate::target::SessionSettings::reason`].
+    Reason,
+    /// See [`crate::target::SessionSettings::ssmmessages_endpoint`].
+    SsmmessagesEndpoint,
+    /// See [`crate::target::SessionSettings::payload_size`].
+    PayloadSize,
+    /// See [`crate::target::SessionSettings::keep_alive`].
+    KeepAlive,
+    /// See [`crate::target::SessionSettings::idle_timeout`].
+    IdleTimeout,
+    /// See [`crate::target::Guard::read_only`].
+    ReadOnly,
+    /// See [`crate::target::Guard::statement_timeout`].
+    StatementTimeout,
+    /// See [`crate::target::Guard::label`].
+    Label,
+    /// See [`crate::target::Guard::confirm`].
+    Confirm,
     /// Most SSM sessions at a time.
     MaxSessions,
     /// SSM sessions kept open.
@@ -51,6 +83,10 @@ pub enum Key {
     ResumeFor,
     /// See [`super::Config::max_sigterm_delay`].
     MaxSigtermDelay,
+    /// One of its codes; for one use, so in no file.
+    MfaCode,
+    /// See [`super::Config::open_browser`].
+    OpenBrowser,
 }
 
 /// Where a key may stand in a file.
@@ -62,11 +98,13 @@ pub enum Scope {
     Any,
     /// Only in `[defaults]`: it is about the process.
     Process,
+    /// In no file: it is about one run.
+    Once,
 }
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 38] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -76,9 +114,25 @@ impl Key {
         Self::Database,
         Self::Profile,
         Self::Region,
+        Self::RoleArn,
+        Self::ExternalId,
+        Self::SessionName,
+        Self::MfaSerial,
+        Self::MfaCommand,
         Self::CaFile,
         Self::Via,
         Self::Compress,
+        Self::Document,
+        Self::DocumentParameters,
+        Self::Reason,
+        Self::SsmmessagesEndpoint,
+        Self::PayloadSize,
+        Self::KeepAlive,
+        Self::IdleTimeout,
+        Self::ReadOnly,
+        Self::StatementTimeout,
+        Self::Label,
+        Self::Confirm,
         Self::MaxSessions,
         Self::WarmSessions,
         Self::IdleClose,
@@ -87,6 +141,8 @@ impl Key {
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
+        Self::MfaCode,
+        Self::OpenBrowser,
     ];
 
     /// The name in a configuration file.
@@ -101,9 +157,25 @@ impl Key {
             Self::Database => "database",
             Self::Profile => "profile",
             Self::Region => "region",
+            Self::RoleArn => "role_arn",
+            Self::ExternalId => "external_id",
+            Self::SessionName => "session_name",
+            Self::MfaSerial => "mfa_serial",
+            Self::MfaCommand => "mfa_command",
             Self::CaFile => "ca_file",
             Self::Via => "via",
             Self::Compress => "compress",
+            Self::Document => "document",
+            Self::DocumentParameters => "document_parameters",
+            Self::Reason => "reason",
+            Self::SsmmessagesEndpoint => "ssmmessages_endpoint",
+            Self::PayloadSize => "payload_size",
+            Self::KeepAlive => "keep_alive",
+            Self::IdleTimeout => "idle_timeout",
+            Self::ReadOnly => "read_only",
+            Self::StatementTimeout => "statement_timeout",
+            Self::Label => "label",
+            Self::Confirm => "confirm",
             Self::MaxSessions => "max_sessions",
             Self::WarmSessions => "warm_sessions",
             Self::IdleClose => "idle_close",
@@ -112,6 +184,8 @@ impl Key {
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
+            Self::MfaCode => "mfa_code",
+            Self::OpenBrowser => "open_browser",
         }
     }
 
@@ -137,15 +211,63 @@ impl Key {
             | Self::Database
             | Self::Profile
             | Self::Region
+            | Self::RoleArn
+            | Self::ExternalId
+            | Self::SessionName
+            | Self::MfaSerial
+            | Self::MfaCommand
             | Self::CaFile
             | Self::Via
             | Self::Compress
+            | Self::Document
+            | Self::DocumentParameters
+            | Self::Reason
+            | Self::SsmmessagesEndpoint
+            | Self::PayloadSize
+            | Self::KeepAlive
+            | Self::IdleTimeout
+            | Self::ReadOnly
+            | Self::StatementTimeout
+            | Self::Label
+            | Self::Confirm
             | Self::MaxSessions
             | Self::WarmSessions
             | Self::IdleClose
             | Self::Isolation
             | Self::RotateAfter => Scope::Any,
-            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
+            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay | Self::OpenBrowser => Scope::Process,
+            Self::MfaCode => Scope::Once,
+        }
+    }
+
+    /// What its value looks like.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Port => Kind::Port,
+            Self::Listen => Kind::Listen,
+            Self::Engine => {
+                Kind::Word(&["postgres", "mysql", "mariadb", "postgresql", "aurora-postgresql", "aurora-mysql"])
+            }
+            Self::Via => Kind::Word(&["ssm", "direct", "auto"]),
+            Self::Compress => Kind::Word(&["auto", "zlib", "zstd", "off"]),
+            Self::Isolation => Kind::Word(&["shared", "connection"]),
+            Self::MaxSessions | Self::WarmSessions => Kind::Count,
+            Self::PayloadSize => Kind::Size,
+            Self::RoleArn => Kind::List(List { separator: " ", none: "", expected: "an ARN or a list of them" }),
+            Self::DocumentParameters => Kind::List(List {
+                separator: ",",
+                none: value::NO_PARAMETERS,
+                expected: "an array of strings, such as [\"portNumber\"]",
+            }),
+            Self::StatementTimeout
+            | Self::IdleTimeout
+            | Self::IdleClose
+            | Self::RotateAfter
+            | Self::ConnectTimeout
+            | Self::ResumeFor
+            | Self::MaxSigtermDelay => Kind::Duration,
+            Self::ReadOnly | Self::Confirm | Self::KeepAlive | Self::OpenBrowser => Kind::Boolean,
+            _ => Kind::Text,
         }
     }
 
@@ -153,6 +275,40 @@ impl Key {
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|key| key.name() == name)
     }
+}
+
+/// What a value looks like in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A string, one of these.
+    Word(&'static [&'static str]),
+    /// A string with a unit: `"30s"`.
+    Duration,
+    /// An integer from 1 to 65535.
+    Port,
+    /// An integer.
+    Count,
+    /// An integer: bytes.
+    Size,
+    /// A string, or an array of strings.
+    List(List),
+    /// A port, or a string with host and port.
+    Listen,
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// How an array becomes the text that a flag or a variable has in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct List {
+    /// What stands between the entries.
+    pub separator: &'static str,
+    /// What an empty array is.
+    pub none: &'static str,
+    /// What is expected of a file, for an error.
+    pub expected: &'static str,
 }
 
 /// A place in a file.
@@ -183,6 +339,18 @@ pub enum Origin {
     Variable(String),
     /// A configuration file.
     File(Location),
+}
+
+impl Origin {
+    /// How it is named to the user, for a value of `key`.
+    pub fn describe(&self, key: Key) -> String {
+        match self {
+            Self::Flag => key.flag(),
+            Self::Argument => "TARGET".into(),
+            Self::Variable(name) => name.clone(),
+            Self::File(at) => at.to_string(),
+        }
+    }
 }
 
 /// A value as it was written, and where.

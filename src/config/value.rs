@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::target::{ListenAddress, ParseError, Reference};
+use crate::target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn};
 
 /// Bounds of `connect_timeout`: below a second no TLS through a tunnel can succeed, above ten minutes no client waits.
 pub const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
@@ -14,7 +14,15 @@ pub const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=D
 pub const RESUME_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
 /// Bounds of `max_sigterm_delay`.
 pub const MAX_SIGTERM_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+/// Bounds of `idle_timeout`, those of the account's preference (Systems Manager guide, "Specify an idle session timeout").
+pub const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(1);
+/// Bounds of `payload_size`: below them headers outweigh data, above them a smux frame does not fill a message.
+pub const PAYLOAD_SIZE: RangeInclusive<usize> = 256..=65_536;
 
+/// Bounds of `statement_timeout`: the servers count it in milliseconds.
+pub const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+/// The longest label, in characters: it stands in every log line.
+const MAX_LABEL: usize = 32;
 /// Bounds of `idle_close`.
 pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Bounds of `rotate_after`: a session that is used up in seconds would be in nobody's interest.
@@ -46,8 +54,17 @@ pub enum ValueError {
     #[error("{0} is not a loopback address: whoever can reach it would use the database without a password")]
     NotLoopback(String),
     /// Not a way to the database.
-    #[error("{0:?} is not a route: expected ssm or direct")]
+    #[error("{0:?} is not a route: expected ssm, direct or auto")]
     Via(String),
+    /// Not an endpoint of the message service.
+    #[error("{0:?} is not an endpoint: expected HOST[:PORT], https://HOST[:PORT] or wss://HOST[:PORT], without a path")]
+    ServiceEndpoint(String),
+    /// Neither true nor false.
+    #[error("{0:?} is neither true nor false")]
+    Boolean(String),
+    /// Not something to show with a name.
+    #[error("{0:?} is not a label: expected at most {MAX_LABEL} characters in one line")]
+    Label(String),
     /// Not a number, or not one that makes sense here.
     #[error("{given:?} is not a number from {least} to {most}")]
     Number {
@@ -86,6 +103,9 @@ impl ValueError {
             | Self::Port(_)
             | Self::Listen(_)
             | Self::Via(_)
+            | Self::ServiceEndpoint(_)
+            | Self::Boolean(_)
+            | Self::Label(_)
             | Self::Number { .. }
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
@@ -100,6 +120,8 @@ pub enum Via {
     Ssm,
     /// TCP from this machine.
     Direct,
+    /// The second if it works, else the first.
+    Auto,
 }
 
 /// Text that goes into a protocol's string: not empty, no NUL.
@@ -150,8 +172,43 @@ pub fn via(text: &str) -> Result<Via, ValueError> {
     match text {
         "ssm" => Ok(Via::Ssm),
         "direct" => Ok(Via::Direct),
+        "auto" => Ok(Via::Auto),
         _ => Err(ValueError::Via(text.into())),
     }
+}
+
+/// Role ARNs, separated by blanks or commas. A name may hold a comma too, so that only one before an ARN counts.
+///
+/// # Errors
+/// [`ValueError::Empty`], [`ParseError::RoleArn`].
+pub fn roles(text: &str) -> Result<Vec<RoleArn>, ValueError> {
+    let roles: Vec<RoleArn> = text
+        .replace(",arn:", " arn:")
+        .split([' ', '\t', '\n'])
+        .map(|role| role.trim_end_matches(','))
+        .filter(|role| !role.is_empty())
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    if roles.is_empty() { Err(ValueError::Empty) } else { Ok(roles) }
+}
+
+/// `true` or `false`.
+///
+/// # Errors
+/// [`ValueError::Boolean`].
+pub fn boolean(text: &str) -> Result<bool, ValueError> {
+    text.parse().map_err(|_| ValueError::Boolean(text.into()))
+}
+
+/// A few words to show with a target's name.
+///
+/// # Errors
+/// [`ValueError::Label`].
+pub fn label(text: &str) -> Result<String, ValueError> {
+    if text.trim().is_empty() || text.chars().count() > MAX_LABEL || text.contains(char::is_control) {
+        return Err(ValueError::Label(text.into()));
+    }
+    Ok(text.to_owned())
 }
 
 /// `[HOST:]PORT` on loopback; HOST is `localhost` (both addresses, the default) or one loopback address. Port 0 lets
@@ -186,6 +243,35 @@ pub fn both_loopbacks() -> Vec<IpAddr> {
     vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
 }
 
+/// The parameters of a session document, with commas between them; `none` is a document without.
+///
+/// # Errors
+/// [`ParseError::Parameter`].
+pub fn document_parameters(text: &str) -> Result<Vec<Parameter>, ValueError> {
+    if text == NO_PARAMETERS {
+        return Ok(Vec::new());
+    }
+    Ok(text.split(',').map(|parameter| parameter.trim().parse()).collect::<Result<_, _>>()?)
+}
+
+/// The word for a document without parameters, where a file has an empty array.
+pub const NO_PARAMETERS: &str = "none";
+
+/// A host name of the message service, with or without the scheme of a URL; port 443 unless it says another.
+///
+/// # Errors
+/// [`ValueError::ServiceEndpoint`].
+pub fn service_endpoint(text: &str) -> Result<Endpoint, ValueError> {
+    let refused = || ValueError::ServiceEndpoint(text.into());
+    let name = text.strip_prefix("https://").or_else(|| text.strip_prefix("wss://")).unwrap_or(text);
+    let name = name.strip_suffix('/').unwrap_or(name);
+    let (host, port) = match name.split_once(':') {
+        Some((host, given)) => (host, port(given).map_err(|_| refused())?),
+        None => (name, 443),
+    };
+    Ok(Endpoint { host: host.parse::<Host>().map_err(|_| refused())?, port })
+}
+
 /// A whole number.
 ///
 /// # Errors
@@ -205,6 +291,18 @@ pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration,
         Ok(given)
     } else {
         Err(ValueError::DurationRange { given, least: *range.start(), most: *range.end() })
+    }
+}
+
+/// A length of time as [`duration`] reads it, in the largest unit that is exact.
+pub fn duration_text(time: Duration) -> String {
+    let (seconds, millis) = (time.as_secs(), time.subsec_millis());
+    match seconds {
+        _ if millis != 0 => format!("{}ms", time.as_millis()),
+        0 => "0s".into(),
+        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
     }
 }
 
@@ -281,12 +379,71 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_of_the_service_is_a_name_with_or_without_scheme_and_port() {
+        for (text, endpoint) in [
+            (
+                "vpce-0123.ssmmessages.eu-central-1.vpce.amazonaws.com",
+                "vpce-0123.ssmmessages.eu-central-1.vpce.amazonaws.com:443",
+            ),
+            ("https://Messages.corp.example/", "messages.corp.example:443"),
+            ("wss://messages.corp.example:8443", "messages.corp.example:8443"),
+        ] {
+            assert_eq!(service_endpoint(text).unwrap().to_string(), endpoint);
+        }
+        for text in [
+            "",
+            "ws://a.example",
+            "http://a.example",
+            "https://a.example/path",
+            "a.example:",
+            "a.example:0",
+            "10.0.0.1",
+            "u@a",
+        ] {
+            assert_eq!(service_endpoint(text), Err(ValueError::ServiceEndpoint(text.into())));
+        }
+    }
+
+    #[test]
+    fn a_duration_is_written_as_it_is_read() {
+        let any = Duration::ZERO..=Duration::MAX;
+        for text in ["0s", "1ms", "1500ms", "90s", "2m", "1h", "25h"] {
+            assert_eq!(duration_text(duration(text, any.clone()).unwrap()), text);
+        }
+    }
+
+    #[test]
     fn numbers_stay_in_range() {
         assert_eq!(number("100", MAX_SESSIONS), Ok(100));
         for bad in ["0", "101", "-1", "four", "", "1.0"] {
             let error = number(bad, MAX_SESSIONS).unwrap_err();
             assert_eq!(error.to_string(), format!("{bad:?} is not a number from 1 to 100"));
         }
+    }
+
+    #[test]
+    fn document_parameters_are_a_list_or_none() {
+        let fixed = Parameter::Fixed { name: "stage".into(), value: "dev".into() };
+        for (text, parameters) in [
+            ("host,portNumber", vec![Parameter::Host, Parameter::PortNumber]),
+            ("portNumber, stage=dev", vec![Parameter::PortNumber, fixed]),
+            ("none", vec![]),
+        ] {
+            assert_eq!(document_parameters(text), Ok(parameters), "{text}");
+        }
+        for (text, wrong) in [("", ""), ("host,", ""), ("hostname", "hostname"), ("host,a b=c", "a b=c")] {
+            assert_eq!(document_parameters(text), Err(ParseError::Parameter(wrong.into()).into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_and_booleans() {
+        assert_eq!(label("PRODUCTION (eu)"), Ok("PRODUCTION (eu)".into()));
+        for bad in ["", "  ", "a\nb", &"x".repeat(33)] {
+            assert_eq!(label(bad), Err(ValueError::Label(bad.into())));
+        }
+        assert_eq!((boolean("true"), boolean("false")), (Ok(true), Ok(false)));
+        assert_eq!(boolean("yes"), Err(ValueError::Boolean("yes".into())));
     }
 
     #[test]

@@ -16,13 +16,13 @@ mod cache;
 mod cname;
 mod dns;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tracing::debug;
 
 use crate::{
     aws::{
-        self, Account,
+        self, Account, Accounts,
         nodes::{Node, NodeKind},
         rds::Database,
     },
@@ -125,30 +125,41 @@ pub struct Bastions {
 pub struct Discovery {
     cache: Cache,
     nameservers: Vec<SocketAddr>,
-    accounts: tokio::sync::Mutex<Vec<(aws::Options, Account)>>,
+    accounts: Arc<Accounts>,
+    loaded: tokio::sync::Mutex<Vec<(aws::Options, Account)>>,
 }
 
 impl Discovery {
     /// With this machine's name servers and the user's own cache.
-    pub fn of_process() -> Self {
-        Self::new(Cache::of_user(), cname::nameservers())
+    pub fn of_process(accounts: Arc<Accounts>) -> Self {
+        Self::new(accounts, Cache::of_user(), cname::nameservers())
     }
 
-    fn new(cache: Cache, nameservers: Vec<SocketAddr>) -> Self {
-        Self { cache, nameservers, accounts: tokio::sync::Mutex::default() }
+    fn new(accounts: Arc<Accounts>, cache: Cache, nameservers: Vec<SocketAddr>) -> Self {
+        Self { cache, nameservers, accounts, loaded: tokio::sync::Mutex::default() }
+    }
+
+    /// Has a person asked for what credentials take, where one is there; without that, or when it comes to nothing, whatever
+    /// is looked up says so.
+    pub async fn may_ask(&self, options: &aws::Options) {
+        if let Ok(account) = self.account(options).await
+            && let Err(cause) = account.credentials_for_client().await
+        {
+            debug!(%cause, "no credentials to look things up with");
+        }
     }
 
     /// The account for these options; the same for the same ones.
     ///
     /// # Errors
-    /// As for [`Account::load`].
+    /// As for [`Accounts::load`].
     pub async fn account(&self, options: &aws::Options) -> Result<Account, aws::Error> {
-        let mut accounts = self.accounts.lock().await;
-        if let Some((_, account)) = accounts.iter().find(|(known, _)| known == options) {
+        let mut loaded = self.loaded.lock().await;
+        if let Some((_, account)) = loaded.iter().find(|(known, _)| known == options) {
             return Ok(account.clone());
         }
-        let account = Account::load(options).await?;
-        accounts.push((options.clone(), account.clone()));
+        let account = self.accounts.load(options).await?;
+        loaded.push((options.clone(), account.clone()));
         Ok(account)
     }
 

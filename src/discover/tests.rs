@@ -22,6 +22,11 @@ fn host(name: &str, hash: &str) -> String {
     format!("{name}.{hash}c1abcdefghij.{REGION}.rds.amazonaws.com")
 }
 
+/// Accounts that ask nobody.
+fn nobody() -> Arc<Accounts> {
+    Arc::new(Accounts::new(aws::Interaction::none(), None).unwrap())
+}
+
 /// An account with one of everything.
 fn everything() -> Options {
     let of_cluster = |name, hash: &str| Described::new(&host(name, hash), 5432, "aurora-postgresql");
@@ -46,7 +51,7 @@ struct Scene {
 impl Scene {
     async fn new(options: Options) -> Self {
         let sandbox = Sandbox::start(options).await.unwrap();
-        let options = aws::Options { profile: None, region: REGION.parse().unwrap() };
+        let options = aws::Options { identity: crate::target::Identity::default(), region: REGION.parse().unwrap() };
         Self { sandbox, folder: tempfile::tempdir().unwrap(), options }
     }
 
@@ -58,8 +63,8 @@ impl Scene {
 
     /// As another process would, with the same cache.
     async fn discovery(&self) -> Discovery {
-        let discovery = Discovery::new(Cache::in_folder(self.folder.path()), Vec::new());
-        discovery.accounts.lock().await.push((self.options.clone(), self.account().await));
+        let discovery = Discovery::new(nobody(), Cache::in_folder(self.folder.path()), Vec::new());
+        discovery.loaded.lock().await.push((self.options.clone(), self.account().await));
         discovery
     }
 
@@ -321,13 +326,13 @@ async fn a_node_in_an_unknown_place_is_a_candidate_that_nobody_vouches_for() {
 }
 
 /// A name server that knows these aliases, one step or the whole way in an answer.
-async fn name_server(aliases: &[(&str, &str)], recurses: bool) -> (SocketAddr, std::sync::Arc<AtomicUsize>) {
+async fn name_server(aliases: &[(&str, &str)], recurses: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let aliases: HashMap<String, String> =
         aliases.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
-    let asked = std::sync::Arc::<AtomicUsize>::default();
-    let counter = std::sync::Arc::clone(&asked);
+    let asked = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&asked);
     tokio::spawn(async move {
         let mut question = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut question).await {
@@ -382,7 +387,7 @@ async fn an_alias_is_followed_to_the_rds_name_step_by_step_or_at_once() {
     for recurses in [true, false] {
         let (server, asked) = name_server(&aliases, recurses).await;
         let folder = tempfile::tempdir().unwrap();
-        let discovery = || Discovery::new(Cache::in_folder(folder.path()), vec![server]);
+        let discovery = || Discovery::new(nobody(), Cache::in_folder(folder.path()), vec![server]);
         let found = discovery().rds_name(&"db.example.com".parse().unwrap()).await;
         assert_eq!(found.as_ref().map(Host::as_str), Some(rds.as_str()));
         let before = asked.load(Ordering::SeqCst);

@@ -202,7 +202,7 @@ pub(super) fn is_proxy(kind: Kind) -> bool {
 
 async fn bastion(account: &Account, target: &Target) -> (Vec<Finding>, Option<()>) {
     let id = match &target.route {
-        Route::Ssm(id) => id,
+        Route::Ssm(id) | Route::Auto(id) => id,
         Route::Direct => return (vec![Finding::pass("not needed: the route is direct")], None),
     };
     if id.as_str().starts_with("ecs:") {

@@ -72,12 +72,15 @@ async fn connect(examination: &mut Examination, dialer: &Dialer, target: &Target
             examination.note(Check::Session, Finding::pass("not needed: the route is direct"));
             Ok(None)
         }
-        Route::Ssm(bastion) => {
+        Route::Ssm(bastion) | Route::Auto(bastion) => {
             let work = async {
                 match dialer.dial().await {
                     Ok(stream) => {
-                        let id = stream.session_id().unwrap_or_default();
-                        (vec![Finding::pass(format!("{id} on {bastion}"))], Some(stream))
+                        let fact = match stream.session_id() {
+                            Some(id) => format!("{id} on {bastion}"),
+                            None => "not needed: this machine reaches the database by itself".to_owned(),
+                        };
+                        (vec![Finding::pass(fact)], Some(stream))
                     }
                     Err(error) => (vec![failed(&Error::Route(error), target)], None),
                 }

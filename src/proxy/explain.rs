@@ -59,7 +59,7 @@ impl Facts {
 
     /// What Systems Manager says of a bastion that is not connected.
     pub(super) fn of_bastion(&self, target: &Target) -> Option<String> {
-        let Route::Ssm(id) = &target.route else { return None };
+        let (Route::Ssm(id) | Route::Auto(id)) = &target.route else { return None };
         match self.bastion.as_ref()? {
             None => Some(format!("Systems Manager does not know {id} in {} with these credentials.", target.region)),
             Some(node) if node.online => Some(format!("{id} is online now: connect again.")),
@@ -109,7 +109,7 @@ impl Explainer {
     }
 
     async fn bastion(&self) -> Option<Option<Node>> {
-        let Route::Ssm(id) = &self.target.route else { return None };
+        let (Route::Ssm(id) | Route::Auto(id)) = &self.target.route else { return None };
         // Tasks of ECS are in no list of Systems Manager's.
         if id.as_str().starts_with("ecs:") {
             return None;

@@ -14,8 +14,12 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, Node, Offline, Operation, Options, Task,
-    TokenRefusal, WebSocketSignature, aws::Injected, network::Network, service::Sessions, sigv4,
+    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Node, Offline, Operation, Options,
+    Oversize, Role, SessionDocument, Task, TokenRefusal, WebSocketSignature,
+    aws::{Injected, sso::Portal},
+    network::Network,
+    service::Sessions,
+    sigv4,
 };
 
 /// What all parts of a sandbox share.
@@ -23,6 +27,11 @@ pub(super) struct World {
     pub(super) region: String,
     pub(super) address: SocketAddr,
     pub(super) tls: bool,
+    /// Whether it is reached under AWS's names.
+    pub(super) public: bool,
+    pub(super) documents: Vec<SessionDocument>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) largest_payload: Option<(usize, Oversize)>,
     /// How many entries of a list one answer has at most.
     pub(super) page: usize,
     pub(super) network: Network,
@@ -39,6 +48,9 @@ pub(super) struct World {
 /// What may change while the sandbox runs.
 pub(super) struct State {
     pub(super) identities: HashMap<String, Identity>,
+    pub(super) roles: Vec<Role>,
+    pub(super) mfa_devices: Vec<MfaDevice>,
+    pub(super) portal: Portal,
     pub(super) nodes: Vec<Node>,
     pub(super) tasks: Vec<Task>,
     pub(super) databases: Vec<Database>,
@@ -59,6 +71,10 @@ impl World {
             region: options.region,
             address,
             tls: options.tls,
+            public: !options.names_of_endpoint.is_empty(),
+            documents: options.documents,
+            idle_timeout: options.idle_timeout,
+            largest_payload: options.largest_payload,
             page: options.page,
             network: Network::new(options.names),
             sessions: Sessions::default(),
@@ -69,6 +85,9 @@ impl World {
             clock_ahead: AtomicU64::new(0),
             state: Mutex::new(State {
                 identities: options.identities.into_iter().map(|i| (i.access_key.clone(), i)).collect(),
+                roles: options.roles,
+                mfa_devices: options.mfa_devices,
+                portal: Portal::new(options.sso_roles),
                 nodes: options.nodes,
                 tasks: options.tasks,
                 databases: options.databases,
@@ -96,6 +115,9 @@ impl World {
 
     /// Scheme and authority of stream URLs.
     pub(super) fn websocket_base(&self) -> String {
+        if self.public {
+            return format!("wss://ssmmessages.{}.amazonaws.com", self.region);
+        }
         format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.address)
     }
 

@@ -40,9 +40,10 @@ fn help_names_the_commands_the_exit_codes_and_where_to_begin() {
     for part in [
         "A local, passwordless door to private Amazon RDS and Aurora databases.\n",
         "Usage: rdsgate [OPTIONS] <COMMAND>\n",
-        "  up      Serve databases on localhost\n",
-        "  ls      List the databases of an account and region, and the managed nodes beside them\n",
-        "  policy  Print the least that IAM must allow to use a database, or the SQL to create its user\n",
+        " Serve databases on localhost\n",
+        " List the databases of an account and region, and the managed nodes beside them\n",
+        " Print the least that IAM must allow to use a database, or the SQL to create its user\n",
+        " Run a command with a database at hand\n",
         "      --log-level <LEVEL>\n",
         "      --log-format <FORMAT>\n",
         "  rdsgate up           serve every target of .rdsgate.toml\n",
@@ -62,9 +63,17 @@ fn help_of_up_has_each_flag_with_its_default() {
     for flag in [
         "Usage: rdsgate up [OPTIONS] [TARGET]...",
         "--bastion <ID> The SSM managed node to go through",
-        "--via <ROUTE> ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]",
+        "--via <ROUTE> ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if \
+         that works, else the bastion) [default: ssm]",
         "--profile <NAME> Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]",
         "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]",
+        "--role-arn <ARN> Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]",
+        "--external-id <ID> External id that the roles' trust policies ask for [default: none]",
+        "--session-name <NAME> What CloudTrail calls the roles' sessions [default: rdsgate-USER]",
+        "--mfa-serial <ARN> MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]",
+        "--mfa-code <CODE> A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]",
+        "--mfa-command <COMMAND> Command whose first line of output is a code of the MFA device [default: asked on the terminal]",
+        "--open-browser[=<BOOL>] Open the page of an SSO login in a browser, besides printing its address [default: false]",
         "--engine <ENGINE> postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]",
         "--port <PORT> The database's own port, not the local one [default: the engine's, 5432 or 3306]",
         "--user <NAME> Database user to log in as [default: the one that the client names]",
@@ -74,13 +83,18 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--config <FILE> Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml",
         "--connect-timeout <TIME> Longest time from a client's arrival to its login [default: 30s]",
         "--resume-for <TIME> How long to resume a broken SSM session before its connections are given up [default: 2m]",
+        "--read-only[=<BOOL>] Make transactions read only unless the client asks for another kind [default: false]",
+        "--statement-timeout <TIME> Longest time that a statement may run [default: the database's]",
+        "--label <WORDS> Words to show with the target's name, such as PRODUCTION [default: none]",
+        "--confirm[=<BOOL>] Ask on the terminal before serving the target [default: false]",
+        "--yes Serve targets that ask to be confirmed without asking",
         "--max-sigterm-delay <TIME> How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]",
         "rdsgate up orders --listen 6543",
     ] {
         assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");
     }
     for flag in stdout.split_whitespace().filter(|word| word.starts_with("--")) {
-        let flag = flag.trim_matches(|c: char| !c.is_alphanumeric());
+        let flag = flag.split(['[', '=']).next().unwrap_or(flag).trim_matches(|c: char| !c.is_alphanumeric());
         let explained =
             ["help", "version"].contains(&flag) || include_str!("../../README.md").contains(&format!("`--{flag}`"));
         assert!(explained, "the README does not explain --{flag}");

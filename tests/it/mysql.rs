@@ -11,7 +11,7 @@ use crate::support::{
 const ENGINES: [Engine; 2] = [Engine::MariaDb, Engine::MySql];
 
 /// MariaDB's command line, as a user would type it.
-async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
+pub(crate) async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
     let mut client = Command::new("mariadb");
     client
         .args(["--no-defaults", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "whoever"])
@@ -45,6 +45,21 @@ async fn a_private_mysql_or_mariadb_is_reached_without_a_password() {
         assert_eq!(sandbox.sessions().len(), 1, "{engine:?}: all connections shared one session");
         assert!(sandbox.sessions().iter().all(|session| session.ended.is_some()), "{:?}", sandbox.sessions());
         assert_eq!(sandbox.violations(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_client_insists_on_and_whatever_its_password_it_is_let_in() {
+    for engine in ENGINES {
+        let server = Server::shared_of(engine);
+        let sandbox = sandbox(server).await;
+        let gate = Gate::start(server, &sandbox).await;
+        for plugin in ["mysql_native_password", "caching_sha2_password", "mysql_clear_password", "dialog"] {
+            for password in ["--skip-password", "--password=whatever"] {
+                let ran = mariadb(&gate, &[&format!("--default-auth={plugin}"), password, "-e", "select 42"]).await;
+                assert_eq!((&*ran.stdout, &*ran.stderr), ("42", ""), "{engine:?} {plugin} {password}: {}", gate.log());
+            }
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::stream::BoxIo;
 
 /// An account whose calls go to `endpoint`, with these credentials and hardly any waiting between tries.
 pub(crate) async fn account_at(endpoint: &str, region: &str, credentials: Credentials) -> Account {
-    let options = Options { profile: None, region: region.parse().unwrap() };
+    let options = Options { identity: Identity::default(), region: region.parse().unwrap() };
     let provider = SharedCredentialsProvider::new(credentials);
     let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(1));
     let loader = aws_config::defaults(BehaviorVersion::latest())
@@ -138,7 +138,7 @@ impl ProvideCredentials for Purse {
 }
 
 fn options() -> Options {
-    Options { profile: None, region: "eu-central-1".parse().unwrap() }
+    Options { identity: Identity::default(), region: "eu-central-1".parse().unwrap() }
 }
 
 fn credentials(key: &str, lifetime: Option<i64>) -> Credentials {

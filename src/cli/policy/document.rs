@@ -6,9 +6,6 @@ use serde_json::{Value, json};
 
 use crate::target::{InstanceId, Route, Target};
 
-/// The session document that forwards to another host.
-const DOCUMENT: &str = "AWS-StartPortForwardingSessionToRemoteHost";
-
 /// What is to be allowed.
 pub(super) struct Grant<'a> {
     pub(super) target: &'a Target,
@@ -43,14 +40,14 @@ impl Grant<'_> {
         let (region, account) = (&self.target.region, self.account);
         let aws = region.partition().name();
         let mut statements = Vec::new();
-        if let Route::Ssm(bastion) = &self.target.route {
+        if let Route::Ssm(bastion) | Route::Auto(bastion) = &self.target.route {
             // A session's id begins with the caller's; `${aws:userid}` is IAM's variable, not ours.
             let own_sessions = format!("arn:{aws}:ssm:{region}:{account}:session/${{aws:userid}}-*");
             statements.push(json!({
                 "Sid": "StartSession",
                 "Effect": "Allow",
                 "Action": "ssm:StartSession",
-                "Resource": [self.bastion(bastion), format!("arn:{aws}:ssm:{region}::document/{DOCUMENT}")],
+                "Resource": [self.bastion(bastion), self.document()],
                 // Without it the right to the node alone would let in by any document.
                 "Condition": { "BoolIfExists": { "ssm:SessionDocumentAccessCheck": "true" } },
             }));
@@ -82,6 +79,17 @@ impl Grant<'_> {
             }));
         }
         statements
+    }
+
+    /// The session document's ARN: AWS's belong to no account.
+    fn document(&self) -> String {
+        let (region, document) = (&self.target.region, self.target.session.document.as_str());
+        let aws = region.partition().name();
+        match document {
+            arn if arn.starts_with("arn:") => arn.into(),
+            name if name.starts_with("AWS-") => format!("arn:{aws}:ssm:{region}::document/{name}"),
+            name => format!("arn:{aws}:ssm:{region}:{}:document/{name}", self.account),
+        }
     }
 
     /// The node's ARN. A task is named by its cluster: its own id is gone with its next deployment.
@@ -201,11 +209,28 @@ mod tests {
             user: None,
             database: None,
             route: bastion.map_or(Route::Direct, |id| Route::Ssm(id.parse().unwrap())),
-            profile: None,
+            identity: crate::target::Identity::default(),
+            session: crate::target::SessionSettings::default(),
+            guard: crate::target::Guard::default(),
             ca_file: None,
             compress: Compress::Auto,
             listen: ListenAddress { host: "localhost".into(), addresses: Vec::new(), port: 0 },
         }
+    }
+
+    #[test]
+    fn the_document_is_the_targets_own() {
+        let mut target = target("orders.c1abcdefghij.eu-central-1.rds.amazonaws.com", Some("i-0123456789abcdef0"));
+        for (document, arn) in [
+            ("AWS-StartPortForwardingSession", "arn:aws:ssm:eu-central-1::document/AWS-StartPortForwardingSession"),
+            ("ToTheDatabase", "arn:aws:ssm:eu-central-1:123456789012:document/ToTheDatabase"),
+            ("arn:aws:ssm:eu-central-1:210987654321:document/X", "arn:aws:ssm:eu-central-1:210987654321:document/X"),
+        ] {
+            target.session.document = document.parse().unwrap();
+            assert_eq!(grant(&target, "db-X", "u").document(), arn);
+        }
+        target.route = Route::Auto("i-0123456789abcdef0".parse().unwrap());
+        assert!(grant(&target, "db-X", "u").policy().to_string().contains("ssm:StartSession"));
     }
 
     fn grant<'a>(target: &'a Target, resource_id: &'a str, user: &'a str) -> Grant<'a> {

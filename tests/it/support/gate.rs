@@ -8,8 +8,8 @@ use std::{
 
 use rdsgate::sandbox::{Options, Sandbox};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, Command},
     sync::watch,
     time::timeout,
 };
@@ -49,6 +49,7 @@ pub(crate) async fn sandbox_with(server: &Server, change: impl FnOnce(Options) -
 pub(crate) struct GateOptions {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
+    terminal: bool,
 }
 
 impl GateOptions {
@@ -74,7 +75,54 @@ impl GateOptions {
 
     /// What a configuration file names.
     pub(crate) fn bare(sandbox: &Sandbox) -> Self {
-        Self { arguments: vec!["up".into()], env: sandbox.env() }
+        Self { arguments: vec!["up".into()], env: sandbox.env(), terminal: false }
+    }
+
+    /// Has these arguments and no others.
+    pub(crate) fn only(mut self, arguments: &[&str]) -> Self {
+        self.arguments.truncate(1);
+        self.arguments.extend(arguments.iter().map(|&word| word.into()));
+        self
+    }
+
+    /// Another subcommand than `up`.
+    pub(crate) fn verb(mut self, verb: &str) -> Self {
+        if let Some(first) = self.arguments.first_mut() {
+            *first = verb.into();
+        }
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(self) -> Ran {
+        let output = timeout(PATIENCE, self.command().output()).await.expect("rdsgate hangs").expect("it starts");
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The command, with nothing of this machine's settings.
+    pub(crate) fn command(self) -> Command {
+        let mut command = if self.terminal {
+            let quoted: Vec<String> = self.arguments.iter().map(|word| format!("'{word}'")).collect();
+            let line = format!("exec {} {}", env!("CARGO_BIN_EXE_rdsgate"), quoted.join(" "));
+            let mut script = Command::new("script");
+            script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped());
+            script
+        } else {
+            let mut rdsgate = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
+            rdsgate.args(&self.arguments).stdin(Stdio::null());
+            rdsgate
+        };
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent")
+            .envs(self.env)
+            .kill_on_drop(true);
+        command
     }
 
     /// Adds a word that is no flag.
@@ -110,6 +158,12 @@ impl GateOptions {
         self
     }
 
+    /// Runs it in the foreground of a terminal of its own, at which [`Gate::types`] types.
+    pub(crate) fn on_a_terminal(mut self) -> Self {
+        self.terminal = true;
+        self.env("NO_COLOR", "1")
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(self) -> Gate {
         let mut gate = self.spawn();
@@ -124,26 +178,22 @@ impl GateOptions {
         gate
     }
 
+    /// Logging all there is, unless a test wants something else.
+    fn traced(mut self) -> Self {
+        self.env.insert(0, ("RDSGATE_LOG".into(), "trace".into()));
+        self
+    }
+
     /// Starts it, for one that is not to get ready.
     pub(crate) fn spawn(self) -> Gate {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
-            .args(&self.arguments)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", "/nonexistent")
-            .env("RDSGATE_LOG", "trace")
-            .envs(self.env)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("cargo built rdsgate");
+        let mut child =
+            self.traced().command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cargo built rdsgate");
         let (sender, output) = watch::channel(String::new());
         let sender = Arc::new(Mutex::new(sender));
         collect(child.stderr.take().expect("piped"), Arc::clone(&sender));
         collect(child.stdout.take().expect("piped"), sender);
-        Gate { child, output, port: 0 }
+        let keyboard = child.stdin.take();
+        Gate { child, output, keyboard, port: 0 }
     }
 }
 
@@ -163,6 +213,7 @@ fn collect(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static, sender: A
 pub(crate) struct Gate {
     child: Child,
     output: watch::Receiver<String>,
+    keyboard: Option<ChildStdin>,
     pub(crate) port: u16,
 }
 
@@ -180,6 +231,13 @@ impl Gate {
     /// Waits until what it has printed is as `condition` wants it; false when it ends or takes too long.
     pub(crate) async fn until(&mut self, condition: impl Fn(&str) -> bool) -> bool {
         matches!(timeout(PATIENCE, self.output.wait_for(|log| condition(log))).await, Ok(Ok(_)))
+    }
+
+    /// Types a line at its terminal.
+    pub(crate) async fn types(&mut self, line: &str) {
+        let keyboard = self.keyboard.as_mut().expect("it runs on a terminal");
+        keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
+        keyboard.flush().await.expect("it reads");
     }
 
     /// Where clients find it.
