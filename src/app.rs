@@ -3,7 +3,7 @@
 //! ```text
 //!   bind all listeners (or none) ─▶ say so ─▶ accept ─▶ signal
 //!       ─▶ stop accepting ─▶ idle connections end, busy ones may finish (`max_sigterm_delay`) ─▶ abort the rest
-//!       ─▶ terminate SSM sessions ─▶ Stopped
+//!       ─▶ terminate SSM sessions ─▶ admin endpoints end ─▶ Stopped
 //! ```
 //!
 //! A second signal cuts the waiting short; sessions are terminated all the same.
@@ -19,15 +19,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
+    admin::{self, Served},
     aws::{self, Account},
     config::Config,
     proxy::{
         error, listener,
         registry::Registry,
-        serve::{Service, serve},
+        serve::{Service, counts, serve},
         upstream::Upstream,
     },
     target::{Route, Target},
+    telemetry::metrics::Metrics,
     tls,
     tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
 };
@@ -44,6 +46,11 @@ pub enum Event {
         target: Arc<Target>,
         /// The addresses, with the port that the system chose if it was to.
         addresses: Vec<SocketAddr>,
+    },
+    /// The admin address is bound.
+    Admin {
+        /// Which it is.
+        address: String,
     },
     /// Every listener is bound.
     Ready {
@@ -106,6 +113,9 @@ pub enum Error {
         #[source]
         cause: tls::Error,
     },
+    /// No admin address.
+    #[error("cannot serve the admin address")]
+    Admin(#[source] admin::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
@@ -115,7 +125,7 @@ impl Error {
     /// Which part failed.
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Listen { .. } | Self::Signals(_) => Cause::Local,
+            Self::Listen { .. } | Self::Admin(_) | Self::Signals(_) => Cause::Local,
             Self::Aws { .. } => Cause::Credentials,
             Self::Tls { .. } => Cause::Configuration,
         }
@@ -129,6 +139,7 @@ impl Error {
             }
             Self::Aws { cause, .. } => cause.hint(),
             Self::Tls { cause, .. } => cause.hint(),
+            Self::Admin(cause) => cause.hint(),
             Self::Listen { .. } | Self::Signals(_) => None,
         }
     }
@@ -143,6 +154,12 @@ pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let mut proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
     let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+    let metrics = Metrics::default();
+    // First, so that a supervisor hears that we are not ready yet.
+    let admin = match &config.admin {
+        Some(address) => Some(admin::Server::start(address, &metrics).await.map_err(Error::Admin)?),
+        None => None,
+    };
     let mut bound = Vec::new();
     for target in &config.targets {
         let target = Arc::new(target.clone());
@@ -151,21 +168,31 @@ pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result
         let service = Arc::new(Service {
             upstream: upstream(&target, &config).await?,
             registry: Registry::default(),
+            connections: counts(&metrics, &target),
             connect_timeout: config.connect_timeout,
             drain: drain.clone(),
             abort: abort.clone(),
         });
         bound.push((target, listeners, service));
     }
+    let mut served = Vec::new();
     for (target, listeners, service) in bound {
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        served.push(Served { service: Arc::clone(&service), listeners: addresses.clone() });
         events(Event::Listening { target, addresses });
         proxy.start(service, listeners);
+    }
+    if let Some(admin) = &admin {
+        admin.view().ready(served);
+        events(Event::Admin { address: admin.address().into() });
     }
     events(Event::Ready { targets: config.targets.len() });
 
     let stopped = signals.next().await;
     info!("stopping: no new connections");
+    if let Some(admin) = &admin {
+        admin.view().draining();
+    }
     proxy.stop.cancel();
     drain.cancel();
     proxy.tasks.close();
@@ -182,6 +209,9 @@ pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result
         proxy.services.into_iter().map(|service| tokio::spawn(async move { service.upstream.close().await })).collect();
     for closed in closing {
         let _ = closed.await;
+    }
+    if let Some(admin) = admin {
+        admin.stop().await;
     }
     Ok(stopped)
 }

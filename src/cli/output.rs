@@ -81,6 +81,7 @@ impl Output {
                     self.error(&error, None);
                 }
             }
+            Event::Admin { address } => self.say(&format!("[admin] listening on {}", printable(address))),
             Event::Ready { targets } => {
                 let plural = if *targets == 1 { "" } else { "s" };
                 self.say(&format!("ready: {targets} target{plural}; Ctrl-C to stop"));

@@ -75,6 +75,9 @@ pub struct TargetArguments {
     /// How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]
     #[arg(long, value_name = "TIME", help_heading = "Proxy")]
     max_sigterm_delay: Option<String>,
+    /// Address of /healthz, /readyz, /metrics and /status: [HOST:]PORT on loopback or unix:PATH [default: none]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Proxy")]
+    admin: Option<String>,
 }
 
 impl TargetArguments {
@@ -100,6 +103,7 @@ impl TargetArguments {
             (Key::ConnectTimeout, self.connect_timeout),
             (Key::ResumeFor, self.resume_for),
             (Key::MaxSigtermDelay, self.max_sigterm_delay),
+            (Key::Admin, self.admin),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         Request { targets, flags, file: self.config }

@@ -123,18 +123,26 @@ impl Source<'_> {
                 return Err(Error::Misplaced { at: self.at(name.span()), key, table: title.to_owned() });
             }
             let mut text = self.scalar(key, value)?;
-            if key == Key::CaFile && !text.is_empty() {
-                text = self.folder.join(text).to_string_lossy().into_owned();
+            // Paths are relative to the file that they stand in.
+            let prefix = match key {
+                Key::CaFile => Some(""),
+                Key::Admin => Some("unix:"),
+                _ => None,
+            };
+            if let Some((prefix, path)) = prefix.and_then(|prefix| Some((prefix, text.strip_prefix(prefix)?)))
+                && !path.is_empty()
+            {
+                text = format!("{prefix}{}", self.folder.join(path).to_string_lossy());
             }
             layer.set(key, text, Origin::File(self.at(value.span())));
         }
         Ok(layer)
     }
 
-    /// Ports and counts are integers, all else is text; `listen` takes either.
+    /// Ports and counts are integers, all else is text; `listen` and `admin` take either.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen | Key::MaxSessions | Key::WarmSessions, DeValue::Integer(number)) => {
+            (Key::Port | Key::Listen | Key::Admin | Key::MaxSessions | Key::WarmSessions, DeValue::Integer(number)) => {
                 return Ok(number.to_string());
             }
             (Key::Port, _) => "an integer, such as 5432",
@@ -143,6 +151,7 @@ impl Source<'_> {
             (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay | Key::IdleClose | Key::RotateAfter, _) => {
                 "a string with a unit, such as \"30s\""
             }
+            (Key::Admin, _) => "a string or an integer, such as \"unix:/run/rdsgate.sock\" or 9090",
             (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             _ => "a string",
         };

@@ -51,6 +51,8 @@ pub enum Key {
     ResumeFor,
     /// See [`super::Config::max_sigterm_delay`].
     MaxSigtermDelay,
+    /// See [`super::Config::admin`].
+    Admin,
 }
 
 /// Where a key may stand in a file.
@@ -66,7 +68,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -87,6 +89,7 @@ impl Key {
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
+        Self::Admin,
     ];
 
     /// The name in a configuration file.
@@ -112,6 +115,7 @@ impl Key {
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
+            Self::Admin => "admin",
         }
     }
 
@@ -145,7 +149,7 @@ impl Key {
             | Self::IdleClose
             | Self::Isolation
             | Self::RotateAfter => Scope::Any,
-            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay => Scope::Process,
+            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay | Self::Admin => Scope::Process,
         }
     }
 

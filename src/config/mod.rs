@@ -27,14 +27,14 @@ pub use env::Environment;
 pub use error::{Error, Warning};
 pub use layers::Key;
 
-use crate::target::Target;
+use crate::{admin, target::Target};
 use file::File;
 use layers::{Layer, Origin, Settings};
 
 /// Everything that a running proxy needs to know.
 ///
 /// # Defaults
-/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s.
+/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, no `admin`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The databases to serve, at least one; names are unique and no two listen on the same address.
@@ -46,6 +46,8 @@ pub struct Config {
     pub resume_for: Duration,
     /// How long busy connections may go on after SIGTERM or the first Ctrl-C.
     pub max_sigterm_delay: Duration,
+    /// Where health, metrics and status can be asked for; `None`: nowhere.
+    pub admin: Option<admin::Address>,
 }
 
 /// What the command line asks for.
@@ -109,6 +111,7 @@ pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Erro
         max_sigterm_delay: settings
             .parse(Key::MaxSigtermDelay, |text| value::duration(text, value::MAX_SIGTERM_DELAY))?
             .unwrap_or(Duration::from_secs(30)),
+        admin: settings.parse(Key::Admin, value::admin)?,
     };
     Ok(Loaded { config, files: files.into_iter().map(|file| file.path).collect(), warnings })
 }

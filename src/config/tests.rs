@@ -93,6 +93,7 @@ fn a_file_with_every_key_becomes_a_config() {
         connect_timeout = "5s"
         resume_for = "1m30s"
         max_sigterm_delay = "0s"
+        admin = "unix:run/admin.sock"
 
         [targets.orders]
         host = "Orders.c1abcdefghij.eu-central-1.rds.amazonaws.com:5544"
@@ -109,8 +110,10 @@ fn a_file_with_every_key_becomes_a_config() {
     let loaded = scene.load().unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.files, [scene.root.path().join("project/.rdsgate.toml")]);
-    let Config { targets, connect_timeout, resume_for, max_sigterm_delay } = loaded.config;
+    let Config { targets, connect_timeout, resume_for, max_sigterm_delay, admin } = loaded.config;
     assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [5, 90, 0]);
+    let beside_the_file = scene.root.path().join("project/run/admin.sock");
+    assert_eq!(admin, Some(admin::Address::Unix(beside_the_file)));
     let [target] = targets.as_slice() else { panic!("one target") };
     assert_eq!((&*target.name, target.engine.to_string().as_str()), ("orders", "postgres"));
     assert_eq!(target.endpoint.to_string(), format!("{ORDERS}:5544"));

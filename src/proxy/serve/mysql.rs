@@ -26,6 +26,7 @@ use crate::{
         relay::{End, Reason, Side, Tap, relay},
     },
     target::Target,
+    telemetry::metrics::Connections,
 };
 
 /// What a server says is not followed, so a connection counts as idle when it has been silent for so long after an answer.
@@ -96,7 +97,7 @@ async fn connect(service: &Service, mut client: Client) {
         sent: 0,
         received: 0,
     };
-    let mut observer = Observer::new();
+    let mut observer = Observer::new(&service.connections);
     let reason = connection.run(&mut observer).await;
     let end = End { reason, to_upstream: connection.sent, to_client: connection.received };
     arrival.log_end(service, &user, &database, &facts, &end);
@@ -164,7 +165,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     /// Relays until the end, and logs in anew whenever the client asks for it.
-    async fn run(&mut self, observer: &mut Observer) -> Reason {
+    async fn run(&mut self, observer: &mut Observer<'_>) -> Reason {
         if let Err(error) = mysql::finish(&mut self.client, &self.login, &self.logged_in.ok).await {
             return Reason::Broke(Side::Client, std::io::Error::other(error));
         }
@@ -239,14 +240,15 @@ fn last_words(reason: &Reason) -> Option<Vec<u8>> {
 }
 
 /// The tap of a MySQL connection: who spoke last, and when.
-struct Observer {
+struct Observer<'a> {
+    counts: &'a Connections,
     answered: bool,
     at: Instant,
 }
 
-impl Observer {
-    fn new() -> Self {
-        Self { answered: true, at: Instant::now() }
+impl<'a> Observer<'a> {
+    fn new(counts: &'a Connections) -> Self {
+        Self { counts, answered: true, at: Instant::now() }
     }
 
     fn is_idle(&self) -> bool {
@@ -260,12 +262,14 @@ impl Observer {
     }
 }
 
-impl Tap for Observer {
-    fn on_client(&mut self, _: &[u8]) {
+impl Tap for Observer<'_> {
+    fn on_client(&mut self, bytes: &[u8]) {
+        self.counts.sent(bytes.len());
         (self.answered, self.at) = (false, Instant::now());
     }
 
-    fn on_upstream(&mut self, _: &[u8]) {
+    fn on_upstream(&mut self, bytes: &[u8]) {
+        self.counts.received(bytes.len());
         (self.answered, self.at) = (true, Instant::now());
     }
 

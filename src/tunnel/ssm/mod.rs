@@ -1,6 +1,6 @@
 //! The SSM data channel: a session's messages, what makes a reliable byte stream of them, and the session's life.
 //!
-//! `message`, `payload`, `features`, `handshake`, `window`, `load`, `channel` and `conversation` are sans-IO: bytes and time come
+//! `message`, `payload`, `features`, `handshake`, `window`, `load`, `tally`, `channel` and `conversation` are sans-IO: bytes and time come
 //! in, values go out. `websocket` opens the socket, `driver` is the one task that owns it, `stream` the handle that the
 //! rest of the program reads and writes, `session` the calls to AWS around them all.
 
@@ -14,5 +14,6 @@ pub mod message;
 pub mod payload;
 pub mod session;
 pub mod stream;
+pub mod tally;
 pub mod websocket;
 mod window;

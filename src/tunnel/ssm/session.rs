@@ -19,7 +19,6 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
-    channel::Stats,
     conversation::{Conversation, EndReason, Options},
     driver::{self, WebSocket},
     features::CLIENT_VERSION,
@@ -27,6 +26,7 @@ use super::{
     load::{Condition, Load},
     payload::OpenDataChannelInput,
     stream::{Phase, SessionStream, Shared},
+    tally::Tally,
     websocket,
 };
 use crate::{
@@ -108,8 +108,8 @@ pub struct Status {
     pub streams: usize,
     /// Bytes received that clients have not read.
     pub unread: usize,
-    /// The channel's counts.
-    pub channel: Stats,
+    /// What has happened so far.
+    pub tally: Tally,
 }
 
 /// A running session. Cheap to clone.
@@ -203,10 +203,10 @@ impl Session {
     /// What it is doing.
     pub fn status(&self) -> Status {
         let mut conversation = self.shared.lock();
-        let condition = conversation.condition(driver::now());
-        let channel = conversation.stats();
+        let now = driver::now();
+        let (condition, tally) = (conversation.condition(now), conversation.tally(now));
         let mux = conversation.mux();
-        Status { condition, streams: mux.stream_count(), unread: mux.unread(), channel }
+        Status { condition, streams: mux.stream_count(), unread: mux.unread(), tally }
     }
 
     /// Why it is over, once it is.
