@@ -95,6 +95,7 @@ impl Metrics {
         };
         for stage in words.stages {
             drop(self.refused.get_or_create(&counts.at(stage)));
+            drop(self.stages.get_or_create(&counts.at(stage)));
         }
         for &(side, reason) in words.ends {
             drop(self.ended.get_or_create(&Ended { target: Arc::clone(target), side, reason }));

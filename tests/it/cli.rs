@@ -73,6 +73,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--connect-timeout <TIME> Longest time from a client's arrival to its login [default: 30s]",
         "--resume-for <TIME> How long to resume a broken SSM session before its connections are given up [default: 2m]",
         "--max-sigterm-delay <TIME> How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]",
+        "--admin <ADDRESS> Address of /healthz, /readyz, /metrics and /status: [HOST:]PORT on loopback or unix:PATH [default: none]",
         "rdsgate up orders --listen 6543",
     ] {
         assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");

@@ -11,7 +11,7 @@ use crate::support::{
 const ENGINES: [Engine; 2] = [Engine::MariaDb, Engine::MySql];
 
 /// MariaDB's command line, as a user would type it.
-async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
+pub(crate) async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
     let mut client = Command::new("mariadb");
     client
         .args(["--no-defaults", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "whoever"])
