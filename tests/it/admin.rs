@@ -215,7 +215,11 @@ async fn connections_of_mysql_are_counted_too() {
 async fn health_says_draining_until_the_end_and_then_nobody_is_there() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
-    let (mut gate, admin) = with_admin(GateOptions::new(server, &sandbox)).await;
+    // Not a port, which could be somebody else's by the time that we have gone.
+    let folder = tempfile::tempdir().expect("there is room");
+    let address = format!("unix:{}", folder.path().join("admin.sock").display());
+    let mut gate = GateOptions::new(server, &sandbox).flag("--admin", &address).start().await;
+    let admin = Admin::of(&gate);
     for path in ["/healthz", "/readyz"] {
         let answer = admin.get(path).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{path}");
