@@ -44,28 +44,36 @@ pub enum Stall {
     Over(Duration),
 }
 
+/// A client that reads slowly frees a little room, which is filled at once: that is one stall and not a thousand. One that
+/// begins so soon after the last is its continuation.
+const SAME_STALL: Duration = Duration::from_secs(1);
+
 /// Keeps the count of stalls.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
     since: Option<Instant>,
+    /// The stall under way, or the last one, is the continuation of another.
+    continued: bool,
+    ended: Option<Instant>,
     over: Duration,
     count: u64,
 }
 
 impl Stalls {
-    /// Takes note of whether the session is held up at `now`.
+    /// Takes note of whether the session is held up at `now`. Of continuations nothing is said.
     pub(super) fn note(&mut self, held_up: bool, now: Instant) -> Option<Stall> {
         match (held_up, self.since) {
             (true, None) => {
                 self.since = Some(now);
-                self.count += 1;
-                Some(Stall::Begun)
+                self.continued = self.ended.is_some_and(|ended| now < ended + SAME_STALL);
+                self.count += u64::from(!self.continued);
+                (!self.continued).then_some(Stall::Begun)
             }
             (false, Some(since)) => {
                 let lasted = now.saturating_duration_since(since);
-                self.since = None;
+                (self.since, self.ended) = (None, Some(now));
                 self.over += lasted;
-                Some(Stall::Over(lasted))
+                (!self.continued).then_some(Stall::Over(lasted))
             }
             (true, Some(_)) | (false, None) => None,
         }
@@ -94,6 +102,19 @@ mod tests {
         assert_eq!(stalls.note(false, at(4)), Some(Stall::Over(Duration::from_secs(3))));
         assert_eq!(stalls.note(true, at(10)), Some(Stall::Begun));
         assert_eq!(stalls.so_far(at(15)), (2, Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn a_client_that_reads_slowly_is_one_stall() {
+        let start = Instant::now();
+        let mut stalls = Stalls::default();
+        let mut said = Vec::new();
+        for ms in 0..60_000 {
+            said.extend(stalls.note(ms % 10 < 9, start + Duration::from_millis(ms)));
+        }
+        assert_eq!(said, [Stall::Begun, Stall::Over(Duration::from_millis(9))]);
+        assert_eq!(stalls.so_far(start + Duration::from_mins(1)), (1, Duration::from_secs(54)));
+        assert_eq!(stalls.note(true, start + Duration::from_secs(61)), Some(Stall::Begun));
     }
 
     #[test]
