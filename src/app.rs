@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, Served},
-    aws::{self, Account},
+    aws::{self, Accounts, Interaction, Prompt},
     config::Config,
     proxy::{
         error, listener,
@@ -28,7 +28,7 @@ use crate::{
         serve::{Service, counts, serve},
         upstream::Upstream,
     },
-    target::{Route, Target},
+    target::{InstanceId, Route, Target},
     telemetry::metrics::Metrics,
     tls,
     tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
@@ -51,6 +51,13 @@ pub enum Event {
     Admin {
         /// Which it is.
         address: String,
+    },
+    /// AWS wants something of a person.
+    Prompt {
+        /// What.
+        prompt: Prompt,
+        /// Whether to open the page that it is about in a browser.
+        open_browser: bool,
     },
     /// Every listener is bound.
     Ready {
@@ -104,6 +111,9 @@ pub enum Error {
         #[source]
         cause: aws::Error,
     },
+    /// What AWS calls need is unusable, whoever makes them.
+    #[error("cannot call AWS")]
+    Settings(#[source] aws::Error),
     /// The roots for the database's certificate are unusable.
     #[error("cannot serve {target}")]
     Tls {
@@ -126,7 +136,7 @@ impl Error {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Listen { .. } | Self::Admin(_) | Self::Signals(_) => Cause::Local,
-            Self::Aws { .. } => Cause::Credentials,
+            Self::Aws { .. } | Self::Settings(_) => Cause::Credentials,
             Self::Tls { .. } => Cause::Configuration,
         }
     }
@@ -137,7 +147,7 @@ impl Error {
             Self::Listen { cause: listener::Error::Taken { .. }, .. } => {
                 Some("stop that program, or choose another local port with --listen (0 takes a free one)".into())
             }
-            Self::Aws { cause, .. } => cause.hint(),
+            Self::Aws { cause, .. } | Self::Settings(cause) => cause.hint(),
             Self::Tls { cause, .. } => cause.hint(),
             Self::Admin(cause) => cause.hint(),
             Self::Listen { .. } | Self::Signals(_) => None,
@@ -145,11 +155,20 @@ impl Error {
     }
 }
 
+/// Whether somebody sees [`Event::Prompt`] and can do what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attended {
+    /// Somebody sits at a terminal.
+    Yes,
+    /// What needs a person is an error instead.
+    No,
+}
+
 /// Runs the proxy until a signal ends it.
 ///
 /// # Errors
 /// What keeps it from starting; nothing is left behind then.
-pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result<Stopped, Error> {
+pub async fn run(config: Config, attended: Attended, mut events: impl FnMut(Event) + Send) -> Result<Stopped, Error> {
     // Before anything is bound, so that no signal finds us unprepared.
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let mut proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
@@ -160,13 +179,16 @@ pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result
         Some(address) => Some(admin::Server::start(address, &metrics).await.map_err(Error::Admin)?),
         None => None,
     };
+    let (interaction, mut prompts) = Interaction::channel();
+    let interaction = if attended == Attended::Yes { interaction } else { Interaction::none() };
+    let accounts = Accounts::new(interaction, config.mfa_code.clone()).map_err(Error::Settings)?;
     let mut bound = Vec::new();
     for target in &config.targets {
         let target = Arc::new(target.clone());
         let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
         let listeners = listener::bind(&target.listen).await.map_err(listen)?;
         let service = Arc::new(Service {
-            upstream: upstream(&target, &config).await?,
+            upstream: upstream(&target, &config, &accounts).await?,
             registry: Registry::default(),
             connections: counts(&metrics, &target),
             connect_timeout: config.connect_timeout,
@@ -188,7 +210,12 @@ pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result
     }
     events(Event::Ready { targets: config.targets.len() });
 
-    let stopped = signals.next().await;
+    let stopped = loop {
+        tokio::select! {
+            stopped = signals.next() => break stopped,
+            Some(prompt) = prompts.recv() => events(Event::Prompt { prompt, open_browser: config.open_browser }),
+        }
+    };
     info!("stopping: no new connections");
     if let Some(admin) = &admin {
         admin.view().draining();
@@ -216,24 +243,34 @@ pub async fn run(config: Config, mut events: impl FnMut(Event) + Send) -> Result
     Ok(stopped)
 }
 
-async fn upstream(target: &Arc<Target>, config: &Config) -> Result<Upstream, Error> {
-    let options = aws::Options { profile: target.profile.clone(), region: target.region.clone() };
+async fn upstream(target: &Arc<Target>, config: &Config, accounts: &Accounts) -> Result<Upstream, Error> {
+    let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
     let aws_failed = |cause| Error::Aws { target: Arc::clone(&target.name), cause };
-    let account = Account::load(&options).await.map_err(aws_failed)?;
+    let account = accounts.load(&options).await.map_err(aws_failed)?;
     let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
     let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
+    let pool = |bastion: &InstanceId| {
+        let settings = target.session.clone();
+        let options = conversation::Options {
+            payload_size: settings.payload_size,
+            keep_alive: settings.keep_alive,
+            idle_timeout: settings.idle_timeout,
+            ..conversation::Options::default()
+        };
+        let spec = Spec {
+            account: account.clone(),
+            bastion: bastion.clone(),
+            endpoint: target.endpoint.clone(),
+            settings,
+            options,
+            resume_for: config.resume_for,
+        };
+        Pool::new(spec, target.pooling.clone())
+    };
     let dialer = match &target.route {
-        Route::Ssm(bastion) => {
-            let spec = Spec {
-                account: account.clone(),
-                bastion: bastion.clone(),
-                endpoint: target.endpoint.clone(),
-                options: conversation::Options::default(),
-                resume_for: config.resume_for,
-            };
-            Dialer::Ssm(Pool::new(spec, target.pooling.clone()))
-        }
+        Route::Ssm(bastion) => Dialer::Ssm(pool(bastion)),
         Route::Direct => Dialer::Direct(target.endpoint.clone()),
+        Route::Auto(bastion) => Dialer::auto(target.endpoint.clone(), pool(bastion)),
     };
     Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
 }
@@ -291,6 +328,10 @@ async fn prepare(service: &Service) {
     let target = service.upstream.target();
     let ready = match service.upstream.check_credentials().await {
         Ok(()) => service.upstream.warm().await,
+        Err(cause) if cause.needs_person() && service.upstream.may_ask() => {
+            info!(target = %target.name, %cause, "what is missing will be asked for when a client connects");
+            return;
+        }
         Err(cause) => Err(error::Error::Credentials(cause)),
     };
     if let Err(cause) = ready {

@@ -1,13 +1,19 @@
 //! The vocabulary of what we connect to: [`Engine`], [`Host`], [`Region`], [`InstanceId`], [`Endpoint`], [`Route`],
-//! [`Target`]. Each is parsed once; after that nothing is re-checked.
+//! [`Target`]; in `identity`, who we are for AWS. Each is parsed once; after that nothing is re-checked.
 //!
 //! Nothing here opens a socket or asks AWS.
 
+mod identity;
 mod pooling;
+mod session;
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc};
 
-pub use self::pooling::{Isolation, Pooling};
+pub use self::{
+    identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
+    pooling::{Isolation, Pooling},
+    session::{Document, Parameter, Reason, SessionSettings},
+};
 
 /// The database engine of a target: which startup protocol the listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +66,30 @@ pub enum ParseError {
     /// Not a managed node.
     #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
     InstanceId(String),
+    /// Not a role.
+    #[error("{0:?} is not a role's ARN: expected something like arn:aws:iam::123456789012:role/NAME")]
+    RoleArn(String),
+    /// Not what STS takes as an external id.
+    #[error("{0:?} is not an external id: expected 2 to 1224 letters, digits and _+=,.@:/-")]
+    ExternalId(String),
+    /// Not what STS takes as a session's name.
+    #[error("{0:?} is not a session name: expected 2 to 64 letters, digits and _+=,.@-")]
+    SessionName(String),
+    /// Not an MFA device.
+    #[error("{0:?} is not an MFA device: expected arn:aws:iam::123456789012:mfa/NAME or a serial number")]
+    MfaSerial(String),
+    /// Not a code of one; it is not shown.
+    #[error("not an MFA code: expected six digits")]
+    MfaCode,
+    /// Not the name of a session document.
+    #[error("{0:?} is not the name of a session document: expected 3 to 128 letters, digits and any of _ - . : /")]
+    Document(String),
+    /// Not a parameter of one.
+    #[error("{0:?} is not a document parameter: expected host, portNumber or NAME=VALUE")]
+    Parameter(String),
+    /// Too long a reason, or one that breaks lines.
+    #[error("a reason of {0} characters: expected 1 to 256 of them, without line breaks")]
+    Reason(usize),
 }
 
 impl FromStr for Engine {
@@ -225,12 +255,13 @@ impl FromStr for InstanceId {
     }
 }
 
-/// Host and port of a database as AWS names it. The token and the certificate are for this name, whatever is dialled.
+/// A host and a port. A database's are as AWS names it: the token and the certificate are for this name, whatever is
+/// dialled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// The real RDS host name.
+    /// The host name; of a database the real one, RDS's.
     pub host: Host,
-    /// The real port.
+    /// The port; of a database the real one.
     pub port: u16,
 }
 
@@ -247,6 +278,8 @@ pub enum Route {
     Ssm(InstanceId),
     /// TCP from this machine.
     Direct,
+    /// TCP from this machine when that works, else through an SSM session to this bastion.
+    Auto(InstanceId),
 }
 
 impl fmt::Display for Route {
@@ -254,6 +287,7 @@ impl fmt::Display for Route {
         match self {
             Self::Ssm(bastion) => write!(f, "via {bastion}"),
             Self::Direct => f.write_str("direct"),
+            Self::Auto(bastion) => write!(f, "direct or via {bastion}"),
         }
     }
 }
@@ -302,10 +336,12 @@ pub struct Target {
     pub database: Option<String>,
     /// How to get there.
     pub route: Route,
+    /// What its SSM sessions are like, on that route.
+    pub session: SessionSettings,
     /// How connections share SSM sessions, on that route.
     pub pooling: Pooling,
-    /// The profile in the AWS configuration files; `None` is the default chain.
-    pub profile: Option<String>,
+    /// Who we are for AWS.
+    pub identity: Identity,
     /// Extra roots for the database's certificate, PEM.
     pub ca_file: Option<PathBuf>,
     /// Compression upstream; MySQL only.

@@ -1,7 +1,6 @@
 //! Several connections at once, over several sessions.
 
 use std::{
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -27,7 +26,8 @@ pub(crate) fn sessions(bed: &Bed, table: &mut Table) {
         let gate = bed.through_bastion();
         beside(bed, &gate, delay, table);
         for (connections, megabytes) in [(1, 6), (4, 6), (16, 2)] {
-            let rate = at_once(connections, megabytes, |megabytes| copy_out(&gate.door(), megabytes));
+            let door = gate.door();
+            let rate = at_once(connections, megabytes, |megabytes| copy_out(&door, megabytes));
             let sessions = open(bed).min(connections) as f64;
             table.row(
                 format!("download by {connections} at the agent's pace, {delay} ms each way, MB/s"),
@@ -43,8 +43,8 @@ pub(crate) fn sessions(bed: &Bed, table: &mut Table) {
         let gate = bed.through_bastion();
         for (connections, megabytes) in [(1, 100), (4, 25), (16, 6)] {
             let file = rows(bed, megabytes);
-            let before = gate.cpu();
-            let rate = at_once(connections, megabytes, |_| upload(&gate, &file));
+            let (before, door) = (gate.cpu(), gate.door());
+            let rate = at_once(connections, megabytes, |_| psql_from(&door, "copy sink from stdin", Some(&file)));
             let cost = (gate.cpu() - before) * 100.0 / (connections * megabytes) as f64;
             table.row(
                 format!("upload by {connections}, {delay} ms each way, MB/s"),
@@ -123,10 +123,6 @@ fn at_once(connections: usize, megabytes: usize, work: impl Fn(usize) -> Duratio
         }
     });
     (connections * megabytes) as f64 / started.elapsed().as_secs_f64()
-}
-
-fn upload(gate: &Gate, file: &PathBuf) -> Duration {
-    psql_from(&gate.door(), "copy sink from stdin", Some(file))
 }
 
 /// A psql that downloads until it is dropped.

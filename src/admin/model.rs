@@ -42,9 +42,9 @@ pub struct TargetStatus {
     pub host: String,
     /// The database's port.
     pub port: u16,
-    /// `ssm` or `direct`.
+    /// `ssm`, `direct` or `auto`.
     pub route: String,
-    /// The managed node, on the route `ssm`.
+    /// The managed node; none on the route `direct`.
     pub bastion: Option<String>,
     /// Where clients are heard.
     pub listeners: Vec<String>,
@@ -129,6 +129,7 @@ impl TargetStatus {
         let target = served.service.upstream.target();
         let (route, bastion) = match &target.route {
             Route::Ssm(bastion) => ("ssm", Some(bastion.to_string())),
+            Route::Auto(bastion) => ("auto", Some(bastion.to_string())),
             Route::Direct => ("direct", None),
         };
         let stats = served.service.upstream.sessions();

@@ -9,13 +9,17 @@ use std::{
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_types::{DateTime, date_time::Format};
 
+use super::mfa::Device;
 use crate::target::{InstanceId, Region};
 
 /// Shared, because one failure may be the answer to many callers.
 type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// What AWS answers to a signature that is too old, from the future, or wrong.
-const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"];
+pub(super) const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"];
+
+/// What AWS answers to parameters that a session document does not have, or whose pattern they do not fit.
+pub(super) const PARAMETER_CODES: [&str; 2] = ["ValidationException", "InvalidParameters"];
 
 /// Why AWS did not do what we asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -85,14 +89,83 @@ pub enum Error {
         #[source]
         cause: Arc<CredentialsError>,
     },
-    /// The profile's role wants a code from an MFA device (`mfa_serial`), which nothing here asks for.
-    #[error("the role of the AWS profile {profile:?} wants an MFA code, which rdsgate cannot ask for")]
-    MfaNeeded {
-        /// The profile that holds the setting.
+    /// IAM Identity Center knows us, and does not give us the role.
+    #[error("SSO does not give the role of the AWS profile {profile:?}: {code}: {message}")]
+    SsoRole {
+        /// The profile that names it.
         profile: String,
+        /// AWS's error code.
+        code: String,
+        /// AWS's words.
+        message: String,
+    },
+    /// A login that was asked for did not happen.
+    #[error("the SSO login of the AWS profile {profile:?} came to nothing: {reason}")]
+    SsoLogin {
+        /// The profile to log in with.
+        profile: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The same of `aws login`.
+    #[error("nobody has run aws login for the AWS profile {profile:?}")]
+    ConsoleLogin {
+        /// The profile to log in with.
+        profile: String,
+    },
+    /// The token of a login could not be kept.
+    #[error("cannot write the SSO token to {}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        cause: Arc<std::io::Error>,
+    },
+    /// STS does not take the token that stands in a file.
+    #[error("the web identity token in {} was not accepted", file.display())]
+    WebIdentity {
+        /// The file.
+        file: PathBuf,
         /// The SDK's account.
         #[source]
         cause: Arc<CredentialsError>,
+    },
+    /// A code of an MFA device is wanted and nobody can be asked.
+    #[error("a code of the MFA device {device} is needed")]
+    MfaNeeded {
+        /// Its serial number or ARN.
+        device: String,
+    },
+    /// A device that STS would not take.
+    #[error("mfa_serial {serial:?} is not an MFA device")]
+    MfaSerial {
+        /// What the profile says.
+        serial: String,
+    },
+    /// A command gave no code.
+    #[error("mfa_command gave no code: {reason}")]
+    MfaCommand {
+        /// Why.
+        reason: String,
+    },
+    /// STS does not take a code.
+    #[error("the code of the MFA device {device} was not accepted: {message}")]
+    MfaRefused {
+        /// Its serial number or ARN.
+        device: String,
+        /// AWS's words.
+        message: String,
+    },
+    /// The role's trust policy or the caller's own policy does not allow it.
+    #[error("AssumeRole: {role} was denied: {message}")]
+    RoleDenied {
+        /// Its ARN.
+        role: String,
+        /// Whether an external id was sent.
+        external_id: bool,
+        /// AWS's words.
+        message: String,
     },
     /// Their provider failed.
     #[error("fetching AWS credentials{} failed", for_profile(profile.as_deref()))]
@@ -245,7 +318,16 @@ impl Error {
             | Self::SsoSessionOver { .. }
             | Self::ConsoleSessionOver { .. }
             | Self::CredentialsSettings { .. }
+            | Self::SsoRole { .. }
+            | Self::SsoLogin { .. }
+            | Self::ConsoleLogin { .. }
+            | Self::TokenFile { .. }
+            | Self::WebIdentity { .. }
             | Self::MfaNeeded { .. }
+            | Self::MfaSerial { .. }
+            | Self::MfaCommand { .. }
+            | Self::MfaRefused { .. }
+            | Self::RoleDenied { .. }
             | Self::Credentials { .. }
             | Self::AccessDenied { .. }
             | Self::TargetNotConnected { .. }
@@ -268,7 +350,16 @@ impl Error {
             | Self::ConsoleSessionOver { .. }
             | Self::CredentialsExpired { .. }
             | Self::CredentialsSettings { .. }
+            | Self::SsoRole { .. }
+            | Self::SsoLogin { .. }
+            | Self::ConsoleLogin { .. }
+            | Self::TokenFile { .. }
+            | Self::WebIdentity { .. }
             | Self::MfaNeeded { .. }
+            | Self::MfaSerial { .. }
+            | Self::MfaCommand { .. }
+            | Self::MfaRefused { .. }
+            | Self::RoleDenied { .. }
             | Self::Credentials { .. }
             | Self::CredentialsRefused { .. }
             | Self::AccessDenied { .. } => true,
@@ -289,59 +380,13 @@ impl Error {
         }
     }
 
-    /// What a person can do about it.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::NoCredentials { .. } => "choose a profile with --profile or AWS_PROFILE, or make one with aws configure sso".into(),
-            Self::ProfileNotFound { known, .. } if known.is_empty() => "make one with aws configure sso".into(),
-            Self::ProfileNotFound { known, .. } => format!("the profiles are: {}", known.join(", ")),
-            Self::SsoSessionOver { profile, .. } => format!("run: aws sso login --profile {profile}"),
-            Self::ConsoleSessionOver { profile, .. } => format!("run: aws login --profile {profile}"),
-            Self::CredentialsExpired { .. } | Self::CredentialsRefused { .. } => {
-                "renew the credentials; old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the environment \
-                 go before AWS_PROFILE (--profile goes before them)"
-                    .into()
-            }
-            Self::CredentialsTimeout { .. } => "see whether aws sts get-caller-identity answers".into(),
-            Self::CredentialsSettings { .. } => "check the profile in ~/.aws/config and ~/.aws/credentials".into(),
-            Self::MfaNeeded { .. } => {
-                "use a profile with credential_process or sso_session, or put the role's credentials into the environment".into()
-            }
-            Self::Credentials { .. } => "see what aws sts get-caller-identity says with the same profile".into(),
-            Self::CredentialsTransport { .. } | Self::Timeout { .. } | Self::Transport { .. } => {
-                "check the network, HTTPS_PROXY and NO_PROXY, and AWS_CA_BUNDLE behind TLS inspection".into()
-            }
-            Self::AccessDenied { operation: "StartSession", .. } => {
-                "the IAM policy must allow ssm:StartSession on the instance and on the session document".into()
-            }
-            Self::AccessDenied { operation: operation @ ("ResumeSession" | "TerminateSession"), .. } => format!(
-                "the IAM policy must allow ssm:{operation} on one's own sessions: arn:aws:ssm:*:*:session/${{aws:userid}}-*"
-            ),
-            Self::TargetNotConnected { .. } => {
-                "check that profile and region are those of the instance, that it runs, that its role has \
-                 AmazonSSMManagedInstanceCore, and that its SSM agent reaches ssm, ssmmessages and ec2messages"
-                    .into()
-            }
-            Self::InvalidDocument { .. } => {
-                "the document for port forwarding is AWS-StartPortForwardingSessionToRemoteHost".into()
-            }
-            Self::BadRequest { operation: "StartSession", code, .. } if code == "BadRequest" => {
-                "the bastion's SSM agent is too old to forward to another host: update it (3.1.1374.0 or newer)".into()
-            }
-            Self::BadRequest { code, .. } if CLOCK_CODES.contains(&code.as_str()) => {
-                "check this machine's clock, and that the secret access key belongs to the access key".into()
-            }
-            Self::Throttled { .. } => "too many API calls in this account; wait".into(),
-            Self::CaBundle { .. } => "AWS_CA_BUNDLE must be a PEM file of root certificates".into(),
-            Self::AccessDenied { .. }
-            | Self::SessionGone { .. }
-            | Self::BadRequest { .. }
-            | Self::Service { .. }
-            | Self::Incomplete { .. }
-            | Self::HttpClient(_)
-            | Self::Signing { .. } => return None,
-        };
-        Some(hint)
+    /// Whether a person could help at once, by a login or a code.
+    pub fn needs_person(&self) -> bool {
+        matches!(self, Self::SsoSessionOver { .. } | Self::ConsoleSessionOver { .. } | Self::MfaNeeded { .. })
+    }
+
+    pub(super) fn mfa_needed(device: &Device) -> Self {
+        Self::MfaNeeded { device: device.serial.to_string() }
     }
 }
 

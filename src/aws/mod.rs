@@ -1,35 +1,54 @@
 //! AWS: credentials that are never stale, the three session calls of SSM, the caller's identity, and signatures.
 //!
-//! An [`Account`] is one identity in one region. All its calls share one HTTP client (`http`) and one cache of
-//! credentials (`credentials`); [`token`] and [`sign`] are pure and make no call. Every call has its own deadline, so
-//! none can hang, and runs without a log subscriber: the SDK's own trace lines carry session tokens.
+//! An [`Account`] is one identity in one region, one of the [`Accounts`] of a process. Those share one HTTP client
+//! (`http`), and accounts with the same identity one cache of credentials (`credentials`), which are made by `issue` with
+//! the help of `profiles`, `mfa`, `assume` and `sso`. What only a person can do is asked for by an [`Interaction`].
+//! [`token`] and [`sign`] are pure and make no call. Every call has its own deadline, so none can hang, and runs without a
+//! log subscriber: the SDK's own trace lines carry session tokens.
 //!
 //! It knows nothing of tunnels and databases.
 
+mod assume;
 mod credentials;
 mod error;
+mod flight;
+mod hint;
 mod http;
+mod interaction;
+mod issue;
+mod mfa;
 mod profiles;
 #[cfg(test)]
 mod reference;
 pub mod sign;
 mod ssm;
+mod sso;
 mod sts;
 pub mod token;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_config::{BehaviorVersion, ConfigLoader, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_credential_types::Credentials;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::OnceCell;
 
-use self::credentials::{Cache, Source};
+use self::{
+    credentials::{Asking, Cache, Source},
+    issue::Issuer,
+    profiles::Profiles,
+};
 pub use self::{
     error::{Error, Retry},
+    interaction::{Answer, Interaction, Prompt},
     ssm::{SessionGrant, StartSession},
     sts::Principal,
 };
-use crate::target::Region;
+use crate::target::{Identity, MfaCode, Region};
 
 /// TCP and TLS to an AWS endpoint or a proxy.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -43,11 +62,63 @@ const ATTEMPTS: u32 = 3;
 /// Which identity, where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// A profile of the AWS configuration files. It goes before keys in the environment, as with the AWS CLI's
-    /// `--profile`; `None` is the default chain, with `AWS_PROFILE` and all.
-    pub profile: Option<String>,
+    /// Who we are. Its profile goes before keys in the environment, as with the AWS CLI's `--profile`; `None` is the default
+    /// chain, with `AWS_PROFILE` and all.
+    pub identity: Identity,
     /// The region whose endpoints are called.
     pub region: Region,
+}
+
+/// The accounts of a process.
+pub struct Accounts {
+    issuer: Arc<Issuer>,
+    caches: Mutex<HashMap<Identity, Arc<Cache>>>,
+}
+
+impl Accounts {
+    /// None yet. `interaction` leads to whoever can log in and read an MFA device; `code` is for the first time that one
+    /// is wanted.
+    ///
+    /// # Errors
+    /// [`Error::CaBundle`] when `AWS_CA_BUNDLE` is unusable.
+    pub fn new(interaction: Interaction, code: Option<MfaCode>) -> Result<Self, Error> {
+        Ok(Self { issuer: Issuer::new(http::client()?, interaction, code), caches: Mutex::default() })
+    }
+
+    /// Reads the configuration that the AWS variables and files give. No call is made: credentials are first fetched
+    /// when something needs them.
+    ///
+    /// # Errors
+    /// [`Error::ProfileNotFound`].
+    pub async fn load(&self, options: &Options) -> Result<Account, Error> {
+        let profile = options.identity.profile.as_deref();
+        if let Some(profile) = profile {
+            Profiles::read().must_have(profile)?;
+        }
+        let credentials = {
+            let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Cache::new(options.clone(), Source::Issuer(Arc::clone(&self.issuer)));
+            Arc::clone(caches.entry(options.identity.clone()).or_insert_with(new))
+        };
+        let mut loader = loader(self.issuer.client().clone());
+        if let Some(profile) = profile {
+            loader = loader.profile_name(profile);
+        }
+        Ok(Account::assemble(options, credentials, loader).await)
+    }
+}
+
+/// A configuration with our HTTP client, timeouts and retries.
+fn loader(client: SharedHttpClient) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_DEADLINE)
+        .operation_attempt_timeout(ATTEMPT_DEADLINE)
+        .operation_timeout(CALL_DEADLINE)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(client)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
 }
 
 /// One identity in one region. Clones share everything.
@@ -62,33 +133,16 @@ struct Shared {
     ssm_is_loopback: bool,
     sts: aws_sdk_sts::Client,
     principal: OnceCell<Principal>,
+    session_idle_timeout: OnceCell<Option<Duration>>,
 }
 
 impl Account {
-    /// Reads the configuration that the AWS variables and files give. No call is made: credentials are first fetched
-    /// when something needs them.
+    /// An account of its own, for a process that needs one and has nobody to ask.
     ///
     /// # Errors
-    /// [`Error::CaBundle`] when `AWS_CA_BUNDLE` is unusable, [`Error::ProfileNotFound`].
+    /// As [`Accounts::new`] and [`Accounts::load`].
     pub async fn load(options: &Options) -> Result<Self, Error> {
-        if let Some(profile) = &options.profile {
-            profiles::must_exist(profile)?;
-        }
-        let client = http::client()?;
-        let credentials = Cache::new(options.clone(), Source::Settings(client.clone()));
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_DEADLINE)
-            .operation_attempt_timeout(ATTEMPT_DEADLINE)
-            .operation_timeout(CALL_DEADLINE)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(client)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
-        if let Some(profile) = &options.profile {
-            loader = loader.profile_name(profile);
-        }
-        Ok(Self::assemble(options, credentials, loader).await)
+        Accounts::new(Interaction::none(), None)?.load(options).await
     }
 
     async fn assemble(options: &Options, credentials: Arc<Cache>, loader: ConfigLoader) -> Self {
@@ -100,12 +154,13 @@ impl Account {
             .await;
         Self(Arc::new(Shared {
             region: options.region.clone(),
-            profile: options.profile.clone(),
+            profile: options.identity.profile.clone(),
             credentials,
             ssm: aws_sdk_ssm::Client::new(&config),
             ssm_is_loopback: http::endpoint_is_loopback(&config, "SSM"),
             sts: aws_sdk_sts::Client::new(&config),
             principal: OnceCell::new(),
+            session_idle_timeout: OnceCell::new(),
         }))
     }
 
@@ -114,12 +169,27 @@ impl Account {
         &self.0.region
     }
 
-    /// Credentials that are valid now, from the cache where possible. Concurrent callers share one fetch.
+    /// Credentials that are valid now, from the cache where possible. Concurrent callers share one fetch. Nobody is asked
+    /// for anything.
     ///
     /// # Errors
     /// Why there are none; [`Error::CredentialsExpired`] when even fresh ones have expired.
     pub async fn credentials(&self) -> Result<Credentials, Error> {
-        self.0.credentials.get().await
+        self.0.credentials.get(Asking::No).await
+    }
+
+    /// The same for a client that waits: worth a person's while, if one is there. What was asked of that person outlives
+    /// the client's patience, and serves the next one.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn credentials_for_client(&self) -> Result<Credentials, Error> {
+        self.0.credentials.get(Asking::Allowed).await
+    }
+
+    /// Whether somebody is there who can be asked to log in, or for an MFA code.
+    pub fn may_ask(&self) -> bool {
+        self.0.credentials.may_ask()
     }
 
     /// Whether the SSM endpoint, as the AWS variables and files set it, is on this machine: a sandbox.

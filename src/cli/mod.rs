@@ -3,6 +3,7 @@
 //! - one file a subcommand ([`up`]);
 //! - [`target_arguments`]: the flags that every subcommand with a TARGET has;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
+//! - [`terminal`]: who is there, what they type, their browser;
 //! - [`exit`]: the exit codes.
 //!
 //! Rules about values are [`crate::config`]'s, which knows where each came from; here they are text.
@@ -10,6 +11,7 @@
 pub mod exit;
 pub mod output;
 pub mod target_arguments;
+pub mod terminal;
 pub mod up;
 
 use std::process::ExitCode;

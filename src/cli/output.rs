@@ -14,6 +14,7 @@ use std::{
 use super::exit::Exit;
 use crate::{
     app::Event,
+    aws::Prompt,
     target::{Engine, Route, Target},
 };
 
@@ -82,6 +83,7 @@ impl Output {
                 }
             }
             Event::Admin { address } => self.say(&format!("[admin] listening on {}", printable(address))),
+            Event::Prompt { prompt, .. } => self.say(&asked(prompt)),
             Event::Ready { targets } => {
                 let plural = if *targets == 1 { "" } else { "s" };
                 self.say(&format!("ready: {targets} target{plural}; Ctrl-C to stop"));
@@ -108,6 +110,30 @@ impl Output {
     }
 }
 
+/// What a person is to do, in whole lines: those of the log may come between.
+fn asked(prompt: &Prompt) -> String {
+    match prompt {
+        Prompt::SsoLogin { profile, url, code, lasts } => format!(
+            "[{}] the SSO session has expired or is not there, and a client waits. To log in, open\n  {}\n  \
+             and approve if the page shows {}. It can be used for {} min.",
+            printable(profile),
+            printable(url),
+            printable(code),
+            lasts.as_secs().div_ceil(60),
+        ),
+        Prompt::ConsoleLogin { profile } => format!(
+            "[{0}] the console session has expired or is not there, and a client waits. To log in, run in another \
+             terminal:\n  aws login --profile {0}",
+            printable(profile)
+        ),
+        Prompt::LoggedIn { profile } => format!("[{}] logged in", printable(profile)),
+        Prompt::MfaCode { device, complaint, .. } => {
+            let complaint = complaint.as_deref().map(|text| format!("mfa: {}\n", printable(text))).unwrap_or_default();
+            format!("{complaint}mfa: type the code of {device} and press Enter")
+        }
+    }
+}
+
 fn forgive_broken_pipe(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
@@ -118,6 +144,7 @@ fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
         Route::Direct => "direct".into(),
+        Route::Auto(bastion) => format!("direct or via {}", short(bastion.as_str())),
     };
     format!("[{}] listening on {} ({}, {route}, verify-full)", target.name, address.bracketed(), target.engine)
 }
@@ -251,12 +278,13 @@ mod tests {
     use std::{
         net::{IpAddr, Ipv4Addr},
         sync::{Arc, Mutex},
+        time::Duration,
     };
 
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, Host, Isolation, Pooling},
+        target::{Compress, Endpoint, Host, Identity, Isolation, Pooling, SessionSettings},
     };
 
     #[derive(Clone, Default)]
@@ -294,7 +322,8 @@ mod tests {
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
-            profile: None,
+            identity: Identity::default(),
+            session: SessionSettings::default(),
             ca_file: None,
             compress: Compress::Auto,
             listen: value::listen(listen).unwrap(),
@@ -391,6 +420,30 @@ mod tests {
         ] {
             assert_eq!(copied(Some(user), Some(database), listen), [command, url]);
         }
+    }
+
+    #[test]
+    fn what_a_person_is_to_do_is_whole_lines_that_a_terminal_can_be_shown() {
+        let (mut output, stdout, stderr) = output(false);
+        let mut show = |prompt| output.event(&Event::Prompt { prompt, open_browser: false });
+        show(Prompt::SsoLogin {
+            profile: "dev".into(),
+            url: "https://device.sso.eu-central-1.amazonaws.com/?user_code=ABCD-\u{1b}[2J".into(),
+            code: "ABCD-EFGH".into(),
+            lasts: Duration::from_secs(599),
+        });
+        show(Prompt::ConsoleLogin { profile: "console".into() });
+        show(Prompt::LoggedIn { profile: "console".into() });
+        assert_eq!(
+            stderr.text(),
+            "[dev] the SSO session has expired or is not there, and a client waits. To log in, open\n  \
+             https://device.sso.eu-central-1.amazonaws.com/?user_code=ABCD-\\u{1b}[2J\n  \
+             and approve if the page shows ABCD-EFGH. It can be used for 10 min.\n\
+             [console] the console session has expired or is not there, and a client waits. To log in, run in another \
+             terminal:\n  aws login --profile console\n\
+             [console] logged in\n"
+        );
+        assert_eq!(stdout.text(), "", "nothing of it is to be copied by a program");
     }
 
     #[test]

@@ -15,7 +15,8 @@ pub struct TargetArguments {
     /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME
     #[arg(long, value_name = "ID", help_heading = "Way to the database")]
     bastion: Option<String>,
-    /// ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]
+    /// ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if that works, else
+    /// the bastion) [default: ssm]
     #[arg(long, value_name = "ROUTE", help_heading = "Way to the database")]
     via: Option<String>,
     /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
@@ -24,6 +25,35 @@ pub struct TargetArguments {
     /// AWS region [default: the one in the endpoint's name, then AWS_REGION]
     #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
     region: Option<String>,
+
+    /// Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    role_arn: Vec<String>,
+    /// External id that the roles' trust policies ask for [default: none]
+    #[arg(long, value_name = "ID", help_heading = "AWS identity")]
+    external_id: Option<String>,
+    /// What CloudTrail calls the roles' sessions [default: rdsgate-USER]
+    #[arg(long, value_name = "NAME", help_heading = "AWS identity")]
+    session_name: Option<String>,
+    /// MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    mfa_serial: Option<String>,
+    /// A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]
+    #[arg(long, value_name = "CODE", help_heading = "AWS identity")]
+    mfa_code: Option<String>,
+    /// Command whose first line of output is a code of the MFA device [default: asked on the terminal]
+    #[arg(long, value_name = "COMMAND", help_heading = "AWS identity")]
+    mfa_command: Option<String>,
+    /// Open the page of an SSO login in a browser, besides printing its address [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "AWS identity"
+    )]
+    open_browser: Option<String>,
 
     /// postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]
     #[arg(long, value_name = "ENGINE", help_heading = "Database")]
@@ -60,6 +90,30 @@ pub struct TargetArguments {
     #[arg(long, value_name = "TIME", help_heading = "Sessions")]
     rotate_after: Option<String>,
 
+    /// Session document; AWS-StartPortForwardingSession is for a database on the bastion itself [default:
+    /// AWS-StartPortForwardingSessionToRemoteHost]
+    #[arg(long, value_name = "NAME", help_heading = "Sessions")]
+    document: Option<String>,
+    /// What the document takes: any of host, portNumber and NAME=VALUE with commas between them, or none [default: what
+    /// AWS's documents take]
+    #[arg(long, value_name = "LIST", help_heading = "Sessions")]
+    document_parameters: Option<String>,
+    /// Text for the session history and CloudTrail [default: rdsgate's version, this user, the target]
+    #[arg(long, value_name = "TEXT", help_heading = "Sessions")]
+    reason: Option<String>,
+    /// Private endpoint for the data channel [default: AWS's public one]
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Sessions")]
+    ssmmessages_endpoint: Option<String>,
+    /// Most bytes in one message to the agent, 256 to 65536; more than 1024 only where a trial goes well [default: 1024]
+    #[arg(long, value_name = "BYTES", help_heading = "Sessions")]
+    payload_size: Option<String>,
+    /// Whether idle connections are kept from the account's idle timeout, true or false [default: false]
+    #[arg(long, value_name = "BOOL", help_heading = "Sessions")]
+    keep_alive: Option<String>,
+    /// The account's idle timeout, for a warning before it ends a session [default: AWS is asked]
+    #[arg(long, value_name = "TIME", help_heading = "Sessions")]
+    idle_timeout: Option<String>,
+
     /// Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]
     #[arg(long, value_name = "[HOST:]PORT", help_heading = "Proxy")]
     listen: Option<String>,
@@ -92,9 +146,21 @@ impl TargetArguments {
             (Key::Database, self.database),
             (Key::Profile, self.profile),
             (Key::Region, self.region),
+            (Key::RoleArn, Some(self.role_arn.join(" ")).filter(|roles| !roles.is_empty())),
+            (Key::ExternalId, self.external_id),
+            (Key::SessionName, self.session_name),
+            (Key::MfaSerial, self.mfa_serial),
+            (Key::MfaCommand, self.mfa_command),
             (Key::CaFile, self.ca_file),
             (Key::Via, self.via),
             (Key::Compress, self.compress),
+            (Key::Document, self.document),
+            (Key::DocumentParameters, self.document_parameters),
+            (Key::Reason, self.reason),
+            (Key::SsmmessagesEndpoint, self.ssmmessages_endpoint),
+            (Key::PayloadSize, self.payload_size),
+            (Key::KeepAlive, self.keep_alive),
+            (Key::IdleTimeout, self.idle_timeout),
             (Key::MaxSessions, self.max_sessions),
             (Key::WarmSessions, self.warm_sessions),
             (Key::IdleClose, self.idle_close),
@@ -104,6 +170,8 @@ impl TargetArguments {
             (Key::ResumeFor, self.resume_for),
             (Key::MaxSigtermDelay, self.max_sigterm_delay),
             (Key::Admin, self.admin),
+            (Key::MfaCode, self.mfa_code),
+            (Key::OpenBrowser, self.open_browser),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         Request { targets, flags, file: self.config }
@@ -153,7 +221,7 @@ mod tests {
     #[test]
     fn every_key_but_the_host_is_a_flag() {
         for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
-            let flags = request(&[&key.flag(), "value"]).flags;
+            let flags = request(&[&format!("{}=value", key.flag())]).flags;
             assert_eq!(flags, [(key, "value".to_owned())]);
         }
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{exit::Exit, output::Output, runtime, target_arguments::TargetArguments};
+use super::{exit::Exit, output::Output, runtime, target_arguments::TargetArguments, terminal};
 use crate::app;
 
 /// Serve databases on localhost
@@ -41,7 +41,12 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
-    let result = runtime.block_on(app::run(loaded.config, |event| output.event(&event)));
+    let answers = terminal::Answers::default();
+    let events = |event| {
+        output.event(&event);
+        terminal::act(&event, &answers);
+    };
+    let result = runtime.block_on(app::run(loaded.config, terminal::attended(), events));
     // A name lookup may still be under way in a thread that cannot be stopped; it must not hold up the exit.
     runtime.shutdown_background();
     match result {

@@ -63,6 +63,19 @@ impl Environment {
         }
     }
 
+    /// The local user's name.
+    ///
+    /// # Errors
+    /// [`Error::NotUnicode`].
+    pub(super) fn user(&self) -> Result<Option<&str>, Error> {
+        for name in ["USER", "LOGNAME"] {
+            if let Some(user) = self.variable(name)? {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
+    }
+
     /// The values of `RDSGATE_*`. A variable with our prefix that nobody knows is a warning.
     ///
     /// # Errors

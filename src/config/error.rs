@@ -56,6 +56,14 @@ pub enum Error {
         /// The table it stands in.
         table: String,
     },
+    /// A command in a file that comes with a project, and so from whoever wrote that.
+    #[error("{at}: {} runs a command, which a project's file may not", key.name())]
+    ForeignCommand {
+        /// Where.
+        at: Location,
+        /// The key.
+        key: Key,
+    },
     /// Not the TOML type of this key.
     #[error("{at}: {key} is {} {found}, expected {expected}", article(found))]
     WrongType {
@@ -192,7 +200,11 @@ impl Error {
                 Scope::Target => format!("{} belongs in [targets.NAME], where NAME is yours to choose", key.name()),
                 Scope::Any => format!("{} belongs in [targets.NAME], or in [defaults] for all of them", key.name()),
                 Scope::Process => format!("{} is the same for all targets: put it in [defaults]", key.name()),
+                Scope::Once => format!("{} is for one run: use {} or {}", key.name(), key.flag(), key.variable()),
             }),
+            Self::ForeignCommand { key, .. } => Some(format!(
+                "put it into your own file, ~/.config/rdsgate/config.toml, or use {}", key.flag()
+            )),
             Self::TwoPorts { .. } => Some("keep one of the two; the local port is listen's".into()),
             Self::NoTargets { .. } => Some(format!(
                 "name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into {PROJECT_FILE}"
@@ -328,5 +340,6 @@ fn article(noun: &str) -> &'static str {
 }
 
 fn key_names() -> String {
-    Key::ALL.map(Key::name).join(", ")
+    let in_files = Key::ALL.into_iter().filter(|key| key.scope() != Scope::Once);
+    in_files.map(Key::name).collect::<Vec<_>>().join(", ")
 }

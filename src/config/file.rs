@@ -14,9 +14,10 @@ use toml::{
 };
 
 use super::{
-    env::Environment,
+    env::{Environment, PROJECT_FILE},
     error::{Error, Warning, nearest},
     layers::{Key, Layer, Location, Origin, Scope},
+    value::NO_PARAMETERS,
 };
 
 /// What one file says.
@@ -122,6 +123,10 @@ impl Source<'_> {
             if key.scope() != kind && key.scope() != Scope::Any {
                 return Err(Error::Misplaced { at: self.at(name.span()), key, table: title.to_owned() });
             }
+            // Cloning a repository must not be enough to run what is in it.
+            if key == Key::MfaCommand && self.shown.file_name().is_some_and(|name| name == PROJECT_FILE) {
+                return Err(Error::ForeignCommand { at: self.at(name.span()), key });
+            }
             let mut text = self.scalar(key, value)?;
             // Paths are relative to the file that they stand in.
             let prefix = match key {
@@ -139,18 +144,41 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Ports and counts are integers, all else is text; `listen` and `admin` take either.
+    /// Numbers are integers, yes and no are booleans, all else is text; `listen`, `admin` and lists may be either of two.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key, value.get_ref()) {
-            (Key::Port | Key::Listen | Key::Admin | Key::MaxSessions | Key::WarmSessions, DeValue::Integer(number)) => {
-                return Ok(number.to_string());
+            (
+                Key::Port | Key::Listen | Key::Admin | Key::MaxSessions | Key::WarmSessions | Key::PayloadSize,
+                DeValue::Integer(number),
+            ) => return Ok(number.to_string()),
+            (Key::OpenBrowser | Key::KeepAlive, DeValue::Boolean(yes)) => return Ok(yes.to_string()),
+            (Key::OpenBrowser | Key::KeepAlive, _) => "true or false",
+            (Key::RoleArn, DeValue::Array(roles)) => {
+                let texts: Option<Vec<&str>> = roles.iter().map(|role| role.get_ref().as_str()).collect();
+                match texts {
+                    Some(texts) => return Ok(texts.join(" ")),
+                    None => "an ARN or a list of them",
+                }
             }
             (Key::Port, _) => "an integer, such as 5432",
             (Key::MaxSessions | Key::WarmSessions, _) => "an integer, such as 4",
-            (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (Key::ConnectTimeout | Key::ResumeFor | Key::MaxSigtermDelay | Key::IdleClose | Key::RotateAfter, _) => {
-                "a string with a unit, such as \"30s\""
+            (Key::PayloadSize, _) => "an integer, such as 1024",
+            (Key::DocumentParameters, DeValue::Array(list)) if list.is_empty() => return Ok(NO_PARAMETERS.into()),
+            (Key::DocumentParameters, DeValue::Array(list)) if list.iter().all(|entry| entry.get_ref().is_str()) => {
+                let texts: Vec<_> = list.iter().filter_map(|entry| entry.get_ref().as_str()).collect();
+                return Ok(texts.join(","));
             }
+            (_, DeValue::String(text)) => return Ok(text.to_string()),
+            (
+                Key::ConnectTimeout
+                | Key::ResumeFor
+                | Key::MaxSigtermDelay
+                | Key::IdleClose
+                | Key::RotateAfter
+                | Key::IdleTimeout,
+                _,
+            ) => "a string with a unit, such as \"30s\"",
+            (Key::DocumentParameters, _) => "an array of strings, such as [\"portNumber\"]",
             (Key::Admin, _) => "a string or an integer, such as \"unix:/run/rdsgate.sock\" or 9090",
             (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             _ => "a string",
@@ -196,7 +224,7 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Spanned<De
 }
 
 /// What other programs call our keys.
-const ALIASES: [(&str, Key); 14] = [
+const ALIASES: [(&str, Key); 18] = [
     ("endpoint", Key::Host),
     ("hostname", Key::Host),
     ("address", Key::Listen),
@@ -209,8 +237,12 @@ const ALIASES: [(&str, Key); 14] = [
     ("dbname", Key::Database),
     ("aws_profile", Key::Profile),
     ("aws_region", Key::Region),
+    ("role", Key::RoleArn),
+    ("role_session_name", Key::SessionName),
+    ("mfa_process", Key::MfaCommand),
     ("sslrootcert", Key::CaFile),
     ("route", Key::Via),
+    ("document_name", Key::Document),
 ];
 
 fn suggest(name: &str, kind: Scope) -> Option<String> {

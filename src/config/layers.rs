@@ -29,12 +29,36 @@ pub enum Key {
     Profile,
     /// The AWS region.
     Region,
+    /// Roles to assume, one after the other.
+    RoleArn,
+    /// What the roles want to hear.
+    ExternalId,
+    /// What the roles' sessions are called.
+    SessionName,
+    /// The MFA device.
+    MfaSerial,
+    /// What prints its codes.
+    MfaCommand,
     /// Extra roots for the database's certificate.
     CaFile,
     /// How bytes reach the database.
     Via,
     /// How they are compressed on the way, for MySQL.
     Compress,
+    /// See [`crate::target::SessionSettings::document`].
+    Document,
+    /// See [`crate::target::SessionSettings::parameters`].
+    DocumentParameters,
+    /// See [`crate::target::SessionSettings::reason`].
+    Reason,
+    /// See [`crate::target::SessionSettings::ssmmessages_endpoint`].
+    SsmmessagesEndpoint,
+    /// See [`crate::target::SessionSettings::payload_size`].
+    PayloadSize,
+    /// See [`crate::target::SessionSettings::keep_alive`].
+    KeepAlive,
+    /// See [`crate::target::SessionSettings::idle_timeout`].
+    IdleTimeout,
     /// Most SSM sessions at a time.
     MaxSessions,
     /// SSM sessions kept open.
@@ -53,6 +77,10 @@ pub enum Key {
     MaxSigtermDelay,
     /// See [`super::Config::admin`].
     Admin,
+    /// One of its codes; for one use, so in no file.
+    MfaCode,
+    /// See [`super::Config::open_browser`].
+    OpenBrowser,
 }
 
 /// Where a key may stand in a file.
@@ -64,11 +92,13 @@ pub enum Scope {
     Any,
     /// Only in `[defaults]`: it is about the process.
     Process,
+    /// In no file: it is about one run.
+    Once,
 }
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 35] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -78,9 +108,21 @@ impl Key {
         Self::Database,
         Self::Profile,
         Self::Region,
+        Self::RoleArn,
+        Self::ExternalId,
+        Self::SessionName,
+        Self::MfaSerial,
+        Self::MfaCommand,
         Self::CaFile,
         Self::Via,
         Self::Compress,
+        Self::Document,
+        Self::DocumentParameters,
+        Self::Reason,
+        Self::SsmmessagesEndpoint,
+        Self::PayloadSize,
+        Self::KeepAlive,
+        Self::IdleTimeout,
         Self::MaxSessions,
         Self::WarmSessions,
         Self::IdleClose,
@@ -90,6 +132,8 @@ impl Key {
         Self::ResumeFor,
         Self::MaxSigtermDelay,
         Self::Admin,
+        Self::MfaCode,
+        Self::OpenBrowser,
     ];
 
     /// The name in a configuration file.
@@ -104,9 +148,21 @@ impl Key {
             Self::Database => "database",
             Self::Profile => "profile",
             Self::Region => "region",
+            Self::RoleArn => "role_arn",
+            Self::ExternalId => "external_id",
+            Self::SessionName => "session_name",
+            Self::MfaSerial => "mfa_serial",
+            Self::MfaCommand => "mfa_command",
             Self::CaFile => "ca_file",
             Self::Via => "via",
             Self::Compress => "compress",
+            Self::Document => "document",
+            Self::DocumentParameters => "document_parameters",
+            Self::Reason => "reason",
+            Self::SsmmessagesEndpoint => "ssmmessages_endpoint",
+            Self::PayloadSize => "payload_size",
+            Self::KeepAlive => "keep_alive",
+            Self::IdleTimeout => "idle_timeout",
             Self::MaxSessions => "max_sessions",
             Self::WarmSessions => "warm_sessions",
             Self::IdleClose => "idle_close",
@@ -116,6 +172,8 @@ impl Key {
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
             Self::Admin => "admin",
+            Self::MfaCode => "mfa_code",
+            Self::OpenBrowser => "open_browser",
         }
     }
 
@@ -141,15 +199,30 @@ impl Key {
             | Self::Database
             | Self::Profile
             | Self::Region
+            | Self::RoleArn
+            | Self::ExternalId
+            | Self::SessionName
+            | Self::MfaSerial
+            | Self::MfaCommand
             | Self::CaFile
             | Self::Via
             | Self::Compress
+            | Self::Document
+            | Self::DocumentParameters
+            | Self::Reason
+            | Self::SsmmessagesEndpoint
+            | Self::PayloadSize
+            | Self::KeepAlive
+            | Self::IdleTimeout
             | Self::MaxSessions
             | Self::WarmSessions
             | Self::IdleClose
             | Self::Isolation
             | Self::RotateAfter => Scope::Any,
-            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay | Self::Admin => Scope::Process,
+            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay | Self::Admin | Self::OpenBrowser => {
+                Scope::Process
+            }
+            Self::MfaCode => Scope::Once,
         }
     }
 

@@ -27,14 +27,17 @@ pub use env::Environment;
 pub use error::{Error, Warning};
 pub use layers::Key;
 
-use crate::{admin, target::Target};
+use crate::{
+    admin,
+    target::{MfaCode, Target},
+};
 use file::File;
 use layers::{Layer, Origin, Settings};
 
 /// Everything that a running proxy needs to know.
 ///
 /// # Defaults
-/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, no `admin`.
+/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, no `admin`, `open_browser` false.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The databases to serve, at least one; names are unique and no two listen on the same address.
@@ -48,6 +51,10 @@ pub struct Config {
     pub max_sigterm_delay: Duration,
     /// Where health, metrics and status can be asked for; `None`: nowhere.
     pub admin: Option<admin::Address>,
+    /// A code for the first MFA device that wants one.
+    pub mfa_code: Option<MfaCode>,
+    /// Whether the page of an SSO login is opened in a browser, besides its address being printed.
+    pub open_browser: bool,
 }
 
 /// What the command line asks for.
@@ -112,6 +119,8 @@ pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Erro
             .parse(Key::MaxSigtermDelay, |text| value::duration(text, value::MAX_SIGTERM_DELAY))?
             .unwrap_or(Duration::from_secs(30)),
         admin: settings.parse(Key::Admin, value::admin)?,
+        mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
+        open_browser: settings.parse(Key::OpenBrowser, value::flag)?.unwrap_or(false),
     };
     Ok(Loaded { config, files: files.into_iter().map(|file| file.path).collect(), warnings })
 }

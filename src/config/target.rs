@@ -8,7 +8,10 @@ use super::{
     layers::{Key, Settings},
     value::{self, Via},
 };
-use crate::target::{Compress, Endpoint, Engine, Host, Isolation, ListenAddress, Pooling, Region, Route, Target};
+use crate::target::{
+    Compress, Endpoint, Engine, Host, Identity, Isolation, ListenAddress, Pooling, Reason, Region, Route, SessionName,
+    SessionSettings, Target,
+};
 
 /// Parses and completes the settings of the target called `name`.
 ///
@@ -20,17 +23,19 @@ pub fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> 
         .ok_or_else(|| Error::NoHost { target: name.to_owned() })?;
     let port = settings.parse(Key::Port, value::port)?;
     let engine = engine(port, settings)?;
-    let pooling = pooling(name, &host, settings)?;
+    let endpoint = Endpoint { host, port: port.unwrap_or(engine.default_port()) };
+    let pooling = pooling(name, &endpoint.host, settings)?;
     Ok(Target {
         name: Arc::from(name),
         engine,
-        region: region(name, &host, settings, environment)?,
-        endpoint: Endpoint { host, port: port.unwrap_or(engine.default_port()) },
+        region: region(name, &endpoint.host, settings, environment)?,
         user: settings.text(Key::User)?,
         database: settings.text(Key::Database)?,
         route: route(name, settings)?,
+        session: session(name, &endpoint, settings, environment)?,
+        endpoint,
         pooling,
-        profile: settings.text(Key::Profile)?,
+        identity: identity(settings, environment)?,
         ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
         compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
         listen: settings.parse(Key::Listen, value::listen)?.unwrap_or_else(|| ListenAddress {
@@ -71,6 +76,22 @@ fn region(name: &str, host: &Host, settings: &Settings<'_>, environment: &Enviro
     }
 }
 
+/// Who we are for AWS. Sessions of roles are named after the local user, whom CloudTrail would not know otherwise.
+fn identity(settings: &Settings<'_>, environment: &Environment) -> Result<Identity, Error> {
+    let session_name = match settings.parse(Key::SessionName, |text| Ok(text.parse()?))? {
+        Some(name) => name,
+        None => environment.user()?.map_or_else(SessionName::default, SessionName::of_user),
+    };
+    Ok(Identity {
+        profile: settings.text(Key::Profile)?,
+        roles: settings.parse(Key::RoleArn, value::roles)?.unwrap_or_default(),
+        external_id: settings.parse(Key::ExternalId, |text| Ok(text.parse()?))?,
+        session_name,
+        mfa_serial: settings.parse(Key::MfaSerial, |text| Ok(text.parse()?))?,
+        mfa_command: settings.text(Key::MfaCommand)?,
+    })
+}
+
 /// Cluster endpoints are rotated unless told otherwise: the agent looks their name up once a session.
 fn pooling(name: &str, host: &Host, settings: &Settings<'_>) -> Result<Pooling, Error> {
     let isolation = settings.parse(Key::Isolation, |text| Ok(text.parse()?))?.unwrap_or(Isolation::Shared);
@@ -99,7 +120,33 @@ fn route(name: &str, settings: &Settings<'_>) -> Result<Route, Error> {
     let bastion = settings.parse(Key::Bastion, |text| Ok(text.parse()?))?;
     match (settings.parse(Key::Via, value::via)?, bastion) {
         (Some(Via::Direct), _) => Ok(Route::Direct),
+        (Some(Via::Auto), Some(bastion)) => Ok(Route::Auto(bastion)),
         (Some(Via::Ssm) | None, Some(bastion)) => Ok(Route::Ssm(bastion)),
-        (Some(Via::Ssm) | None, None) => Err(Error::NoBastion { target: name.to_owned() }),
+        (Some(Via::Ssm | Via::Auto) | None, None) => Err(Error::NoBastion { target: name.to_owned() }),
     }
+}
+
+fn session(
+    name: &str,
+    endpoint: &Endpoint,
+    settings: &Settings<'_>,
+    environment: &Environment,
+) -> Result<SessionSettings, Error> {
+    let default = SessionSettings::default();
+    let reason = match settings.parse(Key::Reason, |text| Ok(text.parse()?))? {
+        Some(reason) => reason,
+        // A name that is not Unicode is left out.
+        None => Reason::of(environment.user().ok().flatten(), name, endpoint),
+    };
+    Ok(SessionSettings {
+        document: settings.parse(Key::Document, |text| Ok(text.parse()?))?.unwrap_or(default.document),
+        parameters: settings.parse(Key::DocumentParameters, value::document_parameters)?,
+        reason,
+        ssmmessages_endpoint: settings.parse(Key::SsmmessagesEndpoint, value::service_endpoint)?,
+        payload_size: settings
+            .parse(Key::PayloadSize, |text| value::number(text, value::PAYLOAD_SIZE))?
+            .unwrap_or(default.payload_size),
+        keep_alive: settings.parse(Key::KeepAlive, value::flag)?.unwrap_or(default.keep_alive),
+        idle_timeout: settings.parse(Key::IdleTimeout, |text| value::duration(text, value::IDLE_TIMEOUT))?,
+    })
 }

@@ -3,10 +3,12 @@ use std::{error::Error as _, fs};
 use tempfile::TempDir;
 
 use super::*;
-use crate::target::{Region, Route};
+use crate::target::{ExternalId, Identity, MfaCode, MfaSerial, Region, RoleArn, Route, SessionSettings};
 
 const ORDERS: &str = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com";
 const BILLING: &str = "billing.cluster-c1abcdefghij.us-east-1.rds.amazonaws.com";
+/// Two roles as a flag has them.
+const ROLES: &str = "arn:aws:iam::123456789012:role/a,arn:aws:iam::123456789012:role/b";
 const BASTION: &str = "i-0123456789abcdef0";
 
 /// A machine with a project, a home and an environment of its own.
@@ -90,6 +92,7 @@ fn a_file_with_every_key_becomes_a_config() {
         r#"
         [defaults]
         profile = "dev"
+        open_browser = true
         connect_timeout = "5s"
         resume_for = "1m30s"
         max_sigterm_delay = "0s"
@@ -103,14 +106,27 @@ fn a_file_with_every_key_becomes_a_config() {
         user = "app_user"
         database = "orders_db"
         region = "eu-central-1"
+        role_arn = ["arn:aws:iam::123456789012:role/first", "arn:aws:iam::123456789012:role/second"]
+        external_id = "partner/7"
+        session_name = "ada@example"
+        mfa_serial = "arn:aws:iam::123456789012:mfa/ada"
         ca_file = "certs/own.pem"
         via = "ssm"
+        document = "Corp-Databases"
+        document_parameters = ["portNumber", "stage=dev"]
+        reason = "ticket 42"
+        ssmmessages_endpoint = "https://messages.corp.example"
+        payload_size = 4096
+        keep_alive = true
+        idle_timeout = "45m"
         "#,
     );
     let loaded = scene.load().unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.files, [scene.root.path().join("project/.rdsgate.toml")]);
-    let Config { targets, connect_timeout, resume_for, max_sigterm_delay, admin } = loaded.config;
+    let Config { targets, connect_timeout, resume_for, max_sigterm_delay, admin, mfa_code, open_browser } =
+        loaded.config;
+    assert_eq!((mfa_code, open_browser), (None, true));
     assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [5, 90, 0]);
     let beside_the_file = scene.root.path().join("project/run/admin.sock");
     assert_eq!(admin, Some(admin::Address::Unix(beside_the_file)));
@@ -120,8 +136,23 @@ fn a_file_with_every_key_becomes_a_config() {
     assert_eq!((target.listen.host.as_str(), target.listen.port), ("127.0.0.1", 6000));
     assert_eq!(target.route, Route::Ssm(BASTION.parse().unwrap()));
     assert_eq!((target.user.as_deref(), target.database.as_deref()), (Some("app_user"), Some("orders_db")));
-    assert_eq!((target.profile.as_deref(), target.region.as_str()), (Some("dev"), "eu-central-1"));
+    assert_eq!((target.identity.profile.as_deref(), target.region.as_str()), (Some("dev"), "eu-central-1"));
+    let Identity { roles, external_id, session_name, mfa_serial, .. } = &target.identity;
+    assert_eq!(roles.iter().map(RoleArn::name).collect::<Vec<_>>(), ["first", "second"]);
+    assert_eq!(external_id.as_ref().map(ExternalId::as_str), Some("partner/7"));
+    assert_eq!(session_name.as_str(), "ada@example");
+    assert_eq!(mfa_serial.as_ref().map(MfaSerial::as_str), Some("arn:aws:iam::123456789012:mfa/ada"));
     assert_eq!(target.ca_file, Some(scene.root.path().join("project/certs/own.pem")));
+    let session = SessionSettings {
+        document: "Corp-Databases".parse().unwrap(),
+        parameters: Some(value::document_parameters("portNumber,stage=dev").unwrap()),
+        reason: "ticket 42".parse().unwrap(),
+        ssmmessages_endpoint: Some(value::service_endpoint("messages.corp.example").unwrap()),
+        payload_size: 4096,
+        keep_alive: true,
+        idle_timeout: Some(Duration::from_mins(45)),
+    };
+    assert_eq!(target.session, session);
 }
 
 #[test]
@@ -133,7 +164,8 @@ fn the_command_line_alone_is_enough_and_the_rest_has_defaults() {
     assert_eq!((&*target.name, target.endpoint.to_string()), ("orders", format!("{ORDERS}:5432")));
     assert_eq!((target.listen.host.as_str(), target.listen.port), ("localhost", 5432));
     assert_eq!(target.listen.addresses, value::both_loopbacks());
-    assert_eq!((target.user, target.database, target.profile, target.ca_file), (None, None, None, None));
+    assert_eq!((target.user, target.database, target.ca_file), (None, None, None));
+    assert_eq!(target.identity, Identity::default(), "the scene has no user");
 }
 
 #[test]
@@ -176,6 +208,10 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::Database, "db", "database = 'db'"),
         (Key::Profile, "dev", "profile = 'dev'"),
         (Key::Region, "eu-central-1", "region = 'eu-central-1'"),
+        (Key::RoleArn, ROLES, "role_arn = ['arn:aws:iam::123456789012:role/a', 'arn:aws:iam::123456789012:role/b']"),
+        (Key::ExternalId, "partner/7", "external_id = 'partner/7'"),
+        (Key::SessionName, "ada", "session_name = 'ada'"),
+        (Key::MfaSerial, "GAHT12345678", "mfa_serial = 'GAHT12345678'"),
         (Key::CaFile, "/own.pem", "ca_file = '/own.pem'"),
         (Key::Via, "direct", "via = 'direct'"),
         (Key::Compress, "zlib", "compress = 'zlib'"),
@@ -320,6 +356,22 @@ fn the_region_is_the_hosts_then_ours_then_the_sdks() {
 }
 
 #[test]
+fn a_session_is_started_for_the_reason_that_this_user_serves_this_target() {
+    let by = |name, value| Scene::new().project(&orders("")).variable(name, value).target().session;
+    let reason = format!("rdsgate/{} by alice for orders ({ORDERS}:5432)", env!("CARGO_PKG_VERSION"));
+    assert_eq!(by("USER", "alice"), SessionSettings { reason: reason.parse().unwrap(), ..SessionSettings::default() });
+    assert_eq!(by("LOGNAME", "alice").reason.as_str(), reason);
+    assert_eq!(by("USER", "").reason.as_str(), reason.replace(" by alice", ""));
+}
+
+#[test]
+fn a_document_without_parameters_is_an_empty_array_or_none() {
+    let file = Scene::new().project(&orders("document_parameters = []")).target();
+    let variable = Scene::new().project(&orders("")).variable("RDSGATE_DOCUMENT_PARAMETERS", "none").target();
+    assert_eq!((file.session.parameters, variable.session.parameters), (Some(vec![]), Some(vec![])));
+}
+
+#[test]
 fn the_route_is_the_bastion_unless_direct_is_said() {
     let route =
         |lines: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{lines}")).target().route;
@@ -328,6 +380,9 @@ fn the_route_is_the_bastion_unless_direct_is_said() {
     assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'ssm'")), ssm);
     assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'direct'")), Route::Direct);
     assert_eq!(route("via = 'direct'"), Route::Direct);
+    assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'auto'")), Route::Auto(BASTION.parse().unwrap()));
+    let (complaint, _) = Scene::new().up(&[ORDERS]).flag(Key::Via, "auto").complaint();
+    assert!(complaint.contains("bastion"), "auto needs one: {complaint}");
 }
 
 #[test]
@@ -392,7 +447,10 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
         (
             "[defaults]\nxyzzy = 'x'",
             "2:1: unknown key \"xyzzy\" in [defaults]",
-            &format!("the keys are: {}", Key::ALL.map(Key::name).join(", ")),
+            &format!("the keys are: {}", {
+                let in_files = Key::ALL.into_iter().filter(|key| *key != Key::MfaCode);
+                in_files.map(Key::name).collect::<Vec<_>>().join(", ")
+            }),
         ),
         ("targets = 3", "1:11: targets is an integer, expected a table", ""),
         ("[targets]\norders = 'x'", "2:10: orders is a string, expected a table", ""),
@@ -425,6 +483,56 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
             "",
         ),
         (&orders("via = 'vpn'"), "4:7: invalid via: \"vpn\" is not a route: expected ssm or direct", ""),
+        (
+            &orders("mfa_command = 'ykman oath accounts code -s aws'"),
+            "4:1: mfa_command runs a command, which a project's file may not",
+            "put it into your own file, ~/.config/rdsgate/config.toml, or use --mfa-command",
+        ),
+        (
+            &orders("mfa_code = '123456'"),
+            "4:1: mfa_code does not belong in [targets.orders]",
+            "mfa_code is for one run: use --mfa-code or RDSGATE_MFA_CODE",
+        ),
+        (&orders("role_arn = [1]"), "4:12: role_arn is an array, expected an ARN or a list of them", ""),
+        (&orders("role_arn = []"), "4:12: invalid role_arn: it is empty", ""),
+        (
+            &orders("role_arn = 'dba'"),
+            "4:12: invalid role_arn: \"dba\" is not a role's ARN: expected something like \
+             arn:aws:iam::123456789012:role/NAME",
+            "",
+        ),
+        ("[defaults]\nopen_browser = 'yes'", "2:16: open_browser is a string, expected true or false", ""),
+        (&orders("via = 'vpn'"), "4:7: invalid via: \"vpn\" is not a route: expected ssm, direct or auto", ""),
+        (&orders("payload_size = '4k'"), "4:16: payload_size is a string, expected an integer, such as 1024", ""),
+        (&orders("payload_size = 100"), "4:16: invalid payload_size: \"100\" is not a number from 256 to 65536", ""),
+        (&orders("keep_alive = 'yes'"), "4:14: keep_alive is a string, expected true or false", ""),
+        (
+            &orders("idle_timeout = '2h'"),
+            "4:16: invalid idle_timeout: 7200s is out of range: expected 60s to 3600s",
+            "",
+        ),
+        (
+            &orders("document_parameters = [5432]"),
+            "4:23: document_parameters is an array, expected an array of strings, such as [\"portNumber\"]",
+            "",
+        ),
+        (
+            &orders("document_parameters = ['port']"),
+            "4:23: invalid document_parameters: \"port\" is not a document parameter: expected host, portNumber or NAME=VALUE",
+            "",
+        ),
+        (
+            &orders("document = 'a document'"),
+            "4:12: invalid document: \"a document\" is not the name of a session document: expected 3 to 128 letters, digits \
+             and any of _ - . : /",
+            "",
+        ),
+        (
+            &orders("ssmmessages_endpoint = 'http://x.example'"),
+            "4:24: invalid ssmmessages_endpoint: \"http://x.example\" is not an endpoint: expected HOST[:PORT], \
+             https://HOST[:PORT] or wss://HOST[:PORT], without a path",
+            "",
+        ),
         (&orders("user = ''"), "4:8: invalid user: it is empty", ""),
         (&orders("ca_file = ''"), "4:11: invalid ca_file: it is empty", ""),
         (&orders("database = \"a\\u0000b\""), "4:12: invalid database: it holds a NUL byte", ""),
@@ -449,6 +557,26 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
         let found = Scene::new().project(text).complaint();
         assert_eq!(found, (format!(".rdsgate.toml:{complaint}"), hint.to_owned()), "{text}");
     }
+}
+
+#[test]
+fn roles_sessions_and_codes_have_the_form_that_sts_takes() {
+    let scene = Scene::new().project(&orders("")).user("[targets.orders]\nmfa_command = 'code aws'");
+    let Identity { session_name, mfa_command, .. } =
+        scene.variable("LOGNAME", "x").variable("USER", "Ada Lovelace").target().identity;
+    assert_eq!((session_name.as_str(), mfa_command.as_deref()), ("rdsgate-Ada-Lovelace", Some("code aws")));
+    for (key, value, said) in [
+        (Key::MfaCode, "12345", "invalid --mfa-code: not an MFA code: expected six digits"),
+        (Key::SessionName, "a b", "invalid --session-name: \"a b\" is not a session name: expected 2 to 64"),
+        (Key::ExternalId, "x", "invalid --external-id: \"x\" is not an external id: expected 2 to 1224"),
+        (Key::MfaSerial, "x", "invalid --mfa-serial: \"x\" is not an MFA device: expected arn:aws:iam::"),
+        (Key::OpenBrowser, "yes", "invalid --open-browser: \"yes\" is neither true nor false"),
+    ] {
+        let (text, _) = Scene::new().project(&orders("")).flag(key, value).complaint();
+        assert!(text.starts_with(said), "{text}");
+    }
+    let code = Scene::new().project(&orders("")).flag(Key::MfaCode, "123456").load().unwrap().config.mfa_code;
+    assert_eq!(code.as_ref().map(MfaCode::as_str), Some("123456"));
 }
 
 #[test]

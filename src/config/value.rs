@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     admin,
-    target::{ListenAddress, ParseError},
+    target::{Endpoint, Host, ListenAddress, Parameter, ParseError, RoleArn},
 };
 
 /// Bounds of `connect_timeout`: below a second no TLS through a tunnel can succeed, above ten minutes no client waits.
@@ -17,6 +17,10 @@ pub const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=D
 pub const RESUME_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
 /// Bounds of `max_sigterm_delay`.
 pub const MAX_SIGTERM_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+/// Bounds of `idle_timeout`, those of the account's preference (Systems Manager guide, "Specify an idle session timeout").
+pub const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(1);
+/// Bounds of `payload_size`: below them headers outweigh data, above them a smux frame does not fill a message.
+pub const PAYLOAD_SIZE: RangeInclusive<usize> = 256..=65_536;
 
 /// Bounds of `idle_close`.
 pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
@@ -52,8 +56,14 @@ pub enum ValueError {
     #[error("{0} is not a loopback address: whoever can reach it would use the database without a password")]
     NotLoopback(String),
     /// Not a way to the database.
-    #[error("{0:?} is not a route: expected ssm or direct")]
+    #[error("{0:?} is not a route: expected ssm, direct or auto")]
     Via(String),
+    /// Not yes or no.
+    #[error("{0:?} is neither true nor false")]
+    Flag(String),
+    /// Not an endpoint of the message service.
+    #[error("{0:?} is not an endpoint: expected HOST[:PORT], https://HOST[:PORT] or wss://HOST[:PORT], without a path")]
+    ServiceEndpoint(String),
     /// Not a number, or not one that makes sense here.
     #[error("{given:?} is not a number from {least} to {most}")]
     Number {
@@ -93,6 +103,8 @@ impl ValueError {
             | Self::Listen(_)
             | Self::Admin(_)
             | Self::Via(_)
+            | Self::Flag(_)
+            | Self::ServiceEndpoint(_)
             | Self::Number { .. }
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
@@ -107,6 +119,8 @@ pub enum Via {
     Ssm,
     /// TCP from this machine.
     Direct,
+    /// The second if it works, else the first.
+    Auto,
 }
 
 /// Text that goes into a protocol's string: not empty, no NUL.
@@ -137,8 +151,24 @@ pub fn via(text: &str) -> Result<Via, ValueError> {
     match text {
         "ssm" => Ok(Via::Ssm),
         "direct" => Ok(Via::Direct),
+        "auto" => Ok(Via::Auto),
         _ => Err(ValueError::Via(text.into())),
     }
+}
+
+/// Role ARNs, separated by blanks or commas. A name may hold a comma too, so that only one before an ARN counts.
+///
+/// # Errors
+/// [`ValueError::Empty`], [`ParseError::RoleArn`].
+pub fn roles(text: &str) -> Result<Vec<RoleArn>, ValueError> {
+    let roles: Vec<RoleArn> = text
+        .replace(",arn:", " arn:")
+        .split([' ', '\t', '\n'])
+        .map(|role| role.trim_end_matches(','))
+        .filter(|role| !role.is_empty())
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    if roles.is_empty() { Err(ValueError::Empty) } else { Ok(roles) }
 }
 
 /// `[HOST:]PORT` on loopback; HOST is `localhost` (both addresses, the default) or one loopback address. Port 0 lets
@@ -184,6 +214,43 @@ pub fn admin(text: &str) -> Result<admin::Address, ValueError> {
 /// What `localhost` means to a client: either address, so both are served.
 pub fn both_loopbacks() -> Vec<IpAddr> {
     vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+}
+
+/// `true` or `false`.
+///
+/// # Errors
+/// [`ValueError::Flag`].
+pub fn flag(text: &str) -> Result<bool, ValueError> {
+    text.parse().map_err(|_| ValueError::Flag(text.into()))
+}
+
+/// The parameters of a session document, with commas between them; `none` is a document without.
+///
+/// # Errors
+/// [`ParseError::Parameter`].
+pub fn document_parameters(text: &str) -> Result<Vec<Parameter>, ValueError> {
+    if text == NO_PARAMETERS {
+        return Ok(Vec::new());
+    }
+    Ok(text.split(',').map(|parameter| parameter.trim().parse()).collect::<Result<_, _>>()?)
+}
+
+/// The word for a document without parameters, where a file has an empty array.
+pub const NO_PARAMETERS: &str = "none";
+
+/// A host name of the message service, with or without the scheme of a URL; port 443 unless it says another.
+///
+/// # Errors
+/// [`ValueError::ServiceEndpoint`].
+pub fn service_endpoint(text: &str) -> Result<Endpoint, ValueError> {
+    let refused = || ValueError::ServiceEndpoint(text.into());
+    let name = text.strip_prefix("https://").or_else(|| text.strip_prefix("wss://")).unwrap_or(text);
+    let name = name.strip_suffix('/').unwrap_or(name);
+    let (host, port) = match name.split_once(':') {
+        Some((host, given)) => (host, port(given).map_err(|_| refused())?),
+        None => (name, 443),
+    };
+    Ok(Endpoint { host: host.parse::<Host>().map_err(|_| refused())?, port })
 }
 
 /// A whole number.
@@ -290,12 +357,59 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_of_the_service_is_a_name_with_or_without_scheme_and_port() {
+        for (text, endpoint) in [
+            (
+                "vpce-0123.ssmmessages.eu-central-1.vpce.amazonaws.com",
+                "vpce-0123.ssmmessages.eu-central-1.vpce.amazonaws.com:443",
+            ),
+            ("https://Messages.corp.example/", "messages.corp.example:443"),
+            ("wss://messages.corp.example:8443", "messages.corp.example:8443"),
+        ] {
+            assert_eq!(service_endpoint(text).unwrap().to_string(), endpoint);
+        }
+        for text in [
+            "",
+            "ws://a.example",
+            "http://a.example",
+            "https://a.example/path",
+            "a.example:",
+            "a.example:0",
+            "10.0.0.1",
+            "u@a",
+        ] {
+            assert_eq!(service_endpoint(text), Err(ValueError::ServiceEndpoint(text.into())));
+        }
+    }
+
+    #[test]
     fn numbers_stay_in_range() {
         assert_eq!(number("100", MAX_SESSIONS), Ok(100));
         for bad in ["0", "101", "-1", "four", "", "1.0"] {
             let error = number(bad, MAX_SESSIONS).unwrap_err();
             assert_eq!(error.to_string(), format!("{bad:?} is not a number from 1 to 100"));
         }
+    }
+
+    #[test]
+    fn document_parameters_are_a_list_or_none() {
+        let fixed = Parameter::Fixed { name: "stage".into(), value: "dev".into() };
+        for (text, parameters) in [
+            ("host,portNumber", vec![Parameter::Host, Parameter::PortNumber]),
+            ("portNumber, stage=dev", vec![Parameter::PortNumber, fixed]),
+            ("none", vec![]),
+        ] {
+            assert_eq!(document_parameters(text), Ok(parameters), "{text}");
+        }
+        for (text, wrong) in [("", ""), ("host,", ""), ("hostname", "hostname"), ("host,a b=c", "a b=c")] {
+            assert_eq!(document_parameters(text), Err(ParseError::Parameter(wrong.into()).into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flag_is_true_or_false() {
+        assert_eq!([flag("true"), flag("false")], [Ok(true), Ok(false)]);
+        assert_eq!(flag("yes"), Err(ValueError::Flag("yes".into())));
     }
 
     #[test]

@@ -270,9 +270,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_response_cut_anywhere_is_a_closed_connection() {
-        for end in 1..PYMYSQL.len() {
-            let error = serve(MYSQL, 1000, async |peer| peer.send(&PYMYSQL[..end]).await).await.unwrap_err();
-            assert!(matches!(error, Error::Closed { .. }), "cut at {end}: {error}");
+        for (server, response) in [(MYSQL, PYMYSQL), (MARIADB, MARIADB_CLIENT)] {
+            for end in 1..response.len() {
+                let error = serve(server, 1000, async |peer| peer.send(&response[..end]).await).await.unwrap_err();
+                assert!(matches!(error, Error::Closed { .. }), "cut at {end}: {error}");
+            }
         }
     }
 

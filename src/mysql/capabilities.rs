@@ -40,10 +40,14 @@ impl Capabilities {
     pub const SESSION_TRACK: Self = Self(1 << 23);
     /// `CLIENT_DEPRECATE_EOF`.
     pub const DEPRECATE_EOF: Self = Self(1 << 24);
+    /// `CLIENT_OPTIONAL_RESULTSET_METADATA`: results may come without their columns.
+    pub const OPTIONAL_RESULTSET_METADATA: Self = Self(1 << 25);
     /// `CLIENT_ZSTD_COMPRESSION_ALGORITHM`: the zstd compressed protocol.
     pub const ZSTD: Self = Self(1 << 26);
     /// `MULTI_FACTOR_AUTHENTICATION`.
     pub const MULTI_FACTOR: Self = Self(1 << 28);
+    /// `MARIADB_CLIENT_CACHE_METADATA`: the columns of a prepared statement come only when they have changed.
+    pub const MARIADB_CACHE_METADATA: Self = Self(1 << 36);
 
     /// What is between us and the server and never offered to a client.
     const OURS: Self = Self(Self::SSL.0 | Self::COMPRESS.0 | Self::ZSTD.0 | Self::MULTI_FACTOR.0);

@@ -235,7 +235,7 @@ impl Follower {
     }
 }
 
-/// A client's last packet.
+/// The last packet of one side.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Last {
     pub(super) length: usize,
@@ -243,7 +243,7 @@ pub(super) struct Last {
 }
 
 impl Last {
-    /// Whether the packet that follows begins a command, by its sequence number: a command's is 0. But 0 also comes
+    /// Of a client: whether the packet that follows begins a command, by its sequence number: a command's is 0. But 0 also comes
     /// after 255, which is as far as the data of a LOCAL INFILE goes with 256 packets; that ends with an empty one. And
     /// what continues a payload of 16 MiB - 1 begins nothing.
     pub(super) fn is_command(self, sequence: u8) -> bool {

@@ -32,6 +32,9 @@ pub mod code {
     pub const READ_ERROR: (u16, &str) = (1158, "08S01");
     /// `ER_NOT_SUPPORTED_AUTH_MODE`: the client is too old.
     pub const NOT_SUPPORTED_AUTH_MODE: (u16, &str) = (1251, "08004");
+    /// What a server that is read only says to who would write: `ER_OPTION_PREVENTS_STATEMENT`, which has other reasons too,
+    /// and `ER_READ_ONLY_MODE`.
+    pub const READ_ONLY: [u16; 2] = [1290, 1836];
 }
 
 /// Why a connection got no further.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{
     mysql::{
         Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
-        Scramble, ServerError, Turn, accept, accept_change_user, error::MAX_MESSAGE, finish, greet, login,
+        Scramble, ServerError, Turn, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish, greet, login,
         read_greeting, ssl_request,
     },
     secret::Secret,
@@ -133,6 +133,45 @@ pub fn follows(bytes: &[u8]) {
     assert_eq!(held, rest);
 }
 
+/// How bytes are split does not change what a connection is seen to do, and an ERR of ours comes only between packets.
+/// Each byte but the first is one way's or the other's by the runs that the first seeds; it also chooses what was agreed on.
+pub fn watches(bytes: &[u8]) {
+    let [seed, bytes @ ..] = bytes else { return };
+    let mut random = u32::from(*seed) | 1;
+    let flags = [Capabilities::DEPRECATE_EOF, Capabilities::MARIADB_CACHE_METADATA];
+    let capabilities = flags
+        .iter()
+        .enumerate()
+        .fold(Capabilities::PROTOCOL_41, |all, (bit, flag)| all.with(*flag, seed >> (bit + 1) & 1 == 1));
+    let (mut by_byte, mut by_chunk) = (Watch::new(capabilities, 2), Watch::new(capabilities, 2));
+    let mut upstream = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // Any generator will do: it only has to be the same for the same seed.
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let length = usize::try_from(random >> 26).unwrap_or(0).clamp(1, rest.len());
+        let (chunk, behind) = rest.split_at(length);
+        rest = behind;
+        if random & (1 << 20) == 0 {
+            by_chunk.on_client(chunk);
+            chunk.chunks(1).for_each(|byte| by_byte.on_client(byte));
+        } else {
+            by_chunk.on_upstream(chunk);
+            chunk.chunks(1).for_each(|byte| by_byte.on_upstream(byte));
+            upstream.extend_from_slice(chunk);
+        }
+        assert_eq!((by_chunk.state(), by_chunk.turn()), (by_byte.state(), by_byte.turn()));
+        assert_eq!(by_chunk.is_answered(), by_byte.is_answered());
+    }
+    let mut packets = &upstream[..];
+    while let [a, b, c, _, behind @ ..] = packets {
+        let length = usize::from(*a) | usize::from(*b) << 8 | usize::from(*c) << 16;
+        let Some(behind) = behind.get(length..) else { break };
+        packets = behind;
+    }
+    assert!(packets.is_empty() || by_byte.turn().is_none());
+}
+
 /// A compressed stream ends or fails, and what a client says through one to another arrives.
 pub fn decompresses(bytes: &[u8]) {
     let [selector, bytes @ ..] = bytes else { return };
@@ -196,11 +235,14 @@ mod tests {
             packet(0, b"\x11root\0\0db\0\x2d\0caching_sha2_password\0\0"),
             packet(2, &[7; 32]),
             packet(0, b"\x03select 1"),
+            [packet(1, b"\x01"), packet(2, b"\x03def"), packet(3, b"\xfe\0\0\x02\0"), packet(4, b"\x011")].concat(),
+            packet(0, b"\x16select 1"),
+            packet(1, b"\0\x01\0\0\0\x01\0\x01\0\0\0\0"),
             packet(0, b"\xff\x10\x04Too many connections"),
         ];
         let packets = [MARIADB, MYSQL, MARIADB_CLIENT, PYMYSQL].into_iter().map(<[u8]>::to_vec).chain(others);
         let changes = vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3);
-        (vec(select(packets.collect::<Vec<_>>()), 1..3), changes, vec(any::<u8>(), 0..8)).prop_map(
+        (vec(select(packets.collect::<Vec<_>>()), 1..5), changes, vec(any::<u8>(), 0..8)).prop_map(
             |(packets, changes, behind)| {
                 let mut bytes = [packets.concat(), behind].concat();
                 for (index, byte) in changes {
@@ -219,6 +261,7 @@ mod tests {
         changes_user(bytes);
         follows(bytes);
         decompresses(bytes);
+        watches(bytes);
         passes_errors_on(bytes);
     }
 

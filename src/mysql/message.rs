@@ -15,8 +15,12 @@ use crate::secret::Secret;
 pub const OK: u8 = 0x00;
 /// AuthMoreData: something of the authentication plugin's own.
 pub const AUTH_MORE_DATA: u8 = 0x01;
-/// AuthSwitchRequest; elsewhere an EOF packet.
+/// In a login: an AuthSwitchRequest.
 pub const AUTH_SWITCH: u8 = 0xfe;
+/// In an answer: an EOF packet, or with CLIENT_DEPRECATE_EOF the OK in its place.
+pub(super) const EOF: u8 = 0xfe;
+/// The server asks for a file of the client.
+pub(super) const LOCAL_INFILE: u8 = 0xfb;
 /// An ERR packet.
 pub const ERR: u8 = 0xff;
 

@@ -1,5 +1,5 @@
 //! The MySQL and MariaDB protocol as far as a login: both halves of it, and just enough of what follows to take over
-//! COM_CHANGE_USER.
+//! COM_CHANGE_USER and to end in order.
 //!
 //! ```text
 //!   upstream ─▶ read_greeting ─▶ greet ─▶ client                     the server speaks first
@@ -9,7 +9,8 @@
 //! ```
 //!
 //! It reads and writes any `AsyncRead + AsyncWrite` and knows nothing of sockets, clocks, TLS or AWS: whoever calls sets
-//! the deadline and brings the encrypted stream and the token. Queries and rows are never parsed.
+//! the deadline and brings the encrypted stream and the token. Queries and rows are never parsed; [`Watch`] follows where
+//! answers end, to know when nothing is lost with the connection.
 //!
 //! What the client chose goes upstream as it is, so that the relay can be blind; only TLS, compression and the password
 //! are between us and the server alone.
@@ -38,6 +39,7 @@ pub mod response;
 mod script;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 pub use accept::{Accepted, Login, accept, finish};
 pub use capabilities::Capabilities;
@@ -49,3 +51,4 @@ pub use greeting::{Greeting, Scramble, greet, read_greeting};
 pub use login::{Compression, LoggedIn, login, ssl_request};
 pub use message::OkPacket;
 pub use response::HandshakeResponse;
+pub use watch::{Activity, Watch};

@@ -25,7 +25,7 @@ use crate::{
     mysql::{self, Compression, compress::Compressed},
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
     stream::BoxIo,
-    target::{Compress, Route, Target},
+    target::{Compress, Target},
     tls::{self, Verified},
     tunnel::{self, Dialer},
 };
@@ -80,7 +80,7 @@ pub struct Greeted {
 /// How a connection came about, for the log. Nothing secret.
 #[derive(Debug)]
 pub struct Facts {
-    /// The SSM session, on that route.
+    /// The SSM session; `None` on the direct route.
     pub session: Option<Arc<str>>,
     /// What TLS verified.
     pub verified: Verified,
@@ -108,7 +108,12 @@ impl Upstream {
         tokio::time::timeout(PRINCIPAL_TIMEOUT, self.account.principal()).await.ok()?.ok()
     }
 
-    /// Asks for credentials before the first client needs them.
+    /// Whether somebody is there who will be asked for what credentials take, when a client needs them.
+    pub fn may_ask(&self) -> bool {
+        self.account.may_ask()
+    }
+
+    /// Asks for credentials before the first client needs them. No person is asked for anything.
     ///
     /// # Errors
     /// What the first client would be told.
@@ -209,7 +214,7 @@ impl Upstream {
         let Greeted { mut stream, greeting, credentials, mut clock } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
         let session = stream.session_id();
-        let compression = Compression::choose(self.compressions(), &greeting);
+        let compression = Compression::choose(self.compressions(session.is_some()), &greeting);
         let secure = async {
             mysql::ssl_request(&mut stream, &greeting, response, compression).await.map_err(Error::from_mysql)?;
             self.tls.connect(stream).await.map_err(Error::from_tls)
@@ -275,13 +280,13 @@ impl Upstream {
         Ok((stream, session, verified))
     }
 
-    /// What to ask the server for, best first.
-    fn compressions(&self) -> &'static [Compression] {
-        match (self.target.compress, &self.target.route) {
-            (Compress::Auto, Route::Ssm(_)) => &[Compression::Zstd, Compression::Zlib],
-            (Compress::Zstd, _) => &[Compression::Zstd],
-            (Compress::Zlib, _) => &[Compression::Zlib],
-            (Compress::Auto, Route::Direct) | (Compress::Off, _) => &[],
+    /// What to ask the server for on the way that was taken, best first.
+    fn compressions(&self, through_session: bool) -> &'static [Compression] {
+        match self.target.compress {
+            Compress::Auto if through_session => &[Compression::Zstd, Compression::Zlib],
+            Compress::Zstd => &[Compression::Zstd],
+            Compress::Zlib => &[Compression::Zlib],
+            Compress::Auto | Compress::Off => &[],
         }
     }
 
@@ -292,8 +297,10 @@ impl Upstream {
 
     /// Asked for before anything is dialled, so that dead credentials cost no session.
     async fn credentials(&self, clock: &mut Clock) -> Result<Credentials, Error> {
-        let credentials = async { self.account.credentials().await.map_err(Error::Credentials) };
-        clock.run(Stage::Credentials, CREDENTIALS_TIMEOUT, credentials).await
+        // A person takes as long as a person takes; the client's own deadline holds all the same.
+        let limit = if self.account.may_ask() { Duration::MAX } else { CREDENTIALS_TIMEOUT };
+        let credentials = async { self.account.credentials_for_client().await.map_err(Error::Credentials) };
+        clock.run(Stage::Credentials, limit, credentials).await
     }
 
     /// Made last, so that it is fresh.

@@ -24,6 +24,8 @@ pub struct Faults {
     pub down: Rates,
     /// One way, in each direction; the order is kept.
     pub delay: Duration,
+    /// How fast the service takes messages from a client; `None` is as fast as they come.
+    pub pace: Option<Pace>,
     /// The websocket is cut (RST) after this many more messages in either direction, each time it opens, and this many after it is set.
     pub cut_after: Option<u64>,
 }
@@ -39,6 +41,15 @@ impl Faults {
     pub fn delayed(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
+}
+
+/// The pace at which a service takes messages, and what it makes of a client that does not keep to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Of whole messages, headers included.
+    pub bytes_per_second: u32,
+    /// With more bytes than this waiting, it takes nothing at all for so long; nothing is lost.
+    pub stall: Option<(usize, Duration)>,
 }
 
 /// How often a message of one direction suffers something.
@@ -80,6 +91,8 @@ impl Messages {
 
 /// The longest that a reordered message is held back.
 const LATEST: Duration = Duration::from_millis(20);
+/// A service that has so much to do anyway is stalled already.
+const STALLED: Duration = Duration::from_secs(1);
 /// Messages handed over at once: enough to share the cost of a wake-up, few enough to keep both ends busy.
 const BATCH: usize = 256;
 
@@ -94,6 +107,9 @@ pub(super) struct Pipe {
 struct State {
     rates: Rates,
     delay: Duration,
+    pace: Option<Pace>,
+    /// When the last message has been taken, at this pace.
+    taken_at: Option<Instant>,
     random: fastrand::Rng,
     /// In order; `None` is due at once.
     queue: VecDeque<(Option<Instant>, Bytes)>,
@@ -109,6 +125,8 @@ impl Pipe {
         let state = State {
             rates: Rates::default(),
             delay: Duration::ZERO,
+            pace: None,
+            taken_at: None,
             random: fastrand::Rng::with_seed(seed),
             queue: VecDeque::new(),
             late: BTreeMap::new(),
@@ -118,9 +136,9 @@ impl Pipe {
         Self { state: Mutex::new(state), readable: Notify::new(), writable: Notify::new(), limit }
     }
 
-    pub(super) fn set(&self, rates: Rates, delay: Duration) {
+    pub(super) fn set(&self, rates: Rates, delay: Duration, pace: Option<Pace>) {
         let mut state = self.lock();
-        (state.rates, state.delay) = (rates, delay);
+        (state.rates, state.delay, state.pace) = (rates, delay, pace);
     }
 
     /// Puts messages in, suffering the faults. Never waits; see [`Pipe::room`].
@@ -136,7 +154,7 @@ impl Pipe {
     /// Puts in a message of the service itself, which suffers no faults.
     pub(super) fn push_intact(&self, message: Bytes) {
         let mut state = self.lock();
-        let due = state.due();
+        let due = state.due(0);
         state.enqueue(due, message);
         drop(state);
         self.readable.notify_one();
@@ -173,7 +191,8 @@ impl Pipe {
     /// Appends a batch of what is due.
     pub(super) fn take_now(&self, into: &mut VecDeque<Bytes>) -> Taken {
         let mut state = self.lock();
-        let now = if state.delay.is_zero() && state.late.is_empty() { None } else { Some(Instant::now()) };
+        let at_once = state.delay.is_zero() && state.pace.is_none() && state.late.is_empty();
+        let now = if at_once { None } else { Some(Instant::now()) };
         let before = into.len();
         while into.len() - before < BATCH
             && let Some(message) = state.pop(now)
@@ -218,7 +237,7 @@ impl State {
         if self.happens(rates.loss) {
             return;
         }
-        let due = self.due();
+        let due = self.due(message.len());
         if self.happens(rates.duplication) {
             self.enqueue(due, message.clone());
         }
@@ -237,8 +256,18 @@ impl State {
         self.queue.push_back((due, message));
     }
 
-    fn due(&self) -> Option<Instant> {
-        (!self.delay.is_zero()).then(|| Instant::now() + self.delay)
+    fn due(&mut self, length: usize) -> Option<Instant> {
+        if self.delay.is_zero() && self.pace.is_none() {
+            return None;
+        }
+        let now = Instant::now();
+        let Some(Pace { bytes_per_second, stall }) = self.pace else { return Some(now + self.delay) };
+        let takes = Duration::from_secs(1) * u32::try_from(length).unwrap_or(u32::MAX) / bytes_per_second.max(1);
+        let idle_since = self.taken_at.filter(|at| *at > now).unwrap_or(now);
+        let stalls = stall.filter(|(most, _)| self.bytes > *most && idle_since < now + STALLED);
+        let taken_at = idle_since + takes + stalls.map_or(Duration::ZERO, |(_, time)| time);
+        self.taken_at = Some(taken_at);
+        Some(taken_at + self.delay)
     }
 
     /// Draws only where something may happen, so that a fault-free direction does not move the seed.
@@ -285,7 +314,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_delay_keeps_the_order_and_is_as_long_as_asked() {
         let pipe = Pipe::new(1, 1 << 20);
-        pipe.set(Rates::default(), Duration::from_millis(20));
+        pipe.set(Rates::default(), Duration::from_millis(20), None);
         let start = Instant::now();
         pipe.push(numbered(3));
         let mut got = VecDeque::new();
@@ -299,7 +328,7 @@ mod tests {
         let rates = Rates { loss: 0.1, duplication: 0.1, reordering: 0.1, of: Messages::All };
         let run = async |seed| {
             let pipe = Pipe::new(seed, 1 << 20);
-            pipe.set(rates, Duration::ZERO);
+            pipe.set(rates, Duration::ZERO, None);
             pipe.push(numbered(10_000));
             drained(&pipe).await
         };
@@ -314,6 +343,24 @@ mod tests {
         };
         assert_eq!(sorted(got.clone()), sorted(run(7).await));
         assert_ne!(sorted(got), sorted(run(8).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pace_is_kept_and_a_flood_stalls_the_service_once() {
+        let took = async |stall| {
+            let pipe = Pipe::new(1, 1 << 20);
+            pipe.set(Rates::default(), Duration::ZERO, Some(Pace { bytes_per_second: 40, stall }));
+            let start = Instant::now();
+            pipe.push(numbered(20));
+            let (mut got, mut last) = (VecDeque::new(), start);
+            while got.len() < 20 {
+                pipe.take(&mut got).await;
+                last = Instant::now();
+            }
+            (last - start).as_secs_f64().round()
+        };
+        assert!((took(None).await - 2.0).abs() < 0.1, "80 bytes");
+        assert!((took(Some((30, Duration::from_secs(5)))).await - 7.0).abs() < 0.1);
     }
 
     #[tokio::test]

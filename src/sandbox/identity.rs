@@ -25,6 +25,8 @@ pub struct Identity {
     pub expired: bool,
     /// Calls that IAM denies.
     pub denied: BTreeSet<Operation>,
+    /// A code of an MFA device came before these credentials.
+    pub mfa: bool,
 }
 
 /// The session token that belongs to an access key.
@@ -59,6 +61,7 @@ impl Identity {
             database_users: None,
             expired: false,
             denied: BTreeSet::new(),
+            mfa: false,
         }
     }
 

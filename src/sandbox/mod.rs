@@ -2,7 +2,7 @@
 //! faults. For the demo, the tests and the benchmarks; absent from a normal build.
 //!
 //! ```text
-//!   rdsgate ── AWS_ENDPOINT_URL ──▶ http ─▶ aws (STS, SSM, RDS)        sigv4 checks every call
+//!   rdsgate ── AWS_ENDPOINT_URL ──▶ http ─▶ aws (STS, SSO, SSM, RDS)   sigv4 checks every call
 //!                                    └────▶ service (websocket, sessions) ─▶ agent ─▶ smux_server ─▶ network ─▶ database
 //!                                                     faults between service and agent                └▶ front (TLS, token)
 //! ```
@@ -40,6 +40,7 @@ mod world;
 
 use std::{
     io,
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -49,11 +50,11 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::{
-    aws::{Call, Database, Failure, Operation},
-    faults::{Faults, Messages, Rates},
+    aws::{Call, Database, Failure, MfaDevice, Operation, Role},
+    faults::{Faults, Messages, Pace, Rates},
     identity::{ACCOUNT, Identity, SessionToken},
     network::Destination,
-    options::{AgentOptions, Offline, Options, WebSocketSignature},
+    options::{AgentOptions, Offline, Options, Oversize, SessionDocument, WebSocketSignature},
     service::{Ended, SessionReport},
     sigv4::{DatabaseServer, Refusal, TokenRefusal},
 };
@@ -92,9 +93,10 @@ struct Trust {
 }
 
 impl Trust {
-    fn new() -> Result<(Self, TlsAcceptor), Error> {
+    fn new(names: &[String]) -> Result<(Self, TlsAcceptor), Error> {
         let authority = pki::Authority::new()?;
-        let leaf = authority.endpoint_leaf(&["127.0.0.1", "localhost"])?;
+        let names: Vec<&str> = ["127.0.0.1", "localhost"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        let leaf = authority.endpoint_leaf(&names)?;
         let path = std::env::temp_dir().join(format!("rdsgate-sandbox-{}.pem", uuid::Uuid::new_v4()));
         let trust = Self { root_pem: authority.root_pem(), path: path.clone() };
         std::fs::write(&path, &trust.root_pem).map_err(|source| Error::CaFile { path, source })?;
@@ -117,7 +119,7 @@ impl Sandbox {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
-        let trust = options.tls.then(Trust::new).transpose()?;
+        let trust = options.tls.then(|| Trust::new(&options.names_of_endpoint)).transpose()?;
         let (authority, acceptor) = trust.unzip();
         let identity = options.identities.first().cloned().unwrap_or_else(Identity::user);
         let world = Arc::new(World::new(options, address));
@@ -129,6 +131,11 @@ impl Sandbox {
     pub fn endpoint(&self) -> String {
         let scheme = if self.world.tls { "https" } else { "http" };
         format!("{scheme}://{}", self.world.address)
+    }
+
+    /// Where it listens, for a proxy that is to lead here.
+    pub fn address(&self) -> SocketAddr {
+        self.world.address
     }
 
     /// The region that everything is in.
@@ -145,8 +152,9 @@ impl Sandbox {
     /// [`Sandbox::env`] for another identity, whether the sandbox knows it or not.
     pub fn env_for(&self, identity: &Identity) -> Vec<(String, String)> {
         let mut env = identity.env();
+        let endpoint = (!self.world.public).then(|| ("AWS_ENDPOINT_URL".into(), self.endpoint()));
+        env.extend(endpoint);
         let fixed = [
-            ("AWS_ENDPOINT_URL", self.endpoint()),
             ("AWS_REGION", self.world.region.clone()),
             ("AWS_EC2_METADATA_DISABLED", "true".into()),
             ("AWS_CONFIG_FILE", "/dev/null".into()),
@@ -278,6 +286,25 @@ impl Sandbox {
     /// Answers a call late from now on.
     pub fn delay(&self, operation: Operation, delay: Duration) {
         self.world.lock().injected.delay(operation, delay);
+    }
+
+    /// The codes of SSO logins that wait for a person.
+    pub fn sso_codes(&self) -> Vec<String> {
+        let state = self.world.lock();
+        let waiting = state.portal.devices.iter().filter(|device| device.approved.is_none());
+        waiting.map(|device| device.user_code.clone()).collect()
+    }
+
+    /// Says what a person says to an SSO login in their browser; false when there is none with this code.
+    pub fn sso_decide(&self, user_code: &str, approve: bool) -> bool {
+        let mut state = self.world.lock();
+        let device = state.portal.devices.iter_mut().find(|device| device.user_code == user_code);
+        device.map(|device| device.approved = Some(approve)).is_some()
+    }
+
+    /// Ends every SSO session: no token is good any more.
+    pub fn sso_revoke(&self) {
+        self.world.lock().portal.tokens.clear();
     }
 
     /// Changes what an identity may do; false when there is none with this access key.

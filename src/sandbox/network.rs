@@ -62,8 +62,8 @@ impl Network {
         }
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let found = names.get(&(host.to_ascii_lowercase(), port)).cloned();
-        // A known name with another port resolves, but nothing listens there.
-        let known = names.keys().any(|(name, _)| name.eq_ignore_ascii_case(host));
+        // A known name with another port resolves, but nothing listens there; so does the node itself.
+        let known = host == "localhost" || names.keys().any(|(name, _)| name.eq_ignore_ascii_case(host));
         found.unwrap_or(if known { Destination::Address(closed_port()) } else { Destination::Unresolvable })
     }
 

@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use super::{Database, Destination, Faults, Identity};
+use super::{Database, Destination, Faults, Identity, MfaDevice, Role};
 
 /// How to start a sandbox.
 ///
 /// # Defaults
-/// Region us-east-1; the identities that the test servers know; bastion `i-0123456789abcdef0`; an unpaced agent of
-/// version 3.3.987.0; websockets must be signed; no faults.
+/// Region us-east-1; the identities that the test servers know, one of them by the SSO role `developer`; bastion
+/// `i-0123456789abcdef0`; AWS's own documents; an unpaced agent of version 3.3.987.0; websockets must be signed; no faults; no
+/// preferences for sessions.
 #[derive(Clone)]
 pub struct Options {
     /// The region that everything is in.
@@ -17,8 +18,18 @@ pub struct Options {
     pub identities: Vec<Identity>,
     /// Managed nodes that are connected.
     pub bastions: Vec<String>,
+    /// Session documents of the account's own.
+    pub documents: Vec<SessionDocument>,
+    /// The idle timeout in the account's preferences; `None` is an account that has set none.
+    pub idle_timeout: Option<Duration>,
     /// Where host names and ports lead, seen from the managed nodes.
     pub names: HashMap<(String, u16), Destination>,
+    /// Roles with conditions; any other may be assumed by anybody.
+    pub roles: Vec<Role>,
+    /// The users' MFA devices.
+    pub mfa_devices: Vec<MfaDevice>,
+    /// What whoever logs in to IAM Identity Center may have, by the role's name.
+    pub sso_roles: HashMap<String, Identity>,
     /// What the RDS API describes.
     pub databases: Vec<Database>,
     /// The agents.
@@ -35,6 +46,11 @@ pub struct Options {
     pub offline: Offline,
     /// `https://` and `wss://`, with a certificate that only [`super::Sandbox::ca_pem`] vouches for.
     pub tls: bool,
+    /// Names under which everything is reached, with TLS and through a proxy, instead of by its address; see
+    /// [`Options::public`].
+    pub names_of_endpoint: Vec<String>,
+    /// The largest payload that the service takes, and what it does with larger ones.
+    pub largest_payload: Option<(usize, Oversize)>,
 }
 
 impl Default for Options {
@@ -43,7 +59,12 @@ impl Default for Options {
             region: "us-east-1".into(),
             identities: vec![Identity::user(), Identity::temporary(), Identity::readonly()],
             bastions: vec!["i-0123456789abcdef0".into()],
+            documents: Vec::new(),
+            idle_timeout: None,
             names: HashMap::new(),
+            roles: Vec::new(),
+            mfa_devices: Vec::new(),
+            sso_roles: HashMap::from([("developer".into(), Identity::temporary())]),
             databases: Vec::new(),
             agent: AgentOptions::default(),
             websocket_signature: WebSocketSignature::Required,
@@ -52,6 +73,8 @@ impl Default for Options {
             bye_after: None,
             offline: Offline::Buffer,
             tls: false,
+            names_of_endpoint: Vec::new(),
+            largest_payload: None,
         }
     }
 }
@@ -68,6 +91,20 @@ impl Options {
     #[must_use]
     pub fn name(mut self, host: &str, port: u16, destination: Destination) -> Self {
         self.names.insert((host.to_ascii_lowercase(), port), destination);
+        self
+    }
+
+    /// Adds a role with conditions.
+    #[must_use]
+    pub fn role(mut self, role: Role) -> Self {
+        self.roles.push(role);
+        self
+    }
+
+    /// Adds a user's MFA device.
+    #[must_use]
+    pub fn mfa_device(mut self, device: MfaDevice) -> Self {
+        self.mfa_devices.push(device);
         self
     }
 
@@ -93,6 +130,33 @@ impl Options {
         self
     }
 
+    /// Answers under AWS's own names and `more`, which only a proxy leads here: stream URLs are AWS's, and
+    /// [`super::Sandbox::env`] names no endpoint. For [`Options::region`] as it is by then.
+    #[must_use]
+    pub fn public(mut self, more: &[&str]) -> Self {
+        let own = ["ssm", "ssmmessages", "sts"].map(|service| format!("{service}.{}.amazonaws.com", self.region));
+        self.names_of_endpoint = own.into_iter().chain(more.iter().map(ToString::to_string)).collect();
+        self.tls()
+    }
+
+    /// Adds a managed node.
+    #[must_use]
+    pub fn bastion(mut self, id: &str) -> Self {
+        self.bastions.push(id.into());
+        self
+    }
+
+    /// Adds a session document that takes `parameters` and fixes some of the properties.
+    #[must_use]
+    pub fn document(mut self, name: &str, parameters: &[&str], fixed: &[(&str, &str)]) -> Self {
+        self.documents.push(SessionDocument {
+            name: name.into(),
+            parameters: parameters.iter().map(ToString::to_string).collect(),
+            fixed: fixed.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        });
+        self
+    }
+
     /// Changes the region.
     #[must_use]
     pub fn region(mut self, region: &str) -> Self {
@@ -106,6 +170,26 @@ impl Options {
         self.identities.push(identity);
         self
     }
+}
+
+/// A session document of type Port.
+#[derive(Debug, Clone)]
+pub struct SessionDocument {
+    /// Its name.
+    pub name: String,
+    /// The parameters that it takes.
+    pub parameters: Vec<String>,
+    /// Properties with values of its own.
+    pub fixed: Vec<(String, String)>,
+}
+
+/// What the service does with a message that is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversize {
+    /// Swallows it.
+    Drop,
+    /// Closes the websocket.
+    Close,
 }
 
 /// How agents behave.

@@ -14,8 +14,12 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, Offline, Operation, Options, TokenRefusal,
-    WebSocketSignature, aws::Injected, network::Network, service::Sessions, sigv4,
+    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Offline, Operation, Options, Oversize,
+    Role, SessionDocument, TokenRefusal, WebSocketSignature,
+    aws::{Injected, sso::Portal},
+    network::Network,
+    service::Sessions,
+    sigv4,
 };
 
 /// What all parts of a sandbox share.
@@ -23,6 +27,11 @@ pub(super) struct World {
     pub(super) region: String,
     pub(super) address: SocketAddr,
     pub(super) tls: bool,
+    /// Whether it is reached under AWS's names.
+    pub(super) public: bool,
+    pub(super) documents: Vec<SessionDocument>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) largest_payload: Option<(usize, Oversize)>,
     pub(super) network: Network,
     pub(super) sessions: Sessions,
     pub(super) tasks: TaskTracker,
@@ -37,6 +46,9 @@ pub(super) struct World {
 /// What may change while the sandbox runs.
 pub(super) struct State {
     pub(super) identities: HashMap<String, Identity>,
+    pub(super) roles: Vec<Role>,
+    pub(super) mfa_devices: Vec<MfaDevice>,
+    pub(super) portal: Portal,
     pub(super) bastions: Vec<String>,
     pub(super) databases: Vec<Database>,
     pub(super) agent: AgentOptions,
@@ -54,6 +66,10 @@ impl World {
             region: options.region,
             address,
             tls: options.tls,
+            public: !options.names_of_endpoint.is_empty(),
+            documents: options.documents,
+            idle_timeout: options.idle_timeout,
+            largest_payload: options.largest_payload,
             network: Network::new(options.names),
             sessions: Sessions::default(),
             tasks: TaskTracker::new(),
@@ -63,6 +79,9 @@ impl World {
             clock_ahead: AtomicU64::new(0),
             state: Mutex::new(State {
                 identities: options.identities.into_iter().map(|i| (i.access_key.clone(), i)).collect(),
+                roles: options.roles,
+                mfa_devices: options.mfa_devices,
+                portal: Portal::new(options.sso_roles),
                 bastions: options.bastions,
                 databases: options.databases,
                 agent: options.agent,
@@ -88,6 +107,9 @@ impl World {
 
     /// Scheme and authority of stream URLs.
     pub(super) fn websocket_base(&self) -> String {
+        if self.public {
+            return format!("wss://ssmmessages.{}.amazonaws.com", self.region);
+        }
         format!("{}://{}", if self.tls { "wss" } else { "ws" }, self.address)
     }
 

@@ -1,16 +1,30 @@
 //! The direct route: TCP from this machine, for those on a VPN or inside the VPC.
+//!
+//! A name's addresses are tried as RFC 8305 ("Happy Eyeballs") says: the families in turn, the next one when an attempt
+//! fails or has had 250 ms, the first connection wins and the others are closed. Unlike there both families are looked up
+//! in one call: the system's resolver gives them together, in the order of RFC 6724.
 
-use std::{io, time::Duration};
+use std::{fmt, io, net::SocketAddr, pin::pin, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpStream, lookup_host},
-    time::timeout,
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::target::Endpoint;
 
-/// For one address.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For lookup and connection together.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an attempt has before the next one starts beside it (RFC 8305, section 8, Connection Attempt Delay).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// More addresses than a database has; a resolver that gives more is not right.
+const MAX_ADDRESSES: usize = 16;
+/// An idle connection is probed after this time: below the 350 s at which AWS's NAT gateways and load balancers forget it.
+const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
+/// Then this often, and a peer that answers none of so many is gone.
+const KEEPALIVE_PROBES: (Duration, u32) = (Duration::from_secs(15), 4);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -29,28 +43,214 @@ pub enum Error {
     Connect {
         /// What was dialled.
         endpoint: Endpoint,
-        /// The last address's reason.
+        /// What each address said.
         #[source]
-        cause: io::Error,
+        cause: Attempts,
     },
 }
 
-/// Connects to the first address that answers.
+/// What each address said, in the order in which they did.
+#[derive(Debug)]
+pub struct Attempts(Vec<(SocketAddr, io::Error)>);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            f.write_str("the name has no address")?;
+        }
+        for (index, (address, error)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{}: {error}", address.ip())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Attempts {}
+
+/// Connects to the first address that answers, within `limit`. Cancel safe: what has been begun is closed.
 ///
 /// # Errors
 /// [`Error`]
-pub async fn dial(endpoint: &Endpoint) -> Result<TcpStream, Error> {
+pub async fn dial(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, Error> {
+    let deadline = Instant::now() + limit;
     let resolve = |cause| Error::Resolve { endpoint: endpoint.clone(), cause };
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in lookup_host((endpoint.host.as_str(), endpoint.port)).await.map_err(resolve)? {
-        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(|cause| Error::Connect { endpoint: endpoint.clone(), cause })?;
-                return Ok(stream);
+    let found = timeout_at(deadline, lookup_host((endpoint.host.as_str(), endpoint.port)));
+    let found = found.await.map_err(|_| resolve(io::ErrorKind::TimedOut.into()))?.map_err(resolve)?;
+    connect_first(found, deadline).await.map_err(|cause| Error::Connect { endpoint: endpoint.clone(), cause })
+}
+
+/// The same for addresses that are known, in the resolver's order.
+///
+/// # Errors
+/// What each of them said.
+pub(super) async fn connect_first(
+    addresses: impl Iterator<Item = SocketAddr>,
+    deadline: Instant,
+) -> Result<TcpStream, Attempts> {
+    race(interleaved(addresses.collect()), deadline, connect).await
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (interval, probes) = KEEPALIVE_PROBES;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(interval).with_retries(probes);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
+/// The resolver's order, but the families in turn, beginning with the first one's (RFC 8305, section 4).
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut order = Vec::new();
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] || order.len() >= MAX_ADDRESSES {
+            return order;
+        }
+        order.extend(pair.into_iter().flatten());
+    }
+}
+
+/// The first connection that is made, or what each address said until `deadline`.
+async fn race<T, F: Future<Output = io::Result<T>>>(
+    addresses: Vec<SocketAddr>,
+    deadline: Instant,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<T, Attempts> {
+    let attempt = async |address| {
+        // Each has the same deadline, so that each can be told apart in what is said.
+        let connected = timeout_at(deadline, connect(address)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")));
+        connected.map_err(|error| (address, error))
+    };
+    let mut waiting = addresses.into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut said = Vec::new();
+    let mut next_start = pin!(sleep_until(Instant::now()));
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = attempts.next() => match ended {
+                Ok(connected) => return Ok(connected),
+                Err(error) => {
+                    said.push(error);
+                    next_start.as_mut().reset(Instant::now());
+                }
+            },
+            () = &mut next_start, if waiting.len() > 0 && Instant::now() < deadline => {
+                attempts.extend(waiting.next().map(&attempt));
+                next_start.as_mut().reset(Instant::now() + ATTEMPT_DELAY);
             }
-            Ok(Err(cause)) => last = cause,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
+            else => return Err(Attempts(said)),
         }
     }
-    Err(Error::Connect { endpoint: endpoint.clone(), cause: last })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::{net::TcpListener, time::sleep};
+
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 5432)).collect()
+    }
+
+    /// What an address does, and after how many milliseconds.
+    #[derive(Clone, Copy)]
+    enum Peer {
+        Accepts(u64),
+        Refuses(u64),
+        Silent,
+    }
+
+    /// Races in simulated time. Gives the outcome, when each attempt began, and when all was over.
+    async fn raced(peers: &[(&str, Peer)]) -> (Result<String, String>, Vec<u128>, u128) {
+        let begun = Instant::now();
+        let starts = Mutex::new(Vec::new());
+        let open = Arc::new(());
+        let connect = async |address: SocketAddr| {
+            let _open = Arc::clone(&open);
+            starts.lock().unwrap().push(begun.elapsed().as_millis());
+            let (_, peer) = peers.iter().find(|(text, _)| address.ip().to_string() == *text).unwrap();
+            match *peer {
+                Peer::Accepts(after) => sleep(Duration::from_millis(after)).await,
+                Peer::Refuses(after) => {
+                    sleep(Duration::from_millis(after)).await;
+                    return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "refused"));
+                }
+                Peer::Silent => std::future::pending().await,
+            }
+            Ok(address.ip().to_string())
+        };
+        let order = addresses(&peers.iter().map(|(text, _)| *text).collect::<Vec<_>>());
+        let outcome = race(order, begun + DIAL_TIMEOUT, connect).await.map_err(|attempts| attempts.to_string());
+        assert_eq!(Arc::strong_count(&open), 1, "the other attempts are closed");
+        (outcome, starts.into_inner().unwrap(), begun.elapsed().as_millis())
+    }
+
+    #[test]
+    fn families_take_turns_and_the_resolver_says_which_begins() {
+        let order =
+            |texts: &[&str]| interleaved(addresses(texts)).iter().map(|a| a.ip().to_string()).collect::<Vec<_>>();
+        assert_eq!(order(&["::1", "::2", "::3", "10.0.0.1"]), ["::1", "10.0.0.1", "::2", "::3"]);
+        assert_eq!(order(&["10.0.0.1", "10.0.0.2", "::1"]), ["10.0.0.1", "::1", "10.0.0.2"]);
+        assert_eq!(order(&[]), [""; 0]);
+        assert_eq!(order(&["::1"; 40]).len(), MAX_ADDRESSES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quick_answer_starts_no_second_attempt() {
+        let (outcome, starts, _) = raced(&[("::1", Peer::Accepts(249)), ("10.0.0.1", Peer::Accepts(0))]).await;
+        assert_eq!((outcome, starts), (Ok("::1".into()), vec![0]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_is_silent_costs_a_quarter_of_a_second() {
+        let (outcome, starts, took) =
+            raced(&[("::1", Peer::Silent), ("10.0.0.1", Peer::Accepts(30)), ("::2", Peer::Silent)]).await;
+        assert_eq!((outcome, starts, took), (Ok("10.0.0.1".into()), vec![0, 250], 280));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_first_address_may_still_win() {
+        let (outcome, starts, took) = raced(&[("::1", Peer::Accepts(300)), ("10.0.0.1", Peer::Accepts(100))]).await;
+        assert_eq!((outcome, starts, took), (Ok("::1".into()), vec![0, 250], 300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_starts_the_next_attempt_at_once() {
+        let (outcome, starts, took) =
+            raced(&[("::1", Peer::Refuses(5)), ("10.0.0.1", Peer::Refuses(5)), ("::2", Peer::Accepts(5))]).await;
+        assert_eq!((outcome, starts, took), (Ok("::2".into()), vec![0, 5, 10], 15));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_each_address_said_is_told() {
+        let (outcome, _, took) = raced(&[("::1", Peer::Refuses(5)), ("10.0.0.1", Peer::Refuses(7))]).await;
+        assert_eq!((outcome, took), (Err("::1: refused; 10.0.0.1: refused".into()), 12));
+        let (outcome, _, took) = raced(&[("::1", Peer::Silent), ("10.0.0.1", Peer::Refuses(5))]).await;
+        assert_eq!(
+            (outcome, took),
+            (Err("10.0.0.1: refused; ::1: no answer in time".into()), DIAL_TIMEOUT.as_millis())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_quick_and_kept_alive() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint { host: "localhost".parse().unwrap(), port };
+        let stream = dial(&endpoint, DIAL_TIMEOUT).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+    }
 }

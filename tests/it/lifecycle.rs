@@ -63,7 +63,7 @@ async fn sigterm_lets_busy_clients_finish() {
     let in_transaction = Driver::connected(&gate, "in transaction").await;
     within("begin", in_transaction.batch_execute("begin")).await.expect("no error");
 
-    let work = busy.simple("select 'done' from pg_sleep(2)");
+    let work = busy.simple("select 'done' from pg_sleep(5)");
     let end = async {
         until_asleep(server, "finishing").await;
         gate.signal("INT");
@@ -134,7 +134,7 @@ async fn a_client_that_is_killed_while_its_query_runs_is_gone_when_the_query_is(
     let sandbox = sandbox(server).await;
     let mut gate = Gate::start(server, &sandbox).await;
     let mut psql = gate.psql_command();
-    psql.args(["-c", "select pg_sleep(2)"]).env("PGAPPNAME", "killed asleep");
+    psql.args(["-c", "select pg_sleep(5)"]).env("PGAPPNAME", "killed asleep");
     let mut psql = psql.spawn().expect("psql is installed");
     until_asleep(server, "killed asleep").await;
     psql.start_kill().expect("it runs");
@@ -151,7 +151,7 @@ async fn a_client_that_closes_its_half_still_gets_its_answer() {
     let mut gate = Gate::start(server, &sandbox).await;
     let mut client = Wire::connect(gate.port).await.start(&[("application_name", "half")]).await;
     let mut query = bytes::BytesMut::new();
-    frontend::query("select repeat('answer ', 100000) from pg_sleep(1)", &mut query).expect("no NUL");
+    frontend::query("select repeat('answer ', 100000) from pg_sleep(5)", &mut query).expect("no NUL");
     client.send(&query).await;
     until_asleep(server, "half").await;
     client.0.shutdown().await.expect("it is open");
@@ -291,7 +291,7 @@ async fn ten_first_connections_at_once_make_one_session() {
 async fn a_session_that_its_client_did_not_wait_for_serves_the_next_one() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
-    sandbox.delay(Operation::StartSession, Duration::from_secs(1));
+    sandbox.delay(Operation::StartSession, Duration::from_secs(4));
     let mut gate = Gate::start(server, &sandbox).await;
     let client = Wire::connect(gate.port).await.start(&[("application_name", "impatient")]).await;
     assert!(gate.until(|log| log.contains("starting an SSM session")).await);
@@ -309,7 +309,7 @@ async fn a_session_that_its_client_did_not_wait_for_serves_the_next_one() {
 async fn a_session_that_is_being_started_when_the_end_comes_is_terminated() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
-    sandbox.delay(Operation::StartSession, Duration::from_secs(1));
+    sandbox.delay(Operation::StartSession, Duration::from_secs(4));
     let mut gate = Gate::start(server, &sandbox).await;
     let client = Wire::connect(gate.port).await.start(&[("application_name", "unlucky")]).await;
     assert!(gate.until(|log| log.contains("starting an SSM session")).await);

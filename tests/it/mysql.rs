@@ -49,6 +49,21 @@ async fn a_private_mysql_or_mariadb_is_reached_without_a_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_client_insists_on_and_whatever_its_password_it_is_let_in() {
+    for engine in ENGINES {
+        let server = Server::shared_of(engine);
+        let sandbox = sandbox(server).await;
+        let gate = Gate::start(server, &sandbox).await;
+        for plugin in ["mysql_native_password", "caching_sha2_password", "mysql_clear_password", "dialog"] {
+            for password in ["--skip-password", "--password=whatever"] {
+                let ran = mariadb(&gate, &[&format!("--default-auth={plugin}"), password, "-e", "select 42"]).await;
+                assert_eq!((&*ran.stdout, &*ran.stderr), ("42", ""), "{engine:?} {plugin} {password}: {}", gate.log());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_fails_before_the_login_is_an_err_packet_with_cause_and_hint() {
     let server = Server::shared_of(Engine::MariaDb);
     let told = async |options: GateOptions, code: &str, words: &[&str]| {

@@ -9,5 +9,6 @@ CREATE USER 'app+iam@example.com' IDENTIFIED VIA pam USING 'rds' REQUIRE SSL;
 CREATE USER legacy_user IDENTIFIED VIA mysql_native_password USING PASSWORD('legacypass');
 GRANT ALL ON appdb.* TO app_user, 'app+iam@example.com', legacy_user;
 GRANT SELECT ON appdb.* TO readonly;
+GRANT SELECT ON absent.* TO app_user;
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO app_user;
 GRANT SELECT ON performance_schema.* TO app_user;

@@ -7,6 +7,7 @@ CREATE USER 'app+iam@example.com' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RD
 CREATE USER legacy_user IDENTIFIED WITH caching_sha2_password BY 'legacypass';
 GRANT ALL ON appdb.* TO app_user, 'app+iam@example.com', legacy_user;
 GRANT SELECT ON appdb.* TO readonly;
+GRANT SELECT ON absent.* TO app_user;
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO app_user;
 GRANT SELECT ON performance_schema.* TO app_user;
 INSTALL COMPONENT 'file://component_query_attributes';

@@ -6,7 +6,7 @@ async fn together(cache: &Arc<Cache>, callers: usize) -> Vec<Result<Credentials,
     let calls: Vec<_> = (0..callers)
         .map(|_| {
             let cache = Arc::clone(cache);
-            tokio::spawn(async move { cache.get().await })
+            tokio::spawn(async move { cache.get(Asking::No).await })
         })
         .collect();
     let mut answers = Vec::new();
@@ -34,9 +34,9 @@ async fn credentials_near_their_end_are_handed_out_while_new_ones_come() {
     let purse = Purse::new([Some(credentials("AKIDOLD", Some(120))), Some(credentials("AKIDNEW", Some(3600)))]);
     let cache = purse.cache();
     for _ in 0..2 {
-        assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDOLD");
+        assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDOLD");
     }
-    while cache.get().await.unwrap().access_key_id() == "AKIDOLD" {
+    while cache.get(Asking::No).await.unwrap().access_key_id() == "AKIDOLD" {
         tokio::task::yield_now().await;
     }
     assert_eq!(purse.asked(), 2);
@@ -47,14 +47,38 @@ async fn a_failed_renewal_does_not_disturb_what_is_still_valid() {
     let purse = Purse::new([Some(credentials("AKIDOLD", Some(120))), None]);
     let cache = purse.cache();
     while purse.asked() < 2 {
-        assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDOLD");
+        assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDOLD");
         tokio::task::yield_now().await;
     }
     for _ in 0..10 {
-        assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDOLD");
+        assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDOLD");
         tokio::task::yield_now().await;
     }
     assert_eq!(purse.asked(), 2, "and is not repeated at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_in_use_are_renewed_before_anybody_waits_for_them() {
+    let purse = Purse::new([Some(credentials("AKIDOLD", Some(360))), Some(credentials("AKIDNEW", Some(3600)))]);
+    let cache = purse.cache();
+    for _ in 0..2 {
+        assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDOLD");
+    }
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(purse.asked(), 1, "not earlier than need be");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(purse.asked(), 2);
+    assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDNEW");
+    assert_eq!(purse.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_nobody_uses_are_left_to_end() {
+    let purse = Purse::new([Some(credentials("AKIDOLD", Some(360)))]);
+    let cache = purse.cache();
+    cache.get(Asking::No).await.unwrap();
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    assert_eq!(purse.asked(), 1);
 }
 
 #[tokio::test]
@@ -65,9 +89,9 @@ async fn expired_credentials_are_never_handed_out() {
         Some(credentials("AKIDNEW", Some(3600))),
     ]);
     let cache = purse.cache();
-    let error = cache.get().await.unwrap_err();
+    let error = cache.get(Asking::No).await.unwrap_err();
     assert!(matches!(error, Error::CredentialsExpired { .. }), "{error:?}");
     assert!(error.to_string().starts_with("the AWS credentials expired on 20"));
-    assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDSHORT", "the best there is");
-    assert_eq!(cache.get().await.unwrap().access_key_id(), "AKIDNEW", "not used twice so near its end");
+    assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDSHORT", "the best there is");
+    assert_eq!(cache.get(Asking::No).await.unwrap().access_key_id(), "AKIDNEW", "not used twice so near its end");
 }

@@ -126,7 +126,7 @@ impl ProvideCredentials for Purse {
 }
 
 fn options() -> Options {
-    Options { profile: None, region: "eu-central-1".parse().unwrap() }
+    Options { identity: Identity::default(), region: "eu-central-1".parse().unwrap() }
 }
 
 fn credentials(key: &str, lifetime: Option<i64>) -> Credentials {

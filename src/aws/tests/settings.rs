@@ -15,7 +15,8 @@ use super::*;
 async fn settings() {
     let profile = std::env::var("PROBE_PROFILE").ok();
     let outcome = async {
-        let account = Account::load(&Options { profile, ..options() }).await?;
+        let identity = Identity { profile, ..Identity::default() };
+        let account = Account::load(&Options { identity, ..options() }).await?;
         let loopback = account.ssm_endpoint_is_loopback();
         let credentials = account.credentials().await?;
         let expires = credentials.expiry().map(|at| DateTime::from(at).secs());

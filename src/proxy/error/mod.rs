@@ -209,6 +209,10 @@ impl Error {
             Self::Credentials(cause) => cause.hint(),
             Self::Route(cause) => route_hint(cause, target),
             Self::Tls(cause) => cause.hint(),
+            Self::Stream(StreamError::Refused) if target.session.document.is_for_node() => Some(format!(
+                "The session document forwards to the bastion itself: check that something listens on its port {}.",
+                target.endpoint.port
+            )),
             Self::Stream(StreamError::Refused) => Some(format!(
                 "Check that the security group of the database lets the bastion in on port {port}, that {port} is its port, and \
                  that {host} resolves on the bastion.",
@@ -364,6 +368,10 @@ fn denies(error: &session::Error) -> bool {
 fn stage_hint(stage: Stage, target: &Target) -> Option<String> {
     match stage {
         Stage::Route => Some("Check the network and that the SSM agent on the bastion is online.".into()),
+        Stage::Database if target.session.document.is_for_node() => Some(format!(
+            "See whether what listens on port {} of the bastion itself answers there.",
+            target.endpoint.port
+        )),
         Stage::Database => Some(format!(
             "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} from \
              the bastion.",
@@ -372,7 +380,12 @@ fn stage_hint(stage: Stage, target: &Target) -> Option<String> {
         Stage::Login => {
             Some("The database is busy, or its authentication is: IAM logins are limited to about 200 a second.".into())
         }
-        Stage::Client | Stage::Credentials | Stage::Tls => None,
+        Stage::Credentials => Some(
+            "If rdsgate's terminal asks for a login or an MFA code, answer there and connect again; otherwise see whether \
+             aws sts get-caller-identity answers."
+                .into(),
+        ),
+        Stage::Client | Stage::Tls => None,
     }
 }
 

@@ -156,7 +156,7 @@ impl Arrival {
             target = %service.upstream.target().name,
             user,
             session = session.as_deref().unwrap_or("-"),
-            route = %service.upstream.target().route,
+            route = if session.is_some() { "ssm" } else { "direct" },
             host = %verified.host,
             issuer = verified.issuer,
             certificate_until = verified.not_after,

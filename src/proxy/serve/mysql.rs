@@ -4,8 +4,6 @@
 //! dialled before the client has said a word. COM_CHANGE_USER is answered here: the relay stops before it, a fresh token
 //! goes upstream, and the relay goes on.
 
-use std::time::Duration;
-
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -15,7 +13,10 @@ use tracing::{debug, info};
 
 use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, farewell, in_time};
 use crate::{
-    mysql::{self, Accepted, Commands, ErrorReport, HandshakeResponse, LoggedIn, Login, Scramble, Turn, error::code},
+    mysql::{
+        self, Accepted, Activity, Commands, ErrorReport, HandshakeResponse, LoggedIn, Login, Scramble, Signal, Turn,
+        Watch, error::code,
+    },
     proxy::{
         access,
         error::{self, Error},
@@ -26,11 +27,7 @@ use crate::{
         relay::{End, Reason, Side, Tap, relay},
     },
     target::Target,
-    telemetry::metrics::Connections,
 };
-
-/// What a server says is not followed, so a connection counts as idle when it has been silent for so long after an answer.
-const QUIET: Duration = Duration::from_millis(500);
 
 /// Serves one client from its first packet to its end.
 pub(super) async fn serve(service: &Service, client: Client) {
@@ -97,11 +94,12 @@ async fn connect(service: &Service, mut client: Client) {
         sent: 0,
         received: 0,
     };
-    let mut observer = Observer::new(&service.connections);
+    let watch = Watch::new(connection.login.response.capabilities, connection.logged_in.ok.status);
+    let mut observer = Observer { watch, change_user: connection.client.signal(), service };
     let reason = connection.run(&mut observer).await;
     let end = End { reason, to_upstream: connection.sent, to_client: connection.received };
     arrival.log_end(service, &user, &database, &facts, &end);
-    if let Some(words) = last_words(&end.reason).filter(|_| observer.at_boundary()) {
+    if let Some(words) = last_words(&end.reason, &observer.watch) {
         farewell(&mut connection.client, &words).await;
     }
     // In order, so that the server's log shows no lost connection.
@@ -174,7 +172,7 @@ impl Connection<'_> {
             let stop = async {
                 tokio::select! {
                     () = change_user.raised() => {}
-                    () = async { self.service.drain.cancelled().await; tokio::time::sleep(QUIET).await } => {}
+                    () = self.service.drain.cancelled() => {}
                 }
             };
             let cut = self.service.abort.cancelled();
@@ -182,35 +180,33 @@ impl Connection<'_> {
             self.sent += end.to_upstream;
             self.received += end.to_client;
             match end.reason {
-                Reason::Stopped if change_user.is_raised() => {
-                    if let Some(ended) = self.change_user().await {
-                        return ended;
-                    }
-                }
-                Reason::Stopped if !observer.is_idle() => {}
+                Reason::Stopped if change_user.is_raised() => match self.change_user().await {
+                    Ok(status) => observer.watch.logged_in_anew(status),
+                    Err(ended) => return ended,
+                },
                 reason => return reason,
             }
         }
     }
 
-    /// Answers a COM_CHANGE_USER. As the server does, the connection ends when it is refused.
-    async fn change_user(&mut self) -> Option<Reason> {
+    /// Answers a COM_CHANGE_USER; the new status. As the server does, the connection ends when it is refused.
+    async fn change_user(&mut self) -> Result<u16, Reason> {
         let mut turn = Turn::COMMAND;
         let mut user = String::new();
         match self.try_change_user(&mut turn, &mut user).await {
-            Ok(()) => None,
+            Ok(status) => Ok(status),
             Err(error) => {
                 let (target, cause) = (&self.service.upstream.target().name, error.message());
                 debug!(%target, user, cause, "COM_CHANGE_USER refused");
                 if let Some(response) = err_packet(&error, self.service, &user, turn).await {
                     farewell(&mut self.client, &response).await;
                 }
-                Some(Reason::Closed(Side::Upstream))
+                Err(Reason::Closed(Side::Upstream))
             }
         }
     }
 
-    async fn try_change_user(&mut self, turn: &mut Turn, user: &mut String) -> Result<(), Error> {
+    async fn try_change_user(&mut self, turn: &mut Turn, user: &mut String) -> Result<u16, Error> {
         let mut taken = self.client.take_over();
         let deadline = Instant::now() + STARTUP_TIMEOUT;
         let reading = mysql::accept_change_user(&mut taken, &self.login.response, &self.greeting, &self.scramble);
@@ -222,11 +218,12 @@ impl Connection<'_> {
         mysql::finish(&mut taken, &login, &ok).await.map_err(Error::MysqlClient)?;
         drop(taken);
         self.login = login;
-        Ok(())
+        Ok(ok.status)
     }
 }
 
-fn last_words(reason: &Reason) -> Option<Vec<u8>> {
+/// What the client hears of an end that is not its own, where it can hear it.
+fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
     let ((code, sqlstate), message, hint) = match reason {
         Reason::Stopped | Reason::Cut => (code::SERVER_SHUTDOWN, "rdsgate is shutting down".into(), None),
         Reason::Broke(Side::Upstream, cause) => (
@@ -236,44 +233,32 @@ fn last_words(reason: &Reason) -> Option<Vec<u8>> {
         ),
         Reason::Closed(_) | Reason::Broke(Side::Client, _) => return None,
     };
-    Some(ErrorReport { code, sqlstate, message, detail: None, hint }.encode(Turn::COMMAND))
+    Some(ErrorReport { code, sqlstate, message, detail: None, hint }.encode(watch.turn()?))
 }
 
-/// The tap of a MySQL connection: who spoke last, and when.
+/// The tap of a MySQL connection.
 struct Observer<'a> {
-    counts: &'a Connections,
-    answered: bool,
-    at: Instant,
-}
-
-impl<'a> Observer<'a> {
-    fn new(counts: &'a Connections) -> Self {
-        Self { counts, answered: true, at: Instant::now() }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.answered && self.at.elapsed() >= QUIET
-    }
-
-    /// Whether an ERR would surely not come in the middle of a result: nothing has come since the client's command, or
-    /// nothing for a while.
-    fn at_boundary(&self) -> bool {
-        !self.answered || self.is_idle()
-    }
+    watch: Watch,
+    change_user: Signal,
+    service: &'a Service,
 }
 
 impl Tap for Observer<'_> {
     fn on_client(&mut self, bytes: &[u8]) {
-        self.counts.sent(bytes.len());
-        (self.answered, self.at) = (false, Instant::now());
+        self.service.connections.sent(bytes.len());
+        self.watch.on_client(bytes);
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {
-        self.counts.received(bytes.len());
-        (self.answered, self.at) = (true, Instant::now());
+        self.service.connections.received(bytes.len());
+        self.watch.on_upstream(bytes);
+        if self.watch.take_refused_to_write() {
+            self.service.upstream.on_refused_to_write();
+        }
     }
 
+    /// A new login waits for the answers to what came before it, the end for a transaction too.
     fn may_stop(&self) -> bool {
-        true
+        if self.change_user.is_raised() { self.watch.is_answered() } else { self.watch.state() == Activity::Idle }
     }
 }

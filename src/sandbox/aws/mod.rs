@@ -1,11 +1,12 @@
 //! The AWS APIs of the sandbox: which call this is, who makes it, whether it may, and what it answers.
 //!
-//! `ssm` speaks AWS JSON 1.1; `sts` and `rds` speak Query with XML answers. The wire shapes follow the public service
+//! `ssm` speaks AWS JSON 1.1; `sts` and `rds` speak Query with XML answers; `sso` speaks JSON over paths of its own. The wire shapes follow the public service
 //! descriptions; the real SDK is what reads them. Sockets are [`super::http`]'s.
 
 mod error;
 mod rds;
 mod ssm;
+pub(super) mod sso;
 mod sts;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -17,8 +18,16 @@ use uuid::Uuid;
 
 pub(super) use self::error::ApiError;
 use self::error::Protocol;
-pub use self::{error::Failure, rds::Database};
-use super::{World, identity::Identity, sigv4};
+pub use self::{
+    error::Failure,
+    rds::Database,
+    sts::{MfaDevice, Role},
+};
+use super::{
+    World,
+    identity::{Identity, SessionToken},
+    sigv4,
+};
 
 /// A call that the sandbox answers; also the names that IAM policies use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,10 +42,24 @@ pub enum Operation {
     DescribeInstanceInformation,
     /// `ssm:DescribeSessions`.
     DescribeSessions,
+    /// `ssm:GetDocument`.
+    GetDocument,
     /// `sts:GetCallerIdentity`.
     GetCallerIdentity,
     /// `sts:AssumeRole`.
     AssumeRole,
+    /// `sts:AssumeRoleWithWebIdentity`.
+    AssumeRoleWithWebIdentity,
+    /// `sts:GetSessionToken`.
+    GetSessionToken,
+    /// `sso-oauth:RegisterClient`.
+    RegisterClient,
+    /// `sso-oauth:StartDeviceAuthorization`.
+    StartDeviceAuthorization,
+    /// `sso-oauth:CreateToken`.
+    CreateToken,
+    /// `sso:GetRoleCredentials`.
+    GetRoleCredentials,
     /// `rds:DescribeDBInstances`.
     DescribeDBInstances,
     /// `rds:DescribeDBClusters`.
@@ -46,14 +69,21 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 17] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
         Self::DescribeInstanceInformation,
         Self::DescribeSessions,
+        Self::GetDocument,
         Self::GetCallerIdentity,
         Self::AssumeRole,
+        Self::AssumeRoleWithWebIdentity,
+        Self::GetSessionToken,
+        Self::RegisterClient,
+        Self::StartDeviceAuthorization,
+        Self::CreateToken,
+        Self::GetRoleCredentials,
         Self::DescribeDBInstances,
         Self::DescribeDBClusters,
         Self::OpenDataChannel,
@@ -66,11 +96,21 @@ impl Operation {
             | Self::ResumeSession
             | Self::TerminateSession
             | Self::DescribeInstanceInformation
-            | Self::DescribeSessions => "ssm",
-            Self::GetCallerIdentity | Self::AssumeRole => "sts",
+            | Self::DescribeSessions
+            | Self::GetDocument => "ssm",
+            Self::GetCallerIdentity | Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetSessionToken => {
+                "sts"
+            }
+            Self::RegisterClient | Self::StartDeviceAuthorization | Self::CreateToken => "sso-oauth",
+            Self::GetRoleCredentials => "sso",
             Self::DescribeDBInstances | Self::DescribeDBClusters => "rds",
             Self::OpenDataChannel => "ssmmessages",
         }
+    }
+
+    /// Whether the caller has to sign. Those that need not are how one comes to have something to sign with.
+    fn is_signed(self) -> bool {
+        !matches!(self.service(), "sso" | "sso-oauth") && self != Self::AssumeRoleWithWebIdentity
     }
 
     fn protocol(self) -> Protocol {
@@ -156,8 +196,12 @@ pub(super) async fn answer(world: &World, head: &Parts, body: &[u8]) -> Option<R
         let error = ApiError::new(StatusCode::NOT_FOUND, "UnknownOperationException", "no such operation here");
         return Some(error.response(Protocol::Json, &request_id));
     };
-    let caller = authenticate(world, operation, head, body);
-    let access_key = caller.as_ref().ok().map(|identity| identity.access_key.clone());
+    let caller = if operation.is_signed() {
+        authenticate(world, operation, head, body)
+    } else {
+        Ok(Identity::new("", "", SessionToken::None, "anonymous"))
+    };
+    let access_key = caller.as_ref().ok().map(|identity| identity.access_key.clone()).filter(|key| !key.is_empty());
     let delay = world.lock().injected.delays.get(&operation).copied();
     if let Some(delay) = delay {
         tokio::time::sleep(delay).await;
@@ -182,22 +226,43 @@ pub(super) async fn answer(world: &World, head: &Parts, body: &[u8]) -> Option<R
 
 /// Which operation a request is, and its parameters as one JSON object.
 fn recognise(head: &Parts, body: &[u8]) -> Option<(Operation, serde_json::Value)> {
+    if let Some(operation) = by_path(head.uri.path()) {
+        let parameters = match operation {
+            Operation::GetRoleCredentials => {
+                let mut form = form(head.uri.query().unwrap_or_default());
+                let token = head.headers.get("x-amz-sso_bearer_token").and_then(|token| token.to_str().ok());
+                form.insert("accessToken".into(), token.into());
+                form.into()
+            }
+            _ => serde_json::from_slice(body).unwrap_or_default(),
+        };
+        return Some((operation, parameters));
+    }
     let by_name = |name: &str| Operation::ALL.into_iter().find(|operation| format!("{operation}") == name);
     if let Some(target) = head.headers.get("x-amz-target") {
         let operation = by_name(target.to_str().ok()?.strip_prefix("AmazonSSM.")?)?;
         let parameters = serde_json::from_slice(body).unwrap_or_default();
         return (operation.service() == "ssm").then_some((operation, parameters));
     }
-    let form: serde_json::Map<_, _> = std::str::from_utf8(body)
-        .ok()?
-        .split('&')
-        .filter_map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            Some((sigv4::form_decode(name)?, sigv4::form_decode(value)?.into()))
-        })
-        .collect();
+    let form = form(std::str::from_utf8(body).ok()?);
     let operation = by_name(form.get("Action")?.as_str()?)?;
     matches!(operation.protocol(), Protocol::Query(_)).then_some((operation, form.into()))
+}
+
+/// What the services of IAM Identity Center have in the place of names.
+fn by_path(path: &str) -> Option<Operation> {
+    Some(match path {
+        "/client/register" => Operation::RegisterClient,
+        "/device_authorization" => Operation::StartDeviceAuthorization,
+        "/token" => Operation::CreateToken,
+        "/federation/credentials" => Operation::GetRoleCredentials,
+        _ => return None,
+    })
+}
+
+fn form(text: &str) -> serde_json::Map<String, serde_json::Value> {
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter_map(|(name, value)| Some((sigv4::form_decode(name)?, sigv4::form_decode(value)?.into()))).collect()
 }
 
 /// Who signed the request.
@@ -260,8 +325,15 @@ fn dispatch(
         Operation::TerminateSession => ssm::terminate_session(world, parameters),
         Operation::DescribeInstanceInformation => Ok(ssm::describe_instance_information(world)),
         Operation::DescribeSessions => Ok(ssm::describe_sessions(world, identity, parameters)),
+        Operation::GetDocument => ssm::get_document(world, parameters),
         Operation::GetCallerIdentity => Ok(sts::get_caller_identity(identity)),
-        Operation::AssumeRole => sts::assume_role(world, parameters),
+        Operation::AssumeRole => sts::assume_role(world, identity, parameters),
+        Operation::AssumeRoleWithWebIdentity => sts::assume_role_with_web_identity(world, parameters),
+        Operation::GetSessionToken => sts::get_session_token(world, identity, parameters),
+        Operation::RegisterClient => sso::register_client(world, parameters),
+        Operation::StartDeviceAuthorization => sso::start_device_authorization(world, parameters),
+        Operation::CreateToken => sso::create_token(world, parameters),
+        Operation::GetRoleCredentials => sso::get_role_credentials(world, parameters),
         Operation::DescribeDBInstances => rds::describe_instances(world, parameters),
         Operation::DescribeDBClusters => rds::describe_clusters(world, parameters),
         Operation::OpenDataChannel => {

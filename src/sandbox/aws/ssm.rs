@@ -19,30 +19,16 @@ const DOCUMENTS: [(&str, &[&str]); 3] = [
     ("AWS-StartSSHSession", &["portNumber"]),
 ];
 
+/// Holds the account's preferences for sessions.
+const PREFERENCES: &str = "SSM-SessionManagerRunShell";
+
 pub(super) fn start_session(world: &World, identity: &Identity, parameters: &Value) -> Result<Answer, ApiError> {
     let text = |name: &str| parameters.get(name).and_then(Value::as_str);
     let target = text("Target").ok_or_else(|| missing("target"))?;
-    let document = text("DocumentName").unwrap_or("SSM-SessionManagerRunShell");
-    let (_, allowed) =
-        DOCUMENTS.iter().find(|(name, _)| *name == document).ok_or_else(|| ApiError::invalid_document(document))?;
-    let given = parameters.get("Parameters").and_then(Value::as_object);
-    let mut properties = Vec::new();
-    for (name, values) in given.into_iter().flatten() {
-        let Some([Value::String(value)]) = values.as_array().map(Vec::as_slice) else {
-            return Err(invalid(&format!("Parameter \"{name}\" must be a list of one string")));
-        };
-        let fits = match name.as_str() {
-            "portNumber" => value.parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == *value),
-            "localPortNumber" => value.parse::<u16>().is_ok_and(|port| port.to_string() == *value),
-            _ => !value.is_empty(),
-        };
-        if !allowed.contains(&name.as_str()) || !fits {
-            return Err(invalid(&format!("Parameter \"{name}\" has value \"{value}\" not valid for {document}")));
-        }
-        properties.push((name.clone(), value.clone()));
-    }
+    let document = text("DocumentName").unwrap_or(PREFERENCES);
+    let properties = properties(world, document, parameters)?;
     let reason = text("Reason");
-    if reason.is_some_and(|reason| reason.is_empty() || reason.len() > 256) {
+    if reason.is_some_and(|reason| reason.is_empty() || reason.chars().count() > 256) {
         return Err(ApiError::bad("ValidationException", "reason must have length between 1 and 256"));
     }
     if !world.lock().bastions.iter().any(|bastion| bastion == target) {
@@ -60,6 +46,47 @@ pub(super) fn start_session(world: &World, identity: &Identity, parameters: &Val
         },
     );
     Ok(grant(started))
+}
+
+/// What the agent hears: the parameters that were given, each one that the document has and fits it, and what it fixes.
+fn properties(world: &World, document: &str, parameters: &Value) -> Result<Vec<(String, String)>, ApiError> {
+    let own = world.documents.iter().find(|known| known.name == document);
+    let aws = DOCUMENTS.iter().find(|(name, _)| *name == document);
+    let allowed: Vec<&str> = match (own, aws) {
+        (Some(own), _) => own.parameters.iter().map(String::as_str).collect(),
+        (None, Some((_, allowed))) => allowed.to_vec(),
+        (None, None) => return Err(ApiError::invalid_document(document)),
+    };
+    let mut properties = own.map(|own| own.fixed.clone()).unwrap_or_default();
+    for (name, values) in parameters.get("Parameters").and_then(Value::as_object).into_iter().flatten() {
+        let Some([Value::String(value)]) = values.as_array().map(Vec::as_slice) else {
+            return Err(invalid(&format!("Parameter \"{name}\" must be a list of one string")));
+        };
+        let fits = match name.as_str() {
+            "portNumber" => value.parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == *value),
+            "localPortNumber" => value.parse::<u16>().is_ok_and(|port| port.to_string() == *value),
+            _ => !value.is_empty(),
+        };
+        if !allowed.contains(&name.as_str()) || !fits {
+            return Err(invalid(&format!("Parameter \"{name}\" has value \"{value}\" not valid for {document}")));
+        }
+        properties.push((name.clone(), value.clone()));
+    }
+    Ok(properties)
+}
+
+/// Serves the preferences only.
+pub(super) fn get_document(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
+    let name = parameters.get("Name").and_then(Value::as_str).ok_or_else(|| missing("name"))?;
+    let timeout = world.idle_timeout.filter(|_| name == PREFERENCES).ok_or_else(|| ApiError::invalid_document(name))?;
+    let content = json!({
+        "schemaVersion": "1.0", "sessionType": "Standard_Stream", "description": "Session Manager preferences",
+        "inputs": { "idleSessionTimeout": (timeout.as_secs() / 60).to_string(), "kmsKeyId": "", "runAsEnabled": false },
+    });
+    let answer = json!({
+        "Name": name, "Content": content.to_string(), "DocumentType": "Session", "DocumentFormat": "JSON", "Status": "Active",
+    });
+    Ok(Answer::new(answer.to_string()))
 }
 
 pub(super) fn resume_session(world: &World, parameters: &Value, failure: Option<&Failure>) -> Result<Answer, ApiError> {
@@ -131,5 +158,5 @@ fn missing(name: &str) -> ApiError {
 }
 
 fn invalid(message: &str) -> ApiError {
-    ApiError::bad("InvalidParameters", format!("{message} (account {ACCOUNT})"))
+    ApiError::bad("ValidationException", format!("{message} (account {ACCOUNT})"))
 }

@@ -218,8 +218,8 @@ impl Sessions {
 
 /// Applies faults to both directions of a session.
 pub(crate) fn set_faults(link: &Link, faults: Faults) {
-    link.up.set(faults.up, faults.delay);
-    link.down.set(faults.down, faults.delay);
+    link.up.set(faults.up, faults.delay, faults.pace);
+    link.down.set(faults.down, faults.delay, None);
     let cut_after = faults.cut_after.unwrap_or(u64::MAX);
     link.cut_after.store(cut_after, Ordering::Relaxed);
     link.left.store(cut_after, Ordering::Relaxed);

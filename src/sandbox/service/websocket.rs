@@ -29,7 +29,9 @@ use tokio_tungstenite::{
 
 use super::{Command, Link, PATH, registry::NoEntry};
 use crate::{
-    sandbox::{Call, Offline, Operation, WebSocketSignature, World, aws, faults::Taken, http::Socket},
+    sandbox::{
+        Call, Failure, Offline, Operation, Oversize, WebSocketSignature, World, aws, faults::Taken, http::Socket,
+    },
     tunnel::ssm::payload::OpenDataChannelInput,
 };
 
@@ -37,6 +39,8 @@ use crate::{
 const FIRST_FRAME: Duration = Duration::from_secs(15);
 /// Frames handed over at once.
 const BATCH: usize = 256;
+/// Bytes of a client's message before its payload.
+const HEADER: usize = 120;
 /// How long a closing handshake may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -70,6 +74,9 @@ pub(crate) fn upgrade(world: Arc<World>, mut request: Request<Incoming>) -> Resp
         (_, Err(NoEntry::UnknownSession), ..) => Some((StatusCode::NOT_FOUND, "no such session".into())),
         (_, Err(_), ..) => Some((StatusCode::FORBIDDEN, "not the URL handed out last".into())),
         (_, _, None, _) => Some((StatusCode::UPGRADE_REQUIRED, "not a websocket request".into())),
+        (_, _, _, Some(Failure::AccessDenied | Failure::ExpiredCredentials)) => {
+            Some((StatusCode::FORBIDDEN, "asked for".into()))
+        }
         (_, _, _, Some(_)) => Some((StatusCode::SERVICE_UNAVAILABLE, "asked for".into())),
         (Ok(_), Ok(()), Some(_), None) => None,
     };
@@ -128,7 +135,7 @@ async fn serve(world: Arc<World>, on_upgrade: OnUpgrade, id: String) {
     let bye_after = world.lock().bye_after;
     let (mut sink, mut stream) = websocket.split();
     let end = {
-        let (upward, downward) = (receive(&mut stream, &link), send(&mut sink, &link));
+        let (upward, downward) = (receive(&mut stream, &link, world.largest_payload), send(&mut sink, &link));
         let bye = async {
             match bye_after {
                 Some(after) => tokio::time::sleep(after).await,
@@ -189,7 +196,7 @@ async fn first_frame(websocket: &mut WebSocket) -> Option<String> {
 }
 
 /// From the client into the session, as fast as the agent takes it.
-async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link) -> End {
+async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link, largest: Option<(usize, Oversize)>) -> End {
     let mut chunks = stream.ready_chunks(BATCH);
     loop {
         link.up.room().await;
@@ -198,7 +205,11 @@ async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link) -> End {
         let mut gone = false;
         for message in chunk {
             match message {
-                Ok(Message::Binary(frame)) => batch.push(frame),
+                Ok(Message::Binary(frame)) => match largest {
+                    Some((largest, Oversize::Drop)) if frame.len() > HEADER + largest => {}
+                    Some((largest, Oversize::Close)) if frame.len() > HEADER + largest => gone = true,
+                    _ => batch.push(frame),
+                },
                 Ok(Message::Text(text)) => {
                     link.violation("a text frame after the first");
                     batch.push(Bytes::from(text));

@@ -8,7 +8,7 @@ use super::{
     client::{sdk_credentials, ssm, start},
     *,
 };
-use crate::sandbox::{Failure, Operation, SessionToken};
+use crate::sandbox::{Failure, MfaDevice, Operation, Role, SessionToken};
 
 fn code<E: ProvideErrorMetadata, R>(result: Result<impl Sized, SdkError<E, R>>) -> String {
     match result {
@@ -100,6 +100,126 @@ async fn a_caller_learns_who_it_is_and_may_become_a_role() {
     .await;
 }
 
+/// What comes with credentials, as an identity.
+fn identity(given: &aws_sdk_sts::types::Credentials, name: &str) -> Identity {
+    let token = SessionToken::Exact(crate::secret::Secret::new(given.session_token().into()));
+    Identity::new(given.access_key_id(), given.secret_access_key(), token, name)
+}
+
+#[tokio::test]
+async fn a_role_is_given_to_those_who_meet_its_conditions() {
+    soon(async {
+        let guarded = Role::new("guarded").external_id("partner/7");
+        let inner = Role::new("inner").trusts("outer");
+        let (guarded_arn, inner_arn, outer_arn) = (guarded.arn(), inner.arn(), Role::new("outer").arn());
+        let sandbox = Sandbox::start(Options::default().role(guarded).role(inner)).await.unwrap();
+        let user = sts(&sandbox, &Identity::user());
+        let assume =
+            |client: &aws_sdk_sts::Client, role: &str| client.assume_role().role_arn(role).role_session_name("me");
+        assert_eq!(code(assume(&user, &guarded_arn).send().await), "AccessDenied");
+        assert_eq!(code(assume(&user, &guarded_arn).external_id("partner/8").send().await), "AccessDenied");
+        assert_eq!(code(assume(&user, &guarded_arn).external_id("partner/7").send().await), "none");
+
+        assert_eq!(code(assume(&user, &inner_arn).send().await), "AccessDenied");
+        let outer = assume(&user, &outer_arn).duration_seconds(43200).send().await.unwrap().credentials.unwrap();
+        let outer = sts(&sandbox, &identity(&outer, "me"));
+        assert_eq!(code(assume(&outer, &inner_arn).duration_seconds(3601).send().await), "ValidationError");
+        let inner = assume(&outer, &inner_arn).send().await.unwrap().assumed_role_user.unwrap();
+        assert_eq!(inner.arn(), "arn:aws:sts::123456789012:assumed-role/inner/me");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_code_of_an_mfa_device_is_good_once_and_for_its_user() {
+    soon(async {
+        let role = Role::new("admin").mfa();
+        let (arn, device) = (role.arn(), MfaDevice::of_user("dev", &["111111", "222222"]));
+        let serial = device.serial.clone();
+        let sandbox = Sandbox::start(Options::default().role(role).mfa_device(device)).await.unwrap();
+        let user = sts(&sandbox, &Identity::user());
+        let assume = |client: &aws_sdk_sts::Client| client.assume_role().role_arn(&arn).role_session_name("me");
+        let session = |code: &str| user.get_session_token().serial_number(&serial).token_code(code).send();
+        assert_eq!(code(assume(&user).send().await), "AccessDenied");
+        assert_eq!(code(session("999999").await), "AccessDenied");
+        let given = session("111111").await.unwrap().credentials.unwrap();
+        assert_eq!(code(session("111111").await), "AccessDenied", "used");
+        let with_mfa = sts(&sandbox, &identity(&given, "dev"));
+        assert_eq!(code(assume(&with_mfa).send().await), "none");
+        assert_eq!(code(with_mfa.get_session_token().send().await), "AccessDenied");
+        let other = sts(&sandbox, &Identity::readonly());
+        let with_code = |client| assume(client).serial_number(&serial).token_code("222222").send();
+        assert_eq!(code(with_code(&other).await), "AccessDenied", "somebody else's device");
+        assert_eq!(code(with_code(&user).await), "none");
+        let plain = user.get_session_token().send().await.unwrap().credentials.unwrap();
+        assert_eq!(code(assume(&sts(&sandbox, &identity(&plain, "dev"))).send().await), "AccessDenied");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_login_is_approved_and_its_token_gives_a_role_until_it_is_revoked() {
+    soon(async {
+        let sandbox = sandbox().await;
+        let config = aws_config::SdkConfig::builder()
+            .behavior_version(aws_config::BehaviorVersion::latest())
+            .retry_config(aws_config::retry::RetryConfig::disabled())
+            .region(aws_config::Region::new(sandbox.region().to_string()))
+            .endpoint_url(sandbox.endpoint())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
+                aws_smithy_async::rt::sleep::TokioSleep::new(),
+            ))
+            .build();
+        let (oidc, sso) = (aws_sdk_ssooidc::Client::new(&config), aws_sdk_sso::Client::new(&config));
+        let client = oidc.register_client().client_name("test").client_type("public").send().await.unwrap();
+        let begin = || {
+            oidc.start_device_authorization()
+                .set_client_id(client.client_id.clone())
+                .set_client_secret(client.client_secret.clone())
+                .start_url("https://corp.awsapps.com/start")
+                .send()
+        };
+        let token = |device: String| {
+            oidc.create_token()
+                .set_client_id(client.client_id.clone())
+                .set_client_secret(client.client_secret.clone())
+                .grant_type("urn:ietf:params:oauth:grant-type:device_code")
+                .device_code(device)
+                .send()
+        };
+        let (first, second) = (begin().await.unwrap(), begin().await.unwrap());
+        let device = first.device_code.unwrap();
+        assert_eq!(sandbox.sso_codes().len(), 2);
+        assert_eq!(code(token(device.clone()).await), "AuthorizationPendingException");
+        assert!(sandbox.sso_decide(second.user_code().unwrap(), false) && !sandbox.sso_decide("none", true));
+        assert_eq!(code(token(second.device_code.unwrap()).await), "AccessDeniedException");
+        assert!(sandbox.sso_decide(first.user_code.as_deref().unwrap(), true));
+        let given = token(device.clone()).await.unwrap();
+        assert_eq!(code(token(device).await), "InvalidGrantException", "used");
+
+        let role = |name: &str, token: &str| {
+            sso.get_role_credentials().role_name(name).account_id("123456789012").access_token(token).send()
+        };
+        let access_token = given.access_token.unwrap();
+        let role_credentials = role("developer", &access_token).await.unwrap().role_credentials.unwrap();
+        assert_eq!(role_credentials.access_key_id(), Some(Identity::temporary().access_key.as_str()));
+        assert_eq!(code(role("nobody", &access_token).await), "ForbiddenException");
+        assert_eq!(code(role("developer", "another").await), "UnauthorizedException");
+        sandbox.sso_revoke();
+        assert_eq!(code(role("developer", &access_token).await), "UnauthorizedException");
+        let renewed = oidc
+            .create_token()
+            .set_client_id(client.client_id.clone())
+            .set_client_secret(client.client_secret.clone())
+            .grant_type("refresh_token")
+            .set_refresh_token(given.refresh_token)
+            .send();
+        assert_eq!(code(role("developer", renewed.await.unwrap().access_token().unwrap()).await), "none");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn sessions_start_only_where_aws_would_start_them() {
     soon(async {
@@ -117,8 +237,8 @@ async fn sessions_start_only_where_aws_would_start_them() {
         assert_eq!(start(BASTION, remote, &good).await, "none");
         assert_eq!(start("i-00000000000000000", remote, &good).await, "TargetNotConnected");
         assert_eq!(start(BASTION, "AWS-StartPortForwarding", &good).await, "InvalidDocument");
-        assert_eq!(start(BASTION, "AWS-StartPortForwardingSession", &good).await, "InvalidParameters");
-        assert_eq!(start(BASTION, remote, &[("host", HOST), ("portNumber", "05432")]).await, "InvalidParameters");
+        assert_eq!(start(BASTION, "AWS-StartPortForwardingSession", &good).await, "ValidationException");
+        assert_eq!(start(BASTION, remote, &[("host", HOST), ("portNumber", "05432")]).await, "ValidationException");
         sandbox.bastion(BASTION, false);
         assert_eq!(start(BASTION, remote, &good).await, "TargetNotConnected");
         sandbox.bastion(BASTION, true);
@@ -130,6 +250,45 @@ async fn sessions_start_only_where_aws_would_start_them() {
             denied.meta().message().unwrap().contains("is not authorized to perform: ssm:StartSession on resource")
         );
         assert_eq!(sandbox.sessions().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn documents_of_the_accounts_own_take_their_parameters_and_fix_the_rest() {
+    soon(async {
+        let options = Options::default().bastion("mi-0123456789abcdef0").bastion("ecs:c_0123_4567");
+        let sandbox = Sandbox::start(options.document("Corp", &["stage"], &[("host", HOST)])).await.unwrap();
+        let ssm = ssm(&sandbox, &Identity::user());
+        for target in [BASTION, "mi-0123456789abcdef0", "ecs:c_0123_4567"] {
+            let call = ssm.start_session().target(target).document_name("Corp").reason("ä".repeat(256));
+            assert_eq!(code(call.parameters("stage", vec!["dev".into()]).send().await), "none", "{target}");
+        }
+        let call = ssm.start_session().target(BASTION).document_name("Corp").parameters("host", vec![HOST.into()]);
+        assert_eq!(code(call.send().await), "ValidationException");
+        let call = ssm.start_session().target(BASTION).document_name("Corp").reason("ä".repeat(257));
+        assert_eq!(code(call.send().await), "ValidationException");
+        let expected = [("host".to_owned(), HOST.to_owned()), ("stage".into(), "dev".into())];
+        assert!(sandbox.sessions().iter().all(|session| session.properties == expected), "{:?}", sandbox.sessions());
+        assert_eq!(sandbox.sessions().len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn preferences_are_a_document_where_there_are_any() {
+    soon(async {
+        let ask = async |sandbox: &Sandbox, name: &str| {
+            let answer = ssm(sandbox, &Identity::user()).get_document().name(name).send().await;
+            answer.map(|document| document.content.unwrap_or_default())
+        };
+        let none = sandbox().await;
+        assert_eq!(code(ask(&none, "SSM-SessionManagerRunShell").await), "InvalidDocument");
+        let options = Options { idle_timeout: Some(Duration::from_mins(45)), ..Options::default() };
+        let some = Sandbox::start(options).await.unwrap();
+        let content = ask(&some, "SSM-SessionManagerRunShell").await.unwrap();
+        assert!(content.contains(r#""idleSessionTimeout":"45""#), "{content}");
+        assert_eq!(code(ask(&some, "AWS-Other").await), "InvalidDocument");
     })
     .await;
 }

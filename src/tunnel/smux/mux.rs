@@ -186,7 +186,7 @@ impl Mux {
         self.stuck || self.next_id.checked_add(2).is_none()
     }
 
-    /// Whether a stream is being dialled, or was opened less than [`JUST_OPENED`] ago.
+    /// Whether a stream is being dialled, or was opened only just now.
     pub fn is_dialling(&self, now: Instant) -> bool {
         self.streams.values().any(|stream| stream.is_dialling() || now < stream.opened + JUST_OPENED)
     }

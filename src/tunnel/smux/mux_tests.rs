@@ -4,6 +4,13 @@ use serde_json::Value;
 
 use super::*;
 
+impl Mux {
+    /// Bytes written and not yet sent.
+    pub(in crate::tunnel) fn unsent(&self) -> usize {
+        self.streams.values().map(|stream| stream.unsent.len()).sum()
+    }
+}
+
 fn unhex(hex: &Value) -> Bytes {
     let hex = hex.as_str().unwrap();
     (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()

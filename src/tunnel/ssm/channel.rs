@@ -37,7 +37,8 @@ use super::{
 /// Limits and delays of a channel.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Most bytes of payload waiting for acknowledgement. Default 4 MiB.
+    /// Most bytes of payload waiting for acknowledgement. Default 1 MiB: an agent whose destination reads nothing takes 4
+    /// MiB of all streams and then stops for all of them, so one stream must not fill that with a single window.
     pub max_window: usize,
     /// Most messages held out of order; beyond them messages are not acknowledged, so the agent sends them again.
     /// Default 100,000, the agent's own (agent `agent/session/config/config.go`, IncomingMessageBufferCapacity).
@@ -52,7 +53,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            max_window: 4 << 20,
+            max_window: 1 << 20,
             max_stored_messages: 100_000,
             max_stored_bytes: 128 << 20,
             give_up_after: Duration::from_mins(5),
@@ -68,8 +69,8 @@ const PAUSE_PROBE: Duration = Duration::from_secs(5);
 /// After a reconnect, acknowledge again what was received last, so many messages and so long before the very last one:
 /// those acknowledgements may have died with the socket, and the agent would resend their messages one each 100 ms.
 const REACKNOWLEDGED: (usize, Duration) = (2048, Duration::from_secs(2));
-/// Retransmissions, and the time they must span, before an agent that never repeats an acknowledgement is believed to
-/// have the message all the same.
+/// Retransmissions on one connection, and the time they must span, before an agent that never repeats an acknowledgement is
+/// believed to have the message all the same.
 const INFER_AFTER: (u32, Duration) = (5, Duration::from_secs(5));
 
 /// Acknowledgements waiting for a websocket that takes nothing, at which no more is read from it (2.4 MB of them).
@@ -110,6 +111,8 @@ struct Outgoing {
     last_sent: Option<Instant>,
     transmissions: u32,
     in_flight: bool,
+    /// Since when it has been sent on this connection, and how often.
+    on_this_connection: Option<(Instant, u32)>,
     /// When the retransmissions were enough to infer delivery, see [`INFER_AFTER`].
     suspected: Option<Instant>,
 }
@@ -215,6 +218,12 @@ impl Channel {
         self.outgoing.is_empty()
     }
 
+    /// Since when the oldest message waits for its acknowledgement on this connection.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let (since, _) = self.entry(self.base)?.on_this_connection?;
+        Some(since)
+    }
+
     /// Whether a new stream data message would be sent at once. Ask before making one: what waits above can still be
     /// joined with what follows, what waits here cannot.
     pub fn has_room(&self) -> bool {
@@ -225,23 +234,14 @@ impl Channel {
             && self.in_flight < self.window.size()
     }
 
-    /// Takes one stream data payload, which must not be empty, for transmission in order.
-    pub fn send(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) {
+    /// Takes one stream data payload, which must not be empty, for transmission in order. Gives its sequence number.
+    pub fn send(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) -> i64 {
         debug_assert!(!payload.is_empty(), "agents refuse empty payloads");
         if self.outgoing.is_empty() {
             self.last_progress = now;
         }
-        let length = payload.len();
-        let frame = AgentMessage {
-            message_type: MessageType::InputStreamData,
-            created_date: self.created_date(now),
-            sequence_number: self.end(),
-            flags: 0,
-            message_id: self.message_id(),
-            payload_type: Some(payload_type.number()),
-            payload,
-        }
-        .encode();
+        let (length, sequence) = (payload.len(), self.end());
+        let frame = self.stream_data(sequence, payload_type, payload, now);
         self.outgoing.push_back(Some(Outgoing {
             frame,
             payload: length,
@@ -250,8 +250,10 @@ impl Channel {
             last_sent: None,
             transmissions: 0,
             in_flight: false,
+            on_this_connection: None,
             suspected: None,
         }));
+        sequence
     }
 
     /// A websocket is open and its first frame is sent: everything unacknowledged goes out again, in order.
@@ -264,10 +266,12 @@ impl Channel {
         self.sent_order.clear();
         self.in_flight = 0;
         self.window.restart();
+        self.round_trip.restart();
         self.lost.clear();
         for (sequence, entry) in (self.base..).zip(&mut self.outgoing) {
             if let Some(entry) = entry {
                 entry.in_flight = false;
+                (entry.on_this_connection, entry.suspected) = (None, None);
                 if sequence < self.next_unsent {
                     self.lost.insert(sequence);
                 }
@@ -345,13 +349,16 @@ impl Channel {
         if self.paused_since.is_some() {
             return None;
         }
+        let has_unsent = self.next_unsent < self.end();
+        let proves = has_unsent && self.wants_proof(now);
         let sequence = match self.lost.first() {
-            Some(&sequence) => sequence,
-            None if self.next_unsent < self.end() => self.next_unsent,
-            None => return None,
+            Some(&sequence) if !proves => sequence,
+            _ if has_unsent => self.next_unsent,
+            _ => return None,
         };
-        // The oldest message goes out whatever the window says: the timer is its own, and all else may wait for it.
-        if sequence != self.base && self.in_flight >= self.window.size() {
+        // The oldest message goes out whatever the window says: the timer is its own, and all else may wait for it. So does
+        // what can prove it delivered.
+        if sequence != self.base && !proves && self.in_flight >= self.window.size() {
             return None;
         }
         self.lost.remove(&sequence);
@@ -391,7 +398,8 @@ impl Channel {
             }
             return;
         }
-        if self.head_in_flight_since().is_none_or(|sent| now < sent + self.timeout()) {
+        let timeout = self.timeout();
+        if self.head_in_flight_since().is_none_or(|sent| now < sent + timeout) {
             return;
         }
         // Only the lowest unacknowledged message: when the agent is merely blocked, more would be waste; when more is
@@ -401,15 +409,32 @@ impl Channel {
             self.window.lost(&self.round_trip, now);
         }
         self.mark_lost(self.base);
+        if self.infers_delivery {
+            // Acknowledgements are mostly lost together. Each message has to be resent often before it can be inferred: all
+            // of them at the same time, not one after the other.
+            let overdue = |sequence: &i64| {
+                let sent = self.entry(*sequence).filter(|entry| entry.in_flight).and_then(|entry| entry.last_sent);
+                sent.is_some_and(|sent| now >= sent + timeout)
+            };
+            for sequence in (self.base..self.next_unsent).filter(overdue).collect::<Vec<_>>() {
+                self.mark_lost(sequence);
+            }
+        }
         self.assert_invariants();
     }
 
-    /// For an agent that never repeats an acknowledgement: a new message is needed so that its acknowledgement can
-    /// prove the suspected one delivered.
+    /// For an agent that never repeats an acknowledgement: a message is needed that was first sent after all
+    /// retransmissions of the oldest, so that its acknowledgement can prove that one delivered.
+    fn wants_proof(&self, now: Instant) -> bool {
+        let Some(suspected) = self.entry(self.base).and_then(|head| head.suspected) else { return false };
+        // The acknowledgement of the proof may be lost as well: then another one, after a while.
+        let has_none = self.newest_send.is_none_or(|sent| sent <= suspected || now >= sent + INFER_AFTER.1);
+        self.infers_delivery && now > suspected && has_none
+    }
+
+    /// Whether a message must be made for that, because none is waiting.
     pub fn wants_probe(&self, now: Instant) -> bool {
-        let suspected = self.entry(self.base).and_then(|head| head.suspected);
-        // The acknowledgement of a probe may be lost as well: then another one, after a while.
-        self.infers_delivery && suspected.is_some() && self.newest_send.is_some_and(|sent| now >= sent + INFER_AFTER.1)
+        self.next_unsent == self.end() && self.wants_proof(now)
     }
 
     fn end(&self) -> i64 {

@@ -17,9 +17,11 @@ use bytes::Bytes;
 use super::{
     channel::{self, Channel, Event},
     handshake::{self, Agent, HandshakeError},
+    idle::{Idle, IdleWarning},
     load::{Availability, Condition, Load, Meter, STALLED_FROM},
     payload::{Flag, HandshakeComplete, PayloadType},
     tally::{Stall, Stalls, Tally},
+    trial::{NOP, Trial, USUAL_PAYLOAD},
 };
 use crate::tunnel::smux::{
     frame::{FrameError, StreamId},
@@ -34,8 +36,12 @@ pub struct Options {
     /// The streams'.
     pub mux: mux::Options,
     /// Most bytes in one data message. Default 1,024, which is what both official sides send
-    /// (plugin `src/config/config.go`, StreamDataPayloadSize).
+    /// (plugin `src/config/config.go`, StreamDataPayloadSize). More is used once a trial has shown that it gets through.
     pub payload_size: usize,
+    /// Whether a session with streams is kept from the idle timeout of the account. Default false.
+    pub keep_alive: bool,
+    /// That idle timeout, if it is known, for a warning. Default `None`.
+    pub idle_timeout: Option<Duration>,
     /// From the first frame to HandshakeComplete. Default 25 s: the agent itself gives up after 15.
     pub handshake_timeout: Duration,
 }
@@ -45,7 +51,9 @@ impl Default for Options {
         Self {
             channel: channel::Options::default(),
             mux: mux::Options::default(),
-            payload_size: 1024,
+            payload_size: USUAL_PAYLOAD,
+            keep_alive: false,
+            idle_timeout: None,
             handshake_timeout: Duration::from_secs(25),
         }
     }
@@ -53,11 +61,6 @@ impl Default for Options {
 
 /// Both sides wait this long for the other's last acknowledgements (agent PrepareToCloseChannel).
 const TERMINATE_WAIT: Duration = Duration::from_secs(2);
-/// Agents with smux keep-alive close a session that is silent for 30 s; the reference sends each 10.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// A smux NOP: the smallest data message there is.
-const NOP: Bytes = Bytes::from_static(&[1, 3, 0, 0, 0, 0, 0, 0]);
-
 /// Why a session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndReason {
@@ -105,7 +108,8 @@ pub struct Conversation {
     stalls: Stalls,
     resumes: u64,
     idle_since: Option<Instant>,
-    keep_alive_at: Option<Instant>,
+    idle: Idle,
+    trial: Trial,
     customer_message: Option<String>,
 }
 
@@ -120,7 +124,8 @@ impl Conversation {
             stalls: Stalls::default(),
             resumes: 0,
             idle_since: Some(now),
-            keep_alive_at: None,
+            idle: Idle::new(options.keep_alive, options.idle_timeout, now),
+            trial: Trial::new(options.payload_size),
             customer_message: None,
             options,
         }
@@ -179,6 +184,16 @@ impl Conversation {
         self.customer_message.take()
     }
 
+    /// What is to be said, once, before the account's idle timeout ends the session.
+    pub fn take_idle_warning(&mut self) -> Option<IdleWarning> {
+        self.idle.take_warning()
+    }
+
+    /// The account's idle timeout has become known.
+    pub fn set_idle_timeout(&mut self, idle_timeout: Duration) {
+        self.idle.set_timeout(idle_timeout);
+    }
+
     /// The streams.
     pub fn mux(&mut self) -> &mut Mux {
         &mut self.mux
@@ -215,13 +230,39 @@ impl Conversation {
     /// A websocket is open and its first frame is sent.
     pub fn connected(&mut self, now: Instant) {
         self.resumes += u64::from(self.agent().is_some());
+        // A large message may have been why there is a new one.
+        if let Some(sequence) = self.trial.fail() {
+            self.channel.replace(sequence, NOP, now);
+        }
+        // ResumeSession starts the idle timeout again (Systems Manager API reference).
+        self.idle.on_input(now);
         self.channel.connected(now);
         self.mux.restart_dials(now);
     }
 
-    /// The websocket is gone.
+    /// The websocket is gone. An end that was asked for does not need it.
     pub fn disconnected(&mut self) {
         self.channel.disconnected();
+        if matches!(self.state, State::Terminating { .. }) {
+            self.end(EndReason::Terminated);
+        }
+    }
+
+    /// Until when a lost connection is worth getting back, at most until `deadline`; `None` for a session that is over. One
+    /// that is not open yet has only the rest of its handshake's time.
+    pub fn worth_resuming_until(&self, deadline: Instant) -> Option<Instant> {
+        match &self.state {
+            State::ExpectHandshakeRequest { until } | State::ExpectHandshakeComplete { until, .. } => {
+                Some(deadline.min(*until))
+            }
+            State::Open { .. } => Some(deadline),
+            State::Terminating { .. } | State::Ended(_) => None,
+        }
+    }
+
+    /// Since when the oldest message waits for its acknowledgement.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.channel.waits_since()
     }
 
     /// Takes one frame of the websocket.
@@ -239,10 +280,17 @@ impl Conversation {
         self.idle_since = (self.mux.stream_count() == 0).then(|| self.idle_since.unwrap_or(now));
         if matches!(self.state, State::Open { .. } | State::Terminating { .. }) {
             while self.mux.has_output() && self.channel.has_room() {
-                let Some(payload) = self.mux.poll_output(self.options.payload_size) else { break };
-                self.meter.moved(payload.len(), now);
+                let Some(payload) = self.mux.poll_output(self.trial.payload_size()) else { break };
+                let length = payload.len();
+                self.meter.moved(length, now);
                 self.channel.send(PayloadType::Output, payload, now);
-                self.keep_alive_at = self.keep_alive_at.map(|_| now + KEEP_ALIVE);
+                self.idle.on_input(now);
+                if self.channel.is_port_ready()
+                    && let Some(payload) = self.trial.payload(length)
+                {
+                    let sequence = self.channel.send(PayloadType::Output, payload, now);
+                    self.trial.start(sequence, now);
+                }
             }
         }
         self.channel.poll_transmit(now)
@@ -257,7 +305,10 @@ impl Conversation {
             State::Open { .. } => None,
             State::Ended(_) => return None,
         };
-        [own, self.keep_alive_at, self.channel.next_timeout(), self.mux.next_timeout()].into_iter().flatten().min()
+        let connected = self.channel.is_connected();
+        let due = [self.keep_alive_at(), self.idle_warning_at(), self.trial.next_timeout().filter(|_| connected)];
+        let below = [self.channel.next_timeout(), self.mux.next_timeout()];
+        due.into_iter().chain(below).chain([own]).flatten().min()
     }
 
     /// Does what is due at `now`.
@@ -269,9 +320,12 @@ impl Conversation {
             State::ExpectHandshakeRequest { until } | State::ExpectHandshakeComplete { until, .. } if now >= *until => {
                 self.end(EndReason::HandshakeTimeout(self.options.handshake_timeout));
             }
-            State::Open { .. } if self.channel.wants_probe(now) || self.keep_alive_at.is_some_and(|at| now >= at) => {
-                self.channel.send(PayloadType::Output, NOP, now);
-                self.keep_alive_at = self.keep_alive_at.map(|_| now + KEEP_ALIVE);
+            State::Open { .. } => {
+                if self.channel.wants_probe(now) || self.keep_alive_at().is_some_and(|at| now >= at) {
+                    self.channel.send(PayloadType::Output, NOP, now);
+                    self.idle.on_input(now);
+                }
+                self.idle.check(self.mux.stream_count(), now);
             }
             State::Terminating { until } if now >= *until => self.end(EndReason::Terminated),
             _ => {}
@@ -285,6 +339,17 @@ impl Conversation {
         }
         self.idle_since = None;
         self.mux.open(now)
+    }
+
+    /// When the next NOP keeps the session going.
+    fn keep_alive_at(&self) -> Option<Instant> {
+        let old_agent = !self.agent()?.features.keep_alive_off();
+        self.idle.keep_alive_at(old_agent, self.mux.stream_count(), self.channel.is_drained())
+    }
+
+    /// When the idle timeout of the account is to be warned of.
+    fn idle_warning_at(&self) -> Option<Instant> {
+        self.agent().and_then(|_| self.idle.warning_at(self.mux.stream_count()))
     }
 
     /// Ends the session: tells the agent, and waits a moment for its acknowledgement.
@@ -309,6 +374,11 @@ impl Conversation {
     }
 
     fn handle_events(&mut self, now: Instant) {
+        let channel = &self.channel;
+        let (acknowledged, overtaken) = (|it| channel.is_acknowledged(it), |it| channel.is_overtaken(it));
+        if let Some(sequence) = self.trial.check(acknowledged, overtaken, now) {
+            self.channel.replace(sequence, NOP, now);
+        }
         while let Some(event) = self.channel.poll_event() {
             match event {
                 Event::Payload(payload_type, payload) => self.on_payload(payload_type, payload, now),
@@ -344,7 +414,7 @@ impl Conversation {
                 if !agent.features.acknowledges_duplicates() {
                     self.channel.infer_delivery();
                 }
-                self.keep_alive_at = (!agent.features.keep_alive_off()).then(|| now + KEEP_ALIVE);
+                self.idle.on_input(now);
                 self.idle_since = Some(now);
                 self.state = State::Open { agent };
             }

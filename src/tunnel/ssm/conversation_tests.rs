@@ -1,18 +1,29 @@
 //! A whole conversation against a scripted agent, in simulated time.
 
-use std::task::{Context, Poll, Waker};
+use std::{
+    collections::BTreeMap,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::BytesMut;
 use uuid::Uuid;
 
 use super::*;
 use crate::tunnel::{
-    smux::frame::{Command, Header, StreamId},
+    smux::frame::{Command, FrameReader, Header, Piece, StreamId},
     ssm::{
+        fault_table::Held,
         message::{AgentMessage, MessageType},
         payload,
     },
 };
+
+impl Conversation {
+    pub(in super::super) fn held(&self) -> Held {
+        let (unacknowledged, stored) = self.channel.held();
+        Held { unacknowledged, stored, unread: self.mux.unread(), unsent: self.mux.unsent() }
+    }
+}
 
 const REQUEST: &str = r#"{"AgentVersion":"VERSION","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":
     {"SessionType":"Port","Properties":{"host":"db.example","portNumber":"5432","type":"LocalPortForwarding"}}}]}"#;
@@ -25,6 +36,13 @@ struct Far {
     heard: Vec<(u32, Bytes)>,
     acknowledged: Vec<i64>,
     acknowledges: bool,
+    /// Larger payloads are swallowed on the way.
+    largest: usize,
+    /// The first payload that arrived under each number.
+    numbered: BTreeMap<i64, Bytes>,
+    /// The share of messages and acknowledgements that get lost, and what decides which.
+    loss: f64,
+    random: fastrand::Rng,
 }
 
 impl Far {
@@ -32,11 +50,26 @@ impl Far {
         let now = Instant::now();
         let mut conversation = Conversation::new(options, fastrand::Rng::with_seed(1), now, SystemTime::now());
         conversation.connected(now);
-        Self { now, conversation, next: 0, heard: Vec::new(), acknowledged: Vec::new(), acknowledges: true }
+        Self {
+            now,
+            conversation,
+            next: 0,
+            heard: Vec::new(),
+            acknowledged: Vec::new(),
+            acknowledges: true,
+            largest: usize::MAX,
+            numbered: BTreeMap::new(),
+            loss: 0.0,
+            random: fastrand::Rng::with_seed(1),
+        }
     }
 
     fn open(version: &str) -> Self {
-        let mut far = Self::new(Options::default());
+        Self::open_with(version, Options::default())
+    }
+
+    fn open_with(version: &str, options: Options) -> Self {
+        let mut far = Self::new(options);
         far.say(PayloadType::HandshakeRequest, REQUEST.replace("VERSION", version).as_bytes());
         far.say(PayloadType::HandshakeComplete, b"{}");
         assert!(far.takes_streams());
@@ -85,8 +118,14 @@ impl Far {
                 self.acknowledged.push(payload::acknowledged_sequence_number(&message.payload).unwrap());
                 continue;
             }
+            if message.payload.len() > self.largest || self.random.f64() < self.loss {
+                continue;
+            }
             self.heard.push((message.payload_type.unwrap(), message.payload.clone()));
-            if self.acknowledges {
+            if message.payload_type == Some(PayloadType::Output.number()) {
+                self.numbered.entry(message.sequence_number).or_insert(message.payload.clone());
+            }
+            if self.acknowledges && self.random.f64() >= self.loss {
                 let ack = payload::acknowledge(
                     MessageType::InputStreamData,
                     message.message_id,
@@ -113,6 +152,33 @@ impl Far {
         let written = self.conversation.mux().poll_write(id, &mut Context::from_waker(Waker::noop()), data);
         assert_eq!(written, Poll::Ready(Ok(data.len())));
         self.listen();
+    }
+
+    /// What the agent has of a stream, after checking that no message is missing between those it has.
+    fn uploaded(&self, id: StreamId) -> BytesMut {
+        let first = *self.numbered.keys().next().unwrap();
+        assert!(self.numbered.keys().copied().eq((first..).take(self.numbered.len())), "a gap in the sequence");
+        let (mut reader, mut uploaded) = (FrameReader::default(), BytesMut::new());
+        for payload in self.numbered.values() {
+            let mut payload = payload.clone();
+            while let Some(piece) = reader.next(&mut payload).unwrap() {
+                if let Piece::Data(stream, data) = piece {
+                    assert_eq!(stream, id);
+                    uploaded.extend_from_slice(&data);
+                }
+            }
+        }
+        uploaded
+    }
+
+    /// The sizes of data messages, in the order in which they arrived.
+    fn sizes(&self) -> Vec<usize> {
+        let output = PayloadType::Output.number();
+        self.heard.iter().filter(|(kind, _)| *kind == output).map(|(_, payload)| payload.len()).collect()
+    }
+
+    fn nops(&self) -> usize {
+        self.heard.iter().filter(|(_, payload)| *payload == NOP).count()
     }
 
     fn read(&mut self, id: StreamId) -> Poll<Result<BytesMut, StreamError>> {
@@ -283,8 +349,179 @@ fn old_agents_get_a_keep_alive_each_ten_seconds_and_new_ones_none() {
         far.listen();
         far.heard.clear();
         far.advance(Duration::from_secs(61));
-        assert_eq!(far.heard.iter().filter(|(_, payload)| *payload == NOP).count(), expected, "{version}");
+        assert_eq!(far.nops(), expected, "{version}");
     }
+}
+
+fn large(payload_size: usize) -> Options {
+    Options { payload_size, ..Options::default() }
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(5);
+    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+}
+
+#[test]
+fn messages_grow_once_a_large_one_that_nobody_would_miss_was_acknowledged() {
+    let mut far = Far::open_with("3.3.987.0", large(4096));
+    let id = far.conversation.open_stream(far.now).unwrap();
+    far.write(id, b"a small question");
+    assert!(far.sizes().iter().all(|size| *size < 100), "interactive use tries nothing: {:?}", far.sizes());
+    far.heard.clear();
+    let data = noise(100_000);
+    far.write(id, &data);
+    assert_eq!(far.uploaded(id), [b"a small question", &data[..]].concat());
+    let sizes = far.sizes();
+    assert_eq!(sizes[..3], [1024, 4096, 4096], "the usual one, the trial, and what it was for");
+    assert!(far.heard[1].1.chunks(8).all(|frame| frame == NOP));
+    assert!(sizes.len() < 30, "{sizes:?}");
+}
+
+#[test]
+fn a_large_message_that_is_swallowed_costs_some_seconds_and_no_byte() {
+    // The second fills the window alone, so that nothing can overtake it.
+    for (size, millis) in [(4096, 2000), (65_536, 5000)] {
+        let mut far = Far::open_with("3.3.987.0", large(size));
+        far.largest = 1024;
+        let id = far.conversation.open_stream(far.now).unwrap();
+        let data = noise(100_000);
+        far.write(id, &data);
+        far.advance(Duration::from_millis(millis - 1));
+        assert_eq!(far.nops(), 0, "{size}");
+        far.advance(Duration::from_millis(1));
+        assert_eq!(far.nops(), 1, "{size}: in its place");
+        assert_eq!(far.uploaded(id), data);
+        far.write(id, &data);
+        assert_eq!(far.uploaded(id), data.repeat(2));
+        assert!(far.sizes().iter().all(|size| *size <= 1024), "no other is tried");
+    }
+}
+
+#[test]
+fn a_trial_that_nothing_follows_has_five_seconds_and_slow_acknowledgements_have_them_too() {
+    for passes in [false, true] {
+        let mut far = Far::open_with("3.3.987.0", large(4096));
+        let id = far.conversation.open_stream(far.now).unwrap();
+        far.write(id, b"a small question");
+        far.largest = 1024;
+        far.write(id, &noise(1024 - 8));
+        far.advance(Duration::from_millis(2500));
+        if passes {
+            far.largest = usize::MAX;
+        }
+        far.advance(Duration::from_millis(2499));
+        assert_eq!((far.nops(), far.sizes().last()), if passes { (0, Some(&4096)) } else { (0, Some(&1024)) });
+        far.advance(Duration::from_secs(1));
+        assert_eq!((far.nops(), far.sizes().last()), if passes { (0, Some(&4096)) } else { (1, Some(&8)) });
+    }
+}
+
+#[test]
+fn a_websocket_that_closes_on_a_large_message_is_not_sent_it_again() {
+    let mut far = Far::open_with("3.3.987.0", large(4096));
+    far.largest = 1024;
+    let id = far.conversation.open_stream(far.now).unwrap();
+    let data = noise(100_000);
+    far.write(id, &data);
+    far.conversation.disconnected();
+    far.now += Duration::from_millis(500);
+    far.largest = usize::MAX;
+    far.conversation.connected(far.now);
+    far.listen();
+    assert_eq!(far.uploaded(id), data);
+    assert_eq!(far.nops(), 1);
+    assert!(far.sizes().iter().all(|size| *size <= 1024), "{:?}", far.sizes());
+}
+
+#[test]
+fn with_losses_and_any_limit_on_the_way_nothing_is_lost_doubled_or_moved() {
+    for seed in 0..1000 {
+        let mut far = Far::open_with("3.3.987.0", large(2048));
+        far.random = fastrand::Rng::with_seed(seed);
+        far.loss = far.random.f64() * 0.3;
+        far.largest = if far.random.bool() { 1024 } else { usize::MAX };
+        let id = far.conversation.open_stream(far.now).unwrap();
+        let data = noise(20_000);
+        far.write(id, &data);
+        for _ in 0..300 {
+            if far.conversation.channel.is_drained() && !far.conversation.mux.has_output() {
+                break;
+            }
+            if far.random.u8(..50) == 0 {
+                far.conversation.disconnected();
+                far.conversation.connected(far.now);
+                far.listen();
+            }
+            far.advance(Duration::from_millis(300));
+        }
+        assert_eq!(far.uploaded(id), data, "seed {seed}");
+    }
+}
+
+#[test]
+fn keep_alive_is_for_open_streams_and_only_when_nothing_else_was_sent() {
+    let mut far = Far::open_with("3.3.987.0", Options { keep_alive: true, ..Options::default() });
+    far.advance(Duration::from_mins(2));
+    assert_eq!(far.nops(), 0, "no stream");
+    let id = far.conversation.open_stream(far.now).unwrap();
+    far.write(id, b"question");
+    far.say_smux(Command::Psh, id, b"answer");
+    far.advance(Duration::from_secs(29));
+    far.write(id, b"another");
+    far.advance(Duration::from_secs(29));
+    assert_eq!(far.nops(), 0);
+    far.advance(Duration::from_secs(1));
+    assert_eq!(far.nops(), 1);
+    far.advance(Duration::from_mins(10));
+    assert_eq!(far.nops(), 21, "twice a minute, for the shortest timeout there is");
+    far.acknowledges = false;
+    far.write(id, b"to a server that does not read");
+    far.advance(Duration::from_mins(4));
+    assert_eq!(far.nops(), 21, "what waits for its acknowledgement does as well");
+}
+
+#[test]
+fn the_end_of_the_idle_timeout_is_told_two_minutes_before_once_and_again_after_new_input() {
+    let minutes = Duration::from_mins;
+    let mut far = Far::open_with("3.3.987.0", Options { idle_timeout: Some(minutes(20)), ..Options::default() });
+    let id = far.conversation.open_stream(far.now).unwrap();
+    far.write(id, b"question");
+    far.say_smux(Command::Psh, id, b"answer");
+    far.advance(minutes(10));
+    far.say_smux(Command::Psh, id, b"the agent's output does not count");
+    far.advance(Duration::from_millis(8 * 60_000 - 1));
+    assert_eq!(far.conversation.take_idle_warning(), None);
+    far.advance(Duration::from_millis(1));
+    let warning = IdleWarning { timeout: minutes(20), left: minutes(2), streams: 1 };
+    assert_eq!(far.conversation.take_idle_warning(), Some(warning));
+    far.advance(minutes(1));
+    assert_eq!(far.conversation.take_idle_warning(), None, "once");
+    far.write(id, b"another");
+    far.advance(minutes(18));
+    assert_eq!(far.conversation.take_idle_warning(), Some(warning));
+    // A short timeout leaves half of it; resuming the session starts it again.
+    far.conversation.disconnected();
+    far.conversation.connected(far.now);
+    far.conversation.set_idle_timeout(minutes(1));
+    far.advance(Duration::from_secs(30));
+    let warning = IdleWarning { timeout: minutes(1), left: Duration::from_secs(30), streams: 1 };
+    assert_eq!(far.conversation.take_idle_warning(), Some(warning));
+}
+
+#[test]
+fn a_session_without_streams_or_with_keep_alive_is_not_warned_of() {
+    let idle_timeout = Some(Duration::from_mins(2));
+    let mut far = Far::open_with("3.3.987.0", Options { idle_timeout, ..Options::default() });
+    far.advance(Duration::from_mins(4));
+    assert_eq!(far.conversation.take_idle_warning(), None);
+    let mut far = Far::open_with("3.3.987.0", Options { idle_timeout, keep_alive: true, ..Options::default() });
+    let id = far.conversation.open_stream(far.now).unwrap();
+    far.write(id, b"question");
+    far.say_smux(Command::Psh, id, b"answer");
+    far.advance(Duration::from_hours(1));
+    assert_eq!(far.conversation.take_idle_warning(), None);
+    assert!(far.conversation.ended().is_none());
 }
 
 #[test]
@@ -303,4 +540,29 @@ fn bytes_that_are_no_smux_end_the_session() {
     let mut far = Far::open("3.3.987.0");
     far.say(PayloadType::Output, b"HTTP/1.1 400 Bad Request");
     assert!(matches!(far.conversation.ended(), Some(EndReason::Smux(_))));
+}
+
+#[test]
+fn a_small_write_goes_out_at_most_one_message_after_its_turn_has_come() {
+    let mut far = Far::open("3.3.987.0");
+    let (bulk, other) =
+        (far.conversation.open_stream(far.now).unwrap(), far.conversation.open_stream(far.now).unwrap());
+    // The agent's port is known to be open.
+    far.say_smux(Command::Psh, bulk, b"go on");
+    far.acknowledges = false;
+    far.write(bulk, &[7; 16_000]);
+    while far.conversation.mux().unsent() == 0 {
+        far.write(bulk, &[7; 16_000]);
+    }
+    let sent = far.heard.len();
+    far.write(other, b"small");
+    assert_eq!(far.heard.len(), sent, "the window is full");
+    for sequence in 10..13 {
+        let ids = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let ack = payload::acknowledge(MessageType::InputStreamData, ids.0, sequence, ids.1, 1);
+        far.conversation.on_frame(&ack.encode(), far.now).unwrap();
+        far.listen();
+    }
+    let place = far.heard[sent..].iter().position(|(_, payload)| payload.windows(5).any(|bytes| bytes == b"small"));
+    assert!(place.is_some_and(|place| place <= 1), "{place:?}");
 }

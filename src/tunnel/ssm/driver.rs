@@ -4,23 +4,25 @@
 //! ```text
 //!            ┌────────── pump: websocket ⇄ conversation ◀───────────┐
 //!            │ ended                      │ lost: closed, error,    │ resumed: new websocket,
-//!            ▼                            ▼ nothing heard for 62 s  │ unacknowledged messages again
+//!            ▼                            ▼ no sign of life         │ unacknowledged messages again
 //!   close, TerminateSession ◀── given up ── reconnect ──────────────┘
 //! ```
 //!
 //! Reading and writing are polled together in one task: the agent may stop reading until we read, and the other way round.
+//! When a link is to be doubted is [`super::liveness`]'s to say.
 
 use std::{
     future::poll_fn,
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream};
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -33,28 +35,46 @@ use tracing::{debug, info, warn};
 
 use super::{
     conversation::{Conversation, EndReason},
+    idle::IdleWarning,
+    liveness::{Doubt, Liveness},
     load::Condition,
     session::{Link, ResumeError},
     stream::{Phase, Shared},
     tally::Stall,
+    websocket::Path,
 };
 use crate::{backoff::Backoff, stream::BoxIo};
 
 /// An open data channel.
 pub(super) type WebSocket = WebSocketStream<BoxIo>;
 
-/// A ping this often keeps middleboxes from cutting an idle connection: the shortest limit seen is 60 s.
-const PING_EVERY: Duration = Duration::from_secs(25);
-/// Nothing received for this long, though two pings asked for it: the link is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(62);
 /// Frames taken from the websocket before it is the senders' turn again.
 const INBOUND_BATCH: usize = 64;
 /// For the last frames and the close frame of a session that is over.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that lasted so long was a good one, even if nothing but pongs came.
+const STEADY: Duration = Duration::from_secs(10);
+/// Between attempts to resume, full jitter: the first of them, and the most. There is no delay before the very first one.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The runtime's clock, which a test can stop.
 pub(in crate::tunnel) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// What the machine says of itself.
+pub(super) struct Machine {
+    /// The time of day, which goes on while the machine sleeps.
+    wall_clock: Box<dyn FnMut() -> SystemTime + Send>,
+    /// Whether packets take another way out than when this was asked last.
+    network_changed: Box<dyn FnMut() -> bool + Send>,
+}
+
+impl Machine {
+    /// The real one, with the way that a connection has taken out of it.
+    pub(super) fn with(mut path: Path) -> Self {
+        Self { wall_clock: Box::new(SystemTime::now), network_changed: Box::new(move || path.has_changed()) }
+    }
 }
 
 /// How one websocket's life ended.
@@ -63,29 +83,47 @@ enum PumpEnd {
     /// The conversation is over.
     Ended,
     /// The websocket is gone, the session may live.
-    Lost(String),
+    Lost(Lost),
+}
+
+/// A websocket that is gone.
+#[derive(Debug)]
+struct Lost {
+    reason: String,
+    /// Anything came over it.
+    heard: bool,
+    /// It carried messages, or lasted.
+    proven: bool,
 }
 
 /// Runs a session until it is over. `cancel` asks for its end.
-pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link: Link, cancel: CancellationToken) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    (mut websocket, mut machine): (WebSocket, Machine),
+    mut link: Link,
+    cancel: CancellationToken,
+) {
     let session_id = Arc::clone(link.session_id());
+    let mut recovery = Recovery::new();
     let reason = loop {
         shared.lock().connected(now());
-        let lost = match pump(&shared, &mut websocket).await {
+        let lost = match pump(&shared, &mut websocket, &mut machine).await {
             PumpEnd::Ended => {
                 close(&shared, &mut websocket).await;
                 break shared.lock().ended().cloned().unwrap_or(EndReason::Terminated);
             }
             PumpEnd::Lost(lost) => lost,
         };
-        if !lose_connection(&shared) {
-            shared.lock().end(EndReason::NotResumed(lost));
-            break shared.lock().ended().cloned().unwrap_or(EndReason::Terminated);
-        }
-        info!(session = %session_id, reason = %lost, "connection of the SSM session lost, resuming");
+        let Some(deadline) = lose_connection(&shared, now() + link.resume_for()) else {
+            let mut conversation = shared.lock();
+            conversation.end(EndReason::NotResumed(lost.reason));
+            break conversation.ended().cloned().unwrap_or(EndReason::Terminated);
+        };
+        info!(session = %session_id, reason = %lost.reason, "connection of the SSM session lost, resuming");
+        recovery.lost(&lost, deadline);
         let started = now();
-        match reconnect(&mut link, &cancel).await {
-            Ok(resumed) => websocket = resumed,
+        match recovery.reconnect(&mut link, &cancel).await {
+            Ok(resumed) => (websocket, machine) = resumed,
             Err(reason) => {
                 shared.lock().end(reason.clone());
                 break reason;
@@ -109,41 +147,79 @@ pub(super) async fn run(shared: Arc<Shared>, mut websocket: WebSocket, mut link:
     }
 }
 
-/// Notes that the websocket is gone; says whether the session is worth resuming. One that was never open has nothing to
-/// keep. The phase cannot tell: a websocket may be gone before it was ever pumped to [`Phase::Open`].
-fn lose_connection(shared: &Shared) -> bool {
+/// Notes that the websocket is gone. Says until when the session is worth resuming; `None` when there is nothing to keep.
+/// The phase cannot tell: a websocket may be gone before it was ever pumped to [`Phase::Open`].
+fn lose_connection(shared: &Shared, deadline: Instant) -> Option<Instant> {
     let mut conversation = shared.lock();
     conversation.disconnected();
-    let was_open = conversation.agent().is_some();
+    let until = conversation.worth_resuming_until(deadline);
     drop(conversation);
-    shared.phase.send_replace(Phase::Waiting);
-    shared.changed.notify_waiters();
-    was_open
+    if until.is_some() {
+        shared.phase.send_replace(Phase::Waiting);
+        shared.changed.notify_waiters();
+    }
+    until
 }
 
-/// Asks for the session again until it is there, or known to be gone, or the time is over.
-async fn reconnect(link: &mut Link, cancel: &CancellationToken) -> Result<WebSocket, EndReason> {
-    let deadline = now() + link.resume_for();
-    let mut backoff = Backoff::default();
-    let mut random = fastrand::Rng::new();
-    loop {
-        let attempt = tokio::select! {
-            () = cancel.cancelled() => return Err(EndReason::Terminated),
-            attempt = link.resume() => attempt,
-        };
-        let error = match attempt {
-            Ok(websocket) => return Ok(websocket),
-            Err(ResumeError::Gone(error)) => return Err(EndReason::NotResumed(chain(&error))),
-            Err(ResumeError::Failed(error)) => error,
-        };
-        debug!(session = %link.session_id(), cause = %chain(&error), "resuming failed, trying again");
-        let delay = backoff.next_delay(&mut random);
-        if now() + delay >= deadline {
-            return Err(EndReason::NotResumed(chain(&error)));
+/// The attempts to get a session's connection back. A connection that is lost again before it has shown that it is good
+/// does not begin them anew: the delays go on growing.
+struct Recovery {
+    deadline: Instant,
+    backoff: Backoff,
+    random: fastrand::Rng,
+    is_first: bool,
+}
+
+impl Recovery {
+    fn new() -> Self {
+        Self { deadline: now(), backoff: Self::backoff(), random: fastrand::Rng::new(), is_first: true }
+    }
+
+    fn backoff() -> Backoff {
+        Backoff::new(RETRY.0, RETRY.1)
+    }
+
+    /// A connection is lost, and to be had again before `deadline`, or still before the earlier one.
+    fn lost(&mut self, lost: &Lost, deadline: Instant) {
+        if lost.proven {
+            (self.backoff, self.is_first) = (Self::backoff(), true);
         }
-        tokio::select! {
-            () = cancel.cancelled() => return Err(EndReason::Terminated),
-            () = tokio::time::sleep(delay) => {}
+        if lost.heard || self.is_first {
+            self.deadline = deadline;
+        }
+    }
+
+    /// Asks for the session again until it is there, or known to be gone, or the time is over.
+    async fn reconnect(
+        &mut self,
+        link: &mut Link,
+        cancel: &CancellationToken,
+    ) -> Result<(WebSocket, Machine), EndReason> {
+        let mut last = None;
+        loop {
+            if !mem::take(&mut self.is_first) {
+                let delay = self.backoff.next_delay(&mut self.random);
+                tokio::select! {
+                    () = cancel.cancelled() => return Err(EndReason::Terminated),
+                    () = tokio::time::sleep(delay.min(self.deadline.saturating_duration_since(now()))) => {}
+                }
+            }
+            if now() >= self.deadline {
+                let why = last.unwrap_or_else(|| "each new connection is lost at once".into());
+                return Err(EndReason::NotResumed(why));
+            }
+            let attempt = tokio::select! {
+                () = cancel.cancelled() => return Err(EndReason::Terminated),
+                attempt = timeout_at(self.deadline.into(), link.resume()) => attempt,
+            };
+            let error = match attempt {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(ResumeError::Gone(error))) => return Err(EndReason::NotResumed(chain(&error))),
+                Ok(Err(error)) => chain(&error),
+                Err(_) => last.unwrap_or_else(|| "AWS did not answer in time".into()),
+            };
+            debug!(session = %link.session_id(), cause = error, "resuming failed, trying again");
+            last = Some(error);
         }
     }
 }
@@ -177,46 +253,63 @@ async fn close(shared: &Shared, websocket: &mut WebSocket) {
 }
 
 /// Moves frames until the conversation or the websocket ends.
-async fn pump(shared: &Shared, websocket: &mut WebSocket) -> PumpEnd {
-    let start = now();
+async fn pump(shared: &Shared, websocket: &mut WebSocket, machine: &mut Machine) -> PumpEnd {
+    let started = now();
+    let liveness = Liveness::new(started, (machine.wall_clock)());
     let mut pump = Pump {
         shared,
         websocket,
-        ping_at: start + PING_EVERY,
-        heard_at: start,
+        machine,
+        liveness,
         unflushed: false,
         held_back: false,
+        heard: false,
+        carried: false,
         condition: None,
     };
-    let mut timer = pin!(sleep_until(start.into()));
-    poll_fn(|cx| pump.poll(timer.as_mut(), cx)).await
+    let mut timer = pin!(sleep_until(started.into()));
+    match poll_fn(|cx| pump.poll(timer.as_mut(), cx)).await {
+        Ok(()) => PumpEnd::Ended,
+        Err(reason) => {
+            let proven = pump.carried || pump.heard && now() >= started + STEADY;
+            PumpEnd::Lost(Lost { reason, heard: pump.heard, proven })
+        }
+    }
 }
 
 struct Pump<'a> {
     shared: &'a Shared,
     websocket: &'a mut WebSocket,
-    ping_at: Instant,
-    heard_at: Instant,
+    machine: &'a mut Machine,
+    liveness: Liveness,
     unflushed: bool,
     /// The websocket was not read though it may have something.
     held_back: bool,
+    /// Anything was received, a message was.
+    heard: bool,
+    carried: bool,
     /// As the pool knows it.
     condition: Option<Condition>,
 }
 
 impl Pump<'_> {
-    fn poll(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<PumpEnd> {
+    /// Ready when the conversation is over, or with the reason why the websocket is lost.
+    fn poll(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         self.shared.driver.register(cx.waker());
         if let Poll::Ready(Err(error)) = self.receive(cx) {
-            return Poll::Ready(PumpEnd::Lost(error));
+            return Poll::Ready(Err(error));
         }
         loop {
             let now = now();
-            if let Some(ended) = self.check(now) {
-                return Poll::Ready(ended);
+            self.doubt(now);
+            if self.advance(now) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(dead) = self.liveness.dead(now) {
+                return Poll::Ready(Err(dead));
             }
             if let Poll::Ready(Err(error)) = self.transmit(now, cx) {
-                return Poll::Ready(PumpEnd::Lost(error.to_string()));
+                return Poll::Ready(Err(error.to_string()));
             }
             if self.held_back && self.shared.lock().wants_input() {
                 cx.waker().wake_by_ref();
@@ -227,24 +320,54 @@ impl Pump<'_> {
         }
     }
 
-    /// Timers, and whether it is over.
-    fn check(&mut self, now: Instant) -> Option<PumpEnd> {
+    /// Looks for reasons to ask the far side for a sign of life.
+    fn doubt(&mut self, now: Instant) {
+        let stood_still = self.liveness.stood_still(now, (self.machine.wall_clock)());
+        let network_changed = self.liveness.may_look(now) && (self.machine.network_changed)();
+        let doubt = if stood_still {
+            // What timers say that ran through the sleep says nothing about the agent.
+            self.shared.lock().not_listening(now);
+            Doubt::Slept
+        } else if network_changed {
+            Doubt::NetworkChanged
+        } else {
+            let waits_since = self.shared.lock().waits_since();
+            if !self.liveness.is_unanswered(waits_since, now) {
+                return;
+            }
+            Doubt::Unanswered
+        };
+        debug!(%doubt, "asking the data channel for a sign of life");
+        self.liveness.doubt(doubt, now);
+    }
+
+    /// The conversation's timers, and whether it is over.
+    fn advance(&mut self, now: Instant) -> bool {
         let shared = self.shared;
         let phase = {
             let mut conversation = shared.lock();
             self.note_full(&mut conversation, now);
             if conversation.is_full() {
                 conversation.not_listening(now);
-                self.heard_at = now;
+                self.liveness.not_listening(now);
             }
             if conversation.next_timeout().is_some_and(|at| now >= at) {
                 conversation.on_timeout(now);
             }
             if conversation.ended().is_some() {
-                return Some(PumpEnd::Ended);
+                return true;
             }
             if let Some(text) = conversation.take_customer_message() {
                 info!(%text, "message of the session's owner");
+            }
+            if let Some(IdleWarning { timeout, left, streams }) = conversation.take_idle_warning() {
+                warn!(
+                    streams,
+                    idle_timeout_s = timeout.as_secs(),
+                    left_s = left.as_secs(),
+                    "AWS may soon end this SSM session and its connections as idle, unless one of them sends something; \
+                     keep_alive = true prevents that"
+                );
             }
             let condition = Some(conversation.condition(now));
             if self.condition != condition {
@@ -258,8 +381,7 @@ impl Pump<'_> {
             *known = phase;
             changed
         });
-        (now >= self.heard_at + DEAD_AFTER)
-            .then(|| PumpEnd::Lost(format!("nothing was received for {} s", DEAD_AFTER.as_secs())))
+        false
     }
 
     /// A session that is held up by clients that do not read says so, once.
@@ -278,8 +400,9 @@ impl Pump<'_> {
     }
 
     fn next_timeout(&self) -> Instant {
-        let own = self.ping_at.min(self.heard_at + DEAD_AFTER);
-        self.shared.lock().next_timeout().map_or(own, |at| at.min(own))
+        let conversation = self.shared.lock();
+        let own = self.liveness.next_timeout(conversation.waits_since());
+        conversation.next_timeout().map_or(own, |at| at.min(own))
     }
 
     /// Takes frames while there are some. Ready only when the websocket is gone.
@@ -296,14 +419,17 @@ impl Pump<'_> {
                 None => return Poll::Ready(Err("closed without a close frame".into())),
             };
             let now = now();
-            self.heard_at = now;
+            if let Message::Close(frame) = message {
+                return Poll::Ready(Err(describe_close(frame)));
+            }
+            self.heard = true;
+            self.liveness.heard(message.is_pong(), now);
             match message {
                 Message::Binary(frame) => self.on_frame(&frame, now),
                 Message::Text(text) => self.on_frame(&text.into(), now),
-                Message::Close(frame) => return Poll::Ready(Err(describe_close(frame))),
                 // Tungstenite answers pings itself; the answer goes out with the next flush.
                 Message::Ping(_) => self.unflushed = true,
-                Message::Pong(_) | Message::Frame(_) => {}
+                Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
             }
         }
         // More may be there, but acknowledgements must go out.
@@ -311,7 +437,8 @@ impl Pump<'_> {
         Poll::Pending
     }
 
-    fn on_frame(&self, frame: &Bytes, now: Instant) {
+    fn on_frame(&mut self, frame: &Bytes, now: Instant) {
+        self.carried = true;
         if let Err(cause) = self.shared.lock().on_frame(frame, now) {
             debug!(%cause, "dropped a frame of the data channel");
         }
@@ -319,11 +446,11 @@ impl Pump<'_> {
 
     /// Gives the websocket all it takes. Ready only with an error.
     fn transmit(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Result<(), tungstenite::Error>> {
+        self.liveness.blocked(true);
         let mut websocket = Pin::new(&mut *self.websocket);
         loop {
             ready!(websocket.as_mut().poll_ready(cx))?;
-            let message = if now >= self.ping_at {
-                self.ping_at = now + PING_EVERY;
+            let message = if self.liveness.may_ping(now) {
                 Message::Ping(Bytes::from_static(b"keepalive"))
             } else if let Some(frame) = self.shared.lock().poll_transmit(now) {
                 Message::Binary(frame)
@@ -337,6 +464,7 @@ impl Pump<'_> {
             ready!(websocket.as_mut().poll_flush(cx))?;
             self.unflushed = false;
         }
+        self.liveness.blocked(false);
         Poll::Pending
     }
 }

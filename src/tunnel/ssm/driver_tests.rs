@@ -1,6 +1,9 @@
 //! The pump between a websocket and a conversation, with the runtime's clock stopped.
 
-use std::time::SystemTime;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::StreamExt;
 use tokio::io::{DuplexStream, duplex};
@@ -10,13 +13,13 @@ use uuid::Uuid;
 use super::*;
 use crate::tunnel::{
     smux::{
-        frame::{Command, Header},
+        frame::{Command, Header, StreamId},
         mux,
     },
     ssm::{
         conversation::Options,
         message::{AgentMessage, MessageType},
-        payload::PayloadType,
+        payload::{self, PayloadType},
         stream::SessionStream,
     },
 };
@@ -28,16 +31,24 @@ const REQUEST: &str = r#"{"AgentVersion":"3.3.987.0","RequestedClientActions":[{
 type Service = WebSocketStream<DuplexStream>;
 
 async fn start(max_unread: usize) -> (Arc<Shared>, WebSocket, Service) {
+    start_over(max_unread, 1 << 20).await
+}
+
+/// The same over a socket that holds so many bytes.
+async fn start_over(max_unread: usize, socket: usize) -> (Arc<Shared>, WebSocket, Service) {
     let options = Options { mux: mux::Options { max_unread, ..mux::Options::default() }, ..Options::default() };
     let conversation = Conversation::new(options, fastrand::Rng::with_seed(1), now(), SystemTime::now());
     let shared = Arc::new(Shared::new("zoe-1".into(), conversation, Arc::default()));
     shared.lock().connected(now());
-    let (ours, theirs) = duplex(1 << 20);
+    let (ours, theirs) = duplex(socket);
     let ours: BoxIo = Box::new(ours);
     let websocket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
     let mut service = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     say(&mut service, 0, PayloadType::HandshakeRequest, REQUEST.as_bytes()).await;
     say(&mut service, 1, PayloadType::HandshakeComplete, b"{}").await;
+    let (acknowledged, own) = (Uuid::from_u128(2), Uuid::from_u128(3));
+    let acknowledgement = payload::acknowledge(MessageType::InputStreamData, acknowledged, 0, own, 1);
+    service.send(Message::Binary(acknowledgement.encode())).await.unwrap();
     (shared, websocket, service)
 }
 
@@ -54,18 +65,130 @@ async fn say(service: &mut Service, sequence_number: i64, payload_type: PayloadT
     service.send(Message::Binary(message.encode())).await.unwrap();
 }
 
+/// A machine that does not sleep, on a network that stays.
+fn awake() -> Machine {
+    Machine { wall_clock: Box::new(|| SystemTime::UNIX_EPOCH), network_changed: Box::new(|| false) }
+}
+
+/// Pumps until the websocket is lost.
+async fn until_lost(shared: &Shared, websocket: &mut WebSocket, machine: &mut Machine) -> Lost {
+    match pump(shared, websocket, machine).await {
+        PumpEnd::Lost(lost) => lost,
+        PumpEnd::Ended => panic!("the conversation ended: {:?}", shared.lock().ended()),
+    }
+}
+
+/// Answers pings for so long; then the far side is as good as gone, though its socket stays.
+async fn answer_for(service: &mut Service, time: Duration) {
+    let until = now() + time;
+    // Polling answers.
+    while timeout_at(until.into(), service.next()).await.is_ok() {}
+}
+
+/// A frame of data for the first stream.
+fn push(data: &[u8]) -> Bytes {
+    let mut frame = bytes::BytesMut::new();
+    let length = data.len().try_into().unwrap();
+    Header { command: Command::Psh, length, stream: StreamId(3) }.encode(&mut frame);
+    frame.extend_from_slice(data);
+    frame.freeze()
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_link_that_goes_silent_is_pinged_twice_and_given_up_after_62_seconds() {
+async fn a_link_that_goes_silent_is_pinged_and_given_up_after_62_seconds() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     let started = now();
     // Whoever holds the service's end without polling it answers no ping, as behind a cable that was pulled.
-    let PumpEnd::Lost(reason) = pump(&shared, &mut websocket).await else { panic!("the conversation ended") };
-    assert_eq!((now() - started).as_secs(), 62, "{reason}");
+    let lost = until_lost(&shared, &mut websocket, &mut awake()).await;
+    assert_eq!((now() - started).as_secs(), 62, "{lost:?}");
     let mut pings = 0;
     while let Ok(Some(Ok(message))) = timeout(Duration::from_secs(1), service.next()).await {
         pings += u32::from(message.is_ping());
     }
-    assert_eq!(pings, 2);
+    assert_eq!(pings, 3, "one at once, then each 25 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_checked_at_once_after_sleep_and_lost_when_no_answer_comes_in_five_seconds() {
+    for answers in [true, false] {
+        let (shared, mut websocket, mut service) = start(1 << 20).await;
+        let wall = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH));
+        let clock = Arc::clone(&wall);
+        let mut machine = Machine { wall_clock: Box::new(move || *clock.lock().unwrap()), ..awake() };
+        let pump = tokio::spawn(async move {
+            let lost = until_lost(&shared, &mut websocket, &mut machine).await;
+            (lost.reason, now())
+        });
+        answer_for(&mut service, Duration::from_secs(3)).await;
+        *wall.lock().unwrap() += Duration::from_hours(8);
+        let woken = now();
+        if answers {
+            answer_for(&mut service, Duration::from_mins(1)).await;
+            assert!(!pump.is_finished());
+            pump.abort();
+            continue;
+        }
+        let (reason, lost) = pump.await.unwrap();
+        assert_eq!(reason, "no answer within 5 s after the machine slept");
+        assert!(lost - woken <= Duration::from_secs(10), "{:?}", lost - woken);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_network_has_the_link_checked() {
+    let (shared, mut websocket, mut service) = start(1 << 20).await;
+    let changed = Arc::new(AtomicBool::new(false));
+    let network = Arc::clone(&changed);
+    let mut machine = Machine { network_changed: Box::new(move || network.swap(false, Ordering::Relaxed)), ..awake() };
+    let pump = tokio::spawn(async move { until_lost(&shared, &mut websocket, &mut machine).await.reason });
+    answer_for(&mut service, Duration::from_mins(2)).await;
+    changed.store(true, Ordering::Relaxed);
+    let at = now();
+    assert_eq!(pump.await.unwrap(), "no answer within 5 s after the network changed");
+    assert!(now() - at <= Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_nobody_acknowledges_has_the_link_checked_and_a_service_that_answers_is_believed() {
+    for answers in [true, false] {
+        let (shared, mut websocket, mut service) = start(1 << 20).await;
+        let pumping = Arc::clone(&shared);
+        let pump = tokio::spawn(async move {
+            let reason = until_lost(&pumping, &mut websocket, &mut awake()).await.reason;
+            (reason, now())
+        });
+        answer_for(&mut service, Duration::from_secs(1)).await;
+        let mut stream = SessionStream::open(&shared).unwrap();
+        let asked = now();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"select 1").await.unwrap();
+        if answers {
+            // An agent that is blocked acknowledges nothing, for minutes.
+            answer_for(&mut service, Duration::from_mins(4)).await;
+            assert!(!pump.is_finished());
+            pump.abort();
+            continue;
+        }
+        let (reason, lost) = pump.await.unwrap();
+        assert_eq!(reason, "no answer within 5 s after a message was not acknowledged");
+        assert!(lost - asked <= Duration::from_secs(21), "{:?}", lost - asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_takes_nothing_is_noticed_while_nothing_is_read_from_it_either() {
+    let (shared, mut websocket, mut service) = start_over(1, 32 << 10).await;
+    let pumping = Arc::clone(&shared);
+    let pump = tokio::spawn(async move { until_lost(&pumping, &mut websocket, &mut awake()).await.reason });
+    answer_for(&mut service, Duration::from_secs(1)).await;
+    let mut stream = SessionStream::open(&shared).unwrap();
+    say(&mut service, 2, PayloadType::Output, &push(b"unread")).await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(!pump.is_finished() && shared.lock().is_full(), "silence that we chose");
+    // More than the socket holds, and nobody takes it.
+    let written = now();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &vec![7; 100_000]).await.unwrap();
+    assert_eq!(pump.await.unwrap(), "no answer within 5 s after a message was not acknowledged");
+    assert!(now() - written <= Duration::from_secs(21), "{:?}", now() - written);
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,34 +202,52 @@ async fn pongs_keep_a_link_alive_and_a_close_of_any_code_is_a_loss() {
         }
         service.close(Some(CloseFrame { code: CloseCode::Normal, reason: "Bye".into() })).await.unwrap();
     });
-    let PumpEnd::Lost(reason) = pump(&shared, &mut websocket).await else { panic!("the conversation ended") };
-    assert_eq!(reason, "closed by AWS with 1000 \"Bye\"");
+    let lost = until_lost(&shared, &mut websocket, &mut awake()).await;
+    assert_eq!((lost.reason.as_str(), lost.proven), ("closed by AWS with 1000 \"Bye\"", true));
     answering.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_session_whose_new_websocket_is_closed_at_once_is_still_worth_resuming() {
+async fn a_session_whose_new_websocket_is_closed_at_once_is_still_worth_resuming() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     service.close(None).await.unwrap();
-    assert!(matches!(pump(&shared, &mut websocket).await, PumpEnd::Lost(_)));
+    until_lost(&shared, &mut websocket, &mut awake()).await;
     assert_eq!(*shared.phase.borrow(), Phase::Waiting, "the loss came first");
-    assert!(lose_connection(&shared));
+    let deadline = now() + Duration::from_mins(2);
+    assert_eq!(lose_connection(&shared, deadline), Some(deadline));
 
     let conversation = Conversation::new(Options::default(), fastrand::Rng::with_seed(1), now(), SystemTime::now());
-    assert!(!lose_connection(&Shared::new("zoe-1".into(), conversation, Arc::default())), "there was no handshake");
+    let handshaking = Shared::new("zoe-1".into(), conversation, Arc::default());
+    assert_eq!(lose_connection(&handshaking, deadline), Some(now() + Options::default().handshake_timeout));
+    handshaking.lock().end(EndReason::Terminated);
+    assert_eq!(lose_connection(&handshaking, deadline), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_shows_nothing_good_does_not_begin_the_attempts_anew() {
+    let mut recovery = Recovery::new();
+    let lost = |heard, proven| Lost { reason: "cut".into(), heard, proven };
+    let first = now() + Duration::from_mins(2);
+    recovery.lost(&lost(true, true), first);
+    assert!(mem::take(&mut recovery.is_first), "no delay before the first attempt");
+    let later = first + Duration::from_mins(1);
+    recovery.lost(&lost(false, false), later);
+    assert_eq!((recovery.is_first, recovery.deadline), (false, first), "nothing came over it");
+    recovery.lost(&lost(true, false), later);
+    assert_eq!((recovery.is_first, recovery.deadline), (false, later), "a sign of life, and another outage");
+    recovery.lost(&lost(true, true), later);
+    assert!(recovery.is_first);
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_clients_leave_too_much_unread_the_link_is_kept_and_reading_goes_on_when_they_read() {
     let (shared, mut websocket, mut service) = start(2000).await;
     let pumping = Arc::clone(&shared);
-    let pump = tokio::spawn(async move { pump(&pumping, &mut websocket).await });
+    let pump = tokio::spawn(async move { pump(&pumping, &mut websocket, &mut awake()).await });
     let mut phase = shared.phase.subscribe();
     phase.wait_for(|phase| *phase == Phase::Open).await.unwrap();
     let mut stream = SessionStream::open(&shared).unwrap();
-    let mut frame = bytes::BytesMut::new();
-    Header { command: Command::Psh, length: 1000, stream: crate::tunnel::smux::frame::StreamId(3) }.encode(&mut frame);
-    frame.resize(frame.len() + 1000, 7);
+    let frame = push(&[7; 1000]);
     for sequence in 2..12 {
         say(&mut service, sequence, PayloadType::Output, &frame).await;
     }
@@ -123,5 +264,5 @@ async fn while_clients_leave_too_much_unread_the_link_is_kept_and_reading_goes_o
 async fn a_conversation_that_ends_ends_the_pump() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     say(&mut service, 2, PayloadType::Output, b"no smux at all").await;
-    assert!(matches!(pump(&shared, &mut websocket).await, PumpEnd::Ended));
+    assert!(matches!(pump(&shared, &mut websocket, &mut awake()).await, PumpEnd::Ended));
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     conversation::{Conversation, EndReason, Options},
-    driver::{self, WebSocket},
+    driver::{self, Machine, WebSocket},
     features::CLIENT_VERSION,
     handshake::Agent,
     load::{Condition, Load},
@@ -32,11 +32,9 @@ use super::{
 use crate::{
     aws::{self, Account, SessionGrant, StartSession, sign},
     secret::Secret,
-    target::{Endpoint, InstanceId},
+    target::{Endpoint, InstanceId, SessionSettings},
 };
 
-/// The document that forwards to a host behind the bastion (AWS documentation, "Start a session: port forwarding").
-const REMOTE_HOST_DOCUMENT: &str = "AWS-StartPortForwardingSessionToRemoteHost";
 /// One try of opening the websocket, TCP, TLS and upgrade together. The token is short-lived.
 const WEBSOCKET_TIMEOUT: Duration = Duration::from_secs(15);
 /// For TerminateSession at the end.
@@ -51,6 +49,8 @@ pub struct Spec {
     pub bastion: InstanceId,
     /// What is dialled.
     pub endpoint: Endpoint,
+    /// Document, parameters, reason and endpoint.
+    pub settings: SessionSettings,
     /// Limits and delays.
     pub options: Options,
     /// How long to try to resume a session whose connection was lost. Default 2 minutes.
@@ -91,11 +91,17 @@ pub enum Error {
     },
 }
 
-/// What resuming came to.
+/// Why a session was not resumed.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum ResumeError {
-    /// There is nothing to resume.
-    Gone(Arc<aws::Error>),
-    /// It may work later.
+    /// There is nothing to resume, or it is not ours to resume.
+    #[error(transparent)]
+    Gone(aws::Error),
+    /// AWS does not grant it now.
+    #[error(transparent)]
+    Refused(aws::Error),
+    /// The data channel did not open.
+    #[error(transparent)]
     Failed(Error),
 }
 
@@ -135,12 +141,9 @@ impl Session {
     ) -> Result<Self, Error> {
         let request = StartSession {
             target: spec.bastion.clone(),
-            document: REMOTE_HOST_DOCUMENT.into(),
-            parameters: vec![
-                ("host".into(), spec.endpoint.host.to_string()),
-                ("portNumber".into(), spec.endpoint.port.to_string()),
-            ],
-            reason: format!("rdsgate/{}", env!("CARGO_PKG_VERSION")),
+            document: spec.settings.document.to_string(),
+            parameters: spec.settings.parameters_for(&spec.endpoint),
+            reason: spec.settings.reason.to_string(),
         };
         debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
         let grant = spec
@@ -154,8 +157,8 @@ impl Session {
             connected = link.connect_patiently() => connected,
             () = closing.cancelled() => Err(given_up()),
         };
-        let websocket = match connected {
-            Ok(websocket) => websocket,
+        let connection = match connected {
+            Ok(connection) => connection,
             Err(error) => {
                 link.terminate().await;
                 return Err(error);
@@ -167,7 +170,7 @@ impl Session {
         let shared = Arc::new(Shared::new(Arc::clone(link.session_id()), conversation, Arc::clone(changed)));
         let session =
             Self { phase: shared.phase.subscribe(), cancel: CancellationToken::new(), shared: Arc::clone(&shared) };
-        tasks.spawn(driver::run(shared, websocket, link, session.cancel.clone()));
+        tasks.spawn(driver::run(shared, connection, link, session.cancel.clone()));
         // Bounded by the conversation's own handshake timeout.
         let settled = tokio::select! {
             phase = session.settled() => phase,
@@ -180,6 +183,7 @@ impl Session {
             Phase::Ended(reason) => Err(Error::Ended { bastion: spec.bastion.clone(), reason }),
             Phase::Open | Phase::Waiting => {
                 session.warn_if_elsewhere(&spec.endpoint);
+                session.learn_idle_timeout(spec, tasks, closing);
                 Ok(session)
             }
         }
@@ -238,6 +242,25 @@ impl Session {
         self.shared.driver.wake();
     }
 
+    /// Asks for the account's idle timeout, where it is of use and nobody has said it. Nothing waits for the answer.
+    fn learn_idle_timeout(&self, spec: &Spec, tasks: &TaskTracker, closing: &CancellationToken) {
+        if spec.options.keep_alive || spec.options.idle_timeout.is_some() {
+            return;
+        }
+        let (account, shared, closing) = (spec.account.clone(), Arc::downgrade(&self.shared), closing.clone());
+        tasks.spawn(async move {
+            let answer = tokio::select! {
+                answer = account.session_idle_timeout() => answer,
+                () = closing.cancelled() => None,
+            };
+            if let (Some(idle_timeout), Some(shared)) = (answer, shared.upgrade()) {
+                debug!(idle_timeout_s = idle_timeout.as_secs(), "the account's idle timeout for sessions");
+                shared.lock().set_idle_timeout(idle_timeout);
+                shared.driver.wake();
+            }
+        });
+    }
+
     /// A custom document may fix host and port, so that something else is dialled than was asked for.
     fn warn_if_elsewhere(&self, endpoint: &Endpoint) {
         let Some(agent) = self.agent() else { return };
@@ -258,6 +281,7 @@ pub(super) struct Link {
     stream_url: Secret<String>,
     token: Secret<String>,
     client_id: Uuid,
+    endpoint: Option<Endpoint>,
     resume_for: Duration,
 }
 
@@ -269,6 +293,7 @@ impl Link {
             stream_url: grant.stream_url,
             token: grant.token,
             client_id: Uuid::new_v4(),
+            endpoint: spec.settings.ssmmessages_endpoint.clone(),
             resume_for: spec.resume_for,
         }
     }
@@ -281,15 +306,12 @@ impl Link {
         self.resume_for
     }
 
-    /// Asks for a new token and opens the data channel with it.
-    pub(super) async fn resume(&mut self) -> Result<WebSocket, ResumeError> {
-        let grant = match self.account.resume_session(&self.session_id).await {
-            Ok(grant) => grant,
-            Err(cause @ (aws::Error::SessionGone { .. } | aws::Error::AccessDenied { .. })) => {
-                return Err(ResumeError::Gone(cause.into()));
-            }
-            Err(cause) => return Err(ResumeError::Failed(Error::Sign(cause.into()))),
-        };
+    /// Asks for a new token and opens the data channel with it. Not cancel safe, but it can be tried again.
+    pub(super) async fn resume(&mut self) -> Result<(WebSocket, Machine), ResumeError> {
+        let grant = self.account.resume_session(&self.session_id).await.map_err(|cause| match cause {
+            aws::Error::SessionGone { .. } | aws::Error::AccessDenied { .. } => ResumeError::Gone(cause),
+            cause => ResumeError::Refused(cause),
+        })?;
         // The URL carries a routing parameter that expires, so the new one counts.
         if !grant.stream_url.expose().is_empty() {
             self.stream_url = grant.stream_url;
@@ -300,9 +322,9 @@ impl Link {
 
     /// Opens the data channel of a new session. The token is still good when the connection was not: a second try costs
     /// little, a new session more.
-    async fn connect_patiently(&self) -> Result<WebSocket, Error> {
+    async fn connect_patiently(&self) -> Result<(WebSocket, Machine), Error> {
         let first = match self.connect().await {
-            Ok(websocket) => return Ok(websocket),
+            Ok(connection) => return Ok(connection),
             Err(first) => first,
         };
         debug!(cause = %first, "the data channel did not open, trying again");
@@ -310,26 +332,21 @@ impl Link {
     }
 
     /// Opens the websocket, signed afresh, and sends the first frame.
-    async fn connect(&self) -> Result<WebSocket, Error> {
+    async fn connect(&self) -> Result<(WebSocket, Machine), Error> {
         let sign = |cause: aws::Error| Error::Sign(Arc::new(cause));
         let credentials = self.account.credentials().await.map_err(sign)?;
-        let url = self.stream_url.expose();
-        let headers = match url.parse() {
-            Ok(uri) => {
-                sign::websocket_headers(&uri, self.account.region(), &credentials, SystemTime::now()).map_err(sign)?
-            }
-            Err(_) => Vec::new(), // `open` refuses it, with a better word
-        };
-        let request = websocket::Request {
-            url,
+        let rules = websocket::Rules {
             session_id: &self.session_id,
             region: self.account.region(),
-            headers,
             allow_plain_loopback: self.account.ssm_endpoint_is_loopback(),
-            allow_host: None,
+            endpoint: self.endpoint.as_ref(),
         };
-        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(request)).await;
-        let mut websocket =
+        let refused = |error| Error::WebSocket(Arc::new(websocket::Error::Url(error)));
+        let address = websocket::check_url(self.stream_url.expose(), &rules).map_err(refused)?;
+        let headers = sign::websocket_headers(address.uri(), self.account.region(), &credentials, SystemTime::now())
+            .map_err(sign)?;
+        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(&address, headers)).await;
+        let (mut websocket, path) =
             opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))?;
         let request_id = Uuid::new_v4().to_string();
         let client_id = self.client_id.to_string();
@@ -343,7 +360,7 @@ impl Link {
         .expect("strings always serialize");
         let sent = timeout(WEBSOCKET_TIMEOUT, websocket.send(Message::text(first))).await;
         sent.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::FirstFrame(cause.into()))?;
-        Ok(websocket)
+        Ok((websocket, Machine::with(path)))
     }
 
     /// TerminateSession, within its own deadline. The flag in the channel may have done it already; it does no harm.

@@ -17,6 +17,7 @@ const settings = {
   database,
   user,
   multipleStatements: true,
+  connectTimeout: 60_000,
   rowsAsArray: true,
   bigIntAsNumber: true,
   insertIdAsNumber: true,
@@ -102,7 +103,7 @@ async function kills(db) {
   while (Number((await other.query(asleep, [db.threadId, 'User sleep']))[0][0]) === 0);
   await other.query(`kill query ${db.threadId}`);
   await ended;
-  same('kill query: soon', Date.now() - began < 10_000, true);
+  same('kill query: soon', Date.now() - began < 30_000, true);
   same('kill query: usable after it', await db.query('select 1'), [[1]]);
   await other.end();
 }
@@ -128,7 +129,7 @@ async function users(db) {
 }
 
 async function pool() {
-  const connections = mariadb.createPool({ ...settings, connectionLimit: 5, resetAfterUse: true });
+  const connections = mariadb.createPool({ ...settings, connectionLimit: 5, resetAfterUse: true, acquireTimeout: 60_000 });
   const ask = async (number) => {
     const db = await connections.getConnection();
     const [found] = await db.query('select ?, @mark', [number]);

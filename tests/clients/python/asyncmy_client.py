@@ -12,7 +12,7 @@ from check import arguments, ok, same, schema
 
 to = arguments(15 * 1024 * 1024)  # it miscounts the parts of a packet of 16 MiB
 own = schema("asyncmy")
-settings = {"host": to.host, "port": to.port, "user": to.user, "database": to.database, "autocommit": True}
+settings = {"host": to.host, "port": to.port, "user": to.user, "database": to.database, "autocommit": True, "connect_timeout": 60}
 
 
 async def rows(db, sql, values=None):

@@ -8,8 +8,8 @@ use std::{
 
 use rdsgate::sandbox::{Options, Sandbox};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, Command},
     sync::watch,
     time::timeout,
 };
@@ -49,6 +49,7 @@ pub(crate) async fn sandbox_with(server: &Server, change: impl FnOnce(Options) -
 pub(crate) struct GateOptions {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
+    terminal: bool,
 }
 
 impl GateOptions {
@@ -74,7 +75,14 @@ impl GateOptions {
 
     /// What a configuration file names.
     pub(crate) fn bare(sandbox: &Sandbox) -> Self {
-        Self { arguments: vec!["up".into()], env: sandbox.env() }
+        Self { arguments: vec!["up".into()], env: sandbox.env(), terminal: false }
+    }
+
+    /// Has these arguments and no others.
+    pub(crate) fn only(mut self, arguments: &[&str]) -> Self {
+        self.arguments.truncate(1);
+        self.arguments.extend(arguments.iter().map(|&word| word.into()));
+        self
     }
 
     /// Adds a word that is no flag.
@@ -110,6 +118,12 @@ impl GateOptions {
         self
     }
 
+    /// Runs it in the foreground of a terminal of its own, at which [`Gate::types`] types.
+    pub(crate) fn on_a_terminal(mut self) -> Self {
+        self.terminal = true;
+        self.env("NO_COLOR", "1")
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(self) -> Gate {
         let mut gate = self.spawn();
@@ -126,14 +140,23 @@ impl GateOptions {
 
     /// Starts it, for one that is not to get ready.
     pub(crate) fn spawn(self) -> Gate {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
-            .args(&self.arguments)
+        let mut command = if self.terminal {
+            let quoted: Vec<String> = self.arguments.iter().map(|word| format!("'{word}'")).collect();
+            let line = format!("exec {} {}", env!("CARGO_BIN_EXE_rdsgate"), quoted.join(" "));
+            let mut script = Command::new("script");
+            script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped());
+            script
+        } else {
+            let mut rdsgate = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
+            rdsgate.args(&self.arguments).stdin(Stdio::null());
+            rdsgate
+        };
+        let mut child = command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", "/nonexistent")
             .env("RDSGATE_LOG", "trace")
             .envs(self.env)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -143,7 +166,8 @@ impl GateOptions {
         let sender = Arc::new(Mutex::new(sender));
         collect(child.stderr.take().expect("piped"), Arc::clone(&sender));
         collect(child.stdout.take().expect("piped"), sender);
-        Gate { child, output, port: 0 }
+        let keyboard = child.stdin.take();
+        Gate { child, output, keyboard, port: 0 }
     }
 }
 
@@ -163,6 +187,7 @@ fn collect(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static, sender: A
 pub(crate) struct Gate {
     child: Child,
     output: watch::Receiver<String>,
+    keyboard: Option<ChildStdin>,
     pub(crate) port: u16,
 }
 
@@ -180,6 +205,13 @@ impl Gate {
     /// Waits until what it has printed is as `condition` wants it; false when it ends or takes too long.
     pub(crate) async fn until(&mut self, condition: impl Fn(&str) -> bool) -> bool {
         matches!(timeout(PATIENCE, self.output.wait_for(|log| condition(log))).await, Ok(Ok(_)))
+    }
+
+    /// Types a line at its terminal.
+    pub(crate) async fn types(&mut self, line: &str) {
+        let keyboard = self.keyboard.as_mut().expect("it runs on a terminal");
+        keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
+        keyboard.flush().await.expect("it reads");
     }
 
     /// Where clients find it.

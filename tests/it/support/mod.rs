@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod clients;
 pub(crate) mod driver;
 pub(crate) mod gate;
+pub(crate) mod mysql_wire;
 pub(crate) mod refusal;
 pub(crate) mod rows;
 pub(crate) mod servers;

@@ -75,7 +75,20 @@ impl Refusal {
         }
     }
 
-    /// Asserts that it came soon.
+    /// The same of one that was heard by psql alone.
+    #[track_caller]
+    pub(crate) fn contains(&self, message: &str, hint: &str) {
+        self.says("", message, "", hint);
+    }
+
+    /// Asserts that it came by itself and not with the connect timeout of 30 s, on a machine that runs all other tests
+    /// meanwhile.
+    #[track_caller]
+    pub(crate) fn is_soon(&self) {
+        self.within(20);
+    }
+
+    /// Asserts that it came within so many seconds.
     #[track_caller]
     pub(crate) fn within(&self, seconds: u64) {
         assert!(self.took < Duration::from_secs(seconds), "{self:#?}");

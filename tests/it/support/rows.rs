@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use super::driver::told;
 
 /// For one copy: far above what any takes.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Rows in one chunk.
 const CHUNK: u32 = 32;
 

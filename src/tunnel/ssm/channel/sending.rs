@@ -5,8 +5,58 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Channel, INFER_AFTER};
+use crate::tunnel::ssm::{
+    message::{AgentMessage, MessageType},
+    payload::PayloadType,
+};
 
 impl Channel {
+    pub(super) fn stream_data(
+        &mut self,
+        sequence_number: i64,
+        payload_type: PayloadType,
+        payload: Bytes,
+        now: Instant,
+    ) -> Bytes {
+        AgentMessage {
+            message_type: MessageType::InputStreamData,
+            created_date: self.created_date(now),
+            sequence_number,
+            flags: 0,
+            message_id: self.message_id(),
+            payload_type: Some(payload_type.number()),
+            payload,
+        }
+        .encode()
+    }
+
+    /// Whether the agent's port is known to take data.
+    pub fn is_port_ready(&self) -> bool {
+        self.port_ready
+    }
+
+    /// Whether a message that was sent has been acknowledged.
+    pub fn is_acknowledged(&self, sequence: i64) -> bool {
+        sequence < self.end() && self.entry(sequence).is_none()
+    }
+
+    /// Whether a message after this one has been acknowledged, though this one has not.
+    pub fn is_overtaken(&self, sequence: i64) -> bool {
+        let later = self.index(sequence).map(|index| self.outgoing.iter().skip(index + 1));
+        self.entry(sequence).is_some() && later.is_some_and(|mut later| later.any(Option::is_none))
+    }
+
+    /// Puts another Output payload in the place of one that is not acknowledged, and sends it again. The agent may get
+    /// either: they must mean the same to it.
+    pub fn replace(&mut self, sequence: i64, payload: Bytes, now: Instant) {
+        self.mark_lost(sequence);
+        let length = payload.len();
+        let frame = self.stream_data(sequence, PayloadType::Output, payload, now);
+        if let Some(entry) = self.entry_mut(sequence) {
+            (entry.frame, entry.payload) = (frame, length);
+        }
+    }
+
     pub(super) fn on_acknowledge(&mut self, sequence: i64, now: Instant) {
         let Some(acked) = self.index(sequence).and_then(|i| self.outgoing.get_mut(i)?.take()) else { return };
         self.lost.remove(&sequence);
@@ -20,7 +70,7 @@ impl Channel {
         if let Some(sent) = acked.last_sent {
             let elapsed = now.saturating_duration_since(sent);
             if acked.transmissions == 1 {
-                self.round_trip.measure(elapsed);
+                self.round_trip.measure(elapsed, now);
             }
             // An answer faster than the path allows is for an earlier copy and says nothing about this one.
             if acked.transmissions == 1 || self.round_trip.could_be(elapsed) {
@@ -104,10 +154,11 @@ impl Channel {
         entry.transmissions += 1;
         entry.in_flight = true;
         entry.last_sent = Some(now);
-        let first_sent = *entry.first_sent.get_or_insert(now);
+        entry.first_sent.get_or_insert(now);
+        let (since, copies) = entry.on_this_connection.get_or_insert((now, 0));
+        *copies += 1;
         let (times, span) = INFER_AFTER;
-        if entry.suspected.is_none() && entry.transmissions > times && now.saturating_duration_since(first_sent) >= span
-        {
+        if entry.suspected.is_none() && *copies > times && now.saturating_duration_since(*since) >= span {
             entry.suspected = Some(now);
         }
         let (frame, payload, again) = (entry.frame.clone(), entry.payload, entry.transmissions > 1);

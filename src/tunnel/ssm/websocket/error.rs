@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio_tungstenite::tungstenite;
 
 use super::UrlError;
-use crate::tls;
+use crate::{tls, tunnel::direct::Attempts};
 
 /// Why there is no websocket.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +56,9 @@ pub enum Error {
     Connect {
         /// The name and port.
         host: String,
-        /// The last address's reason.
+        /// What each address said.
         #[source]
-        cause: io::Error,
+        cause: Attempts,
     },
     /// TLS failed.
     #[error("TLS to {host} failed")]

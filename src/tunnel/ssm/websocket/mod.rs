@@ -7,6 +7,7 @@
 //! What is said over the websocket is not known here.
 
 mod error;
+mod path;
 mod proxy;
 mod url;
 
@@ -14,13 +15,12 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use http::{HeaderName, HeaderValue};
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::{net::lookup_host, time::Instant};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
@@ -30,46 +30,33 @@ use tokio_tungstenite::{
 use self::proxy::Proxy;
 pub use self::{
     error::Error,
-    url::{Address, UrlError, check_url},
+    path::Path,
+    url::{Address, Rules, UrlError, check_url},
 };
-use crate::{stream::BoxIo, target::Region, tls};
+use crate::{stream::BoxIo, tls, tunnel::direct};
 
 /// The largest message we take. Neither official side has a limit; hostile input needs one.
 const MAX_MESSAGE: usize = 16 << 20;
 /// Messages fed without a flush are gathered up to this size: a flush for each costs six times the CPU.
 const WRITE_BUFFER: usize = 128 << 10;
-/// For one of a name's addresses, so that one that swallows packets leaves time for the next.
-const ADDRESS_DEADLINE: Duration = Duration::from_secs(4);
 
-/// What to open.
-pub struct Request<'a> {
-    /// The stream URL as StartSession or ResumeSession gave it.
-    pub url: &'a str,
-    /// The session that the URL must be for.
-    pub session_id: &'a str,
-    /// The session's region.
-    pub region: &'a Region,
-    /// Headers to add: the signature.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether the URL may lead to this machine, by `ws://` too: only where the SSM endpoint itself is here.
-    pub allow_plain_loopback: bool,
-    /// A host that is as good as AWS's own, from the configuration: a private endpoint under a name of one's own.
-    pub allow_host: Option<&'a str>,
-}
-
-/// Opens the websocket. Not cancel safe: a dropped future closes what it had opened.
+/// Opens the websocket with `headers` added, the signature, and says which way it goes. Not cancel safe: a dropped future
+/// closes what it had opened.
 ///
 /// The deadline of the whole is the caller's.
 ///
 /// # Errors
-/// See [`Error`]; nothing is dialled when the URL is not acceptable.
-pub async fn open(request: Request<'_>) -> Result<WebSocketStream<BoxIo>, Error> {
+/// See [`Error`].
+pub async fn open(
+    address: &Address,
+    headers: Vec<(HeaderName, HeaderValue)>,
+) -> Result<(WebSocketStream<BoxIo>, Path), Error> {
     static NETWORK: OnceLock<Network> = OnceLock::new();
     if let Some(network) = NETWORK.get() {
-        return network.open(request).await;
+        return network.open(address, headers).await;
     }
     let network = Network::of_environment()?;
-    NETWORK.get_or_init(|| network).open(request).await
+    NETWORK.get_or_init(|| network).open(address, headers).await
 }
 
 /// How the environment says to reach AWS. Read once: all the machine's roots take milliseconds.
@@ -86,23 +73,26 @@ impl Network {
         Ok(Self { proxies: Matcher::from_env(), tls })
     }
 
-    async fn open(&self, request: Request<'_>) -> Result<WebSocketStream<BoxIo>, Error> {
-        let address = check_url(&request).map_err(Error::Url)?;
-        let stream = match Proxy::find(&self.proxies, &address) {
-            Some(proxy) => self.tunnel(&proxy, &address).await?,
-            None => Box::new(dial(&address.host, address.port, address.loopback).await?),
+    async fn open(
+        &self,
+        address: &Address,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<(WebSocketStream<BoxIo>, Path), Error> {
+        let (stream, path) = match Proxy::find(&self.proxies, address) {
+            Some(proxy) => self.tunnel(&proxy, address).await?,
+            None => dial(&address.host, address.port, address.loopback).await?,
         };
         let stream = if address.secure { self.secure(stream, &address.host).await? } else { stream };
-        upgrade(stream, &address, request.headers).await
+        Ok((upgrade(stream, address, headers).await?, path))
     }
 
-    async fn tunnel(&self, proxy: &Proxy, address: &Address) -> Result<BoxIo, Error> {
-        let mut stream: BoxIo = Box::new(dial(proxy.host()?, proxy.port, false).await?);
+    async fn tunnel(&self, proxy: &Proxy, address: &Address) -> Result<(BoxIo, Path), Error> {
+        let (mut stream, path) = dial(proxy.host()?, proxy.port, false).await?;
         if proxy.secure {
             stream = self.secure(stream, proxy.host()?).await?;
         }
         proxy.connect(&mut stream, address).await?;
-        Ok(stream)
+        Ok((stream, path))
     }
 
     async fn secure(&self, stream: BoxIo, host: &str) -> Result<BoxIo, Error> {
@@ -114,21 +104,13 @@ impl Network {
 }
 
 /// Connects to the first address that answers; for a loopback name only to loopback addresses, whatever a resolver says.
-async fn dial(host: &str, port: u16, only_loopback: bool) -> Result<TcpStream, Error> {
+async fn dial(host: &str, port: u16, only_loopback: bool) -> Result<(BoxIo, Path), Error> {
     let failed = |cause| Error::Connect { host: format!("{host}:{port}"), cause };
     let addresses = lookup_host((host, port)).await.map_err(|cause| Error::Resolve { host: host.into(), cause })?;
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses.filter(|address| !only_loopback || address.ip().is_loopback()) {
-        match tokio::time::timeout(ADDRESS_DEADLINE, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(failed)?;
-                return Ok(stream);
-            }
-            Ok(Err(cause)) => last = cause,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(failed(last))
+    let addresses = addresses.filter(|address| !only_loopback || address.ip().is_loopback());
+    let stream = direct::connect_first(addresses, Instant::now() + direct::DIAL_TIMEOUT).await.map_err(failed)?;
+    let path = Path::of(&stream);
+    Ok((Box::new(stream), path))
 }
 
 async fn upgrade(

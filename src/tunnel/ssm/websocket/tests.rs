@@ -11,7 +11,7 @@ use http::StatusCode;
 use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
@@ -21,8 +21,11 @@ use tokio_tungstenite::{
 };
 
 use super::*;
+use crate::target::Endpoint;
 
 const HOST: &str = "ssmmessages.eu-central-1.amazonaws.com";
+/// A private endpoint that is configured but does not exist.
+const NOWHERE: &str = "localhost.localdomain.invalid";
 const REST: &str = "/v1/data-channel/s-1?role=publish_subscribe&cell-number=AAEAA+secret/cell==";
 
 fn network(proxy: &str, roots: RootCertStore) -> Network {
@@ -36,15 +39,16 @@ fn network(proxy: &str, roots: RootCertStore) -> Network {
 
 async fn open_url(network: &Network, url: &str) -> Result<WebSocketStream<BoxIo>, Error> {
     let authorization = HeaderValue::from_static("secret-signature");
-    let request = Request {
-        url,
-        session_id: "s-1",
-        region: &"eu-central-1".parse().unwrap(),
-        headers: vec![(http::header::AUTHORIZATION, authorization)],
-        allow_plain_loopback: true,
-        allow_host: Some("localhost.localdomain.invalid"),
+    let region = "eu-central-1".parse().unwrap();
+    let endpoint = url.contains(NOWHERE).then(|| Endpoint { host: NOWHERE.parse().unwrap(), port: 443 });
+    let rules = Rules { session_id: "s-1", region: &region, allow_plain_loopback: true, endpoint: endpoint.as_ref() };
+    let opened = match check_url(url, &rules) {
+        Ok(address) => {
+            let opened = network.open(&address, vec![(http::header::AUTHORIZATION, authorization)]).await;
+            opened.map(|(websocket, _)| websocket)
+        }
+        Err(error) => Err(Error::Url(error)),
     };
-    let opened = network.open(request).await;
     if let Err(error) = &opened {
         let text = format!("{error} {error:?}");
         assert!(!text.contains("secret") && !text.contains("cell-number"), "{text}");
@@ -128,7 +132,7 @@ async fn nobody_there_is_an_error() {
     drop(listener);
     let error = plain(&format!("ws://localhost:{port}{REST}")).await.map(drop).unwrap_err();
     assert!(matches!(&error, Error::Connect { host, .. } if *host == format!("localhost:{port}")), "{error:?}");
-    let error = plain(&format!("wss://localhost.localdomain.invalid{REST}")).await.map(drop).unwrap_err();
+    let error = plain(&format!("wss://{NOWHERE}{REST}")).await.map(drop).unwrap_err();
     assert!(matches!(&error, Error::Resolve { .. }), "{error:?}");
     let error = plain(&format!("ws://example.com{REST}")).await.map(drop).unwrap_err();
     assert!(matches!(&error, Error::Url(UrlError::Host)), "{error:?}");
@@ -182,15 +186,9 @@ async fn messages_fed_without_a_flush_go_out_together() {
     let writes = Arc::<AtomicUsize>::default();
     let stream = Box::new(Counting(ours, Arc::clone(&writes)));
     let url = format!("ws://localhost{REST}");
-    let request = Request {
-        url: &url,
-        session_id: "s-1",
-        region: &"eu-central-1".parse().unwrap(),
-        headers: Vec::new(),
-        allow_plain_loopback: true,
-        allow_host: None,
-    };
-    let address = check_url(&request).unwrap();
+    let region = "eu-central-1".parse().unwrap();
+    let rules = Rules { session_id: "s-1", region: &region, allow_plain_loopback: true, endpoint: None };
+    let address = check_url(&url, &rules).unwrap();
     let (socket, server) = tokio::join!(upgrade(stream, &address, Vec::new()), accept_async(theirs));
     let (mut socket, mut server) = (socket.unwrap(), server.unwrap());
     let before = writes.load(Ordering::SeqCst);

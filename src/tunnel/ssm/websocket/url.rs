@@ -5,10 +5,23 @@ use std::{fmt, net::IpAddr};
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-use super::Request;
-use crate::target::{Partition, Region};
+use crate::target::{Endpoint, Partition, Region};
 
-/// A stream URL that may be dialled.
+/// What a stream URL must be like.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The session that it must be for.
+    pub session_id: &'a str,
+    /// The session's region.
+    pub region: &'a Region,
+    /// Whether it may lead to this machine, by `ws://` too: only where the SSM endpoint itself is here.
+    pub allow_plain_loopback: bool,
+    /// A private endpoint from the configuration. URLs may lead to it, and those that lead to AWS's own endpoint are
+    /// dialled there.
+    pub endpoint: Option<&'a Endpoint>,
+}
+
+/// A stream URL that may be dialled, with the host that is dialled.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     pub(super) uri: Uri,
@@ -19,7 +32,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The URL as it will be requested: what the signature must be for.
+    /// The URL as it will be requested, with the host that will stand in the request: what the signature must be for.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -51,16 +64,17 @@ pub enum UrlError {
     Scheme,
 }
 
-/// Checks a stream URL: `wss://` on an ssmmessages endpoint of the region (or the allowed host), for this session, without
-/// user name; on loopback, by `ws://` too, only where the SSM endpoint is there as well.
+/// Checks a stream URL: `wss://` on an ssmmessages endpoint of the region (or the configured one), for this session,
+/// without user name; on loopback, by `ws://` too, only where the SSM endpoint is there as well. With an endpoint
+/// configured only the host and port change; path and query stay byte for byte what they were.
 ///
 /// # Errors
 /// Which rule it breaks.
-pub fn check_url(request: &Request<'_>) -> Result<Address, UrlError> {
-    let uri: Uri = request.url.parse().map_err(|_| UrlError::Malformed)?;
+pub fn check_url(url: &str, rules: &Rules<'_>) -> Result<Address, UrlError> {
+    let uri: Uri = url.parse().map_err(|_| UrlError::Malformed)?;
     let authority = uri.authority().ok_or(UrlError::Malformed)?;
     // The parser drops a fragment, so what is sent would not be what was received.
-    if request.url.contains('#') {
+    if url.contains('#') {
         return Err(UrlError::Malformed);
     }
     if authority.as_str().contains('@') {
@@ -72,28 +86,52 @@ pub fn check_url(request: &Request<'_>) -> Result<Address, UrlError> {
         _ => return Err(UrlError::Scheme),
     };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !(loopback && request.allow_plain_loopback) {
-        let allowed = request.allow_host.is_some_and(|allowed| allowed.eq_ignore_ascii_case(&host));
-        if !allowed && !is_ssmmessages(&host, request.region) {
+    let port = match authority.port() {
+        Some(port) => port.as_u16(),
+        // `:` with nothing, or with a number too large
+        None if authority.as_str() != authority.host() => return Err(UrlError::Malformed),
+        None => default_port(secure),
+    };
+    let in_sandbox = is_loopback(&host) && rules.allow_plain_loopback;
+    if !in_sandbox {
+        let configured = rules.endpoint.is_some_and(|endpoint| endpoint.host.as_str() == host);
+        if !configured && !is_ssmmessages(&host, rules.region) {
             return Err(UrlError::Host);
         }
         if !secure {
             return Err(UrlError::Scheme);
         }
     }
-    let ours = |segment: &str| percent_decode_str(segment).eq(request.session_id.bytes());
-    if request.session_id.is_empty() || !uri.path().split('/').any(ours) {
+    let ours = |segment: &str| percent_decode_str(segment).eq(rules.session_id.bytes());
+    if rules.session_id.is_empty() || !uri.path().split('/').any(ours) {
         return Err(UrlError::Session);
     }
-    let port = match authority.port() {
-        Some(port) => port.as_u16(),
-        // `:` with nothing, or with a number too large
-        None if authority.as_str() != authority.host() => return Err(UrlError::Malformed),
-        None if secure => 443,
-        None => 80,
-    };
-    Ok(Address { uri, host, port, secure, loopback })
+    match rules.endpoint {
+        Some(endpoint) => moved(uri, secure, endpoint),
+        None => Ok(Address { loopback: is_loopback(&host), uri, host, port, secure }),
+    }
+}
+
+/// The same URL at another host.
+fn moved(uri: Uri, secure: bool, endpoint: &Endpoint) -> Result<Address, UrlError> {
+    let host = endpoint.host.as_str().to_owned();
+    if !secure && !is_loopback(&host) {
+        return Err(UrlError::Scheme);
+    }
+    let authority =
+        if endpoint.port == default_port(secure) { host.clone() } else { format!("{host}:{}", endpoint.port) };
+    let mut parts = uri.into_parts();
+    parts.authority = Some(authority.parse().map_err(|_| UrlError::Malformed)?);
+    let uri = Uri::from_parts(parts).map_err(|_| UrlError::Malformed)?;
+    Ok(Address { loopback: is_loopback(&host), uri, host, port: endpoint.port, secure })
+}
+
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The forms of AWS's endpoint names: regional and FIPS, dual-stack, and the names of a VPC endpoint.
@@ -121,15 +159,13 @@ mod tests {
     const SESSION: &str = "user.name@example.com-0123abcd";
     const REST: &str = "/v1/data-channel/user.name@example.com-0123abcd?role=publish_subscribe&cell-number=AAEAA+b/c==";
 
-    fn check(url: &str, region: &str, loopback: bool, allow_host: Option<&str>) -> Result<Address, UrlError> {
-        check_url(&Request {
-            url,
-            session_id: SESSION,
-            region: &region.parse().unwrap(),
-            headers: Vec::new(),
-            allow_plain_loopback: loopback,
-            allow_host,
-        })
+    fn check(url: &str, region: &str, loopback: bool, endpoint: Option<&Endpoint>) -> Result<Address, UrlError> {
+        let region = region.parse().unwrap();
+        check_url(url, &Rules { session_id: SESSION, region: &region, allow_plain_loopback: loopback, endpoint })
+    }
+
+    fn endpoint(host: &str, port: u16) -> Endpoint {
+        Endpoint { host: host.parse().unwrap(), port }
     }
 
     #[test]
@@ -208,12 +244,56 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_host_is_as_good_as_awss_own() {
-        let url = format!("wss://ssm.corp.example{REST}");
-        assert!(check(&url, "eu-central-1", false, Some("SSM.corp.example")).is_ok());
-        assert_eq!(check(&url, "eu-central-1", false, Some("corp.example")), Err(UrlError::Host));
-        let plain = url.replace("wss:", "ws:");
-        assert_eq!(check(&plain, "eu-central-1", false, Some("ssm.corp.example")), Err(UrlError::Scheme));
+    fn a_configured_endpoint_is_as_good_as_awss_own_and_takes_its_place() {
+        let corp = endpoint("messages.corp.example", 443);
+        for host in [
+            "MESSAGES.corp.example",
+            "messages.corp.example:8443",
+            "ssmmessages.eu-central-1.amazonaws.com",
+            "ssmmessages.eu-central-1.amazonaws.com:443",
+        ] {
+            let address = check(&format!("wss://{host}{REST}"), "eu-central-1", false, Some(&corp)).unwrap();
+            assert_eq!(address.uri().to_string(), format!("wss://messages.corp.example{REST}"), "{host}");
+            assert_eq!((address.host.as_str(), address.port, address.secure), ("messages.corp.example", 443, true));
+        }
+        let elsewhere = endpoint("vpce-0123.ssmmessages.eu-central-1.vpce.amazonaws.com", 8443);
+        let url = format!("wss://ssmmessages.eu-central-1.amazonaws.com{REST}");
+        let address = check(&url, "eu-central-1", false, Some(&elsewhere)).unwrap();
+        assert_eq!(address.uri().to_string(), format!("wss://{elsewhere}{REST}"));
+        assert_eq!(address.port, 8443);
+    }
+
+    #[test]
+    fn from_a_sandbox_too_nothing_goes_elsewhere_in_the_clear() {
+        let url = format!("ws://127.0.0.1:4566{REST}");
+        let address = check(&url, "eu-central-1", true, Some(&endpoint("localhost", 8080))).unwrap();
+        assert_eq!(address.uri().to_string(), format!("ws://localhost:8080{REST}"));
+        let corp = endpoint("messages.corp.example", 443);
+        assert_eq!(check(&url, "eu-central-1", true, Some(&corp)), Err(UrlError::Scheme));
+    }
+
+    #[test]
+    fn a_configured_endpoint_opens_no_other_door() {
+        let corp = endpoint("messages.corp.example", 443);
+        for (url, error) in [
+            (format!("wss://corp.example{REST}"), UrlError::Host),
+            (format!("wss://evil.messages.corp.example{REST}"), UrlError::Host),
+            (format!("wss://ssmmessages.eu-west-1.amazonaws.com{REST}"), UrlError::Host),
+            (format!("wss://127.0.0.1{REST}"), UrlError::Host),
+            (format!("ws://messages.corp.example{REST}"), UrlError::Scheme),
+            ("wss://messages.corp.example/v1/data-channel/other".into(), UrlError::Session),
+        ] {
+            assert_eq!(check(&url, "eu-central-1", false, Some(&corp)), Err(error), "{url}");
+        }
+        assert_eq!(
+            check(
+                &format!("wss://localhost{REST}"),
+                "eu-central-1",
+                false,
+                Some(&endpoint("messages.corp.example", 443))
+            ),
+            Err(UrlError::Host)
+        );
     }
 
     #[test]

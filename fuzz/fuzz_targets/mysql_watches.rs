@@ -1,0 +1,5 @@
+//! Both sides of a MySQL connection after its login. The invariant is documented where it is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::mysql_invariants::watches(bytes));

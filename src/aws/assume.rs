@@ -1,0 +1,72 @@
+//! The calls of STS that make credentials out of credentials.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_sts::{Client, types};
+
+use super::{Error, issue::Step, mfa::Device, ssm::classify};
+use crate::target::MfaCode;
+
+/// How long a session with MFA is asked for: STS's own default. Up to 36 h are allowed.
+pub(super) const SESSION: Duration = Duration::from_hours(12);
+
+impl Step {
+    /// AssumeRole.
+    ///
+    /// # Errors
+    /// [`Error::RoleDenied`] when the policies of either side do not let us, and as for every call.
+    pub(super) async fn assume(
+        &self,
+        config: &SdkConfig,
+        with: Credentials,
+        code: Option<(&Device, &MfaCode)>,
+    ) -> Result<Credentials, Error> {
+        const OPERATION: &str = "AssumeRole";
+        let call = client(config, with).assume_role().role_arn(&self.arn).role_session_name(&self.session_name);
+        let mut call = call.set_external_id(self.external_id.clone()).set_duration_seconds(self.duration);
+        if let Some((device, code)) = code {
+            call = call.serial_number(device.serial.as_str()).token_code(code.as_str());
+        }
+        let answer = call.send().await.map_err(|error| match classify(OPERATION, None, error) {
+            Error::AccessDenied { message, .. } => {
+                Error::RoleDenied { role: self.arn.clone(), external_id: self.external_id.is_some(), message }
+            }
+            error => error,
+        })?;
+        credentials(OPERATION, answer.credentials)
+    }
+}
+
+/// GetSessionToken, which only a user with keys that do not end can call.
+///
+/// # Errors
+/// [`Error::MfaRefused`] for a wrong code, or a device that is not the user's, and as for every call.
+pub(super) async fn session_token(
+    config: &SdkConfig,
+    with: Credentials,
+    device: &Device,
+    code: &MfaCode,
+) -> Result<Credentials, Error> {
+    const OPERATION: &str = "GetSessionToken";
+    let seconds = i32::try_from(SESSION.as_secs()).unwrap_or(i32::MAX);
+    let call = client(config, with).get_session_token().duration_seconds(seconds);
+    let call = call.serial_number(device.serial.as_str()).token_code(code.as_str());
+    let answer = call.send().await.map_err(|error| match classify(OPERATION, None, error) {
+        Error::AccessDenied { message, .. } => Error::MfaRefused { device: device.serial.to_string(), message },
+        error => error,
+    })?;
+    credentials(OPERATION, answer.credentials)
+}
+
+fn client(config: &SdkConfig, with: Credentials) -> Client {
+    Client::new(&config.to_builder().credentials_provider(SharedCredentialsProvider::new(with)).build())
+}
+
+fn credentials(operation: &'static str, given: Option<types::Credentials>) -> Result<Credentials, Error> {
+    let given = given.ok_or(Error::Incomplete { operation, field: "Credentials" })?;
+    let expiration = given.expiration.try_into().map_err(|_| Error::Incomplete { operation, field: "Expiration" })?;
+    let (key, secret) = (given.access_key_id, given.secret_access_key);
+    Ok(Credentials::new(key, secret, Some(given.session_token), Some(expiration), operation))
+}

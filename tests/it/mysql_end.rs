@@ -1,0 +1,97 @@
+//! The end of rdsgate as MySQL's and MariaDB's clients meet it: nothing is cut that the protocol says is going on.
+
+use rdsgate::mysql::Activity;
+
+use crate::support::{
+    gate::{Gate, GateOptions, sandbox},
+    mysql_wire::{COM_QUERY, DEPRECATE_EOF, PLAIN, PLUGIN_AUTH, Wire},
+    servers::{Engine, Server},
+};
+
+const ENGINES: [Engine; 2] = [Engine::MariaDb, Engine::MySql];
+
+fn shared(engine: Engine) -> &'static Server {
+    tokio::task::block_in_place(|| Server::shared_of(engine))
+}
+
+/// A row that no buffer of the server's holds back, and after so many seconds another.
+async fn two_rows(gate: &Gate, capabilities: u64, seconds: u32) -> Wire {
+    let mut wire = Wire::through(gate, capabilities).await;
+    let sql = format!(
+        "select n, repeat('r', 100000), sleep(if(n = 2, {seconds}, 0)) from (select 1 n union all select 2) two"
+    );
+    wire.send(COM_QUERY, sql.as_bytes()).await;
+    while wire.packet().await.1.len() < 100_000 {}
+    assert_eq!(wire.watch.state(), Activity::Busy);
+    wire
+}
+
+/// What comes next, and nothing more: an ERR, with its packet's number.
+async fn told(wire: Wire) -> (u8, String) {
+    let rest = wire.rest().await;
+    let [_, _, _, sequence, payload @ ..] = &rest[..] else { panic!("nothing was said") };
+    (*sequence, String::from_utf8_lossy(payload).into_owned())
+}
+
+/// ER_SERVER_SHUTDOWN, as the answer to a command or with another number.
+fn shutting_down(sequence: u8) -> (u8, String) {
+    (sequence, String::from_utf8_lossy(b"\xff\x1d\x04#08S01rdsgate is shutting down").into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_idle_clients_and_lets_queries_and_transactions_finish() {
+    for engine in ENGINES {
+        let server = shared(engine);
+        let sandbox = sandbox(server).await;
+        let mut gate = GateOptions::new(server, &sandbox).flag("--max-sigterm-delay", "10m").start().await;
+        let mut idle = Wire::through(&gate, PLAIN | PLUGIN_AUTH).await;
+        assert_eq!(idle.column("select 42").await, ["42"]);
+        let mut in_transaction = Wire::through(&gate, PLAIN | PLUGIN_AUTH).await;
+        in_transaction.query("begin").await;
+        in_transaction.query("select table_name from information_schema.tables").await;
+        assert_eq!(in_transaction.watch.state(), Activity::InTransaction);
+        let mut running = Vec::new();
+        for capabilities in [PLAIN | PLUGIN_AUTH, PLAIN | PLUGIN_AUTH | DEPRECATE_EOF] {
+            running.push(two_rows(&gate, capabilities, 2).await);
+        }
+
+        gate.signal("TERM");
+        assert_eq!(told(idle).await, shutting_down(1), "{engine:?}");
+        for mut wire in running {
+            assert_eq!(wire.packet().await.1.first(), Some(&1), "{engine:?}: the second row");
+            wire.packet().await;
+            assert_eq!(wire.watch.state(), Activity::Idle);
+            assert_eq!(told(wire).await, shutting_down(1), "{engine:?}");
+        }
+        assert_eq!(in_transaction.column("select 42").await, ["42"], "{engine:?}");
+        in_transaction.query("commit").await;
+        assert_eq!(told(in_transaction).await, shutting_down(1), "{engine:?}");
+        assert_eq!(gate.ended().await.code(), Some(143));
+        assert!(sandbox.sessions().iter().all(|session| session.ended.is_some()), "{:?}", sandbox.sessions());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_after_the_longest_delay_or_with_its_session_hears_so_within_its_result() {
+    for engine in ENGINES {
+        let server = shared(engine);
+        let sandbox = sandbox(server).await;
+        let mut gate = GateOptions::new(server, &sandbox).flag("--max-sigterm-delay", "1s").start().await;
+        // Head, three columns, EOF, a row: the next packet has number 7. Where there is no EOF, 6.
+        let lost = two_rows(&gate, PLAIN | PLUGIN_AUTH, 120).await;
+        let mut idle = Wire::through(&gate, PLAIN | PLUGIN_AUTH).await;
+        assert_eq!(idle.column("select 42").await, ["42"]);
+        sandbox.end_all("Session idle timeout");
+        for (wire, sequence) in [(lost, 7), (idle, 1)] {
+            let (came, words) = told(wire).await;
+            assert_eq!(came, sequence, "{engine:?}: {words}");
+            assert!(
+                words.contains("the connection to the database was lost") && words.contains("Session idle timeout")
+            );
+        }
+        let cut = two_rows(&gate, PLAIN | PLUGIN_AUTH | DEPRECATE_EOF, 120).await;
+        gate.signal("TERM");
+        assert_eq!(told(cut).await, shutting_down(6), "{engine:?}");
+        assert_eq!(gate.ended().await.code(), Some(143));
+    }
+}
