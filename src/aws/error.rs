@@ -341,6 +341,11 @@ impl Error {
         }
     }
 
+    /// Whether AWS may have done what was asked all the same: its answer was lost, or did not say.
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Service { .. } | Self::Timeout { .. } | Self::Transport { .. })
+    }
+
     /// Whether the caller is the one who may not, as opposed to something that is broken: credentials and permissions.
     pub fn denies(&self) -> bool {
         match self {

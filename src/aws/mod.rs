@@ -20,9 +20,11 @@ mod mfa;
 mod profiles;
 #[cfg(test)]
 mod reference;
+mod sessions;
 pub mod sign;
 mod ssm;
 mod sso;
+mod start;
 mod sts;
 pub mod token;
 
@@ -45,7 +47,9 @@ use self::{
 pub use self::{
     error::{Error, Retry},
     interaction::{Answer, Interaction, Prompt},
+    sessions::OpenSession,
     ssm::{SessionGrant, StartSession},
+    start::Start,
     sts::Principal,
 };
 use crate::target::{Identity, MfaCode, Region};

@@ -482,7 +482,6 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
             "4:10: invalid region: \"Frankfurt\" is not an AWS region: expected something like eu-central-1",
             "",
         ),
-        (&orders("via = 'vpn'"), "4:7: invalid via: \"vpn\" is not a route: expected ssm or direct", ""),
         (
             &orders("mfa_command = 'ykman oath accounts code -s aws'"),
             "4:1: mfa_command runs a command, which a project's file may not",

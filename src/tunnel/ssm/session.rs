@@ -30,7 +30,7 @@ use super::{
     websocket,
 };
 use crate::{
-    aws::{self, Account, SessionGrant, StartSession, sign},
+    aws::{self, Account, SessionGrant, Start, StartSession, sign},
     secret::Secret,
     target::{Endpoint, InstanceId, SessionSettings},
 };
@@ -139,18 +139,22 @@ impl Session {
         closing: &CancellationToken,
         changed: &Arc<Notify>,
     ) -> Result<Self, Error> {
+        // So short that it is no eyesore in the session history, and unlike all others of this caller.
+        let mark = format!("#{:08x}", fastrand::u32(..));
         let request = StartSession {
             target: spec.bastion.clone(),
             document: spec.settings.document.to_string(),
             parameters: spec.settings.parameters_for(&spec.endpoint),
-            reason: spec.settings.reason.to_string(),
+            reason: spec.settings.reason.marked(&mark),
         };
         debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
-        let grant = spec
-            .account
-            .start_session(&request)
-            .await
-            .map_err(|cause| Error::Start { bastion: spec.bastion.clone(), cause: cause.into() })?;
+        let Start { outcome, may_have_orphans } = spec.account.start_session(&request).await;
+        if may_have_orphans {
+            let keep = outcome.as_ref().ok().map(|grant| grant.session_id.clone());
+            let account = spec.account.clone();
+            tasks.spawn(async move { account.end_orphans(&mark, keep.as_deref()).await });
+        }
+        let grant = outcome.map_err(|cause| Error::Start { bastion: spec.bastion.clone(), cause: cause.into() })?;
         let given_up = || Error::Ended { bastion: spec.bastion.clone(), reason: EndReason::Terminated };
         let link = Link::new(spec, grant);
         let connected = tokio::select! {
