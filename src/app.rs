@@ -1,26 +1,29 @@
 //! The composition root: from a [`Config`] to a running proxy and back. Owns every long task and the order of the end.
 //!
 //! ```text
-//!   bind all listeners (or none) ─▶ say so ─▶ accept ─▶ signal
-//!       ─▶ stop accepting ─▶ idle connections end, busy ones may finish (`max_sigterm_delay`) ─▶ abort the rest
-//!       ─▶ terminate SSM sessions ─▶ admin endpoints end ─▶ Stopped
+//!   admin endpoints ─▶ Running::start   bind each target's listeners ─▶ say so ─▶ accept ─▶ ready
+//!   Running::stop   stop accepting ─▶ idle connections end, busy ones may finish ─▶ abort the rest
+//!                   ─▶ terminate SSM sessions ─▶ admin endpoints end
 //! ```
 //!
-//! A second signal cuts the waiting short; sessions are terminated all the same.
+//! [`run`] is the two with a signal between them. A target whose listeners cannot be bound is reported and does not stop the
+//! others; when none is left there is nothing to run. A second signal cuts the waiting short; sessions are terminated all the
+//! same.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    admin::{self, Served},
-    aws::{self, Accounts, Interaction, Prompt},
+    admin,
+    aws::{self, Accounts, Prompt},
     config::Config,
     proxy::{
         error, listener,
@@ -38,8 +41,8 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the user is told while the proxy runs.
-#[derive(Debug, Clone)]
-pub enum Event {
+#[derive(Debug)]
+pub enum Event<'a> {
     /// A target's listeners are bound.
     Listening {
         /// The target.
@@ -59,11 +62,37 @@ pub enum Event {
         /// Whether to open the page that it is about in a browser.
         open_browser: bool,
     },
-    /// Every listener is bound.
+    /// A target is not served; others may be.
+    Failed {
+        /// Why.
+        error: Error,
+    },
+    /// Every listener is bound that could be.
     Ready {
-        /// How many targets are served.
+        /// What is served.
+        served: &'a [Served],
+        /// How many were asked for.
         targets: usize,
     },
+}
+
+impl From<&aws::Error> for Cause {
+    /// An API that fails for the credentials' sake is about them.
+    fn from(error: &aws::Error) -> Self {
+        match error {
+            aws::Error::AccessDenied { .. }
+            | aws::Error::TargetNotConnected { .. }
+            | aws::Error::InvalidDocument { .. }
+            | aws::Error::SessionGone { .. }
+            | aws::Error::Throttled { .. }
+            | aws::Error::BadRequest { .. }
+            | aws::Error::Service { .. }
+            | aws::Error::Incomplete { .. }
+            | aws::Error::Timeout { .. }
+            | aws::Error::Transport { .. } => Self::Aws,
+            _ => Self::Credentials,
+        }
+    }
 }
 
 /// What ended the proxy in good order.
@@ -111,9 +140,6 @@ pub enum Error {
         #[source]
         cause: aws::Error,
     },
-    /// What AWS calls need is unusable, whoever makes them.
-    #[error("cannot call AWS")]
-    Settings(#[source] aws::Error),
     /// The roots for the database's certificate are unusable.
     #[error("cannot serve {target}")]
     Tls {
@@ -136,7 +162,7 @@ impl Error {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Listen { .. } | Self::Admin(_) | Self::Signals(_) => Cause::Local,
-            Self::Aws { .. } | Self::Settings(_) => Cause::Credentials,
+            Self::Aws { .. } => Cause::Credentials,
             Self::Tls { .. } => Cause::Configuration,
         }
     }
@@ -147,7 +173,7 @@ impl Error {
             Self::Listen { cause: listener::Error::Taken { .. }, .. } => {
                 Some("stop that program, or choose another local port with --listen (0 takes a free one)".into())
             }
-            Self::Aws { cause, .. } | Self::Settings(cause) => cause.hint(),
+            Self::Aws { cause, .. } => cause.hint(),
             Self::Tls { cause, .. } => cause.hint(),
             Self::Admin(cause) => cause.hint(),
             Self::Listen { .. } | Self::Signals(_) => None,
@@ -155,92 +181,206 @@ impl Error {
     }
 }
 
-/// Whether somebody sees [`Event::Prompt`] and can do what it says.
+/// How [`run`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attended {
-    /// Somebody sits at a terminal.
-    Yes,
-    /// What needs a person is an error instead.
-    No,
+pub struct Ended {
+    /// What ended it.
+    pub stopped: Stopped,
+    /// Why a target was not served: the first that was not.
+    pub failed: Option<Cause>,
 }
 
-/// Runs the proxy until a signal ends it.
+/// Runs the proxy until a signal ends it. What `accounts` want of a person comes out of `prompts`, and becomes an event.
 ///
 /// # Errors
-/// What keeps it from starting; nothing is left behind then.
-pub async fn run(config: Config, attended: Attended, mut events: impl FnMut(Event) + Send) -> Result<Stopped, Error> {
+/// What keeps it from serving anything; nothing is left behind then.
+pub async fn run(
+    config: Config,
+    accounts: &Accounts,
+    prompts: &mut UnboundedReceiver<Prompt>,
+    mut events: impl FnMut(Event<'_>) + Send,
+) -> Result<Ended, Error> {
     // Before anything is bound, so that no signal finds us unprepared.
     let mut signals = Signals::new().map_err(Error::Signals)?;
-    let mut proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
-    let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+    let (delay, open_browser) = (config.max_sigterm_delay, config.open_browser);
     let metrics = Metrics::default();
     // First, so that a supervisor hears that we are not ready yet.
     let admin = match &config.admin {
         Some(address) => Some(admin::Server::start(address, &metrics).await.map_err(Error::Admin)?),
         None => None,
     };
-    let (interaction, mut prompts) = Interaction::channel();
-    let interaction = if attended == Attended::Yes { interaction } else { Interaction::none() };
-    let accounts = Accounts::new(interaction, config.mfa_code.clone()).map_err(Error::Settings)?;
-    let mut bound = Vec::new();
-    for target in &config.targets {
-        let target = Arc::new(target.clone());
-        let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
-        let listeners = listener::bind(&target.listen).await.map_err(listen)?;
-        let service = Arc::new(Service {
-            upstream: upstream(&target, &config, &accounts).await?,
-            registry: Registry::default(),
-            connections: counts(&metrics, &target),
-            connect_timeout: config.connect_timeout,
-            drain: drain.clone(),
-            abort: abort.clone(),
-        });
-        bound.push((target, listeners, service));
-    }
-    let mut served = Vec::new();
-    for (target, listeners, service) in bound {
-        let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        served.push(Served { service: Arc::clone(&service), listeners: addresses.clone() });
-        events(Event::Listening { target, addresses });
-        proxy.start(service, listeners);
-    }
+    let running = Running::start(config, accounts, &metrics, &mut events).await?;
     if let Some(admin) = &admin {
-        admin.view().ready(served);
+        let served = running
+            .served
+            .iter()
+            .map(|served| admin::Served { service: Arc::clone(&served.service), listeners: served.addresses.clone() });
+        admin.view().ready(served.collect());
         events(Event::Admin { address: admin.address().into() });
     }
-    events(Event::Ready { targets: config.targets.len() });
-
+    events(Event::Ready { served: &running.served, targets: running.targets });
+    running.check();
+    let failed = running.failed;
     let stopped = loop {
         tokio::select! {
             stopped = signals.next() => break stopped,
-            Some(prompt) = prompts.recv() => events(Event::Prompt { prompt, open_browser: config.open_browser }),
+            Some(prompt) = prompts.recv() => events(Event::Prompt { prompt, open_browser }),
         }
     };
-    info!("stopping: no new connections");
     if let Some(admin) = &admin {
         admin.view().draining();
     }
-    proxy.stop.cancel();
-    drain.cancel();
-    proxy.tasks.close();
-    tokio::select! {
-        ended = timeout(config.max_sigterm_delay, proxy.tasks.wait()) => if ended.is_err() {
-            warn!(connections = proxy.tasks.len(), "busy connections are cut after --max-sigterm-delay");
-        },
-        _ = signals.next() => warn!(connections = proxy.tasks.len(), "second signal: busy connections are cut"),
-    }
-    abort.cancel();
-    proxy.tasks.wait().await;
-    // Together: each has its own bounded wait for AWS.
-    let closing: Vec<_> =
-        proxy.services.into_iter().map(|service| tokio::spawn(async move { service.upstream.close().await })).collect();
-    for closed in closing {
-        let _ = closed.await;
-    }
+    running.stop(delay, async { _ = signals.next().await }).await;
     if let Some(admin) = admin {
         admin.stop().await;
     }
-    Ok(stopped)
+    Ok(Ended { stopped, failed })
+}
+
+/// A proxy that serves. It ends with [`Running::stop`] only: dropping it leaves sessions to their own timeout.
+pub struct Running {
+    proxy: Proxy,
+    drain: CancellationToken,
+    abort: CancellationToken,
+    served: Vec<Served>,
+    /// How many were to be.
+    targets: usize,
+    failed: Option<Cause>,
+}
+
+/// A target that is served.
+pub struct Served {
+    /// The target.
+    pub target: Arc<Target>,
+    /// The addresses, with the port that the system chose if it was to.
+    pub addresses: Vec<SocketAddr>,
+    service: Arc<Service>,
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("target", &self.target.name)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Served {
+    /// Goes all the way to the database but for the login, so that the first client need not wait for a session.
+    ///
+    /// # Errors
+    /// What the first client would be told.
+    pub async fn reach(&self) -> Result<(), error::Error> {
+        self.service.upstream.reach(Instant::now() + self.service.connect_timeout).await
+    }
+}
+
+impl Running {
+    /// Binds and serves every target that can be.
+    ///
+    /// # Errors
+    /// When none can: the first one's reason, and nothing is left behind.
+    pub async fn start(
+        config: Config,
+        accounts: &Accounts,
+        metrics: &Metrics,
+        mut events: impl FnMut(Event<'_>) + Send,
+    ) -> Result<Self, Error> {
+        let proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
+        let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+        let targets = config.targets.len();
+        let mut running = Self { proxy, drain, abort, served: Vec::new(), targets, failed: None };
+        let mut bound = Vec::new();
+        let mut errors = Vec::new();
+        for target in &config.targets {
+            match running.bind(Arc::new(target.clone()), &config, accounts, metrics).await {
+                Ok(service) => bound.push(service),
+                Err(error) => errors.push(error),
+            }
+        }
+        running.failed = errors.first().map(Error::cause);
+        let mut errors = errors.into_iter();
+        let fatal = if bound.is_empty() { errors.next() } else { None };
+        for error in errors {
+            events(Event::Failed { error });
+        }
+        if let Some(error) = fatal {
+            return Err(error);
+        }
+        for (listeners, service) in bound {
+            let target = Arc::clone(service.upstream.target());
+            let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+            events(Event::Listening { target: Arc::clone(&target), addresses: addresses.clone() });
+            running.served.push(Served { target, addresses, service: Arc::clone(&service) });
+            running.proxy.start(service, listeners);
+        }
+        Ok(running)
+    }
+
+    /// What is served, in the order of the configuration.
+    pub fn served(&self) -> &[Served] {
+        &self.served
+    }
+
+    /// Goes as far as the targets' sessions meanwhile, and says in the log what is in the way.
+    pub fn check(&self) {
+        for served in &self.served {
+            let (service, stop) = (Arc::clone(&served.service), self.proxy.stop.clone());
+            self.proxy.tasks.spawn(async move {
+                tokio::select! {
+                    () = check(&service) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    async fn bind(
+        &self,
+        target: Arc<Target>,
+        config: &Config,
+        accounts: &Accounts,
+        metrics: &Metrics,
+    ) -> Result<(Vec<TcpListener>, Arc<Service>), Error> {
+        let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
+        let listeners = listener::bind(&target.listen).await.map_err(listen)?;
+        let service = Arc::new(Service {
+            upstream: upstream(&target, config, accounts).await?,
+            registry: Registry::default(),
+            connections: counts(metrics, &target),
+            connect_timeout: config.connect_timeout,
+            drain: self.drain.clone(),
+            abort: self.abort.clone(),
+        });
+        Ok((listeners, service))
+    }
+
+    /// Ends it: busy connections have `delay`, unless `hurry` resolves before.
+    pub async fn stop(self, delay: Duration, hurry: impl Future<Output = ()>) {
+        info!("stopping: no new connections");
+        let Self { proxy, drain, abort, .. } = self;
+        proxy.stop.cancel();
+        drain.cancel();
+        proxy.tasks.close();
+        tokio::select! {
+            ended = timeout(delay, proxy.tasks.wait()) => if ended.is_err() {
+                warn!(connections = proxy.tasks.len(), "busy connections are cut after --max-sigterm-delay");
+            },
+            () = hurry => warn!(connections = proxy.tasks.len(), "second signal: busy connections are cut"),
+        }
+        abort.cancel();
+        proxy.tasks.wait().await;
+        // Together: each has its own bounded wait for AWS.
+        let closing: Vec<_> = proxy
+            .services
+            .into_iter()
+            .map(|service| tokio::spawn(async move { service.upstream.close().await }))
+            .collect();
+        for closed in closing {
+            let _ = closed.await;
+        }
+    }
 }
 
 async fn upstream(target: &Arc<Target>, config: &Config, accounts: &Accounts) -> Result<Upstream, Error> {
@@ -292,13 +432,6 @@ impl Proxy {
                 }
             });
         }
-        let (checked, stop) = (Arc::clone(&service), self.stop.clone());
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = prepare(&checked) => {}
-                () = stop.cancelled() => {}
-            }
-        });
         self.services.push(service);
     }
 }
@@ -324,7 +457,7 @@ async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTrack
 
 /// Dead credentials and a bastion that is offline are better heard of now than at the first connection. Not fatal: they may
 /// come to life.
-async fn prepare(service: &Service) {
+async fn check(service: &Service) {
     let target = service.upstream.target();
     let ready = match service.upstream.check_credentials().await {
         Ok(()) => service.upstream.warm().await,

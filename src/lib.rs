@@ -19,6 +19,7 @@ pub mod aws;
 pub mod backoff;
 pub mod cli;
 pub mod config;
+pub mod discover;
 pub mod mysql;
 pub mod postgres;
 pub mod proxy;

@@ -1,5 +1,5 @@
-//! The vocabulary of what we connect to: [`Engine`], [`Host`], [`Region`], [`InstanceId`], [`Endpoint`], [`Route`],
-//! [`Target`]; in `identity`, who we are for AWS. Each is parsed once; after that nothing is re-checked.
+//! The vocabulary of what we connect to: [`Engine`], [`Host`], [`Arn`], [`Region`], [`InstanceId`], [`Endpoint`],
+//! [`Route`], [`Target`]; in `identity`, who we are for AWS. Each is parsed once; after that nothing is re-checked.
 //!
 //! Nothing here opens a socket or asks AWS.
 
@@ -7,7 +7,7 @@ mod identity;
 mod pooling;
 mod session;
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
@@ -54,6 +54,12 @@ pub enum ParseError {
         "{0:?} is not a host name: expected letters, digits, '-' and '.', as in orders.c1abcdefghij.eu-central-1.rds.amazonaws.com"
     )]
     Host(String),
+    /// Not the ARN of something with an endpoint.
+    #[error(
+        "{0:?} is not the ARN of a database: expected arn:aws:rds:REGION:ACCOUNT:KIND:NAME, where KIND is db, cluster, \
+         cluster-endpoint, db-proxy or db-proxy-endpoint"
+    )]
+    Arn(String),
     /// Not an AWS region.
     #[error("{0:?} is not an AWS region: expected something like eu-central-1")]
     Region(String),
@@ -159,6 +165,94 @@ impl FromStr for Host {
             return Err(ParseError::Host(s.into()));
         }
         Ok(Self(name.into()))
+    }
+}
+
+/// The ARN of something in RDS that one can log in to: an instance, a cluster, a custom endpoint, a proxy, a proxy's
+/// endpoint ("Amazon Resource Names in Amazon RDS").
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Arn {
+    text: Arc<str>,
+    region: Region,
+}
+
+impl Arn {
+    /// The ARN as a whole.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The region in it.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// `db`, `cluster`, `cluster-endpoint`, `db-proxy` or `db-proxy-endpoint`.
+    pub fn kind(&self) -> &str {
+        self.text.split(':').nth(5).unwrap_or_default()
+    }
+
+    /// What comes last: an identifier, or a proxy's resource id.
+    pub fn name(&self) -> &str {
+        self.text.rsplit(':').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Arn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Arn {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        const KINDS: [&str; 5] = ["db", "cluster", "cluster-endpoint", "db-proxy", "db-proxy-endpoint"];
+        let refused = || ParseError::Arn(s.into());
+        let fields: Vec<&str> = s.split(':').collect();
+        let ["arn", partition, "rds", region, account, kind, name] = fields.as_slice() else { return Err(refused()) };
+        let region: Region = region.parse().map_err(|_| refused())?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let ok = *partition == region.partition().name()
+            && account.len() == 12
+            && account.bytes().all(|byte| byte.is_ascii_digit())
+            && KINDS.contains(kind)
+            && !name.is_empty()
+            && name.chars().all(plain);
+        if ok { Ok(Self { text: s.into(), region }) } else { Err(refused()) }
+    }
+}
+
+/// What a user calls a database by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reference {
+    /// An endpoint's host name, or a name of one's own that is an alias of one (CNAME).
+    Host(Host),
+    /// An ARN.
+    Arn(Arn),
+    /// The identifier of an instance, a cluster, a custom endpoint or a proxy.
+    Identifier(String),
+}
+
+impl Reference {
+    /// The region in it, if there is one.
+    pub fn region(&self) -> Option<Region> {
+        match self {
+            Self::Host(host) => host.region(),
+            Self::Arn(arn) => Some(arn.region().clone()),
+            Self::Identifier(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => host.fmt(f),
+            Self::Arn(arn) => arn.fmt(f),
+            Self::Identifier(id) => f.write_str(id),
+        }
     }
 }
 
@@ -346,8 +440,23 @@ pub struct Target {
     pub ca_file: Option<PathBuf>,
     /// Compression upstream; MySQL only.
     pub compress: Compress,
+    /// What protects it from a slip of the hand.
+    pub guard: Guard,
     /// Local addresses to listen on, host and port apart: `localhost` is both loopback addresses.
     pub listen: ListenAddress,
+}
+
+/// What protects a database from a slip of the hand. It is no permission: a client that means to can lift the first two.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guard {
+    /// Transactions are read only unless the client asks for another kind.
+    pub read_only: bool,
+    /// The longest that a statement may run.
+    pub statement_timeout: Option<Duration>,
+    /// Shown with the target's name: `PRODUCTION`, say.
+    pub label: Option<String>,
+    /// Whether serving it has to be confirmed.
+    pub confirm: bool,
 }
 
 /// Where clients connect.
@@ -379,6 +488,30 @@ mod tests {
             let host: Host = name.parse().unwrap();
             assert_eq!(host.as_str(), name.trim_end_matches('.').to_ascii_lowercase());
             assert_eq!(host.region().as_ref().map(Region::as_str), region, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_arn_names_what_has_an_endpoint() {
+        for (text, region, kind, name) in [
+            ("arn:aws:rds:eu-central-1:123456789012:db:orders", "eu-central-1", "db", "orders"),
+            ("arn:aws-cn:rds:cn-north-1:123456789012:cluster:a-b", "cn-north-1", "cluster", "a-b"),
+            ("arn:aws-us-gov:rds:us-gov-west-1:123456789012:db-proxy:prx-0a1", "us-gov-west-1", "db-proxy", "prx-0a1"),
+        ] {
+            let arn: Arn = text.parse().unwrap();
+            assert_eq!((arn.as_str(), arn.region().as_str(), arn.kind(), arn.name()), (text, region, kind, name));
+        }
+        for text in [
+            "arn:aws:rds:eu-central-1:123456789012:snapshot:orders",
+            "arn:aws:rds:eu-central-1:12345678901:db:orders",
+            "arn:aws-cn:rds:eu-central-1:123456789012:db:orders",
+            "arn:aws:rds::123456789012:db:orders",
+            "arn:aws:rds:eu-central-1:123456789012:db:",
+            "arn:aws:rds:eu-central-1:123456789012:db:a:b",
+            "arn:aws:ec2:eu-central-1:123456789012:db:orders",
+            "orders",
+        ] {
+            assert_eq!(text.parse::<Arn>(), Err(ParseError::Arn(text.into())));
         }
     }
 

@@ -346,31 +346,31 @@ impl Error {
         matches!(self, Self::Service { .. } | Self::Timeout { .. } | Self::Transport { .. })
     }
 
-    /// Whether the caller is the one who may not, as opposed to something that is broken: credentials and permissions.
-    pub fn denies(&self) -> bool {
+    /// Whether there are no usable credentials: every other call would fail alike.
+    pub fn concerns_credentials(&self) -> bool {
         match self {
             Self::NoCredentials { .. }
             | Self::ProfileNotFound { .. }
             | Self::SsoSessionOver { .. }
             | Self::ConsoleSessionOver { .. }
             | Self::CredentialsExpired { .. }
+            | Self::CredentialsTimeout { .. }
             | Self::CredentialsSettings { .. }
             | Self::SsoRole { .. }
             | Self::SsoLogin { .. }
             | Self::ConsoleLogin { .. }
             | Self::TokenFile { .. }
             | Self::WebIdentity { .. }
+            | Self::CredentialsTransport { .. }
             | Self::MfaNeeded { .. }
             | Self::MfaSerial { .. }
             | Self::MfaCommand { .. }
             | Self::MfaRefused { .. }
             | Self::RoleDenied { .. }
             | Self::Credentials { .. }
-            | Self::CredentialsRefused { .. }
-            | Self::AccessDenied { .. } => true,
+            | Self::CredentialsRefused { .. } => true,
             Self::BadRequest { code, .. } => CLOCK_CODES.contains(&code.as_str()),
-            Self::CredentialsTimeout { .. }
-            | Self::CredentialsTransport { .. }
+            Self::AccessDenied { .. }
             | Self::TargetNotConnected { .. }
             | Self::InvalidDocument { .. }
             | Self::SessionGone { .. }
@@ -383,6 +383,12 @@ impl Error {
             | Self::HttpClient(_)
             | Self::Signing { .. } => false,
         }
+    }
+
+    /// Whether the caller is the one who may not, as opposed to something that is broken: credentials and permissions.
+    pub fn denies(&self) -> bool {
+        let passes = matches!(self, Self::CredentialsTimeout { .. } | Self::CredentialsTransport { .. });
+        matches!(self, Self::AccessDenied { .. }) || self.concerns_credentials() && !passes
     }
 
     /// Whether a person could help at once, by a login or a code.

@@ -1,14 +1,16 @@
-//! AWS: credentials that are never stale, the three session calls of SSM, the caller's identity, and signatures.
+//! AWS: credentials that are never stale, the session calls of SSM, descriptions of databases and managed nodes, the
+//! caller's identity, and signatures.
 //!
 //! An [`Account`] is one identity in one region, one of the [`Accounts`] of a process. Those share one HTTP client
 //! (`http`), and accounts with the same identity one cache of credentials (`credentials`), which are made by `issue` with
 //! the help of `profiles`, `mfa`, `assume` and `sso`. What only a person can do is asked for by an [`Interaction`].
-//! [`token`] and [`sign`] are pure and make no call. Every call has its own deadline, so none can hang, and runs without a
-//! log subscriber: the SDK's own trace lines carry session tokens.
+//! [`token`] and [`sign`] are pure and make no call. Services that are not worth an SDK go through `call`. Every call has
+//! its own deadline, so none can hang, and runs without a log subscriber: the SDK's own trace lines carry session tokens.
 //!
 //! It knows nothing of tunnels and databases.
 
 mod assume;
+mod call;
 mod credentials;
 mod error;
 mod flight;
@@ -17,7 +19,9 @@ mod http;
 mod interaction;
 mod issue;
 mod mfa;
+pub mod nodes;
 mod profiles;
+pub mod rds;
 #[cfg(test)]
 mod reference;
 mod sessions;
@@ -27,6 +31,7 @@ mod sso;
 mod start;
 mod sts;
 pub mod token;
+pub mod xml;
 
 use std::{
     collections::HashMap,
@@ -34,23 +39,26 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{BehaviorVersion, ConfigLoader, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, ConfigLoader, SdkConfig, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig,
+};
 use aws_credential_types::Credentials;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
 use tokio::sync::OnceCell;
 
-use self::{
-    credentials::{Asking, Cache, Source},
-    issue::Issuer,
-    profiles::Profiles,
-};
 pub use self::{
+    call::Service,
     error::{Error, Retry},
     interaction::{Answer, Interaction, Prompt},
     sessions::OpenSession,
     ssm::{SessionGrant, StartSession},
     start::Start,
     sts::Principal,
+};
+use self::{
+    credentials::{Asking, Cache, Source},
+    issue::Issuer,
+    profiles::Profiles,
 };
 use crate::target::{Identity, MfaCode, Region};
 
@@ -135,20 +143,16 @@ struct Shared {
     credentials: Arc<Cache>,
     ssm: aws_sdk_ssm::Client,
     ssm_is_loopback: bool,
+    rds: aws_sdk_rds::Client,
     sts: aws_sdk_sts::Client,
     principal: OnceCell<Principal>,
     session_idle_timeout: OnceCell<Option<Duration>>,
+    /// For the services without an SDK, made when the first of them is called.
+    connector: OnceCell<SharedHttpConnector>,
+    config: SdkConfig,
 }
 
 impl Account {
-    /// An account of its own, for a process that needs one and has nobody to ask.
-    ///
-    /// # Errors
-    /// As [`Accounts::new`] and [`Accounts::load`].
-    pub async fn load(options: &Options) -> Result<Self, Error> {
-        Accounts::new(Interaction::none(), None)?.load(options).await
-    }
-
     async fn assemble(options: &Options, credentials: Arc<Cache>, loader: ConfigLoader) -> Self {
         let config = loader
             .region(aws_config::Region::new(options.region.as_str().to_owned()))
@@ -162,10 +166,18 @@ impl Account {
             credentials,
             ssm: aws_sdk_ssm::Client::new(&config),
             ssm_is_loopback: http::endpoint_is_loopback(&config, "SSM"),
+            rds: aws_sdk_rds::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
             principal: OnceCell::new(),
             session_idle_timeout: OnceCell::new(),
+            connector: OnceCell::new(),
+            config,
         }))
+    }
+
+    /// The region of a profile (`AWS_PROFILE` or `default` for none), as the AWS configuration files have it.
+    pub fn region_of_profile(profile: Option<&str>) -> Option<Region> {
+        Profiles::read().region(profile)
     }
 
     /// The region whose endpoints are called.
@@ -212,4 +224,4 @@ impl std::fmt::Debug for Account {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use aws_credential_types::Credentials;
 
 use super::Error;
+use crate::target::Region;
 
 type Keys = BTreeMap<String, String>;
 
@@ -62,6 +63,13 @@ impl Profiles {
                 }
             }
         }
+    }
+
+    /// The region that `profile` sets; `None` is the one that the environment names, or `default`.
+    pub(super) fn region(&self, profile: Option<&str>) -> Option<Region> {
+        let named = std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+        let profile = profile.or(named.as_deref()).unwrap_or("default");
+        self.get(profile, "region")?.parse().ok()
     }
 
     /// # Errors

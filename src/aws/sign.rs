@@ -47,7 +47,9 @@ pub fn websocket_headers(
     let authority = url.authority().ok_or_else(|| failed(WHAT, "the URL has no host"))?.as_str();
     // A raw `+` in the query is a plus sign (the base64 of cell-number has some), which the signer takes for a space.
     let signed_url = format!("https://{authority}{}?{}", url.path(), query.replace('+', "%2B"));
-    let request = Request { what: WHAT, url: signed_url, host: authority, service: "ssmmessages" };
+    let host = [("host", authority)];
+    let request =
+        Request { what: WHAT, method: "GET", url: signed_url, headers: &host, body: b"", service: "ssmmessages" };
     let signature = request.sign(region, credentials, now, SigningSettings::default())?;
     let header = |(name, value): (&str, &str)| {
         let name = HeaderName::try_from(name).map_err(|cause| failed(WHAT, cause))?;
@@ -58,14 +60,16 @@ pub fn websocket_headers(
     signature.headers().map(header).collect()
 }
 
-/// A GET without a body.
+/// What a signature covers.
 pub(super) struct Request<'a> {
     /// For the error.
     pub(super) what: &'static str,
+    pub(super) method: &'static str,
     /// Percent-encoded.
     pub(super) url: String,
-    /// The `host` header exactly as it will be sent.
-    pub(super) host: &'a str,
+    /// The headers exactly as they will be sent, `host` among them.
+    pub(super) headers: &'a [(&'static str, &'a str)],
+    pub(super) body: &'a [u8],
     /// The service's signing name.
     pub(super) service: &'static str,
 }
@@ -79,7 +83,7 @@ impl Request<'_> {
         now: SystemTime,
         settings: SigningSettings,
     ) -> Result<SigningInstructions, Error> {
-        let Self { what, url, host, service } = self;
+        let Self { what, method, url, headers, body, service } = self;
         let identity = credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
@@ -90,16 +94,15 @@ impl Request<'_> {
             .build()
             .map_err(|cause| failed(what, cause))?
             .into();
-        let headers = [("host", host)].into_iter();
         let signed = with_default(NoSubscriber::default(), || {
-            let request = SignableRequest::new("GET", url, headers, SignableBody::empty())?;
+            let request = SignableRequest::new(method, url, headers.iter().copied(), SignableBody::Bytes(body))?;
             sign(request, &params)
         });
         Ok(signed.map_err(|cause| failed(what, cause))?.into_parts().0)
     }
 }
 
-fn failed(what: &'static str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn failed(what: &'static str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Signing { what, cause: Arc::from(cause.into()) }
 }
 

@@ -201,6 +201,11 @@ impl Account {
     {
         classify(operation, self.0.profile.as_deref(), error)
     }
+
+    /// [`meaning`] for this account's profile.
+    pub(super) fn meaning(&self, operation: &'static str, status: Option<u16>, code: String, message: String) -> Error {
+        meaning(operation, self.0.profile.as_deref(), status, (code, message))
+    }
 }
 
 /// What an error means that the operation does not model. AWS's error codes: "Common Error Types" of each API.
@@ -219,25 +224,36 @@ where
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
             Error::Transport { operation, cause: Arc::new(error) }
         }
-        _ => match code.as_str() {
-            "ExpiredToken"
-            | "ExpiredTokenException"
-            | "InvalidClientTokenId"
-            | "UnrecognizedClientException"
-            | "InvalidToken" => Error::CredentialsRefused { operation, profile: profile.map(str::to_owned), code },
-            "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-                Error::AccessDenied { operation, message }
-            }
-            "Throttling"
-            | "ThrottlingException"
-            | "ThrottledException"
-            | "RequestLimitExceeded"
-            | "TooManyRequestsException" => Error::Throttled { operation },
-            _ if status.is_some_and(|status| (400..500).contains(&status)) => {
-                Error::BadRequest { operation, code, message }
-            }
-            _ => Error::Service { operation, code, message },
-        },
+        _ => meaning(operation, profile, status, (code, message)),
+    }
+}
+
+/// What an error code means, in whichever protocol it came with its message.
+fn meaning(
+    operation: &'static str,
+    profile: Option<&str>,
+    status: Option<u16>,
+    (code, message): (String, String),
+) -> Error {
+    match code.as_str() {
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "AuthFailure"
+        | "InvalidToken" => Error::CredentialsRefused { operation, profile: profile.map(str::to_owned), code },
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+            Error::AccessDenied { operation, message }
+        }
+        "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException" => Error::Throttled { operation },
+        _ if status.is_some_and(|status| (400..500).contains(&status)) => {
+            Error::BadRequest { operation, code, message }
+        }
+        _ => Error::Service { operation, code, message },
     }
 }
 

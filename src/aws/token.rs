@@ -73,8 +73,14 @@ pub fn sign(
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
     settings.expires_in = Some(LIFETIME);
-    let request =
-        sign::Request { what: "login token", url: format!("https://{token}"), host: &authority, service: "rds-db" };
+    let request = sign::Request {
+        what: "login token",
+        method: "GET",
+        url: format!("https://{token}"),
+        headers: &[("host", &authority)],
+        body: b"",
+        service: "rds-db",
+    };
     for (name, value) in request.sign(region, credentials, now, settings)?.params() {
         token.push('&');
         token.push_str(name);

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::app;
+use super::command::Received;
+use crate::{app, proxy::error::Stage};
 
 /// How the process ended. The numbers are documented in `--help` and the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,10 @@ pub enum Exit {
     Interrupted,
     /// Ended by SIGTERM (128 + 15).
     Terminated,
+    /// Ended by a signal before the program ran that was asked for.
+    Signalled(Received),
+    /// The status of the program that was asked for.
+    Program(u8),
 }
 
 impl Exit {
@@ -37,6 +42,8 @@ impl Exit {
             Self::Database => 5,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+            Self::Signalled(signal) => 128 + signal.number(),
+            Self::Program(status) => status,
         }
     }
 }
@@ -55,6 +62,25 @@ impl From<app::Cause> for Exit {
             app::Cause::Credentials => Self::Credentials,
             app::Cause::Aws => Self::Aws,
             app::Cause::Database => Self::Database,
+        }
+    }
+}
+
+impl Exit {
+    /// This one, unless it is success.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Success { other } else { self }
+    }
+}
+
+impl From<Stage> for Exit {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Client => Self::Failure,
+            Stage::Credentials => Self::Credentials,
+            Stage::Route => Self::Aws,
+            Stage::Database | Stage::Tls | Stage::Login => Self::Database,
         }
     }
 }

@@ -1,18 +1,46 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
-//! - one file a subcommand ([`up`]);
+//! - one file a subcommand, or a folder: [`up`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`],
+//!   [`export`], [`config`], [`wait`], [`stop`], [`completion`], [`man`];
 //! - [`target_arguments`]: the flags that every subcommand with a TARGET has;
+//! - `caller`: who calls AWS, and whom it may ask;
+//! - [`confirm`]: whether a guarded target may be served;
+//! - [`command`]: a program that runs beside a proxy of its own;
+//! - `connection`: how clients reach a target, in every form; `quote`: words for shells, files and URLs;
+//! - `running`: which proxies of this user run;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
 //! - [`terminal`]: who is there, what they type, their browser;
 //! - [`exit`]: the exit codes.
 //!
 //! Rules about values are [`crate::config`]'s, which knows where each came from; here they are text.
 
+mod caller;
+pub mod command;
+mod complete;
+pub mod completion;
+pub mod config;
+pub mod confirm;
+mod connection;
+pub mod env;
 pub mod exit;
+pub mod export;
+pub mod ls;
+pub mod man;
+pub mod mysql;
 pub mod output;
+pub mod policy;
+pub mod psql;
+mod quote;
+pub mod run;
+mod running;
+pub mod sessions;
+pub mod stop;
 pub mod target_arguments;
 pub mod terminal;
+pub mod token;
 pub mod up;
+pub mod url;
+pub mod wait;
 
 use std::process::ExitCode;
 
@@ -38,6 +66,33 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Arguments),
+    Ls(ls::Arguments),
+    Policy(policy::Arguments),
+    Run(run::Arguments),
+    Psql(psql::Arguments),
+    Mysql(mysql::Arguments),
+    Url(url::Arguments),
+    Env(env::Arguments),
+    Token(token::Arguments),
+    Sessions(sessions::Arguments),
+    Export(export::Arguments),
+    Config(config::Arguments),
+    Wait(wait::Arguments),
+    Stop(stop::Arguments),
+    Completion(completion::Arguments),
+    #[command(hide = true)]
+    Man(man::Arguments),
+}
+
+impl Command {
+    /// What to log unless told otherwise. Where another program has the terminal, or the output is the result, only what is
+    /// amiss.
+    fn log_filter(&self) -> Option<&'static str> {
+        match self {
+            Self::Up(_) => None,
+            _ => Some("warn"),
+        }
+    }
 }
 
 /// How to log; for every subcommand.
@@ -72,6 +127,8 @@ const EPILOG: &str = "\
 Examples:
   rdsgate up           serve every target of .rdsgate.toml
   rdsgate up orders    serve one of them
+  rdsgate psql orders  open psql on it
+  rdsgate run orders -- alembic upgrade head
   rdsgate up orders.c1abcdefghij.eu-central-1.rds.amazonaws.com \\
       --bastion i-0123456789abcdef0 --user app_user
 
@@ -88,13 +145,29 @@ pub fn main() -> ExitCode {
         // Help and version come this way too, with exit code 0.
         Err(error) => return output.usage(&error).into(),
     };
-    if let Err(error) = log::init(&log::Options { filter: cli.log.log_level, format: cli.log.log_format }) {
+    let filter = cli.log.log_level.or_else(|| cli.command.log_filter().map(str::to_owned));
+    if let Err(error) = log::init(&log::Options { filter, format: cli.log.log_format }) {
         output.error(&error, error.hint().as_deref());
         return Exit::Usage.into();
     }
     no_core_file();
     match cli.command {
         Command::Up(arguments) => up::run(arguments, &mut output),
+        Command::Run(arguments) => run::run(arguments, &mut output),
+        Command::Psql(arguments) => psql::run(arguments, &mut output),
+        Command::Mysql(arguments) => mysql::run(arguments, &mut output),
+        Command::Url(arguments) => url::run(arguments, &mut output),
+        Command::Env(arguments) => env::run(arguments, &mut output),
+        Command::Token(arguments) => token::run(arguments, &mut output),
+        Command::Sessions(arguments) => sessions::run(arguments, &mut output),
+        Command::Export(arguments) => export::run(arguments, &mut output),
+        Command::Config(arguments) => config::run(arguments, &mut output),
+        Command::Wait(arguments) => wait::run(&arguments, &mut output),
+        Command::Stop(arguments) => stop::run(&arguments, &mut output),
+        Command::Completion(arguments) => completion::run(&arguments, &mut output),
+        Command::Man(arguments) => man::run(&arguments, &mut output),
+        Command::Ls(arguments) => ls::run(&arguments, &mut output),
+        Command::Policy(arguments) => policy::run(arguments, &mut output),
     }
     .into()
 }
@@ -172,7 +245,9 @@ mod tests {
         {
             assert!(EPILOG.contains(code), "{code}");
         }
-        assert!(EPILOG.lines().chain(up::EPILOG.lines()).all(|line| line.chars().count() <= 80));
+        let epilogs = [EPILOG, up::EPILOG, run::EPILOG, psql::EPILOG, mysql::EPILOG, env::EPILOG, sessions::EPILOG];
+        let epilogs = epilogs.into_iter().chain([ls::EPILOG, policy::EPILOG]);
+        assert!(epilogs.flat_map(str::lines).all(|line| line.chars().count() <= 80));
     }
 
     #[cfg(target_os = "linux")]

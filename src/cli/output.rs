@@ -7,14 +7,15 @@ use std::{
     borrow::Cow,
     error::Error,
     fmt::{self, Display, Write as _},
-    io::{self, IsTerminal as _, Write},
+    io::{self, BufRead, IsTerminal as _, Write},
     net::SocketAddr,
 };
 
-use super::exit::Exit;
+use super::{connection::Connection, exit::Exit, quote::printable};
 use crate::{
     app::Event,
     aws::Prompt,
+    config, proxy,
     target::{Engine, Route, Target},
 };
 
@@ -62,33 +63,111 @@ impl Output {
         self.message("warning", "33", &warning.to_string(), hint);
     }
 
+    /// What was odd in the configuration.
+    pub fn warnings(&mut self, warnings: &[config::Warning]) {
+        for warning in warnings {
+            self.warning(warning, warning.hint().as_deref());
+        }
+    }
+
+    /// An error that is no value of a type: what is wrong, and what to do about it.
+    pub fn problem(&mut self, text: &str, hint: Option<&str>) {
+        self.message("error", "31", text, hint);
+    }
+
+    /// An error about a choice: what it is between, a line each.
+    pub fn problem_between(&mut self, text: &str, lines: &[String], hint: &str) {
+        self.message("error", "31", text, None);
+        for line in lines {
+            self.say(&format!("  {}", printable(line)));
+        }
+        let label = self.paint("hint", "36");
+        self.say(&format!("{label}: {}", printable(hint)));
+    }
+
+    /// What was asked for: whole lines, to stdout.
+    pub fn data(&mut self, text: &str) {
+        let text: String = text.lines().flat_map(|line| [printable(line), "\n".into()]).collect();
+        self.print(&text);
+    }
+
+    /// Lets the user choose one of several lines, on a terminal: the index of the line; `None` when the input ends first.
+    pub fn choose(&mut self, question: &str, lines: &[String], input: &mut dyn BufRead) -> Option<usize> {
+        self.say(&format!("{}:", printable(question)));
+        for (line, number) in lines.iter().zip(1..) {
+            self.say(&format!("{number:>3}  {}", printable(line)));
+        }
+        loop {
+            let _ = write!(self.stderr, "which one? [1-{}] ", lines.len()).and_then(|()| self.stderr.flush());
+            let mut answer = String::new();
+            if input.read_line(&mut answer).ok()? == 0 {
+                self.say("");
+                return None;
+            }
+            let number = answer.trim().parse::<usize>().ok().filter(|number| (1..=lines.len()).contains(number));
+            if let Some(number) = number {
+                return Some(number - 1);
+            }
+        }
+    }
+
     /// Tells what the proxy does: a line for people and, for each target, what they may copy.
-    pub fn event(&mut self, event: &Event) {
+    pub fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Listening { target, addresses } => {
                 self.say(&listening(target, addresses));
-                let mut address = local(target, addresses);
-                let command = match target.engine {
-                    Engine::Postgres => psql(target, &address),
-                    Engine::Mysql => {
-                        // For MySQL's clients localhost is a unix socket.
-                        address.host = if address.host == "localhost" { "127.0.0.1" } else { address.host };
-                        mysql(target, &address)
-                    }
-                };
-                let copy = format!("{command}\n{}\n", url(target, &address));
-                let written = self.stdout.write_all(copy.as_bytes()).and_then(|()| self.stdout.flush());
-                if let Err(error) = written.or_else(forgive_broken_pipe) {
-                    self.error(&error, None);
-                }
+                let connection = Connection::new(target, addresses.first().copied());
+                self.print(&format!("{}\n{}\n", connection.command(), connection.uri()));
             }
             Event::Admin { address } => self.say(&format!("[admin] listening on {}", printable(address))),
             Event::Prompt { prompt, .. } => self.say(&asked(prompt)),
-            Event::Ready { targets } => {
+            Event::Failed { error } => self.error(error, error.hint().as_deref()),
+            Event::Ready { served, targets } => {
                 let plural = if *targets == 1 { "" } else { "s" };
-                self.say(&format!("ready: {targets} target{plural}; Ctrl-C to stop"));
+                let of = if served.len() == *targets { String::new() } else { format!("{} of ", served.len()) };
+                self.say(&format!("ready: {of}{targets} target{plural}; Ctrl-C to stop"));
             }
         }
+    }
+
+    /// A result, to stdout as it is; whether all of it was written or nobody wanted the rest.
+    pub fn print(&mut self, text: &str) -> Exit {
+        let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
+        match written.or_else(forgive_broken_pipe) {
+            Ok(()) => Exit::Success,
+            Err(error) => {
+                self.error(&error, None);
+                Exit::Failure
+            }
+        }
+    }
+
+    /// Something that was done, to stderr.
+    pub fn note(&mut self, text: &str) {
+        self.say(&printable(text));
+    }
+
+    /// Why there is no way to a database, as its clients would be told.
+    pub fn unreachable(&mut self, target: &Target, error: &proxy::error::Error) {
+        let text = format!("{}: {}", target.name, error.message());
+        self.message("error", "31", &text, error.hint(target).as_deref());
+    }
+
+    /// Refuses a target of another engine than a program is for.
+    ///
+    /// # Errors
+    /// The exit code; it has been said then.
+    pub fn must_be(&mut self, engine: Engine, target: &Target, program: &str) -> Result<(), Exit> {
+        if target.engine == engine {
+            return Ok(());
+        }
+        let other = match target.engine {
+            Engine::Postgres => "psql",
+            Engine::Mysql => "mysql",
+        };
+        let text = format!("{program} cannot talk to {}: its engine is {}", target.name, target.engine);
+        self.message("error", "31", &text, Some(&format!("rdsgate {other} {}", target.name)));
+        Err(Exit::Usage)
     }
 
     fn message(&mut self, kind: &str, colour: &str, text: &str, hint: Option<&str>) {
@@ -140,13 +219,23 @@ fn forgive_broken_pipe(error: io::Error) -> io::Result<()> {
 
 /// `[orders] listening on localhost:5432 (postgres, via i-0123…, verify-full)`.
 fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
-    let address = local(target, addresses);
+    let (host, port) = (&target.listen.host, addresses.first().map_or(target.listen.port, SocketAddr::port));
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
         Route::Direct => "direct".into(),
         Route::Auto(bastion) => format!("direct or via {}", short(bastion.as_str())),
     };
-    format!("[{}] listening on {} ({}, {route}, verify-full)", target.name, address.bracketed(), target.engine)
+    let read_only = if target.guard.read_only { ", read only" } else { "" };
+    format!("[{}] listening on {host}:{port} ({}, {route}, verify-full{read_only})", name(target), target.engine)
+}
+
+/// A target's name, with its label: `orders PRODUCTION`.
+pub(super) fn name(target: &Target) -> String {
+    match &target.guard.label {
+        Some(label) => format!("{} {label}", target.name),
+        None => target.name.to_string(),
+    }
 }
 
 /// Enough of an instance id to tell it from another: `i-0123…`.
@@ -161,118 +250,6 @@ fn short(id: &str) -> Cow<'_, str> {
     }
 }
 
-/// Where a client on this machine connects.
-struct Local<'a> {
-    host: &'a str,
-    port: u16,
-}
-
-impl Local<'_> {
-    fn bracketed(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// The configured host with the port that is really bound.
-fn local<'a>(target: &'a Target, addresses: &[SocketAddr]) -> Local<'a> {
-    Local { host: &target.listen.host, port: addresses.first().map_or(target.listen.port, SocketAddr::port) }
-}
-
-/// The psql command for a shell. The port stays even when it is psql's own default, which PGPORT may have changed.
-fn psql(target: &Target, address: &Local<'_>) -> String {
-    let mut command = format!("psql -h {} -p {}", quoted(address.host), address.port);
-    if let Some(user) = &target.user {
-        let _ = write!(command, " -U {}", quoted(user));
-    }
-    if let Some(database) = &target.database {
-        // A bare name that begins with a dash would be an option; one with '=' or a scheme a connection string.
-        if database.starts_with('-') || database.contains(['=', ':']) {
-            let value = database.replace('\\', r"\\").replace('\'', r"\'");
-            let _ = write!(command, " -d {}", quoted(&format!("dbname='{value}'")));
-        } else {
-            let _ = write!(command, " {}", quoted(database));
-        }
-    }
-    command
-}
-
-/// The mysql command for a shell, in words that MySQL's and MariaDB's client both know.
-fn mysql(target: &Target, address: &Local<'_>) -> String {
-    let mut command = format!("mysql -h {} -P {}", quoted(address.host), address.port);
-    if let Some(user) = &target.user {
-        let _ = write!(command, " -u {}", quoted(user));
-    }
-    if let Some(database) = &target.database {
-        // A bare name that begins with a dash would be an option.
-        let option = if database.starts_with('-') { "-D " } else { "" };
-        let _ = write!(command, " {option}{}", quoted(database));
-    }
-    command
-}
-
-/// The URL for clients that take one. Encryption ends at the proxy, so clients should not ask for it locally.
-fn url(target: &Target, address: &Local<'_>) -> String {
-    let user = target.user.as_deref().map(|user| format!("{}@", percent_encoded(user))).unwrap_or_default();
-    let database = target.database.as_deref().map(percent_encoded).unwrap_or_default();
-    match target.engine {
-        Engine::Postgres => format!("postgresql://{user}{}/{database}?sslmode=disable", address.bracketed()),
-        Engine::Mysql => format!("mysql://{user}{}/{database}", address.bracketed()),
-    }
-}
-
-/// One word for a POSIX shell; control characters in bash's and zsh's `$'…'`, so that none reaches the terminal.
-fn quoted(word: &str) -> Cow<'_, str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./@%+,:".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
-    }
-    if word.contains(char::is_control) {
-        let mut text = String::from("$'");
-        for c in word.chars() {
-            match c {
-                '\'' | '\\' => text.extend(['\\', c]),
-                c if c.is_control() => {
-                    for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                        let _ = write!(text, "\\{byte:03o}");
-                    }
-                }
-                c => text.push(c),
-            }
-        }
-        text.push('\'');
-        return text.into();
-    }
-    format!("'{}'", word.replace('\'', r"'\''")).into()
-}
-
-/// RFC 3986: everything but the unreserved characters, in UTF-8.
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
-}
-
-/// The text with control characters made visible.
-fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return text.into();
-    }
-    text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() })
-        .collect::<String>()
-        .into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -282,10 +259,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        config::value,
-        target::{Compress, Endpoint, Host, Identity, Isolation, Pooling, SessionSettings},
-    };
+    use crate::{cli::connection, target::Engine};
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -312,48 +286,23 @@ mod tests {
     }
 
     fn target(user: Option<&str>, database: Option<&str>, listen: &str) -> Arc<Target> {
-        let host: Host = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap();
-        Arc::new(Target {
-            name: "orders".into(),
-            engine: Engine::Postgres,
-            pooling: Pooling::new(Isolation::Shared, &host),
-            endpoint: Endpoint { host, port: 5432 },
-            region: "eu-central-1".parse().unwrap(),
-            user: user.map(str::to_owned),
-            database: database.map(str::to_owned),
-            route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
-            identity: Identity::default(),
-            session: SessionSettings::default(),
-            ca_file: None,
-            compress: Compress::Auto,
-            listen: value::listen(listen).unwrap(),
-        })
+        Arc::new(connection::tests::target(Engine::Postgres, user, database, listen))
     }
 
-    fn listening_event(target: Arc<Target>) -> Event {
+    fn listening_event(target: Arc<Target>) -> Event<'static> {
         let addresses = target.listen.addresses.iter().map(|ip| SocketAddr::new(*ip, target.listen.port)).collect();
         Event::Listening { target, addresses }
-    }
-
-    /// The two lines that a user may copy.
-    fn copied(user: Option<&str>, database: Option<&str>, listen: &str) -> [String; 2] {
-        let (mut output, stdout, _) = output(false);
-        output.event(&listening_event(target(user, database, listen)));
-        let lines: Vec<String> = stdout.text().lines().map(str::to_owned).collect();
-        lines.try_into().unwrap()
     }
 
     #[test]
     fn a_target_is_announced_on_stderr_and_offered_for_copying_on_stdout() {
         let (mut output, stdout, stderr) = output(false);
         output.event(&listening_event(target(Some("app_user"), Some("orders_db"), "5432")));
-        output.event(&Event::Ready { targets: 1 });
-        output.event(&Event::Ready { targets: 3 });
+        output.event(&Event::Ready { served: &[], targets: 3 });
         assert_eq!(
             stderr.text(),
             "[orders] listening on localhost:5432 (postgres, via i-0123…, verify-full)\n\
-             ready: 1 target; Ctrl-C to stop\n\
-             ready: 3 targets; Ctrl-C to stop\n"
+             ready: 0 of 3 targets; Ctrl-C to stop\n"
         );
         assert_eq!(
             stdout.text(),
@@ -384,42 +333,6 @@ mod tests {
             stdout.text(),
             "mysql -h 127.0.0.1 -P 3306 -u app_user -D -orders\nmysql://app_user@127.0.0.1:3306/-orders\n"
         );
-    }
-
-    #[test]
-    fn names_with_any_characters_survive_the_shell_and_the_url() {
-        for (user, database, listen, command, url) in [
-            (
-                "app@example.com",
-                "a-b",
-                "[::1]:5433",
-                "psql -h ::1 -p 5433 -U app@example.com a-b",
-                "postgresql://app%40example.com@[::1]:5433/a-b?sslmode=disable",
-            ),
-            (
-                "it's me",
-                "$HOME `id`",
-                "1",
-                r"psql -h localhost -p 1 -U 'it'\''s me' '$HOME `id`'",
-                "postgresql://it%27s%20me@localhost:1/%24HOME%20%60id%60?sslmode=disable",
-            ),
-            (
-                "zoë",
-                "-x",
-                "1",
-                r"psql -h localhost -p 1 -U 'zoë' -d 'dbname='\''-x'\'''",
-                "postgresql://zo%C3%AB@localhost:1/-x?sslmode=disable",
-            ),
-            (
-                "a\u{1b}[31m\n",
-                "a=b",
-                "1",
-                r"psql -h localhost -p 1 -U $'a\033[31m\012' -d 'dbname='\''a=b'\'''",
-                "postgresql://a%1B%5B31m%0A@localhost:1/a%3Db?sslmode=disable",
-            ),
-        ] {
-            assert_eq!(copied(Some(user), Some(database), listen), [command, url]);
-        }
     }
 
     #[test]
@@ -480,6 +393,34 @@ mod tests {
             output.event(&listening_event(target(None, None, "5432")));
             assert_eq!(stderr.text().matches("error: ").count(), errors, "{}", stderr.text());
         }
+    }
+
+    #[test]
+    fn a_choice_is_asked_until_it_is_one_of_them() {
+        let lines = ["first".to_owned(), "sec\u{1b}ond".to_owned()];
+        for (input, chosen, asked) in
+            [("2\n", Some(1), 1), ("x\n0\n3\n 1 \n", Some(0), 4), ("", None, 1), ("9\n", None, 2)]
+        {
+            let (mut output, stdout, stderr) = output(false);
+            assert_eq!(output.choose("which way", &lines, &mut input.as_bytes()), chosen, "{input:?}");
+            let said = stderr.text();
+            assert!(said.starts_with("which way:\n  1  first\n  2  sec\\u{1b}ond\nwhich one? [1-2] "), "{said}");
+            assert_eq!((said.matches("which one?").count(), stdout.text().as_str()), (asked, ""), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn data_goes_to_stdout_and_problems_to_stderr_and_neither_controls_the_terminal() {
+        let (mut output, stdout, stderr) = output(false);
+        output.data("a\n  b\u{1b}[2J\n");
+        output.note("by the way");
+        output.problem("what", Some("do this"));
+        output.problem_between("which:", &["one".into(), "two\r".into()], "choose");
+        assert_eq!(stdout.text(), "a\n  b\\u{1b}[2J\n");
+        assert_eq!(
+            stderr.text(),
+            "by the way\nerror: what\nhint: do this\nerror: which:\n  one\n  two\\r\nhint: choose\n"
+        );
     }
 
     #[test]

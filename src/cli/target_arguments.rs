@@ -6,13 +6,25 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{exit::Exit, output::Output};
-use crate::config::{self, Environment, Key, Loaded, Request};
+use super::{
+    caller::Caller,
+    complete::{self, Ready},
+    connection::Connection,
+    exit::Exit,
+    output::Output,
+    running,
+};
+use crate::config::{self, Environment, Key, Plan, Request};
+
+/// A port that the system will choose.
+#[derive(Debug, thiserror::Error)]
+#[error("the local port of {0} is not known before it runs")]
+struct NoAddress(String);
 
 /// The flags of a target and of the process; a subcommand flattens them.
 #[derive(Debug, Default, Args)]
 pub struct TargetArguments {
-    /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME
+    /// The SSM managed node to go through: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME [default: looked up]
     #[arg(long, value_name = "ID", help_heading = "Way to the database")]
     bastion: Option<String>,
     /// ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if that works, else
@@ -22,7 +34,7 @@ pub struct TargetArguments {
     /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
     #[arg(long, value_name = "NAME", help_heading = "Way to the database")]
     profile: Option<String>,
-    /// AWS region [default: the one in the endpoint's name, then AWS_REGION]
+    /// AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]
     #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
     region: Option<String>,
 
@@ -55,7 +67,7 @@ pub struct TargetArguments {
     )]
     open_browser: Option<String>,
 
-    /// postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]
+    /// postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]
     #[arg(long, value_name = "ENGINE", help_heading = "Database")]
     engine: Option<String>,
     /// The database's own port, not the local one [default: the engine's, 5432 or 3306]
@@ -73,6 +85,33 @@ pub struct TargetArguments {
     /// Compression between rdsgate and a MySQL server: auto (through a session), zlib, zstd or off [default: auto]
     #[arg(long, value_name = "KIND", help_heading = "Database")]
     compress: Option<String>,
+
+    /// Make transactions read only unless the client asks for another kind [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Guard"
+    )]
+    read_only: Option<String>,
+    /// Longest time that a statement may run [default: the database's]
+    #[arg(long, value_name = "TIME", help_heading = "Guard")]
+    statement_timeout: Option<String>,
+    /// Words to show with the target's name, such as PRODUCTION [default: none]
+    #[arg(long, value_name = "WORDS", help_heading = "Guard")]
+    label: Option<String>,
+    /// Ask on the terminal before serving the target [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Guard"
+    )]
+    confirm: Option<String>,
 
     /// Most SSM sessions at a time; each carries about 0.75 MB/s down [default: 4]
     #[arg(long, value_name = "NUMBER", help_heading = "Sessions")]
@@ -107,8 +146,15 @@ pub struct TargetArguments {
     /// Most bytes in one message to the agent, 256 to 65536; more than 1024 only where a trial goes well [default: 1024]
     #[arg(long, value_name = "BYTES", help_heading = "Sessions")]
     payload_size: Option<String>,
-    /// Whether idle connections are kept from the account's idle timeout, true or false [default: false]
-    #[arg(long, value_name = "BOOL", help_heading = "Sessions")]
+    /// Keep sessions with open connections from the account's idle timeout [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Sessions"
+    )]
     keep_alive: Option<String>,
     /// The account's idle timeout, for a warning before it ends a session [default: AWS is asked]
     #[arg(long, value_name = "TIME", help_heading = "Sessions")]
@@ -161,6 +207,10 @@ impl TargetArguments {
             (Key::PayloadSize, self.payload_size),
             (Key::KeepAlive, self.keep_alive),
             (Key::IdleTimeout, self.idle_timeout),
+            (Key::ReadOnly, self.read_only),
+            (Key::StatementTimeout, self.statement_timeout),
+            (Key::Label, self.label),
+            (Key::Confirm, self.confirm),
             (Key::MaxSessions, self.max_sessions),
             (Key::WarmSessions, self.warm_sessions),
             (Key::IdleClose, self.idle_close),
@@ -177,19 +227,65 @@ impl TargetArguments {
         Request { targets, flags, file: self.config }
     }
 
-    /// Joins the flags with the variables and the files, and prints what is odd or wrong there.
+    /// These flags with a free local port, unless `--listen` is among them.
+    #[must_use]
+    pub fn or_any_port(mut self) -> Self {
+        self.listen.get_or_insert_with(|| "localhost:0".into());
+        self
+    }
+
+    /// These flags for a command that goes nowhere, so that no bastion is looked up for it.
+    #[must_use]
+    pub(super) fn without_bastion(mut self) -> Self {
+        self.via = Some("direct".into());
+        self
+    }
+
+    /// Loads one target and hands `work` the way that clients on this machine have to it: the address that a running proxy
+    /// has, or else the configured one.
+    pub(super) fn with_connection(
+        self,
+        target: String,
+        output: &mut Output,
+        work: impl FnOnce(&Connection<'_>, &mut Output) -> Exit,
+    ) -> Exit {
+        let ready = match self.without_bastion().load(vec![target], output) {
+            Ok(ready) => ready,
+            Err(exit) => return exit,
+        };
+        ready.caller.end();
+        let Some(target) = ready.config.targets.first() else { return Exit::Usage };
+        let bound = running::address_of(target);
+        if bound.is_none() && target.listen.port == 0 {
+            output.error(
+                &NoAddress(target.name.to_string()),
+                Some("start it with rdsgate up, or give it a port with --listen or the key listen"),
+            );
+            return Exit::Failure;
+        }
+        work(&Connection::new(target, bound), output)
+    }
+
+    /// Joins the flags with the variables and the files, looks up what is missing, and prints what is odd or wrong.
     ///
     /// # Errors
     /// The exit code, when it was wrong.
-    pub fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Loaded, Exit> {
-        let loaded =
-            Environment::of_process().and_then(|environment| config::load(&self.request(targets), &environment));
-        match loaded {
-            Ok(loaded) => {
-                for warning in &loaded.warnings {
-                    output.warning(warning, warning.hint().as_deref());
-                }
-                Ok(loaded)
+    pub(super) fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Ready, Exit> {
+        let plan = self.plan(targets, output)?;
+        let process = plan.process();
+        let caller = Caller::new(process.mfa_code.clone(), process.open_browser);
+        complete::complete(plan, caller, output)
+    }
+
+    /// Joins the flags with the variables and the files, and prints what is odd or wrong there. Nothing is looked up.
+    ///
+    /// # Errors
+    /// The exit code, when it was wrong.
+    pub(super) fn plan(self, targets: Vec<String>, output: &mut Output) -> Result<Plan, Exit> {
+        match Environment::of_process().and_then(|environment| config::read(&self.request(targets), &environment)) {
+            Ok(plan) => {
+                output.warnings(&plan.warnings);
+                Ok(plan)
             }
             Err(error) => {
                 output.error(&error, error.hint().as_deref());
@@ -204,6 +300,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::config::Kind;
 
     #[derive(Parser)]
     struct Only {
@@ -221,8 +318,15 @@ mod tests {
     #[test]
     fn every_key_but_the_host_is_a_flag() {
         for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
+            // Those of the kind `true` may stand alone, so their value must be joined to them.
             let flags = request(&[&format!("{}=value", key.flag())]).flags;
             assert_eq!(flags, [(key, "value".to_owned())]);
+            if key.kind() == Kind::Boolean {
+                let request = request(&[&key.flag(), "orders"]);
+                assert_eq!((request.flags, request.targets), (vec![(key, "true".into())], vec!["orders".into()]));
+            } else {
+                assert_eq!(request(&[&key.flag(), "value"]).flags, flags);
+            }
         }
     }
 

@@ -8,14 +8,13 @@ use std::{
 };
 
 use crate::{
-    app::{Attended, Event},
+    app::Event,
     aws::{Answer, Prompt},
 };
 
 /// Whether somebody is there: input and messages are a terminal's, and it is ours to read from.
-pub fn attended() -> Attended {
-    let there = io::stdin().is_terminal() && io::stderr().is_terminal() && in_foreground();
-    if there { Attended::Yes } else { Attended::No }
+pub fn is_attended() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal() && in_foreground()
 }
 
 /// A job in the background that reads from its terminal is stopped by the kernel, connections and all.
@@ -30,7 +29,7 @@ fn in_foreground() -> bool {
 }
 
 /// Does what a prompt wants done on this machine.
-pub fn act(event: &Event, answers: &Answers) {
+pub fn act(event: &Event<'_>, answers: &Answers) {
     let Event::Prompt { prompt, open_browser } = event else { return };
     match prompt {
         Prompt::MfaCode { answer, .. } if in_foreground() => answers.expect(answer.clone()),

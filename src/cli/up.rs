@@ -1,9 +1,13 @@
 //! `rdsgate up`: serve databases on localhost until a signal.
 
 use clap::Args;
+use tracing::debug;
 
-use super::{exit::Exit, output::Output, runtime, target_arguments::TargetArguments, terminal};
-use crate::app;
+use super::{
+    caller::Parts, complete::Ready, confirm::ConfirmArguments, exit::Exit, output::Output, running,
+    target_arguments::TargetArguments, terminal,
+};
+use crate::app::{self, Event};
 
 /// Serve databases on localhost
 ///
@@ -11,11 +15,13 @@ use crate::app;
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// Names in the configuration files, or endpoints (HOST[:PORT]) that are in none
+    /// Names in the configuration files, or identifiers, ARNs or endpoints (HOST[:PORT]) that are in none
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]
     options: TargetArguments,
+    #[command(flatten)]
+    confirm: ConfirmArguments,
 }
 
 pub(super) const EPILOG: &str = "\
@@ -27,30 +33,41 @@ configuration files (ca_file). Flags win over variables, variables over
 Examples:
   rdsgate up orders.c1abcdefghij.eu-central-1.rds.amazonaws.com \\
       --bastion i-0123456789abcdef0 --user app_user
+  rdsgate up my-cluster --user app_user     what is not said is looked up
   rdsgate up orders billing --profile dev
   rdsgate up orders --listen 6543
 ";
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let loaded = match arguments.options.load(arguments.targets, output) {
-        Ok(loaded) => loaded,
+    let Ready { config, caller, complete } = match arguments.options.load(arguments.targets, output) {
+        Ok(ready) => ready,
         Err(exit) => return exit,
     };
-    let runtime = match runtime(output) {
-        Ok(runtime) => runtime,
+    if let Err(exit) = arguments.confirm.ask(&config.targets, output) {
+        return exit;
+    }
+    let mut parts = match caller.into_parts(output) {
+        Ok(parts) => parts,
         Err(exit) => return exit,
     };
-    let answers = terminal::Answers::default();
-    let events = |event| {
+    let mut record = None;
+    let Parts { runtime, accounts, person } = &mut parts;
+    let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, |event| {
+        // Before anybody is told that it is ready.
+        if let Event::Ready { served, .. } = &event {
+            match running::announce(served) {
+                Ok(own) => record = Some(own),
+                Err(error) => debug!(%error, "other commands will not know of this process"),
+            }
+        }
         output.event(&event);
-        terminal::act(&event, &answers);
-    };
-    let result = runtime.block_on(app::run(loaded.config, terminal::attended(), events));
-    // A name lookup may still be under way in a thread that cannot be stopped; it must not hold up the exit.
-    runtime.shutdown_background();
+        terminal::act(&event, &person.answers);
+    }));
+    drop(record);
+    parts.end();
     match result {
-        Ok(stopped) => stopped.into(),
+        Ok(ended) => ended.failed.map_or(complete, Exit::from).or(ended.stopped.into()),
         Err(error) => {
             output.error(&error, error.hint().as_deref());
             error.cause().into()

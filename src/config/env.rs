@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use etcetera::BaseStrategy as _;
-
 use super::{
     error::{Error, Warning, nearest},
     layers::{Key, Layer, Origin, Scope},
@@ -15,12 +13,14 @@ use super::{
 
 /// The file looked for in the working directory and above.
 pub const PROJECT_FILE: &str = ".rdsgate.toml";
+/// Which local port a target has; see [`super::ports`].
+pub const PORTS_FILE: &str = "rdsgate/ports.json";
 /// The file in the user's configuration folder.
 pub const USER_FILE: &str = "rdsgate/config.toml";
 /// Names the one file to read.
 const CONFIG: &str = "RDSGATE_CONFIG";
 /// Variables with our prefix that other parts read.
-const ELSEWHERE: [&str; 3] = [CONFIG, "RDSGATE_LOG", "RDSGATE_LOG_FORMAT"];
+const ELSEWHERE: [&str; 4] = [CONFIG, "RDSGATE_DNS", "RDSGATE_LOG", "RDSGATE_LOG_FORMAT"];
 
 /// What the process was started in. A value, so that tests need not change their own process.
 #[derive(Debug, Clone, Default)]
@@ -28,17 +28,32 @@ pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
     directory: PathBuf,
     config_home: Option<PathBuf>,
+    state_home: Option<PathBuf>,
 }
 
 impl Environment {
-    /// The environment of this process: its variables, working directory and `$XDG_CONFIG_HOME` (`~/.config`).
+    /// The environment of this process: its variables, working directory, `$XDG_CONFIG_HOME` (`~/.config`) and
+    /// `$XDG_STATE_HOME` (`~/.local/state`).
     ///
     /// # Errors
     /// [`Error::WorkingDirectory`] when it was deleted or may not be read.
     pub fn of_process() -> Result<Self, Error> {
         let directory = std::env::current_dir().map_err(|source| Error::WorkingDirectory { source })?;
-        let config_home = etcetera::choose_base_strategy().ok().map(|strategy| strategy.config_dir());
-        Ok(Self::new(std::env::vars_os(), directory, config_home))
+        let strategy = etcetera::choose_base_strategy().ok();
+        let config_home = strategy.as_ref().map(etcetera::BaseStrategy::config_dir);
+        let state_home = strategy.as_ref().and_then(etcetera::BaseStrategy::state_dir);
+        Ok(Self { state_home, ..Self::new(std::env::vars_os(), directory, config_home) })
+    }
+
+    /// The same with a folder for what is remembered from one run to the next; without one nothing is.
+    #[must_use]
+    pub fn with_state_home(self, folder: PathBuf) -> Self {
+        Self { state_home: Some(folder), ..self }
+    }
+
+    /// Where to remember things.
+    pub(super) fn state_home(&self) -> Option<&Path> {
+        self.state_home.as_deref()
     }
 
     /// An environment from its parts.
@@ -48,7 +63,7 @@ impl Environment {
         config_home: Option<PathBuf>,
     ) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { variables, directory, config_home }
+        Self { variables, directory, config_home, state_home: None }
     }
 
     /// A variable's value; one that is empty counts as not set, as in `RDSGATE_PORT= rdsgate up`.

@@ -7,7 +7,7 @@ use super::{
     layers::{Key, Location, Origin, Scope},
     value::ValueError,
 };
-use crate::target::{Host, ParseError, Region};
+use crate::target::{Host, ParseError, Reference, Region};
 
 /// A configuration that cannot be used. Each is the user's to fix; [`Error::hint`] says how.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,14 @@ pub enum Error {
         /// The targets in the files.
         known: Vec<String>,
     },
+    /// A database that only AWS can say the endpoint of, and was not asked.
+    #[error("target {target} has no endpoint: {reference} was not looked up")]
+    NotLookedUp {
+        /// The target.
+        target: String,
+        /// What it was called by.
+        reference: Reference,
+    },
     /// A target without a host.
     #[error("target {target} has no host")]
     NoHost {
@@ -189,6 +197,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is only that something is missing which AWS or the DNS may know.
+    pub(super) fn is_gap(&self) -> bool {
+        matches!(self, Self::NotLookedUp { .. } | Self::NoRegion { .. } | Self::NoBastion { .. })
+    }
+
     /// What to do about it, where there is more to say than the error does.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -210,7 +223,7 @@ impl Error {
                 "name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into {PROJECT_FILE}"
             )),
             Self::UnknownTarget { known, .. } if known.is_empty() => {
-                Some("no configuration file has targets; to use no file, give the database's full host name".into())
+                Some("no configuration file has targets; to use no file, give an identifier, ARN or host name".into())
             }
             Self::UnknownTarget { known, .. } => Some(format!("the targets are: {}", known.join(", "))),
             Self::NoHost { target } => Some(format!("set host = \"ENDPOINT\" in [targets.{target}]")),
@@ -235,7 +248,8 @@ impl Error {
                 if *port == u16::MAX { 5433 } else { port + 1 }
             )),
             Self::BadValue { source, .. } => source.hint(),
-            Self::WorkingDirectory { .. }
+            Self::NotLookedUp { .. }
+            | Self::WorkingDirectory { .. }
             | Self::Read { .. }
             | Self::Syntax { .. }
             | Self::WrongType { .. }

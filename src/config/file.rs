@@ -10,14 +10,13 @@ use std::{
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeArray, DeTable, DeValue},
 };
 
 use super::{
     env::{Environment, PROJECT_FILE},
     error::{Error, Warning, nearest},
-    layers::{Key, Layer, Location, Origin, Scope},
-    value::NO_PARAMETERS,
+    layers::{Key, Kind, Layer, List, Location, Origin, Scope},
 };
 
 /// What one file says.
@@ -144,44 +143,29 @@ impl Source<'_> {
         Ok(layer)
     }
 
-    /// Numbers are integers, yes and no are booleans, all else is text; `listen`, `admin` and lists may be either of two.
+    /// The text of a value that is of the key's kind.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
-        let expected = match (key, value.get_ref()) {
-            (
-                Key::Port | Key::Listen | Key::Admin | Key::MaxSessions | Key::WarmSessions | Key::PayloadSize,
-                DeValue::Integer(number),
-            ) => return Ok(number.to_string()),
-            (Key::OpenBrowser | Key::KeepAlive, DeValue::Boolean(yes)) => return Ok(yes.to_string()),
-            (Key::OpenBrowser | Key::KeepAlive, _) => "true or false",
-            (Key::RoleArn, DeValue::Array(roles)) => {
-                let texts: Option<Vec<&str>> = roles.iter().map(|role| role.get_ref().as_str()).collect();
-                match texts {
-                    Some(texts) => return Ok(texts.join(" ")),
-                    None => "an ARN or a list of them",
-                }
+        let expected = match (key.kind(), value.get_ref()) {
+            (Kind::Port | Kind::Listen | Kind::Count | Kind::Size, DeValue::Integer(number)) => {
+                return Ok(number.to_string());
             }
-            (Key::Port, _) => "an integer, such as 5432",
-            (Key::MaxSessions | Key::WarmSessions, _) => "an integer, such as 4",
-            (Key::PayloadSize, _) => "an integer, such as 1024",
-            (Key::DocumentParameters, DeValue::Array(list)) if list.is_empty() => return Ok(NO_PARAMETERS.into()),
-            (Key::DocumentParameters, DeValue::Array(list)) if list.iter().all(|entry| entry.get_ref().is_str()) => {
-                let texts: Vec<_> = list.iter().filter_map(|entry| entry.get_ref().as_str()).collect();
-                return Ok(texts.join(","));
-            }
+            (Kind::Boolean, DeValue::Boolean(value)) => return Ok(value.to_string()),
+            (Kind::Port, _) => "an integer, such as 5432",
+            (Kind::Count, _) => "an integer, such as 4",
+            (Kind::Size, _) => "an integer, such as 1024",
+            (Kind::Boolean, _) => "true or false",
             (_, DeValue::String(text)) => return Ok(text.to_string()),
-            (
-                Key::ConnectTimeout
-                | Key::ResumeFor
-                | Key::MaxSigtermDelay
-                | Key::IdleClose
-                | Key::RotateAfter
-                | Key::IdleTimeout,
-                _,
-            ) => "a string with a unit, such as \"30s\"",
-            (Key::DocumentParameters, _) => "an array of strings, such as [\"portNumber\"]",
-            (Key::Admin, _) => "a string or an integer, such as \"unix:/run/rdsgate.sock\" or 9090",
-            (Key::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
-            _ => "a string",
+            (Kind::List(list), DeValue::Array(array)) => match joined(list, array) {
+                Some(text) => return Ok(text),
+                None => list.expected,
+            },
+            (Kind::List(list), _) => list.expected,
+            (Kind::Duration, _) => "a string with a unit, such as \"30s\"",
+            (Kind::Listen, _) if key == Key::Admin => {
+                "a string or an integer, such as \"unix:/run/rdsgate.sock\" or 9090"
+            }
+            (Kind::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
+            (Kind::Text | Kind::Word(_), _) => "a string",
         };
         Err(Error::WrongType {
             at: self.at(value.span()),
@@ -214,6 +198,15 @@ impl Source<'_> {
         };
         Error::UnknownKey { at, key: text.into(), table: None, suggestion }
     }
+}
+
+/// The strings of an array as the one text that a flag has for them; `None` when they are not strings.
+fn joined(list: List, array: &DeArray<'_>) -> Option<String> {
+    if array.is_empty() {
+        return Some(list.none.into());
+    }
+    let texts: Option<Vec<&str>> = array.iter().map(|entry| entry.get_ref().as_str()).collect();
+    Some(texts?.join(list.separator))
 }
 
 /// TOML tables are kept sorted by name; messages and listeners follow the file.

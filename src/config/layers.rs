@@ -59,6 +59,14 @@ pub enum Key {
     KeepAlive,
     /// See [`crate::target::SessionSettings::idle_timeout`].
     IdleTimeout,
+    /// See [`crate::target::Guard::read_only`].
+    ReadOnly,
+    /// See [`crate::target::Guard::statement_timeout`].
+    StatementTimeout,
+    /// See [`crate::target::Guard::label`].
+    Label,
+    /// See [`crate::target::Guard::confirm`].
+    Confirm,
     /// Most SSM sessions at a time.
     MaxSessions,
     /// SSM sessions kept open.
@@ -98,7 +106,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 39] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -123,6 +131,10 @@ impl Key {
         Self::PayloadSize,
         Self::KeepAlive,
         Self::IdleTimeout,
+        Self::ReadOnly,
+        Self::StatementTimeout,
+        Self::Label,
+        Self::Confirm,
         Self::MaxSessions,
         Self::WarmSessions,
         Self::IdleClose,
@@ -163,6 +175,10 @@ impl Key {
             Self::PayloadSize => "payload_size",
             Self::KeepAlive => "keep_alive",
             Self::IdleTimeout => "idle_timeout",
+            Self::ReadOnly => "read_only",
+            Self::StatementTimeout => "statement_timeout",
+            Self::Label => "label",
+            Self::Confirm => "confirm",
             Self::MaxSessions => "max_sessions",
             Self::WarmSessions => "warm_sessions",
             Self::IdleClose => "idle_close",
@@ -214,6 +230,10 @@ impl Key {
             | Self::PayloadSize
             | Self::KeepAlive
             | Self::IdleTimeout
+            | Self::ReadOnly
+            | Self::StatementTimeout
+            | Self::Label
+            | Self::Confirm
             | Self::MaxSessions
             | Self::WarmSessions
             | Self::IdleClose
@@ -226,10 +246,75 @@ impl Key {
         }
     }
 
+    /// What its value looks like.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Port => Kind::Port,
+            Self::Listen | Self::Admin => Kind::Listen,
+            Self::Engine => {
+                Kind::Word(&["postgres", "mysql", "mariadb", "postgresql", "aurora-postgresql", "aurora-mysql"])
+            }
+            Self::Via => Kind::Word(&["ssm", "direct", "auto"]),
+            Self::Compress => Kind::Word(&["auto", "zlib", "zstd", "off"]),
+            Self::Isolation => Kind::Word(&["shared", "connection"]),
+            Self::MaxSessions | Self::WarmSessions => Kind::Count,
+            Self::PayloadSize => Kind::Size,
+            Self::RoleArn => Kind::List(List { separator: " ", none: "", expected: "an ARN or a list of them" }),
+            Self::DocumentParameters => Kind::List(List {
+                separator: ",",
+                none: value::NO_PARAMETERS,
+                expected: "an array of strings, such as [\"portNumber\"]",
+            }),
+            Self::StatementTimeout
+            | Self::IdleTimeout
+            | Self::IdleClose
+            | Self::RotateAfter
+            | Self::ConnectTimeout
+            | Self::ResumeFor
+            | Self::MaxSigtermDelay => Kind::Duration,
+            Self::ReadOnly | Self::Confirm | Self::KeepAlive | Self::OpenBrowser => Kind::Boolean,
+            _ => Kind::Text,
+        }
+    }
+
     /// The key with this name in a file.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|key| key.name() == name)
     }
+}
+
+/// What a value looks like in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A string, one of these.
+    Word(&'static [&'static str]),
+    /// A string with a unit: `"30s"`.
+    Duration,
+    /// An integer from 1 to 65535.
+    Port,
+    /// An integer.
+    Count,
+    /// An integer: bytes.
+    Size,
+    /// A string, or an array of strings.
+    List(List),
+    /// A port, or a string with host and port.
+    Listen,
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// How an array becomes the text that a flag or a variable has in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct List {
+    /// What stands between the entries.
+    pub separator: &'static str,
+    /// What an empty array is.
+    pub none: &'static str,
+    /// What is expected of a file, for an error.
+    pub expected: &'static str,
 }
 
 /// A place in a file.
@@ -262,6 +347,18 @@ pub enum Origin {
     File(Location),
 }
 
+impl Origin {
+    /// How it is named to the user, for a value of `key`.
+    pub fn describe(&self, key: Key) -> String {
+        match self {
+            Self::Flag => key.flag(),
+            Self::Argument => "TARGET".into(),
+            Self::Variable(name) => name.clone(),
+            Self::File(at) => at.to_string(),
+        }
+    }
+}
+
 /// A value as it was written, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
@@ -292,7 +389,9 @@ impl Layer {
     /// [`Error::TwoPorts`] when the layer has another port as well.
     pub fn split_port(&mut self) -> Result<(), Error> {
         let Some(host) = self.0.get_mut(&Key::Host) else { return Ok(()) };
-        let Some((name, port)) = host.value.rsplit_once(':') else { return Ok(()) };
+        // An ARN has colons of its own.
+        let host_and_port = host.value.rsplit_once(':').filter(|_| !host.value.starts_with("arn:"));
+        let Some((name, port)) = host_and_port else { return Ok(()) };
         let (name, port, origin) = (name.to_owned(), port.to_owned(), host.origin.clone());
         host.value = name;
         match self.0.get(&Key::Port) {

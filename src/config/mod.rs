@@ -2,34 +2,45 @@
 //!
 //! ```text
 //!   flags ─▶ RDSGATE_* ─▶ .rdsgate.toml ─▶ config.toml ─▶ defaults        the first that has a key wins
-//!     └─────────┴──────────────┴───────────────┴── layers (text with its origin) ─▶ target (parsed) ─▶ Config
+//!     └─────────┴──────────────┴───────────────┴── layers (text with its origin) ─▶ drafts (parsed) ─▶ Config
+//!                                                                  what is missing ──┘  filled in by others, or an error
 //! ```
 //!
 //! - `layers`: the keys, where a value came from, and which value wins;
 //! - `file`: TOML to layers, with line and column kept for the errors;
 //! - `env`: the environment to a layer, and the folders that files are looked for in;
-//! - `value`: one text to one value; `target`: the values of one database to a [`Target`];
+//! - `value`: one text to one value; `draft`: the values of one database, and those to a [`Target`];
+//! - `ports`: the local port of a target that has none of its own, the same every time;
+//! - `explain`: every value with where it came from;
 //! - `error`: what can be wrong, where it is and what to do.
 //!
 //! Files and environment are read here and nowhere else. Nothing here opens a socket, asks AWS or knows what the
 //! values are used for; after [`load`] nothing is checked again.
 
+pub mod draft;
 pub mod env;
 pub mod error;
+pub mod explain;
 pub mod file;
 pub mod layers;
-pub mod target;
+pub mod ports;
 pub mod value;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+pub use draft::Draft;
 pub use env::Environment;
 pub use error::{Error, Warning};
-pub use layers::Key;
+pub use explain::explain;
+pub use layers::{Key, Kind, Scope};
 
 use crate::{
     admin,
-    target::{MfaCode, Target},
+    target::{Engine, Identity, ListenAddress, MfaCode, Reference, Region, Target},
 };
 use file::File;
 use layers::{Layer, Origin, Settings};
@@ -60,7 +71,8 @@ pub struct Config {
 /// What the command line asks for.
 #[derive(Debug, Default)]
 pub struct Request {
-    /// Names of targets in the files, or host names of databases that are in none. Empty: every target in the files.
+    /// Names of targets in the files, or identifiers, ARNs or host names of databases that are in none. Empty: every
+    /// target in the files.
     pub targets: Vec<String>,
     /// The flags given, by key.
     pub flags: Vec<(Key, String)>,
@@ -79,81 +91,296 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
-/// Reads the files and the environment, and joins them with the request.
+/// What was asked for, read and parsed; some of it may be missing yet.
+pub struct Plan {
+    /// The databases, in the order of what was asked for.
+    pub drafts: Vec<Draft>,
+    /// What is odd but no error.
+    pub warnings: Vec<Warning>,
+    /// All but the targets.
+    config: Config,
+    /// The targets in the files.
+    known: Vec<String>,
+    /// What each of `drafts` was made of.
+    chosen: Vec<Chosen>,
+    sources: Sources,
+    state_home: Option<PathBuf>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("drafts", &self.drafts).finish_non_exhaustive()
+    }
+}
+
+/// Reads the files and the environment, and joins them with the request; nothing may be missing.
 ///
 /// # Errors
 /// [`Error`] says what is wrong, with file, line and column where there is one.
 pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Error> {
-    let mut warnings = Vec::new();
-    let files = environment
-        .files(request.file.as_deref())
-        .into_iter()
-        .map(|path| File::read(path, environment, &mut warnings))
-        .collect::<Result<Vec<_>, _>>()?;
-    let flags: Layer = request.flags.iter().map(|(key, value)| (*key, value.clone(), Origin::Flag)).collect();
-    let variables = environment.layer(&mut warnings)?;
-
-    let mut chosen = Vec::new();
-    for (name, host) in choose(&request.targets, &files)? {
-        let mut flags = flags.clone();
-        if let Some(host) = host {
-            flags.set(Key::Host, host, Origin::Argument);
-            flags.split_port()?;
-        }
-        let settings = Settings::new(&[&flags, &variables], &files, Some(&name));
-        chosen.push(target::parse(&name, &settings, environment)?);
-    }
-    let everywhere = flags.get(Key::Listen).or(variables.get(Key::Listen)).is_some();
-    refuse_shared_addresses(&chosen, everywhere)?;
-
-    let settings = Settings::new(&[&flags, &variables], &files, None);
-    let config = Config {
-        targets: chosen,
-        connect_timeout: settings
-            .parse(Key::ConnectTimeout, |text| value::duration(text, value::CONNECT_TIMEOUT))?
-            .unwrap_or(Duration::from_secs(30)),
-        resume_for: settings
-            .parse(Key::ResumeFor, |text| value::duration(text, value::RESUME_FOR))?
-            .unwrap_or(Duration::from_mins(2)),
-        max_sigterm_delay: settings
-            .parse(Key::MaxSigtermDelay, |text| value::duration(text, value::MAX_SIGTERM_DELAY))?
-            .unwrap_or(Duration::from_secs(30)),
-        admin: settings.parse(Key::Admin, value::admin)?,
-        mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
-        open_browser: settings.parse(Key::OpenBrowser, value::flag)?.unwrap_or(false),
-    };
-    Ok(Loaded { config, files: files.into_iter().map(|file| file.path).collect(), warnings })
+    read(request, environment)?.finish()
 }
 
-/// The names of the targets to serve, each with its host when that came from the command line.
-fn choose(wanted: &[String], files: &[File]) -> Result<Vec<(String, Option<String>)>, Error> {
-    let mut known: Vec<&str> = Vec::new();
-    for name in files.iter().flat_map(File::target_names) {
-        if !known.contains(&name) {
-            known.push(name);
+/// Reads the files and the environment, and joins them with the request.
+///
+/// # Errors
+/// As for [`load`], but for what is missing.
+pub fn read(request: &Request, environment: &Environment) -> Result<Plan, Error> {
+    let mut sources = Sources::read(request, environment)?;
+    let warnings = std::mem::take(&mut sources.warnings);
+    let known = known(&sources.files);
+    let chosen = sources.choose(request, &known)?;
+    let mut drafts = Vec::new();
+    for one in &chosen {
+        drafts.push(Draft::parse(&one.name, &sources.settings(one), environment)?);
+    }
+    let settings = sources.process();
+    let time = |key, range, default| {
+        Ok::<_, Error>(settings.parse(key, |text| value::duration(text, range))?.unwrap_or(default))
+    };
+    let config = Config {
+        targets: Vec::new(),
+        connect_timeout: time(Key::ConnectTimeout, value::CONNECT_TIMEOUT, Duration::from_secs(30))?,
+        resume_for: time(Key::ResumeFor, value::RESUME_FOR, Duration::from_mins(2))?,
+        max_sigterm_delay: time(Key::MaxSigtermDelay, value::MAX_SIGTERM_DELAY, Duration::from_secs(30))?,
+        admin: settings.parse(Key::Admin, value::admin)?,
+        mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
+        open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),
+    };
+    let state_home = environment.state_home().map(Path::to_owned);
+    Ok(Plan { drafts, warnings, config, known, chosen, sources, state_home })
+}
+
+/// Who calls AWS and where, for a command that is about no particular database.
+#[derive(Debug)]
+pub struct Place {
+    /// Who.
+    pub identity: Identity,
+    /// The region, if one is set.
+    pub region: Option<Region>,
+    /// See [`Config::mfa_code`].
+    pub mfa_code: Option<MfaCode>,
+    /// See [`Config::open_browser`].
+    pub open_browser: bool,
+    /// What is odd but no error.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads the files and the environment for what is set for all targets.
+///
+/// # Errors
+/// As for [`load`].
+pub fn place(request: &Request, environment: &Environment) -> Result<Place, Error> {
+    let sources = Sources::read(request, environment)?;
+    let settings = sources.process();
+    Ok(Place {
+        identity: draft::identity(&settings, environment)?,
+        region: draft::default_region(&settings, environment)?,
+        mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
+        open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),
+        warnings: sources.warnings,
+    })
+}
+
+impl Plan {
+    /// The targets, complete.
+    ///
+    /// # Errors
+    /// What is missing all the same, or contradicts.
+    pub fn finish(mut self) -> Result<Loaded, Error> {
+        let mut targets = Vec::with_capacity(self.drafts.len());
+        for draft in std::mem::take(&mut self.drafts) {
+            if let Reference::Identifier(name) = &draft.reference {
+                return Err(self.unknown(name));
+            }
+            targets.push(draft.finish()?);
+        }
+        self.join(&mut targets.iter_mut().map(Some).collect::<Vec<_>>())?;
+        let files = self.files().map(Path::to_owned).collect();
+        Ok(Loaded { config: Config { targets, ..self.config }, files, warnings: self.warnings })
+    }
+
+    /// The targets as far as they are known without looking anything up: `None` for one that takes that.
+    ///
+    /// # Errors
+    /// What contradicts.
+    pub fn preview(&self) -> Result<Vec<Option<Target>>, Error> {
+        let mut targets = Vec::with_capacity(self.drafts.len());
+        for draft in &self.drafts {
+            targets.push(match draft.clone().finish() {
+                Ok(target) => Some(target),
+                Err(error) if error.is_gap() => None,
+                Err(error) => return Err(error),
+            });
+        }
+        self.join(&mut targets.iter_mut().map(Option::as_mut).collect::<Vec<_>>())?;
+        Ok(targets)
+    }
+
+    /// What is about the process; its targets are the plan's.
+    pub fn process(&self) -> &Config {
+        &self.config
+    }
+
+    /// The files that were read, the project's first.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.sources.files.iter().map(|file| file.path.as_path())
+    }
+
+    /// Puts a draft in the place of the one with its name.
+    pub fn replace(&mut self, completed: Draft) {
+        if let Some(draft) = self.drafts.iter_mut().find(|draft| draft.name == completed.name) {
+            *draft = completed;
         }
     }
+
+    /// Leaves out those of the drafts that are not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&Draft) -> bool) {
+        let Self { drafts, chosen, .. } = self;
+        let mut kept = drafts.iter().map(&keep).collect::<Vec<_>>().into_iter();
+        chosen.retain(|_| kept.next().unwrap_or_default());
+        drafts.retain(keep);
+    }
+
+    /// The error for a word that names neither a target nor, as others found out, a database.
+    pub fn unknown(&self, name: &str) -> Error {
+        unknown(name, &self.known)
+    }
+
+    /// The rules between targets: each has a local port of its own.
+    fn join(&self, targets: &mut [Option<&mut Target>]) -> Result<(), Error> {
+        self.choose_ports(targets);
+        let Sources { flags, variables, .. } = &self.sources;
+        let everywhere = flags.get(Key::Listen).or(variables.get(Key::Listen)).is_some();
+        refuse_shared_addresses(&targets.iter().flatten().map(|target| &**target).collect::<Vec<_>>(), everywhere)
+    }
+
+    /// Gives each target that was not told its local port the engine's, or one of its own when another target has that.
+    fn choose_ports(&self, targets: &mut [Option<&mut Target>]) {
+        // A port on an address that is not localhost's is in nobody's way.
+        let claim = |listen: &ListenAddress| {
+            let localhost = value::both_loopbacks();
+            listen.addresses.iter().any(|address| localhost.contains(address)).then_some(listen.port)
+        };
+        let said = |settings: &Settings<'_>| claim(&value::listen(&settings.get(Key::Listen)?.value).ok()?);
+        let Sources { flags, variables, files, .. } = &self.sources;
+        let of_file = |name: &String| (name.clone(), Settings::new(&[flags, variables], files, Some(name)));
+        let in_files: Vec<(String, Settings<'_>)> = self.known.iter().map(of_file).collect();
+        let mut taken: Vec<u16> = in_files.iter().filter_map(|(_, settings)| said(settings)).collect();
+        let unsaid = || in_files.iter().filter(|(_, settings)| settings.get(Key::Listen).is_none());
+        let said_engine = |settings: &Settings<'_>| draft::said_engine(settings).ok().flatten();
+        let first_of = |engine: Engine| {
+            let mut of_engine = unsaid().filter(|(_, own)| said_engine(own).unwrap_or(Engine::Postgres) == engine);
+            of_engine.next().map(|(name, _)| name.as_str())
+        };
+        // One whose engine had to be looked up counts as PostgreSQL for the others, who cannot know it.
+        let first_unknown = || unsaid().find(|(_, own)| said_engine(own).is_none()).map(|(name, _)| name.as_str());
+        let is_first =
+            |name: &str, engine: Engine| first_of(engine).or_else(first_unknown).is_some_and(|first| first == name);
+        for (chosen, target) in self.chosen.iter().zip(targets) {
+            let Some(target) = target else { continue };
+            if self.sources.settings(chosen).get(Key::Listen).is_some() {
+                taken.extend(claim(&target.listen));
+                continue;
+            }
+            let usual = target.engine.default_port();
+            let first = !chosen.in_files || is_first(&chosen.name, target.engine);
+            if !first || taken.contains(&usual) {
+                target.listen.port = ports::own(target, self.state_home.as_deref(), &taken);
+            }
+            taken.push(target.listen.port);
+        }
+    }
+}
+
+/// What the four places say, before any of it is parsed.
+struct Sources {
+    files: Vec<File>,
+    flags: Layer,
+    variables: Layer,
+    warnings: Vec<Warning>,
+}
+
+/// A target to serve, and what the command line says of it.
+struct Chosen {
+    name: String,
+    flags: Layer,
+    in_files: bool,
+}
+
+impl Sources {
+    fn read(request: &Request, environment: &Environment) -> Result<Self, Error> {
+        let mut warnings = Vec::new();
+        let files = environment
+            .files(request.file.as_deref())
+            .into_iter()
+            .map(|path| File::read(path, environment, &mut warnings))
+            .collect::<Result<Vec<_>, _>>()?;
+        let flags = request.flags.iter().map(|(key, value)| (*key, value.clone(), Origin::Flag)).collect();
+        let variables = environment.layer(&mut warnings)?;
+        Ok(Self { files, flags, variables, warnings })
+    }
+
+    fn choose(&self, request: &Request, known: &[String]) -> Result<Vec<Chosen>, Error> {
+        let mut chosen = Vec::new();
+        for (name, reference) in choose(&request.targets, known, &self.files)? {
+            let (mut flags, in_files) = (self.flags.clone(), reference.is_none());
+            if let Some(reference) = reference {
+                flags.set(Key::Host, reference, Origin::Argument);
+                flags.split_port()?;
+            }
+            chosen.push(Chosen { name, flags, in_files });
+        }
+        Ok(chosen)
+    }
+
+    fn settings<'a>(&'a self, chosen: &'a Chosen) -> Settings<'a> {
+        Settings::new(&[&chosen.flags, &self.variables], &self.files, Some(&chosen.name))
+    }
+
+    /// What is about the process.
+    fn process(&self) -> Settings<'_> {
+        Settings::new(&[&self.flags, &self.variables], &self.files, None)
+    }
+}
+
+/// The targets of all files, each once.
+fn known(files: &[File]) -> Vec<String> {
+    let mut known: Vec<String> = Vec::new();
+    for name in files.iter().flat_map(File::target_names) {
+        if !known.iter().any(|known| known == name) {
+            known.push(name.to_owned());
+        }
+    }
+    known
+}
+
+fn unknown(name: &str, known: &[String]) -> Error {
+    Error::UnknownTarget {
+        name: name.to_owned(),
+        suggestion: error::nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
+        known: known.to_vec(),
+    }
+}
+
+/// The names of the targets to serve, each with its database when that came from the command line.
+fn choose(wanted: &[String], known: &[String], files: &[File]) -> Result<Vec<(String, Option<String>)>, Error> {
     if wanted.is_empty() {
         if known.is_empty() {
             return Err(Error::NoTargets { files: files.iter().map(|file| file.path.clone()).collect() });
         }
-        return Ok(known.into_iter().map(|name| (name.to_owned(), None)).collect());
+        return Ok(known.iter().map(|name| (name.clone(), None)).collect());
     }
+    let is_known = |name: &str| known.iter().any(|known| known == name);
     let mut chosen: Vec<(String, Option<String>)> = Vec::new();
     for word in wanted {
-        let next = if known.contains(&word.as_str()) {
+        let next = if is_known(word) {
             (word.clone(), None)
-        } else if word.contains('.') {
-            (
-                name_of(word, |name| known.contains(&name) || chosen.iter().any(|(taken, _)| taken == name)),
-                Some(word.clone()),
-            )
+        } else if word.contains('.') || word.starts_with("arn:") || value::is_identifier(without_port(word)) {
+            let taken = |name: &str| is_known(name) || chosen.iter().any(|(taken, _)| taken == name);
+            (name_of(word, taken), Some(word.clone()))
         } else {
-            return Err(Error::UnknownTarget {
-                name: word.clone(),
-                suggestion: error::nearest(word, known.iter().copied()).map(str::to_owned),
-                known: known.into_iter().map(str::to_owned).collect(),
-            });
+            return Err(unknown(word, known));
         };
         let twice =
             |(name, host): &(String, Option<String>)| if next.1.is_some() { *host == next.1 } else { *name == next.0 };
@@ -164,15 +391,24 @@ fn choose(wanted: &[String], files: &[File]) -> Result<Vec<(String, Option<Strin
     Ok(chosen)
 }
 
-/// The first label of an endpoint, or as much more of it as it takes to be unlike the other names.
-fn name_of(endpoint: &str, taken: impl Fn(&str) -> bool) -> String {
-    let endpoint = endpoint.to_ascii_lowercase();
-    let host = endpoint.split(':').next().unwrap_or(&endpoint);
+fn without_port(word: &str) -> &str {
+    word.split(':').next().unwrap_or(word)
+}
+
+/// The first label of an endpoint or the last part of an ARN, or as much more of it as it takes to be unlike the other
+/// names.
+fn name_of(reference: &str, taken: impl Fn(&str) -> bool) -> String {
+    if reference.starts_with("arn:") {
+        let name = reference.rsplit(':').next().unwrap_or(reference);
+        return [name].into_iter().find(|name| !taken(name)).unwrap_or(reference).to_owned();
+    }
+    let endpoint = reference.to_ascii_lowercase();
+    let host = without_port(&endpoint);
     let label = host.split('.').next().unwrap_or(host);
     [label, host].into_iter().find(|name| !taken(name)).unwrap_or(&endpoint).to_owned()
 }
 
-fn refuse_shared_addresses(targets: &[Target], everywhere: bool) -> Result<(), Error> {
+fn refuse_shared_addresses(targets: &[&Target], everywhere: bool) -> Result<(), Error> {
     for (index, second) in targets.iter().enumerate() {
         for first in targets.iter().take(index) {
             let overlap = first.listen.addresses.iter().any(|address| second.listen.addresses.contains(address));

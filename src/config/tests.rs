@@ -215,6 +215,10 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::CaFile, "/own.pem", "ca_file = '/own.pem'"),
         (Key::Via, "direct", "via = 'direct'"),
         (Key::Compress, "zlib", "compress = 'zlib'"),
+        (Key::ReadOnly, "true", "read_only = true"),
+        (Key::StatementTimeout, "1m30s", "statement_timeout = '1m30s'"),
+        (Key::Label, "PRODUCTION", "label = 'PRODUCTION'"),
+        (Key::Confirm, "true", "confirm = true"),
         (Key::MaxSessions, "8", "max_sessions = 8"),
         (Key::WarmSessions, "0", "warm_sessions = 0"),
         (Key::IdleClose, "1m", "idle_close = '1m'"),
@@ -619,7 +623,7 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
         (
             Scene::new().up(&["orders"]),
             "no target is called \"orders\"",
-            "no configuration file has targets; to use no file, give the database's full host name",
+            "no configuration file has targets; to use no file, give an identifier, ARN or host name",
         ),
         (
             Scene::new().project("[targets.orders]\nuser = 'x'"),
@@ -642,9 +646,9 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
             "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.billing] instead",
         ),
         (
-            Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"),
-            "targets orders and billing both listen on port 5432",
-            "give billing another local port: listen = \"localhost:5433\" in [targets.billing]",
+            Scene::new().project(&two().replacen("bastion", "listen = 5433\nbastion", 1)),
+            "targets orders and billing both listen on port 5433",
+            "give billing another local port: listen = \"localhost:5434\" in [targets.billing]",
         ),
     ] {
         assert_eq!(scene.complaint(), (complaint.to_owned(), hint.to_owned()));
@@ -661,6 +665,39 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
 fn the_same_port_on_different_addresses_is_no_conflict() {
     let text = two().replace("listen = 5433", "listen = '127.0.0.2:5432'");
     Scene::new().project(&text).load().unwrap();
+}
+
+/// The local ports of targets, by name.
+fn ports(scene: &Scene) -> Vec<(String, u16)> {
+    let targets = scene.load().unwrap().config.targets;
+    targets.iter().map(|target| (target.name.to_string(), target.listen.port)).collect()
+}
+
+#[test]
+fn the_first_of_an_engine_has_its_port_and_the_others_their_own() {
+    let target = |name: &str, more: &str| format!("[targets.{name}]\nhost = '{name}.example'\n{more}\n");
+    let text = "[defaults]\nvia = 'direct'\nregion = 'eu-central-1'\n".to_owned()
+        + &target("a", "listen = 7000")
+        + &target("b", "")
+        + &target("c", "")
+        + &target("m", "engine = 'mysql'")
+        + &target("n", "port = 3306");
+    let all = ports(&Scene::new().project(&text));
+    let [a, b, c, m, n] = all.as_slice() else { panic!("five targets: {all:?}") };
+    assert_eq!([a.1, b.1, m.1], [7000, 5432, 3306]);
+    assert!(ports::RANGE.contains(&c.1) && ports::RANGE.contains(&n.1) && c.1 != n.1, "{all:?}");
+    // Whichever of them are served.
+    for name in ["a", "b", "c", "m", "n"] {
+        let alone = ports(&Scene::new().project(&text).up(&[name]));
+        assert!(all.contains(&alone[0]), "{alone:?} of {all:?}");
+    }
+    // Not when another one claims it.
+    let claimed = text.replace("listen = 7000", "listen = 5432");
+    assert!(ports::RANGE.contains(&ports(&Scene::new().project(&claimed).up(&["b"]))[0].1));
+    // On the command line the first is the first of those.
+    let endpoints = ports(&Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"));
+    assert_eq!(endpoints[0], ("orders".into(), 5432));
+    assert!(ports::RANGE.contains(&endpoints[1].1), "{endpoints:?}");
 }
 
 const README: &str = include_str!("../../README.md");
@@ -680,4 +717,46 @@ fn the_readme_has_every_option() {
     for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
         assert!(README.contains(&format!("\n| `{}` |", key.flag())), "{}", key.flag());
     }
+}
+
+/// What is read before anything is looked up.
+fn draft(scene: &Scene) -> Draft {
+    let environment = Environment::new(scene.variables.iter().copied(), scene.root.path().join("project"), None);
+    let mut drafts = read(&scene.request, &environment).unwrap().drafts;
+    assert_eq!(drafts.len(), 1);
+    drafts.remove(0)
+}
+
+#[test]
+fn a_database_may_be_called_by_its_identifier_or_arn_and_is_looked_up_by_others() {
+    let arn = "arn:aws:rds:eu-central-1:123456789012:db:orders";
+    for (word, name, reference, region, port) in [
+        ("Orders", "orders", Reference::Identifier("orders".into()), None, None),
+        ("orders:5544", "orders", Reference::Identifier("orders".into()), None, Some(5544)),
+        (arn, "orders", Reference::Arn(arn.parse().unwrap()), Some("eu-central-1"), None),
+        ("db.internal.example", "db", Reference::Host("db.internal.example".parse().unwrap()), None, None),
+    ] {
+        let found = draft(&Scene::new().up(&[word]));
+        assert_eq!((&*found.name, &found.reference, found.port), (name, &reference, port), "{word}");
+        assert_eq!(found.region.as_ref().map(Region::as_str), region, "{word}");
+        assert!(found.lacks_bastion());
+    }
+    let in_file = draft(&Scene::new().project(&format!("[targets.shop]\nhost = '{arn}'\nvia = 'direct'")));
+    assert_eq!((&*in_file.name, in_file.lacks_bastion()), ("shop", false));
+    assert_eq!(in_file.reference, Reference::Arn(arn.parse().unwrap()));
+    let (text, _) = Scene::new().project(&format!("[targets.shop]\nhost = '{arn}'")).complaint();
+    assert_eq!(text, format!("target shop has no endpoint: {arn} was not looked up"));
+    let (text, _) = Scene::new().up(&[&arn.replace(":db:", ":snapshot:")]).complaint();
+    assert!(text.starts_with("invalid TARGET: \"arn:aws:rds:eu-central-1:123456789012:snapshot:orders\""), "{text}");
+}
+
+#[test]
+fn what_is_found_out_is_held_to_the_same_rules() {
+    let mut found = draft(&Scene::new().up(&["orders"]).flag(Key::Region, "us-east-1").flag(Key::Bastion, BASTION));
+    found.reference = Reference::Host(ORDERS.parse().unwrap());
+    let error = found.clone().finish().unwrap_err();
+    assert!(matches!(error, Error::RegionMismatch { .. }), "{error}");
+    found.reference = Reference::Host(BILLING.parse().unwrap());
+    let target = found.finish().unwrap();
+    assert_eq!((target.region.as_str(), target.endpoint.port), ("us-east-1", 5432));
 }

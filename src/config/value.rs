@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     admin,
-    target::{Endpoint, Host, ListenAddress, Parameter, ParseError, RoleArn},
+    target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn},
 };
 
 /// Bounds of `connect_timeout`: below a second no TLS through a tunnel can succeed, above ten minutes no client waits.
@@ -22,6 +22,10 @@ pub const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::from_mins(1)..=Dura
 /// Bounds of `payload_size`: below them headers outweigh data, above them a smux frame does not fill a message.
 pub const PAYLOAD_SIZE: RangeInclusive<usize> = 256..=65_536;
 
+/// Bounds of `statement_timeout`: the servers count it in milliseconds.
+pub const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+/// The longest label, in characters: it stands in every log line.
+const MAX_LABEL: usize = 32;
 /// Bounds of `idle_close`.
 pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Bounds of `rotate_after`: a session that is used up in seconds would be in nobody's interest.
@@ -58,12 +62,15 @@ pub enum ValueError {
     /// Not a way to the database.
     #[error("{0:?} is not a route: expected ssm, direct or auto")]
     Via(String),
-    /// Not yes or no.
-    #[error("{0:?} is neither true nor false")]
-    Flag(String),
     /// Not an endpoint of the message service.
     #[error("{0:?} is not an endpoint: expected HOST[:PORT], https://HOST[:PORT] or wss://HOST[:PORT], without a path")]
     ServiceEndpoint(String),
+    /// Neither true nor false.
+    #[error("{0:?} is neither true nor false")]
+    Boolean(String),
+    /// Not something to show with a name.
+    #[error("{0:?} is not a label: expected at most {MAX_LABEL} characters in one line")]
+    Label(String),
     /// Not a number, or not one that makes sense here.
     #[error("{given:?} is not a number from {least} to {most}")]
     Number {
@@ -103,8 +110,9 @@ impl ValueError {
             | Self::Listen(_)
             | Self::Admin(_)
             | Self::Via(_)
-            | Self::Flag(_)
             | Self::ServiceEndpoint(_)
+            | Self::Boolean(_)
+            | Self::Label(_)
             | Self::Number { .. }
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
@@ -133,6 +141,26 @@ pub fn text(text: &str) -> Result<String, ValueError> {
         _ if text.contains('\0') => Err(ValueError::Nul),
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Whether `text` could be the identifier of something in RDS: 1 to 63 letters, digits and hyphens after a letter
+/// (CreateDBInstance, `DBInstanceIdentifier`).
+pub fn is_identifier(text: &str) -> bool {
+    text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !text.ends_with('-')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+/// A database: an ARN or a host name.
+///
+/// # Errors
+/// [`ValueError::Word`].
+pub fn reference(text: &str) -> Result<Reference, ValueError> {
+    if text.starts_with("arn:") {
+        return Ok(Reference::Arn(text.parse()?));
+    }
+    Ok(Reference::Host(text.parse()?))
 }
 
 /// A TCP port that something can listen on.
@@ -169,6 +197,25 @@ pub fn roles(text: &str) -> Result<Vec<RoleArn>, ValueError> {
         .map(str::parse)
         .collect::<Result<_, _>>()?;
     if roles.is_empty() { Err(ValueError::Empty) } else { Ok(roles) }
+}
+
+/// `true` or `false`.
+///
+/// # Errors
+/// [`ValueError::Boolean`].
+pub fn boolean(text: &str) -> Result<bool, ValueError> {
+    text.parse().map_err(|_| ValueError::Boolean(text.into()))
+}
+
+/// A few words to show with a target's name.
+///
+/// # Errors
+/// [`ValueError::Label`].
+pub fn label(text: &str) -> Result<String, ValueError> {
+    if text.trim().is_empty() || text.chars().count() > MAX_LABEL || text.contains(char::is_control) {
+        return Err(ValueError::Label(text.into()));
+    }
+    Ok(text.to_owned())
 }
 
 /// `[HOST:]PORT` on loopback; HOST is `localhost` (both addresses, the default) or one loopback address. Port 0 lets
@@ -214,14 +261,6 @@ pub fn admin(text: &str) -> Result<admin::Address, ValueError> {
 /// What `localhost` means to a client: either address, so both are served.
 pub fn both_loopbacks() -> Vec<IpAddr> {
     vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-}
-
-/// `true` or `false`.
-///
-/// # Errors
-/// [`ValueError::Flag`].
-pub fn flag(text: &str) -> Result<bool, ValueError> {
-    text.parse().map_err(|_| ValueError::Flag(text.into()))
 }
 
 /// The parameters of a session document, with commas between them; `none` is a document without.
@@ -272,6 +311,18 @@ pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration,
         Ok(given)
     } else {
         Err(ValueError::DurationRange { given, least: *range.start(), most: *range.end() })
+    }
+}
+
+/// A length of time as [`duration`] reads it, in the largest unit that is exact.
+pub fn duration_text(time: Duration) -> String {
+    let (seconds, millis) = (time.as_secs(), time.subsec_millis());
+    match seconds {
+        _ if millis != 0 => format!("{}ms", time.as_millis()),
+        0 => "0s".into(),
+        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
     }
 }
 
@@ -383,6 +434,14 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_is_written_as_it_is_read() {
+        let any = Duration::ZERO..=Duration::MAX;
+        for text in ["0s", "1ms", "1500ms", "90s", "2m", "1h", "25h"] {
+            assert_eq!(duration_text(duration(text, any.clone()).unwrap()), text);
+        }
+    }
+
+    #[test]
     fn numbers_stay_in_range() {
         assert_eq!(number("100", MAX_SESSIONS), Ok(100));
         for bad in ["0", "101", "-1", "four", "", "1.0"] {
@@ -407,9 +466,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_is_true_or_false() {
-        assert_eq!([flag("true"), flag("false")], [Ok(true), Ok(false)]);
-        assert_eq!(flag("yes"), Err(ValueError::Flag("yes".into())));
+    fn labels_and_booleans() {
+        assert_eq!(label("PRODUCTION (eu)"), Ok("PRODUCTION (eu)".into()));
+        for bad in ["", "  ", "a\nb", &"x".repeat(33)] {
+            assert_eq!(label(bad), Err(ValueError::Label(bad.into())));
+        }
+        assert_eq!((boolean("true"), boolean("false")), (Ok(true), Ok(false)));
+        assert_eq!(boolean("yes"), Err(ValueError::Boolean("yes".into())));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A client's stream after its login, which stops before a COM_CHANGE_USER for us to take that over.
+//! A client's stream after its login, which stops before a COM_CHANGE_USER for us to take that over, and, where a guard asks
+//! for it, before a COM_RESET_CONNECTION.
 //!
 //! Only headers are looked at, and the first byte of a command; what they announce is skipped by its length. Bytes go
 //! straight into the reader's buffer, except a header in part (4 bytes), which is held until it is whole, and what was
@@ -24,6 +25,9 @@ use super::codec::{self, CONTINUED, HEADER};
 
 /// COM_CHANGE_USER, as all commands the first byte of a payload (`enum_server_command` in `my_command.h`).
 pub(super) const COM_CHANGE_USER: u8 = 0x11;
+
+/// COM_RESET_CONNECTION.
+pub(super) const COM_RESET_CONNECTION: u8 = 0x1f;
 
 /// Says that a client's next command is for us: raised before it, lowered when it has been taken over.
 #[derive(Clone, Default)]
@@ -78,6 +82,18 @@ impl<C> Commands<C> {
     pub fn new(inner: C) -> Self {
         let (signal, follower, held) = (Signal::default(), Follower::default(), BytesMut::new());
         Self { inner, signal, follower, held, clear: 0 }
+    }
+
+    /// The same, but stopping before a COM_RESET_CONNECTION as well.
+    #[must_use]
+    pub fn with_resets(mut self, resets: bool) -> Self {
+        self.follower.resets = resets;
+        self
+    }
+
+    /// Whether the command that is to be taken over is a COM_RESET_CONNECTION. To be asked while the signal is raised.
+    pub fn is_reset(&self) -> bool {
+        self.held.get(HEADER) == Some(&COM_RESET_CONNECTION)
     }
 
     /// Raised when the next command is a COM_CHANGE_USER.
@@ -169,7 +185,7 @@ pub struct TakenOver<'a, C>(&'a mut Commands<C>);
 
 impl<C> Drop for TakenOver<'_, C> {
     fn drop(&mut self) {
-        self.0.follower = Follower::default();
+        self.0.follower = Follower { resets: self.0.follower.resets, ..Follower::default() };
         self.0.follow_held();
     }
 }
@@ -205,6 +221,8 @@ struct Follower {
     /// Bytes of the current payload still to come.
     body: usize,
     last: Last,
+    /// Whether to stop before a COM_RESET_CONNECTION.
+    resets: bool,
 }
 
 impl Follower {
@@ -225,6 +243,7 @@ impl Follower {
                 match payload.first() {
                     None => return (clear, false),
                     Some(&COM_CHANGE_USER) => return (clear, true),
+                    Some(&COM_RESET_CONNECTION) if self.resets => return (clear, true),
                     Some(_) => {}
                 }
             }
@@ -385,6 +404,19 @@ mod tests {
         assert_eq!(commands.read(&mut buffer).await.unwrap(), second.len());
         theirs.read_exact(&mut buffer[..12]).await.unwrap();
         assert_eq!(&buffer[..12], b"answeranswer");
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_stopped_at_where_it_is_asked_for() {
+        let bytes = [packet(0, b"\x03a"), packet(0, &[COM_RESET_CONNECTION])].concat();
+        for (resets, yielded) in [(false, bytes.len()), (true, bytes.len() - 5)] {
+            let mut commands = Commands::new(Pieces(vec![bytes.clone()])).with_resets(resets);
+            let mut buffer = [0; 100];
+            assert_eq!(commands.read(&mut buffer).await.unwrap(), yielded);
+            assert_eq!((commands.signal().is_raised(), commands.is_reset()), (resets, resets));
+            drop(commands.take_over());
+            assert_eq!(commands.signal().is_raised(), resets, "nobody has read it");
+        }
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ pub mod accept;
 pub mod capabilities;
 pub mod change_user;
 mod codec;
+pub mod command;
 pub mod commands;
 pub mod compress;
 pub mod error;

@@ -135,6 +135,17 @@ impl HandshakeResponse {
         self.attributes.as_deref()
     }
 
+    /// Adds a connection attribute before the client's own, for a server keeps only so much of them. The server must offer
+    /// CLIENT_CONNECT_ATTRS.
+    pub fn add_attribute(&mut self, name: &str, value: &str) {
+        let mut attributes = Vec::new();
+        put_lenenc_bytes(&mut attributes, name.as_bytes());
+        put_lenenc_bytes(&mut attributes, value.as_bytes());
+        attributes.extend_from_slice(self.attributes().unwrap_or_default());
+        self.capabilities = self.capabilities | Capabilities::CONNECT_ATTRS;
+        self.attributes = Some(attributes.into());
+    }
+
     /// Logs in as another user.
     ///
     /// # Errors
@@ -234,7 +245,7 @@ impl fmt::Debug for HandshakeResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, PYMYSQL, greeting};
+    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, PYMYSQL, greeting, response};
 
     /// Everything a server may offer, less TLS.
     fn all() -> Capabilities {
@@ -348,6 +359,17 @@ mod tests {
         let (response, _) = HandshakeResponse::parse(&MARIADB_CLIENT[4..], greeting.offered()).unwrap();
         let packet = response.ssl_request(1, response.capabilities);
         assert_eq!(packet, [b"\x20\0\0\x01", &MARIADB_CLIENT[4..36]].concat());
+    }
+
+    #[test]
+    fn an_attribute_goes_before_the_clients_own() {
+        let mut response = response(MARIADB_CLIENT, &greeting(MARIADB));
+        let own = response.attributes().unwrap().to_vec();
+        response.add_attribute("_x", "yz");
+        assert_eq!(response.attributes().unwrap(), [b"\x02_x\x02yz", &own[..]].concat());
+        let mut bare = HandshakeResponse::new(Capabilities::default(), 45);
+        bare.add_attribute("_x", "yz");
+        assert_eq!((bare.attributes(), bare.capabilities), (Some(&b"\x02_x\x02yz"[..]), Capabilities::CONNECT_ATTRS));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 pub mod access;
 pub mod error;
+pub mod explain;
+pub mod guard;
 pub mod listener;
 pub mod owner;
 pub mod registry;

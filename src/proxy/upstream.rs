@@ -19,13 +19,17 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
-use super::error::{Error, Stage};
+use super::{
+    error::{Error, Stage},
+    explain::{self, Explainer},
+    guard,
+};
 use crate::{
-    aws::{Account, Principal, token, token::Token},
+    aws::{Account, token, token::Token},
     mysql::{self, Compression, compress::Compressed},
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
     stream::BoxIo,
-    target::{Compress, Target},
+    target::{Compress, Engine, Target},
     tls::{self, Verified},
     tunnel::{self, Dialer},
 };
@@ -42,8 +46,6 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// All of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Asked for only to explain a refusal.
-const PRINCIPAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An encrypted stream to the database.
 pub type Stream = TlsStream<tunnel::Stream>;
@@ -56,6 +58,9 @@ pub struct Upstream {
     tls: tls::Connector,
     /// The server does not take startup and password together.
     one_by_one: AtomicBool,
+    /// STS would not say who we are; it is not asked again.
+    nameless: AtomicBool,
+    explainer: Explainer,
 }
 
 /// A connection that is logged in. `L` is what the engine's login came to, `S` the stream it goes on with.
@@ -95,7 +100,9 @@ pub struct Facts {
 impl Upstream {
     /// What connections to `target` will share.
     pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector) -> Self {
-        Self { target, account, dialer, tls, one_by_one: AtomicBool::new(false) }
+        let explainer = Explainer::new(Arc::clone(&target), account.clone());
+        let (one_by_one, nameless) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { target, account, dialer, tls, one_by_one, nameless, explainer }
     }
 
     /// The target.
@@ -103,9 +110,9 @@ impl Upstream {
         &self.target
     }
 
-    /// Who we are, if AWS says so quickly; to explain an error.
-    pub async fn principal(&self) -> Option<Principal> {
-        tokio::time::timeout(PRINCIPAL_TIMEOUT, self.account.principal()).await.ok()?.ok()
+    /// What AWS knows that explains an error, if it says so quickly.
+    pub async fn facts(&self, error: &Error) -> explain::Facts {
+        self.explainer.facts(error).await
     }
 
     /// Whether somebody is there who will be asked for what credentials take, when a client needs them.
@@ -154,6 +161,22 @@ impl Upstream {
         self.dialer.close().await;
     }
 
+    /// Goes to the database as far as it is possible without a user, before `deadline`: with PostgreSQL that is TLS, with
+    /// MySQL its greeting. Afterwards the route has what the first client needs.
+    ///
+    /// # Errors
+    /// [`Error`], by stage.
+    pub async fn reach(&self, deadline: Instant) -> Result<(), Error> {
+        match self.target.engine {
+            Engine::Postgres => {
+                let mut clock = Clock::until(deadline);
+                self.credentials(&mut clock).await?;
+                self.connect(&mut clock).await.map(drop)
+            }
+            Engine::Mysql => self.greet_mysql(deadline).await.map(drop),
+        }
+    }
+
     /// Connects and logs in as `startup` says, before `deadline`.
     ///
     /// # Errors
@@ -180,10 +203,12 @@ impl Upstream {
         let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
         let mut clock = Clock::until(deadline);
         let credentials = self.credentials(&mut clock).await?;
-        let (mut stream, session, verified) = self.connect(&mut clock).await?;
+        let (mut stream, session, verified) = self.learning_who(self.connect(&mut clock)).await?;
+        let startup = guard::startup(startup, &self.target.guard, self.account.known_principal());
+        let startup = startup.map_err(Error::Client)?;
         let token = self.token(&user, &credentials)?;
         let login =
-            async { postgres::login(&mut stream, startup, token.secret(), mode).await.map_err(Error::from_login) };
+            async { postgres::login(&mut stream, &startup, token.secret(), mode).await.map_err(Error::from_login) };
         let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
         let facts = Facts::new(session, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
@@ -196,7 +221,7 @@ impl Upstream {
     pub async fn greet_mysql(&self, deadline: Instant) -> Result<Greeted, Error> {
         let mut clock = Clock::until(deadline);
         let credentials = self.credentials(&mut clock).await?;
-        let mut stream = self.dial(&mut clock).await?;
+        let mut stream = self.learning_who(self.dial(&mut clock)).await?;
         let greeting = async { mysql::read_greeting(&mut stream).await.map_err(Error::from_mysql) };
         let greeting = self.note_failover(clock.run(Stage::Database, DATABASE_TIMEOUT, greeting).await)?;
         Ok(Greeted { stream, greeting, credentials, clock })
@@ -214,6 +239,7 @@ impl Upstream {
         let Greeted { mut stream, greeting, credentials, mut clock } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
         let session = stream.session_id();
+        let response = &self.introduced(response, &greeting);
         let compression = Compression::choose(self.compressions(session.is_some()), &greeting);
         let secure = async {
             mysql::ssl_request(&mut stream, &greeting, response, compression).await.map_err(Error::from_mysql)?;
@@ -225,12 +251,13 @@ impl Upstream {
             mysql::login(&mut stream, &greeting, response, compression, token.secret()).await.map_err(Error::from_mysql)
         };
         let logged_in = self.note_failover(clock.run(Stage::Login, LOGIN_TIMEOUT, login).await)?;
-        let facts = Facts::new(session, verified, &token, clock);
         debug!(target = %self.target.name, ?compression, "packets between us and the server");
-        let stream: BoxIo = match compression {
+        let mut stream: BoxIo = match compression {
             Some(compression) => Box::new(Compressed::new(stream, compression)),
             None => Box::new(stream),
         };
+        self.guard_mysql(&mut stream, &greeting, &mut clock).await?;
+        let facts = Facts::new(session, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
     }
 
@@ -241,15 +268,73 @@ impl Upstream {
     pub async fn change_user_mysql(
         &self,
         stream: &mut BoxIo,
+        greeting: &mysql::Greeting,
         logged_in: &mysql::LoggedIn,
         response: &mysql::HandshakeResponse,
     ) -> Result<mysql::OkPacket, Error> {
         let mut clock = Clock::until(Instant::now() + CREDENTIALS_TIMEOUT + LOGIN_TIMEOUT);
         let credentials = self.credentials(&mut clock).await?;
         let token = self.token(&String::from_utf8_lossy(response.user()), &credentials)?;
+        let response = self.introduced(response, greeting);
         let login =
-            async { mysql::change_user(stream, logged_in, response, token.secret()).await.map_err(Error::from_mysql) };
-        clock.run(Stage::Login, LOGIN_TIMEOUT, login).await
+            async { mysql::change_user(stream, logged_in, &response, token.secret()).await.map_err(Error::from_mysql) };
+        let ok = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
+        self.guard_mysql(stream, greeting, &mut clock).await?;
+        Ok(ok)
+    }
+
+    /// Resets a MySQL connection, and guards it again.
+    ///
+    /// # Errors
+    /// [`Error`], by stage; the connection is of no use then.
+    pub async fn reset_mysql(&self, stream: &mut BoxIo, greeting: &mysql::Greeting) -> Result<mysql::OkPacket, Error> {
+        let mut clock = Clock::until(Instant::now() + LOGIN_TIMEOUT);
+        let reset = async { mysql::command::reset_connection(stream).await.map_err(Error::from_mysql) };
+        let ok = clock.run(Stage::Login, LOGIN_TIMEOUT, reset).await?;
+        self.guard_mysql(stream, greeting, &mut clock).await?;
+        Ok(ok)
+    }
+
+    /// Whether MySQL sessions have something to guard, which a reset would undo.
+    pub fn guards_sessions(&self) -> bool {
+        guard::statement(&self.target.guard, false).is_some()
+    }
+
+    async fn guard_mysql(
+        &self,
+        stream: &mut BoxIo,
+        greeting: &mysql::Greeting,
+        clock: &mut Clock,
+    ) -> Result<(), Error> {
+        let Some(statement) = guard::statement(&self.target.guard, greeting.is_mariadb()) else { return Ok(()) };
+        let run = async { mysql::command::query(stream, &statement).await.map_err(Error::from_mysql) };
+        clock.run(Stage::Login, LOGIN_TIMEOUT, run).await.map(drop)
+    }
+
+    /// The response with the principal among its attributes, where it is known and the server takes them.
+    fn introduced(&self, response: &mysql::HandshakeResponse, greeting: &mysql::Greeting) -> mysql::HandshakeResponse {
+        let mut response = response.clone();
+        if let Some(principal) = self.account.known_principal()
+            && greeting.capabilities.contains(mysql::Capabilities::CONNECT_ATTRS)
+        {
+            response.add_attribute(guard::ATTRIBUTE, principal.short());
+        }
+        response
+    }
+
+    /// Does `work`, and asks AWS who we are while that takes its time: never longer, and only until it is known.
+    async fn learning_who<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if self.account.known_principal().is_none() && !self.nameless.load(Ordering::Relaxed) {
+            tokio::select! {
+                done = &mut work => return done,
+                principal = self.account.principal() => if let Err(error) = principal {
+                    debug!(target = %self.target.name, %error, "the database will not hear who this is");
+                    self.nameless.store(true, Ordering::Relaxed);
+                },
+            }
+        }
+        work.await
     }
 
     /// Forwards a CancelRequest and waits until the server has taken it, which it says by closing.

@@ -54,7 +54,7 @@ pub use self::{
     faults::{Faults, Messages, Pace, Rates},
     identity::{ACCOUNT, Identity, SessionToken},
     network::Destination,
-    options::{AgentOptions, Offline, Options, Oversize, SessionDocument, WebSocketSignature},
+    options::{AgentOptions, Node, Offline, Options, Oversize, SessionDocument, Task, WebSocketSignature},
     service::{Ended, SessionReport},
     sigv4::{DatabaseServer, Refusal, TokenRefusal},
 };
@@ -327,12 +327,13 @@ impl Sandbox {
         change(&mut self.world.lock().agent);
     }
 
-    /// Takes the managed node off the list, or puts it there.
+    /// Connects or disconnects the agent of a managed node, which is new when nobody knew it.
     pub fn bastion(&self, id: &str, connected: bool) {
         let mut state = self.world.lock();
-        state.bastions.retain(|bastion| bastion != id);
-        if connected {
-            state.bastions.push(id.into());
+        match state.nodes.iter_mut().find(|node| node.id == id) {
+            Some(node) => node.online = connected,
+            None if connected => state.nodes.push(Node::new(id, "bastion")),
+            None => {}
         }
     }
 

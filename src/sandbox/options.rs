@@ -16,8 +16,10 @@ pub struct Options {
     pub region: String,
     /// Who may call. The first one is that of [`super::Sandbox::env`].
     pub identities: Vec<Identity>,
-    /// Managed nodes that are connected.
-    pub bastions: Vec<String>,
+    /// Managed nodes.
+    pub nodes: Vec<Node>,
+    /// Tasks of ECS.
+    pub tasks: Vec<Task>,
     /// Session documents of the account's own.
     pub documents: Vec<SessionDocument>,
     /// The idle timeout in the account's preferences; `None` is an account that has set none.
@@ -38,6 +40,8 @@ pub struct Options {
     pub websocket_signature: WebSocketSignature,
     /// What happens to messages at first.
     pub faults: Faults,
+    /// How many entries of a list one answer has at most.
+    pub page: usize,
     /// For everything random.
     pub seed: u64,
     /// How long a websocket lives before "1000 Bye"; `None` is for ever.
@@ -58,7 +62,8 @@ impl Default for Options {
         Self {
             region: "us-east-1".into(),
             identities: vec![Identity::user(), Identity::temporary(), Identity::readonly()],
-            bastions: vec!["i-0123456789abcdef0".into()],
+            nodes: vec![Node::new("i-0123456789abcdef0", "bastion")],
+            tasks: Vec::new(),
             documents: Vec::new(),
             idle_timeout: None,
             names: HashMap::new(),
@@ -69,6 +74,7 @@ impl Default for Options {
             agent: AgentOptions::default(),
             websocket_signature: WebSocketSignature::Required,
             faults: Faults::default(),
+            page: 100,
             seed: 0,
             bye_after: None,
             offline: Offline::Buffer,
@@ -83,8 +89,22 @@ impl Options {
     /// Adds a PostgreSQL database that the bastions reach and the RDS API describes.
     #[must_use]
     pub fn database(mut self, host: &str, port: u16, address: SocketAddr) -> Self {
-        self.databases.push(Database { host: host.into(), port, engine: "postgres".into(), iam: true });
+        self.databases.push(Database::new(host, port, "postgres"));
         self.name(host, port, Destination::Address(address))
+    }
+
+    /// Adds what the RDS API describes and nothing leads to.
+    #[must_use]
+    pub fn describe(mut self, database: Database) -> Self {
+        self.databases.push(database);
+        self
+    }
+
+    /// Adds a managed node.
+    #[must_use]
+    pub fn node(mut self, node: Node) -> Self {
+        self.nodes.push(node);
+        self
     }
 
     /// Says where a host name and port lead.
@@ -142,7 +162,7 @@ impl Options {
     /// Adds a managed node.
     #[must_use]
     pub fn bastion(mut self, id: &str) -> Self {
-        self.bastions.push(id.into());
+        self.nodes.push(Node::new(id, "bastion"));
         self
     }
 
@@ -190,6 +210,64 @@ pub enum Oversize {
     Drop,
     /// Closes the websocket.
     Close,
+}
+
+/// A managed node, with what EC2 says of it when it is an instance.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// `i-…` or `mi-…`.
+    pub id: String,
+    /// Its `Name` tag.
+    pub name: String,
+    /// The VPC it is in.
+    pub vpc: String,
+    /// Whether its agent is connected.
+    pub online: bool,
+}
+
+impl Node {
+    /// One that is connected, in the VPC of [`Database::new`].
+    pub fn new(id: &str, name: &str) -> Self {
+        Self { id: id.into(), name: name.into(), vpc: "vpc-0a1b2c3d4e5f60718".into(), online: true }
+    }
+
+    /// Puts it into this VPC.
+    #[must_use]
+    pub fn vpc(mut self, vpc: &str) -> Self {
+        self.vpc = vpc.into();
+        self
+    }
+
+    /// Takes its agent's connection away.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.online = false;
+        self
+    }
+}
+
+/// A running task of ECS, with one container that may be entered and one that may not.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Its cluster's name.
+    pub cluster: String,
+    /// Its id, hexadecimal.
+    pub id: String,
+    /// The VPC that its network interface is in.
+    pub vpc: String,
+    /// Whether it was started with `enableExecuteCommand`.
+    pub exec: bool,
+}
+
+impl Task {
+    pub(super) fn runtime_id(&self) -> String {
+        format!("{}-4567", self.id)
+    }
+
+    /// What StartSession calls it.
+    pub fn target(&self) -> String {
+        format!("ecs:{}_{}_{}", self.cluster, self.id, self.runtime_id())
+    }
 }
 
 /// How agents behave.

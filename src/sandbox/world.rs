@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Offline, Operation, Options, Oversize,
-    Role, SessionDocument, TokenRefusal, WebSocketSignature,
+    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Node, Offline, Operation, Options,
+    Oversize, Role, SessionDocument, Task, TokenRefusal, WebSocketSignature,
     aws::{Injected, sso::Portal},
     network::Network,
     service::Sessions,
@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) documents: Vec<SessionDocument>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) largest_payload: Option<(usize, Oversize)>,
+    /// How many entries of a list one answer has at most.
+    pub(super) page: usize,
     pub(super) network: Network,
     pub(super) sessions: Sessions,
     pub(super) tasks: TaskTracker,
@@ -49,7 +51,8 @@ pub(super) struct State {
     pub(super) roles: Vec<Role>,
     pub(super) mfa_devices: Vec<MfaDevice>,
     pub(super) portal: Portal,
-    pub(super) bastions: Vec<String>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) tasks: Vec<Task>,
     pub(super) databases: Vec<Database>,
     pub(super) agent: AgentOptions,
     pub(super) faults: Faults,
@@ -70,6 +73,7 @@ impl World {
             documents: options.documents,
             idle_timeout: options.idle_timeout,
             largest_payload: options.largest_payload,
+            page: options.page,
             network: Network::new(options.names),
             sessions: Sessions::default(),
             tasks: TaskTracker::new(),
@@ -82,7 +86,8 @@ impl World {
                 roles: options.roles,
                 mfa_devices: options.mfa_devices,
                 portal: Portal::new(options.sso_roles),
-                bastions: options.bastions,
+                nodes: options.nodes,
+                tasks: options.tasks,
                 databases: options.databases,
                 agent: options.agent,
                 faults: options.faults,

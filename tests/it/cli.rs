@@ -40,7 +40,10 @@ fn help_names_the_commands_the_exit_codes_and_where_to_begin() {
     for part in [
         "A local, passwordless door to private Amazon RDS and Aurora databases.\n",
         "Usage: rdsgate [OPTIONS] <COMMAND>\n",
-        "  up    Serve databases on localhost\n",
+        " Serve databases on localhost\n",
+        " List the databases of an account and region, and the managed nodes beside them\n",
+        " Print the least that IAM must allow to use a database, or the SQL to create its user\n",
+        " Run a command with a database at hand\n",
         "      --log-level <LEVEL>\n",
         "      --log-format <FORMAT>\n",
         "  rdsgate up           serve every target of .rdsgate.toml\n",
@@ -63,7 +66,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--via <ROUTE> ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if \
          that works, else the bastion) [default: ssm]",
         "--profile <NAME> Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]",
-        "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION]",
+        "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]",
         "--role-arn <ARN> Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]",
         "--external-id <ID> External id that the roles' trust policies ask for [default: none]",
         "--session-name <NAME> What CloudTrail calls the roles' sessions [default: rdsgate-USER]",
@@ -71,7 +74,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--mfa-code <CODE> A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]",
         "--mfa-command <COMMAND> Command whose first line of output is a code of the MFA device [default: asked on the terminal]",
         "--open-browser[=<BOOL>] Open the page of an SSO login in a browser, besides printing its address [default: false]",
-        "--engine <ENGINE> postgres or mysql (also mariadb) [default: mysql for port 3306, else postgres]",
+        "--engine <ENGINE> postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]",
         "--port <PORT> The database's own port, not the local one [default: the engine's, 5432 or 3306]",
         "--user <NAME> Database user to log in as [default: the one that the client names]",
         "--database <NAME> Database for clients that name none [default: none]",
@@ -80,6 +83,11 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--config <FILE> Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml",
         "--connect-timeout <TIME> Longest time from a client's arrival to its login [default: 30s]",
         "--resume-for <TIME> How long to resume a broken SSM session before its connections are given up [default: 2m]",
+        "--read-only[=<BOOL>] Make transactions read only unless the client asks for another kind [default: false]",
+        "--statement-timeout <TIME> Longest time that a statement may run [default: the database's]",
+        "--label <WORDS> Words to show with the target's name, such as PRODUCTION [default: none]",
+        "--confirm[=<BOOL>] Ask on the terminal before serving the target [default: false]",
+        "--yes Serve targets that ask to be confirmed without asking",
         "--max-sigterm-delay <TIME> How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]",
         "--admin <ADDRESS> Address of /healthz, /readyz, /metrics and /status: [HOST:]PORT on loopback or unix:PATH [default: none]",
         "rdsgate up orders --listen 6543",
@@ -87,7 +95,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");
     }
     for flag in stdout.split_whitespace().filter(|word| word.starts_with("--")) {
-        let flag = flag.split("[=").next().unwrap_or_default().trim_matches(|c: char| !c.is_alphanumeric());
+        let flag = flag.split(['[', '=']).next().unwrap_or(flag).trim_matches(|c: char| !c.is_alphanumeric());
         let explained =
             ["help", "version"].contains(&flag) || include_str!("../../README.md").contains(&format!("`--{flag}`"));
         assert!(explained, "the README does not explain --{flag}");
@@ -100,7 +108,6 @@ fn misuse_ends_with_2_and_says_what_to_type() {
         (&["down"][..], "error: unrecognized subcommand 'down'\n"),
         (&["up", "--bastian", "i-1"], "a similar argument exists: '--bastion'"),
         (&["up"], "hint: name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into"),
-        (&["up", ENDPOINT], "--bastion"),
         (&["up", ENDPOINT, "--bastion", "bastion"], "\"bastion\" is not an SSM managed node"),
         (&["up", ENDPOINT, "--via", "direct", "--listen", "0.0.0.0:5432"], "loopback"),
         (&["up", ENDPOINT, "--via", "direct", "--engine", "oracle"], "unknown engine"),
@@ -115,6 +122,13 @@ fn misuse_ends_with_2_and_says_what_to_type() {
     let (code, stdout, stderr) = run(&[]);
     assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(stderr.contains("Usage: rdsgate [OPTIONS] <COMMAND>"), "{stderr}");
+}
+
+#[test]
+fn a_bastion_that_nobody_names_is_looked_up_which_takes_credentials() {
+    let (code, stdout, stderr) = run(&["up", ENDPOINT, "--listen", "localhost:0"]);
+    assert_eq!((code, stdout.as_str()), (3, ""), "{stderr}");
+    assert!(stderr.starts_with("error: cannot look up the managed nodes: no AWS credentials were found"), "{stderr}");
 }
 
 #[test]

@@ -116,6 +116,7 @@ async fn a_session_that_aws_does_not_start_says_what_to_check() {
     let refusal = Refusal::of(&gate).await;
     let message = format!("{BASTION} is not connected to Systems Manager in {}", server.region);
     refusal.says("08001", &message, "Stage: route to the database.", "AmazonSSMManagedInstanceCore");
+    refusal.says("08001", &message, "", &format!("The SSM agent of {BASTION} was last heard of "));
     refusal.is_soon();
     sandbox.bastion(BASTION, true);
 
@@ -144,6 +145,42 @@ async fn a_session_that_aws_does_not_start_says_what_to_check() {
     sandbox.fail(Operation::StartSession, Failure::Throttling, Some(2));
     works(&gate).await;
     assert_eq!(started(&sandbox), before + 3, "throttled twice and then served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rds_says_of_the_database_comes_with_the_failure_and_is_asked_for_once() {
+    let server = PgServer::shared();
+    let sandbox = sandbox_with(server, |mut options| {
+        options.databases[0].iam = false;
+        options
+    })
+    .await;
+    let gate = options_as(server, &sandbox, &Identity::readonly()).start().await;
+    let failed = "PAM authentication failed for user \"app_user\"";
+    for _ in 0..2 {
+        let refusal = Refusal::of(&gate).await;
+        refusal.says("28000", failed, "IAM principal: ", "IAM database authentication is disabled on ");
+        refusal.says("28000", failed, "", "iam-db-auth-error");
+    }
+    let asked = |operation| sandbox.calls().iter().filter(|call| call.operation == operation).count();
+    assert_eq!((asked(Operation::DescribeDBInstances), asked(Operation::GetCallerIdentity)), (1, 1));
+
+    let stopped = sandbox_with(server, |mut options| {
+        options.databases[0].status = "stopped".into();
+        options.name(&server.rds_host, 5432, Destination::Address(SocketAddr::from(([127, 0, 0, 1], 1))))
+    })
+    .await;
+    let gate = Gate::start(server, &stopped).await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "", "Stage: database answer.", " is stopped.");
+    // Whoever may not ask RDS is told what there is to tell.
+    assert!(stopped.identity(&Identity::user().access_key, |user| {
+        user.denied.insert(Operation::DescribeDBInstances);
+    }));
+    let gate = Gate::start(server, &stopped).await;
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "", "Stage: database answer.", "Check that the security group");
+    refusal.within(8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,7 +391,8 @@ async fn a_login_that_the_database_refuses_comes_with_advice() {
     let sandbox = sandbox(server).await;
     sandbox.name(&server.rds_host, 5433, Destination::Address(server.addr));
     let usual = || GateOptions::new(server, &sandbox);
-    let resource = format!("arn:aws:rds-db:{}:123456789012:dbuser:<DbiResourceId>/app_user", server.region);
+    let tag = server.rds_host.split('.').next().expect("a host has a label").to_uppercase().replace('-', "");
+    let resource = format!("arn:aws:rds-db:{}:123456789012:dbuser:db-{tag:A<26.26}/app_user", server.region);
     let readonly = Identity::readonly();
     let failed = "PAM authentication failed for user \"app_user\"";
     for (options, sqlstate, message, hint) in [
@@ -501,7 +539,9 @@ async fn a_direct_route_that_leads_nowhere_suggests_a_bastion() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "cannot connect to localhost:", "Stage: route to the database.", "use --bastion");
     refusal.is_soon();
-    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
+    // Who we are, for the database to hear; nothing about sessions.
+    let asks_who = |operation| operation == Operation::GetCallerIdentity;
+    assert!(sandbox.calls().iter().all(|call| asks_who(call.operation)), "{:?}", sandbox.calls());
 }
 
 #[tokio::test(flavor = "multi_thread")]

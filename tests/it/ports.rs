@@ -68,7 +68,7 @@ async fn a_port_that_is_taken_on_either_loopback_address_is_refused_and_its_owne
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_targets_none_is_served_when_one_port_is_taken() {
+async fn of_two_targets_the_one_whose_port_is_free_is_served() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let port = quiet_port();
@@ -81,17 +81,27 @@ async fn of_two_targets_none_is_served_when_one_port_is_taken() {
             server.rds_host
         )
     };
-    let text = target("first", "localhost:0".into()) + &target("second", format!("localhost:{port}"));
+    let text = target("first", format!("localhost:{port}")) + &target("second", "localhost:0".into());
     std::fs::write(&file, text).expect("the folder is ours");
-    let both = || GateOptions::bare(&sandbox).flag("--config", &file.display().to_string());
+    let config = || GateOptions::bare(&sandbox).flag("--config", &file.display().to_string());
 
-    let (code, log) = ends(both()).await;
+    // The failure is said before, and the exit status remembers it.
+    let mut gate = config().spawn();
+    assert!(gate.until(|log| log.contains("ready: 1 of 2 targets")).await, "{}", gate.log());
+    let log = gate.log();
+    assert!(log.contains(&format!("error: cannot serve first: port {port} is taken: ")), "{log}");
+    assert!(log.contains("[second] listening on localhost:"), "{log}");
+    gate.signal("INT");
+    assert_eq!(gate.ended().await.code(), Some(1));
+
+    // One that is all there is does not start half a service.
+    let (code, log) = ends(config().argument("first")).await;
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("cannot serve second") && !log.contains("listening on"), "{log}");
+    assert!(log.contains("cannot serve first") && !log.contains("listening on localhost"), "{log}");
     assert!(!log.contains("postgresql://"), "nothing to copy: {log}");
 
     drop(taken);
-    let mut gate = both().spawn();
+    let mut gate = config().spawn();
     assert!(gate.until(|log| log.contains("ready: 2 targets")).await, "{}", gate.log());
     gate.signal("INT");
     assert_eq!(gate.ended().await.code(), Some(130));

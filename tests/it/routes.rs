@@ -310,8 +310,8 @@ async fn the_accounts_idle_timeout_is_asked_for_once_and_only_when_nobody_says_i
     assert_eq!(gate.query("select 42").await, "42");
     assert!(gate.until(|log| log.contains("idle_timeout_s=2700")).await, "{}", gate.log());
     assert_eq!(asked(), 1);
-    for flag in [("--idle-timeout", "45m"), ("--keep-alive", "true")] {
-        let mut gate = GateOptions::new(server, &sandbox).flag(flag.0, flag.1).start().await;
+    for flag in ["--idle-timeout=45m", "--keep-alive"] {
+        let mut gate = GateOptions::new(server, &sandbox).argument(flag).start().await;
         assert_eq!(gate.query("select 42").await, "42");
         gate.signal("TERM");
         gate.ended().await;

@@ -25,6 +25,18 @@ use tokio::{
 use super::*;
 use crate::stream::BoxIo;
 
+/// An account whose calls go to `endpoint`, with these credentials and hardly any waiting between tries.
+pub(crate) async fn account_at(endpoint: &str, region: &str, credentials: Credentials) -> Account {
+    let options = Options { identity: Identity::default(), region: region.parse().unwrap() };
+    let provider = SharedCredentialsProvider::new(credentials);
+    let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(1));
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http::client().unwrap())
+        .endpoint_url(endpoint)
+        .retry_config(retries);
+    Account::assemble(&options, Cache::new(options.clone(), Source::Given(provider)), loader).await
+}
+
 const SESSION_TOKEN: &str = "secret-session-token";
 
 /// Answers each request with the next of its answers, the last one for ever; keeps the requests.

@@ -16,7 +16,7 @@ async fn settings() {
     let profile = std::env::var("PROBE_PROFILE").ok();
     let outcome = async {
         let identity = Identity { profile, ..Identity::default() };
-        let account = Account::load(&Options { identity, ..options() }).await?;
+        let account = Accounts::new(Interaction::none(), None)?.load(&Options { identity, ..options() }).await?;
         let loopback = account.ssm_endpoint_is_loopback();
         let credentials = account.credentials().await?;
         let expires = credentials.expiry().map(|at| DateTime::from(at).secs());

@@ -28,7 +28,10 @@ impl Error {
         let report = match self {
             Self::ClientLeft | Self::Access(access::Error::Gone) => return None,
             Self::MysqlLogin(mysql::Error::Refused(server)) => {
-                return Some(server.encode_with(turn, server.hint(login.user, &login.resource(target)).as_deref()));
+                // There is no room for both: a fact says more than what to look for.
+                let fact = login.facts.of_database(self.stage(), target);
+                let hint = fact.or_else(|| server.hint(login.user, &login.resource(target)));
+                return Some(server.encode_with(turn, hint.as_deref()));
             }
             Self::MysqlLogin(mysql::Error::RefusedBeforeTls(server)) => return Some(server.encode_with(turn, None)),
             Self::MysqlClient(error) | Self::MysqlLogin(error) => error.report()?,
@@ -40,7 +43,8 @@ impl Error {
                     UNKNOWN => format!("Can't connect to MySQL server on '{}': {}", target.name, self.last_cause()),
                     _ => self.message(),
                 };
-                ErrorReport { code, sqlstate, message, detail: None, hint: self.hint(target) }
+                let hint = self.fact(target, login).or_else(|| self.hint(target));
+                ErrorReport { code, sqlstate, message, detail: None, hint }
             }
         };
         Some(report.encode(turn))

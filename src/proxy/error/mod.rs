@@ -18,7 +18,7 @@ use crate::{
         },
         quote_identifier,
     },
-    proxy::access,
+    proxy::{access, explain::Facts},
     target::Target,
     tls,
     tunnel::{
@@ -261,6 +261,7 @@ impl Error {
             Self::ClientLeft | Self::Access(access::Error::Gone) => None,
             Self::Login(postgres::Error::Refused(server)) => {
                 let hint = server.hint(login.user, &login.resource(target));
+                let hint = joined(login.facts.of_database(Stage::Login, target), hint);
                 Some(server.encode_with(Some(&context), hint.as_deref()))
             }
             Self::Client(error) => Some(error.report()?.encode()),
@@ -278,6 +279,7 @@ impl Error {
                     _ => {}
                 }
                 report.hint = report.hint.or_else(|| Some(NO_DATABASE_HINT.into()));
+                report.hint = joined(self.fact(target, login), report.hint);
                 report.detail = Some(report.detail.map_or(context.clone(), |detail| format!("{detail}\n{context}")));
                 Some(report.encode())
             }
@@ -286,10 +288,26 @@ impl Error {
                     sqlstate: self.sqlstate(),
                     message: self.message(),
                     detail: Some(context),
-                    hint: self.hint(target).as_deref().map(sentence),
+                    hint: joined(self.fact(target, login), self.hint(target).as_deref().map(sentence)),
                 };
                 Some(report.encode())
             }
+        }
+    }
+
+    /// What AWS says of the thing that failed.
+    fn fact(&self, target: &Target, login: &Login<'_>) -> Option<String> {
+        login.facts.of_bastion(target).or_else(|| login.facts.of_database(self.stage(), target))
+    }
+
+    /// Whether Systems Manager has no connection to the bastion's agent.
+    pub(super) fn bastion_is_not_connected(&self) -> bool {
+        match self {
+            Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) => {
+                let session::Error::Start { cause, .. } = &**error else { return false };
+                matches!(&**cause, aws::Error::TargetNotConnected { .. })
+            }
+            _ => false,
         }
     }
 
@@ -313,8 +331,8 @@ impl Error {
 pub struct Login<'a> {
     /// The database user; empty when it is not known yet.
     pub user: &'a str,
-    /// The IAM principal's ARN, when it is known without asking.
-    pub principal: Option<&'a aws::Principal>,
+    /// What AWS knows that bears on the error.
+    pub facts: &'a Facts,
 }
 
 impl Login<'_> {
@@ -323,7 +341,7 @@ impl Login<'_> {
         if !self.user.is_empty() {
             facts.push(format!("User: {}.", self.user));
         }
-        if let Some(principal) = self.principal {
+        if let Some(principal) = &self.facts.principal {
             facts.push(format!("IAM principal: {}.", principal.arn));
         }
         facts.push(format!("Region: {}.", target.region));
@@ -340,13 +358,23 @@ impl Login<'_> {
 
     /// What the policy must allow, as far as it is known: the resource id of the database is not in its name.
     fn resource(&self, target: &Target) -> String {
+        let Facts { principal, database, .. } = self.facts;
         format!(
-            "arn:{}:rds-db:{}:{}:dbuser:<DbiResourceId>/{}",
+            "arn:{}:rds-db:{}:{}:dbuser:{}/{}",
             target.region.partition().name(),
             target.region,
-            self.principal.map_or("<account>", |principal| &principal.account),
+            principal.as_ref().map_or("<account>", |principal| &principal.account),
+            database.as_ref().and_then(|database| database.resource_id.as_deref()).unwrap_or("<DbiResourceId>"),
             self.user
         )
+    }
+}
+
+/// A fact, and what to do.
+fn joined(fact: Option<String>, hint: Option<String>) -> Option<String> {
+    match (fact, hint) {
+        (Some(fact), Some(hint)) => Some(format!("{fact}\n{hint}")),
+        (fact, hint) => fact.or(hint),
     }
 }
 

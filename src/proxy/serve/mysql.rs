@@ -85,7 +85,7 @@ async fn connect(service: &Service, mut client: Client) {
     let arrival = client.arrival;
     let mut connection = Connection {
         service,
-        client: Commands::new(client.stream),
+        client: Commands::new(client.stream).with_resets(service.upstream.guards_sessions()),
         upstream: stream,
         greeting,
         scramble,
@@ -139,11 +139,8 @@ async fn refuse(mut client: Client, error: Error, service: &Service, user: &str,
 }
 
 async fn err_packet(error: &Error, service: &Service, user: &str, turn: Turn) -> Option<Vec<u8>> {
-    let principal = match error {
-        Error::MysqlLogin(_) => service.upstream.principal().await,
-        _ => None,
-    };
-    let login = error::Login { user, principal: principal.as_ref() };
+    let facts = service.upstream.facts(error).await;
+    let login = error::Login { user, facts: &facts };
     error.mysql_response(service.upstream.target(), &login, turn)
 }
 
@@ -180,11 +177,38 @@ impl Connection<'_> {
             self.sent += end.to_upstream;
             self.received += end.to_client;
             match end.reason {
-                Reason::Stopped if change_user.is_raised() => match self.change_user().await {
-                    Ok(status) => observer.watch.logged_in_anew(status),
-                    Err(ended) => return ended,
-                },
+                Reason::Stopped if change_user.is_raised() => {
+                    let taken_over = if self.client.is_reset() { self.reset().await } else { self.change_user().await };
+                    match taken_over {
+                        Ok(status) => observer.watch.logged_in_anew(status),
+                        Err(ended) => return ended,
+                    }
+                }
                 reason => return reason,
+            }
+        }
+    }
+
+    /// Answers a COM_RESET_CONNECTION, after which the session must be guarded again; the new status.
+    async fn reset(&mut self) -> Result<u16, Reason> {
+        let target = &self.service.upstream.target().name;
+        let reset = async {
+            let mut taken = self.client.take_over();
+            let reading = mysql::command::accept_reset_connection(&mut taken);
+            in_time(Instant::now() + STARTUP_TIMEOUT, reading).await?.map_err(Error::MysqlClient)?;
+            let ok = self.service.upstream.reset_mysql(&mut self.upstream, &self.greeting).await?;
+            mysql::command::answer(&mut taken, &ok).await.map_err(Error::MysqlClient)?;
+            Ok(ok.status)
+        };
+        match reset.await {
+            Ok(status) => Ok(status),
+            Err(error) => {
+                let error: Error = error;
+                debug!(%target, cause = error.message(), "COM_RESET_CONNECTION refused");
+                if let Some(response) = err_packet(&error, self.service, "", Turn::COMMAND).await {
+                    farewell(&mut self.client, &response).await;
+                }
+                Err(Reason::Closed(Side::Upstream))
             }
         }
     }
@@ -213,7 +237,8 @@ impl Connection<'_> {
         let mut login = in_time(deadline, reading).await?.map_err(Error::MysqlClient)?;
         for_target(&mut login.response, self.service.upstream.target()).map_err(Error::MysqlClient)?;
         (*turn, *user) = (login.turn(), text(login.response.user()));
-        let changing = self.service.upstream.change_user_mysql(&mut self.upstream, &self.logged_in, &login.response);
+        let (upstream, greeting) = (&self.service.upstream, &self.greeting);
+        let changing = upstream.change_user_mysql(&mut self.upstream, greeting, &self.logged_in, &login.response);
         let ok = changing.await?;
         mysql::finish(&mut taken, &login, &ok).await.map_err(Error::MysqlClient)?;
         drop(taken);

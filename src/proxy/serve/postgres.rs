@@ -120,11 +120,8 @@ fn text(startup: &Startup, name: &[u8]) -> String {
 async fn refuse(mut client: Client, error: Error, service: &Service, user: &str) {
     let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
     client.arrival.log_refused(service, user, &error);
-    let principal = match error {
-        Error::Login(_) => service.upstream.principal().await,
-        _ => None,
-    };
-    let login = Login { user, principal: principal.as_ref() };
+    let facts = service.upstream.facts(&error).await;
+    let login = Login { user, facts: &facts };
     if let Some(response) = error.response(service.upstream.target(), &login) {
         farewell(&mut client.stream, &response).await;
     }

@@ -45,6 +45,8 @@ pub(crate) enum Protocol {
     Json,
     /// Query, with this XML namespace.
     Query(&'static str),
+    /// Query in EC2's manner: other error codes, in another document.
+    Ec2,
 }
 
 /// An error on its way to the caller.
@@ -78,6 +80,7 @@ impl ApiError {
         match protocol {
             Protocol::Json => Self::bad(json, refusal.to_string()),
             Protocol::Query(_) => Self::new(StatusCode::FORBIDDEN, query, refusal.to_string()),
+            Protocol::Ec2 => Self::new(StatusCode::UNAUTHORIZED, "AuthFailure", refusal.to_string()),
         }
     }
 
@@ -86,6 +89,7 @@ impl ApiError {
         match protocol {
             Protocol::Json => Self::bad("ExpiredTokenException", message),
             Protocol::Query(_) => Self::new(StatusCode::FORBIDDEN, "ExpiredToken", message),
+            Protocol::Ec2 => Self::bad("RequestExpired", message),
         }
     }
 
@@ -98,6 +102,7 @@ impl ApiError {
         match operation.protocol() {
             Protocol::Json => Self::bad("AccessDeniedException", message),
             Protocol::Query(_) => Self::new(StatusCode::FORBIDDEN, "AccessDenied", message),
+            Protocol::Ec2 => Self::new(StatusCode::FORBIDDEN, "UnauthorizedOperation", message),
         }
     }
 
@@ -114,6 +119,9 @@ impl ApiError {
             Failure::Throttling => match protocol {
                 Protocol::Json => Self::bad("ThrottlingException", "Rate exceeded"),
                 Protocol::Query(_) => Self::bad("Throttling", "Rate exceeded"),
+                Protocol::Ec2 => {
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "RequestLimitExceeded", "Request limit exceeded.")
+                }
             },
             Failure::InternalServerError => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "An internal error occurred.")
@@ -163,6 +171,13 @@ impl ApiError {
                 let side = if status.is_server_error() { "Receiver" } else { "Sender" };
                 let body = format!(
                     "<ErrorResponse xmlns=\"{namespace}\"><Error><Type>{side}</Type><Code>{code}</Code><Message>{}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>",
+                    xml(&message)
+                );
+                respond(status, "text/xml", request_id, body)
+            }
+            Protocol::Ec2 => {
+                let body = format!(
+                    "<Response><Errors><Error><Code>{code}</Code><Message>{}</Message></Error></Errors><RequestID>{request_id}</RequestID></Response>",
                     xml(&message)
                 );
                 respond(status, "text/xml", request_id, body)

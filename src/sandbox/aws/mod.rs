@@ -1,8 +1,11 @@
 //! The AWS APIs of the sandbox: which call this is, who makes it, whether it may, and what it answers.
 //!
-//! `ssm` speaks AWS JSON 1.1; `sts` and `rds` speak Query with XML answers; `sso` speaks JSON over paths of its own. The wire shapes follow the public service
+//! `ssm` and `ecs` speak AWS JSON 1.1; `sts`, `rds` and `ec2` speak Query with XML answers; `sso` speaks JSON over paths of its
+//! own. The wire shapes follow the public service
 //! descriptions; the real SDK is what reads them. Sockets are [`super::http`]'s.
 
+mod ec2;
+mod ecs;
 mod error;
 mod rds;
 mod ssm;
@@ -64,12 +67,28 @@ pub enum Operation {
     DescribeDBInstances,
     /// `rds:DescribeDBClusters`.
     DescribeDBClusters,
+    /// `rds:DescribeDBClusterEndpoints`.
+    DescribeDBClusterEndpoints,
+    /// `rds:DescribeDBProxies`.
+    DescribeDBProxies,
+    /// `rds:DescribeDBProxyEndpoints`.
+    DescribeDBProxyEndpoints,
+    /// `ec2:DescribeInstances`.
+    DescribeInstances,
+    /// `ec2:DescribeSubnets`.
+    DescribeSubnets,
+    /// `ecs:ListClusters`.
+    ListClusters,
+    /// `ecs:ListTasks`.
+    ListTasks,
+    /// `ecs:DescribeTasks`.
+    DescribeTasks,
     /// `ssmmessages:OpenDataChannel`: the websocket.
     OpenDataChannel,
 }
 
 impl Operation {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 25] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
@@ -86,6 +105,14 @@ impl Operation {
         Self::GetRoleCredentials,
         Self::DescribeDBInstances,
         Self::DescribeDBClusters,
+        Self::DescribeDBClusterEndpoints,
+        Self::DescribeDBProxies,
+        Self::DescribeDBProxyEndpoints,
+        Self::DescribeInstances,
+        Self::DescribeSubnets,
+        Self::ListClusters,
+        Self::ListTasks,
+        Self::DescribeTasks,
         Self::OpenDataChannel,
     ];
 
@@ -103,7 +130,13 @@ impl Operation {
             }
             Self::RegisterClient | Self::StartDeviceAuthorization | Self::CreateToken => "sso-oauth",
             Self::GetRoleCredentials => "sso",
-            Self::DescribeDBInstances | Self::DescribeDBClusters => "rds",
+            Self::DescribeDBInstances
+            | Self::DescribeDBClusters
+            | Self::DescribeDBClusterEndpoints
+            | Self::DescribeDBProxies
+            | Self::DescribeDBProxyEndpoints => "rds",
+            Self::DescribeInstances | Self::DescribeSubnets => "ec2",
+            Self::ListClusters | Self::ListTasks | Self::DescribeTasks => "ecs",
             Self::OpenDataChannel => "ssmmessages",
         }
     }
@@ -117,6 +150,7 @@ impl Operation {
         match self.service() {
             "sts" => Protocol::Query("https://sts.amazonaws.com/doc/2011-06-15/"),
             "rds" => Protocol::Query("http://rds.amazonaws.com/doc/2014-10-31/"),
+            "ec2" => Protocol::Ec2,
             _ => Protocol::Json,
         }
     }
@@ -244,13 +278,19 @@ fn recognise(head: &Parts, body: &[u8]) -> Option<(Operation, serde_json::Value)
     }
     let by_name = |name: &str| Operation::ALL.into_iter().find(|operation| format!("{operation}") == name);
     if let Some(target) = head.headers.get("x-amz-target") {
-        let operation = by_name(target.to_str().ok()?.strip_prefix("AmazonSSM.")?)?;
+        let (prefix, name) = target.to_str().ok()?.split_once('.')?;
+        let service = match prefix {
+            "AmazonSSM" => "ssm",
+            "AmazonEC2ContainerServiceV20141113" => "ecs",
+            _ => return None,
+        };
+        let operation = by_name(name)?;
         let parameters = serde_json::from_slice(body).unwrap_or_default();
-        return (operation.service() == "ssm").then_some((operation, parameters));
+        return (operation.service() == service).then_some((operation, parameters));
     }
     let form = form(std::str::from_utf8(body).ok()?);
     let operation = by_name(form.get("Action")?.as_str()?)?;
-    matches!(operation.protocol(), Protocol::Query(_)).then_some((operation, form.into()))
+    (!matches!(operation.protocol(), Protocol::Json)).then_some((operation, form.into()))
 }
 
 /// What the services of IAM Identity Center have in the place of names.
@@ -327,8 +367,8 @@ fn dispatch(
         Operation::StartSession => ssm::start_session(world, identity, parameters),
         Operation::ResumeSession => ssm::resume_session(world, parameters, failure),
         Operation::TerminateSession => ssm::terminate_session(world, parameters),
-        Operation::DescribeInstanceInformation => Ok(ssm::describe_instance_information(world)),
-        Operation::DescribeSessions => Ok(ssm::describe_sessions(world, identity, parameters)),
+        Operation::DescribeInstanceInformation => ssm::describe_instance_information(world, parameters),
+        Operation::DescribeSessions => ssm::describe_sessions(world, parameters),
         Operation::GetDocument => ssm::get_document(world, parameters),
         Operation::GetCallerIdentity => Ok(sts::get_caller_identity(identity)),
         Operation::AssumeRole => sts::assume_role(world, identity, parameters),
@@ -340,6 +380,14 @@ fn dispatch(
         Operation::GetRoleCredentials => sso::get_role_credentials(world, parameters),
         Operation::DescribeDBInstances => rds::describe_instances(world, parameters),
         Operation::DescribeDBClusters => rds::describe_clusters(world, parameters),
+        Operation::DescribeDBClusterEndpoints => rds::describe_cluster_endpoints(world, parameters),
+        Operation::DescribeDBProxies => rds::describe_proxies(world, parameters),
+        Operation::DescribeDBProxyEndpoints => rds::describe_proxy_endpoints(world, parameters),
+        Operation::DescribeInstances => ec2::describe_instances(world, parameters),
+        Operation::DescribeSubnets => ec2::describe_subnets(world, parameters),
+        Operation::ListClusters => ecs::list_clusters(world, parameters),
+        Operation::ListTasks => ecs::list_tasks(world, parameters),
+        Operation::DescribeTasks => Ok(ecs::describe_tasks(world, parameters)),
         Operation::OpenDataChannel => {
             Err(ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "the data channel is a websocket"))
         }
@@ -349,12 +397,39 @@ fn dispatch(
 fn success(protocol: Protocol, body: String, request_id: &str) -> Response<Full<Bytes>> {
     let (content_type, body) = match protocol {
         Protocol::Json => ("application/x-amz-json-1.1", body),
-        Protocol::Query(_) => (
+        Protocol::Query(_) | Protocol::Ec2 => (
             "text/xml",
             body.replace("</ResponseMetadata>", &format!("<RequestId>{request_id}</RequestId></ResponseMetadata>")),
         ),
     };
     error::respond(StatusCode::OK, content_type, request_id, body)
+}
+
+/// One page of `all`, from `token` on: as many as were asked for, and no more than the sandbox gives at once. The token is
+/// the place in the list, which nobody should rely on.
+fn page<T: Clone>(
+    world: &World,
+    all: &[T],
+    asked: Option<&serde_json::Value>,
+    token: Option<&serde_json::Value>,
+) -> Result<(Vec<T>, Option<String>), ApiError> {
+    let number = |value: &serde_json::Value| {
+        value.as_u64().and_then(|number| usize::try_from(number).ok()).or_else(|| value.as_str()?.parse().ok())
+    };
+    let size = world.page.min(asked.and_then(number).unwrap_or(usize::MAX)).max(1);
+    let start = match token {
+        None => 0,
+        Some(token) => {
+            let start = token.as_str().and_then(|token| token.strip_prefix("page-")?.parse().ok());
+            start
+                .filter(|start| *start < all.len())
+                .ok_or_else(|| ApiError::bad("InvalidParameterValue", "the token is not one that was handed out"))?
+        }
+    };
+    let rest = all.get(start..).unwrap_or_default();
+    let end = start + size;
+    let next = (end < all.len()).then(|| format!("page-{end}"));
+    Ok((rest.iter().take(size).cloned().collect(), next))
 }
 
 /// Text inside an XML element.

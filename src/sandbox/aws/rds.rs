@@ -1,92 +1,245 @@
 //! RDS: descriptions of the databases that the sandbox was told about.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
-use super::{Answer, error::ApiError, xml};
+use super::{Answer, error::ApiError, page, xml};
 use crate::sandbox::{World, identity::ACCOUNT};
 
 const NAMESPACE: &str = "http://rds.amazonaws.com/doc/2014-10-31/";
 
-/// A database as DescribeDBInstances or DescribeDBClusters shows it.
+/// A database as the Describe calls show it.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// The endpoint's host name, whose first label is the identifier; a second label starting with `cluster-` makes
-    /// it a cluster.
+    /// The endpoint's host name, whose first label is the identifier. The second label says what it is: `cluster-…` a
+    /// cluster, `cluster-custom-…` a custom endpoint, `proxy-…` a proxy, `endpoint` a proxy's endpoint, anything else an
+    /// instance.
     pub host: String,
-    /// The endpoint's port.
+    /// The endpoint's port. A proxy does not say its own.
     pub port: u16,
-    /// `postgres`, `aurora-postgresql`, …
+    /// `postgres`, `aurora-postgresql`, …; for a proxy its family, `POSTGRESQL` or `MYSQL`.
     pub engine: String,
     /// Whether IAM database authentication is on.
     pub iam: bool,
+    /// The engine's version.
+    pub version: String,
+    /// The VPC it is in; of a cluster, that of its members.
+    pub vpc: String,
+    /// The cluster of an instance or custom endpoint, the proxy of a proxy's endpoint.
+    pub parent: Option<String>,
+    /// `available`, `creating`, …
+    pub status: String,
+}
+
+/// What RDS describes with calls of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Instance,
+    Cluster,
+    ClusterEndpoint,
+    Proxy,
+    ProxyEndpoint,
 }
 
 impl Database {
+    /// One that is available, with IAM authentication.
+    pub fn new(host: &str, port: u16, engine: &str) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            engine: engine.into(),
+            iam: true,
+            version: "15.8".into(),
+            vpc: "vpc-0a1b2c3d4e5f60718".into(),
+            parent: None,
+            status: "available".into(),
+        }
+    }
+
+    /// Makes it a part of this cluster or proxy.
+    #[must_use]
+    pub fn of(mut self, parent: &str) -> Self {
+        self.parent = Some(parent.into());
+        self
+    }
+
+    /// Puts it into this VPC.
+    #[must_use]
+    pub fn vpc(mut self, vpc: &str) -> Self {
+        self.vpc = vpc.into();
+        self
+    }
+
     fn identifier(&self) -> &str {
         self.host.split('.').next().unwrap_or_default()
     }
 
-    fn is_cluster(&self) -> bool {
-        self.host.split('.').nth(1).is_some_and(|label| label.starts_with("cluster-"))
+    fn kind(&self) -> Kind {
+        match self.host.split('.').nth(1).unwrap_or_default() {
+            "endpoint" => Kind::ProxyEndpoint,
+            label if label.starts_with("proxy-") => Kind::Proxy,
+            label if label.starts_with("cluster-custom-") => Kind::ClusterEndpoint,
+            label if label.starts_with("cluster-") => Kind::Cluster,
+            _ => Kind::Instance,
+        }
+    }
+
+    /// Stable and shaped like the real ones: the policies for `rds-db:connect` name it.
+    fn resource_id(&self, prefix: &str) -> String {
+        let tag: String = self.identifier().to_ascii_uppercase().chars().filter(char::is_ascii_alphanumeric).collect();
+        format!("{prefix}-{tag:A<26.26}")
     }
 }
 
 pub(super) fn describe_instances(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
-    let found = select(world, parameters, "DBInstanceIdentifier", false)?;
-    let members: String = found
-        .iter()
-        .map(|database| {
-            let (id, host, engine) = (xml(database.identifier()), xml(&database.host), xml(&database.engine));
-            format!(
-                "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier><DBInstanceClass>db.t4g.micro</DBInstanceClass><Engine>{engine}</Engine><DBInstanceStatus>available</DBInstanceStatus><MasterUsername>master</MasterUsername><Endpoint><Address>{host}</Address><Port>{}</Port><HostedZoneId>Z1RLNUO7B9Q6NB</HostedZoneId></Endpoint><EngineVersion>15.8</EngineVersion><PubliclyAccessible>false</PubliclyAccessible><DbiResourceId>{}</DbiResourceId><CACertificateIdentifier>rds-ca-rsa2048-g1</CACertificateIdentifier><DBInstanceArn>arn:aws:rds:{}:{ACCOUNT}:db:{id}</DBInstanceArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBInstance>",
-                database.port, resource_id("db", database), world.region, database.iam,
-            )
-        })
-        .collect();
-    Ok(Answer::new(format!(
-        "<DescribeDBInstancesResponse xmlns=\"{NAMESPACE}\"><DescribeDBInstancesResult><DBInstances>{members}</DBInstances></DescribeDBInstancesResult><ResponseMetadata></ResponseMetadata></DescribeDBInstancesResponse>"
-    )))
+    let mut found = select(world, parameters, Kind::Instance, ("DBInstanceIdentifier", "DBInstanceNotFound"))?;
+    if parameters.get("Filters.Filter.1.Name").and_then(Value::as_str) == Some("db-cluster-id") {
+        let cluster = parameters.get("Filters.Filter.1.Values.Value.1").and_then(Value::as_str);
+        found.retain(|database| database.parent.as_deref() == cluster);
+    }
+    let member = |database: &Database| {
+        let (id, host, engine) = (xml(database.identifier()), xml(&database.host), xml(&database.engine));
+        let cluster = element("DBClusterIdentifier", database.parent.as_deref());
+        // What is being created has no address yet.
+        let endpoint = match database.status.as_str() {
+            "creating" => String::new(),
+            _ => format!(
+                "<Endpoint><Address>{host}</Address><Port>{}</Port><HostedZoneId>Z1RLNUO7B9Q6NB</HostedZoneId></Endpoint>",
+                database.port
+            ),
+        };
+        format!(
+            "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier><DBInstanceClass>db.t4g.micro</DBInstanceClass><Engine>{engine}</Engine><DBInstanceStatus>{}</DBInstanceStatus><MasterUsername>master</MasterUsername>{endpoint}<DBSubnetGroup><DBSubnetGroupName>default</DBSubnetGroupName><VpcId>{}</VpcId></DBSubnetGroup><EngineVersion>{}</EngineVersion>{cluster}<PubliclyAccessible>false</PubliclyAccessible><DbiResourceId>{}</DbiResourceId><CACertificateIdentifier>rds-ca-rsa2048-g1</CACertificateIdentifier><DBInstanceArn>arn:aws:rds:{}:{ACCOUNT}:db:{id}</DBInstanceArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBInstance>",
+            xml(&database.status),
+            xml(&database.vpc),
+            xml(&database.version),
+            database.resource_id("db"),
+            world.region,
+            database.iam,
+        )
+    };
+    listed(world, parameters, ("DescribeDBInstances", "DBInstances"), &found, member)
 }
 
 pub(super) fn describe_clusters(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
-    let found = select(world, parameters, "DBClusterIdentifier", true)?;
-    let members: String = found
-        .iter()
-        .map(|database| {
-            let (id, host, engine) = (xml(database.identifier()), xml(&database.host), xml(&database.engine));
-            format!(
-                "<DBCluster><DBClusterIdentifier>{id}</DBClusterIdentifier><Status>available</Status><Engine>{engine}</Engine><Endpoint>{host}</Endpoint><ReaderEndpoint>{}</ReaderEndpoint><Port>{}</Port><DbClusterResourceId>{}</DbClusterResourceId><DBClusterArn>arn:aws:rds:{}:{ACCOUNT}:cluster:{id}</DBClusterArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBCluster>",
-                host.replacen(".cluster-", ".cluster-ro-", 1), database.port, resource_id("cluster", database), world.region, database.iam,
-            )
-        })
-        .collect();
+    let found = select(world, parameters, Kind::Cluster, ("DBClusterIdentifier", "DBClusterNotFoundFault"))?;
+    let all = world.lock().databases.clone();
+    let member = |database: &Database| {
+        let (id, host, engine) = (xml(database.identifier()), xml(&database.host), xml(&database.engine));
+        let of_it = |kind| {
+            let own = Some(database.identifier());
+            all.iter().filter(move |part| part.kind() == kind && part.parent.as_deref() == own)
+        };
+        let members = of_it(Kind::Instance).fold(String::new(), |mut text, member| {
+            let _ = write!(text, "<DBClusterMember><DBInstanceIdentifier>{}</DBInstanceIdentifier><IsClusterWriter>{}</IsClusterWriter></DBClusterMember>", xml(member.identifier()), text.is_empty());
+            text
+        });
+        let custom = of_it(Kind::ClusterEndpoint).map(|part| format!("<member>{}</member>", xml(&part.host)));
+        format!(
+            "<DBCluster><DBClusterIdentifier>{id}</DBClusterIdentifier><Status>{}</Status><Engine>{engine}</Engine><EngineVersion>{}</EngineVersion><Endpoint>{host}</Endpoint><ReaderEndpoint>{}</ReaderEndpoint><CustomEndpoints>{}</CustomEndpoints><DBClusterMembers>{members}</DBClusterMembers><Port>{}</Port><DbClusterResourceId>{}</DbClusterResourceId><DBClusterArn>arn:aws:rds:{}:{ACCOUNT}:cluster:{id}</DBClusterArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBCluster>",
+            xml(&database.status),
+            xml(&database.version),
+            host.replacen(".cluster-", ".cluster-ro-", 1),
+            custom.collect::<String>(),
+            database.port,
+            database.resource_id("cluster"),
+            world.region,
+            database.iam,
+        )
+    };
+    listed(world, parameters, ("DescribeDBClusters", "DBClusters"), &found, member)
+}
+
+pub(super) fn describe_cluster_endpoints(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
+    // Unlike the others, RDS answers an unknown identifier with an empty list.
+    let wanted = parameters.get("DBClusterEndpointIdentifier").and_then(Value::as_str);
+    let mut found = of_kind(world, Kind::ClusterEndpoint);
+    found.retain(|database| wanted.is_none_or(|id| database.identifier() == id));
+    let member = |database: &Database| {
+        let id = xml(database.identifier());
+        format!(
+            "<DBClusterEndpointList><DBClusterEndpointIdentifier>{id}</DBClusterEndpointIdentifier>{}<Endpoint>{}</Endpoint><Status>{}</Status><EndpointType>CUSTOM</EndpointType><CustomEndpointType>ANY</CustomEndpointType><DBClusterEndpointArn>arn:aws:rds:{}:{ACCOUNT}:cluster-endpoint:{id}</DBClusterEndpointArn></DBClusterEndpointList>",
+            element("DBClusterIdentifier", database.parent.as_deref()),
+            xml(&database.host),
+            xml(&database.status),
+            world.region,
+        )
+    };
+    listed(world, parameters, ("DescribeDBClusterEndpoints", "DBClusterEndpoints"), &found, member)
+}
+
+pub(super) fn describe_proxies(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
+    let found = select(world, parameters, Kind::Proxy, ("DBProxyName", "DBProxyNotFoundFault"))?;
+    let member = |database: &Database| {
+        let name = xml(database.identifier());
+        let auth = if database.iam { "REQUIRED" } else { "DISABLED" };
+        format!(
+            "<member><DBProxyName>{name}</DBProxyName><DBProxyArn>arn:aws:rds:{}:{ACCOUNT}:db-proxy:{}</DBProxyArn><Status>{}</Status><EngineFamily>{}</EngineFamily><VpcId>{}</VpcId><Auth><member><UserName>proxied</UserName><AuthScheme>SECRETS</AuthScheme><IAMAuth>{auth}</IAMAuth></member></Auth><Endpoint>{}</Endpoint><RequireTLS>true</RequireTLS></member>",
+            world.region,
+            database.resource_id("prx").to_ascii_lowercase(),
+            xml(&database.status),
+            xml(&database.engine),
+            xml(&database.vpc),
+            xml(&database.host),
+        )
+    };
+    listed(world, parameters, ("DescribeDBProxies", "DBProxies"), &found, member)
+}
+
+pub(super) fn describe_proxy_endpoints(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
+    let key = ("DBProxyEndpointName", "DBProxyEndpointNotFoundFault");
+    let found = select(world, parameters, Kind::ProxyEndpoint, key)?;
+    let member = |database: &Database| {
+        format!(
+            "<member><DBProxyEndpointName>{}</DBProxyEndpointName><DBProxyEndpointArn>arn:aws:rds:{}:{ACCOUNT}:db-proxy-endpoint:{}</DBProxyEndpointArn>{}<Status>{}</Status><VpcId>{}</VpcId><Endpoint>{}</Endpoint><TargetRole>READ_ONLY</TargetRole><IsDefault>false</IsDefault></member>",
+            xml(database.identifier()),
+            world.region,
+            database.resource_id("prx-endpoint").to_ascii_lowercase(),
+            element("DBProxyName", database.parent.as_deref()),
+            xml(&database.status),
+            xml(&database.vpc),
+            xml(&database.host),
+        )
+    };
+    listed(world, parameters, ("DescribeDBProxyEndpoints", "DBProxyEndpoints"), &found, member)
+}
+
+fn element(name: &str, text: Option<&str>) -> String {
+    text.map(|text| format!("<{name}>{}</{name}>", xml(text))).unwrap_or_default()
+}
+
+/// One page: `MaxRecords` at most, from `Marker` on.
+fn listed(
+    world: &World,
+    parameters: &Value,
+    (operation, list): (&str, &str),
+    found: &[Database],
+    member: impl Fn(&Database) -> String,
+) -> Result<Answer, ApiError> {
+    let (found, next) = page(world, found, parameters.get("MaxRecords"), parameters.get("Marker"))?;
+    let members: String = found.iter().map(member).collect();
+    let marker = element("Marker", next.as_deref());
     Ok(Answer::new(format!(
-        "<DescribeDBClustersResponse xmlns=\"{NAMESPACE}\"><DescribeDBClustersResult><DBClusters>{members}</DBClusters></DescribeDBClustersResult><ResponseMetadata></ResponseMetadata></DescribeDBClustersResponse>"
+        "<{operation}Response xmlns=\"{NAMESPACE}\"><{operation}Result><{list}>{members}</{list}>{marker}</{operation}Result><ResponseMetadata></ResponseMetadata></{operation}Response>"
     )))
 }
 
-fn select(world: &World, parameters: &Value, key: &str, clusters: bool) -> Result<Vec<Database>, ApiError> {
-    let wanted = parameters.get(key).and_then(Value::as_str);
-    let found: Vec<Database> = world
-        .lock()
-        .databases
-        .iter()
-        .filter(|database| database.is_cluster() == clusters)
-        .filter(|database| wanted.is_none_or(|id| database.identifier() == id))
-        .cloned()
-        .collect();
-    match wanted {
-        Some(id) if found.is_empty() => {
-            let (code, what) =
-                if clusters { ("DBClusterNotFoundFault", "DBCluster") } else { ("DBInstanceNotFound", "DBInstance") };
-            Err(ApiError::new(http::StatusCode::NOT_FOUND, code, format!("{what} {id} not found.")))
-        }
-        _ => Ok(found),
-    }
+fn of_kind(world: &World, kind: Kind) -> Vec<Database> {
+    world.lock().databases.iter().filter(|database| database.kind() == kind).cloned().collect()
 }
 
-/// Stable and shaped like the real ones: the policies for `rds-db:connect` name it.
-fn resource_id(prefix: &str, database: &Database) -> String {
-    let tag: String = database.identifier().to_ascii_uppercase().chars().filter(char::is_ascii_alphanumeric).collect();
-    format!("{prefix}-{tag:A<26.26}")
+fn select(
+    world: &World,
+    parameters: &Value,
+    kind: Kind,
+    (key, fault): (&str, &'static str),
+) -> Result<Vec<Database>, ApiError> {
+    let mut found = of_kind(world, kind);
+    let Some(wanted) = parameters.get(key).and_then(Value::as_str) else { return Ok(found) };
+    found.retain(|database| database.identifier() == wanted);
+    if found.is_empty() {
+        return Err(ApiError::new(http::StatusCode::NOT_FOUND, fault, format!("{key} {wanted} not found.")));
+    }
+    Ok(found)
 }

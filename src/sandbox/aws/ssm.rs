@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Answer,
     error::{ApiError, Failure},
+    page,
 };
 use crate::sandbox::{
     World,
@@ -31,7 +32,11 @@ pub(super) fn start_session(world: &World, identity: &Identity, parameters: &Val
     if reason.is_some_and(|reason| reason.is_empty() || reason.chars().count() > 256) {
         return Err(ApiError::bad("ValidationException", "reason must have length between 1 and 256"));
     }
-    if !world.lock().bastions.iter().any(|bastion| bastion == target) {
+    let state = world.lock();
+    let connected = state.nodes.iter().any(|node| node.online && node.id == target)
+        || state.tasks.iter().any(|task| task.exec && task.target() == target);
+    drop(state);
+    if !connected {
         return Err(ApiError::target_not_connected(target));
     }
     let started = world.sessions.start(
@@ -105,39 +110,69 @@ pub(super) fn terminate_session(world: &World, parameters: &Value) -> Result<Ans
     Ok(Answer { body: json!({ "SessionId": id }).to_string(), session_id: Some(id.into()) })
 }
 
-pub(super) fn describe_instance_information(world: &World) -> Answer {
+pub(super) fn describe_instance_information(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let state = world.lock();
-    let nodes: Vec<Value> = state
-        .bastions
+    let (mut nodes, version) = (state.nodes.clone(), state.agent.version.clone());
+    drop(state);
+    let filters = parameters.get("Filters").and_then(Value::as_array);
+    for filter in filters.into_iter().flatten() {
+        if filter.get("Key").and_then(Value::as_str) == Some("InstanceIds") {
+            let values = filter.get("Values").and_then(Value::as_array).cloned().unwrap_or_default();
+            nodes.retain(|node| values.contains(&node.id.as_str().into()));
+        }
+    }
+    let (nodes, next) = page(world, &nodes, parameters.get("MaxResults"), parameters.get("NextToken"))?;
+    let nodes: Vec<Value> = nodes
         .iter()
-        .map(|id| {
+        .map(|node| {
+            let kind = if node.id.starts_with("mi-") { "ManagedInstance" } else { "EC2Instance" };
             json!({
-                "InstanceId": id, "PingStatus": "Online", "AgentVersion": state.agent.version, "IsLatestVersion": false,
+                "InstanceId": node.id, "PingStatus": if node.online { "Online" } else { "ConnectionLost" },
+                "AgentVersion": version, "IsLatestVersion": false,
                 "PlatformType": "Linux", "PlatformName": "Amazon Linux", "PlatformVersion": "2023",
-                "ResourceType": "EC2Instance", "IPAddress": "10.0.0.10", "ComputerName": "bastion.internal",
+                "ResourceType": kind, "IPAddress": "10.0.0.10", "ComputerName": format!("{}.internal", node.name),
                 "LastPingDateTime": world.epoch_seconds(),
             })
         })
         .collect();
-    Answer::new(json!({ "InstanceInformationList": nodes }).to_string())
+    Ok(Answer::new(json!({ "InstanceInformationList": nodes, "NextToken": next }).to_string()))
 }
 
-pub(super) fn describe_sessions(world: &World, identity: &Identity, parameters: &Value) -> Answer {
-    let active = parameters.get("State").and_then(Value::as_str) != Some("History");
-    let sessions: Vec<Value> = world
+/// Sessions on a page, so that a client that reads one page only is found out.
+const PAGE: usize = 2;
+
+/// Filtered by owner, and in pages; a page's token is where the next begins.
+pub(super) fn describe_sessions(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let active = text(parameters, "State").as_deref() != Some("History");
+    let filters = parameters.get("Filters").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut owner = None;
+    for filter in filters {
+        match text(filter, "key").as_deref() {
+            Some("Owner") => owner = text(filter, "value"),
+            other => return Err(ApiError::bad("InvalidFilterKey", format!("The filter key {other:?} is not valid"))),
+        }
+    }
+    let start: usize = text(parameters, "NextToken").and_then(|token| token.parse().ok()).unwrap_or_default();
+    let mut found: Vec<Value> = world
         .sessions
         .reports()
         .into_iter()
         .filter(|session| session.ended.is_none() == active)
+        .filter(|session| owner.as_ref().is_none_or(|owner| *owner == session.owner_arn))
         .map(|session| {
             json!({
                 "SessionId": session.id, "Target": session.target, "DocumentName": session.document,
                 "Status": if active { "Connected" } else { "Terminated" },
-                "Owner": identity.arn, "Reason": session.reason, "StartDate": session.started_at,
+                "Owner": session.owner_arn, "Reason": session.reason, "StartDate": session.started_at,
             })
         })
+        .skip(start)
         .collect();
-    Answer::new(json!({ "Sessions": sessions }).to_string())
+    let more = found.len() > PAGE;
+    found.truncate(PAGE);
+    let next = more.then(|| (start + PAGE).to_string());
+    Ok(Answer::new(json!({ "Sessions": found, "NextToken": next }).to_string()))
 }
 
 fn grant(started: Started) -> Answer {

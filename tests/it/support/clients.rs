@@ -158,8 +158,22 @@ fn sources() -> PathBuf {
 }
 
 fn venv() -> PathBuf {
-    let requirements = sources().join("python/requirements.txt");
-    installed("venv", &[&requirements], |folder| {
+    python_packages("venv", "python/requirements.txt")
+}
+
+/// A Python with moto's server, which emulates AWS. Blocks the thread.
+pub(crate) fn moto_python() -> PathBuf {
+    python_packages("moto", "python/moto-requirements.txt").join("bin/python")
+}
+
+/// The program of `tests/clients` with this path.
+pub(crate) fn source(path: &str) -> PathBuf {
+    sources().join(path)
+}
+
+fn python_packages(kind: &str, requirements: &str) -> PathBuf {
+    let requirements = sources().join(requirements);
+    installed(kind, &[&requirements], |folder| {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(folder));
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--requirement"];
         succeed(Command::new(folder.join("bin/python")).args(pip).arg(&requirements));

@@ -85,6 +85,46 @@ impl GateOptions {
         self
     }
 
+    /// Another subcommand than `up`.
+    pub(crate) fn verb(mut self, verb: &str) -> Self {
+        if let Some(first) = self.arguments.first_mut() {
+            *first = verb.into();
+        }
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(self) -> Ran {
+        let output = timeout(PATIENCE, self.command().output()).await.expect("rdsgate hangs").expect("it starts");
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The command, with nothing of this machine's settings.
+    pub(crate) fn command(self) -> Command {
+        let mut command = if self.terminal {
+            let quoted: Vec<String> = self.arguments.iter().map(|word| format!("'{word}'")).collect();
+            let line = format!("exec {} {}", env!("CARGO_BIN_EXE_rdsgate"), quoted.join(" "));
+            let mut script = Command::new("script");
+            script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped());
+            script
+        } else {
+            let mut rdsgate = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
+            rdsgate.args(&self.arguments).stdin(Stdio::null());
+            rdsgate
+        };
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent")
+            .envs(self.env)
+            .kill_on_drop(true);
+        command
+    }
+
     /// Adds a word that is no flag.
     pub(crate) fn argument(mut self, word: &str) -> Self {
         self.arguments.push(word.into());
@@ -138,30 +178,16 @@ impl GateOptions {
         gate
     }
 
+    /// Logging all there is, unless a test wants something else.
+    fn traced(mut self) -> Self {
+        self.env.insert(0, ("RDSGATE_LOG".into(), "trace".into()));
+        self
+    }
+
     /// Starts it, for one that is not to get ready.
     pub(crate) fn spawn(self) -> Gate {
-        let mut command = if self.terminal {
-            let quoted: Vec<String> = self.arguments.iter().map(|word| format!("'{word}'")).collect();
-            let line = format!("exec {} {}", env!("CARGO_BIN_EXE_rdsgate"), quoted.join(" "));
-            let mut script = Command::new("script");
-            script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped());
-            script
-        } else {
-            let mut rdsgate = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
-            rdsgate.args(&self.arguments).stdin(Stdio::null());
-            rdsgate
-        };
-        let mut child = command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", "/nonexistent")
-            .env("RDSGATE_LOG", "trace")
-            .envs(self.env)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("cargo built rdsgate");
+        let mut child =
+            self.traced().command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cargo built rdsgate");
         let (sender, output) = watch::channel(String::new());
         let sender = Arc::new(Mutex::new(sender));
         collect(child.stderr.take().expect("piped"), Arc::clone(&sender));

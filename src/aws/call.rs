@@ -1,0 +1,309 @@
+//! Calls to services without an SDK of their own here: signed, sent through the same kind of HTTP client, retried and
+//! bounded like the SDK's.
+//!
+//! EC2 and IAM speak the Query protocol (a form in, XML out), ECS and CloudWatch Logs speak AWS JSON 1.1. A whole SDK for
+//! the one or two calls that each is needed for would cost more than everything else in the program.
+
+use std::{sync::Arc, time::SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::SigningSettings;
+use aws_smithy_runtime_api::client::{
+    http::HttpConnector as _,
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    ATTEMPT_DEADLINE, ATTEMPTS, Account, CALL_DEADLINE, CONNECT_DEADLINE, Error, Retry, http, sign,
+    xml::{Element, NotXml},
+};
+use crate::{
+    backoff::Backoff,
+    target::{Partition, Region},
+};
+
+/// The longest answer that is read. A page of a hundred instances has some hundred kilobytes.
+const ANSWER_LIMIT: usize = 8 << 20;
+/// RFC 3986: all but the unreserved characters.
+const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A service that is called without an SDK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Query, version 2016-11-15.
+    Ec2,
+    /// AWS JSON 1.1, version 2014-11-13.
+    Ecs,
+    /// Query, version 2010-05-08; one endpoint for each partition.
+    Iam,
+    /// CloudWatch Logs: AWS JSON 1.1, version 2014-03-28.
+    Logs,
+}
+
+impl Service {
+    /// The name in signatures, host names and IAM actions.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ec2 => "ec2",
+            Self::Ecs => "ecs",
+            Self::Iam => "iam",
+            Self::Logs => "logs",
+        }
+    }
+
+    /// The id in `AWS_ENDPOINT_URL_<SERVICE>`.
+    fn id(self) -> &'static str {
+        match self {
+            Self::Ec2 => "EC2",
+            Self::Ecs => "ECS",
+            Self::Iam => "IAM",
+            Self::Logs => "CloudWatch Logs",
+        }
+    }
+
+    /// The API's version for Query services, the prefix of `x-amz-target` for the others (their public service models).
+    fn version(self) -> &'static str {
+        match self {
+            Self::Ec2 => "2016-11-15",
+            Self::Iam => "2010-05-08",
+            Self::Ecs => "AmazonEC2ContainerServiceV20141113",
+            Self::Logs => "Logs_20140328",
+        }
+    }
+
+    /// The region that signatures are for, and AWS's own endpoint. IAM has one for each partition ("IAM endpoints and
+    /// quotas").
+    fn endpoint(self, region: &Region) -> (Region, String) {
+        let suffix = if region.partition() == Partition::AwsCn { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let global = match (self, region.partition()) {
+            (Self::Iam, Partition::Aws) => Some(("us-east-1", "iam")),
+            (Self::Iam, Partition::AwsCn) => Some(("cn-north-1", "iam.cn-north-1")),
+            (Self::Iam, Partition::AwsUsGov) => Some(("us-gov-west-1", "iam.us-gov")),
+            (Self::Ec2 | Self::Ecs | Self::Logs, _) => None,
+        };
+        match global.and_then(|(region, host)| Some((region.parse().ok()?, host))) {
+            Some((region, host)) => (region, format!("https://{host}.{suffix}")),
+            None => (region.clone(), format!("https://{}.{region}.{suffix}", self.name())),
+        }
+    }
+}
+
+/// One request, but for its signature.
+struct Prepared {
+    operation: &'static str,
+    service: Service,
+    region: Region,
+    url: String,
+    host: String,
+    content_type: &'static str,
+    target: Option<String>,
+    body: String,
+}
+
+impl Account {
+    /// A call of the Query protocol: `parameters` are the form's, without `Action` and `Version`.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn query(
+        &self,
+        service: Service,
+        operation: &'static str,
+        parameters: &[(String, String)],
+    ) -> Result<Element, Error> {
+        let mut body = format!("Action={operation}&Version={}", service.version());
+        for (name, value) in parameters {
+            body.extend(["&", name, "="]);
+            body.extend(utf8_percent_encode(value, FORM));
+        }
+        let request =
+            self.prepare(service, operation, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
+        let answer = self.send(&request).await?;
+        Element::parse(&answer).map_err(|NotXml| malformed(operation))
+    }
+
+    /// A call of AWS JSON 1.1.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn json(&self, service: Service, operation: &'static str, input: &Value) -> Result<Value, Error> {
+        let target = format!("{}.{operation}", service.version());
+        let request =
+            self.prepare(service, operation, ("application/x-amz-json-1.1", Some(target)), input.to_string())?;
+        let answer = self.send(&request).await?;
+        serde_json::from_str(&answer).map_err(|_| malformed(operation))
+    }
+
+    fn prepare(
+        &self,
+        service: Service,
+        operation: &'static str,
+        (content_type, target): (&'static str, Option<String>),
+        body: String,
+    ) -> Result<Prepared, Error> {
+        let (region, endpoint) = service.endpoint(self.region());
+        let url = http::configured_endpoint(&self.0.config, service.id()).unwrap_or(endpoint);
+        let url = format!("{}/", url.trim_end_matches('/'));
+        let host = url.parse::<::http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
+        let host = host.ok_or(Error::Incomplete { operation, field: "host in the endpoint's URL" })?;
+        Ok(Prepared { operation, service, region, url, host, content_type, target, body })
+    }
+
+    /// The answer's body. Tries again what may pass, and once with fresh credentials.
+    async fn send(&self, request: &Prepared) -> Result<String, Error> {
+        let operation = request.operation;
+        let tries = async {
+            let mut backoff = Backoff::default();
+            let mut left = ATTEMPTS;
+            loop {
+                left -= 1;
+                match self.call(operation, || self.attempt(request)).await {
+                    Err(error) if left > 0 && error.retry() == Retry::Backoff => {
+                        sleep(backoff.next_delay(&mut fastrand::Rng::new())).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        match timeout(CALL_DEADLINE, tries).await {
+            Ok(answer) => answer,
+            Err(elapsed) => Err(Error::Timeout { operation, cause: Arc::new(elapsed) }),
+        }
+    }
+
+    async fn attempt(&self, request: &Prepared) -> Result<String, Error> {
+        let operation = request.operation;
+        let connector = self.0.connector.get_or_try_init(async || http::own_connector(CONNECT_DEADLINE)).await?;
+        let signed = request.sign(&self.credentials().await?, SystemTime::now())?;
+        let exchange = async {
+            let response = connector.call(signed).await.map_err(|error| unreachable(operation, error))?;
+            let status = response.status().as_u16();
+            Ok((status, read(operation, response).await?))
+        };
+        match timeout(ATTEMPT_DEADLINE, exchange).await {
+            Ok(Ok((200..=299, body))) => Ok(body),
+            Ok(Ok((status, body))) => Err(self.refusal(request, status, &body)),
+            Ok(Err(error)) => Err(error),
+            Err(elapsed) => Err(Error::Timeout { operation, cause: Arc::new(elapsed) }),
+        }
+    }
+
+    fn refusal(&self, request: &Prepared, status: u16, body: &str) -> Error {
+        let (code, message) = match request.target {
+            Some(_) => json_error(body),
+            None => query_error(body),
+        };
+        let code = code.unwrap_or_else(|| format!("HTTP {status}"));
+        self.meaning(request.operation, Some(status), code, message.unwrap_or_else(|| "no further words".into()))
+    }
+}
+
+impl Prepared {
+    fn sign(&self, credentials: &Credentials, now: SystemTime) -> Result<HttpRequest, Error> {
+        let mut headers = vec![("host", self.host.as_str()), ("content-type", self.content_type)];
+        headers.extend(self.target.as_deref().map(|target| ("x-amz-target", target)));
+        let signing = sign::Request {
+            what: "call",
+            method: "POST",
+            url: self.url.clone(),
+            headers: &headers,
+            body: self.body.as_bytes(),
+            service: self.service.name(),
+        };
+        let signature = signing.sign(&self.region, credentials, now, SigningSettings::default())?;
+        let mut request = HttpRequest::new(SdkBody::from(self.body.clone()));
+        request.set_method("POST").map_err(|cause| sign::failed("call", cause))?;
+        request.set_uri(self.url.as_str()).map_err(|cause| sign::failed("call", cause))?;
+        for (name, value) in headers {
+            request.headers_mut().insert(name, value.to_owned());
+        }
+        for (name, value) in signature.headers() {
+            request.headers_mut().insert(name.to_owned(), value.to_owned());
+        }
+        Ok(request)
+    }
+}
+
+async fn read(operation: &'static str, response: HttpResponse) -> Result<String, Error> {
+    let mut stream = ByteStream::new(response.into_body());
+    let mut body = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| Error::Transport { operation, cause: Arc::new(error) })?;
+        if body.len() + chunk.len() > ANSWER_LIMIT {
+            return Err(Error::Incomplete { operation, field: "end within 8 MiB" });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    String::from_utf8(body).map_err(|_| malformed(operation))
+}
+
+fn unreachable(operation: &'static str, error: ConnectorError) -> Error {
+    if error.is_timeout() {
+        Error::Timeout { operation, cause: Arc::new(error) }
+    } else {
+        Error::Transport { operation, cause: Arc::new(error) }
+    }
+}
+
+fn malformed(operation: &'static str) -> Error {
+    Error::Incomplete { operation, field: "form that can be read" }
+}
+
+/// `{"__type": "namespace#Code", "message": …}`; some services write `Message`.
+fn json_error(body: &str) -> (Option<String>, Option<String>) {
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+    let code = text("__type").map(|code| code.rsplit('#').next().unwrap_or_default().to_owned());
+    (code, text("message").or_else(|| text("Message")))
+}
+
+/// `ErrorResponse` with one `Error`, or EC2's `Response` with `Errors`.
+fn query_error(body: &str) -> (Option<String>, Option<String>) {
+    let Ok(root) = Element::parse(body) else { return (None, None) };
+    let error = root.child("Error").or_else(|| root.child("Errors")?.child("Error"));
+    let text = |name: &str| error.and_then(|error| error.text(&[name])).map(str::to_owned);
+    (text("Code"), text("Message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_is_where_aws_says_in_every_partition() {
+        for (service, region, signed_for, url) in [
+            (Service::Ec2, "eu-central-1", "eu-central-1", "https://ec2.eu-central-1.amazonaws.com"),
+            (Service::Ecs, "cn-north-1", "cn-north-1", "https://ecs.cn-north-1.amazonaws.com.cn"),
+            (Service::Logs, "us-gov-east-1", "us-gov-east-1", "https://logs.us-gov-east-1.amazonaws.com"),
+            (Service::Iam, "eu-central-1", "us-east-1", "https://iam.amazonaws.com"),
+            (Service::Iam, "cn-northwest-1", "cn-north-1", "https://iam.cn-north-1.amazonaws.com.cn"),
+            (Service::Iam, "us-gov-east-1", "us-gov-west-1", "https://iam.us-gov.amazonaws.com"),
+        ] {
+            let (region, endpoint) = service.endpoint(&region.parse().unwrap());
+            assert_eq!((region.as_str(), endpoint.as_str()), (signed_for, url));
+        }
+    }
+
+    #[test]
+    fn errors_are_read_in_all_three_shapes() {
+        let said = (Some("Denied".to_owned()), Some("no".to_owned()));
+        for body in [
+            "<ErrorResponse><Error><Type>Sender</Type><Code>Denied</Code><Message>no</Message></Error></ErrorResponse>",
+            "<Response><Errors><Error><Code>Denied</Code><Message>no</Message></Error></Errors></Response>",
+        ] {
+            assert_eq!(query_error(body), said);
+        }
+        for body in [r#"{"__type":"com.amazonaws.ecs#Denied","message":"no"}"#, r#"{"__type":"Denied","Message":"no"}"#]
+        {
+            assert_eq!(json_error(body), said);
+        }
+        for body in ["", "Service Unavailable", "<html>"] {
+            assert_eq!((query_error(body), json_error(body)), ((None, None), (None, None)));
+        }
+    }
+}

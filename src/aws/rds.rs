@@ -1,0 +1,281 @@
+//! The databases of an account as RDS describes them: every address at which one may log in, with the facts about it.
+//!
+//! An instance has one address; a cluster has a writer's, a reader's and custom ones, and its members' own; an RDS Proxy
+//! has its own and further ones. `rds-db:connect` names a member of a cluster by the cluster ("Creating and using an IAM
+//! policy for IAM database access"), and a proxy's address by the proxy, whichever it is; [`Database::resource_id`] is that.
+//!
+//! `describe` makes the calls; here their answers are joined.
+
+mod describe;
+
+use std::fmt;
+
+use aws_sdk_rds::types::{DbCluster, DbClusterEndpoint, DbInstance, DbProxy, DbProxyEndpoint, IamAuthMode};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::target::{Arn, Endpoint, Engine, Host};
+
+/// What kind of address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A database instance's own.
+    Instance,
+    /// A cluster's, always its writer.
+    Writer,
+    /// A cluster's, any of its readers.
+    Reader,
+    /// A cluster's, for the members that somebody chose.
+    Custom,
+    /// An RDS Proxy's.
+    Proxy,
+    /// A further one of an RDS Proxy.
+    ProxyEndpoint,
+}
+
+impl Kind {
+    /// The name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Writer => "writer",
+            Self::Reader => "reader",
+            Self::Custom => "custom",
+            Self::Proxy => "proxy",
+            Self::ProxyEndpoint => "proxy-endpoint",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One address at which one may log in. What AWS did not say, or would not, is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// What kind of address.
+    pub kind: Kind,
+    /// The identifier of the instance, cluster, custom endpoint, proxy or proxy endpoint.
+    pub id: String,
+    /// The ARN of the same.
+    pub arn: Option<String>,
+    /// What `rds-db:connect` names: `db-…`, `cluster-…` or `prx-…`.
+    pub resource_id: Option<String>,
+    /// `available` when all is well.
+    pub status: String,
+    /// RDS's own word, such as `postgres` or `aurora-mysql`; for a proxy its family, in lower case.
+    pub engine: String,
+    /// The engine's version. A proxy has none.
+    pub version: Option<String>,
+    /// The address. None while it is being created.
+    pub host: Option<String>,
+    /// The port.
+    pub port: Option<u16>,
+    /// Whether IAM database authentication is on; for a proxy, whether it takes IAM logins.
+    pub iam: Option<bool>,
+    /// The identifier of the authority behind the certificate. A proxy has none: its certificates are public ones.
+    pub ca: Option<String>,
+    /// The VPC.
+    pub vpc: Option<String>,
+    /// The cluster or proxy that it belongs to.
+    pub parent: Option<String>,
+    /// The database user, where a proxy has exactly one.
+    pub user: Option<String>,
+}
+
+impl Database {
+    /// The protocol that it speaks; `None` for engines that we do not.
+    pub fn protocol(&self) -> Option<Engine> {
+        self.engine.parse().ok()
+    }
+
+    /// The address with its port; `None` while there is none, or for an engine that we do not speak.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        let host: Host = self.host.as_deref()?.parse().ok()?;
+        Some(Endpoint { host, port: self.port.or_else(|| Some(self.protocol()?.default_port()))? })
+    }
+}
+
+/// What was found, and what could not be looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Databases {
+    /// The databases, in the order of their names.
+    pub found: Vec<Database>,
+    /// Calls that failed; what they would have told is missing.
+    pub gaps: Vec<Error>,
+}
+
+/// The answers of the five calls.
+#[derive(Debug, Default)]
+struct Described {
+    instances: Vec<DbInstance>,
+    clusters: Vec<DbCluster>,
+    endpoints: Vec<DbClusterEndpoint>,
+    proxies: Vec<DbProxy>,
+    proxy_endpoints: Vec<DbProxyEndpoint>,
+    gaps: Vec<Error>,
+}
+
+impl Described {
+    fn join(self) -> Databases {
+        let mut found: Vec<Database> = self.instances.iter().map(|instance| self.instance(instance)).collect();
+        found.extend(self.clusters.iter().flat_map(|cluster| self.cluster(cluster)));
+        found.extend(self.endpoints.iter().filter_map(|endpoint| self.custom(endpoint)));
+        found.extend(self.proxies.iter().map(proxy));
+        found.extend(self.proxy_endpoints.iter().map(|endpoint| self.proxy_endpoint(endpoint)));
+        found.sort_by(|a, b| (&a.id, a.kind, &a.host).cmp(&(&b.id, b.kind, &b.host)));
+        found.dedup();
+        Databases { found, gaps: self.gaps }
+    }
+
+    fn instance(&self, instance: &DbInstance) -> Database {
+        let cluster = instance.db_cluster_identifier.as_deref().and_then(|id| self.cluster_called(id));
+        let endpoint = instance.endpoint.as_ref();
+        Database {
+            kind: Kind::Instance,
+            id: instance.db_instance_identifier.clone().unwrap_or_default(),
+            arn: instance.db_instance_arn.clone(),
+            resource_id: match instance.db_cluster_identifier {
+                Some(_) => cluster.and_then(|cluster| cluster.db_cluster_resource_id.clone()),
+                None => instance.dbi_resource_id.clone(),
+            },
+            status: instance.db_instance_status.clone().unwrap_or_default(),
+            engine: instance.engine.clone().unwrap_or_default(),
+            version: instance.engine_version.clone(),
+            host: endpoint.and_then(|endpoint| endpoint.address.clone()),
+            port: endpoint.and_then(|endpoint| port(endpoint.port)),
+            // A member of a cluster repeats the cluster's.
+            iam: instance.iam_database_authentication_enabled,
+            ca: instance.ca_certificate_identifier.clone(),
+            vpc: instance.db_subnet_group.as_ref().and_then(|group| group.vpc_id.clone()),
+            parent: instance.db_cluster_identifier.clone(),
+            user: None,
+        }
+    }
+
+    /// The writer's and the reader's address, and custom ones of which nothing is known but the name.
+    fn cluster(&self, cluster: &DbCluster) -> Vec<Database> {
+        let member = self.member_of(cluster.db_cluster_identifier.as_deref());
+        let base = Database {
+            kind: Kind::Writer,
+            id: cluster.db_cluster_identifier.clone().unwrap_or_default(),
+            arn: cluster.db_cluster_arn.clone(),
+            resource_id: cluster.db_cluster_resource_id.clone(),
+            status: cluster.status.clone().unwrap_or_default(),
+            engine: cluster.engine.clone().unwrap_or_default(),
+            version: cluster.engine_version.clone(),
+            host: cluster.endpoint.clone(),
+            port: port(cluster.port),
+            iam: cluster.iam_database_authentication_enabled,
+            ca: cluster
+                .certificate_details
+                .as_ref()
+                .and_then(|details| details.ca_identifier.clone())
+                .or_else(|| member?.ca_certificate_identifier.clone()),
+            vpc: member.and_then(|member| member.db_subnet_group.as_ref()?.vpc_id.clone()),
+            parent: None,
+            user: None,
+        };
+        let of_host = |kind, id: &str, host: &String| Database {
+            kind,
+            id: id.to_owned(),
+            host: Some(host.clone()),
+            parent: Some(base.id.clone()),
+            ..base.clone()
+        };
+        let readers = cluster.reader_endpoint.iter().map(|host| of_host(Kind::Reader, &base.id, host));
+        let described = |host: &&String| self.endpoints.iter().any(|endpoint| endpoint.endpoint.as_ref() == Some(host));
+        let custom = cluster.custom_endpoints.iter().flatten().filter(|host| !described(host));
+        let custom = custom
+            .map(|host| Database { arn: None, ..of_host(Kind::Custom, host.split('.').next().unwrap_or(host), host) });
+        [base.clone()].into_iter().chain(readers).chain(custom).collect()
+    }
+
+    fn custom(&self, endpoint: &DbClusterEndpoint) -> Option<Database> {
+        // The list has the cluster's own two as well, without an identifier.
+        let id = endpoint.db_cluster_endpoint_identifier.clone()?;
+        let cluster = endpoint.db_cluster_identifier.as_deref().and_then(|id| self.cluster_called(id));
+        let writer = cluster.and_then(|cluster| self.cluster(cluster).into_iter().next());
+        Some(Database {
+            kind: Kind::Custom,
+            id,
+            arn: endpoint.db_cluster_endpoint_arn.clone(),
+            resource_id: writer.as_ref().and_then(|writer| writer.resource_id.clone()),
+            status: endpoint.status.clone().unwrap_or_default(),
+            engine: writer.as_ref().map(|writer| writer.engine.clone()).unwrap_or_default(),
+            version: writer.as_ref().and_then(|writer| writer.version.clone()),
+            host: endpoint.endpoint.clone(),
+            port: writer.as_ref().and_then(|writer| writer.port),
+            iam: writer.as_ref().and_then(|writer| writer.iam),
+            ca: writer.as_ref().and_then(|writer| writer.ca.clone()),
+            vpc: writer.and_then(|writer| writer.vpc),
+            parent: endpoint.db_cluster_identifier.clone(),
+            user: None,
+        })
+    }
+
+    fn proxy_endpoint(&self, endpoint: &DbProxyEndpoint) -> Database {
+        let of = |found: &&DbProxy| found.db_proxy_name == endpoint.db_proxy_name;
+        let parent = self.proxies.iter().find(of).map(proxy);
+        Database {
+            kind: Kind::ProxyEndpoint,
+            id: endpoint.db_proxy_endpoint_name.clone().unwrap_or_default(),
+            arn: endpoint.db_proxy_endpoint_arn.clone(),
+            resource_id: parent.as_ref().and_then(|proxy| proxy.resource_id.clone()),
+            status: endpoint.status.as_ref().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            engine: parent.as_ref().map(|proxy| proxy.engine.clone()).unwrap_or_default(),
+            version: None,
+            host: endpoint.endpoint.clone(),
+            port: parent.as_ref().and_then(|proxy| proxy.port),
+            iam: parent.as_ref().and_then(|proxy| proxy.iam),
+            ca: None,
+            vpc: endpoint.vpc_id.clone(),
+            parent: endpoint.db_proxy_name.clone(),
+            user: parent.and_then(|proxy| proxy.user),
+        }
+    }
+
+    fn cluster_called(&self, id: &str) -> Option<&DbCluster> {
+        self.clusters.iter().find(|cluster| cluster.db_cluster_identifier.as_deref() == Some(id))
+    }
+
+    fn member_of(&self, cluster: Option<&str>) -> Option<&DbInstance> {
+        self.instances.iter().find(|instance| cluster.is_some() && instance.db_cluster_identifier.as_deref() == cluster)
+    }
+}
+
+fn proxy(proxy: &DbProxy) -> Database {
+    let auth = proxy.auth.as_deref().unwrap_or_default();
+    let by_secret = auth.iter().any(|auth| auth.iam_auth.as_ref().is_some_and(|mode| *mode != IamAuthMode::Disabled));
+    let users: Vec<&String> = auth.iter().filter_map(|auth| auth.user_name.as_ref()).collect();
+    let engine = proxy.engine_family.as_deref().unwrap_or_default().to_ascii_lowercase();
+    Database {
+        kind: Kind::Proxy,
+        id: proxy.db_proxy_name.clone().unwrap_or_default(),
+        // The name is the user's and may be given to another proxy later; the ARN ends with the resource id.
+        resource_id: proxy.db_proxy_arn.as_deref().and_then(|arn| Some(arn.parse::<Arn>().ok()?.name().to_owned())),
+        arn: proxy.db_proxy_arn.clone(),
+        status: proxy.status.as_ref().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+        version: None,
+        host: proxy.endpoint.clone(),
+        // A proxy listens on its engine's default port ("RDS Proxy", limits), and RDS does not say it.
+        port: engine.parse::<Engine>().ok().map(Engine::default_port),
+        engine,
+        iam: Some(by_secret || proxy.default_auth_scheme.as_deref() == Some("IAM_AUTH")),
+        ca: None,
+        vpc: proxy.vpc_id.clone(),
+        parent: None,
+        user: match users.as_slice() {
+            [user] if auth.len() == 1 => Some((*user).clone()),
+            _ => None,
+        },
+    }
+}
+
+fn port(port: Option<i32>) -> Option<u16> {
+    port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
+}

@@ -1,0 +1,229 @@
+//! The five Describe calls, all pages of them, for a whole account or for one name.
+
+use aws_sdk_rds::types::{DbCluster, DbClusterEndpoint, DbInstance, DbProxy, DbProxyEndpoint, Filter};
+use aws_smithy_async::future::pagination_stream::PaginationStream;
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use super::{Database, Databases, Described};
+use crate::{
+    aws::{Account, Error},
+    target::{Arn, Host},
+};
+
+/// The longest list that is read: far above the quotas of an account ("Quotas in Amazon RDS").
+const LIMIT: usize = 10_000;
+
+impl Account {
+    /// Every database of the account in its region. A call that AWS denies is a gap.
+    ///
+    /// # Errors
+    /// When neither instances nor clusters can be seen, or when credentials are what is wrong.
+    pub async fn databases(&self) -> Result<Databases, Error> {
+        Ok(self.describe(None).await?.join())
+    }
+
+    /// The databases with this identifier: an instance, a cluster's writer, a custom endpoint, a proxy or one of its
+    /// endpoints. More than one may have it.
+    ///
+    /// # Errors
+    /// As for [`Account::databases`].
+    pub async fn databases_called(&self, id: &str) -> Result<Databases, Error> {
+        let mut described = self.describe(Some(id)).await?;
+        self.add_parents(&mut described).await?;
+        let mut databases = described.join();
+        databases.found.retain(|database| database.id == id && database.kind != super::Kind::Reader);
+        Ok(databases)
+    }
+
+    /// The database that an ARN names; a cluster's is its writer.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn database_with_arn(&self, arn: &Arn) -> Result<Option<Database>, Error> {
+        let mut described = Described::default();
+        match arn.kind() {
+            "db" => described.instances = self.db_instances(Some(arn.name()), None).await?,
+            "cluster" => described.clusters = self.db_clusters(Some(arn.name())).await?,
+            // Its ARN has the identifier, a proxy's and its endpoints' have a resource id that cannot be asked for.
+            "cluster-endpoint" => described.endpoints = self.db_cluster_endpoints(Some(arn.name())).await?,
+            "db-proxy" => described.proxies = self.db_proxies(None).await?,
+            "db-proxy-endpoint" => described.proxy_endpoints = self.db_proxy_endpoints(None).await?,
+            _ => return Ok(None),
+        }
+        self.add_parents(&mut described).await?;
+        Ok(described.join().found.into_iter().find(|database| database.arn.as_deref() == Some(arn.as_str())))
+    }
+
+    /// The database with this RDS endpoint name, looked for by what its labels say of its kind.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn database_at(&self, host: &Host) -> Result<Option<Database>, Error> {
+        let mut labels = host.as_str().split('.');
+        let (id, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
+        let mut described = Described::default();
+        // "Connecting to a DB instance", "Amazon Aurora connection management", "Working with RDS Proxy endpoints".
+        if second == "endpoint" {
+            described.proxy_endpoints = self.db_proxy_endpoints(Some(id)).await?;
+        } else if second.starts_with("proxy-") {
+            described.proxies = self.db_proxies(Some(id)).await?;
+        } else if second.starts_with("cluster-custom-") {
+            described.endpoints = self.db_cluster_endpoints(Some(id)).await?;
+        } else if second.starts_with("cluster-") {
+            described.clusters = self.db_clusters(Some(id)).await?;
+        } else {
+            described.instances = self.db_instances(Some(id), None).await?;
+        }
+        self.add_parents(&mut described).await?;
+        let at = |database: &Database| {
+            database.host.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(host.as_str()))
+        };
+        Ok(described.join().found.into_iter().find(at))
+    }
+
+    /// All five at once, for everything or for one identifier.
+    async fn describe(&self, id: Option<&str>) -> Result<Described, Error> {
+        let (instances, clusters, endpoints, proxies, proxy_endpoints) = tokio::join!(
+            // The SDK's futures are big.
+            Box::pin(self.db_instances(id, None)),
+            Box::pin(self.db_clusters(id)),
+            Box::pin(self.db_cluster_endpoints(id)),
+            Box::pin(self.db_proxies(id)),
+            Box::pin(self.db_proxy_endpoints(id)),
+        );
+        if let (Err(error), Err(_)) = (&instances, &clusters) {
+            return Err(error.clone());
+        }
+        let mut described = Described::default();
+        described.instances = described.part(instances)?;
+        described.clusters = described.part(clusters)?;
+        described.endpoints = described.part(endpoints)?;
+        described.proxies = described.part(proxies)?;
+        described.proxy_endpoints = described.part(proxy_endpoints)?;
+        Ok(described)
+    }
+
+    /// What is known only of the cluster or proxy that a database belongs to, and of a cluster only by its members.
+    async fn add_parents(&self, described: &mut Described) -> Result<(), Error> {
+        let instances = described.instances.iter().filter_map(|instance| instance.db_cluster_identifier.clone());
+        let endpoints = described.endpoints.iter().filter_map(|endpoint| endpoint.db_cluster_identifier.clone());
+        let mut wanted: Vec<String> = instances.chain(endpoints).collect();
+        wanted.dedup();
+        for cluster in &wanted {
+            let known = |found: &DbCluster| found.db_cluster_identifier.as_ref() == Some(cluster);
+            if !described.clusters.iter().any(known) {
+                let clusters = self.db_clusters(Some(cluster)).await;
+                let clusters = described.part(clusters)?;
+                described.clusters.extend(clusters);
+            }
+        }
+        let clusters: Vec<String> =
+            described.clusters.iter().filter_map(|cluster| cluster.db_cluster_identifier.clone()).collect();
+        for cluster in &clusters {
+            if described.member_of(Some(cluster)).is_none() {
+                let members = self.db_instances(None, Some(cluster)).await;
+                let members = described.part(members)?;
+                described.instances.extend(members);
+            }
+        }
+        let proxies: Vec<String> =
+            described.proxy_endpoints.iter().filter_map(|endpoint| endpoint.db_proxy_name.clone()).collect();
+        for proxy in &proxies {
+            if !described.proxies.iter().any(|found| found.db_proxy_name.as_ref() == Some(proxy)) {
+                let proxies = self.db_proxies(Some(proxy)).await;
+                let proxies = described.part(proxies)?;
+                described.proxies.extend(proxies);
+            }
+        }
+        Ok(())
+    }
+
+    async fn db_instances(&self, id: Option<&str>, cluster: Option<&str>) -> Result<Vec<DbInstance>, Error> {
+        const OPERATION: &str = "DescribeDBInstances";
+        let of_cluster = cluster.map(|id| vec![Filter::builder().name("db-cluster-id").values(id).build()]);
+        let listed = self.call(OPERATION, || async {
+            let call = self.0.rds.describe_db_instances().set_db_instance_identifier(id.map(Into::into));
+            let items = call.set_filters(of_cluster.clone()).into_paginator().items().send();
+            all(items).await.map_err(|error| self.classify(OPERATION, error))
+        });
+        none_if_unknown(listed.await)
+    }
+
+    async fn db_clusters(&self, id: Option<&str>) -> Result<Vec<DbCluster>, Error> {
+        const OPERATION: &str = "DescribeDBClusters";
+        let listed = self.call(OPERATION, || async {
+            let call = self.0.rds.describe_db_clusters().set_db_cluster_identifier(id.map(Into::into));
+            all(call.into_paginator().items().send()).await.map_err(|error| self.classify(OPERATION, error))
+        });
+        none_if_unknown(listed.await)
+    }
+
+    async fn db_cluster_endpoints(&self, id: Option<&str>) -> Result<Vec<DbClusterEndpoint>, Error> {
+        const OPERATION: &str = "DescribeDBClusterEndpoints";
+        let listed = self.call(OPERATION, || async {
+            let call =
+                self.0.rds.describe_db_cluster_endpoints().set_db_cluster_endpoint_identifier(id.map(Into::into));
+            all(call.into_paginator().items().send()).await.map_err(|error| self.classify(OPERATION, error))
+        });
+        none_if_unknown(listed.await)
+    }
+
+    async fn db_proxies(&self, name: Option<&str>) -> Result<Vec<DbProxy>, Error> {
+        const OPERATION: &str = "DescribeDBProxies";
+        let listed = self.call(OPERATION, || async {
+            let call = self.0.rds.describe_db_proxies().set_db_proxy_name(name.map(Into::into));
+            all(call.into_paginator().items().send()).await.map_err(|error| self.classify(OPERATION, error))
+        });
+        none_if_unknown(listed.await)
+    }
+
+    async fn db_proxy_endpoints(&self, name: Option<&str>) -> Result<Vec<DbProxyEndpoint>, Error> {
+        const OPERATION: &str = "DescribeDBProxyEndpoints";
+        let listed = self.call(OPERATION, || async {
+            let call = self.0.rds.describe_db_proxy_endpoints().set_db_proxy_endpoint_name(name.map(Into::into));
+            all(call.into_paginator().items().send()).await.map_err(|error| self.classify(OPERATION, error))
+        });
+        none_if_unknown(listed.await)
+    }
+}
+
+impl Described {
+    /// One call's answer, or the gap that it leaves.
+    fn part<T>(&mut self, answer: Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
+        match answer {
+            Err(error) if !error.concerns_credentials() => {
+                self.gaps.push(error);
+                Ok(Vec::new())
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// All items of all pages. The paginator itself stops at a token that comes twice.
+async fn all<T, E>(
+    mut items: PaginationStream<Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<Vec<T>, SdkError<E, HttpResponse>>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let mut all = Vec::new();
+    while let Some(item) = items.next().await {
+        all.push(item?);
+        if all.len() == LIMIT {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// A name that is not there, or that cannot be one of this kind, is an empty list.
+fn none_if_unknown<T>(listed: Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
+    match listed {
+        Err(Error::BadRequest { code, .. }) if code.contains("NotFound") || code == "InvalidParameterValue" => {
+            Ok(Vec::new())
+        }
+        listed => listed,
+    }
+}

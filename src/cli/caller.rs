@@ -1,0 +1,113 @@
+//! Who calls AWS in this process: the runtime that the calls live in, the accounts, and the person whom they may ask.
+//!
+//! There is one for a process, so that nobody is asked twice: what looks a database up and what serves it share the
+//! accounts, with their caches of credentials. It is made when it is first needed, which it is not for every command.
+
+use std::sync::Arc;
+
+use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
+
+use super::{exit::Exit, output::Output, runtime, terminal};
+use crate::{
+    app::{self, Event},
+    aws::{Accounts, Interaction, Prompt},
+    target::MfaCode,
+};
+
+/// See the module's description.
+pub(super) struct Caller {
+    code: Option<MfaCode>,
+    open_browser: bool,
+    parts: Option<Parts>,
+}
+
+/// What it is made of.
+pub(super) struct Parts {
+    pub(super) runtime: Runtime,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) person: Person,
+}
+
+impl Caller {
+    /// `code` is for the first time that an MFA device's is wanted.
+    pub(super) fn new(code: Option<MfaCode>, open_browser: bool) -> Self {
+        Self { code, open_browser, parts: None }
+    }
+
+    /// Ready for calls; none is made yet.
+    ///
+    /// # Errors
+    /// The exit code; what is wrong has been said then.
+    pub(super) fn parts(&mut self, output: &mut Output) -> Result<&mut Parts, Exit> {
+        let parts = match self.parts.take() {
+            Some(parts) => parts,
+            None => Parts::new(self.code.clone(), self.open_browser, output)?,
+        };
+        Ok(self.parts.insert(parts))
+    }
+
+    /// The same, for whoever keeps them to the end.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn into_parts(mut self, output: &mut Output) -> Result<Parts, Exit> {
+        match self.parts.take() {
+            Some(parts) => Ok(parts),
+            None => Parts::new(self.code, self.open_browser, output),
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn end(self) {
+        if let Some(parts) = self.parts {
+            parts.end();
+        }
+    }
+}
+
+impl Parts {
+    fn new(code: Option<MfaCode>, open_browser: bool, output: &mut Output) -> Result<Self, Exit> {
+        let (there, prompts) = Interaction::channel();
+        let interaction = if terminal::is_attended() { there } else { Interaction::none() };
+        let accounts = Accounts::new(interaction, code).map_err(|cause| {
+            output.error(&cause, cause.hint().as_deref());
+            Exit::from(app::Cause::from(&cause))
+        })?;
+        let person = Person { prompts, answers: terminal::Answers::default(), open_browser };
+        Ok(Self { runtime: runtime(output)?, accounts: Arc::new(accounts), person })
+    }
+
+    /// Does `work`, and meanwhile asks the person what it takes.
+    pub(super) fn block_on<T>(&mut self, output: &mut Output, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(self.person.during(output, work))
+    }
+
+    /// Ends it. A connection to AWS or a name lookup may still be under way; nothing waits for them.
+    pub(super) fn end(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+/// Whoever sits at the terminal, if anybody does. Once dropped, nobody is asked any more.
+pub(super) struct Person {
+    pub(super) prompts: UnboundedReceiver<Prompt>,
+    pub(super) answers: terminal::Answers,
+    open_browser: bool,
+}
+
+impl Person {
+    /// Does `work`, and meanwhile says what AWS wants.
+    pub(super) async fn during<T>(&mut self, output: &mut Output, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Some(prompt) = self.prompts.recv() => {
+                    let event = Event::Prompt { prompt, open_browser: self.open_browser };
+                    output.event(&event);
+                    terminal::act(&event, &self.answers);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A program that runs beside a proxy of its own: `run`, `psql` and `mysql`.
+//!
+//! ```text
+//!   load ─▶ listen ─▶ open the way to the database ─▶ the program ─▶ end the session ─▶ the program's status
+//! ```
+//!
+//! The way is open before the program starts, so that no timeout of its own meets a tunnel that is still opening, and what
+//! is wrong with it is said in our words. The program is in our process group and has the terminal as we have it. What the
+//! terminal sends (Ctrl-C) has reached it already; what somebody sends to us is passed on.
+
+use std::{ffi::OsStr, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{self, SignalKind},
+};
+use tracing::debug;
+
+use super::{
+    caller::{Parts, Person},
+    complete::Ready,
+    confirm::ConfirmArguments,
+    connection::Connection,
+    exit::Exit,
+    output::Output,
+    target_arguments::TargetArguments,
+};
+use crate::{
+    app::{Event, Running},
+    target::Target,
+    telemetry::metrics::Metrics,
+};
+
+/// A program has just closed its connections; what is left of them is on its way.
+const AFTERGLOW: Duration = Duration::from_secs(2);
+
+/// What to run, once it is known where.
+pub(super) trait Program {
+    /// Whether it can be used with this target at all; says why not.
+    fn check(&self, target: &Target, output: &mut Output) -> Result<(), Exit>;
+    /// The command, with its environment still to be set.
+    fn command(&self, connection: &Connection<'_>) -> Command;
+}
+
+/// What the command line says of the proxy.
+pub(super) struct Request {
+    pub(super) target: String,
+    pub(super) options: TargetArguments,
+    pub(super) confirm: ConfirmArguments,
+}
+
+/// Serves one target for as long as a program runs.
+pub(super) fn run(program: &impl Program, request: Request, output: &mut Output) -> Exit {
+    let Request { target, options, confirm } = request;
+    let Ready { config, caller, .. } = match options.or_any_port().load(vec![target], output) {
+        Ok(ready) => ready,
+        Err(exit) => return exit,
+    };
+    if let Some(Err(exit)) = config.targets.first().map(|target| program.check(target, output)) {
+        return exit;
+    }
+    if let Err(exit) = confirm.ask(&config.targets, output) {
+        return exit;
+    }
+    let Parts { runtime, accounts, person } = match caller.into_parts(output) {
+        Ok(parts) => parts,
+        Err(exit) => return exit,
+    };
+    let exit = runtime.block_on(async {
+        // Before anything is bound, so that no signal finds us unprepared.
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                output.error(&error, None);
+                return Exit::Failure;
+            }
+        };
+        let events = |event: Event<'_>| {
+            if let Event::Failed { error } = event {
+                output.error(&error, error.hint().as_deref());
+            }
+        };
+        let running = match Running::start(config, &accounts, &Metrics::default(), events).await {
+            Ok(running) => running,
+            Err(error) => {
+                output.error(&error, error.hint().as_deref());
+                return error.cause().into();
+            }
+        };
+        let exit = beside(&running, program, person, &mut signals, output).await;
+        running.stop(AFTERGLOW, async { _ = signals.next().await }).await;
+        exit
+    });
+    // A name lookup may still be under way in a thread that cannot be stopped; it must not hold up the exit.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn beside(
+    running: &Running,
+    program: &impl Program,
+    mut person: Person,
+    signals: &mut Signals,
+    output: &mut Output,
+) -> Exit {
+    let Some(served) = running.served().first() else { return Exit::Failure };
+    tokio::select! {
+        reached = person.during(output, Box::pin(served.reach())) => if let Err(error) = reached {
+            output.unreachable(&served.target, &error);
+            return error.stage().into();
+        },
+        signal = signals.next() => return Exit::Signalled(signal),
+    }
+    // From here on the terminal is the program's.
+    drop(person);
+    let connection = Connection::new(&served.target, served.addresses.first().copied());
+    let mut command = program.command(&connection);
+    for name in connection.misleading() {
+        command.env_remove(name);
+    }
+    command.envs(connection.variables());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return cannot_start(command.as_std().get_program(), &error, output),
+    };
+    loop {
+        tokio::select! {
+            ended = child.wait() => return match ended {
+                Ok(status) => Exit::Program(code(status)),
+                Err(error) => {
+                    output.error(&error, None);
+                    Exit::Failure
+                }
+            },
+            signal = signals.next() => if !signal.is_from_terminal() {
+                forward(&child, signal);
+            },
+        }
+    }
+}
+
+/// As a shell says it: 127 when it is not there, 126 when it may not be run.
+fn cannot_start(program: &OsStr, error: &io::Error, output: &mut Output) -> Exit {
+    let name = program.to_string_lossy();
+    let (code, hint) = match error.kind() {
+        io::ErrorKind::NotFound => (127, Some(format!("install {name}, or add its folder to PATH"))),
+        _ => (126, None),
+    };
+    output.error(&CannotRun { program: name.into_owned(), cause: error.to_string() }, hint.as_deref());
+    Exit::Program(code)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run {program}: {cause}")]
+struct CannotRun {
+    program: String,
+    cause: String,
+}
+
+/// The status as a shell has it: 128 and the number of the signal that killed it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+fn forward(child: &Child, signal: Received) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+        let passed = kill_process(pid, signal.0);
+        debug!(signal = signal.number(), ?passed, "a signal was passed on");
+    }
+}
+
+/// A signal that reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received(Signal);
+
+impl Received {
+    /// Its number.
+    pub fn number(self) -> u8 {
+        u8::try_from(self.0.as_raw()).unwrap_or_default()
+    }
+
+    /// Whether the terminal sent it to its whole foreground process group, the program with us. It may also have been
+    /// sent to us alone meanwhile, which nobody can tell apart.
+    fn is_from_terminal(self) -> bool {
+        let keys = [Signal::INT, Signal::QUIT].contains(&self.0);
+        keys && std::fs::File::open("/dev/tty")
+            .is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
+    }
+}
+
+/// The signals that end programs.
+struct Signals([(Signal, unix::Signal); 4]);
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let of = |signal: Signal| Ok::<_, io::Error>((signal, unix::signal(SignalKind::from_raw(signal.as_raw()))?));
+        Ok(Self([of(Signal::INT)?, of(Signal::TERM)?, of(Signal::HUP)?, of(Signal::QUIT)?]))
+    }
+
+    async fn next(&mut self) -> Received {
+        let [interrupt, terminate, hang_up, quit] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.1.recv() => Received(interrupt.0),
+            _ = terminate.1.recv() => Received(terminate.0),
+            _ = hang_up.1.recv() => Received(hang_up.0),
+            _ = quit.1.recv() => Received(quit.0),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! From what the user has described to complete targets: what is missing is looked up, and what AWS cannot decide is asked.
+//!
+//! A database that is described in full costs no call.
+
+use std::{io::IsTerminal as _, sync::Arc};
+
+use super::{caller::Caller, exit::Exit, output::Output};
+use crate::{
+    aws::{self, Account, nodes::Node},
+    config::{self, Config, Draft, Plan},
+    discover::{self, Bastions, Discovery},
+    target::Reference,
+};
+
+/// A configuration, and who calls AWS for it.
+pub(super) struct Ready {
+    /// The configuration.
+    pub(super) config: Config,
+    /// See [`Caller`]. What it knows from looking things up serves the rest as well.
+    pub(super) caller: Caller,
+    /// Whether all that was asked for is in it; else the first reason why not, which has been said.
+    pub(super) complete: Exit,
+}
+
+/// Completes every draft of the plan. One that cannot be completed does not stop the others.
+///
+/// # Errors
+/// The exit code, when nothing is left, or the rest contradicts; it has been said then.
+pub(super) fn complete(mut plan: Plan, mut caller: Caller, output: &mut Output) -> Result<Ready, Exit> {
+    let looked_up = look_up(&mut plan, &mut caller, output);
+    let loaded = looked_up.and_then(|complete| match plan.finish() {
+        Ok(loaded) => Ok((loaded.config, complete)),
+        Err(error) => {
+            output.error(&error, error.hint().as_deref());
+            Err(Exit::Usage)
+        }
+    });
+    match loaded {
+        Ok((config, complete)) => Ok(Ready { config, caller, complete }),
+        Err(exit) => {
+            caller.end();
+            Err(exit)
+        }
+    }
+}
+
+fn look_up(plan: &mut Plan, caller: &mut Caller, output: &mut Output) -> Result<Exit, Exit> {
+    let mut complete = Exit::Success;
+    if !plan.drafts.iter().any(is_incomplete) {
+        return Ok(complete);
+    }
+    let parts = caller.parts(output)?;
+    let discovery = Discovery::of_process(Arc::clone(&parts.accounts));
+    let mut failed = Vec::new();
+    for mut draft in plan.drafts.clone() {
+        let found = parts.block_on(output, find(&mut draft, &discovery));
+        let chosen = found.and_then(|bastions| match bastions {
+            Some(bastions) => choose(&draft, bastions, output).map(|node| draft.bastion = node.instance_id()),
+            None => Ok(()),
+        });
+        match chosen {
+            Ok(()) => plan.replace(draft),
+            Err(problem) => {
+                complete = complete.or(problem.tell(plan, output));
+                failed.push(draft.name);
+            }
+        }
+    }
+    plan.retain(|draft| !failed.contains(&draft.name));
+    if plan.drafts.is_empty() { Err(complete) } else { Ok(complete) }
+}
+
+/// Why a draft cannot be completed.
+enum Problem {
+    Discovery { name: String, error: Box<discover::Error> },
+    NoRegion(Reference),
+    NoBastion { name: String, others: usize },
+    SeveralBastions { name: String, candidates: Vec<Node> },
+}
+
+impl Problem {
+    fn tell(self, plan: &Plan, output: &mut Output) -> Exit {
+        match self {
+            Self::Discovery { name, error } => {
+                // A word that is no database was perhaps meant for a target.
+                let meant = matches!(&*error, discover::Error::NotFound { reference: Reference::Identifier(_), .. })
+                    .then(|| plan.unknown(&name))
+                    .filter(|unknown| matches!(unknown, config::Error::UnknownTarget { suggestion: Some(_), .. }));
+                let hint = meant.and_then(|unknown| unknown.hint()).or_else(|| error.hint());
+                output.error(&*error, hint.as_deref());
+                match &*error {
+                    discover::Error::Aws { cause, .. } | discover::Error::NotFound { gap: Some(cause), .. } => {
+                        exit_of(cause)
+                    }
+                    _ => Exit::Usage,
+                }
+            }
+            Self::NoRegion(reference) => {
+                // Nor is it known whether there is such a database: perhaps it was meant for a target.
+                if let Reference::Identifier(name) = &reference
+                    && let unknown @ config::Error::UnknownTarget { suggestion: Some(_), .. } = plan.unknown(name)
+                {
+                    output.error(&unknown, unknown.hint().as_deref());
+                    return Exit::Usage;
+                }
+                output.problem(
+                    &format!("cannot look up {reference}: the region is unknown"),
+                    Some("set --region (or region, or AWS_REGION, or the profile's), or give the endpoint's host name"),
+                );
+                Exit::Usage
+            }
+            Self::NoBastion { name, others } => {
+                let others = match others {
+                    0 => "Systems Manager knows no node here".to_owned(),
+                    n => format!("the {n} that Systems Manager knows are offline or elsewhere"),
+                };
+                output.problem(
+                    &format!("no managed node is online in the VPC of {name}: {others}"),
+                    Some(
+                        "rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. \
+                         --bastion names one elsewhere, --via direct needs none",
+                    ),
+                );
+                Exit::Usage
+            }
+            Self::SeveralBastions { name, candidates } => {
+                let lines: Vec<String> = candidates.iter().map(discover::describe).collect();
+                output.problem_between(
+                    &format!("{name} could be reached through {} nodes:", lines.len()),
+                    &lines,
+                    "choose one with --bastion, or bastion in the configuration file",
+                );
+                Exit::Usage
+            }
+        }
+    }
+}
+
+/// Whether something is missing that AWS or the DNS may know. That the engine alone is not said counts: to speak the wrong
+/// protocol is the worst of guesses.
+fn is_incomplete(draft: &Draft) -> bool {
+    draft.reference.region().is_none()
+        || !matches!(draft.reference, Reference::Host(_))
+        || draft.lacks_bastion()
+        || lacks_engine(draft)
+}
+
+fn lacks_engine(draft: &Draft) -> bool {
+    draft.engine.is_none() && draft.port.is_none()
+}
+
+/// Looks up what is missing; the nodes that it can be reached through, when one of them is to be chosen.
+async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastions>, Problem> {
+    if let Reference::Host(host) = &draft.reference
+        && host.region().is_none()
+        && let Some(found) = discovery.rds_name(host).await
+    {
+        draft.region = found.region();
+        draft.reference = Reference::Host(found);
+    }
+    if draft.region.is_none() {
+        draft.region = Account::region_of_profile(draft.identity.profile.as_deref());
+    }
+    let Some(region) = draft.region.clone() else {
+        return match draft.reference {
+            // The rules for host names say it better.
+            Reference::Host(_) => Ok(None),
+            _ => Err(Problem::NoRegion(draft.reference.clone())),
+        };
+    };
+    let options = aws::Options { identity: draft.identity.clone(), region };
+    if draft.lacks_bastion() {
+        discovery.may_ask(&options).await;
+    }
+    let failed = |name: &str, error| Problem::Discovery { name: name.to_owned(), error: Box::new(error) };
+    let database = match &draft.reference {
+        Reference::Host(host) if host.region().is_some() && (draft.lacks_bastion() || lacks_engine(draft)) => {
+            discovery.database_if_known(&options, &draft.reference).await
+        }
+        Reference::Host(_) => None,
+        reference => Some(discovery.database(&options, reference).await.map_err(|error| failed(&draft.name, error))?),
+    };
+    if let Some(database) = &database {
+        draft.engine = draft.engine.or(database.protocol());
+        draft.port = draft.port.or(database.port);
+        draft.user = draft.user.take().or(database.user.clone());
+        if let Some(endpoint) = database.endpoint() {
+            draft.reference = Reference::Host(endpoint.host);
+        }
+    }
+    if !draft.lacks_bastion() {
+        return Ok(None);
+    }
+    let vpc = database.and_then(|database| database.vpc);
+    discovery.bastions(&options, vpc.as_deref()).await.map(Some).map_err(|error| failed(&draft.name, error))
+}
+
+fn choose(draft: &Draft, bastions: Bastions, output: &mut Output) -> Result<Node, Problem> {
+    let mut candidates = bastions.candidates;
+    candidates.retain(|node| node.instance_id().is_some());
+    let Some(last) = candidates.pop() else {
+        return Err(Problem::NoBastion { name: draft.name.to_string(), others: bastions.others });
+    };
+    if candidates.is_empty() {
+        if !bastions.in_vpc {
+            output.warning(
+                &format!("{} goes through {}, and it is not known whether that is in its VPC", draft.name, last.id),
+                Some("--bastion names another"),
+            );
+        }
+        return Ok(last);
+    }
+    candidates.push(last);
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(Problem::SeveralBastions { name: draft.name.to_string(), candidates });
+    }
+    let lines: Vec<String> = candidates.iter().map(discover::describe).collect();
+    let question = format!("{} can be reached through {} nodes", draft.name, lines.len());
+    match output.choose(&question, &lines, &mut std::io::stdin().lock()) {
+        Some(index) if index < candidates.len() => Ok(candidates.swap_remove(index)),
+        _ => Err(Problem::SeveralBastions { name: draft.name.to_string(), candidates }),
+    }
+}
+
+/// The exit code of a failed call.
+pub(super) fn exit_of(error: &aws::Error) -> Exit {
+    if error.concerns_credentials() { Exit::Credentials } else { Exit::Aws }
+}

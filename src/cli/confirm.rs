@@ -1,0 +1,59 @@
+//! Whether a target that asks for it may be served: the `confirm` of its guard.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use clap::Args;
+
+use super::{exit::Exit, output::Output};
+use crate::target::Target;
+
+/// How to answer without being asked.
+#[derive(Debug, Args)]
+pub struct ConfirmArguments {
+    /// Serve targets that ask to be confirmed without asking
+    #[arg(long, help_heading = "Proxy")]
+    yes: bool,
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0} must be confirmed, and there is no terminal to ask on")]
+    NoTerminal(String),
+    #[error("{0} was not confirmed")]
+    Refused(String),
+}
+
+impl ConfirmArguments {
+    /// Asks for each target that wants it.
+    ///
+    /// # Errors
+    /// The exit code, when one was not confirmed; it has been said then.
+    pub fn ask(&self, targets: &[Target], output: &mut Output) -> Result<(), Exit> {
+        for target in targets.iter().filter(|target| target.guard.confirm && !self.yes) {
+            let name = super::output::name(target);
+            let asked = ask(&name);
+            let Some(answer) = asked else {
+                output.error(&Error::NoTerminal(name), Some("use --yes, or remove confirm"));
+                return Err(Exit::Usage);
+            };
+            if !["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+                output.error(&Error::Refused(name), None);
+                return Err(Exit::Failure);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The answer from the terminal, `None` when there is none. Not from stdin alone: that may be what a program is to read.
+fn ask(name: &str) -> Option<String> {
+    if !io::stdin().is_terminal() {
+        return None;
+    }
+    let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+    write!(terminal, "serve {name}? [y/N] ").and_then(|()| terminal.flush()).ok()?;
+    let mut answer = String::new();
+    io::BufReader::new(terminal).read_line(&mut answer).ok()?;
+    Some(answer)
+}

@@ -1,0 +1,337 @@
+//! How a client on this machine connects to a target: its local address, and that in every form that clients read.
+//!
+//! Names of users and databases may hold any character; each form escapes them by its own reader's rules. Encryption ends
+//! at the proxy, so every form tells the client not to ask for it.
+
+use std::{fmt::Write as _, net::SocketAddr};
+
+use super::quote;
+use crate::target::{Engine, Target};
+
+/// Variables of libpq that would lead past the proxy, or make libpq demand of it what only the database has. They are
+/// taken away wherever ours are set (PostgreSQL, "Environment Variables").
+pub(super) const MISLEADING: [&str; 6] =
+    ["PGSERVICE", "PGHOSTADDR", "PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIREAUTH", "PGCHANNELBINDING"];
+
+/// A target and where it is on this machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Connection<'a> {
+    pub(super) target: &'a Target,
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+}
+
+/// A name that a form has no way to write.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {name:?} cannot be written as {form}")]
+pub(super) struct Unwritable {
+    pub(super) what: &'static str,
+    pub(super) name: String,
+    pub(super) form: &'static str,
+}
+
+impl<'a> Connection<'a> {
+    /// The configured host with the port that is really bound, if it is.
+    pub(super) fn new(target: &'a Target, bound: Option<SocketAddr>) -> Self {
+        // For MySQL's clients localhost is a unix socket.
+        let host = match (target.engine, target.listen.host.as_str()) {
+            (Engine::Mysql, "localhost") => "127.0.0.1",
+            (_, host) => host,
+        };
+        Self { target, host, port: bound.map_or(target.listen.port, |address| address.port()) }
+    }
+
+    /// `host:port`, an IPv6 address in brackets.
+    pub(super) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    fn user(&self) -> Option<&'a str> {
+        self.target.user.as_deref()
+    }
+
+    fn database(&self) -> Option<&'a str> {
+        self.target.database.as_deref()
+    }
+
+    /// The command for a shell that opens a prompt.
+    pub(super) fn command(&self) -> String {
+        match self.target.engine {
+            Engine::Postgres => self.psql(),
+            Engine::Mysql => self.mysql(),
+        }
+    }
+
+    /// The port stays even when it is psql's own default, which PGPORT may have changed.
+    fn psql(&self) -> String {
+        let mut command = format!("psql -h {} -p {}", quote::shell(self.host), self.port);
+        if let Some(user) = self.user() {
+            let _ = write!(command, " -U {}", quote::shell(user));
+        }
+        if let Some(database) = self.database() {
+            // A bare name that begins with a dash would be an option; one with '=' or a scheme a connection string.
+            if database.starts_with('-') || database.contains(['=', ':']) {
+                let value = database.replace('\\', r"\\").replace('\'', r"\'");
+                let _ = write!(command, " -d {}", quote::shell(&format!("dbname='{value}'")));
+            } else {
+                let _ = write!(command, " {}", quote::shell(database));
+            }
+        }
+        command
+    }
+
+    /// In words that MySQL's and MariaDB's client both know.
+    fn mysql(&self) -> String {
+        let mut command = format!("mysql -h {} -P {}", quote::shell(self.host), self.port);
+        if let Some(user) = self.user() {
+            let _ = write!(command, " -u {}", quote::shell(user));
+        }
+        if let Some(database) = self.database() {
+            // A bare name that begins with a dash would be an option.
+            let option = if database.starts_with('-') { "-D " } else { "" };
+            let _ = write!(command, " {option}{}", quote::shell(database));
+        }
+        command
+    }
+
+    /// What most programs take as DATABASE_URL (PostgreSQL, "Connection URIs").
+    pub(super) fn uri(&self) -> String {
+        let user = self.user().map(|user| format!("{}@", quote::percent(user))).unwrap_or_default();
+        let database = self.database().map(quote::percent).unwrap_or_default();
+        let authority = self.authority();
+        match self.target.engine {
+            Engine::Postgres => format!("postgresql://{user}{authority}/{database}?sslmode=disable"),
+            Engine::Mysql => format!("mysql://{user}{authority}/{database}"),
+        }
+    }
+
+    /// For pgjdbc and MySQL Connector/J; MariaDB's connector reads the same after `jdbc:mariadb`.
+    pub(super) fn jdbc(&self) -> String {
+        let (scheme, tls) = match self.target.engine {
+            Engine::Postgres => ("postgresql", "sslmode=disable"),
+            Engine::Mysql => ("mysql", "sslMode=DISABLED"),
+        };
+        let database = self.database().map(quote::percent).unwrap_or_default();
+        let user = self.user().map(|user| format!("user={}&", quote::percent(user))).unwrap_or_default();
+        format!("jdbc:{scheme}://{}/{database}?{user}{tls}", self.authority())
+    }
+
+    /// For SQLAlchemy with psycopg or PyMySQL. Not every version decodes the database of a URL, so one that has
+    /// something to decode goes to the driver as a parameter.
+    pub(super) fn sqlalchemy(&self) -> String {
+        let (scheme, parameter, tls) = match self.target.engine {
+            Engine::Postgres => ("postgresql+psycopg", "dbname", Some("sslmode=disable")),
+            Engine::Mysql => ("mysql+pymysql", "database", None),
+        };
+        let user = self.user().map(|user| format!("{}@", quote::percent(user))).unwrap_or_default();
+        let database = self.database().unwrap_or_default();
+        let encoded = quote::percent(database);
+        let (path, query) =
+            if encoded == database { (encoded, None) } else { (String::new(), Some(format!("{parameter}={encoded}"))) };
+        let query: Vec<&str> = query.as_deref().into_iter().chain(tls).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{scheme}://{user}{}/{path}{mark}{}", self.authority(), query.join("&"))
+    }
+
+    /// For pgx and lib/pq, and for go-sql-driver/mysql.
+    ///
+    /// # Errors
+    /// go-sql-driver's form ends the user at the first colon and has no escape for one.
+    pub(super) fn go(&self) -> Result<String, Unwritable> {
+        match self.target.engine {
+            Engine::Postgres => {
+                let mut text = format!("host={} port={}", self.host, self.port);
+                for (key, value) in [("user", self.user()), ("dbname", self.database())] {
+                    if let Some(value) = value {
+                        let _ = write!(text, " {key}={}", quote::keyword_value(value));
+                    }
+                }
+                Ok(text + " sslmode=disable")
+            }
+            Engine::Mysql => {
+                let user = self.user().unwrap_or_default();
+                if user.contains(':') {
+                    return Err(Unwritable { what: "the user", name: user.into(), form: "a DSN of go-sql-driver" });
+                }
+                let at = if user.is_empty() { "" } else { "@" };
+                let database = self.database().map(quote::percent).unwrap_or_default();
+                Ok(format!("{user}{at}tcp({})/{database}?tls=false", self.authority()))
+            }
+        }
+    }
+
+    /// The environment that clients of this engine read, and DATABASE_URL for the rest.
+    pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = Vec::new();
+        match self.target.engine {
+            Engine::Postgres => {
+                variables.extend([("PGHOST", self.host.into()), ("PGPORT", self.port.to_string())]);
+                variables.extend(self.user().map(|user| ("PGUSER", user.to_owned())));
+                variables.extend(self.database().map(|database| ("PGDATABASE", database.to_owned())));
+                variables.push(("PGSSLMODE", "disable".into()));
+            }
+            Engine::Mysql => {
+                variables.extend([("MYSQL_HOST", self.host.into()), ("MYSQL_TCP_PORT", self.port.to_string())]);
+            }
+        }
+        variables.push(("DATABASE_URL", self.uri()));
+        variables
+    }
+
+    /// The variables that must not be there, beside those of [`Connection::variables`].
+    pub(super) fn misleading(&self) -> &'static [&'static str] {
+        match self.target.engine {
+            Engine::Postgres => &MISLEADING,
+            Engine::Mysql => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::{
+        config::value,
+        target::{Compress, Endpoint, Guard, Host, Identity, Isolation, Pooling, Route, SessionSettings},
+    };
+
+    pub(in crate::cli) fn target(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Target {
+        let host: Host = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap();
+        Target {
+            name: "orders".into(),
+            engine,
+            pooling: Pooling::new(Isolation::Shared, &host),
+            endpoint: Endpoint { host, port: engine.default_port() },
+            region: "eu-central-1".parse().unwrap(),
+            user: user.map(str::to_owned),
+            database: database.map(str::to_owned),
+            route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
+            identity: Identity::default(),
+            session: SessionSettings::default(),
+            ca_file: None,
+            compress: Compress::Auto,
+            guard: Guard::default(),
+            listen: value::listen(listen).unwrap(),
+        }
+    }
+
+    /// Every form of one connection.
+    fn forms(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Vec<String> {
+        let target = target(engine, user, database, listen);
+        let connection = Connection::new(&target, None);
+        let go = connection.go().unwrap_or_else(|error| error.to_string());
+        vec![connection.command(), connection.uri(), connection.jdbc(), connection.sqlalchemy(), go]
+    }
+
+    #[test]
+    fn plain_names() {
+        assert_eq!(
+            forms(Engine::Postgres, Some("app_user"), Some("orders_db"), "5432"),
+            [
+                "psql -h localhost -p 5432 -U app_user orders_db",
+                "postgresql://app_user@localhost:5432/orders_db?sslmode=disable",
+                "jdbc:postgresql://localhost:5432/orders_db?user=app_user&sslmode=disable",
+                "postgresql+psycopg://app_user@localhost:5432/orders_db?sslmode=disable",
+                "host=localhost port=5432 user=app_user dbname=orders_db sslmode=disable",
+            ]
+        );
+        assert_eq!(
+            forms(Engine::Mysql, Some("app_user"), Some("orders_db"), "3306"),
+            [
+                "mysql -h 127.0.0.1 -P 3306 -u app_user orders_db",
+                "mysql://app_user@127.0.0.1:3306/orders_db",
+                "jdbc:mysql://127.0.0.1:3306/orders_db?user=app_user&sslMode=DISABLED",
+                "mysql+pymysql://app_user@127.0.0.1:3306/orders_db",
+                "app_user@tcp(127.0.0.1:3306)/orders_db?tls=false",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_names() {
+        assert_eq!(
+            forms(Engine::Postgres, None, None, "[::1]:5433"),
+            [
+                "psql -h ::1 -p 5433",
+                "postgresql://[::1]:5433/?sslmode=disable",
+                "jdbc:postgresql://[::1]:5433/?sslmode=disable",
+                "postgresql+psycopg://[::1]:5433/?sslmode=disable",
+                "host=::1 port=5433 sslmode=disable",
+            ]
+        );
+        assert_eq!(
+            forms(Engine::Mysql, None, None, "[::1]:5433"),
+            [
+                "mysql -h ::1 -P 5433",
+                "mysql://[::1]:5433/",
+                "jdbc:mysql://[::1]:5433/?sslMode=DISABLED",
+                "mysql+pymysql://[::1]:5433/",
+                "tcp([::1]:5433)/?tls=false",
+            ]
+        );
+    }
+
+    #[test]
+    fn odd_names() {
+        assert_eq!(
+            forms(Engine::Postgres, Some("it's me@x:y"), Some("-a=b/c?d &e"), "1"),
+            [
+                r"psql -h localhost -p 1 -U 'it'\''s me@x:y' -d 'dbname='\''-a=b/c?d &e'\'''",
+                "postgresql://it%27s%20me%40x%3Ay@localhost:1/-a%3Db%2Fc%3Fd%20%26e?sslmode=disable",
+                "jdbc:postgresql://localhost:1/-a%3Db%2Fc%3Fd%20%26e?user=it%27s%20me%40x%3Ay&sslmode=disable",
+                "postgresql+psycopg://it%27s%20me%40x%3Ay@localhost:1/?dbname=-a%3Db%2Fc%3Fd%20%26e&sslmode=disable",
+                r"host=localhost port=1 user='it\'s me@x:y' dbname='-a=b/c?d &e' sslmode=disable",
+            ]
+        );
+        assert_eq!(
+            forms(Engine::Mysql, Some("it's me@x"), Some("-a/b?c"), "1"),
+            [
+                r"mysql -h 127.0.0.1 -P 1 -u 'it'\''s me@x' -D '-a/b?c'",
+                "mysql://it%27s%20me%40x@127.0.0.1:1/-a%2Fb%3Fc",
+                "jdbc:mysql://127.0.0.1:1/-a%2Fb%3Fc?user=it%27s%20me%40x&sslMode=DISABLED",
+                "mysql+pymysql://it%27s%20me%40x@127.0.0.1:1/?database=-a%2Fb%3Fc",
+                "it's me@x@tcp(127.0.0.1:1)/-a%2Fb%3Fc?tls=false",
+            ]
+        );
+        assert_eq!(
+            forms(Engine::Mysql, Some("a:b"), None, "1")[4],
+            "the user \"a:b\" cannot be written as a DSN of go-sql-driver"
+        );
+        assert_eq!(
+            forms(Engine::Postgres, Some("a\u{1b}[31m\n"), Some("zoë"), "1")[..2],
+            [
+                r"psql -h localhost -p 1 -U $'a\033[31m\012' 'zoë'",
+                "postgresql://a%1B%5B31m%0A@localhost:1/zo%C3%AB?sslmode=disable",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_environment_of_each_engine() {
+        let target = target(Engine::Postgres, Some("app user"), None, "localhost:0");
+        let connection = Connection::new(&target, Some("127.0.0.1:49152".parse().unwrap()));
+        assert_eq!(
+            connection.variables(),
+            [
+                ("PGHOST", "localhost".to_owned()),
+                ("PGPORT", "49152".into()),
+                ("PGUSER", "app user".into()),
+                ("PGSSLMODE", "disable".into()),
+                ("DATABASE_URL", "postgresql://app%20user@localhost:49152/?sslmode=disable".into()),
+            ]
+        );
+        let target = self::target(Engine::Mysql, Some("app"), Some("shop"), "3307");
+        assert_eq!(
+            Connection::new(&target, None).variables(),
+            [
+                ("MYSQL_HOST", "127.0.0.1".to_owned()),
+                ("MYSQL_TCP_PORT", "3307".into()),
+                ("DATABASE_URL", "mysql://app@127.0.0.1:3307/shop".into()),
+            ]
+        );
+    }
+}

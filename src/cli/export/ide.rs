@@ -1,0 +1,126 @@
+//! The settings of database panes.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{
+    cli::{connection::Connection, quote},
+    target::Engine,
+};
+
+/// Data sources as JetBrains' IDEs put them on the clipboard ("Import from Clipboard").
+pub(super) fn datagrip(connections: &[Connection<'_>]) -> String {
+    let mut text = String::from("#DataSourceSettings#\n");
+    for connection in connections {
+        let (dbms, driver, class) = match connection.target.engine {
+            Engine::Postgres => ("POSTGRES", "postgresql", "org.postgresql.Driver"),
+            Engine::Mysql => ("MYSQL", "mysql.8", "com.mysql.cj.jdbc.Driver"),
+        };
+        let name = quote::xml(&connection.target.name);
+        let read_only = if connection.target.guard.read_only { " read-only=\"true\"" } else { "" };
+        let _ = write!(
+            text,
+            "#LocalDataSource: {name}\n#BEGIN#\n<data-source source=\"LOCAL\" name=\"{name}\"{read_only} uuid=\"{}\">\
+             <database-info product=\"\" version=\"\" jdbc-version=\"\" driver-name=\"\" driver-version=\"\" dbms=\"{dbms}\"/>\
+             <driver-ref>{driver}</driver-ref><synchronize>true</synchronize><jdbc-driver>{class}</jdbc-driver>\
+             <jdbc-url>{}</jdbc-url><secret-storage>master_key</secret-storage><auth-provider>no-auth</auth-provider>\
+             <schema-mapping/><working-dir>$ProjectFileDir$</working-dir></data-source>\n#END#\n\n",
+            id(connection),
+            quote::xml(&connection.jdbc()),
+        );
+    }
+    text
+}
+
+/// The file `data-sources.json` of a DBeaver project.
+pub(super) fn dbeaver(connections: &[Connection<'_>]) -> String {
+    let mut all = Map::new();
+    for connection in connections {
+        let (provider, driver, property) = match connection.target.engine {
+            Engine::Postgres => ("postgresql", "postgres-jdbc", ("sslmode", "disable")),
+            Engine::Mysql => ("mysql", "mysql8", ("sslMode", "DISABLED")),
+        };
+        let configuration = without_nulls(json!({
+            "host": connection.host,
+            "port": connection.port.to_string(),
+            "database": connection.target.database,
+            "user": connection.target.user,
+            "url": connection.jdbc(),
+            "configurationType": "MANUAL",
+            "type": if connection.target.guard.label.is_some() { "prod" } else { "dev" },
+            "properties": { property.0: property.1 },
+            "auth-model": "native",
+        }));
+        let entry = json!({
+            "provider": provider,
+            "driver": driver,
+            "name": &*connection.target.name,
+            "save-password": true,
+            "read-only": connection.target.guard.read_only,
+            "configuration": configuration,
+        });
+        all.insert(format!("{driver}-{}", id(connection)), entry);
+    }
+    format!("{:#}\n", json!({ "folders": {}, "connections": all }))
+}
+
+/// The setting of the VS Code extension SQLTools.
+pub(super) fn vscode(connections: &[Connection<'_>]) -> String {
+    let connection = |connection: &Connection<'_>| {
+        let (driver, pg, mysql) = match connection.target.engine {
+            Engine::Postgres => ("PostgreSQL", json!({ "ssl": false }), Value::Null),
+            Engine::Mysql => ("MySQL", Value::Null, json!({ "authProtocol": "default", "enableSsl": "Disabled" })),
+        };
+        without_nulls(json!({
+            "name": &*connection.target.name,
+            "driver": driver,
+            "server": connection.host,
+            "port": connection.port,
+            "username": connection.target.user,
+            "database": connection.target.database,
+            "askForPassword": false,
+            "password": "",
+            "pgOptions": pg,
+            "mysqlOptions": mysql,
+        }))
+    };
+    let connections: Vec<Value> = connections.iter().map(connection).collect();
+    format!("{:#}\n", json!({ "sqltools.connections": connections }))
+}
+
+/// A URL for each that TablePlus opens; `tLSMode=0` is no TLS.
+pub(super) fn tableplus(connections: &[Connection<'_>]) -> String {
+    let url = |connection: &Connection<'_>| {
+        let uri = connection.uri();
+        let uri = uri.split('?').next().unwrap_or_default();
+        let production = connection.target.guard.label.is_some();
+        let (colour, environment) = if production { ("FC6A5D", "production") } else { ("007F3D", "local") };
+        let name = quote::percent(&connection.target.name);
+        format!(
+            "{uri}?statusColor={colour}&env={environment}&name={name}&tLSMode=0&usePrivateKey=false&safeModeLevel=0&\
+             advancedSafeModeLevel=0&driverVersion=0&lazyload=false\n"
+        )
+    };
+    connections.iter().map(url).collect()
+}
+
+/// What is not known is not said.
+fn without_nulls(mut object: Value) -> Value {
+    if let Some(members) = object.as_object_mut() {
+        members.retain(|_, member| !member.is_null());
+    }
+    object
+}
+
+/// The same id for the same target each time, so that an import replaces the one before: a UUID of version 8 (RFC 9562),
+/// whose bits are ours to choose.
+fn id(connection: &Connection<'_>) -> Uuid {
+    let text = format!("{} {}", connection.target.name, connection.target.endpoint);
+    // FNV-1a in 128 bits.
+    let hash = text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    });
+    uuid::Builder::from_custom_bytes(hash.to_be_bytes()).into_uuid()
+}

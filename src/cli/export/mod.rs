@@ -1,0 +1,122 @@
+//! `rdsgate export`: targets in the words of other programs' own settings.
+
+mod databases;
+mod ide;
+
+use clap::{Args, ValueEnum};
+
+use super::{complete::Ready, connection::Connection, exit::Exit, output::Output, target_arguments::TargetArguments};
+use crate::target::{Engine, Target};
+
+/// Print targets as settings of another program
+///
+/// With the configured local ports, which stay the same from run to run. No password is in them: none is needed.
+#[derive(Debug, Args)]
+#[command(after_help = EPILOG)]
+pub struct Arguments {
+    /// Whose settings
+    #[arg(value_name = "FORMAT")]
+    format: Format,
+    /// Names in the configuration files, or endpoints (HOST[:PORT]) that are in none [default: every target of the files]
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    #[command(flatten)]
+    options: TargetArguments,
+}
+
+pub(super) const EPILOG: &str = "\
+Examples:
+  rdsgate export pgservice >> ~/.pg_service.conf    then: psql service=orders
+  rdsgate export mycnf >> ~/.my.cnf                 then: mysql --defaults-group-suffix=_shop
+  rdsgate export datagrip                           copy it, then: New | Import from Clipboard
+";
+
+/// Whose settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// DataGrip and other JetBrains IDEs: data sources for the clipboard
+    Datagrip,
+    /// DBeaver: data-sources.json
+    Dbeaver,
+    /// libpq: pg_service.conf
+    Pgservice,
+    /// MySQL's and MariaDB's programs: groups of my.cnf
+    Mycnf,
+    /// VS Code with SQLTools: settings.json
+    Vscode,
+    /// TablePlus: a URL for each target
+    Tableplus,
+}
+
+impl Format {
+    /// The engine that the program is for, if it is for one only.
+    fn engine(self) -> Option<Engine> {
+        match self {
+            Self::Pgservice => Some(Engine::Postgres),
+            Self::Mycnf => Some(Engine::Mysql),
+            Self::Datagrip | Self::Dbeaver | Self::Vscode | Self::Tableplus => None,
+        }
+    }
+}
+
+/// Why a target cannot be exported.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0} listens on a port that is not known before it runs")]
+    AnyPort(String),
+    #[error("no target is of the engine {0}")]
+    NoTarget(Engine),
+    #[error(transparent)]
+    Unwritable(#[from] super::connection::Unwritable),
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
+    let Arguments { format, targets, options } = arguments;
+    let named = !targets.is_empty();
+    let Ready { config, caller, complete } = match options.without_bastion().load(targets, output) {
+        Ok(ready) => ready,
+        Err(exit) => return exit,
+    };
+    caller.end();
+    match text(format, &config.targets, named) {
+        Ok((text, skipped)) => {
+            for name in skipped {
+                output.warning(&format!("{name} is left out: its engine is another one"), None);
+            }
+            output.print(&text).or(complete)
+        }
+        Err(error) => {
+            let hint = matches!(error, Error::AnyPort(_)).then_some("give it one with the key listen");
+            output.error(&error, hint);
+            Exit::Usage
+        }
+    }
+}
+
+/// The settings, and the names of targets that the program has no use for.
+fn text(format: Format, targets: &[Target], named: bool) -> Result<(String, Vec<String>), Error> {
+    let fits = |target: &&Target| format.engine().is_none_or(|engine| target.engine == engine);
+    let (chosen, others): (Vec<_>, Vec<_>) = targets.iter().partition(fits);
+    if let (true, Some(engine)) = (chosen.is_empty(), format.engine()) {
+        return Err(Error::NoTarget(engine));
+    }
+    if let Some(target) = chosen.iter().find(|target| target.listen.port == 0) {
+        return Err(Error::AnyPort(target.name.to_string()));
+    }
+    let connections: Vec<_> = chosen.into_iter().map(|target| Connection::new(target, None)).collect();
+    let text = match format {
+        Format::Datagrip => ide::datagrip(&connections),
+        Format::Dbeaver => ide::dbeaver(&connections),
+        Format::Vscode => ide::vscode(&connections),
+        Format::Tableplus => ide::tableplus(&connections),
+        Format::Pgservice => databases::pgservice(&connections)?,
+        Format::Mycnf => databases::mycnf(&connections),
+    };
+    // Those that were asked for by name are missed.
+    let skipped = others.into_iter().filter(|_| named).map(|target| target.name.to_string());
+    Ok((text, skipped.collect()))
+}
+
+#[cfg(test)]
+mod tests;

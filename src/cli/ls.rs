@@ -1,0 +1,209 @@
+//! `rdsgate ls`: the databases of an account and region, and the managed nodes beside them.
+
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{caller::Caller, complete::exit_of, exit::Exit, output::Output};
+use crate::{
+    aws::{
+        self, Account, Accounts, Options,
+        nodes::{Node, NodeKind, Nodes},
+        rds::{Database, Databases},
+    },
+    config::{self, Environment, Place, Request},
+};
+
+/// List the databases of an account and region, and the managed nodes beside them
+///
+/// Databases of engines that rdsgate does not speak are left out; a line on stderr says which engines those are.
+#[derive(Debug, Args)]
+#[command(after_help = EPILOG)]
+pub struct Arguments {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// AWS region [default: AWS_REGION, then the profile's]
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+}
+
+pub(super) const EPILOG: &str = "\
+IAM says whether IAM authentication is on; NODES are the managed nodes and ECS
+tasks that are online in the database's VPC. A \"?\" is what AWS did not say: a
+warning names the permission that is missing.
+
+Examples:
+  rdsgate ls --profile dev --region eu-central-1
+  rdsgate ls --json | jq -r '.databases[].host'
+";
+
+/// Runs the subcommand to its end.
+pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
+    match listed(arguments, output) {
+        Ok(()) => Exit::Success,
+        Err(exit) => exit,
+    }
+}
+
+fn listed(arguments: &Arguments, output: &mut Output) -> Result<(), Exit> {
+    let (options, caller) = options(arguments, output)?;
+    let mut parts = caller.into_parts(output)?;
+    let accounts = Arc::clone(&parts.accounts);
+    let seen = parts.block_on(output, look(&options, &accounts));
+    parts.end();
+    let Seen { databases, nodes, tasks } = seen.map_err(|error| {
+        output.error(&error, error.hint().as_deref());
+        exit_of(&error)
+    })?;
+    for gap in databases.gaps.iter().chain(&nodes.gaps).chain(&tasks.gaps) {
+        output.warning(&format!("{gap}; what it would tell is missing"), None);
+    }
+    let (spoken, other): (Vec<_>, Vec<_>) =
+        databases.found.into_iter().partition(|database| database.protocol().is_some());
+    if !other.is_empty() {
+        let engines: BTreeSet<&str> = other.iter().map(|database| database.engine.as_str()).collect();
+        let engines = engines.into_iter().collect::<Vec<_>>().join(", ");
+        output.note(&format!("left out: {} of other engines ({engines})", other.len()));
+    }
+    let online: Vec<Node> = nodes.found.into_iter().chain(tasks.found).filter(|node| node.online).collect();
+    if arguments.json {
+        output.data(&format!("{:#}\n", in_json(&options, &spoken, &online)));
+        return Ok(());
+    }
+    if spoken.is_empty() {
+        output.note(&format!("no databases in {}", options.region));
+        return Ok(());
+    }
+    output.data(&table(&spoken, &online));
+    Ok(())
+}
+
+fn options(arguments: &Arguments, output: &mut Output) -> Result<(Options, Caller), Exit> {
+    let flags = [(config::Key::Profile, &arguments.profile), (config::Key::Region, &arguments.region)];
+    let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
+    let request = Request { flags, ..Request::default() };
+    let place = Environment::of_process().and_then(|environment| config::place(&request, &environment));
+    let Place { identity, region, mfa_code, open_browser, warnings } = place.map_err(|error| {
+        output.error(&error, error.hint().as_deref());
+        Exit::Usage
+    })?;
+    output.warnings(&warnings);
+    let Some(region) = region.or_else(|| Account::region_of_profile(identity.profile.as_deref())) else {
+        output.problem("the region is unknown", Some("set --region, AWS_REGION or the profile's region"));
+        return Err(Exit::Usage);
+    };
+    Ok((Options { identity, region }, Caller::new(mfa_code, open_browser)))
+}
+
+/// What AWS shows.
+struct Seen {
+    databases: Databases,
+    nodes: Nodes,
+    tasks: Nodes,
+}
+
+/// Databases must be seen; nodes are good to have.
+async fn look(options: &Options, accounts: &Accounts) -> Result<Seen, aws::Error> {
+    let account = accounts.load(options).await?;
+    account.credentials_for_client().await?;
+    let (databases, nodes, tasks) = tokio::join!(account.databases(), account.managed_nodes(), account.ecs_tasks());
+    let nodes = nodes.unwrap_or_else(|error| Nodes { gaps: vec![error], ..Nodes::default() });
+    Ok(Seen { databases: databases?, nodes, tasks })
+}
+
+const UNKNOWN: &str = "?";
+
+/// Columns as wide as what stands in them, two spaces apart; the endpoint, which is long, in a line of its own below.
+fn table(databases: &[Database], nodes: &[Node]) -> String {
+    let mut rows = vec![["NAME", "KIND", "ENGINE", "IAM", "CA", "VPC", "NODES"].map(str::to_owned)];
+    for database in databases {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| UNKNOWN.into());
+        let version = database.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+        let status = if is_available(database) { String::new() } else { format!(" ({})", database.status) };
+        rows.push([
+            database.id.clone(),
+            format!("{}{status}", database.kind),
+            format!("{}{version}", database.engine),
+            database.iam.map_or(UNKNOWN, |on| if on { "on" } else { "off" }).to_owned(),
+            // A proxy's certificate is one of the public authorities'.
+            if database.ca.is_none() && is_proxy(database) { "public".into() } else { text(&database.ca) },
+            text(&database.vpc),
+            beside(database, nodes),
+        ]);
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for (row, database) in rows.iter().zip([None].into_iter().chain(databases.iter().map(Some))) {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        if let Some(endpoint) = database.and_then(Database::endpoint) {
+            let _ = writeln!(text, "  {endpoint}");
+        }
+    }
+    text
+}
+
+fn is_proxy(database: &Database) -> bool {
+    use aws::rds::Kind;
+    matches!(database.kind, Kind::Proxy | Kind::ProxyEndpoint)
+}
+
+fn is_available(database: &Database) -> bool {
+    database.status == "available" || database.status.is_empty()
+}
+
+/// The nodes in the database's VPC, two of them by id.
+fn beside(database: &Database, nodes: &[Node]) -> String {
+    let Some(vpc) = &database.vpc else { return UNKNOWN.into() };
+    let here: Vec<&Node> = nodes.iter().filter(|node| node.vpc.as_ref() == Some(vpc)).collect();
+    match here.as_slice() {
+        [] if nodes.iter().any(|node| node.vpc.is_none()) => UNKNOWN.into(),
+        [] => "none".into(),
+        [first] => shown(first).into(),
+        [first, rest @ ..] => format!("{} +{}", shown(first), rest.len()),
+    }
+}
+
+/// A task's id has a hundred characters; its name says as much.
+fn shown(node: &Node) -> &str {
+    match (node.kind, &node.name) {
+        (NodeKind::EcsTask, Some(name)) => name,
+        _ => &node.id,
+    }
+}
+
+/// The keys are stable: further ones may come, none goes or changes its meaning. docs/operations.md lists them.
+fn in_json(options: &Options, databases: &[Database], nodes: &[Node]) -> Value {
+    let node = |node: &Node| {
+        json!({
+            "id": node.id, "kind": node.kind, "name": node.name, "agent_version": node.agent, "platform": node.platform,
+            "vpc": node.vpc,
+        })
+    };
+    let database = |database: &Database| {
+        let here = |node: &&Node| database.vpc.is_some() && node.vpc == database.vpc;
+        json!({
+            "id": database.id, "kind": database.kind.name(), "arn": database.arn, "resource_id": database.resource_id,
+            "status": database.status, "engine": database.engine, "version": database.version,
+            "protocol": database.protocol().map(|engine| engine.to_string()),
+            "host": database.host, "port": database.port, "iam": database.iam, "ca": database.ca, "vpc": database.vpc,
+            "parent": database.parent,
+            "nodes": nodes.iter().filter(here).map(|node| node.id.as_str()).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "region": options.region.as_str(),
+        "databases": databases.iter().map(database).collect::<Vec<_>>(),
+        "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,130 @@
+//! `rdsgate policy`: what the caller must be allowed, and the SQL that makes the database user.
+//!
+//! It prints and changes nothing. The texts are `document`'s, which asks nobody.
+
+mod document;
+
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::{
+    complete::{Ready, exit_of},
+    exit::Exit,
+    output::Output,
+    target_arguments::TargetArguments,
+};
+use crate::{
+    aws::{self, rds::Database},
+    discover::{self, Discovery},
+    target::{Reference, Target},
+};
+use document::Grant;
+
+/// Print the least that IAM must allow to use a database, or the SQL to create its user
+///
+/// The policy names exactly this database, user and bastion. Looking up the database takes rds:Describe… of whoever runs
+/// this; nothing is changed.
+#[derive(Debug, Args)]
+#[command(after_help = EPILOG)]
+pub struct Arguments {
+    /// A name in the configuration files, or an identifier, ARN or endpoint (HOST[:PORT]) that is in none
+    #[arg(value_name = "TARGET")]
+    target: String,
+    /// How to print the policy
+    #[arg(long, value_name = "FORMAT", default_value = "json", conflicts_with = "sql")]
+    format: Format,
+    /// Print the SQL that creates the database user, instead of the policy
+    #[arg(long)]
+    sql: bool,
+    /// Allow looking things up as well: rdsgate ls, and up without --bastion
+    #[arg(long, conflicts_with = "sql")]
+    discovery: bool,
+    #[command(flatten)]
+    options: TargetArguments,
+}
+
+/// How a policy is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The policy document
+    Json,
+    /// An aws_iam_policy resource
+    Terraform,
+}
+
+pub(super) const EPILOG: &str = "\
+Examples:
+  rdsgate policy orders --user app_user > policy.json
+  rdsgate policy orders --user app_user --format terraform
+  rdsgate policy orders --user app_user --sql | psql …
+";
+
+/// Runs the subcommand to its end.
+pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
+    match printed(arguments, output) {
+        Ok(()) => Exit::Success,
+        Err(exit) => exit,
+    }
+}
+
+fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
+    let Arguments { target, format, sql, discovery, options } = arguments;
+    let Ready { mut config, caller, .. } = options.load(vec![target], output)?;
+    let Some(target) = config.targets.pop() else { return Err(Exit::Failure) };
+    let Some(user) = target.user.clone() else {
+        output.problem("for which database user?", Some("set --user, or user in the configuration file"));
+        return Err(Exit::Usage);
+    };
+    let mut parts = caller.into_parts(output)?;
+    let known = Discovery::of_process(Arc::clone(&parts.accounts));
+    let facts = parts.block_on(output, look(&target, &known));
+    parts.end();
+    let (database, account) = match facts {
+        Ok(facts) => facts,
+        Err(error) => {
+            output.error(&error, error.hint().as_deref());
+            return Err(match &error {
+                discover::Error::Aws { cause, .. } => exit_of(cause),
+                _ => Exit::Aws,
+            });
+        }
+    };
+    if database.iam == Some(false) {
+        let hint = "aws rds modify-db-instance (or modify-db-cluster) --enable-iam-database-authentication";
+        output.warning(&format!("IAM authentication is off on {}", database.id), Some(hint));
+    }
+    if sql {
+        output.data(&document::sql(&database.engine, &user));
+        return Ok(());
+    }
+    let Some(resource_id) = database.resource_id.clone() else {
+        output.problem(
+            &format!("the resource id of {} is unknown", database.id),
+            Some("it is the cluster's or the proxy's: allow rds:DescribeDBClusters and rds:DescribeDBProxies"),
+        );
+        return Err(Exit::Aws);
+    };
+    let grant = Grant { target: &target, account: &account, resource_id: &resource_id, user: &user, discovery };
+    output.data(&match format {
+        Format::Json => format!("{:#}\n", grant.policy()),
+        Format::Terraform => grant.terraform(),
+    });
+    Ok(())
+}
+
+/// The database's facts and the digits of its account.
+async fn look(target: &Target, discovery: &Discovery) -> Result<(Database, String), discover::Error> {
+    let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
+    discovery.may_ask(&options).await;
+    let reference = Reference::Host(target.endpoint.host.clone());
+    let database = discovery.database(&options, &reference).await?;
+    let in_arn = database.arn.as_deref().and_then(|arn| arn.split(':').nth(4)).map(str::to_owned);
+    if let Some(account) = in_arn {
+        return Ok((database, account));
+    }
+    let failed = |cause| discover::Error::Aws { what: "the account".into(), cause };
+    let account = discovery.account(&options).await.map_err(failed)?;
+    let account = account.principal().await.map_err(failed)?.account;
+    Ok((database, account))
+}

@@ -1,0 +1,373 @@
+//! The texts of a policy and of the SQL, from facts. Names are quoted exactly, whatever stands in them.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::target::{InstanceId, Route, Target};
+
+/// What is to be allowed.
+pub(super) struct Grant<'a> {
+    pub(super) target: &'a Target,
+    /// Twelve digits.
+    pub(super) account: &'a str,
+    /// `db-…`, `cluster-…` or `prx-…`.
+    pub(super) resource_id: &'a str,
+    pub(super) user: &'a str,
+    /// Also what `rdsgate ls` and a `rdsgate up` without `--bastion` ask for.
+    pub(super) discovery: bool,
+}
+
+impl Grant<'_> {
+    /// The policy document.
+    pub(super) fn policy(&self) -> Value {
+        json!({ "Version": "2012-10-17", "Statement": self.statements() })
+    }
+
+    /// The policy as a resource of Terraform's.
+    pub(super) fn terraform(&self) -> String {
+        let name = &self.target.name;
+        let label: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        format!(
+            "resource \"aws_iam_policy\" \"rdsgate_{label}\" {{\n  name        = {}\n  description = {}\n\n  policy = jsonencode({})\n}}\n",
+            hcl_string(&format!("rdsgate-{name}")),
+            hcl_string(&format!("Log in to {} with rdsgate", self.target.endpoint.host)),
+            hcl(&self.policy(), 1),
+        )
+    }
+
+    fn statements(&self) -> Vec<Value> {
+        let (region, account) = (&self.target.region, self.account);
+        let aws = region.partition().name();
+        let mut statements = Vec::new();
+        if let Route::Ssm(bastion) | Route::Auto(bastion) = &self.target.route {
+            // A session's id begins with the caller's; `${aws:userid}` is IAM's variable, not ours.
+            let own_sessions = format!("arn:{aws}:ssm:{region}:{account}:session/${{aws:userid}}-*");
+            statements.push(json!({
+                "Sid": "StartSession",
+                "Effect": "Allow",
+                "Action": "ssm:StartSession",
+                "Resource": [self.bastion(bastion), self.document()],
+                // Without it the right to the node alone would let in by any document.
+                "Condition": { "BoolIfExists": { "ssm:SessionDocumentAccessCheck": "true" } },
+            }));
+            statements.push(json!({
+                "Sid": "OwnSessions",
+                "Effect": "Allow",
+                "Action": ["ssm:ResumeSession", "ssm:TerminateSession", "ssmmessages:OpenDataChannel"],
+                "Resource": own_sessions,
+            }));
+        }
+        statements.push(json!({
+            "Sid": "Connect",
+            "Effect": "Allow",
+            "Action": "rds-db:connect",
+            "Resource": format!("arn:{aws}:rds-db:{region}:{account}:dbuser:{}/{}", self.resource_id, literal(self.user)),
+        }));
+        if self.discovery {
+            statements.push(json!({
+                "Sid": "Discover",
+                "Effect": "Allow",
+                "Action": [
+                    "rds:DescribeDBInstances", "rds:DescribeDBClusters", "rds:DescribeDBClusterEndpoints",
+                    "rds:DescribeDBProxies", "rds:DescribeDBProxyEndpoints", "ssm:DescribeInstanceInformation",
+                    "ec2:DescribeInstances", "ec2:DescribeSubnets", "ecs:ListClusters", "ecs:ListTasks",
+                    "ecs:DescribeTasks",
+                ],
+                // Most of these cannot be narrowed.
+                "Resource": "*",
+            }));
+        }
+        statements
+    }
+
+    /// The session document's ARN: AWS's belong to no account.
+    fn document(&self) -> String {
+        let (region, document) = (&self.target.region, self.target.session.document.as_str());
+        let aws = region.partition().name();
+        match document {
+            arn if arn.starts_with("arn:") => arn.into(),
+            name if name.starts_with("AWS-") => format!("arn:{aws}:ssm:{region}::document/{name}"),
+            name => format!("arn:{aws}:ssm:{region}:{}:document/{name}", self.account),
+        }
+    }
+
+    /// The node's ARN. A task is named by its cluster: its own id is gone with its next deployment.
+    fn bastion(&self, id: &InstanceId) -> String {
+        let (region, account) = (&self.target.region, self.account);
+        let aws = region.partition().name();
+        let id = id.as_str();
+        if let Some(task) = id.strip_prefix("ecs:") {
+            // CLUSTER_TASK_RUNTIME; of the three only the cluster's name may have an underscore.
+            let cluster = task.rsplitn(3, '_').nth(2).unwrap_or_default();
+            return format!("arn:{aws}:ecs:{region}:{account}:task/{cluster}/*");
+        }
+        if id.starts_with("mi-") {
+            return format!("arn:{aws}:ssm:{region}:{account}:managed-instance/{id}");
+        }
+        format!("arn:{aws}:ec2:{region}:{account}:instance/{id}")
+    }
+}
+
+/// A name that IAM takes as it is: `*`, `?` and `$` stand for themselves only as `${*}`, `${?}` and `${$}` ("Policy
+/// variables", special characters).
+fn literal(name: &str) -> String {
+    name.chars().fold(String::new(), |mut text, c| {
+        match c {
+            '*' | '?' | '$' => text.extend(['$', '{', c, '}']),
+            c => text.push(c),
+        }
+        text
+    })
+}
+
+/// A value in HCL, which has JSON's but for its strings.
+fn hcl(value: &Value, depth: usize) -> String {
+    let indent = "  ".repeat(depth + 1);
+    let end = "  ".repeat(depth);
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().fold(String::new(), |mut text, (name, value)| {
+                // A name with a colon has to be quoted.
+                let plain = name.chars().all(|c| c.is_ascii_alphanumeric());
+                let name = if plain { name.clone() } else { hcl_string(name) };
+                let _ = writeln!(text, "{indent}{name} = {}", hcl(value, depth + 1));
+                text
+            });
+            format!("{{\n{fields}{end}}}")
+        }
+        Value::Array(items) => {
+            let items = items.iter().fold(String::new(), |mut text, item| {
+                let _ = writeln!(text, "{indent}{},", hcl(item, depth + 1));
+                text
+            });
+            format!("[\n{items}{end}]")
+        }
+        Value::String(text) => hcl_string(text),
+        other => other.to_string(),
+    }
+}
+
+/// A string of HCL's: escapes like JSON's, and `${` and `%{` doubled, which would be templates ("Strings and Templates").
+fn hcl_string(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '$' | '%' if characters.peek() == Some(&'{') => quoted.extend([c, c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The statements that make the user, in the words of `engine`, which is RDS's name for it.
+pub(super) fn sql(engine: &str, user: &str) -> String {
+    match engine {
+        "postgres" | "aurora-postgresql" | "postgresql" => {
+            let user = format!("\"{}\"", user.replace('"', "\"\""));
+            format!("CREATE USER {user};\nGRANT rds_iam TO {user};\n")
+        }
+        "mariadb" => {
+            let user = account_name(user);
+            format!("CREATE USER {user} IDENTIFIED VIA AWSAuthenticationPlugin USING 'RDS' REQUIRE SSL;\n")
+        }
+        _ => {
+            let user = account_name(user);
+            format!("CREATE USER {user} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n")
+        }
+    }
+}
+
+/// A MySQL account. Where a backslash means itself or not is a setting of the server's, but never between backticks
+/// ("Specifying Account Names").
+fn account_name(user: &str) -> String {
+    if user.contains(['\'', '\\']) { format!("`{}`@`%`", user.replace('`', "``")) } else { format!("'{user}'@'%'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::{Compress, Endpoint, Engine, ListenAddress};
+
+    fn target(host: &str, bastion: Option<&str>) -> Target {
+        let host: crate::target::Host = host.parse().unwrap();
+        Target {
+            name: "orders".into(),
+            engine: Engine::Postgres,
+            region: host.region().unwrap(),
+            pooling: crate::target::Pooling::new(crate::target::Isolation::Shared, &host),
+            endpoint: Endpoint { host, port: 5432 },
+            user: None,
+            database: None,
+            route: bastion.map_or(Route::Direct, |id| Route::Ssm(id.parse().unwrap())),
+            identity: crate::target::Identity::default(),
+            session: crate::target::SessionSettings::default(),
+            guard: crate::target::Guard::default(),
+            ca_file: None,
+            compress: Compress::Auto,
+            listen: ListenAddress { host: "localhost".into(), addresses: Vec::new(), port: 0 },
+        }
+    }
+
+    #[test]
+    fn the_document_is_the_targets_own() {
+        let mut target = target("orders.c1abcdefghij.eu-central-1.rds.amazonaws.com", Some("i-0123456789abcdef0"));
+        for (document, arn) in [
+            ("AWS-StartPortForwardingSession", "arn:aws:ssm:eu-central-1::document/AWS-StartPortForwardingSession"),
+            ("ToTheDatabase", "arn:aws:ssm:eu-central-1:123456789012:document/ToTheDatabase"),
+            ("arn:aws:ssm:eu-central-1:210987654321:document/X", "arn:aws:ssm:eu-central-1:210987654321:document/X"),
+        ] {
+            target.session.document = document.parse().unwrap();
+            assert_eq!(grant(&target, "db-X", "u").document(), arn);
+        }
+        target.route = Route::Auto("i-0123456789abcdef0".parse().unwrap());
+        assert!(grant(&target, "db-X", "u").policy().to_string().contains("ssm:StartSession"));
+    }
+
+    fn grant<'a>(target: &'a Target, resource_id: &'a str, user: &'a str) -> Grant<'a> {
+        Grant { target, account: "123456789012", resource_id, user, discovery: false }
+    }
+
+    #[test]
+    fn the_policy_names_this_database_user_and_node_and_no_other() {
+        let target = target("orders.c1abcdefghij.eu-central-1.rds.amazonaws.com", Some("i-0123456789abcdef0"));
+        let policy = grant(&target, "db-ABC", "app_user").policy();
+        assert_eq!(
+            policy,
+            json!({
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Sid": "StartSession", "Effect": "Allow", "Action": "ssm:StartSession",
+                        "Resource": [
+                            "arn:aws:ec2:eu-central-1:123456789012:instance/i-0123456789abcdef0",
+                            "arn:aws:ssm:eu-central-1::document/AWS-StartPortForwardingSessionToRemoteHost",
+                        ],
+                        "Condition": { "BoolIfExists": { "ssm:SessionDocumentAccessCheck": "true" } },
+                    },
+                    {
+                        "Sid": "OwnSessions", "Effect": "Allow",
+                        "Action": ["ssm:ResumeSession", "ssm:TerminateSession", "ssmmessages:OpenDataChannel"],
+                        "Resource": "arn:aws:ssm:eu-central-1:123456789012:session/${aws:userid}-*",
+                    },
+                    {
+                        "Sid": "Connect", "Effect": "Allow", "Action": "rds-db:connect",
+                        "Resource": "arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
+                    },
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn every_partition_route_and_resource_has_its_arns() {
+        for (host, bastion, resource_id, expected) in [
+            (
+                "a.cluster-c1abcdefghij.cn-north-1.rds.amazonaws.com.cn",
+                Some("mi-0123456789abcdef0"),
+                "cluster-ABC",
+                &[
+                    "arn:aws-cn:ssm:cn-north-1:123456789012:managed-instance/mi-0123456789abcdef0",
+                    "arn:aws-cn:ssm:cn-north-1::document/AWS-StartPortForwardingSessionToRemoteHost",
+                    "arn:aws-cn:ssm:cn-north-1:123456789012:session/${aws:userid}-*",
+                    "arn:aws-cn:rds-db:cn-north-1:123456789012:dbuser:cluster-ABC/u",
+                ][..],
+            ),
+            (
+                "a.proxy-c1abcdefghij.us-gov-west-1.rds.amazonaws.com",
+                Some("ecs:my_cluster_0123456789abcdef_0123456789abcdef-456"),
+                "prx-0abc",
+                &[
+                    "arn:aws-us-gov:ecs:us-gov-west-1:123456789012:task/my_cluster/*",
+                    "arn:aws-us-gov:rds-db:us-gov-west-1:123456789012:dbuser:prx-0abc/u",
+                ],
+            ),
+            (
+                "a.c1.eu-west-1.rds.amazonaws.com",
+                None,
+                "db-A",
+                &["arn:aws:rds-db:eu-west-1:123456789012:dbuser:db-A/u"],
+            ),
+        ] {
+            let target = target(host, bastion);
+            let policy = grant(&target, resource_id, "u").policy().to_string();
+            for arn in expected {
+                assert!(policy.contains(&format!("\"{arn}\"")), "{arn}: {policy}");
+            }
+            assert_eq!(policy.contains("ssm:"), bastion.is_some(), "no session on the direct way: {policy}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_is_quoted_for_iam_json_and_terraform() {
+        let target = target("a.c1.eu-west-1.rds.amazonaws.com", None);
+        let grant = grant(&target, "db-A", "a*\"\\?${b}%{c}");
+        let policy: Value = serde_json::from_str(&format!("{:#}", grant.policy())).unwrap();
+        let arn = "arn:aws:rds-db:eu-west-1:123456789012:dbuser:db-A/a${*}\"\\${?}${$}{b}%{c}";
+        assert_eq!(policy["Statement"][0]["Resource"], arn);
+        let line = "        Resource = \"arn:aws:rds-db:eu-west-1:123456789012:dbuser:db-A/a$${*}\\\"\\\\$${?}$${$}{b}%%{c}\"\n";
+        assert!(grant.terraform().contains(line), "{}", grant.terraform());
+    }
+
+    #[test]
+    fn terraform_has_the_policy_as_an_expression() {
+        let target = target("orders.c1.eu-west-1.rds.amazonaws.com", Some("i-0123456789abcdef0"));
+        let text = grant(&target, "db-A", "u").terraform();
+        for part in [
+            "resource \"aws_iam_policy\" \"rdsgate_orders\" {\n  name        = \"rdsgate-orders\"\n",
+            "  policy = jsonencode({\n    Statement = [\n      {\n        Action = \"ssm:StartSession\"\n",
+            "          BoolIfExists = {\n            \"ssm:SessionDocumentAccessCheck\" = \"true\"\n",
+            "session/$${aws:userid}-*\"\n",
+            "    Version = \"2012-10-17\"\n  })\n}\n",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn looking_things_up_is_allowed_only_when_asked_for() {
+        let target = target("a.c1.eu-west-1.rds.amazonaws.com", None);
+        let mut grant = grant(&target, "db-A", "u");
+        assert!(!grant.policy().to_string().contains("Describe"));
+        grant.discovery = true;
+        let policy = grant.policy();
+        assert_eq!(
+            (&policy["Statement"][1]["Sid"], &policy["Statement"][1]["Resource"]),
+            (&"Discover".into(), &"*".into())
+        );
+    }
+
+    #[test]
+    fn the_sql_is_each_engines_own_and_quotes_exactly() {
+        for (engine, user, expected) in [
+            ("postgres", "app_user", "CREATE USER \"app_user\";\nGRANT rds_iam TO \"app_user\";\n"),
+            ("aurora-postgresql", "a\"b", "CREATE USER \"a\"\"b\";\nGRANT rds_iam TO \"a\"\"b\";\n"),
+            (
+                "mysql",
+                "app_user",
+                "CREATE USER 'app_user'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n",
+            ),
+            (
+                "aurora-mysql",
+                "it's\\a`b",
+                "CREATE USER `it's\\a``b`@`%` IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n",
+            ),
+            (
+                "mariadb",
+                "app_user",
+                "CREATE USER 'app_user'@'%' IDENTIFIED VIA AWSAuthenticationPlugin USING 'RDS' REQUIRE SSL;\n",
+            ),
+        ] {
+            assert_eq!(sql(engine, user), expected);
+        }
+    }
+}

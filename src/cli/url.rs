@@ -1,0 +1,53 @@
+//! `rdsgate url`: where a target is on this machine, as a connection string.
+
+use clap::{Args, ValueEnum};
+
+use super::{connection::Connection, exit::Exit, output::Output, target_arguments::TargetArguments};
+
+/// Print the connection string of a database
+///
+/// For the address that a running `rdsgate up` has, or else the configured one.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
+    #[arg(value_name = "TARGET")]
+    target: String,
+    /// Whose form
+    #[arg(long, value_name = "FORMAT", default_value = "uri")]
+    format: Format,
+    #[command(flatten)]
+    options: TargetArguments,
+}
+
+/// Whose connection string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// As DATABASE_URL has it: libpq, most drivers and ORMs
+    Uri,
+    /// pgjdbc, MySQL Connector/J
+    Jdbc,
+    /// SQLAlchemy with psycopg or PyMySQL
+    Sqlalchemy,
+    /// pgx and lib/pq, go-sql-driver/mysql
+    Go,
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
+    let Arguments { target, format, options } = arguments;
+    options.with_connection(target, output, |connection: &Connection<'_>, output| {
+        let text = match format {
+            Format::Uri => Ok(connection.uri()),
+            Format::Jdbc => Ok(connection.jdbc()),
+            Format::Sqlalchemy => Ok(connection.sqlalchemy()),
+            Format::Go => connection.go(),
+        };
+        match text {
+            Ok(text) => output.print(&format!("{text}\n")),
+            Err(error) => {
+                output.error(&error, None);
+                Exit::Usage
+            }
+        }
+    })
+}

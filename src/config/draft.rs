@@ -1,0 +1,273 @@
+//! One database as far as the user has described it, on the way to a [`Target`]: values are parsed, some may be missing.
+//!
+//! Whoever can find out fills in what is missing (`cli`, by asking AWS and the DNS); [`Draft::finish`] puts in the defaults
+//! and holds the result to the rules that span keys.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use super::{
+    env::Environment,
+    error::Error,
+    layers::{Key, Origin, Setting, Settings},
+    value::{self, Via},
+};
+use crate::target::{
+    Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling, Reason,
+    Reference, Region, Route, SessionName, SessionSettings, Target,
+};
+
+/// See the module's description.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What the user calls it.
+    pub name: Arc<str>,
+    /// The database. Only a host name that is an endpoint's makes a target.
+    pub reference: Reference,
+    /// Which startup protocol.
+    pub engine: Option<Engine>,
+    /// The database's port.
+    pub port: Option<u16>,
+    /// The database user.
+    pub user: Option<String>,
+    /// The database for clients that name none.
+    pub database: Option<String>,
+    /// Where the managed node is that bytes go through, when they go through one.
+    pub bastion: Option<InstanceId>,
+    /// The route that was asked for.
+    pub via: Via,
+    /// Who we are for AWS.
+    pub identity: Identity,
+    /// The region: the one in the reference, else the one that was said, else what is set for all.
+    pub region: Option<Region>,
+    /// Extra roots for the database's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// Compression upstream.
+    pub compress: Compress,
+    /// What protects it from a slip of the hand.
+    pub guard: Guard,
+    /// The local address.
+    pub listen: Option<ListenAddress>,
+    /// How sessions are asked for; the reason is yet to be made when nothing was said.
+    session: SessionSettings,
+    reason: Option<Reason>,
+    /// The local user, for the reason.
+    local_user: Option<String>,
+    /// How sessions are shared.
+    sessions: Sessions,
+    /// The region that was said for this database: it may not differ from the host name's.
+    said: Option<Region>,
+}
+
+impl Draft {
+    /// Parses the settings of the database called `name`.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for a value; otherwise the variant names the rule.
+    pub(super) fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> Result<Self, Error> {
+        let reference = match settings.get(Key::Host) {
+            // Only there: a single word as `host` in a file is the name of a host.
+            Some(Setting { value, origin: Origin::Argument }) if value::is_identifier(value) => {
+                Reference::Identifier(value.to_ascii_lowercase())
+            }
+            Some(setting) => setting.parse(Key::Host, value::reference)?,
+            None => return Err(Error::NoHost { target: name.to_owned() }),
+        };
+        let parsed = |text: &str| Ok(text.parse::<Region>()?);
+        let said = settings.own(Key::Region).map(|setting| setting.parse(Key::Region, parsed)).transpose()?;
+        let region = match reference.region().or_else(|| said.clone()) {
+            Some(region) => Some(region),
+            None => default_region(settings, environment)?,
+        };
+        let draft = Self {
+            name: Arc::from(name),
+            reference,
+            engine: settings.parse(Key::Engine, |text| Ok(text.parse()?))?,
+            port: settings.parse(Key::Port, value::port)?,
+            user: settings.text(Key::User)?,
+            database: settings.text(Key::Database)?,
+            bastion: settings.parse(Key::Bastion, |text| Ok(text.parse()?))?,
+            via: settings.parse(Key::Via, value::via)?.unwrap_or(Via::Ssm),
+            identity: identity(settings, environment)?,
+            region,
+            ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
+            compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
+            guard: guard(settings)?,
+            listen: settings.parse(Key::Listen, value::listen)?,
+            session: session(settings)?,
+            reason: settings.parse(Key::Reason, |text| Ok(text.parse()?))?,
+            // A name that is not Unicode is left out.
+            local_user: environment.user().ok().flatten().map(str::to_owned),
+            sessions: Sessions::parse(settings)?,
+            said,
+        };
+        draft.check_region()?;
+        Ok(draft)
+    }
+
+    /// Whether a managed node is still to be chosen.
+    pub fn lacks_bastion(&self) -> bool {
+        self.via != Via::Direct && self.bastion.is_none()
+    }
+
+    /// The target, with defaults for what need not be known.
+    ///
+    /// # Errors
+    /// What is missing all the same, or contradicts.
+    pub fn finish(self) -> Result<Target, Error> {
+        self.check_region()?;
+        let Reference::Host(host) = self.reference else {
+            return Err(Error::NotLookedUp { target: self.name.to_string(), reference: self.reference });
+        };
+        let engine = engine(self.engine, self.port).unwrap_or(Engine::Postgres);
+        let region = host.region().or(self.region);
+        let route = match (self.via, self.bastion) {
+            (Via::Direct, _) => Route::Direct,
+            (Via::Ssm, Some(bastion)) => Route::Ssm(bastion),
+            (Via::Auto, Some(bastion)) => Route::Auto(bastion),
+            (Via::Ssm | Via::Auto, None) => return Err(Error::NoBastion { target: self.name.to_string() }),
+        };
+        let region = region.ok_or_else(|| Error::NoRegion { target: self.name.to_string(), host: host.clone() })?;
+        let pooling = self.sessions.pooling(&self.name, &host)?;
+        let endpoint = Endpoint { host, port: self.port.unwrap_or(engine.default_port()) };
+        let of = || Reason::of(self.local_user.as_deref(), &self.name, &endpoint);
+        let session = SessionSettings { reason: self.reason.unwrap_or_else(of), ..self.session };
+        Ok(Target {
+            engine,
+            pooling,
+            region,
+            session,
+            endpoint,
+            user: self.user,
+            database: self.database,
+            route,
+            identity: self.identity,
+            ca_file: self.ca_file,
+            compress: self.compress,
+            guard: self.guard,
+            listen: self.listen.unwrap_or_else(|| ListenAddress {
+                host: "localhost".into(),
+                addresses: value::both_loopbacks(),
+                port: engine.default_port(),
+            }),
+            name: self.name,
+        })
+    }
+
+    /// The host name's region is the only one that a token can be for.
+    fn check_region(&self) -> Result<(), Error> {
+        match (self.reference.region(), &self.said) {
+            (Some(in_host), Some(said)) if in_host != *said => {
+                Err(Error::RegionMismatch { target: self.name.to_string(), in_host, said: said.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What was said of [`Pooling`], whose defaults depend on the endpoint.
+#[derive(Debug, Clone)]
+struct Sessions {
+    isolation: Isolation,
+    most: Option<usize>,
+    warm: Option<usize>,
+    idle_close: Option<Duration>,
+    rotate_after: Option<Duration>,
+}
+
+impl Sessions {
+    fn parse(settings: &Settings<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            isolation: settings.parse(Key::Isolation, |text| Ok(text.parse()?))?.unwrap_or(Isolation::Shared),
+            most: settings.parse(Key::MaxSessions, |text| value::number(text, value::MAX_SESSIONS))?,
+            warm: settings.parse(Key::WarmSessions, |text| value::number(text, value::WARM_SESSIONS))?,
+            idle_close: settings.parse(Key::IdleClose, |text| value::duration(text, value::IDLE_CLOSE))?,
+            rotate_after: settings.parse(Key::RotateAfter, |text| value::duration(text, value::ROTATE_AFTER))?,
+        })
+    }
+
+    /// Cluster endpoints are rotated unless told otherwise: the agent looks their name up once a session.
+    fn pooling(&self, name: &str, host: &Host) -> Result<Pooling, Error> {
+        let default = Pooling::new(self.isolation, host);
+        let pooling = Pooling {
+            max_sessions: self.most.unwrap_or(default.max_sessions),
+            warm_sessions: self.warm.unwrap_or(default.warm_sessions),
+            idle_close: self.idle_close.unwrap_or(default.idle_close),
+            isolation: self.isolation,
+            rotate_after: self.rotate_after.or(default.rotate_after),
+        };
+        if pooling.warm_sessions > pooling.max_sessions {
+            let Pooling { max_sessions, warm_sessions, .. } = pooling;
+            return Err(Error::WarmSessions { target: name.to_owned(), warm_sessions, max_sessions });
+        }
+        Ok(pooling)
+    }
+}
+
+/// What was said, or what the port is known for.
+fn engine(said: Option<Engine>, port: Option<u16>) -> Option<Engine> {
+    said.or_else(|| [Engine::Mysql].into_iter().find(|engine| port == Some(engine.default_port())))
+}
+
+/// The engine as far as it is known without looking it up.
+///
+/// # Errors
+/// [`Error::BadValue`].
+pub(super) fn said_engine(settings: &Settings<'_>) -> Result<Option<Engine>, Error> {
+    let said = settings.parse(Key::Engine, |text| Ok(text.parse()?))?;
+    Ok(engine(said, settings.parse(Key::Port, value::port)?))
+}
+
+/// Who we are for AWS. Sessions of roles are named after the local user, whom CloudTrail would not know otherwise.
+pub(super) fn identity(settings: &Settings<'_>, environment: &Environment) -> Result<Identity, Error> {
+    let session_name = match settings.parse(Key::SessionName, |text| Ok(text.parse()?))? {
+        Some(name) => name,
+        None => environment.user()?.map_or_else(SessionName::default, SessionName::of_user),
+    };
+    Ok(Identity {
+        profile: settings.text(Key::Profile)?,
+        roles: settings.parse(Key::RoleArn, value::roles)?.unwrap_or_default(),
+        external_id: settings.parse(Key::ExternalId, |text| Ok(text.parse()?))?,
+        session_name,
+        mfa_serial: settings.parse(Key::MfaSerial, |text| Ok(text.parse()?))?,
+        mfa_command: settings.text(Key::MfaCommand)?,
+    })
+}
+
+fn guard(settings: &Settings<'_>) -> Result<Guard, Error> {
+    Ok(Guard {
+        read_only: settings.parse(Key::ReadOnly, value::boolean)?.unwrap_or_default(),
+        statement_timeout: settings
+            .parse(Key::StatementTimeout, |text| value::duration(text, value::STATEMENT_TIMEOUT))?,
+        label: settings.parse(Key::Label, value::label)?,
+        confirm: settings.parse(Key::Confirm, value::boolean)?.unwrap_or_default(),
+    })
+}
+
+/// All but the reason, which may need the endpoint.
+fn session(settings: &Settings<'_>) -> Result<SessionSettings, Error> {
+    let default = SessionSettings::default();
+    Ok(SessionSettings {
+        document: settings.parse(Key::Document, |text| Ok(text.parse()?))?.unwrap_or(default.document),
+        parameters: settings.parse(Key::DocumentParameters, value::document_parameters)?,
+        reason: default.reason,
+        ssmmessages_endpoint: settings.parse(Key::SsmmessagesEndpoint, value::service_endpoint)?,
+        payload_size: settings
+            .parse(Key::PayloadSize, |text| value::number(text, value::PAYLOAD_SIZE))?
+            .unwrap_or(default.payload_size),
+        keep_alive: settings.parse(Key::KeepAlive, value::boolean)?.unwrap_or(default.keep_alive),
+        idle_timeout: settings.parse(Key::IdleTimeout, |text| value::duration(text, value::IDLE_TIMEOUT))?,
+    })
+}
+
+/// What is set for all targets, then what the AWS variables say.
+pub(super) fn default_region(settings: &Settings<'_>, environment: &Environment) -> Result<Option<Region>, Error> {
+    if let Some(region) = settings.parse(Key::Region, |text| Ok(text.parse()?))? {
+        return Ok(Some(region));
+    }
+    for variable in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+        if let Some(text) = environment.variable(variable)? {
+            return text.parse().map(Some).map_err(|source| Error::AwsRegion { variable, source });
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,327 @@
+//! Discovery: from what a user calls a database to its endpoint, and from a database to the managed nodes beside it.
+//!
+//! ```text
+//!   alias of one's own ─▶ cname (DNS) ─▶ RDS name ─┐
+//!   identifier, ARN ───────────────────────────────┼─▶ RDS Describe… ─▶ Database ─▶ its VPC ─▶ nodes online there
+//!                                                  └── cache: an hour, in memory and in a file
+//! ```
+//!
+//! - `cname`: the RDS name behind an alias, with `dns` for the messages;
+//! - `cache`: what was found is kept, for this process and for the next.
+//!
+//! It finds; it does not choose between what it has found, ask anybody, or know the configuration. Nothing here is needed
+//! for a database that the user has described in full.
+
+mod cache;
+mod cname;
+mod dns;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tracing::debug;
+
+use crate::{
+    aws::{
+        self, Account, Accounts,
+        nodes::{Node, NodeKind},
+        rds::Database,
+    },
+    target::{Host, Reference, Region},
+};
+use cache::Cache;
+
+/// How long a database's facts are believed: endpoints do not move.
+const DATABASE_LIFE: Duration = Duration::from_hours(1);
+/// How long the list of nodes is believed: they come and go.
+const NODES_LIFE: Duration = Duration::from_mins(5);
+/// For facts that are good to have: whoever waits for them can do without.
+const SOFT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why something was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// AWS did not answer, or would not.
+    #[error("cannot look up {what}")]
+    Aws {
+        /// What was wanted.
+        what: String,
+        /// Why.
+        #[source]
+        cause: aws::Error,
+    },
+    /// There is no such database.
+    #[error("there is no database {reference} in {region}")]
+    NotFound {
+        /// What was asked for.
+        reference: Reference,
+        /// Where.
+        region: Region,
+        /// A call that failed, so that it may be there all the same.
+        #[source]
+        gap: Option<aws::Error>,
+    },
+    /// Several things have this identifier.
+    #[error("{reference} is more than one database: {}", endpoints(candidates))]
+    Ambiguous {
+        /// What was asked for.
+        reference: Reference,
+        /// What it could be.
+        candidates: Vec<Database>,
+    },
+    /// It is being created, or is a kind without an endpoint.
+    #[error("{id} has no endpoint yet: it is {status}")]
+    NoEndpoint {
+        /// Its identifier.
+        id: String,
+        /// RDS's word.
+        status: String,
+    },
+    /// Not PostgreSQL, MySQL or MariaDB.
+    #[error("{id} runs {engine}: rdsgate serves PostgreSQL, MySQL and MariaDB")]
+    Engine {
+        /// Its identifier.
+        id: String,
+        /// RDS's word.
+        engine: String,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Aws { cause, .. } | Self::NotFound { gap: Some(cause), .. } => cause.hint().or_else(|| match cause {
+                aws::Error::AccessDenied { .. } => Some(
+                    "give the endpoint's host name and --bastion, which need no permission to look things up".into(),
+                ),
+                _ => None,
+            }),
+            Self::NotFound { .. } => Some("rdsgate ls shows what there is; --profile and --region choose where".into()),
+            Self::Ambiguous { .. } => Some("give the endpoint's host name or the ARN".into()),
+            Self::NoEndpoint { .. } => Some("wait until it is available".into()),
+            Self::Engine { .. } => None,
+        }
+    }
+}
+
+fn endpoints(candidates: &[Database]) -> String {
+    let one =
+        |database: &Database| format!("{} ({})", database.host.as_deref().unwrap_or("no endpoint"), database.kind);
+    candidates.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Nodes that may forward to a database.
+#[derive(Debug, Clone, Default)]
+pub struct Bastions {
+    /// The candidates, in the order of their names.
+    pub candidates: Vec<Node>,
+    /// Whether they are known to be in the database's VPC.
+    pub in_vpc: bool,
+    /// How many nodes there are that are offline, or online in another VPC.
+    pub others: usize,
+}
+
+/// Finds, and remembers what it has found.
+pub struct Discovery {
+    cache: Cache,
+    nameservers: Vec<SocketAddr>,
+    accounts: Arc<Accounts>,
+    loaded: tokio::sync::Mutex<Vec<(aws::Options, Account)>>,
+}
+
+impl Discovery {
+    /// With this machine's name servers and the user's own cache.
+    pub fn of_process(accounts: Arc<Accounts>) -> Self {
+        Self::new(accounts, Cache::of_user(), cname::nameservers())
+    }
+
+    fn new(accounts: Arc<Accounts>, cache: Cache, nameservers: Vec<SocketAddr>) -> Self {
+        Self { cache, nameservers, accounts, loaded: tokio::sync::Mutex::default() }
+    }
+
+    /// Has a person asked for what credentials take, where one is there; without that, or when it comes to nothing, whatever
+    /// is looked up says so.
+    pub async fn may_ask(&self, options: &aws::Options) {
+        if let Ok(account) = self.account(options).await
+            && let Err(cause) = account.credentials_for_client().await
+        {
+            debug!(%cause, "no credentials to look things up with");
+        }
+    }
+
+    /// The account for these options; the same for the same ones.
+    ///
+    /// # Errors
+    /// As for [`Accounts::load`].
+    pub async fn account(&self, options: &aws::Options) -> Result<Account, aws::Error> {
+        let mut loaded = self.loaded.lock().await;
+        if let Some((_, account)) = loaded.iter().find(|(known, _)| known == options) {
+            return Ok(account.clone());
+        }
+        let account = self.accounts.load(options).await?;
+        loaded.push((options.clone(), account.clone()));
+        Ok(account)
+    }
+
+    /// The RDS name behind an alias. `None` when there is none, or the DNS does not say.
+    pub async fn rds_name(&self, alias: &Host) -> Option<Host> {
+        let key = format!("alias {alias} {:?}", self.nameservers);
+        if let Some(known) = self.cache.get::<String>(&key, DATABASE_LIFE) {
+            return known.parse().ok();
+        }
+        let found = match cname::chase(alias, &self.nameservers).await {
+            Ok(found) => found.filter(|host| host.region().is_some())?,
+            Err(cause) => {
+                debug!(%alias, %cause, "no answer from the DNS about an alias");
+                return None;
+            }
+        };
+        debug!(%alias, %found, "an alias of an RDS endpoint");
+        self.cache.put(&key, &found.as_str());
+        Some(found)
+    }
+
+    /// The database that `reference` names, with an endpoint and an engine that we speak.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn database(&self, options: &aws::Options, reference: &Reference) -> Result<Database, Error> {
+        let key = format!("database {options:?} {reference:?}");
+        if let Some(known) = self.cache.get(&key, DATABASE_LIFE) {
+            return Ok(known);
+        }
+        let failed = |cause| Error::Aws { what: reference.to_string(), cause };
+        let account = self.account(options).await.map_err(failed)?;
+        let (mut found, gap) = match reference {
+            Reference::Identifier(id) => {
+                let databases = account.databases_called(id).await.map_err(failed)?;
+                (databases.found, databases.gaps.into_iter().next())
+            }
+            Reference::Arn(arn) => (account.database_with_arn(arn).await.map_err(failed)?.into_iter().collect(), None),
+            Reference::Host(host) => (account.database_at(host).await.map_err(failed)?.into_iter().collect(), None),
+        };
+        // What we could not serve is no candidate beside what we can.
+        if found.iter().any(|database| database.endpoint().is_some()) {
+            found.retain(|database| database.endpoint().is_some());
+        }
+        let database = match found.as_slice() {
+            [] => {
+                return Err(Error::NotFound { reference: reference.clone(), region: options.region.clone(), gap });
+            }
+            [database] => database.clone(),
+            _ => return Err(Error::Ambiguous { reference: reference.clone(), candidates: found }),
+        };
+        if database.protocol().is_none() {
+            return Err(Error::Engine { id: database.id, engine: database.engine });
+        }
+        if database.endpoint().is_none() {
+            return Err(Error::NoEndpoint { id: database.id, status: database.status });
+        }
+        self.cache.put(&key, &database);
+        Ok(database)
+    }
+
+    /// [`Discovery::database`] for facts that are good to have: nothing when it fails or takes long.
+    pub async fn database_if_known(&self, options: &aws::Options, reference: &Reference) -> Option<Database> {
+        match tokio::time::timeout(SOFT_DEADLINE, self.database(options, reference)).await {
+            Ok(Ok(database)) => Some(database),
+            Ok(Err(cause)) => {
+                debug!(%reference, %cause, source = cause.source_text(), "going on without the facts of RDS");
+                None
+            }
+            Err(_) => {
+                debug!(%reference, "RDS takes too long; going on without its facts");
+                None
+            }
+        }
+    }
+
+    /// The nodes that could forward to a database in `vpc`: managed nodes that are online there, then tasks of ECS there;
+    /// with neither, those of which nobody knows where they are.
+    ///
+    /// # Errors
+    /// When Systems Manager does not list its nodes.
+    pub async fn bastions(&self, options: &aws::Options, vpc: Option<&str>) -> Result<Bastions, Error> {
+        let nodes = self.nodes(options).await?;
+        let beside = |nodes: &[Node]| -> Vec<Node> {
+            let here = |node: &&Node| node.online && vpc.is_some() && node.vpc.as_deref() == vpc;
+            nodes.iter().filter(here).cloned().collect()
+        };
+        let candidates = beside(&nodes);
+        if !candidates.is_empty() {
+            return Ok(Bastions { others: nodes.len() - candidates.len(), candidates, in_vpc: true });
+        }
+        let tasks = self.tasks(options).await?;
+        let candidates = beside(&tasks);
+        let all = nodes.len() + tasks.len();
+        if !candidates.is_empty() {
+            return Ok(Bastions { others: all - candidates.len(), candidates, in_vpc: true });
+        }
+        // A machine elsewhere may have a way to the VPC, and where EC2 says nothing any node may be in it.
+        let unplaced = |node: &Node| node.online && (vpc.is_none() || node.vpc.is_none());
+        let mut candidates: Vec<Node> = nodes.into_iter().filter(&unplaced).collect();
+        if candidates.is_empty() {
+            candidates = tasks.into_iter().filter(&unplaced).collect();
+        }
+        Ok(Bastions { others: all - candidates.len(), candidates, in_vpc: false })
+    }
+
+    async fn nodes(&self, options: &aws::Options) -> Result<Vec<Node>, Error> {
+        let key = format!("nodes {options:?}");
+        if let Some(known) = self.cache.get(&key, NODES_LIFE) {
+            return Ok(known);
+        }
+        let failed = |cause| Error::Aws { what: "the managed nodes".into(), cause };
+        let account = self.account(options).await.map_err(failed)?;
+        let nodes = account.managed_nodes().await.map_err(failed)?;
+        note(&nodes.gaps);
+        // What could not be seen now may be seen soon.
+        if nodes.gaps.is_empty() {
+            self.cache.put(&key, &nodes.found);
+        }
+        Ok(nodes.found)
+    }
+
+    async fn tasks(&self, options: &aws::Options) -> Result<Vec<Node>, Error> {
+        let key = format!("tasks {options:?}");
+        if let Some(known) = self.cache.get(&key, NODES_LIFE) {
+            return Ok(known);
+        }
+        let failed = |cause| Error::Aws { what: "the tasks of ECS".into(), cause };
+        let account = self.account(options).await.map_err(failed)?;
+        let tasks = account.ecs_tasks().await;
+        note(&tasks.gaps);
+        if tasks.gaps.is_empty() {
+            self.cache.put(&key, &tasks.found);
+        }
+        Ok(tasks.found)
+    }
+}
+
+impl Error {
+    fn source_text(&self) -> Option<String> {
+        std::error::Error::source(self).map(ToString::to_string)
+    }
+}
+
+fn note(gaps: &[aws::Error]) {
+    for cause in gaps {
+        debug!(%cause, "what this call would tell is unknown");
+    }
+}
+
+/// A node as a line of a list: `i-0123456789abcdef0  bastion  (agent 3.3.987.0, vpc-1)`.
+pub fn describe(node: &Node) -> String {
+    let name = node.name.as_deref().map(|name| format!("  {name}")).unwrap_or_default();
+    let agent = node.agent.as_deref().map(|agent| format!("agent {agent}"));
+    let kind = match node.kind {
+        NodeKind::Ec2 => None,
+        NodeKind::Hybrid => Some("hybrid".to_owned()),
+        NodeKind::EcsTask => Some("ECS task".to_owned()),
+    };
+    let facts: Vec<String> = [kind, agent, node.vpc.clone()].into_iter().flatten().collect();
+    if facts.is_empty() { format!("{}{name}", node.id) } else { format!("{}{name}  ({})", node.id, facts.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests;

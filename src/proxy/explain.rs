@@ -1,0 +1,164 @@
+//! What AWS knows that explains a failure: who we are, what RDS says of the database, what Systems Manager says of the
+//! bastion. Asked for only after a failure, bounded, and kept for a minute, so that a client that tries again and again
+//! costs no calls.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::error::{Error, Stage};
+use crate::{
+    aws::{
+        Account, Principal,
+        nodes::{self, Node},
+        rds::Database,
+    },
+    target::{Route, Target},
+};
+
+/// The client waits for its error meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer, or that there was none, is kept.
+const LIFE: Duration = Duration::from_mins(1);
+
+/// What is known of a failure; nothing is what nobody would say in time.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Who we are.
+    pub principal: Option<Principal>,
+    /// The database as RDS describes it.
+    pub database: Option<Database>,
+    /// The bastion as Systems Manager describes it; `Some(None)` when it does not know it.
+    pub bastion: Option<Option<Node>>,
+}
+
+impl Facts {
+    /// What RDS says of the database that explains a failure in `stage`.
+    pub(super) fn of_database(&self, stage: Stage, target: &Target) -> Option<String> {
+        let database = self.database.as_ref()?;
+        let id = &database.id;
+        if !["available", ""].contains(&database.status.as_str()) {
+            return Some(format!("RDS says that {id} is {}.", database.status));
+        }
+        match (stage, database.port) {
+            (Stage::Database, Some(port)) if port != target.endpoint.port => {
+                Some(format!("RDS says that the port of {id} is {port}, not {}.", target.endpoint.port))
+            }
+            (Stage::Login, _) if database.iam == Some(false) => {
+                Some(format!("IAM database authentication is disabled on {id}."))
+            }
+            _ => None,
+        }
+    }
+
+    /// What Systems Manager says of a bastion that is not connected.
+    pub(super) fn of_bastion(&self, target: &Target) -> Option<String> {
+        let (Route::Ssm(id) | Route::Auto(id)) = &target.route else { return None };
+        match self.bastion.as_ref()? {
+            None => Some(format!("Systems Manager does not know {id} in {} with these credentials.", target.region)),
+            Some(node) if node.online => Some(format!("{id} is online now: connect again.")),
+            Some(node) => {
+                let silence = SystemTime::now().duration_since(node.last_ping?).unwrap_or_default();
+                Some(format!("The SSM agent of {id} was last heard of {}.", nodes::ago(silence)))
+            }
+        }
+    }
+}
+
+/// Asks for the facts about one target.
+pub(super) struct Explainer {
+    target: Arc<Target>,
+    account: Account,
+    database: Kept<Database>,
+    bastion: Kept<Option<Node>>,
+}
+
+/// An answer and when it came.
+type Kept<T> = Mutex<Option<(Instant, Option<T>)>>;
+
+impl Explainer {
+    pub(super) fn new(target: Arc<Target>, account: Account) -> Self {
+        Self { target, account, database: Mutex::default(), bastion: Mutex::default() }
+    }
+
+    /// The facts that bear on `error`. Takes two seconds at most, and none for errors that they would not explain.
+    pub(super) async fn facts(&self, error: &Error) -> Facts {
+        match (error, error.stage()) {
+            (_, Stage::Login) => {
+                let principal = timeout(PATIENCE, self.account.principal());
+                let (principal, database) = tokio::join!(principal, self.database());
+                Facts { principal: principal.ok().and_then(Result::ok), database, bastion: None }
+            }
+            (_, Stage::Database) => Facts { database: self.database().await, ..Facts::default() },
+            _ if error.bastion_is_not_connected() => Facts { bastion: self.bastion().await, ..Facts::default() },
+            _ => Facts::default(),
+        }
+    }
+
+    async fn database(&self) -> Option<Database> {
+        // RDS knows nothing of a name that is not its own.
+        self.target.endpoint.host.region()?;
+        let ask = async { self.account.database_at(&self.target.endpoint.host).await.ok().flatten() };
+        kept(&self.database, Box::pin(ask)).await
+    }
+
+    async fn bastion(&self) -> Option<Option<Node>> {
+        let (Route::Ssm(id) | Route::Auto(id)) = &self.target.route else { return None };
+        // Tasks of ECS are in no list of Systems Manager's.
+        if id.as_str().starts_with("ecs:") {
+            return None;
+        }
+        kept(&self.bastion, async { self.account.managed_node(id).await.ok() }).await
+    }
+}
+
+/// The answer that is kept, or a new one. Whoever comes meanwhile waits for that and no longer.
+async fn kept<T: Clone>(kept: &Kept<T>, ask: impl Future<Output = Option<T>>) -> Option<T> {
+    let mut kept = kept.lock().await;
+    if let Some((at, answer)) = &*kept
+        && at.elapsed() < LIFE
+    {
+        return answer.clone();
+    }
+    let answer = timeout(PATIENCE, ask).await.ok().flatten();
+    *kept = Some((Instant::now(), answer.clone()));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_asked_for_once_a_minute_and_waited_for_two_seconds() {
+        let asked = AtomicU32::new(0);
+        let cell = Kept::default();
+        let ask = |answer, takes| {
+            let asked = &asked;
+            async move {
+                asked.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(takes).await;
+                answer
+            }
+        };
+        let slow = Duration::from_secs(10);
+        let start = Instant::now();
+        // The second waits for the first and does not ask again.
+        let both = tokio::join!(kept(&cell, ask(Some(1), slow)), kept(&cell, ask(Some(2), slow)));
+        assert_eq!((both, start.elapsed().as_secs()), ((None, None), 2));
+        assert_eq!(kept(&cell, ask(Some(3), Duration::ZERO)).await, None);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        tokio::time::sleep(LIFE).await;
+        assert_eq!(kept(&cell, ask(Some(4), Duration::ZERO)).await, Some(4));
+        assert_eq!(kept(&cell, ask(None, Duration::ZERO)).await, Some(4));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,318 @@
+//! `rdsgate ls`, `rdsgate policy` and databases that are called by a name: the real program against the sandbox's AWS.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    process::Stdio,
+};
+
+use rdsgate::sandbox::{Database, Failure, Identity, Node, Operation, Options, Sandbox, Task};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::support::{
+    gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox_with},
+    servers::Server,
+};
+
+const ORDERS: &str = "orders.c1abcdefghij.us-east-1.rds.amazonaws.com";
+
+/// Exit code, standard output and standard error of one run.
+type Ran = (i32, String, String);
+
+/// A sandbox, and a home with a cache of its own.
+struct Scene {
+    sandbox: Sandbox,
+    home: TempDir,
+}
+
+impl Scene {
+    async fn new(options: Options) -> Self {
+        let sandbox = Sandbox::start(options).await.expect("loopback can be listened on");
+        Self { sandbox, home: tempfile::tempdir().expect("there is a folder for temporary files") }
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, &[]).await
+    }
+
+    async fn run_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
+        let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
+            .args(arguments)
+            .current_dir(self.home.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home.path())
+            .env("RDSGATE_LOG", "error")
+            .envs(self.sandbox.env())
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("cargo built rdsgate");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        self.sandbox.calls().iter().map(|call| call.operation).collect()
+    }
+
+    fn deny(&self, operations: &[Operation]) {
+        let user = Identity::user().access_key;
+        assert!(self.sandbox.identity(&user, |user| user.denied.extend(operations)));
+    }
+}
+
+fn fleet() -> Options {
+    let named = |name: &str, hash: &str| format!("{name}.{hash}c1abcdefghij.us-east-1.rds.amazonaws.com");
+    let of_cluster = |name, hash| Database::new(&named(name, hash), 5432, "aurora-postgresql");
+    let options = Options { page: 2, ..Options::default() }
+        .describe(Database::new(ORDERS, 5433, "postgres"))
+        .describe(Database { iam: false, ..Database::new(&named("shop", ""), 3306, "mariadb").vpc("vpc-2") })
+        .describe(of_cluster("fleet", "cluster-"))
+        .describe(of_cluster("fleet-1", "").of("fleet"))
+        .describe(Database::new(&named("pooled", "proxy-"), 3306, "MYSQL"))
+        .describe(Database::new(&named("ledger", ""), 1521, "oracle-ee"))
+        .node(Node::new("i-00000000000000002", "spare").vpc("vpc-3"))
+        .node(Node::new("i-00000000000000003", "gone").offline());
+    let task = Task { cluster: "tools".into(), id: "0123456789abcdef".into(), vpc: "vpc-2".into(), exec: true };
+    Options { tasks: vec![task], ..options }
+}
+
+#[tokio::test]
+async fn ls_is_a_table_of_every_address_with_the_nodes_beside_it() {
+    let scene = Scene::new(fleet()).await;
+    let (code, stdout, stderr) = scene.run(&["ls"]).await;
+    assert_eq!((code, stderr.as_str()), (0, "left out: 1 of other engines (oracle-ee)\n"), "{stdout}");
+    assert_eq!(
+        stdout,
+        "\
+NAME     KIND      ENGINE                  IAM  CA                 VPC                    NODES
+fleet    writer    aurora-postgresql 15.8  on   rds-ca-rsa2048-g1  vpc-0a1b2c3d4e5f60718  i-0123456789abcdef0
+  fleet.cluster-c1abcdefghij.us-east-1.rds.amazonaws.com:5432
+fleet    reader    aurora-postgresql 15.8  on   rds-ca-rsa2048-g1  vpc-0a1b2c3d4e5f60718  i-0123456789abcdef0
+  fleet.cluster-ro-c1abcdefghij.us-east-1.rds.amazonaws.com:5432
+fleet-1  instance  aurora-postgresql 15.8  on   rds-ca-rsa2048-g1  vpc-0a1b2c3d4e5f60718  i-0123456789abcdef0
+  fleet-1.c1abcdefghij.us-east-1.rds.amazonaws.com:5432
+orders   instance  postgres 15.8           on   rds-ca-rsa2048-g1  vpc-0a1b2c3d4e5f60718  i-0123456789abcdef0
+  orders.c1abcdefghij.us-east-1.rds.amazonaws.com:5433
+pooled   proxy     mysql                   on   public             vpc-0a1b2c3d4e5f60718  i-0123456789abcdef0
+  pooled.proxy-c1abcdefghij.us-east-1.rds.amazonaws.com:3306
+shop     instance  mariadb 15.8            off  rds-ca-rsa2048-g1  vpc-2                  tools/app
+  shop.c1abcdefghij.us-east-1.rds.amazonaws.com:3306
+"
+    );
+}
+
+#[tokio::test]
+async fn ls_as_json_has_the_documented_keys() {
+    let scene = Scene::new(fleet()).await;
+    let (code, stdout, _) = scene.run(&["ls", "--json"]).await;
+    assert_eq!(code, 0);
+    let listed: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    let orders = listed["databases"].as_array().expect("a list").iter().find(|database| database["id"] == "orders");
+    assert_eq!(
+        orders.expect("it is listed"),
+        &serde_json::json!({
+            "id": "orders", "kind": "instance", "arn": "arn:aws:rds:us-east-1:123456789012:db:orders",
+            "resource_id": "db-ORDERSAAAAAAAAAAAAAAAAAAAA", "status": "available", "engine": "postgres",
+            "version": "15.8", "protocol": "postgres", "host": ORDERS, "port": 5433, "iam": true,
+            "ca": "rds-ca-rsa2048-g1", "vpc": "vpc-0a1b2c3d4e5f60718", "parent": null, "nodes": [BASTION],
+        })
+    );
+    assert_eq!(listed["region"], "us-east-1");
+    let nodes: Vec<_> = listed["nodes"].as_array().expect("a list").iter().map(|node| node["kind"].clone()).collect();
+    assert_eq!(nodes, ["ec2", "ec2", "ecs-task"]);
+    let documented = include_str!("../../docs/operations.md");
+    for keys in [&listed["databases"][0], &listed["nodes"][0], &listed] {
+        for key in keys.as_object().expect("an object").keys() {
+            assert!(documented.contains(&format!("`{key}`")), "docs/operations.md does not explain {key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ls_goes_on_without_what_it_may_not_see_and_ends_without_databases() {
+    let scene = Scene::new(fleet()).await;
+    scene.deny(&[Operation::DescribeInstances, Operation::ListClusters, Operation::DescribeDBProxies]);
+    scene.sandbox.fail(Operation::DescribeDBInstances, Failure::Throttling, Some(1));
+    let (code, stdout, stderr) = scene.run(&["ls"]).await;
+    assert_eq!(code, 0);
+    assert_eq!(stderr.matches("warning: ").count(), 3, "{stderr}");
+    for missing in ["rds:DescribeDBProxies", "ec2:DescribeInstances", "ecs:ListClusters"] {
+        assert!(stderr.contains(missing), "{missing}: {stderr}");
+    }
+    let orders = stdout.lines().find(|line| line.starts_with("orders ")).expect("it is listed");
+    assert!(orders.ends_with("  ?"), "{orders}");
+    assert!(!stdout.contains("pooled"));
+
+    scene.deny(&[Operation::DescribeDBInstances, Operation::DescribeDBClusters]);
+    let (code, stdout, stderr) = scene.run(&["ls"]).await;
+    assert_eq!((code, stdout.as_str()), (4, ""));
+    assert!(stderr.starts_with("error: DescribeDBInstances: access denied: User: arn:aws:iam"), "{stderr}");
+    let (code, _, stderr) = scene.run_with(&["ls"], &[("AWS_ACCESS_KEY_ID", "AKIAUNKNOWN")]).await;
+    assert_eq!(code, 3, "{stderr}");
+    let (code, _, stderr) = scene.run_with(&["ls"], &[("AWS_REGION", "")]).await;
+    assert_eq!((code, stderr.lines().next()), (2, Some("error: the region is unknown")));
+    let (code, stdout, stderr) = Scene::new(Options::default()).await.run(&["ls"]).await;
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "", "no databases in us-east-1\n"));
+}
+
+#[tokio::test]
+async fn up_by_a_mere_name_serves_the_database_and_asks_once() {
+    let server = Server::shared();
+    let sandbox = sandbox_with(server, |options| Options { page: 1, ..options }).await;
+    let name = server.rds_host.split('.').next().expect("a host has a label");
+    let home = tempfile::tempdir().expect("there is a folder for temporary files");
+    for round in 0..2 {
+        let before = sandbox.calls().len();
+        let gate = GateOptions::bare(&sandbox)
+            .argument(name)
+            .flag("--listen", "localhost:0")
+            .flag("--user", "app_user")
+            .flag("--database", "appdb")
+            .flag("--ca-file", &server.ca.display().to_string())
+            .env("HOME", &home.path().display().to_string())
+            .start()
+            .await;
+        assert_eq!(gate.query("SELECT current_user").await, "app_user");
+        let asked = |call: &rdsgate::sandbox::Call| format!("{:?}", call.operation).starts_with("Describe");
+        let asked = sandbox.calls().iter().skip(before).filter(|call| asked(call)).count();
+        assert_eq!(asked > 0, round == 0, "round {round}: {asked} calls");
+    }
+}
+
+#[tokio::test]
+async fn up_asks_nothing_when_all_is_said() {
+    let server = Server::shared();
+    let sandbox = sandbox_with(server, |options| options).await;
+    let gate = Gate::start(server, &sandbox).await;
+    assert_eq!(gate.query("SELECT 1").await, "1");
+    let needed =
+        [Operation::StartSession, Operation::OpenDataChannel, Operation::GetCallerIdentity, Operation::GetDocument];
+    let looked_up: Vec<_> = sandbox.calls().into_iter().filter(|call| !needed.contains(&call.operation)).collect();
+    assert!(looked_up.is_empty(), "{looked_up:?}");
+}
+
+#[tokio::test]
+async fn up_says_what_it_cannot_find_or_choose() {
+    let scene = Scene::new(fleet().node(Node::new("i-00000000000000004", "bastion-b"))).await;
+    let up = async |word: &str| {
+        let (code, stdout, stderr) = scene.run(&["up", word, "--listen", "localhost:0"]).await;
+        assert_eq!(stdout, "", "{word}");
+        (code, stderr)
+    };
+    assert_eq!(
+        up("orders").await,
+        (
+            2,
+            "error: orders could be reached through 2 nodes:\n  \
+             i-0123456789abcdef0  bastion  (agent 3.3.987.0, vpc-0a1b2c3d4e5f60718)\n  \
+             i-00000000000000004  bastion-b  (agent 3.3.987.0, vpc-0a1b2c3d4e5f60718)\n\
+             hint: choose one with --bastion, or bastion in the configuration file\n"
+                .into()
+        )
+    );
+    let (code, stderr) = up("nothing").await;
+    assert_eq!((code, stderr.lines().next()), (2, Some("error: there is no database nothing in us-east-1")));
+    assert!(stderr.contains("hint: rdsgate ls"), "{stderr}");
+    let (code, stderr) = up("ledger").await;
+    assert_eq!(
+        (code, stderr.as_str()),
+        (2, "error: ledger runs oracle-ee: rdsgate serves PostgreSQL, MySQL and MariaDB\n")
+    );
+    std::fs::write(scene.home.path().join(".rdsgate.toml"), format!("[targets.orders-a]\nhost = '{ORDERS}'"))
+        .expect("the folder can be written");
+    let (code, stderr) = up("order-a").await;
+    assert_eq!((code, stderr.lines().last()), (2, Some("hint: did you mean \"orders-a\"?")));
+    scene.deny(&[Operation::DescribeDBInstances, Operation::DescribeDBClusters]);
+    let (code, stderr) = up("fleet").await;
+    assert!(
+        code == 4 && stderr.starts_with("error: cannot look up fleet: DescribeDBInstances: access denied"),
+        "{stderr}"
+    );
+    let (code, _, stderr) = scene.run_with(&["up", "fleet"], &[("AWS_REGION", "")]).await;
+    assert_eq!((code, stderr.lines().next()), (2, Some("error: cannot look up fleet: the region is unknown")));
+}
+
+#[tokio::test]
+async fn an_alias_in_the_file_stands_for_the_rds_name() {
+    let server = Server::shared();
+    let sandbox = sandbox_with(server, |options| options).await;
+    let home = tempfile::tempdir().expect("there is a folder for temporary files");
+    let file = home.path().join("gate.toml");
+    let text = format!(
+        "[targets.orders]\nhost = 'db.internal.example'\nengine = 'postgres'\nbastion = '{BASTION}'\nuser = 'app_user'\n\
+         database = 'appdb'\nlisten = 0\nca_file = '{}'",
+        server.ca.display()
+    );
+    std::fs::write(&file, text).expect("the folder can be written");
+    let gate = GateOptions::bare(&sandbox)
+        .flag("--config", &file.display().to_string())
+        .env("HOME", &home.path().display().to_string())
+        .env("RDSGATE_DNS", &alias_server("db.internal.example", &server.rds_host).to_string())
+        .start()
+        .await;
+    assert_eq!(gate.query("SELECT current_user").await, "app_user");
+    assert!(!gate.log().contains("means nothing"), "{}", gate.log());
+}
+
+#[tokio::test]
+async fn policy_prints_the_policy_and_the_sql_for_what_was_found() {
+    let scene = Scene::new(fleet()).await;
+    let (code, stdout, stderr) = scene.run(&["policy", "orders", "--user", "app_user"]).await;
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let policy: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    let resources: Vec<_> = policy["Statement"].as_array().expect("a list").iter().map(|s| &s["Resource"]).collect();
+    assert_eq!(resources[0][0], format!("arn:aws:ec2:us-east-1:123456789012:instance/{BASTION}"));
+    assert_eq!(*resources[2], "arn:aws:rds-db:us-east-1:123456789012:dbuser:db-ORDERSAAAAAAAAAAAAAAAAAAAA/app_user");
+    for (arguments, part) in [
+        (&["fleet-1", "--user", "u"][..], "dbuser:cluster-FLEETAAAAAAAAAAAAAAAAAAAAA/u\""),
+        (&["pooled"], "dbuser:prx-pooledaaaaaaaaaaaaaaaaaaaa/proxied\""),
+        (&["orders", "--user", "u", "--format", "terraform"], "resource \"aws_iam_policy\" \"rdsgate_orders\" {\n"),
+        (&["orders", "--user", "u", "--discovery"], "\"rds:DescribeDBInstances\""),
+        (&["orders", "--user", "u", "--sql"], "CREATE USER \"u\";\nGRANT rds_iam TO \"u\";\n"),
+        (&["pooled", "--sql"], "CREATE USER 'proxied'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'"),
+    ] {
+        let (code, stdout, stderr) = scene.run(&[&["policy"], arguments].concat()).await;
+        assert!(code == 0 && stdout.contains(part), "{arguments:?}: {stdout}{stderr}");
+    }
+    let (code, stdout, stderr) = scene.run(&["policy", "shop", "--user", "u", "--via", "direct", "--sql"]).await;
+    assert_eq!(
+        (code, stdout.as_str()),
+        (0, "CREATE USER 'u'@'%' IDENTIFIED VIA AWSAuthenticationPlugin USING 'RDS' REQUIRE SSL;\n")
+    );
+    assert!(
+        stderr.starts_with("warning: IAM authentication is off on shop\nhint: aws rds modify-db-instance"),
+        "{stderr}"
+    );
+    let (code, _, stderr) = scene.run(&["policy", "orders"]).await;
+    assert_eq!((code, stderr.lines().next()), (2, Some("error: for which database user?")));
+    assert!(!scene.operations().contains(&Operation::StartSession), "it changes nothing");
+}
+
+/// A name server on loopback that knows one alias. Its thread goes on until the process ends.
+fn alias_server(alias: &'static str, target: &str) -> SocketAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback can be listened on");
+    let address = socket.local_addr().expect("it is bound");
+    let target = target.to_owned();
+    let wire = |name: &str| -> Vec<u8> {
+        let labels =
+            name.split('.').flat_map(|label| [&[u8::try_from(label.len()).expect("short")], label.as_bytes()].concat());
+        labels.chain([0]).collect()
+    };
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            let question = &question[..length];
+            let known = question[12..].starts_with(&wire(alias));
+            let head = [question[0], question[1], 0x81, 0x80, 0, 1, 0, u8::from(known), 0, 0, 0, 0];
+            let rdata = wire(&target);
+            let length = u16::try_from(rdata.len()).expect("short").to_be_bytes();
+            let record = [&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60][..], &length, &rdata].concat();
+            let record = if known { record } else { Vec::new() };
+            let _ = socket.send_to(&[&head[..], &question[12..], &record].concat(), from);
+        }
+    });
+    address
+}

@@ -1,0 +1,296 @@
+//! Programs beside a proxy of their own, and a proxy that other commands know of.
+
+use std::process::Stdio;
+
+use rdsgate::sandbox::{Destination, Operation, Sandbox};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::timeout,
+};
+
+use crate::support::{
+    gate::{BASTION, GateOptions, PATIENCE, sandbox},
+    servers::{Engine, PgServer, Server},
+};
+
+/// `rdsgate run … -- command`.
+fn run(server: &Server, sandbox: &Sandbox, command: &[&str]) -> GateOptions {
+    let options = GateOptions::new(server, sandbox).verb("run").without("--listen").argument("--");
+    command.iter().fold(options, |options, word| options.argument(word))
+}
+
+fn all_ended(sandbox: &Sandbox) -> bool {
+    let terminated = sandbox.calls().iter().any(|call| call.operation == Operation::TerminateSession);
+    terminated && sandbox.sessions().iter().all(|session| session.ended.is_some())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_has_the_database_and_its_output_to_itself() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let sql = "select current_user || ' in ' || current_database()";
+    let ran = run(server, &sandbox, &["psql", "-XAt", "-c", sql]).run().await;
+    assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "app_user in appdb\n", ""));
+    assert!(all_ended(&sandbox), "{:?}", sandbox.sessions());
+    assert_eq!(sandbox.sessions().len(), 1, "{:?}", sandbox.sessions());
+
+    // What would lead elsewhere is not passed on, and what is needed is there.
+    let script = "echo \"$PGHOST $PGUSER $PGDATABASE $PGSSLMODE [$PGSERVICE$PGHOSTADDR] $KEPT\"; \
+                  test \"$DATABASE_URL\" = \"postgresql://app_user@localhost:$PGPORT/appdb?sslmode=disable\"";
+    let ran = run(server, &sandbox, &["sh", "-c", script])
+        .env("PGSERVICE", "elsewhere")
+        .env("PGHOSTADDR", "192.0.2.1")
+        .env("KEPT", "kept")
+        .run()
+        .await;
+    assert_eq!(
+        (ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()),
+        (Some(0), "localhost app_user appdb disable [] kept\n", "")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_status_is_the_commands() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    for (command, code, said) in [
+        (&["sh", "-c", "exit 7"][..], 7, ""),
+        (&["sh", "-c", "kill -TERM $$"], 143, ""),
+        (&["sh", "-c", "kill -KILL $$"], 137, ""),
+        (
+            &["no-such-program"],
+            127,
+            "error: cannot run no-such-program: No such file or directory (os error 2)\n\
+             hint: install no-such-program, or add its folder to PATH\n",
+        ),
+        (&["/etc/passwd"], 126, "error: cannot run /etc/passwd: Permission denied (os error 13)\n"),
+    ] {
+        let ran = run(server, &sandbox, command).run().await;
+        assert_eq!(
+            (ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()),
+            (Some(code), "", said),
+            "{command:?}"
+        );
+    }
+    assert!(all_ended(&sandbox), "{:?}", sandbox.sessions());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_are_passed_on_and_the_session_is_ended() {
+    let server = PgServer::shared();
+    for signal in ["TERM", "INT", "HUP"] {
+        let sandbox = sandbox(server).await;
+        let script = format!("trap 'echo got; exit 3' {signal}; echo ready; while :; do sleep 0.05; done");
+        let mut child = run(server, &sandbox, &["sh", "-c", &script])
+            .env("RDSGATE_LOG", "debug")
+            .command()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cargo built rdsgate");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut next = async || timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("it is text");
+        assert_eq!(next().await.as_deref(), Some("ready"), "{signal}");
+        let pid = child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args(["-s", signal, &pid]).status().expect("kill is there");
+        assert!(sent.success());
+        assert_eq!(next().await.as_deref(), Some("got"), "{signal}");
+        let ended = timeout(PATIENCE, child.wait_with_output()).await.expect("in time").expect("it was started");
+        let log = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), log.matches("passed on").count()), (Some(3), 1), "{signal}: {log}");
+        assert!(all_ended(&sandbox), "{signal}: {:?}", sandbox.sessions());
+    }
+}
+
+/// Runs a command on a terminal of its own, types each text when it shows the words before it, and gives what the terminal
+/// showed and the exit status.
+async fn on_a_terminal(command: tokio::process::Command, typed: &[(&str, &str)]) -> (String, i32) {
+    // What Python has in its library takes unsafe code here.
+    const SCRIPT: &str = "
+import json, os, pty, sys
+typed, command = json.loads(sys.argv[1]), sys.argv[2:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(command[0], command)
+shown = b''
+while True:
+    try:
+        more = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not more:
+        break
+    shown += more
+    while typed and typed[0][0].encode() in shown:
+        os.write(terminal, typed.pop(0)[1].encode())
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.stdout.write(shown.decode().replace('\\r\\n', '\\n'))
+sys.exit(status)
+";
+    let command = command.as_std();
+    let mut python = tokio::process::Command::new("python3");
+    python
+        .args(["-c", SCRIPT, &serde_json::json!(typed).to_string()])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    python.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).kill_on_drop(true);
+    let output = timeout(PATIENCE, python.output()).await.expect("in time").expect("python3 is installed");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shown}");
+    (shown, output.status.code().expect("no signal ends it"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_is_the_commands_and_reaches_it_once() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let script = "trap 'echo got' INT; echo ready; until read answer; do :; done; echo \"<$answer>\"; exit 4";
+    let command = run(server, &sandbox, &["sh", "-c", script]).env("RDSGATE_LOG", "debug").command();
+    let (shown, status) = on_a_terminal(command, &[("ready", "\x03"), ("got", "more\n")]).await;
+    assert!(shown.contains("<more>") && status == 4, "{status}: {shown}");
+    assert!(!shown.contains("passed on"), "{shown}");
+    assert!(all_ended(&sandbox), "{:?}", sandbox.sessions());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_asked_for_confirmation() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let guarded = || {
+        let options = GateOptions::new(server, &sandbox).verb("run").without("--listen");
+        let options = options.argument("--confirm").flag("--label", "PRODUCTION").argument("--");
+        let options = options.env("NO_COLOR", "1");
+        ["sh", "-c", "echo it ran"].iter().fold(options, |options, word| options.argument(word)).command()
+    };
+    let name = server.rds_host.split('.').next().expect("a label");
+    let question = format!("serve {name} PRODUCTION? [y/N] ");
+    let (shown, status) = on_a_terminal(guarded(), &[(&question, "y\n")]).await;
+    assert_eq!((shown, status), (format!("{question}y\nit ran\n"), 0));
+    let (shown, status) = on_a_terminal(guarded(), &[(&question, "\n")]).await;
+    assert_eq!((shown, status), (format!("{question}\nerror: {name} PRODUCTION was not confirmed\n"), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_way_the_command_does_not_run() {
+    let server = PgServer::shared();
+    let host = server.rds_host.clone();
+    let sandbox = sandbox(server).await;
+    // Bound, so that nobody else is there, but not listening.
+    let socket = tokio::net::TcpSocket::new_v4().expect("there is IPv4");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("the system chooses a port");
+    sandbox.name(&host, 5432, Destination::Address(socket.local_addr().expect("it is bound")));
+    let ran = run(server, &sandbox, &["echo", "it ran"]).run().await;
+    assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(5), ""), "{}", ran.stderr);
+    let name = host.split('.').next().expect("a label");
+    let said = format!("error: {name}: cannot reach the database: the bastion could not connect to the database");
+    assert!(
+        ran.stderr.starts_with(&said) && ran.stderr.contains("\nhint: Check that the security group"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+    assert!(all_ended(&sandbox), "{:?}", sandbox.sessions());
+
+    // And with one it does; what stands behind -- is its own.
+    sandbox.name(&host, 5432, Destination::Address(server.addr));
+    let ran = run(server, &sandbox, &["echo", "it ran"]).flag("--profile", "nosuch").run().await;
+    let expected = "it ran --profile nosuch\n";
+    assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), expected, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_and_mysql_are_run_with_the_right_arguments() {
+    let server = PgServer::shared();
+    let pg = sandbox(server).await;
+    let psql = GateOptions::new(server, &pg).verb("psql").without("--listen");
+    let ran = psql.argument("-XAt").argument("-c").argument("select current_database()").run().await;
+    assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "appdb\n", ""));
+
+    let server = Server::shared_of(Engine::MariaDb);
+    let maria = sandbox(server).await;
+    let mysql = GateOptions::new(server, &maria).verb("mysql").without("--listen");
+    let mysql = ["--no-defaults", "--batch", "--skip-column-names", "-e", "select database(), current_user()"]
+        .iter()
+        .fold(mysql, |options, word| options.argument(word));
+    let ran = mysql.run().await;
+    assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "appdb\tapp_user@%\n", ""));
+    assert!(all_ended(&pg) && all_ended(&maria));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_commands_know_of_a_running_up() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let run_folder = folder.path().display().to_string();
+    let usual = || GateOptions::new(server, &sandbox).env("XDG_RUNTIME_DIR", &run_folder);
+    let name = server.rds_host.split('.').next().expect("a label");
+    let verb = |verb: &str| GateOptions::bare(&sandbox).verb(verb).env("XDG_RUNTIME_DIR", &run_folder);
+
+    // It may come before what it waits for.
+    let waiting = tokio::spawn(verb("wait").argument(name).argument("--timeout=50s").run());
+    let mut gate = usual().start().await;
+    let ran = waiting.await.expect("no panic");
+    assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "", ""));
+    // Nobody was let in for that.
+    assert!(!gate.log().contains("logged in"), "{}", gate.log());
+
+    let url = usual().verb("url").run().await;
+    let expected = format!("postgresql://app_user@localhost:{}/appdb?sslmode=disable\n", gate.port);
+    assert_eq!((url.status.code(), url.stdout, url.stderr.as_str()), (Some(0), expected, ""));
+
+    let unknown = verb("stop").argument("other").run().await;
+    assert_eq!(unknown.status.code(), Some(1), "{}", unknown.stderr);
+    let second = usual().start().await;
+    let which = verb("stop").run().await;
+    assert_eq!(which.status.code(), Some(1));
+    assert!(which.stderr.starts_with("error: several rdsgate up are running: process "), "{}", which.stderr);
+    drop(second);
+
+    let ran = verb("stop").argument(name).run().await;
+    assert_eq!(gate.ended().await.code(), Some(143));
+    assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(0), ""), "{}", ran.stderr);
+    assert!(
+        ran.stderr.starts_with("stopped process ") && ran.stderr.ends_with(&format!(": {name}\n")),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(verb("stop").run().await.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_and_terminated() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    // Three, which is more than the sandbox tells of on one page.
+    let mut gates = Vec::new();
+    for _ in 0..3 {
+        let gate = GateOptions::new(server, &sandbox).start().await;
+        assert_eq!(gate.query("select 1").await, "1");
+        gates.push(gate);
+    }
+    let verb = || GateOptions::new(server, &sandbox).verb("sessions").without("--listen");
+    let listed = verb().argument("--json").run().await;
+    assert_eq!((listed.status.code(), listed.stderr.as_str()), (Some(0), ""));
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).expect("it is JSON");
+    let ids: Vec<&str> =
+        listed.as_array().expect("a list").iter().filter_map(|one| one["session_id"].as_str()).collect();
+    assert_eq!(ids.len(), 3, "{listed}");
+    assert_eq!(listed[0]["target"], BASTION);
+    assert_eq!(listed[0]["reason"], format!("rdsgate/{}", env!("CARGO_PKG_VERSION")));
+
+    let table = verb().run().await;
+    let lines: Vec<&str> = table.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", table.stdout);
+    let head: Vec<&str> = lines[0].split_whitespace().collect();
+    assert_eq!(head, ["SESSION", "BASTION", "REGION", "STARTED", "STATUS", "REASON"]);
+
+    let one = verb().flag("--terminate", ids[0]).run().await;
+    assert_eq!((one.status.code(), one.stdout.as_str(), one.stderr), (Some(0), "", format!("terminated {}\n", ids[0])));
+    let rest = verb().argument("--all-mine").run().await;
+    let said = format!("terminated {}\nterminated {}\n2 sessions ended\n", ids[1], ids[2]);
+    assert_eq!((rest.status.code(), rest.stdout.as_str(), rest.stderr), (Some(0), "", said));
+    let none = verb().argument("--json").run().await;
+    assert_eq!((none.status.code(), none.stdout.as_str()), (Some(0), "[]\n"));
+}
