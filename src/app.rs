@@ -1,9 +1,9 @@
 //! The composition root: from a [`Config`] to a running proxy and back. Owns every long task and the order of the end.
 //!
 //! ```text
-//!   Running::start  bind each target's listeners ─▶ say so ─▶ accept
+//!   admin endpoints ─▶ Running::start   bind each target's listeners ─▶ say so ─▶ accept ─▶ ready
 //!   Running::stop   stop accepting ─▶ idle connections end, busy ones may finish ─▶ abort the rest
-//!                   ─▶ terminate SSM sessions
+//!                   ─▶ terminate SSM sessions ─▶ admin endpoints end
 //! ```
 //!
 //! [`run`] is the two with a signal between them. A target whose listeners cannot be bound is reported and does not stop the
@@ -22,15 +22,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
+    admin,
     aws::{self, Accounts, Prompt},
     config::Config,
     proxy::{
         error, listener,
         registry::Registry,
-        serve::{Service, serve},
+        serve::{Service, counts, serve},
         upstream::Upstream,
     },
     target::{InstanceId, Route, Target},
+    telemetry::metrics::Metrics,
     tls,
     tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
 };
@@ -47,6 +49,11 @@ pub enum Event<'a> {
         target: Arc<Target>,
         /// The addresses, with the port that the system chose if it was to.
         addresses: Vec<SocketAddr>,
+    },
+    /// The admin address is bound.
+    Admin {
+        /// Which it is.
+        address: String,
     },
     /// AWS wants something of a person.
     Prompt {
@@ -142,6 +149,9 @@ pub enum Error {
         #[source]
         cause: tls::Error,
     },
+    /// No admin address.
+    #[error("cannot serve the admin address")]
+    Admin(#[source] admin::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
@@ -151,7 +161,7 @@ impl Error {
     /// Which part failed.
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Listen { .. } | Self::Signals(_) => Cause::Local,
+            Self::Listen { .. } | Self::Admin(_) | Self::Signals(_) => Cause::Local,
             Self::Aws { .. } => Cause::Credentials,
             Self::Tls { .. } => Cause::Configuration,
         }
@@ -165,6 +175,7 @@ impl Error {
             }
             Self::Aws { cause, .. } => cause.hint(),
             Self::Tls { cause, .. } => cause.hint(),
+            Self::Admin(cause) => cause.hint(),
             Self::Listen { .. } | Self::Signals(_) => None,
         }
     }
@@ -192,7 +203,22 @@ pub async fn run(
     // Before anything is bound, so that no signal finds us unprepared.
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let (delay, open_browser) = (config.max_sigterm_delay, config.open_browser);
-    let running = Running::start(config, accounts, &mut events).await?;
+    let metrics = Metrics::default();
+    // First, so that a supervisor hears that we are not ready yet.
+    let admin = match &config.admin {
+        Some(address) => Some(admin::Server::start(address, &metrics).await.map_err(Error::Admin)?),
+        None => None,
+    };
+    let running = Running::start(config, accounts, &metrics, &mut events).await?;
+    if let Some(admin) = &admin {
+        let served = running
+            .served
+            .iter()
+            .map(|served| admin::Served { service: Arc::clone(&served.service), listeners: served.addresses.clone() });
+        admin.view().ready(served.collect());
+        events(Event::Admin { address: admin.address().into() });
+    }
+    events(Event::Ready { served: &running.served, targets: running.targets });
     running.check();
     let failed = running.failed;
     let stopped = loop {
@@ -201,7 +227,13 @@ pub async fn run(
             Some(prompt) = prompts.recv() => events(Event::Prompt { prompt, open_browser }),
         }
     };
+    if let Some(admin) = &admin {
+        admin.view().draining();
+    }
     running.stop(delay, async { _ = signals.next().await }).await;
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
     Ok(Ended { stopped, failed })
 }
 
@@ -211,6 +243,8 @@ pub struct Running {
     drain: CancellationToken,
     abort: CancellationToken,
     served: Vec<Served>,
+    /// How many were to be.
+    targets: usize,
     failed: Option<Cause>,
 }
 
@@ -250,15 +284,17 @@ impl Running {
     pub async fn start(
         config: Config,
         accounts: &Accounts,
+        metrics: &Metrics,
         mut events: impl FnMut(Event<'_>) + Send,
     ) -> Result<Self, Error> {
         let proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
-        let mut running = Self { proxy, drain, abort, served: Vec::new(), failed: None };
+        let targets = config.targets.len();
+        let mut running = Self { proxy, drain, abort, served: Vec::new(), targets, failed: None };
         let mut bound = Vec::new();
         let mut errors = Vec::new();
         for target in &config.targets {
-            match running.bind(Arc::new(target.clone()), &config, accounts).await {
+            match running.bind(Arc::new(target.clone()), &config, accounts, metrics).await {
                 Ok(service) => bound.push(service),
                 Err(error) => errors.push(error),
             }
@@ -279,7 +315,6 @@ impl Running {
             running.served.push(Served { target, addresses, service: Arc::clone(&service) });
             running.proxy.start(service, listeners);
         }
-        events(Event::Ready { served: &running.served, targets: config.targets.len() });
         Ok(running)
     }
 
@@ -306,12 +341,14 @@ impl Running {
         target: Arc<Target>,
         config: &Config,
         accounts: &Accounts,
+        metrics: &Metrics,
     ) -> Result<(Vec<TcpListener>, Arc<Service>), Error> {
         let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
         let listeners = listener::bind(&target.listen).await.map_err(listen)?;
         let service = Arc::new(Service {
             upstream: upstream(&target, config, accounts).await?,
             registry: Registry::default(),
+            connections: counts(metrics, &target),
             connect_timeout: config.connect_timeout,
             drain: self.drain.clone(),
             abort: self.abort.clone(),

@@ -8,11 +8,12 @@
 //!                                     │               ▼ greeting to the client, leftover bytes first
 //!                                     └──────── stream::relay  client ⇄ TLS ⇄ tunnel,  postgres::watch on the way back
 //!                                                     ▼
-//!                                               End { side, reason, bytes, duration } ─▶ one log line
+//!                                               End { side, reason, bytes, duration } ─▶ one log line, metrics
 //! ```
 //!
 //! The modules, from the words up; each imports only those above it (`tests/it/layering.rs` holds them to it):
 
+pub mod admin;
 pub mod app;
 pub mod aws;
 pub mod backoff;

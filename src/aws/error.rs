@@ -341,6 +341,11 @@ impl Error {
         }
     }
 
+    /// Whether AWS may have done what was asked all the same: its answer was lost, or did not say.
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Service { .. } | Self::Timeout { .. } | Self::Transport { .. })
+    }
+
     /// Whether there are no usable credentials: every other call would fail alike.
     pub fn concerns_credentials(&self) -> bool {
         match self {

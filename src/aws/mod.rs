@@ -30,6 +30,7 @@ pub mod sign;
 mod source;
 mod ssm;
 mod sso;
+mod start;
 mod sts;
 pub mod token;
 pub mod xml;
@@ -53,6 +54,7 @@ pub use self::{
     interaction::{Answer, Interaction, Prompt},
     sessions::OpenSession,
     ssm::{SessionGrant, StartSession},
+    start::Start,
     sts::Principal,
 };
 use self::{

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aws_config::retry::RetryConfig;
 use aws_sdk_ssm::operation::{
     get_document::GetDocumentError, resume_session::ResumeSessionError, start_session::StartSessionError,
     terminate_session::TerminateSessionError,
@@ -49,11 +50,11 @@ impl std::fmt::Debug for SessionGrant {
 }
 
 impl Account {
-    /// Starts a session.
+    /// Starts a session, in one try: what is tried again may have started one that nobody knows of.
     ///
     /// # Errors
     /// [`Error::TargetNotConnected`], [`Error::InvalidDocument`], [`Error::AccessDenied`] and the rest.
-    pub async fn start_session(&self, request: &StartSession) -> Result<SessionGrant, Error> {
+    pub(super) async fn try_start_session(&self, request: &StartSession) -> Result<SessionGrant, Error> {
         const OPERATION: &str = "StartSession";
         let answer = self
             .call(OPERATION, || async {
@@ -67,7 +68,8 @@ impl Account {
                 for (name, value) in &request.parameters {
                     call = call.parameters(name, vec![value.clone()]);
                 }
-                call.send().await.map_err(|error| match error.as_service_error() {
+                let once = aws_sdk_ssm::config::Builder::new().retry_config(RetryConfig::disabled());
+                call.customize().config_override(once).send().await.map_err(|error| match error.as_service_error() {
                     Some(StartSessionError::TargetNotConnected(_)) => {
                         Error::TargetNotConnected { target: request.target.clone(), region: self.region().clone() }
                     }

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     app::{Event, Running},
     target::Target,
+    telemetry::metrics::Metrics,
 };
 
 /// A program has just closed its connections; what is left of them is on its way.
@@ -80,7 +81,7 @@ pub(super) fn run(program: &impl Program, request: Request, output: &mut Output)
                 output.error(&error, error.hint().as_deref());
             }
         };
-        let running = match Running::start(config, &accounts, events).await {
+        let running = match Running::start(config, &accounts, &Metrics::default(), events).await {
             Ok(running) => running,
             Err(error) => {
                 output.error(&error, error.hint().as_deref());

@@ -119,6 +119,7 @@ impl Output {
                 let connection = Connection::new(target, addresses.first().copied());
                 self.print(&format!("{}\n{}\n", connection.command(), connection.uri()));
             }
+            Event::Admin { address } => self.say(&format!("[admin] listening on {}", printable(address))),
             Event::Prompt { prompt, .. } => self.say(&asked(prompt)),
             Event::Failed { error } => self.error(error, error.hint().as_deref()),
             Event::Ready { served, targets } => {

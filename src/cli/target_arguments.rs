@@ -175,6 +175,9 @@ pub struct TargetArguments {
     /// How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]
     #[arg(long, value_name = "TIME", help_heading = "Proxy")]
     max_sigterm_delay: Option<String>,
+    /// Address of /healthz, /readyz, /metrics and /status: [HOST:]PORT on loopback or unix:PATH [default: none]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Proxy")]
+    admin: Option<String>,
 }
 
 impl TargetArguments {
@@ -216,6 +219,7 @@ impl TargetArguments {
             (Key::ConnectTimeout, self.connect_timeout),
             (Key::ResumeFor, self.resume_for),
             (Key::MaxSigtermDelay, self.max_sigterm_delay),
+            (Key::Admin, self.admin),
             (Key::MfaCode, self.mfa_code),
             (Key::OpenBrowser, self.open_browser),
         ];

@@ -127,8 +127,16 @@ impl Source<'_> {
                 return Err(Error::ForeignCommand { at: self.at(name.span()), key });
             }
             let mut text = self.scalar(key, value)?;
-            if key == Key::CaFile && !text.is_empty() {
-                text = self.folder.join(text).to_string_lossy().into_owned();
+            // Paths are relative to the file that they stand in.
+            let prefix = match key {
+                Key::CaFile => Some(""),
+                Key::Admin => Some("unix:"),
+                _ => None,
+            };
+            if let Some((prefix, path)) = prefix.and_then(|prefix| Some((prefix, text.strip_prefix(prefix)?)))
+                && !path.is_empty()
+            {
+                text = format!("{prefix}{}", self.folder.join(path).to_string_lossy());
             }
             layer.set(key, text, Origin::File(self.at(value.span())));
         }
@@ -153,6 +161,9 @@ impl Source<'_> {
             },
             (Kind::List(list), _) => list.expected,
             (Kind::Duration, _) => "a string with a unit, such as \"30s\"",
+            (Kind::Listen, _) if key == Key::Admin => {
+                "a string or an integer, such as \"unix:/run/rdsgate.sock\" or 9090"
+            }
             (Kind::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             (Kind::Text | Kind::Word(_), _) => "a string",
         };

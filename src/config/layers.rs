@@ -83,6 +83,8 @@ pub enum Key {
     ResumeFor,
     /// See [`super::Config::max_sigterm_delay`].
     MaxSigtermDelay,
+    /// See [`super::Config::admin`].
+    Admin,
     /// One of its codes; for one use, so in no file.
     MfaCode,
     /// See [`super::Config::open_browser`].
@@ -104,7 +106,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -141,6 +143,7 @@ impl Key {
         Self::ConnectTimeout,
         Self::ResumeFor,
         Self::MaxSigtermDelay,
+        Self::Admin,
         Self::MfaCode,
         Self::OpenBrowser,
     ];
@@ -184,6 +187,7 @@ impl Key {
             Self::ConnectTimeout => "connect_timeout",
             Self::ResumeFor => "resume_for",
             Self::MaxSigtermDelay => "max_sigterm_delay",
+            Self::Admin => "admin",
             Self::MfaCode => "mfa_code",
             Self::OpenBrowser => "open_browser",
         }
@@ -235,7 +239,9 @@ impl Key {
             | Self::IdleClose
             | Self::Isolation
             | Self::RotateAfter => Scope::Any,
-            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay | Self::OpenBrowser => Scope::Process,
+            Self::ConnectTimeout | Self::ResumeFor | Self::MaxSigtermDelay | Self::Admin | Self::OpenBrowser => {
+                Scope::Process
+            }
             Self::MfaCode => Scope::Once,
         }
     }
@@ -244,7 +250,7 @@ impl Key {
     pub fn kind(self) -> Kind {
         match self {
             Self::Port => Kind::Port,
-            Self::Listen => Kind::Listen,
+            Self::Listen | Self::Admin => Kind::Listen,
             Self::Engine => {
                 Kind::Word(&["postgres", "mysql", "mariadb", "postgresql", "aurora-postgresql", "aurora-mysql"])
             }

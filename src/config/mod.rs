@@ -38,14 +38,17 @@ pub use error::{Error, Warning};
 pub use explain::explain;
 pub use layers::{Key, Kind, Scope};
 
-use crate::target::{Engine, Identity, ListenAddress, MfaCode, Reference, Region, Target};
+use crate::{
+    admin,
+    target::{Engine, Identity, ListenAddress, MfaCode, Reference, Region, Target},
+};
 use file::File;
 use layers::{Layer, Origin, Settings};
 
 /// Everything that a running proxy needs to know.
 ///
 /// # Defaults
-/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, `open_browser` false.
+/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, no `admin`, `open_browser` false.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The databases to serve, at least one; names are unique and no two listen on the same address.
@@ -57,6 +60,8 @@ pub struct Config {
     pub resume_for: Duration,
     /// How long busy connections may go on after SIGTERM or the first Ctrl-C.
     pub max_sigterm_delay: Duration,
+    /// Where health, metrics and status can be asked for; `None`: nowhere.
+    pub admin: Option<admin::Address>,
     /// A code for the first MFA device that wants one.
     pub mfa_code: Option<MfaCode>,
     /// Whether the page of an SSO login is opened in a browser, besides its address being printed.
@@ -138,6 +143,7 @@ pub fn read(request: &Request, environment: &Environment) -> Result<Plan, Error>
         connect_timeout: time(Key::ConnectTimeout, value::CONNECT_TIMEOUT, Duration::from_secs(30))?,
         resume_for: time(Key::ResumeFor, value::RESUME_FOR, Duration::from_mins(2))?,
         max_sigterm_delay: time(Key::MaxSigtermDelay, value::MAX_SIGTERM_DELAY, Duration::from_secs(30))?,
+        admin: settings.parse(Key::Admin, value::admin)?,
         mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
         open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),
     };

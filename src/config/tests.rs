@@ -96,6 +96,7 @@ fn a_file_with_every_key_becomes_a_config() {
         connect_timeout = "5s"
         resume_for = "1m30s"
         max_sigterm_delay = "0s"
+        admin = "unix:run/admin.sock"
 
         [targets.orders]
         host = "Orders.c1abcdefghij.eu-central-1.rds.amazonaws.com:5544"
@@ -123,9 +124,12 @@ fn a_file_with_every_key_becomes_a_config() {
     let loaded = scene.load().unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.files, [scene.root.path().join("project/.rdsgate.toml")]);
-    let Config { targets, connect_timeout, resume_for, max_sigterm_delay, mfa_code, open_browser } = loaded.config;
+    let Config { targets, connect_timeout, resume_for, max_sigterm_delay, admin, mfa_code, open_browser } =
+        loaded.config;
     assert_eq!((mfa_code, open_browser), (None, true));
     assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [5, 90, 0]);
+    let beside_the_file = scene.root.path().join("project/run/admin.sock");
+    assert_eq!(admin, Some(admin::Address::Unix(beside_the_file)));
     let [target] = targets.as_slice() else { panic!("one target") };
     assert_eq!((&*target.name, target.engine.to_string().as_str()), ("orders", "postgres"));
     assert_eq!(target.endpoint.to_string(), format!("{ORDERS}:5544"));
@@ -482,7 +486,6 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
             "4:10: invalid region: \"Frankfurt\" is not an AWS region: expected something like eu-central-1",
             "",
         ),
-        (&orders("via = 'vpn'"), "4:7: invalid via: \"vpn\" is not a route: expected ssm, direct or auto", ""),
         (
             &orders("mfa_command = 'ykman oath accounts code -s aws'"),
             "4:1: mfa_command runs a command, which a project's file may not",

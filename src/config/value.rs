@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crate::target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn};
+use crate::{
+    admin,
+    target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn},
+};
 
 /// Bounds of `connect_timeout`: below a second no TLS through a tunnel can succeed, above ten minutes no client waits.
 pub const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
@@ -50,6 +53,9 @@ pub enum ValueError {
     /// Not a local address.
     #[error("{0:?} is not a local address: expected [HOST:]PORT, such as 5433, localhost:5433 or [::1]:5433")]
     Listen(String),
+    /// Not a place for the admin endpoints.
+    #[error("{0:?} is not an admin address: expected [HOST:]PORT on loopback, such as 9090, or unix:PATH")]
+    Admin(String),
     /// An address that others can reach.
     #[error("{0} is not a loopback address: whoever can reach it would use the database without a password")]
     NotLoopback(String),
@@ -102,6 +108,7 @@ impl ValueError {
             | Self::Nul
             | Self::Port(_)
             | Self::Listen(_)
+            | Self::Admin(_)
             | Self::Via(_)
             | Self::ServiceEndpoint(_)
             | Self::Boolean(_)
@@ -238,6 +245,19 @@ pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
     Ok(ListenAddress { host: address.to_string(), addresses: vec![address], port })
 }
 
+/// Where the admin endpoints are: a port, with or without a loopback host, or `unix:PATH`.
+///
+/// # Errors
+/// [`ValueError::Admin`].
+pub fn admin(text: &str) -> Result<admin::Address, ValueError> {
+    let malformed = || ValueError::Admin(text.into());
+    match text.strip_prefix("unix:") {
+        Some(path) if path.is_empty() || path.contains('\0') => Err(malformed()),
+        Some(path) => Ok(admin::Address::Unix(path.into())),
+        None => listen(text).map(admin::Address::Tcp).map_err(|_| malformed()),
+    }
+}
+
 /// What `localhost` means to a client: either address, so both are served.
 pub fn both_loopbacks() -> Vec<IpAddr> {
     vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
@@ -360,6 +380,15 @@ mod tests {
             ("db.example:5433", "db.example"),
         ] {
             assert_eq!(listen(text), Err(ValueError::NotLoopback(host.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_admin_address_is_a_port_on_loopback_or_a_path() {
+        assert_eq!(admin("[::1]:0"), Ok(admin::Address::Tcp(listen("[::1]:0").unwrap())));
+        assert_eq!(admin("unix:/run/a b"), Ok(admin::Address::Unix("/run/a b".into())));
+        for bad in ["", "unix:", "unix:a\0b", "localhost", "/run/a", "0.0.0.0:9090", "http://localhost:9090"] {
+            assert_eq!(admin(bad), Err(ValueError::Admin(bad.into())));
         }
     }
 

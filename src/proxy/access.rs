@@ -25,6 +25,14 @@ pub enum Error {
     Unknown(#[source] io::Error),
 }
 
+/// Admits the client of a unix socket by the user id that the kernel gives for its other end.
+///
+/// # Errors
+/// [`Error::OtherUser`].
+pub fn check_user(peer: u32) -> Result<(), Error> {
+    admit(peer, rustix::process::geteuid().as_raw())
+}
+
 /// Admits a TCP client whose socket belongs to our own effective user or root.
 ///
 /// `peer` and `local` are the two addresses of the accepted connection. Both must be of this machine: the kernel knows
@@ -47,10 +55,8 @@ pub fn check_peer(peer: SocketAddr, local: SocketAddr) -> Result<(), Error> {
     }
 }
 
-#[cfg(target_os = "linux")]
 const ROOT: u32 = 0;
 
-#[cfg(target_os = "linux")]
 fn admit(peer: u32, own: u32) -> Result<(), Error> {
     if peer == own || peer == ROOT { Ok(()) } else { Err(Error::OtherUser { peer, own }) }
 }

@@ -151,6 +151,11 @@ impl Upstream {
         })
     }
 
+    /// What the route's sessions are doing; `None` when it has none.
+    pub fn sessions(&self) -> Option<tunnel::pool::Stats> {
+        self.dialer.stats()
+    }
+
     /// Ends the route's sessions.
     pub async fn close(&self) {
         self.dialer.close().await;

@@ -164,6 +164,13 @@ impl Reason {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The text with a mark behind it, by which one session can be found again. As much of the text as is allowed.
+    pub fn marked(&self, mark: &str) -> String {
+        let room = Self::MAX.saturating_sub(mark.chars().count() + 1);
+        let text: String = self.0.chars().take(room).collect();
+        format!("{text} {mark}")
+    }
 }
 
 impl Default for Reason {
@@ -197,6 +204,16 @@ mod tests {
 
     fn endpoint() -> Endpoint {
         Endpoint { host: "db.example".parse().unwrap(), port: 5432 }
+    }
+
+    #[test]
+    fn a_mark_stands_behind_a_reason_that_may_be_as_long_as_it_may() {
+        let reason: Reason = "release of orders".parse().unwrap();
+        assert_eq!(reason.marked("#1"), "release of orders #1");
+        let long: Reason = "ö".repeat(256).parse().unwrap();
+        let marked = long.marked("#12345678");
+        assert_eq!(marked.chars().count(), 256);
+        assert!(marked.ends_with("ö #12345678"));
     }
 
     #[test]

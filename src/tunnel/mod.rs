@@ -92,6 +92,15 @@ impl Dialer {
         }
     }
 
+    /// What its sessions are doing; `None` on a route without any.
+    pub fn stats(&self) -> Option<pool::Stats> {
+        match self {
+            Self::Ssm(pool) => Some(pool.stats()),
+            Self::Auto(auto) => Some(auto.pool().stats()),
+            Self::Direct(_) => None,
+        }
+    }
+
     /// Ends what belongs to the route: terminates its sessions.
     pub async fn close(&self) {
         match self {

@@ -14,7 +14,7 @@ use crate::support::{
 const NOBODY: &str = "65534";
 
 /// A command, as a user who is not ours.
-fn as_nobody(command: &Command) -> Command {
+pub(crate) fn as_nobody(command: &Command) -> Command {
     let command = command.as_std();
     let mut other = Command::new("setpriv");
     other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(command.get_program());

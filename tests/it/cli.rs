@@ -89,6 +89,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--confirm[=<BOOL>] Ask on the terminal before serving the target [default: false]",
         "--yes Serve targets that ask to be confirmed without asking",
         "--max-sigterm-delay <TIME> How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]",
+        "--admin <ADDRESS> Address of /healthz, /readyz, /metrics and /status: [HOST:]PORT on loopback or unix:PATH [default: none]",
         "rdsgate up orders --listen 6543",
     ] {
         assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");

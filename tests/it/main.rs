@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod admin;
 mod bulk;
 mod cancel;
 mod certificates;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, future::join_all};
-use rdsgate::sandbox::{Destination, Operation, SessionReport};
+use rdsgate::sandbox::{Destination, Failure, Operation, SessionReport};
 use tokio::{io::copy_bidirectional, net::TcpListener, process::Command};
 
 use crate::support::{
@@ -65,6 +65,21 @@ async fn the_first_connections_share_the_session_that_is_being_opened() {
     let streams: Vec<u64> = sandbox.sessions().iter().map(|session| session.streams).collect();
     assert_eq!(streams, [10], "{}", gate.log());
     drop(clients);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_answer_was_lost_is_found_and_ended() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    sandbox.fail(Operation::StartSession, Failure::LostAnswer, Some(1));
+    let mut gate = Gate::start(server, &sandbox).await;
+    assert_eq!(gate.query("select 42").await, "42");
+    assert!(gate.until(|log| log.contains("that a lost answer had left behind")).await);
+    let sessions = sandbox.sessions();
+    let (used, orphans): (Vec<_>, Vec<_>) = sessions.iter().partition(|session| session.opens > 0);
+    assert_eq!((used.len(), orphans.len()), (1, 1), "{sessions:?}");
+    assert!(used[0].ended.is_none() && orphans[0].ended.is_some(), "{sessions:?}");
+    assert_eq!(gate.query("select 43").await, "43");
 }
 
 #[tokio::test(flavor = "multi_thread")]

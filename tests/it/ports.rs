@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// Runs a rdsgate that is not to get ready: its exit code and all it printed.
-async fn ends(options: GateOptions) -> (Option<i32>, String) {
+pub(crate) async fn ends(options: GateOptions) -> (Option<i32>, String) {
     let mut gate = options.spawn();
     let code = gate.ended().await.code();
     // Until both of its ends are read to the end.

@@ -49,7 +49,7 @@ async fn a_session_is_started_resumed_and_ended() {
     let (account, fake, _) =
         with_answers([(200, granted()), (200, granted()), (200, json!({"SessionId": "s-1"}))]).await;
     assert!(account.ssm_endpoint_is_loopback());
-    let grant = account.start_session(&start()).await.unwrap();
+    let grant = account.start_session(&start()).await.outcome.unwrap();
     assert_eq!((grant.session_id.as_str(), grant.stream_url.expose().as_str()), ("s-1", STREAM_URL));
     assert_eq!(grant.token.expose(), STREAM_TOKEN);
     assert!(!format!("{grant:?}").contains("secret"));
@@ -156,7 +156,7 @@ async fn each_answer_of_start_session_has_its_error_and_hint() {
     ];
     for (status, code, expected, retry, hint) in cases {
         let (account, ..) = with_answers([(status, error(code))]).await;
-        let error = account.start_session(&start()).await.unwrap_err();
+        let error = account.start_session(&start()).await.outcome.unwrap_err();
         assert!(expected(&error), "{code}: {error:?}");
         assert_eq!(error.retry(), retry, "{code}");
         let given = error.hint();
@@ -166,10 +166,10 @@ async fn each_answer_of_start_session_has_its_error_and_hint() {
         );
     }
     let not_json = with_answers([(502, Value::String("<html>bad gateway</html>".into()))]).await.0;
-    let error = not_json.start_session(&start()).await.unwrap_err();
+    let error = not_json.start_session(&start()).await.outcome.unwrap_err();
     assert!(matches!(&error, Error::Service { code, .. } if code == "HTTP 502"), "{error:?}");
     let empty = with_answers([(200, json!({"SessionId": "s-1", "StreamUrl": STREAM_URL}))]).await.0;
-    let error = empty.start_session(&start()).await.unwrap_err();
+    let error = empty.start_session(&start()).await.outcome.unwrap_err();
     assert!(matches!(error, Error::Incomplete { field: "TokenValue", .. }), "{error:?}");
 }
 
@@ -179,7 +179,7 @@ async fn what_may_pass_is_tried_three_times_and_what_may_not_once() {
         [(400, "ThrottlingException", 3), (500, "InternalServerError", 3), (400, "TargetNotConnected", 1)]
     {
         let (account, fake, _) = with_answers([(status, error(code))]).await;
-        account.start_session(&start()).await.unwrap_err();
+        account.start_session(&start()).await.outcome.unwrap_err();
         assert_eq!(fake.requests().len(), tries, "{code}");
     }
 }
@@ -187,12 +187,12 @@ async fn what_may_pass_is_tried_three_times_and_what_may_not_once() {
 #[tokio::test]
 async fn refused_credentials_are_fetched_anew_once() {
     let (account, fake, purse) = with_answers([(400, error("ExpiredTokenException")), (200, granted())]).await;
-    account.start_session(&start()).await.unwrap();
+    account.start_session(&start()).await.outcome.unwrap();
     let keys: Vec<_> = fake.requests().iter().map(|request| request.contains("Credential=AKIDSECOND/")).collect();
     assert_eq!((keys, purse.asked()), (vec![false, true], 2));
 
     let (account, fake, purse) = with_answers([(400, error("ExpiredTokenException"))]).await;
-    account.start_session(&start()).await.unwrap_err();
+    account.start_session(&start()).await.outcome.unwrap_err();
     assert_eq!((fake.requests().len(), purse.asked()), (2, 2));
 }
 
@@ -200,7 +200,7 @@ async fn refused_credentials_are_fetched_anew_once() {
 async fn an_endpoint_that_is_silent_or_not_there_is_an_error() {
     let (account, fake, _) = with_answers([]).await;
     drop(fake); // its listener goes on, closing each connection without an answer
-    let error = account.start_session(&start()).await.unwrap_err();
+    let error = account.start_session(&start()).await.outcome.unwrap_err();
     assert!(matches!(error, Error::Transport { .. } | Error::Service { .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Backoff);
 
@@ -210,6 +210,7 @@ async fn an_endpoint_that_is_silent_or_not_there_is_an_error() {
         .await
         .start_session(&start())
         .await
+        .outcome
         .unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
 
@@ -218,6 +219,7 @@ async fn an_endpoint_that_is_silent_or_not_there_is_an_error() {
         .await
         .start_session(&start())
         .await
+        .outcome
         .unwrap_err();
     assert!(matches!(error, Error::Transport { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("HTTPS_PROXY"));
@@ -261,7 +263,7 @@ async fn nothing_secret_is_logged_at_trace_level() {
     tracing::trace!("the log is heard");
 
     let (account, ..) = with_answers([(400, error("ExpiredTokenException")), (200, granted())]).await;
-    account.start_session(&start()).await.unwrap();
+    account.start_session(&start()).await.outcome.unwrap();
     let credentials = account.credentials().await.unwrap();
     let endpoint = crate::target::Endpoint { host: "db.internal.example".parse().unwrap(), port: 5432 };
     let token = token::sign(&endpoint, account.region(), "app_user", &credentials, SystemTime::now()).unwrap();
@@ -280,7 +282,7 @@ async fn nothing_secret_is_logged_at_trace_level() {
 async fn calls_may_change_threads() {
     let (account, ..) = with_answers([(200, granted())]).await;
     let started = tokio::spawn(async move {
-        account.start_session(&start()).await?;
+        account.start_session(&start()).await.outcome?;
         account.resume_session("s-1").await
     });
     assert_eq!(started.await.unwrap().unwrap().session_id, "s-1");

@@ -44,6 +44,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 6] = [Self::Client, Self::Credentials, Self::Route, Self::Database, Self::Tls, Self::Login];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,6 +56,18 @@ impl Stage {
             Self::Database => "database answer",
             Self::Tls => "TLS",
             Self::Login => "database login",
+        }
+    }
+
+    /// The label for it in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Credentials => "credentials",
+            Self::Route => "route",
+            Self::Database => "database",
+            Self::Tls => "tls",
+            Self::Login => "login",
         }
     }
 }

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{
     stream::relay::{End, Reason, Side},
-    target::Engine,
+    target::{Engine, Target},
+    telemetry::metrics::{Connections, Metrics, Words},
 };
 
 /// For the client's first packets: it has nothing to wait for.
@@ -39,12 +40,41 @@ pub struct Service {
     pub upstream: Upstream,
     /// The cancel keys that were handed out.
     pub registry: Registry,
+    /// Their counts.
+    pub connections: Connections,
     /// From accept to login.
     pub connect_timeout: Duration,
     /// Idle connections end now, busy ones when they become idle.
     pub drain: CancellationToken,
     /// All connections end now.
     pub abort: CancellationToken,
+}
+
+/// How a connection that was logged in can end: which side ended it, and why.
+const ENDS: [(&str, &str); 6] = [
+    ("client", "closed"),
+    ("client", "broken"),
+    ("upstream", "closed"),
+    ("upstream", "broken"),
+    ("proxy", "stopped"),
+    ("proxy", "cut"),
+];
+
+/// The counts of a target's connections, with the words used here.
+pub fn counts(metrics: &Metrics, target: &Target) -> Connections {
+    metrics.of(&target.name, &Words { stages: &Stage::ALL.map(Stage::label), ends: &ENDS })
+}
+
+/// One of [`ENDS`].
+fn how(reason: &Reason) -> (&'static str, &'static str) {
+    match reason {
+        Reason::Closed(Side::Client) => ("client", "closed"),
+        Reason::Broke(Side::Client, _) => ("client", "broken"),
+        Reason::Closed(Side::Upstream) => ("upstream", "closed"),
+        Reason::Broke(Side::Upstream, _) => ("upstream", "broken"),
+        Reason::Stopped => ("proxy", "stopped"),
+        Reason::Cut => ("proxy", "cut"),
+    }
 }
 
 /// One accepted client.
@@ -66,6 +96,7 @@ struct Arrival {
 
 /// Serves one client from accept to end; writes the connection's log line.
 pub async fn serve(service: &Service, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+    let _open = service.connections.accepted();
     let accepted = Instant::now();
     let arrival = Arrival { peer, local, accepted, deadline: accepted + service.connect_timeout };
     let client = Client { stream, arrival };
@@ -109,12 +140,15 @@ impl Arrival {
         if matches!(error, Error::ClientLeft | Error::Access(access::Error::Gone)) {
             debug!(target = %name, peer = %self.peer, user, cause, "no connection");
         } else {
+            service.connections.refused(error.stage().label());
             info!(target = %name, peer = %self.peer, user, stage, cause, "connection refused");
         }
     }
 
     fn log_logged_in(&self, service: &Service, user: &str, server_version: Option<&str>, facts: &Facts) {
         let Facts { session, verified, token_length, token_expires, stages } = facts;
+        let took = stages.iter().map(|(stage, took)| (stage.label(), *took));
+        service.connections.logged_in(self.accepted.elapsed(), took);
         let lifetime = token_expires.duration_since(SystemTime::now()).unwrap_or_default();
         let stages: Vec<String> =
             stages.iter().map(|(stage, took)| format!("{}={:.1}", stage.as_str(), took.as_secs_f64() * 1e3)).collect();
@@ -137,13 +171,13 @@ impl Arrival {
     }
 
     fn log_end(&self, service: &Service, user: &str, database: &str, facts: &Facts, end: &End) {
-        let (side, reason) = match &end.reason {
-            Reason::Closed(Side::Client) => ("client", "closed".into()),
-            Reason::Closed(Side::Upstream) => ("upstream", "closed".into()),
-            Reason::Broke(Side::Client, cause) => ("client", cause.to_string()),
-            Reason::Broke(Side::Upstream, cause) => ("upstream", cause.to_string()),
-            Reason::Stopped => ("proxy", "shutting down".into()),
-            Reason::Cut => ("proxy", "cut while shutting down".into()),
+        let (side, reason) = how(&end.reason);
+        service.connections.ended(side, reason);
+        let reason = match &end.reason {
+            Reason::Closed(_) => reason.into(),
+            Reason::Broke(_, cause) => cause.to_string(),
+            Reason::Stopped => "shutting down".into(),
+            Reason::Cut => "cut while shutting down".into(),
         };
         info!(
             target = %service.upstream.target().name,
@@ -164,4 +198,25 @@ impl Arrival {
 /// A number in the JSON log too, where 128 bits would be a string.
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn every_end_is_counted_from_zero() {
+        let broke = |side| Reason::Broke(side, io::ErrorKind::ConnectionReset.into());
+        let reasons = [
+            Reason::Closed(Side::Client),
+            broke(Side::Client),
+            Reason::Closed(Side::Upstream),
+            broke(Side::Upstream),
+            Reason::Stopped,
+            Reason::Cut,
+        ];
+        assert_eq!(reasons.each_ref().map(how), ENDS);
+    }
 }

@@ -20,7 +20,7 @@ use crate::{
     proxy::{
         access,
         error::{self, Error},
-        upstream::{Established, Upstream},
+        upstream::Established,
     },
     stream::{
         BoxIo,
@@ -95,7 +95,7 @@ async fn connect(service: &Service, mut client: Client) {
         received: 0,
     };
     let watch = Watch::new(connection.login.response.capabilities, connection.logged_in.ok.status);
-    let mut observer = Observer { watch, change_user: connection.client.signal(), upstream: &service.upstream };
+    let mut observer = Observer { watch, change_user: connection.client.signal(), service };
     let reason = connection.run(&mut observer).await;
     let end = End { reason, to_upstream: connection.sent, to_client: connection.received };
     arrival.log_end(service, &user, &database, &facts, &end);
@@ -265,18 +265,20 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
 struct Observer<'a> {
     watch: Watch,
     change_user: Signal,
-    upstream: &'a Upstream,
+    service: &'a Service,
 }
 
 impl Tap for Observer<'_> {
     fn on_client(&mut self, bytes: &[u8]) {
+        self.service.connections.sent(bytes.len());
         self.watch.on_client(bytes);
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {
+        self.service.connections.received(bytes.len());
         self.watch.on_upstream(bytes);
         if self.watch.take_refused_to_write() {
-            self.upstream.on_refused_to_write();
+            self.service.upstream.on_refused_to_write();
         }
     }
 

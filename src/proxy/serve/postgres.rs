@@ -12,7 +12,7 @@ use crate::{
     proxy::{
         access,
         error::{Error, Login},
-        upstream::{Established, Upstream},
+        upstream::Established,
     },
     stream::relay::{End, Reason, Side, Tap, relay},
     target::Target,
@@ -74,7 +74,7 @@ async fn connect(service: &Service, mut client: Client, startup: Startup) {
     client.arrival.log_logged_in(service, &user, logged_in.server_version.as_deref(), &facts);
     let registered = logged_in.cancel_key.map(|key| service.registry.register(key));
 
-    let mut observer = Observer { watch: Watch::new(), upstream: &service.upstream };
+    let mut observer = Observer { watch: Watch::new(), service };
     observer.watch.on_upstream(&logged_in.greeting);
     let greeted = tokio::select! {
         greeted = client.stream.write_all(&logged_in.greeting) => greeted,
@@ -147,18 +147,20 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
 /// The tap of a PostgreSQL connection.
 struct Observer<'a> {
     watch: Watch,
-    upstream: &'a Upstream,
+    service: &'a Service,
 }
 
 impl Tap for Observer<'_> {
     fn on_client(&mut self, bytes: &[u8]) {
+        self.service.connections.sent(bytes.len());
         self.watch.on_client(bytes);
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {
+        self.service.connections.received(bytes.len());
         self.watch.on_upstream(bytes);
         if self.watch.take_refused_to_write() {
-            self.upstream.on_refused_to_write();
+            self.service.upstream.on_refused_to_write();
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Failure {
     EmptyToken,
     /// The connection closes without an answer.
     Disconnect,
+    /// The call is carried out, and the connection closes without an answer.
+    LostAnswer,
 }
 
 /// The family of wire shapes that a service speaks.
@@ -113,7 +115,7 @@ impl ApiError {
     ) -> Result<Option<Failure>, Self> {
         let protocol = operation.protocol();
         Err(match failure {
-            Failure::EmptyToken => return Ok(Some(failure)),
+            Failure::EmptyToken | Failure::LostAnswer => return Ok(Some(failure)),
             Failure::Throttling => match protocol {
                 Protocol::Json => Self::bad("ThrottlingException", "Rate exceeded"),
                 Protocol::Query(_) => Self::bad("Throttling", "Rate exceeded"),

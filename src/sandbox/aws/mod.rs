@@ -262,9 +262,12 @@ async fn respond(world: &World, head: &Parts, body: &[u8]) -> Option<Response<Fu
     if let Some(delay) = delay {
         tokio::time::sleep(delay).await;
     }
+    let mut lost = false;
     let result = match caller {
-        Ok(identity) => permit(world, operation, &identity, &parameters)
-            .and_then(|failure| dispatch(world, operation, &identity, &parameters, failure.as_ref())),
+        Ok(identity) => permit(world, operation, &identity, &parameters).and_then(|failure| {
+            lost = failure == Some(Failure::LostAnswer);
+            dispatch(world, operation, &identity, &parameters, failure.as_ref())
+        }),
         Err(error) => Err(error),
     };
     let session_id = match &result {
@@ -274,6 +277,7 @@ async fn respond(world: &World, head: &Parts, body: &[u8]) -> Option<Response<Fu
     let error = result.as_ref().err().map(|error| error.code.to_string());
     world.record(Call { operation, access_key, parameters, session_id, error });
     match result {
+        _ if lost => None,
         Ok(answer) => Some(success(operation.protocol(), answer.body, &request_id)),
         Err(error) if error.disconnect => None,
         Err(error) => Some(error.response(operation.protocol(), &request_id)),

@@ -31,6 +31,7 @@ use super::ssm::{
     load::Availability,
     session::{self, Session, Spec, Status},
     stream::SessionStream,
+    tally::Tally,
 };
 use crate::target::{Isolation, Pooling};
 
@@ -64,6 +65,8 @@ struct State {
     retry_at: Option<Instant>,
     suspicion: Suspicion,
     counts: Counts,
+    /// Of sessions that the pool has no more.
+    past: Tally,
     tended: bool,
     closed: bool,
 }
@@ -94,6 +97,8 @@ pub struct Stats {
     pub opening: usize,
     /// Since the start.
     pub counts: Counts,
+    /// What has happened to its sessions since the start, those included that have ended.
+    pub tally: Tally,
 }
 
 /// One session of a pool.
@@ -216,13 +221,18 @@ impl Pool {
     pub fn stats(&self) -> Stats {
         let now = driver::now();
         let state = self.state();
-        let sessions = state.sessions.iter().map(|member| SessionStats {
-            id: Arc::clone(member.session.id()),
-            age: now.saturating_duration_since(member.opened),
-            draining: member.draining,
-            status: member.session.status(),
+        let mut tally = state.past;
+        let sessions = state.sessions.iter().map(|member| {
+            let status = member.session.status();
+            tally += status.tally;
+            SessionStats {
+                id: Arc::clone(member.session.id()),
+                age: now.saturating_duration_since(member.opened),
+                draining: member.draining,
+                status,
+            }
         });
-        Stats { sessions: sessions.collect(), opening: state.openings.len(), counts: state.counts }
+        Stats { sessions: sessions.collect(), opening: state.openings.len(), counts: state.counts, tally }
     }
 
     /// Ends all sessions and waits until AWS knows, bounded.
@@ -230,7 +240,7 @@ impl Pool {
         let sessions = {
             let mut state = self.state();
             state.closed = true;
-            std::mem::take(&mut state.sessions)
+            state.remove(|_| true)
         };
         self.0.closing.cancel();
         self.0.changed.notify_waiters();
@@ -347,7 +357,7 @@ impl Pool {
     fn upkeep(&self) -> Option<Instant> {
         let now = driver::now();
         let mut state = self.state();
-        state.sessions.retain(|member| member.session.condition(now).availability != Availability::Over);
+        state.remove(|session| session.condition(now).availability == Availability::Over);
         let mut plan = plan::upkeep(&state.views(), state.openings.len(), &self.0.pooling, state.retry_at, now);
         for index in plan.drain.drain(..) {
             if let Some(member) = state.sessions.get_mut(index) {
@@ -359,7 +369,9 @@ impl Pool {
         }
         plan.end.sort_unstable();
         for index in plan.end.into_iter().rev() {
-            state.sessions.remove(index).session.terminate();
+            let Member { session, .. } = state.sessions.remove(index);
+            state.past += session.status().tally;
+            session.terminate();
         }
         if plan.open && !state.closed {
             debug!(bastion = %self.0.spec.bastion, "opening a spare SSM session");
@@ -375,6 +387,15 @@ impl State {
         let view =
             |member: &Member| View { load: member.session.load(now), opened: member.opened, draining: member.draining };
         self.sessions.iter().map(view).collect()
+    }
+
+    /// Takes out what is `gone`; what happened to it stays counted.
+    fn remove(&mut self, gone: impl Fn(&Session) -> bool) -> Vec<Member> {
+        let removed: Vec<Member> = self.sessions.extract_if(.., |member| gone(&member.session)).collect();
+        for member in &removed {
+            self.past += member.session.status().tally;
+        }
+        removed
     }
 }
 

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::{
-    channel::{self, Channel, Event, Stats},
+    channel::{self, Channel, Event},
     handshake::{self, Agent, HandshakeError},
     idle::{Idle, IdleWarning},
     load::{Availability, Condition, Load, Meter, STALLED_FROM},
     payload::{Flag, HandshakeComplete, PayloadType},
+    tally::{Stall, Stalls, Tally},
     trial::{NOP, Trial, USUAL_PAYLOAD},
 };
 use crate::tunnel::smux::{
@@ -104,6 +105,8 @@ pub struct Conversation {
     channel: Channel,
     mux: Mux,
     meter: Meter,
+    stalls: Stalls,
+    resumes: u64,
     idle_since: Option<Instant>,
     idle: Idle,
     trial: Trial,
@@ -118,6 +121,8 @@ impl Conversation {
             channel: Channel::new(options.channel.clone(), random, now, wall_clock),
             mux: Mux::new(options.mux.clone()),
             meter: Meter::new(now),
+            stalls: Stalls::default(),
+            resumes: 0,
             idle_since: Some(now),
             idle: Idle::new(options.keep_alive, options.idle_timeout, now),
             trial: Trial::new(options.payload_size),
@@ -194,9 +199,15 @@ impl Conversation {
         &mut self.mux
     }
 
-    /// The channel's counts.
-    pub fn stats(&self) -> Stats {
-        self.channel.stats()
+    /// What has happened so far.
+    pub fn tally(&self, now: Instant) -> Tally {
+        let (stalls, stalled) = self.stalls.so_far(now);
+        Tally { channel: self.channel.stats(), resumes: self.resumes, stalls, stalled }
+    }
+
+    /// Counts the times of [`Conversation::is_full`], and says when one begins and when it is over.
+    pub fn note_full(&mut self, now: Instant) -> Option<Stall> {
+        self.stalls.note(self.mux.is_full(), now)
     }
 
     /// Whether clients have left so much unread that the websocket must not be read.
@@ -218,6 +229,7 @@ impl Conversation {
 
     /// A websocket is open and its first frame is sent.
     pub fn connected(&mut self, now: Instant) {
+        self.resumes += u64::from(self.agent().is_some());
         // A large message may have been why there is a new one.
         if let Some(sequence) = self.trial.fail() {
             self.channel.replace(sequence, NOP, now);

@@ -40,6 +40,7 @@ use super::{
     load::Condition,
     session::{Link, ResumeError},
     stream::{Phase, Shared},
+    tally::Stall,
     websocket::Path,
 };
 use crate::{backoff::Backoff, stream::BoxIo};
@@ -133,7 +134,7 @@ pub(super) async fn run(
     };
     match &reason {
         EndReason::Terminated => {
-            debug!(session = %session_id, stats = ?shared.lock().stats(), "SSM session terminated");
+            debug!(session = %session_id, tally = ?shared.lock().tally(now()), "SSM session terminated");
         }
         reason => {
             warn!(session = %session_id, %reason, "SSM session ended");
@@ -265,7 +266,6 @@ async fn pump(shared: &Shared, websocket: &mut WebSocket, machine: &mut Machine)
         heard: false,
         carried: false,
         condition: None,
-        full_since: None,
     };
     let mut timer = pin!(sleep_until(started.into()));
     match poll_fn(|cx| pump.poll(timer.as_mut(), cx)).await {
@@ -290,7 +290,6 @@ struct Pump<'a> {
     carried: bool,
     /// As the pool knows it.
     condition: Option<Condition>,
-    full_since: Option<Instant>,
 }
 
 impl Pump<'_> {
@@ -386,20 +385,17 @@ impl Pump<'_> {
     }
 
     /// A session that is held up by clients that do not read says so, once.
-    fn note_full(&mut self, conversation: &mut Conversation, now: Instant) {
+    fn note_full(&self, conversation: &mut Conversation, now: Instant) {
         let session = &self.shared.session_id;
-        match (conversation.is_full(), self.full_since) {
-            (true, None) => {
+        match conversation.note_full(now) {
+            Some(Stall::Begun) => {
                 let (unread, streams) = (conversation.mux().unread(), conversation.mux().stream_count());
                 warn!(%session, unread, streams, "a client does not read: all connections of the SSM session wait");
-                self.full_since = Some(now);
             }
-            (false, Some(since)) => {
-                let after_ms = millis(now.saturating_duration_since(since));
-                info!(%session, after_ms, "the clients read again, the SSM session goes on");
-                self.full_since = None;
+            Some(Stall::Over(lasted)) => {
+                info!(%session, after_ms = millis(lasted), "the clients read again, the SSM session goes on");
             }
-            (true, Some(_)) | (false, None) => {}
+            None => {}
         }
     }
 

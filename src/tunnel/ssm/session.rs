@@ -19,7 +19,6 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
-    channel::Stats,
     conversation::{Conversation, EndReason, Options},
     driver::{self, Machine, WebSocket},
     features::CLIENT_VERSION,
@@ -27,10 +26,11 @@ use super::{
     load::{Condition, Load},
     payload::OpenDataChannelInput,
     stream::{Phase, SessionStream, Shared},
+    tally::Tally,
     websocket,
 };
 use crate::{
-    aws::{self, Account, SessionGrant, StartSession, sign},
+    aws::{self, Account, SessionGrant, Start, StartSession, sign},
     secret::Secret,
     target::{Endpoint, InstanceId, SessionSettings},
 };
@@ -114,8 +114,8 @@ pub struct Status {
     pub streams: usize,
     /// Bytes received that clients have not read.
     pub unread: usize,
-    /// The channel's counts.
-    pub channel: Stats,
+    /// What has happened so far.
+    pub tally: Tally,
 }
 
 /// A running session. Cheap to clone.
@@ -139,18 +139,22 @@ impl Session {
         closing: &CancellationToken,
         changed: &Arc<Notify>,
     ) -> Result<Self, Error> {
+        // So short that it is no eyesore in the session history, and unlike all others of this caller.
+        let mark = format!("#{:08x}", fastrand::u32(..));
         let request = StartSession {
             target: spec.bastion.clone(),
             document: spec.settings.document.to_string(),
             parameters: spec.settings.parameters_for(&spec.endpoint),
-            reason: spec.settings.reason.to_string(),
+            reason: spec.settings.reason.marked(&mark),
         };
         debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
-        let grant = spec
-            .account
-            .start_session(&request)
-            .await
-            .map_err(|cause| Error::Start { bastion: spec.bastion.clone(), cause: cause.into() })?;
+        let Start { outcome, may_have_orphans } = spec.account.start_session(&request).await;
+        if may_have_orphans {
+            let keep = outcome.as_ref().ok().map(|grant| grant.session_id.clone());
+            let account = spec.account.clone();
+            tasks.spawn(async move { account.end_orphans(&mark, keep.as_deref()).await });
+        }
+        let grant = outcome.map_err(|cause| Error::Start { bastion: spec.bastion.clone(), cause: cause.into() })?;
         let given_up = || Error::Ended { bastion: spec.bastion.clone(), reason: EndReason::Terminated };
         let link = Link::new(spec, grant);
         let connected = tokio::select! {
@@ -207,10 +211,10 @@ impl Session {
     /// What it is doing.
     pub fn status(&self) -> Status {
         let mut conversation = self.shared.lock();
-        let condition = conversation.condition(driver::now());
-        let channel = conversation.stats();
+        let now = driver::now();
+        let (condition, tally) = (conversation.condition(now), conversation.tally(now));
         let mux = conversation.mux();
-        Status { condition, streams: mux.stream_count(), unread: mux.unread(), channel }
+        Status { condition, streams: mux.stream_count(), unread: mux.unread(), tally }
     }
 
     /// Why it is over, once it is.

@@ -145,6 +145,14 @@ impl Client {
     }
 }
 
+/// The command of a Python program of `tests/clients` that is no client of a database. Blocks while what it needs is
+/// installed.
+pub(crate) fn python(program: &str) -> Command {
+    let mut command = Command::new(venv().join("bin/python"));
+    command.arg(sources().join("python").join(program)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }

@@ -1,5 +1,6 @@
 //! What the scenarios stand on.
 
+pub(crate) mod admin;
 pub(crate) mod clients;
 pub(crate) mod driver;
 pub(crate) mod gate;

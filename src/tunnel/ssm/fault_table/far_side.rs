@@ -337,8 +337,8 @@ impl World {
             self.step();
             self.steps += 1;
             let took = self.now - self.started;
-            assert!(took < self.row.within, "no end after {took:?}, {:?}", self.client.stats());
-            assert!(self.steps < 400_000, "a livelock after {took:?}, {:?}", self.client.stats());
+            assert!(took < self.row.within, "no end after {took:?}, {:?}", self.client.tally(self.now));
+            assert!(self.steps < 400_000, "a livelock after {took:?}, {:?}", self.client.tally(self.now));
             assert_eq!(self.client.ended(), None);
         }
     }

@@ -31,7 +31,7 @@ fn upload(pace: Pace, bytes: usize) -> Upload {
     let mut cx = Context::from_waker(Waker::noop());
     let received = |world: &World, id: u32| world.agent.received.get(&id).map_or(0, |(data, _)| data.len());
     while received(&world, bulk.0) < bytes {
-        assert!(world.now - start < Duration::from_mins(10), "{:?}", world.client.stats());
+        assert!(world.now - start < Duration::from_mins(10), "{:?}", world.client.tally(world.now));
         if let Poll::Ready(taken) = world.client.mux().poll_write(bulk, &mut cx, &noise[written..]) {
             written += taken.unwrap();
         }

@@ -1,0 +1,215 @@
+//! What `/status` says. Keys and words are stable: others read them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Served, View};
+use crate::{
+    target::Route,
+    tunnel::{pool::SessionStats, ssm::load::Availability},
+};
+
+/// The whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// rdsgate's own.
+    pub version: String,
+    /// How far the process is.
+    pub phase: Phase,
+    /// The databases that are served, in the order of the configuration; none while it starts.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// How far the process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Not every listener is bound yet.
+    Starting,
+    /// Clients are served.
+    Running,
+    /// The end is near: no new connections.
+    Draining,
+}
+
+/// One database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// What the user calls it.
+    pub name: String,
+    /// `postgres` or `mysql`.
+    pub engine: String,
+    /// The database's host name.
+    pub host: String,
+    /// The database's port.
+    pub port: u16,
+    /// `ssm`, `direct` or `auto`.
+    pub route: String,
+    /// The managed node; none on the route `direct`.
+    pub bastion: Option<String>,
+    /// Where clients are heard.
+    pub listeners: Vec<String>,
+    /// Clients, those included that are being connected.
+    pub connections: u64,
+    /// SSM sessions being opened.
+    pub sessions_opening: u64,
+    /// SSM sessions.
+    pub sessions: Vec<SessionStatus>,
+}
+
+/// One SSM session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its id at AWS.
+    pub id: String,
+    /// Seconds since it opened.
+    pub age_seconds: u64,
+    /// How it is.
+    pub condition: Condition,
+    /// Streams, those included that are still saying goodbye.
+    pub streams: u64,
+    /// Bytes that have come and that clients have not read.
+    pub unread_bytes: u64,
+}
+
+/// How a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// It takes connections.
+    Ready,
+    /// Its own connection to AWS is being restored.
+    Restoring,
+    /// Clients that do not read hold it up.
+    Full,
+    /// A dial hangs in it.
+    Stuck,
+    /// It takes no new connections and ends with its last.
+    Draining,
+}
+
+impl Condition {
+    pub(super) const ALL: [Self; 5] = [Self::Ready, Self::Restoring, Self::Full, Self::Stuck, Self::Draining];
+
+    /// The word for it, here and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Restoring => "restoring",
+            Self::Full => "full",
+            Self::Stuck => "stuck",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// `None` for a session that is over. What is wrong with one that is being drained says more than that it is.
+    pub(super) fn of(session: &SessionStats) -> Option<Self> {
+        match session.status.condition.availability {
+            Availability::Ready if session.draining => Some(Self::Draining),
+            Availability::Ready => Some(Self::Ready),
+            Availability::Restoring => Some(Self::Restoring),
+            Availability::Full => Some(Self::Full),
+            Availability::Stuck => Some(Self::Stuck),
+            Availability::Over => None,
+        }
+    }
+}
+
+impl Status {
+    pub(super) fn of(view: &View) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            phase: view.phase(),
+            targets: view.served().iter().map(TargetStatus::of).collect(),
+        }
+    }
+}
+
+impl TargetStatus {
+    fn of(served: &Served) -> Self {
+        let target = served.service.upstream.target();
+        let (route, bastion) = match &target.route {
+            Route::Ssm(bastion) => ("ssm", Some(bastion.to_string())),
+            Route::Auto(bastion) => ("auto", Some(bastion.to_string())),
+            Route::Direct => ("direct", None),
+        };
+        let stats = served.service.upstream.sessions();
+        Self {
+            name: target.name.to_string(),
+            engine: target.engine.to_string(),
+            host: target.endpoint.host.to_string(),
+            port: target.endpoint.port,
+            route: route.into(),
+            bastion,
+            listeners: served.listeners.iter().map(ToString::to_string).collect(),
+            connections: served.service.connections.open().try_into().unwrap_or_default(),
+            sessions_opening: stats.as_ref().map_or(0, |stats| stats.opening as u64),
+            sessions: stats.iter().flat_map(|stats| &stats.sessions).filter_map(SessionStatus::of).collect(),
+        }
+    }
+}
+
+impl SessionStatus {
+    fn of(session: &SessionStats) -> Option<Self> {
+        Some(Self {
+            id: session.id.to_string(),
+            age_seconds: session.age.as_secs(),
+            condition: Condition::of(session)?,
+            streams: session.status.streams as u64,
+            unread_bytes: session.status.unread as u64,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tunnel::ssm::{load, session, tally::Tally};
+
+    fn session(availability: Availability, draining: bool) -> SessionStats {
+        let condition = load::Condition { availability, bulk: false, stalled: false, idle: false };
+        let status = session::Status { condition, streams: 3, unread: 4096, tally: Tally::default() };
+        SessionStats { id: "dev-0123".into(), age: Duration::from_millis(61_500), draining, status }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_session_comes_before_that_it_is_drained() {
+        for (availability, draining, condition) in [
+            (Availability::Ready, false, Some(Condition::Ready)),
+            (Availability::Ready, true, Some(Condition::Draining)),
+            (Availability::Restoring, true, Some(Condition::Restoring)),
+            (Availability::Full, false, Some(Condition::Full)),
+            (Availability::Stuck, true, Some(Condition::Stuck)),
+            (Availability::Over, true, None),
+        ] {
+            assert_eq!(Condition::of(&session(availability, draining)), condition);
+        }
+    }
+
+    #[test]
+    fn keys_and_words_are_as_others_know_them() {
+        let status = Status {
+            version: "1.2.3".into(),
+            phase: Phase::Running,
+            targets: vec![TargetStatus {
+                name: "orders".into(),
+                engine: "postgres".into(),
+                host: "orders.example".into(),
+                port: 5432,
+                route: "ssm".into(),
+                bastion: Some("i-0123456789abcdef0".into()),
+                listeners: vec!["127.0.0.1:5432".into(), "[::1]:5432".into()],
+                connections: 2,
+                sessions_opening: 1,
+                sessions: SessionStatus::of(&session(Availability::Ready, false)).into_iter().collect(),
+            }],
+        };
+        let text = r#"{"version":"1.2.3","phase":"running","targets":[{"name":"orders","engine":"postgres","host":"orders.example","port":5432,"route":"ssm","bastion":"i-0123456789abcdef0","listeners":["127.0.0.1:5432","[::1]:5432"],"connections":2,"sessions_opening":1,"sessions":[{"id":"dev-0123","age_seconds":61,"condition":"ready","streams":3,"unread_bytes":4096}]}]}"#;
+        assert_eq!(serde_json::to_string(&status).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Status>(text).unwrap(), status);
+        for condition in Condition::ALL {
+            assert_eq!(serde_json::to_string(&condition).unwrap(), format!("{:?}", condition.as_str()));
+        }
+    }
+}

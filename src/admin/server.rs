@@ -1,0 +1,255 @@
+//! The HTTP/1.1 server. Every connection carries one request and has little time for it.
+
+use std::{convert::Infallible, future::ready, net::IpAddr, sync::Arc, time::Duration};
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, HOST},
+    uri::Authority,
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{
+    either::Either,
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    View,
+    address::{self, Address, Error, Listener, SocketFile, Stream},
+    model::{Phase, Status},
+    sessions::Sessions,
+};
+use crate::telemetry::metrics::Metrics;
+
+/// Connections at a time; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 8;
+/// Connections of other users at a time, which are only told that they may not; more are closed without a word.
+const MAX_STRANGERS: usize = 2;
+/// For the request line and headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For all of a connection, the writing of the answer included.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The least that hyper can be told, and far more than any scraper sends.
+const MAX_HEADER_BYTES: usize = 8192;
+/// Fields in the header.
+const MAX_HEADERS: usize = 64;
+/// The system is out of something that accepting needs.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// At the end, for answers that are being written.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// As Prometheus asks for it (OpenMetrics 1.0, "Content-Type").
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const JSON: &str = "application/json";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// The running server. Stops when dropped.
+pub struct Server {
+    address: String,
+    shared: Arc<Shared>,
+    stop: DropGuard,
+    _file: Option<SocketFile>,
+}
+
+struct Shared {
+    view: Arc<View>,
+    registry: Registry,
+    connections: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Binds the address and answers from now on.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing is left behind.
+    pub async fn start(address: &Address, metrics: &Metrics) -> Result<Self, Error> {
+        let bound = address::bind(address).await?;
+        let view = Arc::new(View::default());
+        let shared = Arc::new(Shared {
+            registry: registry(metrics, &view),
+            view,
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
+            tasks: TaskTracker::new(),
+        });
+        let stop = CancellationToken::new();
+        for listener in bound.listeners {
+            let (serving, stop) = (Arc::clone(&shared), stop.clone());
+            shared.tasks.spawn(async move {
+                tokio::select! {
+                    () = serve(&serving, &listener) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+        Ok(Self { address: bound.name, shared, stop: stop.drop_guard(), _file: bound.file })
+    }
+
+    /// Where it is, for people: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it tells of.
+    pub fn view(&self) -> &View {
+        &self.shared.view
+    }
+
+    /// Takes no more requests, and waits a moment for the answers under way.
+    pub async fn stop(self) {
+        drop(self.stop);
+        self.shared.tasks.close();
+        let _ = timeout(STOP_TIMEOUT, self.shared.tasks.wait()).await;
+    }
+}
+
+fn registry(metrics: &Metrics, view: &Arc<View>) -> Registry {
+    let mut registry = Registry::default();
+    let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("rdsgate_build", "This program", version);
+    metrics.register(&mut registry);
+    registry.register_collector(Box::new(Sessions(Arc::clone(view))));
+    registry
+}
+
+/// Accepts for ever.
+async fn serve(shared: &Arc<Shared>, listener: &Listener) {
+    loop {
+        // Held by the connection to its end. Who comes when there is none waits in the kernel's queue.
+        let permit = Arc::clone(&shared.connections).acquire_owned().await.expect("nobody closes it");
+        let (stream, admitted) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                warn!(%cause, "cannot accept a connection to the admin address");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(cause) = admitted {
+            info!(%cause, "refused a connection to the admin address");
+            let Ok(permit) = Arc::clone(&shared.strangers).try_acquire_owned() else { continue };
+            let words = cause.to_string();
+            shared.tasks.spawn(async move {
+                connection(stream, |_| answer(StatusCode::FORBIDDEN, PLAIN, words.clone())).await;
+                drop(permit);
+            });
+            continue;
+        }
+        let (tcp, serving) = (matches!(stream, Either::Left(_)), Arc::clone(shared));
+        shared.tasks.spawn(async move {
+            connection(stream, |request| respond(&serving, tcp, request)).await;
+            drop(permit);
+        });
+    }
+}
+
+/// One request and its answer.
+async fn connection(stream: Stream, respond: impl Fn(&Request<Incoming>) -> Response<String>) {
+    let service = service_fn(|request| ready(Ok::<_, Infallible>(respond(&request))));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .max_headers(MAX_HEADERS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(CONNECTION_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(cause)) => debug!(%cause, "a connection to the admin address broke"),
+        Err(_) => debug!("a connection to the admin address took too long"),
+    }
+}
+
+fn respond(shared: &Shared, tcp: bool, request: &Request<Incoming>) -> Response<String> {
+    if tcp && !names_this_machine(request.headers()) {
+        return answer(StatusCode::FORBIDDEN, PLAIN, "the Host header must be localhost or a loopback address".into());
+    }
+    let respond: fn(&Shared) -> Response<String> = match request.uri().path() {
+        "/healthz" => health,
+        "/readyz" => readiness,
+        "/metrics" => metrics,
+        "/status" => status,
+        _ => return answer(StatusCode::NOT_FOUND, PLAIN, "there are /healthz, /readyz, /metrics and /status".into()),
+    };
+    if request.method() != Method::GET {
+        let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is allowed".into());
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        return refusal;
+    }
+    respond(shared)
+}
+
+/// A web page that has given its own name our address must not be able to read the answers through our user's browser.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else { return true };
+    let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn health(shared: &Shared) -> Response<String> {
+    match shared.view.phase() {
+        Phase::Starting | Phase::Running => answer(StatusCode::OK, PLAIN, "ok".into()),
+        Phase::Draining => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "draining".into()),
+    }
+}
+
+fn readiness(shared: &Shared) -> Response<String> {
+    match shared.view.phase() {
+        Phase::Starting => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting".into()),
+        Phase::Running => answer(StatusCode::OK, PLAIN, "ok".into()),
+        Phase::Draining => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "draining".into()),
+    }
+}
+
+fn metrics(shared: &Shared) -> Response<String> {
+    let mut body = String::new();
+    text::encode(&mut body, &shared.registry).expect("a String takes everything");
+    answer(StatusCode::OK, OPEN_METRICS, body)
+}
+
+fn status(shared: &Shared) -> Response<String> {
+    let body = serde_json::to_string(&Status::of(&shared.view)).expect("strings and numbers always serialize");
+    answer(StatusCode::OK, JSON, body)
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_heard() {
+        for (host, heard) in [
+            (None, true),
+            (Some(""), false),
+            (Some("localhost"), true),
+            (Some("LocalHost:9090"), true),
+            (Some("127.0.0.1:9090"), true),
+            (Some("[::1]:9090"), true),
+            (Some("evil.example:9090"), false),
+            (Some("127.0.0.1.evil.example"), false),
+            (Some("10.0.0.1"), false),
+            (Some("a b"), false),
+        ] {
+            let headers = host.map(|host| (HOST, HeaderValue::from_static(host))).into_iter().collect();
+            assert_eq!(names_this_machine(&headers), heard, "{host:?}");
+        }
+    }
+}

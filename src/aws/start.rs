@@ -1,0 +1,67 @@
+//! StartSession until it works, and the sessions that a lost answer leaves behind.
+//!
+//! A call whose answer was lost may have started a session all the same. Nobody knows its id, and it would stay until the
+//! account's idle timeout. So the SDK tries each call once, the tries are made here, each reason carries a mark, and
+//! sessions with that mark that are not the one in use are ended.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info};
+
+use super::{ATTEMPTS, Account, CALL_DEADLINE, Error, Retry, SessionGrant, StartSession};
+use crate::backoff::Backoff;
+
+/// From the last try to the search: a call that was cut off may still be at work.
+const SEARCH_AFTER: Duration = Duration::from_secs(2);
+
+/// What starting a session came to.
+#[derive(Debug)]
+pub struct Start {
+    /// The session.
+    pub outcome: Result<SessionGrant, Error>,
+    /// An answer was lost on the way: there may be more of them.
+    pub may_have_orphans: bool,
+}
+
+impl Account {
+    /// Starts a session, again after what may pass.
+    pub async fn start_session(&self, request: &StartSession) -> Start {
+        let deadline = Instant::now() + CALL_DEADLINE;
+        let mut backoff = Backoff::default();
+        let mut random = fastrand::Rng::new();
+        let mut may_have_orphans = false;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let outcome = self.try_start_session(request).await;
+            let Err(cause) = &outcome else { return Start { outcome, may_have_orphans } };
+            may_have_orphans |= cause.is_uncertain();
+            let delay = backoff.next_delay(&mut random);
+            if cause.retry() != Retry::Backoff || tries == ATTEMPTS || Instant::now() + delay >= deadline {
+                return Start { outcome, may_have_orphans };
+            }
+            debug!(%cause, "StartSession failed, trying again");
+            sleep(delay).await;
+        }
+    }
+
+    /// Ends the sessions of ours whose reason carries `mark`, but for the one to keep. Needs `ssm:DescribeSessions`; without
+    /// it they end by their idle timeout.
+    pub async fn end_orphans(&self, mark: &str, keep: Option<&str>) {
+        sleep(SEARCH_AFTER).await;
+        let sessions = match self.open_sessions().await {
+            Ok(sessions) => sessions,
+            Err(cause) => {
+                return debug!(%cause, "sessions that a lost answer may have left behind cannot be looked for");
+            }
+        };
+        let orphans = sessions.iter().filter(|session| session.reason.contains(mark) && Some(&*session.id) != keep);
+        for orphan in orphans {
+            match self.terminate_session(&orphan.id).await {
+                Ok(()) => info!(session = %orphan.id, "ended an SSM session that a lost answer had left behind"),
+                Err(cause) => debug!(session = %orphan.id, %cause, "a session that was left behind cannot be ended"),
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Counts of connections, by target. They are kept whether anybody asks or not; who does is [`crate::admin`]'s.
+//!
+//! Labels are a target's name and words of the program: a series for each, so nothing that a client chooses (a user, a
+//! database) may become one.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Upper bounds in seconds: from a login over an open session beside the database to `connect_timeout`.
+const CONNECT_BUCKETS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    target: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AtStage {
+    target: Arc<str>,
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    target: Arc<str>,
+    side: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Relayed {
+    target: Arc<str>,
+    direction: &'static str,
+}
+
+/// The counts of all targets. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    open: Family<Of, Gauge>,
+    accepted: Family<Of, Counter>,
+    refused: Family<AtStage, Counter>,
+    ended: Family<Ended, Counter>,
+    relayed: Family<Relayed, Counter>,
+    connect: Family<Of, Histogram>,
+    stages: Family<AtStage, Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let histogram = || Histogram::new(CONNECT_BUCKETS);
+        Self {
+            open: Family::default(),
+            accepted: Family::default(),
+            refused: Family::default(),
+            ended: Family::default(),
+            relayed: Family::default(),
+            connect: Family::new_with_constructor(histogram),
+            stages: Family::new_with_constructor(histogram),
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes them part of what `registry` shows.
+    pub fn register(&self, registry: &mut Registry) {
+        let Self { open, accepted, refused, ended, relayed, connect, stages } = self.clone();
+        registry.register("rdsgate_connections_open", "Clients, those included that are being connected", open);
+        registry.register("rdsgate_connections_accepted", "Clients that have come", accepted);
+        registry.register("rdsgate_connections_refused", "Clients told why they are not connected", refused);
+        registry.register("rdsgate_connections_ended", "Connections that had logged in and have ended", ended);
+        registry.register_with_unit("rdsgate_relayed", "What connections have carried", Unit::Bytes, relayed);
+        let help = "From accept to login";
+        registry.register_with_unit("rdsgate_connect_duration", help, Unit::Seconds, connect);
+        let help = "The stages of that";
+        registry.register_with_unit("rdsgate_connect_stage_duration", help, Unit::Seconds, stages);
+    }
+
+    /// The counts of one target, all there and zero from the start, so that a first event is seen as a change.
+    pub fn of(&self, target: &Arc<str>, words: &Words<'_>) -> Connections {
+        let of = Of { target: Arc::clone(target) };
+        let relayed = |direction| self.relayed.get_or_create_owned(&Relayed { target: Arc::clone(target), direction });
+        let counts = Connections {
+            open: self.open.get_or_create_owned(&of),
+            accepted: self.accepted.get_or_create_owned(&of),
+            sent: relayed("sent"),
+            received: relayed("received"),
+            connect: self.connect.get_or_create_owned(&of),
+            target: Arc::clone(target),
+            all: self.clone(),
+        };
+        for stage in words.stages {
+            drop(self.refused.get_or_create(&counts.at(stage)));
+            drop(self.stages.get_or_create(&counts.at(stage)));
+        }
+        for &(side, reason) in words.ends {
+            drop(self.ended.get_or_create(&Ended { target: Arc::clone(target), side, reason }));
+        }
+        counts
+    }
+}
+
+/// The words that become labels.
+#[derive(Debug, Clone, Copy)]
+pub struct Words<'a> {
+    /// The stages of connecting.
+    pub stages: &'a [&'static str],
+    /// How a connection can end: which side ended it, and why.
+    pub ends: &'a [(&'static str, &'static str)],
+}
+
+/// The counts of one target. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    target: Arc<str>,
+    open: Gauge,
+    accepted: Counter,
+    sent: Counter,
+    received: Counter,
+    connect: Histogram,
+    all: Metrics,
+}
+
+impl Connections {
+    /// A client has come. It counts as open until what this returns is dropped.
+    #[must_use = "the connection counts as open until this is dropped"]
+    pub fn accepted(&self) -> Open {
+        self.accepted.inc();
+        self.open.inc();
+        Open(self.open.clone())
+    }
+
+    /// Clients that are here now.
+    pub fn open(&self) -> i64 {
+        self.open.get()
+    }
+
+    /// A client was told why it is not connected.
+    pub fn refused(&self, stage: &'static str) {
+        self.all.refused.get_or_create(&self.at(stage)).inc();
+    }
+
+    /// A client is logged in, `took` after it came.
+    pub fn logged_in(&self, took: Duration, stages: impl IntoIterator<Item = (&'static str, Duration)>) {
+        self.connect.observe(took.as_secs_f64());
+        for (stage, took) in stages {
+            self.all.stages.get_or_create(&self.at(stage)).observe(took.as_secs_f64());
+        }
+    }
+
+    /// Bytes have come from the client.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.inc_by(bytes as u64);
+    }
+
+    /// Bytes have come from the database.
+    pub fn received(&self, bytes: usize) {
+        self.received.inc_by(bytes as u64);
+    }
+
+    /// A connection that was logged in has ended.
+    pub fn ended(&self, side: &'static str, reason: &'static str) {
+        self.all.ended.get_or_create(&Ended { target: Arc::clone(&self.target), side, reason }).inc();
+    }
+
+    fn at(&self, stage: &'static str) -> AtStage {
+        AtStage { target: Arc::clone(&self.target), stage }
+    }
+}
+
+/// Held by a connection for as long as it is open.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text;
+
+    use super::*;
+
+    fn shown(metrics: &Metrics) -> String {
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    fn orders(metrics: &Metrics) -> Connections {
+        metrics.of(&"orders".into(), &Words { stages: &["route", "login"], ends: &[("client", "closed")] })
+    }
+
+    #[test]
+    fn a_connection_counts_as_open_while_its_guard_lives() {
+        let metrics = Metrics::default();
+        let orders = orders(&metrics);
+        let (first, second) = (orders.accepted(), orders.accepted());
+        assert_eq!(orders.open(), 2);
+        drop(first);
+        assert_eq!(orders.open(), 1);
+        assert!(shown(&metrics).contains("rdsgate_connections_open{target=\"orders\"} 1\n"));
+        drop(second);
+        assert!(shown(&metrics).contains("rdsgate_connections_accepted_total{target=\"orders\"} 2\n"));
+    }
+
+    #[test]
+    fn what_has_not_happened_yet_is_zero_and_not_absent() {
+        let metrics = Metrics::default();
+        let orders = orders(&metrics);
+        for line in [
+            "rdsgate_connections_refused_total{target=\"orders\",stage=\"login\"} 0\n",
+            "rdsgate_connections_ended_total{target=\"orders\",side=\"client\",reason=\"closed\"} 0\n",
+            "rdsgate_relayed_bytes_total{target=\"orders\",direction=\"sent\"} 0\n",
+            "rdsgate_connect_duration_seconds_count{target=\"orders\"} 0\n",
+        ] {
+            assert!(shown(&metrics).contains(line), "{line}{}", shown(&metrics));
+        }
+        orders.refused("login");
+        orders.received(1000);
+        orders.logged_in(Duration::from_millis(20), [("route", Duration::from_millis(5))]);
+        for line in [
+            "rdsgate_connections_refused_total{target=\"orders\",stage=\"login\"} 1\n",
+            "rdsgate_relayed_bytes_total{target=\"orders\",direction=\"received\"} 1000\n",
+            "rdsgate_connect_duration_seconds_bucket{le=\"0.01\",target=\"orders\"} 0\n",
+            "rdsgate_connect_duration_seconds_bucket{le=\"0.025\",target=\"orders\"} 1\n",
+            "rdsgate_connect_stage_duration_seconds_count{target=\"orders\",stage=\"route\"} 1\n",
+        ] {
+            assert!(shown(&metrics).contains(line), "{line}{}", shown(&metrics));
+        }
+    }
+}
