@@ -50,7 +50,7 @@ Examples:
   rdsgate doctor orders --json > report.json
 
 The exit code is that of the first check that failed:
-  0 none failed    1 this machine: clock, local port    2 configuration, endpoint
+  0 none    1 this machine: clock, local port    2 configuration, endpoint
   3 credentials, token    4 AWS, bastion, session, connection
   5 database: its state, certificate, login, user
 ";
