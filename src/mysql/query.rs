@@ -77,7 +77,7 @@ mod tests {
     const EOF: &[u8] = b"\xfe\0\0\x02\0";
 
     async fn answered(payloads: &[&[u8]]) -> Result<Option<Row>, Error> {
-        let (mut ours, mut theirs) = duplex(64);
+        let (mut ours, mut theirs) = duplex(4096);
         let answer: Vec<u8> =
             (1..).zip(payloads).flat_map(|(number, payload)| codec::packet(number, payload)).collect();
         let (result, ()) = tokio::join!(query(&mut ours, "SELECT 1"), async {

@@ -73,7 +73,7 @@ mod tests {
     const ROW: &[u8] = b"D\0\0\0\x13\0\x02\0\0\0\x05hello\xff\xff\xff\xff";
 
     async fn answered(answer: &[&[u8]]) -> Result<Option<Row>, Error> {
-        let (mut ours, mut theirs) = duplex(64);
+        let (mut ours, mut theirs) = duplex(4096);
         let answer = answer.concat();
         let (result, ()) = tokio::join!(query(&mut ours, "SELECT 1"), async {
             let mut asked = [0; 14];
@@ -90,7 +90,7 @@ mod tests {
         let row = Some(vec![Some("hello".to_owned()), None]);
         assert_eq!(answered(&[ROW, b"C\0\0\0\x0dSELECT 1\0", READY]).await.unwrap(), row);
         assert_eq!(answered(&[READY]).await.unwrap(), None);
-        let error = b"E\0\0\0\x18SERROR\0C42501\0Mno\0\0";
+        let error = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0";
         assert!(matches!(answered(&[error, READY]).await, Err(Error::Refused(_))));
         assert!(matches!(answered(&[ROW]).await, Err(Error::Closed { .. })));
         assert!(matches!(answered(&[&b"N\0\0\0\x04".repeat(200)]).await, Err(Error::Malformed(_))));
