@@ -116,7 +116,8 @@ async fn places(targets: &[Target], accounts: &Accounts) -> Result<Vec<Account>,
 /// Our sessions, those of a `reason` of the targets' own as well; or all of them.
 async fn find(accounts: &[Account], targets: &[Target], all: bool) -> Result<Vec<Found>, aws::Error> {
     let ours = |reason: &str| {
-        reason.starts_with(OURS) || targets.iter().any(|target| target.session.reason.as_str() == reason)
+        // A mark stands behind it.
+        reason.starts_with(OURS) || targets.iter().any(|target| reason.starts_with(target.session.reason.as_str()))
     };
     let mut found = Vec::new();
     for account in accounts {
