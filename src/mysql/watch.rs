@@ -2,7 +2,7 @@
 //!
 //! Each command but a few has one answer, which is a packet or a result; where it ends is told by the kind of command, the
 //! number of columns and the first byte of what comes behind them. Of a packet only the header and the first
-//! [`HEAD`] bytes are looked at, rows are skipped by their length. It never holds bytes back and never fails: what it
+//! few bytes are looked at, rows are skipped by their length. It never holds bytes back and never fails: what it
 //! cannot follow it calls busy.
 //!
 //! That a server was silent for a while tells none of this: a query may think between two rows, a transaction waits for
