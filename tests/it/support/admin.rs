@@ -104,6 +104,16 @@ impl Admin {
         Metrics { families, samples, text: answer.body }
     }
 
+    /// Scrapes until no connection is open; the caller sets the deadline.
+    pub(crate) async fn until_none_is_open(&self) -> Metrics {
+        loop {
+            let metrics = self.scrape().await;
+            if metrics.value("rdsgate_connections_open", &[]) == 0.0 {
+                return metrics;
+            }
+        }
+    }
+
     /// The metrics as soon as the counter or gauge has reached `least`.
     pub(crate) async fn until_metric(&self, name: &str, labels: &[(&str, &str)], least: f64) -> Metrics {
         let started = Instant::now();
