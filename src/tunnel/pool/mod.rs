@@ -38,8 +38,10 @@ use crate::target::{Isolation, Pooling};
 /// How long [`Pool::close`] waits for sessions to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What opening a session came to, once it is known.
-type Opening = watch::Receiver<Option<Result<Session, Arc<session::Error>>>>;
+/// A session being opened, and what that came to. Each connection that waits for it holds a [`Receiver`].
+type Opening = Arc<watch::Sender<Option<Opened>>>;
+type Receiver = watch::Receiver<Option<Opened>>;
+type Opened = Result<Session, Arc<session::Error>>;
 
 /// Sessions to one endpoint. Cheap to clone.
 #[derive(Clone)]
@@ -59,8 +61,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     sessions: Vec<Member>,
-    /// Sessions being opened, each with how many connections wait for it.
-    openings: Vec<(Opening, usize)>,
+    openings: Vec<Opening>,
     /// No spare session is opened before this.
     retry_at: Option<Instant>,
     suspicion: Suspicion,
@@ -75,6 +76,8 @@ struct Member {
     session: Session,
     opened: Instant,
     draining: bool,
+    /// Whoever it was opened for and has not come yet holds a receiver.
+    opening: Opening,
 }
 
 /// What a pool has done since its start.
@@ -137,7 +140,7 @@ pub enum Error {
 struct Ticket {
     since: Instant,
     /// The session that is being opened for it.
-    opening: Option<Opening>,
+    opening: Option<Receiver>,
     /// Why that did not work.
     failed: Option<Arc<session::Error>>,
 }
@@ -191,13 +194,18 @@ impl Pool {
         let openings: Vec<Opening> = {
             let mut state = self.state();
             let wanted = self.0.pooling.warm_sessions.min(self.0.pooling.max_sessions);
-            (state.sessions.len() + state.openings.len()..wanted).map(|_| self.open(&mut state, 0)).collect()
+            (state.sessions.len() + state.openings.len()..wanted).map(|_| self.open(&mut state)).collect()
         };
-        for mut opening in openings {
-            let opened = opening.wait_for(Option::is_some).await.ok().and_then(|opened| opened.clone());
-            opened.transpose()?;
+        // No receivers: these are nobody's own.
+        loop {
+            let mut changed = pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            let opened: Option<Vec<Opened>> = openings.iter().map(|opening| opening.borrow().clone()).collect();
+            if let Some(opened) = opened {
+                return opened.into_iter().try_for_each(|opened| Ok(opened.map(drop)?));
+            }
+            changed.await;
         }
-        Ok(())
     }
 
     /// A connection met what a failover would explain. The agent looks the database's name up once a session, so new
@@ -269,7 +277,7 @@ impl Pool {
         loop {
             let waiting =
                 Waiting { waited: ticket.waited(), pending: ticket.opening.is_some(), failed: ticket.failed.is_some() };
-            let waiters: Vec<usize> = state.openings.iter().map(|(_, waiters)| *waiters).collect();
+            let waiters: Vec<usize> = state.openings.iter().map(|opening| opening.receiver_count()).collect();
             match plan::place(&state.views(), &waiters, &self.0.pooling, waiting) {
                 Place::Session(index) => {
                     // `None` when its condition has just changed: look again.
@@ -279,13 +287,11 @@ impl Pool {
                     }
                 }
                 Place::Join(index) => {
-                    let (opening, waiters) = state.openings.get_mut(index)?;
-                    *waiters += 1;
-                    ticket.opening = Some(opening.clone());
+                    ticket.opening = Some(state.openings.get(index)?.subscribe());
                     return None;
                 }
                 Place::Open => {
-                    ticket.opening = Some(self.open(&mut state, 1));
+                    ticket.opening = Some(self.open(&mut state).subscribe());
                     return None;
                 }
                 Place::Wait => return None,
@@ -319,35 +325,36 @@ impl Pool {
         Some(Ok(stream))
     }
 
-    /// Begins to open a session, for `waiters` connections.
-    fn open(&self, state: &mut State, waiters: usize) -> Opening {
-        let (done, opening) = watch::channel(None);
-        state.openings.push((opening.clone(), waiters));
+    /// Begins to open a session.
+    fn open(&self, state: &mut State) -> Opening {
+        let opening = Opening::new(watch::Sender::new(None));
+        state.openings.push(Arc::clone(&opening));
         if !state.tended {
             state.tended = true;
             self.0.tasks.spawn(tend(self.clone()));
         }
-        let (pool, own) = (self.clone(), opening.clone());
+        let (pool, own) = (self.clone(), Arc::clone(&opening));
         self.0.tasks.spawn(async move {
             let Inner { spec, tasks, closing, changed, .. } = &*pool.0;
             let opened = Session::open(spec, tasks, closing, changed).await.map_err(Arc::new);
             let mut state = pool.state();
-            state.openings.retain(|(opening, _)| !opening.same_channel(&own));
+            state.openings.retain(|opening| !Arc::ptr_eq(opening, &own));
             match &opened {
                 Ok(session) if state.closed => session.terminate(),
                 Ok(session) => {
                     state.counts.opened += 1;
                     state.retry_at = None;
-                    let session = session.clone();
-                    state.sessions.push(Member { session, opened: driver::now(), draining: false });
+                    let (session, opening) = (session.clone(), Arc::clone(&own));
+                    state.sessions.push(Member { session, opened: driver::now(), draining: false, opening });
                 }
                 Err(_) => {
                     state.counts.failed += 1;
                     state.retry_at = Some(driver::now() + SPARE_RETRY);
                 }
             }
+            // Before anybody else can look: who waits for this session is to have it first.
+            own.send_replace(Some(opened));
             drop(state);
-            done.send_replace(Some(opened));
             changed.notify_waiters();
         });
         opening
@@ -375,7 +382,7 @@ impl Pool {
         }
         if plan.open && !state.closed {
             debug!(bastion = %self.0.spec.bastion, "opening a spare SSM session");
-            self.open(&mut state, 0);
+            self.open(&mut state);
         }
         plan.next
     }
@@ -384,8 +391,12 @@ impl Pool {
 impl State {
     fn views(&self) -> Vec<View> {
         let now = driver::now();
-        let view =
-            |member: &Member| View { load: member.session.load(now), opened: member.opened, draining: member.draining };
+        let view = |member: &Member| {
+            let mut load = member.session.load(now);
+            // A connection is about to begin there.
+            load.dialling |= member.opening.receiver_count() > 0;
+            View { load, opened: member.opened, draining: member.draining }
+        };
         self.sessions.iter().map(view).collect()
     }
 

@@ -54,9 +54,10 @@ impl View {
         !self.is_crowded() && !self.load.dialling
     }
 
-    fn badness(&self) -> (bool, bool, bool, usize) {
-        let Load { condition, dialling, streams, .. } = self.load;
-        (condition.stalled, condition.bulk, dialling, streams)
+    /// A transfer that seems to be over is less bad than a connection that may begin one, such as those of a parallel dump.
+    fn badness(&self) -> (bool, bool, bool, bool, usize) {
+        let Load { condition, dialling, quiet, streams, .. } = self.load;
+        (condition.stalled, condition.bulk && !quiet, dialling, condition.bulk, streams)
     }
 }
 

@@ -13,7 +13,7 @@ fn secs(secs: u64) -> Duration {
 
 fn with_streams(streams: usize, opened: Instant) -> View {
     let condition = Condition { availability: Availability::Ready, bulk: false, stalled: false, idle: streams == 0 };
-    let load = Load { condition, streams, dialling: false, idle_since: (streams == 0).then_some(opened) };
+    let load = Load { condition, streams, dialling: false, quiet: true, idle_since: (streams == 0).then_some(opened) };
     View { load, opened, draining: false }
 }
 
@@ -30,6 +30,13 @@ fn being(availability: Availability) -> View {
 fn bulk(streams: usize) -> View {
     let mut view = view(streams);
     view.load.condition.bulk = true;
+    view.load.quiet = false;
+    view
+}
+
+fn was_bulk() -> View {
+    let mut view = bulk(1);
+    view.load.quiet = true;
     view
 }
 
@@ -73,6 +80,14 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("somebody does: yet another", vec![bulk(1)], &[1], NEW, Open),
         ("as many as there may be: the least bad", vec![stalled(), bulk(2), bulk(1), bulk(3)], &[], NEW, Session(2)),
         ("a dial is better than bulk", vec![bulk(1), dialling(), stalled(), bulk(1)], &[], NEW, Session(1)),
+        (
+            "a transfer just over is better than both",
+            vec![bulk(1), dialling(), was_bulk(), bulk(1)],
+            &[],
+            NEW,
+            Session(2),
+        ),
+        ("but another session is better still", vec![bulk(1), dialling(), was_bulk()], &[], NEW, Open),
         ("those being opened count", vec![bulk(1), bulk(2)], &[1, 1], NEW, Session(0)),
         ("it waits for its own", vec![bulk(1)], &[1], PENDING, Wait),
         ("but takes a calm one", vec![bulk(1), view(4)], &[1], PENDING, Session(1)),

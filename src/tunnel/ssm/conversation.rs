@@ -175,6 +175,7 @@ impl Conversation {
             condition: self.condition(now),
             streams: self.mux.stream_count(),
             dialling: self.mux.is_dialling(now),
+            quiet: self.meter.is_quiet(now),
             idle_since: self.idle_since,
         }
     }

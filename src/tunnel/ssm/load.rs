@@ -50,6 +50,8 @@ pub struct Load {
     pub streams: usize,
     /// A stream is being dialled or has only just been opened: what it will carry is not known yet.
     pub dialling: bool,
+    /// Next to nothing has moved in the last quarter of a second: a transfer that made it `bulk` is over, or pauses.
+    pub quiet: bool,
     /// When it last carried a stream; `None` while it does.
     pub idle_since: Option<Instant>,
 }
@@ -81,6 +83,12 @@ impl Meter {
         self.advance(now);
         self.judge();
         self.bulk
+    }
+
+    /// Whether next to nothing has moved in the slot before this one and since.
+    pub(super) fn is_quiet(&mut self, now: Instant) -> bool {
+        self.advance(now);
+        self.slots.iter().take(2).sum::<u64>() < BULK_UNTIL / 2
     }
 
     fn judge(&mut self) {
@@ -132,6 +140,19 @@ mod tests {
             meter.moved(1000, at(ms));
             assert!(meter.is_bulk(at(ms)), "{ms}");
         }
+    }
+
+    #[test]
+    fn a_transfer_that_is_over_is_quiet_before_it_stops_being_bulk() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut meter = Meter::new(start);
+        assert!(meter.is_quiet(start));
+        for ms in (0..1000).step_by(10) {
+            meter.moved(7000, at(ms));
+        }
+        let states = [1000, 1249, 1500, 1749, 2000].map(|ms| (meter.is_bulk(at(ms)), meter.is_quiet(at(ms))));
+        assert_eq!(states, [(true, false), (true, false), (true, true), (true, true), (false, true)]);
     }
 
     #[test]
