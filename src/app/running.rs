@@ -30,7 +30,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A proxy that serves. It ends with [`Running::stop`] only: dropping it leaves sessions to their own timeout.
 pub struct Running {
-    proxy: Proxy,
+    tasks: TaskTracker,
+    /// Nobody is accepted any more.
+    stop: CancellationToken,
     drain: CancellationToken,
     abort: CancellationToken,
     served: Vec<Served>,
@@ -79,10 +81,15 @@ impl Running {
         metrics: &Metrics,
         mut events: impl FnMut(Event<'_>) + Send,
     ) -> Result<Self, Error> {
-        let proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
-        let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
-        let targets = config.targets.len();
-        let mut running = Self { proxy, drain, abort, served: Vec::new(), targets, failed: None };
+        let mut running = Self {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            served: Vec::new(),
+            targets: config.targets.len(),
+            failed: None,
+        };
         let mut bound = Vec::new();
         let mut errors = Vec::new();
         for target in &config.targets {
@@ -104,8 +111,10 @@ impl Running {
             let target = Arc::clone(service.upstream.target());
             let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
             events(Event::Listening { target: Arc::clone(&target), addresses: addresses.clone() });
-            running.served.push(Served { target, addresses, service: Arc::clone(&service) });
-            running.proxy.start(service, listeners);
+            for listener in listeners {
+                running.listen(listener, &service);
+            }
+            running.served.push(Served { target, addresses, service });
         }
         Ok(running)
     }
@@ -118,13 +127,8 @@ impl Running {
     /// Goes as far as the targets' sessions meanwhile, and says in the log what is in the way.
     pub fn check(&self) {
         for served in &self.served {
-            let (service, stop) = (Arc::clone(&served.service), self.proxy.stop.clone());
-            self.proxy.tasks.spawn(async move {
-                tokio::select! {
-                    () = check(&service) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
+            let service = Arc::clone(&served.service);
+            self.until_stop(async move { check(&service).await });
         }
     }
 
@@ -148,51 +152,42 @@ impl Running {
         Ok((listeners, service))
     }
 
+    fn listen(&self, listener: TcpListener, service: &Arc<Service>) {
+        let (service, tasks) = (Arc::clone(service), self.tasks.clone());
+        self.until_stop(async move { accept(listener, &service, &tasks).await });
+    }
+
+    fn until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
     /// Ends it: busy connections have `delay`, unless `hurry` resolves before.
     pub async fn stop(self, delay: Duration, hurry: impl Future<Output = ()>) {
         info!("stopping: no new connections");
-        let Self { proxy, drain, abort, .. } = self;
-        proxy.stop.cancel();
-        drain.cancel();
-        proxy.tasks.close();
+        self.stop.cancel();
+        self.drain.cancel();
+        self.tasks.close();
         tokio::select! {
-            ended = timeout(delay, proxy.tasks.wait()) => if ended.is_err() {
-                warn!(connections = proxy.tasks.len(), "busy connections are cut after --max-sigterm-delay");
+            ended = timeout(delay, self.tasks.wait()) => if ended.is_err() {
+                warn!(connections = self.tasks.len(), "busy connections are cut after --max-sigterm-delay");
             },
-            () = hurry => warn!(connections = proxy.tasks.len(), "second signal: busy connections are cut"),
+            () = hurry => warn!(connections = self.tasks.len(), "second signal: busy connections are cut"),
         }
-        abort.cancel();
-        proxy.tasks.wait().await;
+        self.abort.cancel();
+        self.tasks.wait().await;
         // Together: each has its own bounded wait for AWS.
-        let closing: Vec<_> = proxy
-            .services
-            .into_iter()
-            .map(|service| tokio::spawn(async move { service.upstream.close().await }))
-            .collect();
+        let services = self.served.into_iter().map(|served| served.service);
+        let closing: Vec<_> =
+            services.map(|service| tokio::spawn(async move { service.upstream.close().await })).collect();
         for closed in closing {
             let _ = closed.await;
         }
-    }
-}
-
-struct Proxy {
-    services: Vec<Arc<Service>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-impl Proxy {
-    fn start(&mut self, service: Arc<Service>, listeners: Vec<TcpListener>) {
-        for listener in listeners {
-            let (service, tasks, stop) = (Arc::clone(&service), self.tasks.clone(), self.stop.clone());
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    () = accept(listener, &service, &tasks) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
-        self.services.push(service);
     }
 }
 
