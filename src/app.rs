@@ -10,35 +10,27 @@
 //! others; when none is left there is nothing to run. A second signal cuts the waiting short; sessions are terminated all the
 //! same.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+mod running;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::UnboundedReceiver,
-    time::{Instant, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+
+pub use running::{Running, Served};
 
 use crate::{
     admin,
     aws::{self, Accounts, Prompt},
     config::Config,
-    proxy::{
-        error, listener,
-        registry::Registry,
-        serve::{Service, counts, serve},
-        upstream::Upstream,
-    },
+    proxy::{listener, upstream::Upstream},
     target::{InstanceId, Route, Target},
     telemetry::metrics::Metrics,
     tls,
     tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
 };
-
-/// The system is out of something that accepting needs, file descriptors mostly: wait for connections to end.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the user is told while the proxy runs.
 #[derive(Debug)]
@@ -76,25 +68,6 @@ pub enum Event<'a> {
     },
 }
 
-impl From<&aws::Error> for Cause {
-    /// An API that fails for the credentials' sake is about them.
-    fn from(error: &aws::Error) -> Self {
-        match error {
-            aws::Error::AccessDenied { .. }
-            | aws::Error::TargetNotConnected { .. }
-            | aws::Error::InvalidDocument { .. }
-            | aws::Error::SessionGone { .. }
-            | aws::Error::Throttled { .. }
-            | aws::Error::BadRequest { .. }
-            | aws::Error::Service { .. }
-            | aws::Error::Incomplete { .. }
-            | aws::Error::Timeout { .. }
-            | aws::Error::Transport { .. } => Self::Aws,
-            _ => Self::Credentials,
-        }
-    }
-}
-
 /// What ended the proxy in good order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
@@ -117,6 +90,25 @@ pub enum Cause {
     Aws,
     /// The database's TLS or login.
     Database,
+}
+
+impl From<&aws::Error> for Cause {
+    /// An API that fails for the credentials' sake is about them.
+    fn from(error: &aws::Error) -> Self {
+        match error {
+            aws::Error::AccessDenied { .. }
+            | aws::Error::TargetNotConnected { .. }
+            | aws::Error::InvalidDocument { .. }
+            | aws::Error::SessionGone { .. }
+            | aws::Error::Throttled { .. }
+            | aws::Error::BadRequest { .. }
+            | aws::Error::Service { .. }
+            | aws::Error::Incomplete { .. }
+            | aws::Error::Timeout { .. }
+            | aws::Error::Transport { .. } => Self::Aws,
+            _ => Self::Credentials,
+        }
+    }
 }
 
 /// Why the proxy could not start.
@@ -212,13 +204,13 @@ pub async fn run(
     let running = Running::start(config, accounts, &metrics, &mut events).await?;
     if let Some(admin) = &admin {
         let served = running
-            .served
+            .served()
             .iter()
             .map(|served| admin::Served { service: Arc::clone(&served.service), listeners: served.addresses.clone() });
         admin.view().ready(served.collect());
         events(Event::Admin { address: admin.address().into() });
     }
-    events(Event::Ready { served: &running.served, targets: running.targets });
+    events(Event::Ready { served: running.served(), targets: running.targets });
     running.check();
     let failed = running.failed;
     let stopped = loop {
@@ -235,152 +227,6 @@ pub async fn run(
         admin.stop().await;
     }
     Ok(Ended { stopped, failed })
-}
-
-/// A proxy that serves. It ends with [`Running::stop`] only: dropping it leaves sessions to their own timeout.
-pub struct Running {
-    proxy: Proxy,
-    drain: CancellationToken,
-    abort: CancellationToken,
-    served: Vec<Served>,
-    /// How many were to be.
-    targets: usize,
-    failed: Option<Cause>,
-}
-
-/// A target that is served.
-pub struct Served {
-    /// The target.
-    pub target: Arc<Target>,
-    /// The addresses, with the port that the system chose if it was to.
-    pub addresses: Vec<SocketAddr>,
-    service: Arc<Service>,
-}
-
-impl fmt::Debug for Served {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Served")
-            .field("target", &self.target.name)
-            .field("addresses", &self.addresses)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Served {
-    /// Goes all the way to the database but for the login, so that the first client need not wait for a session.
-    ///
-    /// # Errors
-    /// What the first client would be told.
-    pub async fn reach(&self) -> Result<(), error::Error> {
-        self.service.upstream.reach(Instant::now() + self.service.connect_timeout).await
-    }
-}
-
-impl Running {
-    /// Binds and serves every target that can be.
-    ///
-    /// # Errors
-    /// When none can: the first one's reason, and nothing is left behind.
-    pub async fn start(
-        config: Config,
-        accounts: &Accounts,
-        metrics: &Metrics,
-        mut events: impl FnMut(Event<'_>) + Send,
-    ) -> Result<Self, Error> {
-        let proxy = Proxy { services: Vec::new(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
-        let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
-        let targets = config.targets.len();
-        let mut running = Self { proxy, drain, abort, served: Vec::new(), targets, failed: None };
-        let mut bound = Vec::new();
-        let mut errors = Vec::new();
-        for target in &config.targets {
-            match running.bind(Arc::new(target.clone()), &config, accounts, metrics).await {
-                Ok(service) => bound.push(service),
-                Err(error) => errors.push(error),
-            }
-        }
-        running.failed = errors.first().map(Error::cause);
-        let mut errors = errors.into_iter();
-        let fatal = if bound.is_empty() { errors.next() } else { None };
-        for error in errors {
-            events(Event::Failed { error });
-        }
-        if let Some(error) = fatal {
-            return Err(error);
-        }
-        for (listeners, service) in bound {
-            let target = Arc::clone(service.upstream.target());
-            let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-            events(Event::Listening { target: Arc::clone(&target), addresses: addresses.clone() });
-            running.served.push(Served { target, addresses, service: Arc::clone(&service) });
-            running.proxy.start(service, listeners);
-        }
-        Ok(running)
-    }
-
-    /// What is served, in the order of the configuration.
-    pub fn served(&self) -> &[Served] {
-        &self.served
-    }
-
-    /// Goes as far as the targets' sessions meanwhile, and says in the log what is in the way.
-    pub fn check(&self) {
-        for served in &self.served {
-            let (service, stop) = (Arc::clone(&served.service), self.proxy.stop.clone());
-            self.proxy.tasks.spawn(async move {
-                tokio::select! {
-                    () = check(&service) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
-    }
-
-    async fn bind(
-        &self,
-        target: Arc<Target>,
-        config: &Config,
-        accounts: &Accounts,
-        metrics: &Metrics,
-    ) -> Result<(Vec<TcpListener>, Arc<Service>), Error> {
-        let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
-        let listeners = listener::bind(&target.listen).await.map_err(listen)?;
-        let service = Arc::new(Service {
-            upstream: upstream(&target, config, accounts).await?,
-            registry: Registry::default(),
-            connections: counts(metrics, &target),
-            connect_timeout: config.connect_timeout,
-            drain: self.drain.clone(),
-            abort: self.abort.clone(),
-        });
-        Ok((listeners, service))
-    }
-
-    /// Ends it: busy connections have `delay`, unless `hurry` resolves before.
-    pub async fn stop(self, delay: Duration, hurry: impl Future<Output = ()>) {
-        info!("stopping: no new connections");
-        let Self { proxy, drain, abort, .. } = self;
-        proxy.stop.cancel();
-        drain.cancel();
-        proxy.tasks.close();
-        tokio::select! {
-            ended = timeout(delay, proxy.tasks.wait()) => if ended.is_err() {
-                warn!(connections = proxy.tasks.len(), "busy connections are cut after --max-sigterm-delay");
-            },
-            () = hurry => warn!(connections = proxy.tasks.len(), "second signal: busy connections are cut"),
-        }
-        abort.cancel();
-        proxy.tasks.wait().await;
-        // Together: each has its own bounded wait for AWS.
-        let closing: Vec<_> = proxy
-            .services
-            .into_iter()
-            .map(|service| tokio::spawn(async move { service.upstream.close().await }))
-            .collect();
-        for closed in closing {
-            let _ = closed.await;
-        }
-    }
 }
 
 async fn upstream(target: &Arc<Target>, config: &Config, accounts: &Accounts) -> Result<Upstream, Error> {
@@ -417,64 +263,6 @@ pub fn dialer(target: &Target, account: &aws::Account, resume_for: Duration) -> 
         Route::Ssm(bastion) => Dialer::Ssm(pool(bastion)),
         Route::Direct => Dialer::Direct(target.endpoint.clone()),
         Route::Auto(bastion) => Dialer::auto(target.endpoint.clone(), pool(bastion)),
-    }
-}
-
-struct Proxy {
-    services: Vec<Arc<Service>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-impl Proxy {
-    fn start(&mut self, service: Arc<Service>, listeners: Vec<TcpListener>) {
-        for listener in listeners {
-            let (service, tasks, stop) = (Arc::clone(&service), self.tasks.clone(), self.stop.clone());
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    () = accept(listener, &service, &tasks) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
-        self.services.push(service);
-    }
-}
-
-async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTracker) {
-    loop {
-        match listener.accept().await {
-            Ok((client, peer)) => {
-                let Ok(local) = client.local_addr() else { continue };
-                if let Err(cause) = client.set_nodelay(true) {
-                    warn!(%cause, "cannot set TCP_NODELAY on a client");
-                }
-                let service = Arc::clone(service);
-                tasks.spawn(async move { serve(&service, client, peer, local).await });
-            }
-            Err(cause) => {
-                warn!(%cause, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Dead credentials and a bastion that is offline are better heard of now than at the first connection. Not fatal: they may
-/// come to life.
-async fn check(service: &Service) {
-    let target = service.upstream.target();
-    let ready = match service.upstream.check_credentials().await {
-        Ok(()) => service.upstream.warm().await,
-        Err(cause) if cause.needs_person() && service.upstream.may_ask() => {
-            info!(target = %target.name, %cause, "what is missing will be asked for when a client connects");
-            return;
-        }
-        Err(cause) => Err(error::Error::Credentials(cause)),
-    };
-    if let Err(cause) = ready {
-        let hint = cause.hint(target).unwrap_or_default();
-        warn!(target = %target.name, cause = %cause.message(), hint, "connections will fail");
     }
 }
 

@@ -10,6 +10,7 @@
 
 use std::{ffi::OsStr, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
+use clap::Args;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use tokio::{
     process::{Child, Command},
@@ -43,16 +44,21 @@ pub(super) trait Program {
     fn command(&self, connection: &Connection<'_>) -> Command;
 }
 
-/// What the command line says of the proxy.
-pub(super) struct Request {
-    pub(super) target: String,
-    pub(super) options: TargetArguments,
-    pub(super) confirm: ConfirmArguments,
+/// What the command line says of the proxy; a subcommand flattens it.
+#[derive(Debug, Args)]
+pub(super) struct ProxyArguments {
+    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
+    #[arg(value_name = "TARGET")]
+    target: String,
+    #[command(flatten)]
+    options: TargetArguments,
+    #[command(flatten)]
+    confirm: ConfirmArguments,
 }
 
 /// Serves one target for as long as a program runs.
-pub(super) fn run(program: &impl Program, request: Request, output: &mut Output) -> Exit {
-    let Request { target, options, confirm } = request;
+pub(super) fn run(program: &impl Program, arguments: ProxyArguments, output: &mut Output) -> Exit {
+    let ProxyArguments { target, options, confirm } = arguments;
     let Ready { config, caller, .. } = match options.or_any_port().load(vec![target], output) {
         Ok(ready) => ready,
         Err(exit) => return exit,

@@ -9,12 +9,10 @@ use clap::Args;
 use tokio::process::Command;
 
 use super::{
-    command::{self, Program, Request},
-    confirm::ConfirmArguments,
+    command::{self, Program, ProxyArguments},
     connection::Connection,
     exit::Exit,
     output::Output,
-    target_arguments::TargetArguments,
 };
 use crate::target::{Engine, Target};
 
@@ -24,13 +22,8 @@ use crate::target::{Engine, Target};
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
-    #[arg(value_name = "TARGET")]
-    target: String,
     #[command(flatten)]
-    options: TargetArguments,
-    #[command(flatten)]
-    confirm: ConfirmArguments,
+    proxy: ProxyArguments,
     /// Arguments of mysql, from the first that is not an option of rdsgate, or after --
     #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
     own: Vec<OsString>,
@@ -55,9 +48,8 @@ const FIRST: [&str; 6] = [
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Arguments { target, options, confirm, own } = arguments;
-    let program = Client::find().unwrap_or(Client { program: "mysql".into(), of_mariadb: false });
-    command::run(&Mysql { client: program, own }, Request { target, options, confirm }, output)
+    let client = Client::find().unwrap_or(Client { program: "mysql".into(), of_mariadb: false });
+    command::run(&Mysql { client, own: arguments.own }, arguments.proxy, output)
 }
 
 struct Mysql {

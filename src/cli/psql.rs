@@ -6,12 +6,10 @@ use clap::Args;
 use tokio::process::Command;
 
 use super::{
-    command::{self, Program, Request},
-    confirm::ConfirmArguments,
+    command::{self, Program, ProxyArguments},
     connection::Connection,
     exit::Exit,
     output::Output,
-    target_arguments::TargetArguments,
 };
 use crate::target::{Engine, Target};
 
@@ -21,13 +19,8 @@ use crate::target::{Engine, Target};
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
-    #[arg(value_name = "TARGET")]
-    target: String,
     #[command(flatten)]
-    options: TargetArguments,
-    #[command(flatten)]
-    confirm: ConfirmArguments,
+    proxy: ProxyArguments,
     /// Arguments of psql, from the first that is not an option of rdsgate, or after --
     #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
     own: Vec<OsString>,
@@ -42,8 +35,7 @@ Examples:
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Arguments { target, options, confirm, own } = arguments;
-    command::run(&Psql(own), Request { target, options, confirm }, output)
+    command::run(&Psql(arguments.own), arguments.proxy, output)
 }
 
 struct Psql(Vec<OsString>);

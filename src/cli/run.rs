@@ -6,12 +6,10 @@ use clap::Args;
 use tokio::process::Command;
 
 use super::{
-    command::{self, Program, Request},
-    confirm::ConfirmArguments,
+    command::{self, Program, ProxyArguments},
     connection::Connection,
     exit::Exit,
     output::Output,
-    target_arguments::TargetArguments,
 };
 use crate::target::Target;
 
@@ -22,13 +20,8 @@ use crate::target::Target;
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
-    #[arg(value_name = "TARGET")]
-    target: String,
     #[command(flatten)]
-    options: TargetArguments,
-    #[command(flatten)]
-    confirm: ConfirmArguments,
+    proxy: ProxyArguments,
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -50,8 +43,7 @@ Examples:
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Arguments { target, options, confirm, command } = arguments;
-    command::run(&Any(command), Request { target, options, confirm }, output)
+    command::run(&Any(arguments.command), arguments.proxy, output)
 }
 
 /// Whatever the user wants.

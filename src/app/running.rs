@@ -1,0 +1,229 @@
+//! A proxy that serves, from its start to its end.
+//!
+//! The tasks: one that accepts for each listener, one for each connection, one for each target that looks ahead at what its
+//! clients would meet. All are [`Running`]'s, and none outlives [`Running::stop`].
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use super::{Cause, Error, Event, upstream};
+use crate::{
+    aws::Accounts,
+    config::Config,
+    proxy::{
+        error, listener,
+        registry::Registry,
+        serve::{Service, counts, serve},
+    },
+    target::Target,
+    telemetry::metrics::Metrics,
+};
+
+/// The system is out of something that accepting needs, file descriptors mostly: wait for connections to end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A proxy that serves. It ends with [`Running::stop`] only: dropping it leaves sessions to their own timeout.
+pub struct Running {
+    tasks: TaskTracker,
+    /// Nobody is accepted any more.
+    stop: CancellationToken,
+    drain: CancellationToken,
+    abort: CancellationToken,
+    served: Vec<Served>,
+    /// How many were to be.
+    pub(super) targets: usize,
+    /// Why a target is not served: the first that is not.
+    pub(super) failed: Option<Cause>,
+}
+
+/// A target that is served.
+pub struct Served {
+    /// The target.
+    pub target: Arc<Target>,
+    /// The addresses, with the port that the system chose if it was to.
+    pub addresses: Vec<SocketAddr>,
+    pub(super) service: Arc<Service>,
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("target", &self.target.name)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Served {
+    /// Goes all the way to the database but for the login, so that the first client need not wait for a session.
+    ///
+    /// # Errors
+    /// What the first client would be told.
+    pub async fn reach(&self) -> Result<(), error::Error> {
+        self.service.upstream.reach(Instant::now() + self.service.connect_timeout).await
+    }
+}
+
+impl Running {
+    /// Binds and serves every target that can be.
+    ///
+    /// # Errors
+    /// When none can: the first one's reason, and nothing is left behind.
+    pub async fn start(
+        config: Config,
+        accounts: &Accounts,
+        metrics: &Metrics,
+        mut events: impl FnMut(Event<'_>) + Send,
+    ) -> Result<Self, Error> {
+        let mut running = Self {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            served: Vec::new(),
+            targets: config.targets.len(),
+            failed: None,
+        };
+        let mut bound = Vec::new();
+        let mut errors = Vec::new();
+        for target in &config.targets {
+            match running.bind(Arc::new(target.clone()), &config, accounts, metrics).await {
+                Ok(service) => bound.push(service),
+                Err(error) => errors.push(error),
+            }
+        }
+        running.failed = errors.first().map(Error::cause);
+        let mut errors = errors.into_iter();
+        let fatal = if bound.is_empty() { errors.next() } else { None };
+        for error in errors {
+            events(Event::Failed { error });
+        }
+        if let Some(error) = fatal {
+            return Err(error);
+        }
+        for (listeners, service) in bound {
+            let target = Arc::clone(service.upstream.target());
+            let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+            events(Event::Listening { target: Arc::clone(&target), addresses: addresses.clone() });
+            for listener in listeners {
+                running.listen(listener, &service);
+            }
+            running.served.push(Served { target, addresses, service });
+        }
+        Ok(running)
+    }
+
+    /// What is served, in the order of the configuration.
+    pub fn served(&self) -> &[Served] {
+        &self.served
+    }
+
+    /// Goes as far as the targets' sessions meanwhile, and says in the log what is in the way.
+    pub fn check(&self) {
+        for served in &self.served {
+            let service = Arc::clone(&served.service);
+            self.until_stop(async move { check(&service).await });
+        }
+    }
+
+    async fn bind(
+        &self,
+        target: Arc<Target>,
+        config: &Config,
+        accounts: &Accounts,
+        metrics: &Metrics,
+    ) -> Result<(Vec<TcpListener>, Arc<Service>), Error> {
+        let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
+        let listeners = listener::bind(&target.listen).await.map_err(listen)?;
+        let service = Arc::new(Service {
+            upstream: upstream(&target, config, accounts).await?,
+            registry: Registry::default(),
+            connections: counts(metrics, &target),
+            connect_timeout: config.connect_timeout,
+            drain: self.drain.clone(),
+            abort: self.abort.clone(),
+        });
+        Ok((listeners, service))
+    }
+
+    fn listen(&self, listener: TcpListener, service: &Arc<Service>) {
+        let (service, tasks) = (Arc::clone(service), self.tasks.clone());
+        self.until_stop(async move { accept(listener, &service, &tasks).await });
+    }
+
+    fn until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Ends it: busy connections have `delay`, unless `hurry` resolves before.
+    pub async fn stop(self, delay: Duration, hurry: impl Future<Output = ()>) {
+        info!("stopping: no new connections");
+        self.stop.cancel();
+        self.drain.cancel();
+        self.tasks.close();
+        tokio::select! {
+            ended = timeout(delay, self.tasks.wait()) => if ended.is_err() {
+                warn!(connections = self.tasks.len(), "busy connections are cut after --max-sigterm-delay");
+            },
+            () = hurry => warn!(connections = self.tasks.len(), "second signal: busy connections are cut"),
+        }
+        self.abort.cancel();
+        self.tasks.wait().await;
+        // Together: each has its own bounded wait for AWS.
+        let services = self.served.into_iter().map(|served| served.service);
+        let closing: Vec<_> =
+            services.map(|service| tokio::spawn(async move { service.upstream.close().await })).collect();
+        for closed in closing {
+            let _ = closed.await;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTracker) {
+    loop {
+        match listener.accept().await {
+            Ok((client, peer)) => {
+                let Ok(local) = client.local_addr() else { continue };
+                if let Err(cause) = client.set_nodelay(true) {
+                    warn!(%cause, "cannot set TCP_NODELAY on a client");
+                }
+                let service = Arc::clone(service);
+                tasks.spawn(async move { serve(&service, client, peer, local).await });
+            }
+            Err(cause) => {
+                warn!(%cause, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Dead credentials and a bastion that is offline are better heard of now than at the first connection. Not fatal: they may
+/// come to life.
+async fn check(service: &Service) {
+    let target = service.upstream.target();
+    let ready = match service.upstream.check_credentials().await {
+        Ok(()) => service.upstream.warm().await,
+        Err(cause) if cause.needs_person() && service.upstream.may_ask() => {
+            info!(target = %target.name, %cause, "what is missing will be asked for when a client connects");
+            return;
+        }
+        Err(cause) => Err(error::Error::Credentials(cause)),
+    };
+    if let Err(cause) = ready {
+        let hint = cause.hint(target).unwrap_or_default();
+        warn!(target = %target.name, cause = %cause.message(), hint, "connections will fail");
+    }
+}
