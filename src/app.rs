@@ -10,26 +10,27 @@
 //! others; when none is left there is nothing to run. A second signal cuts the waiting short; sessions are terminated all the
 //! same.
 
+mod pools;
 mod running;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::UnboundedReceiver,
 };
 
+pub use pools::Pools;
 pub use running::{Running, Served};
 
 use crate::{
     admin,
     aws::{self, Accounts, Prompt},
     config::Config,
-    proxy::{listener, upstream::Upstream},
-    target::{InstanceId, Route, Target},
+    proxy::listener,
+    target::Target,
     telemetry::metrics::Metrics,
     tls,
-    tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
 };
 
 /// What the user is told while the proxy runs.
@@ -227,43 +228,6 @@ pub async fn run(
         admin.stop().await;
     }
     Ok(Ended { stopped, failed })
-}
-
-async fn upstream(target: &Arc<Target>, config: &Config, accounts: &Accounts) -> Result<Upstream, Error> {
-    let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
-    let aws_failed = |cause| Error::Aws { target: Arc::clone(&target.name), cause };
-    let account = accounts.load(&options).await.map_err(aws_failed)?;
-    let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
-    let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
-    let dialer = dialer(target, &account, config.resume_for);
-    Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
-}
-
-/// The way to a target. Nothing is opened yet.
-pub fn dialer(target: &Target, account: &aws::Account, resume_for: Duration) -> Dialer {
-    let pool = |bastion: &InstanceId| {
-        let settings = target.session.clone();
-        let options = conversation::Options {
-            payload_size: settings.payload_size,
-            keep_alive: settings.keep_alive,
-            idle_timeout: settings.idle_timeout,
-            ..conversation::Options::default()
-        };
-        let spec = Spec {
-            account: account.clone(),
-            bastion: bastion.clone(),
-            endpoint: target.endpoint.clone(),
-            settings,
-            options,
-            resume_for,
-        };
-        Pool::new(spec, target.pooling.clone())
-    };
-    match &target.route {
-        Route::Ssm(bastion) => Dialer::Ssm(pool(bastion)),
-        Route::Direct => Dialer::Direct(target.endpoint.clone()),
-        Route::Auto(bastion) => Dialer::auto(target.endpoint.clone(), pool(bastion)),
-    }
 }
 
 struct Signals {

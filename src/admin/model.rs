@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{Served, View};
 use crate::{
     target::Route,
-    tunnel::{pool::SessionStats, ssm::load::Availability},
+    tunnel::{
+        pool::{Pool, SessionStats},
+        ssm::load::Availability,
+    },
 };
 
 /// The whole answer.
@@ -132,7 +135,7 @@ impl TargetStatus {
             Route::Auto(bastion) => ("auto", Some(bastion.to_string())),
             Route::Direct => ("direct", None),
         };
-        let stats = served.service.upstream.sessions();
+        let stats = served.service.upstream.pool().map(Pool::stats);
         Self {
             name: target.name.to_string(),
             engine: target.engine.to_string(),

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use super::{View, model::Condition};
-use crate::tunnel::pool::Stats;
+use crate::tunnel::pool::{Pool, Stats};
 
 /// Shows the sessions of every target that has some.
 #[derive(Debug)]
@@ -98,11 +98,14 @@ const METRICS: [Metric; 9] = [
 
 impl Collector for Sessions {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let targets = self.0.served().iter().filter_map(|served| {
-            let upstream = &served.service.upstream;
-            Some((upstream.target().name.as_ref(), upstream.sessions()?))
-        });
-        let targets: Vec<(&str, Stats)> = targets.collect();
+        let served = self.0.served();
+        let mut pools: Vec<(&str, &Pool)> = Vec::new();
+        for upstream in served.iter().map(|served| &served.service.upstream) {
+            // What targets share counts once, for the first of them.
+            let new = upstream.pool().filter(|pool| pools.iter().all(|(_, known)| !known.is(pool)));
+            pools.extend(new.map(|pool| (upstream.target().name.as_ref(), pool)));
+        }
+        let targets: Vec<(&str, Stats)> = pools.into_iter().map(|(target, pool)| (target, pool.stats())).collect();
         for metric in METRICS {
             metric.encode(&mut encoder, &targets)?;
         }

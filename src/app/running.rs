@@ -12,17 +12,19 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::{Cause, Error, Event, upstream};
+use super::{Cause, Error, Event, Pools};
 use crate::{
-    aws::Accounts,
+    aws::{self, Accounts},
     config::Config,
     proxy::{
         error, listener,
         registry::Registry,
         serve::{Service, counts, serve},
+        upstream::Upstream,
     },
     target::Target,
     telemetry::metrics::Metrics,
+    tls,
 };
 
 /// The system is out of something that accepting needs, file descriptors mostly: wait for connections to end.
@@ -36,6 +38,7 @@ pub struct Running {
     drain: CancellationToken,
     abort: CancellationToken,
     served: Vec<Served>,
+    pools: Pools,
     /// How many were to be.
     pub(super) targets: usize,
     /// Why a target is not served: the first that is not.
@@ -87,6 +90,7 @@ impl Running {
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             served: Vec::new(),
+            pools: Pools::new(config.resume_for),
             targets: config.targets.len(),
             failed: None,
         };
@@ -133,7 +137,7 @@ impl Running {
     }
 
     async fn bind(
-        &self,
+        &mut self,
         target: Arc<Target>,
         config: &Config,
         accounts: &Accounts,
@@ -142,7 +146,7 @@ impl Running {
         let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
         let listeners = listener::bind(&target.listen).await.map_err(listen)?;
         let service = Arc::new(Service {
-            upstream: upstream(&target, config, accounts).await?,
+            upstream: self.upstream(&target, accounts).await?,
             registry: Registry::default(),
             connections: counts(metrics, &target),
             connect_timeout: config.connect_timeout,
@@ -150,6 +154,16 @@ impl Running {
             abort: self.abort.clone(),
         });
         Ok((listeners, service))
+    }
+
+    async fn upstream(&mut self, target: &Arc<Target>, accounts: &Accounts) -> Result<Upstream, Error> {
+        let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
+        let aws_failed = |cause| Error::Aws { target: Arc::clone(&target.name), cause };
+        let account = accounts.load(&options).await.map_err(aws_failed)?;
+        let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
+        let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
+        let dialer = self.pools.dialer(target, &account);
+        Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
     }
 
     fn listen(&self, listener: TcpListener, service: &Arc<Service>) {
@@ -181,13 +195,7 @@ impl Running {
         }
         self.abort.cancel();
         self.tasks.wait().await;
-        // Together: each has its own bounded wait for AWS.
-        let services = self.served.into_iter().map(|served| served.service);
-        let closing: Vec<_> =
-            services.map(|service| tokio::spawn(async move { service.upstream.close().await })).collect();
-        for closed in closing {
-            let _ = closed.await;
-        }
+        self.pools.close().await;
     }
 }
 

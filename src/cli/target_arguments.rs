@@ -137,7 +137,7 @@ pub struct TargetArguments {
     /// AWS's documents take]
     #[arg(long, value_name = "LIST", help_heading = "Sessions")]
     document_parameters: Option<String>,
-    /// Text for the session history and CloudTrail [default: rdsgate's version, this user, the target]
+    /// Text for the session history and CloudTrail [default: rdsgate's version, this user, the endpoint]
     #[arg(long, value_name = "TEXT", help_heading = "Sessions")]
     reason: Option<String>,
     /// Private endpoint for the data channel [default: AWS's public one]

@@ -129,7 +129,7 @@ impl Draft {
         let region = region.ok_or_else(|| Error::NoRegion { target: self.name.to_string(), host: host.clone() })?;
         let pooling = self.sessions.pooling(&self.name, &host)?;
         let endpoint = Endpoint { host, port: self.port.unwrap_or(engine.default_port()) };
-        let of = || Reason::of(self.local_user.as_deref(), &self.name, &endpoint);
+        let of = || Reason::of(self.local_user.as_deref(), &endpoint);
         let session = SessionSettings { reason: self.reason.unwrap_or_else(of), ..self.session };
         Ok(Target {
             engine,

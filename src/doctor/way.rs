@@ -8,7 +8,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Check, Examination, Finding, Known, Patient, Verdict, cloud, login, words};
 use crate::{
-    app::{self, Cause},
+    app::{Cause, Pools},
     aws::rds::Database,
     mysql, postgres,
     proxy::error::Error,
@@ -53,7 +53,8 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
     };
     let mut alone = target.clone();
     (alone.pooling.max_sessions, alone.pooling.warm_sessions) = (1, 0);
-    let dialer = app::dialer(&alone, account, patient.resume_for);
+    let mut pools = Pools::new(patient.resume_for);
+    let dialer = pools.dialer(&alone, account);
     let travel = async {
         let connection = connect(examination, &dialer, target, known).await;
         login::examine(examination, patient, known, connection).await;
@@ -63,7 +64,7 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
         () = patient.stop.cancelled() => {}
     }
     // Bounded by the session's own deadlines as well.
-    let _ = timeout(END, dialer.close()).await;
+    let _ = timeout(END, pools.close()).await;
 }
 
 async fn connect(examination: &mut Examination, dialer: &Dialer, target: &Target, known: &Known) -> Option<Connection> {

@@ -151,14 +151,9 @@ impl Upstream {
         })
     }
 
-    /// What the route's sessions are doing; `None` when it has none.
-    pub fn sessions(&self) -> Option<tunnel::pool::Stats> {
-        self.dialer.stats()
-    }
-
-    /// Ends the route's sessions.
-    pub async fn close(&self) {
-        self.dialer.close().await;
+    /// The route's sessions, which other targets may share; `None` when it has none.
+    pub fn pool(&self) -> Option<&tunnel::pool::Pool> {
+        self.dialer.pool()
     }
 
     /// Goes to the database as far as it is possible without a user, before `deadline`: with PostgreSQL that is TLS, with

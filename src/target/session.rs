@@ -154,9 +154,9 @@ impl Reason {
     const MAX: usize = 256;
 
     /// Our name and version, then who is served what: what an auditor asks first. As much of it as is allowed.
-    pub fn of(user: Option<&str>, target: &str, endpoint: &Endpoint) -> Self {
+    pub fn of(user: Option<&str>, endpoint: &Endpoint) -> Self {
         let by = user.map(|user| format!(" by {user}")).unwrap_or_default();
-        let text = format!("{}{by} for {target} ({endpoint})", Self::default());
+        let text = format!("{}{by} for {endpoint}", Self::default());
         Self(text.chars().filter(|c| !c.is_control()).take(Self::MAX).collect::<String>().into())
     }
 
@@ -254,11 +254,11 @@ mod tests {
     #[test]
     fn the_reason_says_who_and_what_and_is_never_too_long() {
         let version = env!("CARGO_PKG_VERSION");
-        let reason = Reason::of(Some("alice"), "orders", &endpoint());
-        assert_eq!(reason.as_str(), format!("rdsgate/{version} by alice for orders (db.example:5432)"));
-        let reason = Reason::of(None, "orders", &endpoint());
-        assert_eq!(reason.as_str(), format!("rdsgate/{version} for orders (db.example:5432)"));
-        let long = Reason::of(Some(&"ü\u{7}".repeat(300)), "orders", &endpoint());
+        let reason = Reason::of(Some("alice"), &endpoint());
+        assert_eq!(reason.as_str(), format!("rdsgate/{version} by alice for db.example:5432"));
+        let reason = Reason::of(None, &endpoint());
+        assert_eq!(reason.as_str(), format!("rdsgate/{version} for db.example:5432"));
+        let long = Reason::of(Some(&"ü\u{7}".repeat(300)), &endpoint());
         assert_eq!((long.as_str().chars().count(), long.as_str().contains('\u{7}')), (256, false));
         assert_eq!(long.as_str().parse::<Reason>(), Ok(long));
     }

@@ -84,29 +84,18 @@ impl Dialer {
 
     /// A connection met what a failover of the database would explain.
     pub fn suspect_failover(&self) {
-        match self {
-            Self::Ssm(pool) => pool.suspect_failover(),
-            Self::Auto(auto) => auto.pool().suspect_failover(),
-            // The name is looked up for each connection.
-            Self::Direct(_) => {}
+        // Without sessions the name is looked up for each connection.
+        if let Some(pool) = self.pool() {
+            pool.suspect_failover();
         }
     }
 
-    /// What its sessions are doing; `None` on a route without any.
-    pub fn stats(&self) -> Option<pool::Stats> {
+    /// Its sessions; `None` on a route without any.
+    pub fn pool(&self) -> Option<&pool::Pool> {
         match self {
-            Self::Ssm(pool) => Some(pool.stats()),
-            Self::Auto(auto) => Some(auto.pool().stats()),
+            Self::Ssm(pool) => Some(pool),
+            Self::Auto(auto) => Some(auto.pool()),
             Self::Direct(_) => None,
-        }
-    }
-
-    /// Ends what belongs to the route: terminates its sessions.
-    pub async fn close(&self) {
-        match self {
-            Self::Ssm(pool) => pool.close().await,
-            Self::Direct(_) => {}
-            Self::Auto(auto) => auto.pool().close().await,
         }
     }
 }

@@ -11,6 +11,7 @@ use rdsgate::sandbox::{Destination, Failure, Operation, SessionReport};
 use tokio::{io::copy_bidirectional, net::TcpListener, process::Command};
 
 use crate::support::{
+    admin::Admin,
     driver::{Driver, told, within},
     gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
     servers::{PgOptions, PgServer},
@@ -65,6 +66,44 @@ async fn the_first_connections_share_the_session_that_is_being_opened() {
     let streams: Vec<u64> = sandbox.sessions().iter().map(|session| session.streams).collect();
     assert_eq!(streams, [10], "{}", gate.log());
     drop(clients);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_that_lead_the_same_way_share_their_sessions() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let target = |name: &str, more: &str| {
+        format!(
+            "[targets.{name}]\nhost = '{}'\nbastion = '{BASTION}'\nca_file = '{}'\nlisten = 'localhost:0'\n{more}\n",
+            server.rds_host,
+            server.ca.display()
+        )
+    };
+    let file = folder.path().join("rdsgate.toml");
+    let text = target("first", "") + &target("second", "read_only = true") + &target("apart", "keep_alive = true");
+    std::fs::write(&file, text).expect("the folder is ours");
+    let mut gate = GateOptions::bare(&sandbox)
+        .only(&["--config", &file.display().to_string(), "--admin", "localhost:0"])
+        .env("RDSGATE_MAX_SESSIONS", "1")
+        .env("RDSGATE_WARM_SESSIONS", "0")
+        .start()
+        .await;
+    let log = gate.log();
+    let port = |line: &str| line.split_once("] listening on localhost:")?.1.split(' ').next()?.parse().ok();
+    let ports: Vec<u16> = log.lines().filter(|line| !line.starts_with("[admin]")).filter_map(port).collect();
+    assert_eq!(ports.len(), 3, "{log}");
+    for port in ports {
+        gate.port = port;
+        assert_eq!(gate.query("select 42").await, "42");
+    }
+    let streams: Vec<u64> = sandbox.sessions().iter().map(|session| session.streams).collect();
+    assert_eq!(streams, [2, 1], "{}", gate.log());
+    let metrics = Admin::of(&gate).scrape().await;
+    for target in ["first", "apart"] {
+        assert_eq!(metrics.value("rdsgate_sessions_opened_total", &[("target", target)]).to_string(), "1");
+    }
+    assert!(!metrics.text.contains("rdsgate_sessions_opened_total{target=\"second\"}"), "{}", metrics.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -279,7 +279,7 @@ async fn sessions_are_listed_and_terminated() {
     assert_eq!(ids.len(), 3, "{listed}");
     assert_eq!(listed[0]["target"], BASTION);
     let reason = listed[0]["reason"].as_str().expect("a text");
-    assert!(reason.starts_with(concat!("rdsgate/", env!("CARGO_PKG_VERSION"), " for orders (")), "{reason}");
+    assert!(reason.starts_with(concat!("rdsgate/", env!("CARGO_PKG_VERSION"), " for orders.")), "{reason}");
 
     let table = verb().run().await;
     let lines: Vec<&str> = table.stdout.lines().collect();

@@ -164,6 +164,11 @@ impl Pool {
         }))
     }
 
+    /// Whether both are one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// A stream to the endpoint. The agent dials it when it carries its first bytes. Cancel safe: an opening session goes
     /// on for the others. The deadline is the caller's.
     ///
@@ -194,7 +199,10 @@ impl Pool {
         let openings: Vec<Opening> = {
             let mut state = self.state();
             let wanted = self.0.pooling.warm_sessions.min(self.0.pooling.max_sessions);
-            (state.sessions.len() + state.openings.len()..wanted).map(|_| self.open(&mut state)).collect()
+            for _ in state.sessions.len() + state.openings.len()..wanted {
+                self.open(&mut state);
+            }
+            state.openings.clone()
         };
         // No receivers: these are nobody's own.
         loop {

@@ -1,0 +1,87 @@
+//! The pools of several targets. Those that lead through one bastion to one endpoint in the same way share theirs, and so the
+//! sessions: two users of a database, say, or two databases of a server.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::{
+    aws::Account,
+    target::{Endpoint, Identity, InstanceId, Pooling, Region, Route, SessionSettings, Target},
+    tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
+};
+
+/// The pools so far.
+pub struct Pools {
+    resume_for: Duration,
+    pools: Vec<(Way, Pool)>,
+}
+
+/// All that makes one pool's sessions unlike another's.
+#[derive(PartialEq, Eq)]
+struct Way {
+    identity: Identity,
+    region: Region,
+    bastion: InstanceId,
+    endpoint: Endpoint,
+    session: SessionSettings,
+    pooling: Pooling,
+}
+
+impl Pools {
+    /// None yet. Their sessions try for `resume_for` to resume one whose connection was lost.
+    pub fn new(resume_for: Duration) -> Self {
+        Self { resume_for, pools: Vec::new() }
+    }
+
+    /// The way to a target. Nothing is opened yet.
+    pub fn dialer(&mut self, target: &Target, account: &Account) -> Dialer {
+        match &target.route {
+            Route::Ssm(bastion) => Dialer::Ssm(self.pool(target, account, bastion)),
+            Route::Direct => Dialer::Direct(target.endpoint.clone()),
+            Route::Auto(bastion) => Dialer::auto(target.endpoint.clone(), self.pool(target, account, bastion)),
+        }
+    }
+
+    fn pool(&mut self, target: &Target, account: &Account, bastion: &InstanceId) -> Pool {
+        let way = Way {
+            identity: target.identity.clone(),
+            region: target.region.clone(),
+            bastion: bastion.clone(),
+            endpoint: target.endpoint.clone(),
+            session: target.session.clone(),
+            pooling: target.pooling.clone(),
+        };
+        if let Some((_, pool)) = self.pools.iter().find(|(known, _)| *known == way) {
+            return pool.clone();
+        }
+        let settings = target.session.clone();
+        let options = conversation::Options {
+            payload_size: settings.payload_size,
+            keep_alive: settings.keep_alive,
+            idle_timeout: settings.idle_timeout,
+            ..conversation::Options::default()
+        };
+        let spec = Spec {
+            account: account.clone(),
+            bastion: bastion.clone(),
+            endpoint: target.endpoint.clone(),
+            settings,
+            options,
+            resume_for: self.resume_for,
+        };
+        let pool = Pool::new(spec, target.pooling.clone());
+        self.pools.push((way, pool.clone()));
+        pool
+    }
+
+    /// Ends all sessions, together: each has its own bounded wait for AWS.
+    pub async fn close(self) {
+        self.pools
+            .into_iter()
+            .map(|(_, pool)| async move { pool.close().await })
+            .collect::<JoinSet<()>>()
+            .join_all()
+            .await;
+    }
+}
