@@ -25,7 +25,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use self::plan::{OPEN_PATIENCE, Place, RESTORE_PATIENCE, SPARE_RETRY, SUSPICION_AGE, Suspicion, View, Waiting};
+use self::plan::{
+    OPEN_PATIENCE, Place, QUIET_PATIENCE, RESTORE_PATIENCE, SPARE_RETRY, SUSPICION_AGE, Suspicion, View, Waiting,
+};
 use super::ssm::{
     driver,
     load::Availability,
@@ -183,7 +185,8 @@ impl Pool {
                 return done;
             }
             let waited = ticket.waited();
-            let next = [RESTORE_PATIENCE, OPEN_PATIENCE].into_iter().find(|patience| waited < *patience);
+            let next =
+                [QUIET_PATIENCE, RESTORE_PATIENCE, OPEN_PATIENCE].into_iter().find(|patience| waited < *patience);
             tokio::select! {
                 () = changed => {}
                 () = sleep_until((ticket.since + next.unwrap_or_default()).into()), if next.is_some() => {}

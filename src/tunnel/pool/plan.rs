@@ -14,6 +14,9 @@ use crate::{
 /// A session being restored is worth waiting for so long before another is opened: after the hourly close of the websocket
 /// it is back within the second.
 pub(super) const RESTORE_PATIENCE: Duration = Duration::from_secs(1);
+/// The last of a burst waits so long to see whether a transfer is over: the workers of a parallel dump come as soon as its
+/// leader has read the catalogue. Two slots of the meter and a little.
+pub(super) const QUIET_PATIENCE: Duration = Duration::from_millis(600);
 /// A connection waits so long for a session of its own before it takes a busy one.
 pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(4);
 /// After a session could not be opened, no spare one is tried for so long. A connection that has no other tries at once.
@@ -52,6 +55,12 @@ impl View {
 
     fn is_calm(&self) -> bool {
         !self.is_crowded() && !self.load.dialling
+    }
+
+    /// A transfer is going on, and nothing else is about to.
+    fn is_loud(&self) -> bool {
+        let Load { condition, dialling, quiet, .. } = self.load;
+        condition.bulk && !quiet && !condition.stalled && !dialling
     }
 
     /// A transfer that seems to be over is less bad than a connection that may begin one, such as those of a parallel dump.
@@ -123,6 +132,11 @@ pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, wa
     }
     match best {
         Some(_) if waiting.pending && waiting.waited < OPEN_PATIENCE => Place::Wait,
+        Some((_, view))
+            if view.load.dialling && waiting.waited < QUIET_PATIENCE && serving().any(|(_, view)| view.is_loud()) =>
+        {
+            Place::Wait
+        }
         Some((index, _)) => Place::Session(index),
         None if waiting.pending || restoring => Place::Wait,
         None if waiting.failed => Place::Failed,

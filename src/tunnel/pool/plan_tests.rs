@@ -79,7 +79,16 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("nobody waits for the one being opened", vec![bulk(1)], &[0], NEW, Join(0)),
         ("somebody does: yet another", vec![bulk(1)], &[1], NEW, Open),
         ("as many as there may be: the least bad", vec![stalled(), bulk(2), bulk(1), bulk(3)], &[], NEW, Session(2)),
-        ("a dial is better than bulk", vec![bulk(1), dialling(), stalled(), bulk(1)], &[], NEW, Session(1)),
+        ("a transfer may be over soon", vec![bulk(1), dialling(), dialling(), dialling()], &[], NEW, Wait),
+        (
+            "but that is not waited for long",
+            vec![bulk(1), dialling(), dialling(), dialling()],
+            &[],
+            late(NEW),
+            Session(1),
+        ),
+        ("a dial is better than bulk", vec![bulk(1), dialling(), stalled(), bulk(1)], &[], late(NEW), Session(1)),
+        ("where nothing is transferred there is nothing to wait for", vec![dialling(); 4], &[], NEW, Session(0)),
         (
             "a transfer just over is better than both",
             vec![bulk(1), dialling(), was_bulk(), bulk(1)],
