@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     error::{Error, Warning, nearest},
-    layers::{Key, Layer, Origin, Scope},
+    key::{Key, Scope},
+    layers::{Layer, Origin},
 };
 
 /// The file looked for in the working directory and above.
