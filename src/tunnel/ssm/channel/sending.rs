@@ -44,13 +44,7 @@ impl Channel {
         sequence
     }
 
-    pub(super) fn stream_data(
-        &mut self,
-        sequence_number: i64,
-        payload_type: PayloadType,
-        payload: Bytes,
-        now: Instant,
-    ) -> Bytes {
+    fn stream_data(&mut self, sequence_number: i64, payload_type: PayloadType, payload: Bytes, now: Instant) -> Bytes {
         AgentMessage {
             message_type: MessageType::InputStreamData,
             created_date: self.created_date(now),
