@@ -17,6 +17,7 @@ pub mod admin;
 pub mod app;
 pub mod aws;
 pub mod backoff;
+pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod discover;

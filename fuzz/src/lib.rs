@@ -21,3 +21,23 @@ pub mod mysql_invariants;
 pub mod postgres;
 #[path = "../../src/secret.rs"]
 pub mod secret;
+
+/// Of `aws`, what knows nothing of the SDK.
+#[path = "../../src/aws"]
+pub mod aws {
+    pub mod invariants;
+    pub mod xml;
+}
+/// Of `discover`, what knows no socket.
+#[path = "../../src/discover"]
+pub mod discover {
+    #[expect(dead_code, reason = "the longest message matters to the socket")]
+    mod dns;
+    pub mod invariants;
+}
+/// A folder's modules find their own files only below a folder that is named.
+#[path = "../../src"]
+mod words {
+    pub mod target;
+}
+pub use words::target;

@@ -17,6 +17,8 @@ mod flight;
 mod hint;
 mod http;
 mod interaction;
+#[cfg(test)]
+pub mod invariants;
 mod issue;
 mod mfa;
 pub mod nodes;

@@ -35,10 +35,10 @@ impl Element {
             let current = open.last_mut().ok_or(NotXml)?;
             match event {
                 Event::Start(start) if depth < DEPTH => {
-                    open.push(Self::named(start.local_name().into_inner()));
+                    open.push(Self::named(start.local_name().into_inner())?);
                 }
                 Event::Start(_) => return Err(NotXml),
-                Event::Empty(empty) => current.children.push(Self::named(empty.local_name().into_inner())),
+                Event::Empty(empty) => current.children.push(Self::named(empty.local_name().into_inner())?),
                 Event::End(_) => {
                     let element = open.pop().ok_or(NotXml)?;
                     open.last_mut().ok_or(NotXml)?.children.push(element);
@@ -62,8 +62,9 @@ impl Element {
         }
     }
 
-    fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), ..Self::default() }
+    fn named(name: &str) -> Result<Self, NotXml> {
+        // `< a>` has none.
+        if name.is_empty() { Err(NotXml) } else { Ok(Self { name: name.to_owned(), ..Self::default() }) }
     }
 
     /// The element's name, without a prefix.
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn what_is_no_document_is_refused() {
         let deep = "<a>".repeat(DEPTH) + &"</a>".repeat(DEPTH);
-        for text in ["", "words", "<a></b>", "<a/><b/>", "<a>&nbsp;</a>", "<a>&#x110000;</a>", "</a>", &deep] {
+        for text in ["", "words", "<a></b>", "<a/><b/>", "<a>&nbsp;</a>", "<a>&#x110000;</a>", "</a>", "< a/>", &deep] {
             assert_eq!(Element::parse(text), Err(NotXml), "{text}");
         }
         assert!(Element::parse(&("<a>".repeat(DEPTH - 1) + &"</a>".repeat(DEPTH - 1))).is_ok());

@@ -10,7 +10,7 @@ use crate::target::{Engine, Target};
 
 /// Variables of libpq that would lead past the proxy, or make libpq demand of it what only the database has. They are
 /// taken away wherever ours are set (PostgreSQL, "Environment Variables").
-pub(super) const MISLEADING: [&str; 6] =
+const MISLEADING: [&str; 6] =
     ["PGSERVICE", "PGHOSTADDR", "PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIREAUTH", "PGCHANNELBINDING"];
 
 /// A target and where it is on this machine.

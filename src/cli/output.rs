@@ -6,7 +6,7 @@
 use std::{
     borrow::Cow,
     error::Error,
-    fmt::{self, Display, Write as _},
+    fmt::{self, Display},
     io::{self, BufRead, IsTerminal as _, Write},
     net::SocketAddr,
 };
@@ -15,7 +15,7 @@ use super::{connection::Connection, exit::Exit, quote::printable};
 use crate::{
     app::Event,
     aws::Prompt,
-    config, proxy,
+    causes, config, proxy,
     target::{Engine, Route, Target},
 };
 
@@ -49,13 +49,7 @@ impl Output {
 
     /// An error with its causes, and what to do about it.
     pub fn error(&mut self, error: &dyn Error, hint: Option<&str>) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        self.message("error", "31", &text, hint);
+        self.message("error", "31", &causes::one_line(error), hint);
     }
 
     /// Something odd, and what to do about it.

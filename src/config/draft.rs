@@ -8,7 +8,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use super::{
     env::Environment,
     error::Error,
-    layers::{Key, Origin, Setting, Settings},
+    key::Key,
+    layers::{Origin, Setting, Settings},
     value::{self, Via},
 };
 use crate::target::{

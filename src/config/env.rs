@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     error::{Error, Warning, nearest},
-    layers::{Key, Layer, Origin, Scope},
+    key::{Key, Scope},
+    layers::{Layer, Origin},
 };
 
 /// The file looked for in the working directory and above.
@@ -16,7 +17,7 @@ pub const PROJECT_FILE: &str = ".rdsgate.toml";
 /// Which local port a target has; see [`super::ports`].
 pub const PORTS_FILE: &str = "rdsgate/ports.json";
 /// The file in the user's configuration folder.
-pub const USER_FILE: &str = "rdsgate/config.toml";
+const USER_FILE: &str = "rdsgate/config.toml";
 /// Names the one file to read.
 const CONFIG: &str = "RDSGATE_CONFIG";
 /// Variables with our prefix that other parts read.
@@ -43,12 +44,6 @@ impl Environment {
         let config_home = strategy.as_ref().map(etcetera::BaseStrategy::config_dir);
         let state_home = strategy.as_ref().and_then(etcetera::BaseStrategy::state_dir);
         Ok(Self { state_home, ..Self::new(std::env::vars_os(), directory, config_home) })
-    }
-
-    /// The same with a folder for what is remembered from one run to the next; without one nothing is.
-    #[must_use]
-    pub fn with_state_home(self, folder: PathBuf) -> Self {
-        Self { state_home: Some(folder), ..self }
     }
 
     /// Where to remember things.

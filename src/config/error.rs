@@ -4,7 +4,8 @@ use std::{fmt, io, path::PathBuf};
 
 use super::{
     env::PROJECT_FILE,
-    layers::{Key, Location, Origin, Scope},
+    key::{Key, Scope},
+    layers::{Location, Origin},
     value::ValueError,
 };
 use crate::target::{Host, ParseError, Reference, Region};

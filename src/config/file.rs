@@ -16,7 +16,8 @@ use toml::{
 use super::{
     env::{Environment, PROJECT_FILE},
     error::{Error, Warning, nearest},
-    layers::{Key, Kind, Layer, List, Location, Origin, Scope},
+    key::{Key, Kind, List, Scope},
+    layers::{Layer, Location, Origin},
 };
 
 /// What one file says.

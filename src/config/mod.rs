@@ -6,7 +6,7 @@
 //!                                                                  what is missing ──┘  filled in by others, or an error
 //! ```
 //!
-//! - `layers`: the keys, where a value came from, and which value wins;
+//! - `key`: the keys; `layers`: where a value came from, and which value wins;
 //! - `file`: TOML to layers, with line and column kept for the errors;
 //! - `env`: the environment to a layer, and the folders that files are looked for in;
 //! - `value`: one text to one value; `draft`: the values of one database, and those to a [`Target`];
@@ -22,6 +22,7 @@ pub mod env;
 pub mod error;
 pub mod explain;
 pub mod file;
+pub mod key;
 pub mod layers;
 pub mod ports;
 pub mod value;
@@ -36,7 +37,7 @@ pub use draft::Draft;
 pub use env::Environment;
 pub use error::{Error, Warning};
 pub use explain::explain;
-pub use layers::{Key, Kind, Scope};
+pub use key::{Key, Kind, Scope};
 
 use crate::{
     admin,

@@ -15,6 +15,8 @@
 mod cache;
 mod cname;
 mod dns;
+#[cfg(test)]
+pub mod invariants;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -22,8 +22,6 @@ impl Capabilities {
     pub const CONNECT_WITH_DB: Self = Self(1 << 3);
     /// `CLIENT_COMPRESS`: the zlib compressed protocol.
     pub const COMPRESS: Self = Self(1 << 5);
-    /// `CLIENT_LOCAL_FILES`: the server may ask for a file of the client.
-    pub const LOCAL_FILES: Self = Self(1 << 7);
     /// `CLIENT_PROTOCOL_41`: the protocol since MySQL 4.1.
     pub const PROTOCOL_41: Self = Self(1 << 9);
     /// `CLIENT_SSL`.

@@ -227,7 +227,7 @@ impl HandshakeResponse {
     }
 }
 
-pub(super) fn without_nul(text: &[u8], what: &'static str) -> Result<Bytes, Error> {
+fn without_nul(text: &[u8], what: &'static str) -> Result<Bytes, Error> {
     if text.contains(&0) { Err(Error::Nul(what)) } else { Ok(Bytes::copy_from_slice(text)) }
 }
 

@@ -12,11 +12,14 @@
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html> and, for what is MariaDB's own,
 //! <https://mariadb.com/kb/en/result-set-packets/>.
 
+mod answer;
+
 use std::collections::VecDeque;
 
+use self::answer::{Answer, Expect, Lost};
 use super::{
     capabilities::Capabilities,
-    codec::{self, CONTINUED, HEADER, Reader},
+    codec::{self, CONTINUED, HEADER},
     commands::Last,
     error::{Turn, code},
     message,
@@ -29,8 +32,6 @@ const MAX_OWED: usize = 4096;
 
 /// `SERVER_STATUS_IN_TRANS`.
 const IN_TRANSACTION: u16 = 1;
-/// `SERVER_MORE_RESULTS_EXISTS`.
-const MORE_RESULTS: u16 = 1 << 3;
 /// `SERVER_STATUS_CURSOR_EXISTS`: rows wait for COM_STMT_FETCH.
 const CURSOR_EXISTS: u16 = 1 << 6;
 /// `SERVER_STATUS_LAST_ROW_SENT`: none waits any more.
@@ -62,31 +63,6 @@ pub struct Watch {
     refused_to_write: bool,
     /// It cannot be followed any more.
     lost: bool,
-}
-
-/// How a command is answered.
-#[derive(Debug, Clone, Copy)]
-enum Answer {
-    /// By OK, ERR, EOF, results, or the server's request for a file.
-    Usual,
-    /// By rows alone, up to EOF or ERR: COM_STMT_FETCH, COM_FIELD_LIST and the binary log, whose events look like rows.
-    Rows,
-    /// COM_STMT_PREPARE: by numbers of parameters and columns, and as many definitions.
-    Prepare,
-    /// COM_STATISTICS: by a text.
-    Text,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Expect {
-    Answer(Answer),
-    /// The client sends its file; then comes an OK or ERR.
-    File,
-    /// So many definitions of columns, then rows.
-    Columns(u64),
-    Rows,
-    /// So many packets.
-    Rest(u32),
 }
 
 impl Watch {
@@ -195,88 +171,6 @@ impl Watch {
             None => Some(Turn::answer(self.client.last.sequence.wrapping_add(1))),
         }
     }
-}
-
-/// There is no such packet where it came.
-struct Lost;
-
-impl Expect {
-    /// What comes behind a packet of this length that begins so, `None` being the answer's end.
-    fn then(
-        self,
-        length: usize,
-        head: &[u8],
-        capabilities: Capabilities,
-        status: &mut u16,
-    ) -> Result<Option<Self>, Lost> {
-        let deprecate_eof = capabilities.contains(Capabilities::DEPRECATE_EOF);
-        let mut reader = Reader::new(head);
-        Ok(match (self, reader.byte()) {
-            // MariaDB reports progress with an ERR of an impossible number.
-            (now, Some(message::ERR)) if head.get(1..3) == Some(&[0xff; 2]) => Some(now),
-            (Self::Answer(Answer::Text), _) | (_, Some(message::ERR)) => None,
-            (Self::Rest(left), _) => left.checked_sub(1).filter(|left| *left > 0).map(Self::Rest),
-            (Self::Answer(Answer::Prepare), Some(message::OK)) => {
-                let packets = definitions(reader, deprecate_eof).ok_or(Lost)?;
-                (packets > 0).then_some(Self::Rest(packets))
-            }
-            (Self::Answer(Answer::Usual) | Self::File, Some(message::OK)) => {
-                *status = status_of_ok(reader).ok_or(Lost)?;
-                (*status & MORE_RESULTS != 0).then_some(Self::Answer(Answer::Usual))
-            }
-            (Self::Answer(Answer::Usual), Some(message::LOCAL_INFILE)) => Some(Self::File),
-            (Self::Answer(Answer::Usual), Some(first)) if first != message::EOF => {
-                let packets = columns(head, capabilities).ok_or(Lost)?;
-                Some(if packets == 0 { Self::Rows } else { Self::Columns(packets) })
-            }
-            // The EOF between columns and rows: the rows come later if there is a cursor.
-            (Self::Columns(1), Some(message::EOF)) if !deprecate_eof => {
-                let now = status_of_eof(reader).ok_or(Lost)?;
-                if now & CURSOR_EXISTS == 0 {
-                    return Ok(Some(Self::Rows));
-                }
-                *status = now;
-                None
-            }
-            (Self::Columns(left), _) => Some(if left > 1 { Self::Columns(left - 1) } else { Self::Rows }),
-            // A row whose first column is as long as this byte says goes on in the next packet.
-            (Self::Rows | Self::Answer(Answer::Rows | Answer::Usual), Some(message::EOF)) if length != CONTINUED => {
-                let now = if deprecate_eof { status_of_ok(reader) } else { status_of_eof(reader) };
-                *status = now.ok_or(Lost)?;
-                (*status & MORE_RESULTS != 0).then_some(Self::Answer(Answer::Usual))
-            }
-            (Self::Rows | Self::Answer(Answer::Rows), _) => Some(Self::Rows),
-            (Self::Answer(Answer::Usual | Answer::Prepare) | Self::File, _) => return Err(Lost),
-        })
-    }
-}
-
-/// The status in an OK behind its first byte, be that of an OK or, with CLIENT_DEPRECATE_EOF, of an EOF.
-fn status_of_ok(mut reader: Reader<'_>) -> Option<u16> {
-    let (_affected_rows, _last_insert_id) = (reader.lenenc_int()?, reader.lenenc_int()?);
-    reader.u16()
-}
-
-/// The status in an EOF behind its first byte.
-fn status_of_eof(mut reader: Reader<'_>) -> Option<u16> {
-    let _warnings = reader.u16()?;
-    reader.u16()
-}
-
-/// How many packets with columns, and the EOF behind them, follow the head of a result.
-fn columns(head: &[u8], capabilities: Capabilities) -> Option<u64> {
-    let mut reader = Reader::new(head);
-    let columns = reader.lenenc_int()?;
-    let cached = capabilities.contains(Capabilities::MARIADB_CACHE_METADATA) && reader.byte()? == 0;
-    let eof = u64::from(!capabilities.contains(Capabilities::DEPRECATE_EOF));
-    if cached { Some(eof) } else { columns.checked_add(eof) }
-}
-
-/// How many packets follow the first of the answer to COM_STMT_PREPARE.
-fn definitions(mut reader: Reader<'_>, deprecate_eof: bool) -> Option<u32> {
-    let (_statement, columns, parameters) = (reader.u32()?, reader.u16()?, reader.u16()?);
-    let eof = u32::from(!deprecate_eof);
-    Some([columns, parameters].into_iter().filter(|n| *n > 0).map(|n| u32::from(n) + eof).sum())
 }
 
 /// Follows the packets of one direction by their headers.

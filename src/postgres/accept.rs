@@ -21,9 +21,9 @@ use super::{
 
 /// The longest startup packet in bytes, its length field included. PostgreSQL's own limit
 /// (`MAX_STARTUP_PACKET_LENGTH`).
-pub const MAX_STARTUP_PACKET: usize = 10_000;
+const MAX_STARTUP_PACKET: usize = 10_000;
 /// The shortest: length and code.
-pub const MIN_STARTUP_PACKET: usize = 8;
+const MIN_STARTUP_PACKET: usize = 8;
 /// The first byte of a TLS ClientHello (handshake record). No startup packet begins so: it would be 369 MB long.
 const TLS_HANDSHAKE: u8 = 0x16;
 

@@ -13,7 +13,7 @@ use super::{
 use crate::secret::Secret;
 
 /// Lengths of a secret key in bytes: 4 up to protocol 3.0; up to 256 since 3.2 (PostgreSQL 18 sends 32).
-pub const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 4..=256;
+const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 4..=256;
 
 /// Which server process, and the secret that allows to cancel what it does.
 #[derive(Clone)]

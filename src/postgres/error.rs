@@ -27,8 +27,6 @@ pub mod sqlstate {
     pub const READ_ONLY: &str = "25006";
     /// Not allowed to log in.
     pub const INVALID_AUTHORIZATION: &str = "28000";
-    /// A password (for us: a token taken for one) that is wrong.
-    pub const INVALID_PASSWORD: &str = "28P01";
     /// No more connections.
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     /// Ended by the administrator.

@@ -29,7 +29,7 @@ use crate::secret::Secret;
 /// The longest message of a login, by its length field; the same as libpq allows (`fe-protocol3.c`).
 pub const MAX_MESSAGE: usize = MAX_ERROR_LENGTH;
 /// The longest greeting in bytes. A server sends half a kilobyte; a login trigger may add notices.
-pub const MAX_GREETING: usize = 256 * 1024;
+const MAX_GREETING: usize = 256 * 1024;
 
 /// When the password is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

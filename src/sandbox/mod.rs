@@ -86,9 +86,8 @@ pub struct Sandbox {
     authority: Option<Trust>,
 }
 
-/// The authority behind the endpoint's certificate, and the file that says so. The file goes with this.
+/// The file with the root that the endpoint's certificate is under. It goes with this.
 struct Trust {
-    root_pem: String,
     path: PathBuf,
 }
 
@@ -98,8 +97,8 @@ impl Trust {
         let names: Vec<&str> = ["127.0.0.1", "localhost"].into_iter().chain(names.iter().map(String::as_str)).collect();
         let leaf = authority.endpoint_leaf(&names)?;
         let path = std::env::temp_dir().join(format!("rdsgate-sandbox-{}.pem", uuid::Uuid::new_v4()));
-        let trust = Self { root_pem: authority.root_pem(), path: path.clone() };
-        std::fs::write(&path, &trust.root_pem).map_err(|source| Error::CaFile { path, source })?;
+        let trust = Self { path: path.clone() };
+        std::fs::write(&path, authority.root_pem()).map_err(|source| Error::CaFile { path, source })?;
         Ok((trust, TlsAcceptor::from(leaf.server_config(false)?)))
     }
 }
@@ -161,15 +160,10 @@ impl Sandbox {
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".into()),
         ];
         env.extend(fixed.map(|(name, value)| (name.to_string(), value)));
-        if let Some(Trust { path, .. }) = &self.authority {
+        if let Some(Trust { path }) = &self.authority {
             env.push(("AWS_CA_BUNDLE".into(), path.display().to_string()));
         }
         env
-    }
-
-    /// The root that the endpoint's certificate is under, PEM; `None` without TLS.
-    pub fn ca_pem(&self) -> Option<&str> {
-        self.authority.as_ref().map(|trust| trust.root_pem.as_str())
     }
 
     /// Every call so far, in order.
@@ -209,13 +203,6 @@ impl Sandbox {
         }
     }
 
-    /// Changes the faults of one session.
-    pub fn faults_of(&self, session_id: &str, faults: Faults) {
-        for link in self.world.sessions.links(Some(session_id)) {
-            service::registry::set_faults(&link, faults);
-        }
-    }
-
     /// Cuts every websocket with RST.
     pub fn cut_all(&self) {
         self.command(None, Command::Cut);
@@ -244,11 +231,6 @@ impl Sandbox {
     /// Leaves every websocket half-open: bytes are swallowed both ways, the sockets stay.
     pub fn half_open_all(&self) {
         self.command(None, Command::GoDeaf);
-    }
-
-    /// Leaves one session's websocket half-open.
-    pub fn half_open(&self, session_id: &str) {
-        self.command(Some(session_id), Command::GoDeaf);
     }
 
     fn command(&self, session_id: Option<&str>, command: Command) {

@@ -48,7 +48,7 @@ pub struct Options {
     pub bye_after: Option<Duration>,
     /// What happens to messages while a client is away.
     pub offline: Offline,
-    /// `https://` and `wss://`, with a certificate that only [`super::Sandbox::ca_pem`] vouches for.
+    /// `https://` and `wss://`, with a certificate that only the `AWS_CA_BUNDLE` of [`super::Sandbox::env`] vouches for.
     pub tls: bool,
     /// Names under which everything is reached, with TLS and through a proxy, instead of by its address; see
     /// [`Options::public`].

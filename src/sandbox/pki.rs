@@ -70,7 +70,7 @@ impl Variant {
 }
 
 /// The name in certificates of [`Variant::WrongHost`].
-pub const WRONG_HOST: &str = "otherdb.c9zyxwvutsrq.us-east-1.rds.amazonaws.com";
+const WRONG_HOST: &str = "otherdb.c9zyxwvutsrq.us-east-1.rds.amazonaws.com";
 
 /// The key of a leaf.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,7 +4,6 @@
 //! through the bastion at once; then one connection tries again while the others do not wait for it.
 
 use std::{
-    error::Error as _,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{Error, Stream, direct, pool::Pool};
-use crate::target::Endpoint;
+use crate::{causes, target::Endpoint};
 
 /// For the direct route's lookup and connection. Far above what a VPN takes, and a firewall that drops costs no more.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -57,8 +56,7 @@ impl Auto {
                     return Ok(Stream::Direct(stream));
                 }
                 Err(error) => {
-                    // One cause at most is below it: the resolver's.
-                    let cause = error.source().map_or_else(|| error.to_string(), |below| format!("{error}: {below}"));
+                    let cause = causes::one_line(&error);
                     let until = Instant::now() + TRY_AGAIN_AFTER;
                     if self.known().learn(Known::Bastion { until }) {
                         info!(endpoint = %self.endpoint, cause, "the database is not reached directly, going through the bastion");

@@ -1,10 +1,10 @@
 //! The production guard on real servers: what a slip of the hand cannot do, and what the DBA sees.
 
-use mysql_async::{ChangeUserOpts, Conn, Error, OptsBuilder, prelude::Queryable};
+use mysql_async::{ChangeUserOpts, Conn, Error, prelude::Queryable};
 
 use crate::support::{
     driver::within,
-    gate::{Gate, GateOptions, sandbox},
+    gate::{GateOptions, sandbox},
     servers::{Engine, PgServer, Server},
 };
 
@@ -42,7 +42,7 @@ async fn a_guarded_mysql_writes_nothing(engine: Engine) {
     let sandbox = sandbox(server).await;
     let gate =
         GateOptions::new(server, &sandbox).argument("--read-only").flag("--statement-timeout", "700ms").start().await;
-    let mut connection = within("connect", Conn::new(options(&gate))).await.expect("ok");
+    let mut connection = within("connect", Conn::new(gate.door().for_mysql_async())).await.expect("ok");
     for round in ["after the login", "after a reset", "after a change of user", "after another reset"] {
         let error = within("write", connection.query_drop("create table guard_written (id int)")).await;
         let error = error.expect_err(round);
@@ -82,17 +82,6 @@ async fn a_guarded_mysql_writes_nothing(engine: Engine) {
         assert_eq!(engine, Engine::MariaDb, "its performance schema is off unless it is asked for");
     }
     within("end", connection.disconnect()).await.expect("ok");
-}
-
-fn options(gate: &Gate) -> OptsBuilder {
-    let door = gate.door();
-    // Left alone, the driver asks the server for its unix socket and goes there, past the gate.
-    OptsBuilder::default()
-        .ip_or_hostname(door.host)
-        .tcp_port(door.port)
-        .user(Some(door.user))
-        .db_name(Some(door.database))
-        .prefer_socket(false)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::support::{
     driver::{Driver, told, until_asleep, until_server_says, within},
-    gate::{Gate, GateOptions, sandbox, sandbox_with},
+    gate::{Gate, GateOptions, sandbox, sandbox_with, with_long_session_token},
     refusal::Wire,
     servers::{PgOptions, PgServer},
 };
@@ -324,19 +324,10 @@ async fn a_session_that_is_being_started_when_the_end_comes_is_terminated() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_token_of_two_thousand_bytes_fits_everywhere() {
     let server = PgServer::shared();
-    let token = "IQoJb3JpZ2luX2VjE/+=".repeat(100);
-    let mut identity = Identity::temporary_with(token.clone());
-    identity.access_key = "ASIATWOTHOUSANDBYTES".into();
-    server.add_key(&format!("{} {} {token}", identity.access_key, identity.secret.expose()));
-    let known = identity.clone();
-    let sandbox = sandbox_with(server, |options| options.identity(known)).await;
-    let mut options = GateOptions::new(server, &sandbox);
-    for (name, value) in sandbox.env_for(&identity) {
-        options = options.env(&name, &value);
-    }
+    let (sandbox, options, identity) = with_long_session_token(server).await;
     let gate = options.start().await;
     assert_eq!(gate.query("select current_user").await, "app_user");
-    assert!(sandbox.calls().iter().all(|call| call.access_key.as_deref() == Some("ASIATWOTHOUSANDBYTES")));
+    assert!(sandbox.calls().iter().all(|call| call.access_key.as_ref() == Some(&identity.access_key)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,30 +1,15 @@
 //! A driver in Rust through the gate, on MariaDB and MySQL: logins, both protocols, a pool, users that change.
 
-use mysql_async::{
-    ChangeUserOpts, Conn, Error, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, prelude::Queryable,
-};
+use mysql_async::{ChangeUserOpts, Conn, Error, Opts, Pool, PoolConstraints, PoolOpts, prelude::Queryable};
 
 use crate::support::{
     driver::within,
-    gate::{Gate, GateOptions, sandbox},
+    gate::{GateOptions, sandbox},
     servers::{Engine, Server},
 };
 
 /// Bytes of the one result that is no small one.
 const BULK: usize = 5 << 20;
-
-/// How to connect: no password, no TLS, nothing but the address and a name.
-fn options(gate: &Gate) -> OptsBuilder {
-    let door = gate.door();
-    // Left alone, the driver asks the server for its unix socket and goes there: a real server's is on another machine,
-    // this one's would lead past the gate.
-    OptsBuilder::default()
-        .ip_or_hostname(door.host)
-        .tcp_port(door.port)
-        .user(Some(door.user))
-        .db_name(Some(door.database))
-        .prefer_socket(false)
-}
 
 /// The server's own number and words.
 fn code(error: &Error) -> (u16, &str) {
@@ -48,7 +33,7 @@ async fn mysql_async_is_content(engine: Engine) {
     let sandbox = sandbox(server).await;
     // It changes to another user: who one is must be left to it.
     let gate = GateOptions::new(server, &sandbox).without("--user").start().await;
-    let connected = within("connect", Conn::new(options(&gate))).await;
+    let connected = within("connect", Conn::new(gate.door().for_mysql_async())).await;
     let mut connection = connected.unwrap_or_else(|error| panic!("{error}\n{}", gate.log()));
     assert_eq!(user(&mut connection).await, "app_user");
 
@@ -113,7 +98,8 @@ async fn mysql_async_is_content(engine: Engine) {
 
     // A pool of one connection, made anew each time it is given back.
     let one = PoolConstraints::new(1, 1).expect("one is no more than one");
-    let pool = Pool::new(Opts::from(options(&gate).pool_opts(PoolOpts::default().with_constraints(one))));
+    let pool =
+        Pool::new(Opts::from(gate.door().for_mysql_async().pool_opts(PoolOpts::default().with_constraints(one))));
     let mut numbers = Vec::new();
     for _ in 0..4 {
         let mut pooled = within("pooled", pool.get_conn()).await.expect("ok");

@@ -53,7 +53,7 @@ struct Choice {
     options: TargetArguments,
 }
 
-pub(super) const SCHEMA_EPILOG: &str = "\
+const SCHEMA_EPILOG: &str = "\
 Examples:
   rdsgate config schema > rdsgate.schema.json
   and as the first line of .rdsgate.toml:  #:schema ./rdsgate.schema.json

@@ -1,4 +1,4 @@
-//! The same for MySQL clients: one match from error to ERR packet, cause and hint within its 512 bytes.
+//! What a MySQL client is told: one match from error to ERR packet, cause and hint within its 512 bytes.
 
 use super::{Error, Login};
 use crate::{

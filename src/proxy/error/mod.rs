@@ -1,23 +1,18 @@
-//! Why a connection got no further, by stage, and what its client is told: one match from error to ErrorResponse.
+//! Why a connection got no further, by stage, and what to do about it; what its client is told is in a file for each
+//! engine.
 //!
 //! Message, DETAIL and HINT name hosts and principals of the user's own, never a token or key.
 
 mod err_packet;
+mod error_response;
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    aws, mysql,
-    postgres::{
-        self, ErrorReport,
-        error::sqlstate::{
-            CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, TOO_MANY_CONNECTIONS,
-            UNABLE_TO_CONNECT,
-        },
-        quote_identifier,
-    },
+    aws, causes, mysql,
+    postgres::{self, quote_identifier},
     proxy::{access, explain::Facts},
     target::Target,
     tls,
@@ -180,29 +175,6 @@ impl Error {
         }
     }
 
-    /// Class 28 is what clients and their pools do not try again by themselves, class 08 what they do.
-    fn sqlstate(&self) -> &'static str {
-        match self {
-            Self::Access(_) | Self::Credentials(_) => INVALID_AUTHORIZATION,
-            Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => CANNOT_CONNECT_NOW,
-            Self::Route(tunnel::Error::Pool(pool::Error::NoRoom { .. })) => TOO_MANY_CONNECTIONS,
-            Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => INVALID_AUTHORIZATION,
-            Self::Route(_)
-            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
-            | Self::Timeout { .. }
-            | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
-            Self::Stream(StreamError::Closed)
-            | Self::Tls(tls::Error::Closed | tls::Error::Io(_))
-            | Self::Client(_)
-            | Self::Answer(_)
-            | Self::Login(_)
-            | Self::MysqlClient(_)
-            | Self::MysqlLogin(_)
-            | Self::ClientLeft => CONNECTION_FAILURE,
-            Self::Tls(_) => REJECTED,
-        }
-    }
-
     /// What to do about it.
     pub fn hint(&self, target: &Target) -> Option<String> {
         match self {
@@ -254,47 +226,6 @@ impl Error {
         }
     }
 
-    /// The ErrorResponse for the client, `None` when it cannot be told. `login` is who was to log in.
-    pub fn response(&self, target: &Target, login: &Login<'_>) -> Option<Vec<u8>> {
-        let context = login.context(self.stage(), target);
-        match self {
-            Self::ClientLeft | Self::Access(access::Error::Gone) => None,
-            Self::Login(postgres::Error::Refused(server)) => {
-                let hint = server.hint(login.user, &login.resource(target));
-                let hint = joined(login.facts.of_database(Stage::Login, target), hint);
-                Some(server.encode_with(Some(&context), hint.as_deref()))
-            }
-            Self::Client(error) => Some(error.report()?.encode()),
-            Self::Answer(error) | Self::Login(error) => {
-                let mut report = error.report()?;
-                match error {
-                    postgres::Error::Authentication(_) => report.hint = Some(login.grant_hint()),
-                    postgres::Error::RefusedBeforeTls(server) => {
-                        report.hint = server.hint(login.user, &login.resource(target));
-                    }
-                    // The layer below does not know whose connection it was.
-                    postgres::Error::Closed { .. } | postgres::Error::Io(_) => {
-                        report.message = format!("cannot log in to the database: {}", report.message);
-                    }
-                    _ => {}
-                }
-                report.hint = report.hint.or_else(|| Some(NO_DATABASE_HINT.into()));
-                report.hint = joined(self.fact(target, login), report.hint);
-                report.detail = Some(report.detail.map_or(context.clone(), |detail| format!("{detail}\n{context}")));
-                Some(report.encode())
-            }
-            _ => {
-                let report = ErrorReport {
-                    sqlstate: self.sqlstate(),
-                    message: self.message(),
-                    detail: Some(context),
-                    hint: joined(self.fact(target, login), self.hint(target).as_deref().map(sentence)),
-                };
-                Some(report.encode())
-            }
-        }
-    }
-
     /// What AWS says of the thing that failed.
     fn fact(&self, target: &Target, login: &Login<'_>) -> Option<String> {
         login.facts.of_bastion(target).or_else(|| login.facts.of_database(self.stage(), target))
@@ -313,17 +244,7 @@ impl Error {
 
     /// The error with its causes, one line.
     pub fn message(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let more = error.to_string();
-            // Transparent layers say the same sentence again.
-            if !text.ends_with(&more) {
-                text = format!("{text}: {more}");
-            }
-            cause = error.source();
-        }
-        text
+        causes::one_line(self)
     }
 }
 
@@ -367,29 +288,6 @@ impl Login<'_> {
             database.as_ref().and_then(|database| database.resource_id.as_deref()).unwrap_or("<DbiResourceId>"),
             self.user
         )
-    }
-}
-
-/// A fact, and what to do.
-fn joined(fact: Option<String>, hint: Option<String>) -> Option<String> {
-    match (fact, hint) {
-        (Some(fact), Some(hint)) => Some(format!("{fact}\n{hint}")),
-        (fact, hint) => fact.or(hint),
-    }
-}
-
-/// The texts of other layers begin as they do on a terminal, after `hint:`.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
-}
-
-/// Whether it is the caller who may not, as opposed to something that is broken.
-fn denies(error: &session::Error) -> bool {
-    match error {
-        session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.denies(),
-        session::Error::WebSocket(cause) => cause.denies(),
-        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) | session::Error::Ended { .. } => false,
     }
 }
 

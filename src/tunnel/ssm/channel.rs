@@ -16,6 +16,7 @@
 //! Invariants (asserted in debug builds): `in_flight` is the payload of messages sent, not lost and not acknowledged;
 //! `outgoing` starts with an unacknowledged message; every stored message is above `expected`.
 
+mod inference;
 mod receiving;
 mod sending;
 
@@ -69,9 +70,6 @@ const PAUSE_PROBE: Duration = Duration::from_secs(5);
 /// After a reconnect, acknowledge again what was received last, so many messages and so long before the very last one:
 /// those acknowledgements may have died with the socket, and the agent would resend their messages one each 100 ms.
 const REACKNOWLEDGED: (usize, Duration) = (2048, Duration::from_secs(2));
-/// Retransmissions on one connection, and the time they must span, before an agent that never repeats an acknowledgement is
-/// believed to have the message all the same.
-const INFER_AFTER: (u32, Duration) = (5, Duration::from_secs(5));
 
 /// Acknowledgements waiting for a websocket that takes nothing, at which no more is read from it (2.4 MB of them).
 const MAX_WAITING_ACKS: usize = 8192;
@@ -113,7 +111,7 @@ struct Outgoing {
     in_flight: bool,
     /// Since when it has been sent on this connection, and how often.
     on_this_connection: Option<(Instant, u32)>,
-    /// When the retransmissions were enough to infer delivery, see [`INFER_AFTER`].
+    /// When the retransmissions were enough to infer delivery, see `inference`.
     suspected: Option<Instant>,
 }
 
@@ -193,11 +191,6 @@ impl Channel {
         }
     }
 
-    /// The agent never acknowledges a duplicate (before 3.2.1041.0): infer what its lost acknowledgements would say.
-    pub fn infer_delivery(&mut self) {
-        self.infers_delivery = true;
-    }
-
     /// Counts since the start.
     pub fn stats(&self) -> Stats {
         self.stats
@@ -222,38 +215,6 @@ impl Channel {
     pub fn waits_since(&self) -> Option<Instant> {
         let (since, _) = self.entry(self.base)?.on_this_connection?;
         Some(since)
-    }
-
-    /// Whether a new stream data message would be sent at once. Ask before making one: what waits above can still be
-    /// joined with what follows, what waits here cannot.
-    pub fn has_room(&self) -> bool {
-        self.connected
-            && self.paused_since.is_none()
-            && self.lost.is_empty()
-            && self.next_unsent == self.end()
-            && self.in_flight < self.window.size()
-    }
-
-    /// Takes one stream data payload, which must not be empty, for transmission in order. Gives its sequence number.
-    pub fn send(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) -> i64 {
-        debug_assert!(!payload.is_empty(), "agents refuse empty payloads");
-        if self.outgoing.is_empty() {
-            self.last_progress = now;
-        }
-        let (length, sequence) = (payload.len(), self.end());
-        let frame = self.stream_data(sequence, payload_type, payload, now);
-        self.outgoing.push_back(Some(Outgoing {
-            frame,
-            payload: length,
-            is_output: payload_type == PayloadType::Output,
-            first_sent: None,
-            last_sent: None,
-            transmissions: 0,
-            in_flight: false,
-            on_this_connection: None,
-            suspected: None,
-        }));
-        sequence
     }
 
     /// A websocket is open and its first frame is sent: everything unacknowledged goes out again, in order.
@@ -410,31 +371,9 @@ impl Channel {
         }
         self.mark_lost(self.base);
         if self.infers_delivery {
-            // Acknowledgements are mostly lost together. Each message has to be resent often before it can be inferred: all
-            // of them at the same time, not one after the other.
-            let overdue = |sequence: &i64| {
-                let sent = self.entry(*sequence).filter(|entry| entry.in_flight).and_then(|entry| entry.last_sent);
-                sent.is_some_and(|sent| now >= sent + timeout)
-            };
-            for sequence in (self.base..self.next_unsent).filter(overdue).collect::<Vec<_>>() {
-                self.mark_lost(sequence);
-            }
+            self.mark_overdue(timeout, now);
         }
         self.assert_invariants();
-    }
-
-    /// For an agent that never repeats an acknowledgement: a message is needed that was first sent after all
-    /// retransmissions of the oldest, so that its acknowledgement can prove that one delivered.
-    fn wants_proof(&self, now: Instant) -> bool {
-        let Some(suspected) = self.entry(self.base).and_then(|head| head.suspected) else { return false };
-        // The acknowledgement of the proof may be lost as well: then another one, after a while.
-        let has_none = self.newest_send.is_none_or(|sent| sent <= suspected || now >= sent + INFER_AFTER.1);
-        self.infers_delivery && now > suspected && has_none
-    }
-
-    /// Whether a message must be made for that, because none is waiting.
-    pub fn wants_probe(&self, now: Instant) -> bool {
-        self.next_unsent == self.end() && self.wants_proof(now)
     }
 
     fn end(&self) -> i64 {

@@ -11,9 +11,10 @@
 //! Reading and writing are polled together in one task: the agent may stop reading until we read, and the other way round.
 //! When a link is to be doubted is [`super::liveness`]'s to say.
 
+mod recovery;
+
 use std::{
     future::poll_fn,
-    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -22,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream};
-use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -33,17 +34,18 @@ use tokio_tungstenite::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::recovery::Recovery;
 use super::{
     conversation::{Conversation, EndReason},
     idle::IdleWarning,
     liveness::{Doubt, Liveness},
     load::Condition,
-    session::{Link, ResumeError},
+    session::Link,
     stream::{Phase, Shared},
     tally::Stall,
     websocket::Path,
 };
-use crate::{backoff::Backoff, stream::BoxIo};
+use crate::stream::BoxIo;
 
 /// An open data channel.
 pub(super) type WebSocket = WebSocketStream<BoxIo>;
@@ -54,8 +56,6 @@ const INBOUND_BATCH: usize = 64;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that lasted so long was a good one, even if nothing but pongs came.
 const STEADY: Duration = Duration::from_secs(10);
-/// Between attempts to resume, full jitter: the first of them, and the most. There is no delay before the very first one.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The runtime's clock, which a test can stop.
 pub(in crate::tunnel) fn now() -> Instant {
@@ -161,82 +161,8 @@ fn lose_connection(shared: &Shared, deadline: Instant) -> Option<Instant> {
     until
 }
 
-/// The attempts to get a session's connection back. A connection that is lost again before it has shown that it is good
-/// does not begin them anew: the delays go on growing.
-struct Recovery {
-    deadline: Instant,
-    backoff: Backoff,
-    random: fastrand::Rng,
-    is_first: bool,
-}
-
-impl Recovery {
-    fn new() -> Self {
-        Self { deadline: now(), backoff: Self::backoff(), random: fastrand::Rng::new(), is_first: true }
-    }
-
-    fn backoff() -> Backoff {
-        Backoff::new(RETRY.0, RETRY.1)
-    }
-
-    /// A connection is lost, and to be had again before `deadline`, or still before the earlier one.
-    fn lost(&mut self, lost: &Lost, deadline: Instant) {
-        if lost.proven {
-            (self.backoff, self.is_first) = (Self::backoff(), true);
-        }
-        if lost.heard || self.is_first {
-            self.deadline = deadline;
-        }
-    }
-
-    /// Asks for the session again until it is there, or known to be gone, or the time is over.
-    async fn reconnect(
-        &mut self,
-        link: &mut Link,
-        cancel: &CancellationToken,
-    ) -> Result<(WebSocket, Machine), EndReason> {
-        let mut last = None;
-        loop {
-            if !mem::take(&mut self.is_first) {
-                let delay = self.backoff.next_delay(&mut self.random);
-                tokio::select! {
-                    () = cancel.cancelled() => return Err(EndReason::Terminated),
-                    () = tokio::time::sleep(delay.min(self.deadline.saturating_duration_since(now()))) => {}
-                }
-            }
-            if now() >= self.deadline {
-                let why = last.unwrap_or_else(|| "each new connection is lost at once".into());
-                return Err(EndReason::NotResumed(why));
-            }
-            let attempt = tokio::select! {
-                () = cancel.cancelled() => return Err(EndReason::Terminated),
-                attempt = timeout_at(self.deadline.into(), link.resume()) => attempt,
-            };
-            let error = match attempt {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(ResumeError::Gone(error))) => return Err(EndReason::NotResumed(chain(&error))),
-                Ok(Err(error)) => chain(&error),
-                Err(_) => last.unwrap_or_else(|| "AWS did not answer in time".into()),
-            };
-            debug!(session = %link.session_id(), cause = error, "resuming failed, trying again");
-            last = Some(error);
-        }
-    }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Sends what is still to be sent, then the close frame.

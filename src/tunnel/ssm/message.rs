@@ -31,7 +31,7 @@ const HEADER_LENGTH_WITHOUT_PAYLOAD_TYPE: usize = 112;
 /// Size of the MessageType field.
 const MESSAGE_TYPE_LENGTH: usize = 32;
 /// Bytes that a message adds to its payload.
-pub const OVERHEAD: usize = HEADER_LENGTH + 4;
+const OVERHEAD: usize = HEADER_LENGTH + 4;
 
 /// What a message is; the word in its MessageType field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -90,7 +90,7 @@ impl RoundTrip {
         Some(base.current.min(base.previous) * 3 / 2 + QUEUEING)
     }
 
-    pub(super) fn smoothed(&self) -> Duration {
+    fn smoothed(&self) -> Duration {
         self.smoothed
     }
 }

@@ -10,6 +10,8 @@ use std::{
     process::{Command, Output},
 };
 
+use mysql_async::OptsBuilder;
+
 /// How long a client may take, in seconds: far more than any needs, so that one that hangs is a failure and not a wait.
 const LIMIT: &str = "300";
 /// Debian's pgjdbc.
@@ -46,6 +48,20 @@ pub(crate) struct Door<'a> {
     pub(crate) port: u16,
     pub(crate) database: &'a str,
     pub(crate) user: &'a str,
+}
+
+impl Door<'_> {
+    /// For `mysql_async`: no password, no TLS, nothing but the address and a name.
+    pub(crate) fn for_mysql_async(self) -> OptsBuilder {
+        // Left alone, the driver asks the server for its unix socket and goes there: a real server's is on another machine,
+        // this one's would lead past the gate.
+        OptsBuilder::default()
+            .ip_or_hostname(self.host)
+            .tcp_port(self.port)
+            .user(Some(self.user))
+            .db_name(Some(self.database))
+            .prefer_socket(false)
+    }
 }
 
 impl Client {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rdsgate::sandbox::{Options, Sandbox};
+use rdsgate::sandbox::{Identity, Options, Sandbox};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -42,6 +42,22 @@ pub(crate) async fn sandbox_with(server: &Server, change: impl FnOnce(Options) -
     let port = server.engine.rds_port();
     let options = Options::default().region(&server.region).database(&server.rds_host, port, server.addr);
     Sandbox::start(change(options)).await.expect("loopback can be listened on")
+}
+
+/// A sandbox, a gate to be started and who it is: somebody whose session token has two thousand bytes, so that no buffer,
+/// packet or header on the way is too short for those that AWS gives.
+pub(crate) async fn with_long_session_token(server: &Server) -> (Sandbox, GateOptions, Identity) {
+    let token = "IQoJb3JpZ2luX2VjE/+=".repeat(100);
+    let mut identity = Identity::temporary_with(token.clone());
+    identity.access_key = "ASIATWOTHOUSANDBYTES".into();
+    server.add_key(&format!("{} {} {token}", identity.access_key, identity.secret.expose()));
+    let known = identity.clone();
+    let sandbox = sandbox_with(server, |options| options.identity(known)).await;
+    let mut options = GateOptions::new(server, &sandbox);
+    for (name, value) in sandbox.env_for(&identity) {
+        options = options.env(&name, &value);
+    }
+    (sandbox, options, identity)
 }
 
 /// How a [`Gate`] differs from the usual one, which logs in as `app_user` through the sandbox's bastion, over one session

@@ -1,23 +1,50 @@
-//! The sending half: what an acknowledgement says about its message and about those before it, and what goes out again.
+//! The sending half: what goes out, what an acknowledgement says about its message and about those before it, and what
+//! goes out again.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Channel, INFER_AFTER};
+use super::{Channel, Outgoing};
 use crate::tunnel::ssm::{
     message::{AgentMessage, MessageType},
     payload::PayloadType,
 };
 
 impl Channel {
-    pub(super) fn stream_data(
-        &mut self,
-        sequence_number: i64,
-        payload_type: PayloadType,
-        payload: Bytes,
-        now: Instant,
-    ) -> Bytes {
+    /// Whether a new stream data message would be sent at once. Ask before making one: what waits above can still be
+    /// joined with what follows, what waits here cannot.
+    pub fn has_room(&self) -> bool {
+        self.connected
+            && self.paused_since.is_none()
+            && self.lost.is_empty()
+            && self.next_unsent == self.end()
+            && self.in_flight < self.window.size()
+    }
+
+    /// Takes one stream data payload, which must not be empty, for transmission in order. Gives its sequence number.
+    pub fn send(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) -> i64 {
+        debug_assert!(!payload.is_empty(), "agents refuse empty payloads");
+        if self.outgoing.is_empty() {
+            self.last_progress = now;
+        }
+        let (length, sequence) = (payload.len(), self.end());
+        let frame = self.stream_data(sequence, payload_type, payload, now);
+        self.outgoing.push_back(Some(Outgoing {
+            frame,
+            payload: length,
+            is_output: payload_type == PayloadType::Output,
+            first_sent: None,
+            last_sent: None,
+            transmissions: 0,
+            in_flight: false,
+            on_this_connection: None,
+            suspected: None,
+        }));
+        sequence
+    }
+
+    fn stream_data(&mut self, sequence_number: i64, payload_type: PayloadType, payload: Bytes, now: Instant) -> Bytes {
         AgentMessage {
             message_type: MessageType::InputStreamData,
             created_date: self.created_date(now),
@@ -85,7 +112,7 @@ impl Channel {
         self.detect_losses(now);
     }
 
-    fn drop_acknowledged_head(&mut self) {
+    pub(super) fn drop_acknowledged_head(&mut self) {
         while let Some(None) = self.outgoing.front() {
             self.outgoing.pop_front();
             self.base += 1;
@@ -102,23 +129,6 @@ impl Channel {
             }
             self.mark_lost(sequence);
             self.window.lost(&self.round_trip, now);
-        }
-    }
-
-    /// The rule for agents that never repeat an acknowledgement: the head was resent often and for long, the port is
-    /// known to take data, and something first sent after all that has been acknowledged.
-    fn infer_from(&mut self, acked_first_sent: Instant) {
-        while self.infers_delivery
-            && self.port_ready
-            && self.entry(self.base).and_then(|head| head.suspected).is_some_and(|at| acked_first_sent > at)
-        {
-            if let Some(head) = self.outgoing.front_mut().and_then(Option::take)
-                && head.in_flight
-            {
-                self.in_flight -= head.payload;
-            }
-            self.lost.remove(&self.base);
-            self.drop_acknowledged_head();
         }
     }
 
@@ -155,12 +165,7 @@ impl Channel {
         entry.in_flight = true;
         entry.last_sent = Some(now);
         entry.first_sent.get_or_insert(now);
-        let (since, copies) = entry.on_this_connection.get_or_insert((now, 0));
-        *copies += 1;
-        let (times, span) = INFER_AFTER;
-        if entry.suspected.is_none() && *copies > times && now.saturating_duration_since(*since) >= span {
-            entry.suspected = Some(now);
-        }
+        entry.count_copy(now);
         let (frame, payload, again) = (entry.frame.clone(), entry.payload, entry.transmissions > 1);
         self.in_flight += payload;
         if again {

@@ -1,0 +1,5 @@
+//! An AWS API's answer in XML. The invariant is documented where it is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::aws::invariants::reads_xml(bytes));

@@ -1,0 +1,5 @@
+//! A name server's answer. The invariant is documented where it is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::discover::invariants::reads_aliases(bytes));

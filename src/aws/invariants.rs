@@ -1,0 +1,83 @@
+//! What must hold for any text whatever that an API answers with. The function is the body of a fuzz target (`fuzz/`) and
+//! of a property test below, which feeds it texts that get further than noise does.
+//!
+//! Panics when its sentence is false.
+
+use crate::aws::xml::Element;
+
+/// Text that is read as XML has one root with a name, of which no more is kept than came, and white space behind it changes
+/// nothing. All else is refused.
+pub fn reads_xml(bytes: &[u8]) {
+    let document = String::from_utf8_lossy(bytes);
+    let Ok(root) = Element::parse(&document) else { return };
+    assert!(!root.name().is_empty() && document.contains(root.name()));
+    if let Some(text) = root.text(&[]) {
+        assert!(!text.trim().is_empty() && text.trim() == text && text.len() <= document.len());
+    }
+    assert!(root.items(root.name()).count() <= document.matches('<').count());
+    assert_eq!(Element::parse(&format!("{document}\n ")).as_ref(), Ok(&root));
+    assert!(Element::parse(&format!("{document}<more/>")).is_err(), "a second root");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::aws::xml::NotXml;
+
+    /// Pieces of documents, mostly in an order that makes none.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = select(vec![
+            "<a>",
+            "</a>",
+            "<a/>",
+            "< a/>",
+            "<b c='d'>",
+            "</b>",
+            "<n:item>",
+            "</n:item>",
+            "&lt;",
+            "&#65;",
+            "&#0;",
+            "&x;",
+            "text",
+            " ",
+            "<![CDATA[<a>]]>",
+            "<!-- - -->",
+            "<?xml version='1.0'?>",
+            "<!DOCTYPE a [<!ENTITY x 'y'>]>",
+            "<",
+            ">",
+            "\u{feff}",
+        ]);
+        vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    /// Elements in elements, all of them closed.
+    fn document() -> impl Strategy<Value = String> {
+        let leaf = select(vec!["", "text", " a &amp; b ", "<![CDATA[</a>]]>", "&#x41;", "<!---->", "\r\n"]);
+        leaf.prop_map(str::to_owned).prop_recursive(8, 64, 4, |inner| {
+            (select(vec!["a", "item", "n:member"]), vec(inner, 0..4))
+                .prop_map(|(name, inner)| format!("<{name}>{}</{name}>", inner.concat()))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_whole_or_refused(text in prop_oneof![pieces(), document(), any::<String>()]) {
+            reads_xml(text.as_bytes());
+        }
+
+        #[test]
+        fn noise_breaks_nothing(bytes in vec(any::<u8>(), 0..200)) {
+            reads_xml(&bytes);
+        }
+
+        #[test]
+        fn what_is_well_formed_is_read(inner in document()) {
+            let document = format!("<root>{inner}</root>");
+            prop_assert_ne!(Element::parse(&document), Err(NotXml));
+        }
+    }
+}

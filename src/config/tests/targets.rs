@@ -1,0 +1,169 @@
+//! What becomes of a target: its name, route, sessions and local port.
+
+use super::*;
+
+#[test]
+fn only_the_sessions_to_a_cluster_rotate_and_no_more_are_warm_than_there_may_be() {
+    let pooling = |host: &str| Scene::new().up(&[host]).flag(Key::Bastion, BASTION).target().pooling;
+    assert_eq!(pooling(ORDERS).rotate_after, None);
+    let name = |label: &str| format!("orders.{label}c1abcdefghij.eu-central-1.rds.amazonaws.com");
+    for cluster in ["cluster-", "cluster-ro-", "cluster-custom-"] {
+        assert_eq!(pooling(&name(cluster)).rotate_after, Some(Duration::from_mins(30)), "{cluster}");
+    }
+    assert_eq!(pooling(&name("proxy-")).rotate_after, None);
+    assert_eq!((pooling(ORDERS).max_sessions, pooling(ORDERS).warm_sessions), (4, 1));
+    let isolated = Scene::new().up(&[ORDERS]).flag(Key::Bastion, BASTION).flag(Key::Isolation, "connection");
+    assert_eq!(isolated.target().pooling.max_sessions, 16);
+    let (text, hint) = Scene::new().project(&orders("max_sessions = 2\nwarm_sessions = 3")).complaint();
+    assert_eq!(text, "target orders is to keep 3 sessions warm, but may have 2");
+    assert_eq!(hint, "set max_sessions to 3 or more");
+}
+
+#[test]
+fn targets_are_all_of_the_files_or_those_named() {
+    let also = format!("[targets.third]\nhost = '{BILLING}'\nvia = 'direct'\nlisten = 0\n[targets.orders]\nuser = 'x'");
+    for (wanted, expected) in [
+        (vec![], vec!["orders", "billing", "third"]),
+        (vec!["billing"], vec!["billing"]),
+        (vec!["third", "orders", "third"], vec!["third", "orders"]),
+    ] {
+        let loaded = Scene::new().project(&two()).user(&also).up(&wanted).load().unwrap();
+        assert_eq!(names(&loaded), expected);
+    }
+}
+
+#[test]
+fn an_endpoint_on_the_command_line_takes_defaults_but_no_target_of_a_file() {
+    let scene = Scene::new()
+        .project(&format!(
+            "[defaults]\nbastion = '{BASTION}'\nuser = 'everyone'\n[targets.orders]\nhost = '{BILLING}'\nuser = 'other'"
+        ))
+        .up(&[&format!("{}:5544", ORDERS.to_uppercase())]);
+    let target = scene.target();
+    assert_eq!((&*target.name, target.endpoint.to_string()), (ORDERS, format!("{ORDERS}:5544")));
+    assert_eq!(target.user.as_deref(), Some("everyone"));
+}
+
+#[test]
+fn endpoints_that_start_alike_get_names_of_their_own() {
+    let other = "orders.c1abcdefghij.us-east-1.rds.amazonaws.com";
+    let third = format!("{other}:5433");
+    let loaded = Scene::new()
+        .up(&[ORDERS, other, ORDERS, &third])
+        .flag(Key::Via, "direct")
+        .flag(Key::Listen, "0")
+        .load()
+        .unwrap();
+    assert_eq!(names(&loaded), ["orders", other, &third]);
+}
+
+#[test]
+fn a_session_is_started_for_the_reason_that_this_user_serves_this_target() {
+    let by = |name, value| Scene::new().project(&orders("")).variable(name, value).target().session;
+    let reason = format!("rdsgate/{} by alice for orders ({ORDERS}:5432)", env!("CARGO_PKG_VERSION"));
+    assert_eq!(by("USER", "alice"), SessionSettings { reason: reason.parse().unwrap(), ..SessionSettings::default() });
+    assert_eq!(by("LOGNAME", "alice").reason.as_str(), reason);
+    assert_eq!(by("USER", "").reason.as_str(), reason.replace(" by alice", ""));
+}
+
+#[test]
+fn a_document_without_parameters_is_an_empty_array_or_none() {
+    let file = Scene::new().project(&orders("document_parameters = []")).target();
+    let variable = Scene::new().project(&orders("")).variable("RDSGATE_DOCUMENT_PARAMETERS", "none").target();
+    assert_eq!((file.session.parameters, variable.session.parameters), (Some(vec![]), Some(vec![])));
+}
+
+#[test]
+fn the_route_is_the_bastion_unless_direct_is_said() {
+    let route =
+        |lines: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{lines}")).target().route;
+    let ssm = Route::Ssm(BASTION.parse().unwrap());
+    assert_eq!(route(&format!("bastion = '{BASTION}'")), ssm);
+    assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'ssm'")), ssm);
+    assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'direct'")), Route::Direct);
+    assert_eq!(route("via = 'direct'"), Route::Direct);
+    assert_eq!(route(&format!("bastion = '{BASTION}'\nvia = 'auto'")), Route::Auto(BASTION.parse().unwrap()));
+    let (complaint, _) = Scene::new().up(&[ORDERS]).flag(Key::Via, "auto").complaint();
+    assert!(complaint.contains("bastion"), "auto needs one: {complaint}");
+}
+
+#[test]
+fn the_same_port_on_different_addresses_is_no_conflict() {
+    let text = two().replace("listen = 5433", "listen = '127.0.0.2:5432'");
+    Scene::new().project(&text).load().unwrap();
+}
+
+#[test]
+fn the_first_of_an_engine_has_its_port_and_the_others_their_own() {
+    let target = |name: &str, more: &str| format!("[targets.{name}]\nhost = '{name}.example'\n{more}\n");
+    let text = "[defaults]\nvia = 'direct'\nregion = 'eu-central-1'\n".to_owned()
+        + &target("a", "listen = 7000")
+        + &target("b", "")
+        + &target("c", "")
+        + &target("m", "engine = 'mysql'")
+        + &target("n", "port = 3306");
+    let all = ports(&Scene::new().project(&text));
+    let [a, b, c, m, n] = all.as_slice() else { panic!("five targets: {all:?}") };
+    assert_eq!([a.1, b.1, m.1], [7000, 5432, 3306]);
+    assert!(ports::RANGE.contains(&c.1) && ports::RANGE.contains(&n.1) && c.1 != n.1, "{all:?}");
+    // Whichever of them are served.
+    for name in ["a", "b", "c", "m", "n"] {
+        let alone = ports(&Scene::new().project(&text).up(&[name]));
+        assert!(all.contains(&alone[0]), "{alone:?} of {all:?}");
+    }
+    // Not when another one claims it.
+    let claimed = text.replace("listen = 7000", "listen = 5432");
+    assert!(ports::RANGE.contains(&ports(&Scene::new().project(&claimed).up(&["b"]))[0].1));
+    // On the command line the first is the first of those.
+    let endpoints = ports(&Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"));
+    assert_eq!(endpoints[0], ("orders".into(), 5432));
+    assert!(ports::RANGE.contains(&endpoints[1].1), "{endpoints:?}");
+}
+
+#[test]
+fn a_database_may_be_called_by_its_identifier_or_arn_and_is_looked_up_by_others() {
+    let arn = "arn:aws:rds:eu-central-1:123456789012:db:orders";
+    for (word, name, reference, region, port) in [
+        ("Orders", "orders", Reference::Identifier("orders".into()), None, None),
+        ("orders:5544", "orders", Reference::Identifier("orders".into()), None, Some(5544)),
+        (arn, "orders", Reference::Arn(arn.parse().unwrap()), Some("eu-central-1"), None),
+        ("db.internal.example", "db", Reference::Host("db.internal.example".parse().unwrap()), None, None),
+    ] {
+        let found = draft(&Scene::new().up(&[word]));
+        assert_eq!((&*found.name, &found.reference, found.port), (name, &reference, port), "{word}");
+        assert_eq!(found.region.as_ref().map(Region::as_str), region, "{word}");
+        assert!(found.lacks_bastion());
+    }
+    let in_file = draft(&Scene::new().project(&format!("[targets.shop]\nhost = '{arn}'\nvia = 'direct'")));
+    assert_eq!((&*in_file.name, in_file.lacks_bastion()), ("shop", false));
+    assert_eq!(in_file.reference, Reference::Arn(arn.parse().unwrap()));
+    let (text, _) = Scene::new().project(&format!("[targets.shop]\nhost = '{arn}'")).complaint();
+    assert_eq!(text, format!("target shop has no endpoint: {arn} was not looked up"));
+    let (text, _) = Scene::new().up(&[&arn.replace(":db:", ":snapshot:")]).complaint();
+    assert!(text.starts_with("invalid TARGET: \"arn:aws:rds:eu-central-1:123456789012:snapshot:orders\""), "{text}");
+}
+
+#[test]
+fn what_is_found_out_is_held_to_the_same_rules() {
+    let mut found = draft(&Scene::new().up(&["orders"]).flag(Key::Region, "us-east-1").flag(Key::Bastion, BASTION));
+    found.reference = Reference::Host(ORDERS.parse().unwrap());
+    let error = found.clone().finish().unwrap_err();
+    assert!(matches!(error, Error::RegionMismatch { .. }), "{error}");
+    found.reference = Reference::Host(BILLING.parse().unwrap());
+    let target = found.finish().unwrap();
+    assert_eq!((target.region.as_str(), target.endpoint.port), ("us-east-1", 5432));
+}
+
+/// The local ports of targets, by name.
+fn ports(scene: &Scene) -> Vec<(String, u16)> {
+    let targets = scene.load().unwrap().config.targets;
+    targets.iter().map(|target| (target.name.to_string(), target.listen.port)).collect()
+}
+
+/// What is read before anything is looked up.
+fn draft(scene: &Scene) -> Draft {
+    let environment = Environment::new(scene.variables.iter().copied(), scene.root.path().join("project"), None);
+    let mut drafts = read(&scene.request, &environment).unwrap().drafts;
+    assert_eq!(drafts.len(), 1);
+    drafts.remove(0)
+}

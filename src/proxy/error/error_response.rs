@@ -1,0 +1,105 @@
+//! What a PostgreSQL client is told: one match from error to ErrorResponse, with DETAIL and HINT.
+
+use super::{Error, Login, NO_DATABASE_HINT, Stage};
+use crate::{
+    postgres::{
+        self, ErrorReport,
+        error::sqlstate::{
+            CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, TOO_MANY_CONNECTIONS,
+            UNABLE_TO_CONNECT,
+        },
+    },
+    proxy::access,
+    target::Target,
+    tls,
+    tunnel::{self, StreamError, pool, ssm::session},
+};
+
+impl Error {
+    /// The ErrorResponse for the client, `None` when it cannot be told. `login` is who was to log in.
+    pub fn response(&self, target: &Target, login: &Login<'_>) -> Option<Vec<u8>> {
+        let context = login.context(self.stage(), target);
+        match self {
+            Self::ClientLeft | Self::Access(access::Error::Gone) => None,
+            Self::Login(postgres::Error::Refused(server)) => {
+                let hint = server.hint(login.user, &login.resource(target));
+                let hint = joined(login.facts.of_database(Stage::Login, target), hint);
+                Some(server.encode_with(Some(&context), hint.as_deref()))
+            }
+            Self::Client(error) => Some(error.report()?.encode()),
+            Self::Answer(error) | Self::Login(error) => {
+                let mut report = error.report()?;
+                match error {
+                    postgres::Error::Authentication(_) => report.hint = Some(login.grant_hint()),
+                    postgres::Error::RefusedBeforeTls(server) => {
+                        report.hint = server.hint(login.user, &login.resource(target));
+                    }
+                    // The layer below does not know whose connection it was.
+                    postgres::Error::Closed { .. } | postgres::Error::Io(_) => {
+                        report.message = format!("cannot log in to the database: {}", report.message);
+                    }
+                    _ => {}
+                }
+                report.hint = report.hint.or_else(|| Some(NO_DATABASE_HINT.into()));
+                report.hint = joined(self.fact(target, login), report.hint);
+                report.detail = Some(report.detail.map_or(context.clone(), |detail| format!("{detail}\n{context}")));
+                Some(report.encode())
+            }
+            _ => {
+                let report = ErrorReport {
+                    sqlstate: self.sqlstate(),
+                    message: self.message(),
+                    detail: Some(context),
+                    hint: joined(self.fact(target, login), self.hint(target).as_deref().map(sentence)),
+                };
+                Some(report.encode())
+            }
+        }
+    }
+
+    /// Class 28 is what clients and their pools do not try again by themselves, class 08 what they do.
+    fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Access(_) | Self::Credentials(_) => INVALID_AUTHORIZATION,
+            Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => CANNOT_CONNECT_NOW,
+            Self::Route(tunnel::Error::Pool(pool::Error::NoRoom { .. })) => TOO_MANY_CONNECTIONS,
+            Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => INVALID_AUTHORIZATION,
+            Self::Route(_)
+            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
+            | Self::Timeout { .. }
+            | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
+            Self::Stream(StreamError::Closed)
+            | Self::Tls(tls::Error::Closed | tls::Error::Io(_))
+            | Self::Client(_)
+            | Self::Answer(_)
+            | Self::Login(_)
+            | Self::MysqlClient(_)
+            | Self::MysqlLogin(_)
+            | Self::ClientLeft => CONNECTION_FAILURE,
+            Self::Tls(_) => REJECTED,
+        }
+    }
+}
+
+/// A fact, and what to do.
+fn joined(fact: Option<String>, hint: Option<String>) -> Option<String> {
+    match (fact, hint) {
+        (Some(fact), Some(hint)) => Some(format!("{fact}\n{hint}")),
+        (fact, hint) => fact.or(hint),
+    }
+}
+
+/// The texts of other layers begin as they do on a terminal, after `hint:`.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Whether it is the caller who may not, as opposed to something that is broken.
+fn denies(error: &session::Error) -> bool {
+    match error {
+        session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.denies(),
+        session::Error::WebSocket(cause) => cause.denies(),
+        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) | session::Error::Ended { .. } => false,
+    }
+}
