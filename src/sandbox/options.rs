@@ -286,6 +286,9 @@ pub struct AgentOptions {
     pub window: usize,
     /// The oldest unacknowledged messages that are looked at every 100 ms and resent if due.
     pub resends: usize,
+    /// Time after HandshakeComplete in which data are still acknowledged and thrown away: the agent notes only after it has
+    /// sent that message that the handshake is complete (`datachannel.go`, PerformHandshake).
+    pub handshake_lag: Duration,
     /// Time between HandshakeComplete and the port being ready.
     pub port_ready_after: Duration,
     /// How long it waits for the HandshakeResponse (`config.go`, HandshakeTimeout).
@@ -305,6 +308,7 @@ impl Default for AgentOptions {
             paced: false,
             window: 8192,
             resends: 1000,
+            handshake_lag: Duration::from_millis(5),
             port_ready_after: Duration::from_millis(10),
             handshake_timeout: Duration::from_secs(15),
             keep_alive_interval: Duration::from_secs(10),

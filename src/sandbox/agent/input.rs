@@ -130,6 +130,7 @@ impl Agent {
                 self.phase = Phase::Wedged;
                 Processed::Done
             }
+            (Phase::Opening { deaf_until, .. }, _) if Instant::now() < deaf_until => Processed::Done,
             (Phase::Opening { .. } | Phase::Wedged, _) => Processed::NotReady,
             (Phase::Open, Some(PayloadType::Output)) => match self.smux.receive(message.payload.clone()) {
                 Ok(()) => Processed::Done,
@@ -172,7 +173,7 @@ impl Agent {
         };
         // A destination that it does not like is found before the port is made.
         let opening = if self.refusal().is_some() { super::REFUSES_AFTER } else { self.options.port_ready_after };
-        self.phase = Phase::Opening { until: now + opening };
+        self.phase = Phase::Opening { deaf_until: now + self.options.handshake_lag, until: now + opening };
         let complete = serde_json::to_vec(&complete).expect("a struct of a number and a string is valid JSON");
         self.send(PayloadType::HandshakeComplete, complete.into());
         Processed::Done

@@ -81,6 +81,7 @@ enum Phase {
         until: Instant,
     },
     Opening {
+        deaf_until: Instant,
         until: Instant,
     },
     Open,
@@ -277,7 +278,7 @@ impl Agent {
 
     fn next_timer(&self) -> Option<Instant> {
         match self.phase {
-            Phase::ExpectResponse { until } | Phase::Opening { until } => Some(until),
+            Phase::ExpectResponse { until } | Phase::Opening { until, .. } => Some(until),
             Phase::Open => self.keep_alive.map(|(nop, look)| nop.min(look)),
             Phase::Wedged => None,
         }
@@ -290,7 +291,7 @@ impl Agent {
                 "Handshake timed out. Please ensure that you have the latest version of the session manager plugin."
                     .into(),
             )),
-            Phase::Opening { until } if now >= until => {
+            Phase::Opening { until, .. } if now >= until => {
                 if let Some(text) = self.refusal() {
                     return Err(Ended::Failed(text));
                 }

@@ -129,6 +129,7 @@ async fn data_before_the_handshake_is_acknowledged_and_lost() {
 async fn before_the_port_is_ready_the_next_message_waits_for_its_repetition() {
     soon(async {
         let mut options = Options::default();
+        options.agent.handshake_lag = Duration::ZERO;
         options.agent.port_ready_after = Duration::from_millis(200);
         let sandbox = sandbox(options).await;
         let mut client = Client::open(&sandbox).await;
@@ -145,6 +146,22 @@ async fn before_the_port_is_ready_the_next_message_waits_for_its_repetition() {
         client.repeat(&syn).await;
         assert_eq!(client.read(3, 5).await, "early");
         assert_eq!(sandbox.violations(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn right_after_the_handshake_data_are_acknowledged_and_thrown_away() {
+    soon(async {
+        let mut options = Options::default();
+        options.agent.handshake_lag = Duration::from_secs(60);
+        options.agent.port_ready_after = Duration::from_secs(60);
+        let sandbox = sandbox(options).await;
+        let mut client = Client::open(&sandbox).await;
+        client.handshake().await;
+        client.send(PayloadType::Output, b"\x01\0\0\0\x03\0\0\0"[..].into()).await;
+        client.acknowledged(1).await;
+        assert_eq!(sandbox.sessions()[0].streams, 0);
     })
     .await;
 }

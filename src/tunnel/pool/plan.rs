@@ -54,19 +54,19 @@ impl View {
     }
 
     fn is_calm(&self) -> bool {
-        !self.is_crowded() && !self.load.dialling
+        !self.is_crowded() && !self.load.dialling && self.load.quiet
     }
 
     /// A transfer is going on, and nothing else is about to.
     fn is_loud(&self) -> bool {
         let Load { condition, dialling, quiet, .. } = self.load;
-        condition.bulk && !quiet && !condition.stalled && !dialling
+        !quiet && !condition.stalled && !dialling
     }
 
     /// A transfer that seems to be over is less bad than a connection that may begin one, such as those of a parallel dump.
     fn badness(&self) -> (bool, bool, bool, bool, usize) {
         let Load { condition, dialling, quiet, streams, .. } = self.load;
-        (condition.stalled, condition.bulk && !quiet, dialling, condition.bulk, streams)
+        (condition.stalled, !quiet, dialling, condition.bulk, streams)
     }
 }
 

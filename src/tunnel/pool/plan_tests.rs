@@ -34,6 +34,12 @@ fn bulk(streams: usize) -> View {
     view
 }
 
+fn transferring() -> View {
+    let mut view = view(1);
+    view.load.quiet = false;
+    view
+}
+
 fn was_bulk() -> View {
     let mut view = bulk(1);
     view.load.quiet = true;
@@ -75,6 +81,7 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("fewest streams", vec![view(3), view(1), view(2)], &[], NEW, Session(1)),
         ("a calm one with more streams before a busy one", vec![bulk(1), view(9)], &[], NEW, Session(1)),
         ("bulk: another is opened", vec![bulk(1)], &[], NEW, Open),
+        ("a transfer has just begun: another is opened", vec![transferring()], &[], NEW, Open),
         ("one that just came: another is opened", vec![dialling()], &[], NEW, Open),
         ("nobody waits for the one being opened", vec![bulk(1)], &[0], NEW, Join(0)),
         ("somebody does: yet another", vec![bulk(1)], &[1], NEW, Open),

@@ -59,6 +59,10 @@ impl Default for Options {
     }
 }
 
+/// The agent notes that its handshake is complete only after it has sent HandshakeComplete, and until then acknowledges data
+/// and throws them away (agent `datachannel.go`, PerformHandshake and processStreamDataMessage). A bastion with little
+/// processor time may be late with that note; seen a tenth of a time where HandshakeComplete takes no time.
+const HANDSHAKE_LAG: Duration = Duration::from_millis(100);
 /// Both sides wait this long for the other's last acknowledgements (agent PrepareToCloseChannel).
 const TERMINATE_WAIT: Duration = Duration::from_secs(2);
 /// Why a session is over.
@@ -110,6 +114,8 @@ pub struct Conversation {
     idle_since: Option<Instant>,
     idle: Idle,
     trial: Trial,
+    /// Data are held back until then, see [`HANDSHAKE_LAG`].
+    data_from: Option<Instant>,
     customer_message: Option<String>,
 }
 
@@ -126,6 +132,7 @@ impl Conversation {
             idle_since: Some(now),
             idle: Idle::new(options.keep_alive, options.idle_timeout, now),
             trial: Trial::new(options.payload_size),
+            data_from: None,
             customer_message: None,
             options,
         }
@@ -279,7 +286,8 @@ impl Conversation {
     /// The next frame for the websocket.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
         self.idle_since = (self.mux.stream_count() == 0).then(|| self.idle_since.unwrap_or(now));
-        if matches!(self.state, State::Open { .. } | State::Terminating { .. }) {
+        let may_send = self.data_from.is_none_or(|from| now >= from);
+        if may_send && matches!(self.state, State::Open { .. } | State::Terminating { .. }) {
             while self.mux.has_output() && self.channel.has_room() {
                 let Some(payload) = self.mux.poll_output(self.trial.payload_size()) else { break };
                 let length = payload.len();
@@ -307,13 +315,15 @@ impl Conversation {
             State::Ended(_) => return None,
         };
         let connected = self.channel.is_connected();
-        let due = [self.keep_alive_at(), self.idle_warning_at(), self.trial.next_timeout().filter(|_| connected)];
+        let trial = self.trial.next_timeout().filter(|_| connected);
+        let due = [self.keep_alive_at(), self.idle_warning_at(), trial, self.data_from];
         let below = [self.channel.next_timeout(), self.mux.next_timeout()];
         due.into_iter().chain(below).chain([own]).flatten().min()
     }
 
     /// Does what is due at `now`.
     pub fn on_timeout(&mut self, now: Instant) {
+        self.data_from = self.data_from.filter(|&from| now < from);
         self.channel.on_timeout(now);
         self.mux.on_timeout(now);
         self.handle_events(now);
@@ -417,6 +427,7 @@ impl Conversation {
                 }
                 self.idle.on_input(now);
                 self.idle_since = Some(now);
+                self.data_from = Some(now + HANDSHAKE_LAG);
                 self.state = State::Open { agent };
             }
             (PayloadType::Output, State::ExpectHandshakeRequest { .. } | State::ExpectHandshakeComplete { .. }) => {

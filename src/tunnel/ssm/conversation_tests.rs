@@ -73,6 +73,7 @@ impl Far {
         far.say(PayloadType::HandshakeRequest, REQUEST.replace("VERSION", version).as_bytes());
         far.say(PayloadType::HandshakeComplete, b"{}");
         assert!(far.takes_streams());
+        far.advance(HANDSHAKE_LAG);
         far
     }
 
@@ -203,6 +204,22 @@ fn the_handshake_is_answered_once_and_no_data_goes_out_before_its_end() {
 }
 
 #[test]
+fn data_wait_until_the_agent_knows_that_its_handshake_is_complete() {
+    let mut far = Far::new(Options::default());
+    far.say(PayloadType::HandshakeRequest, REQUEST.replace("VERSION", "3.3.987.0").as_bytes());
+    far.say(PayloadType::HandshakeComplete, b"{}");
+    let id = far.conversation.open_stream(far.now).unwrap();
+    far.write(id, b"early");
+    assert_eq!(far.sizes(), [0; 0]);
+    let due = far.now + HANDSHAKE_LAG;
+    assert_eq!(far.conversation.next_timeout(), Some(due));
+    far.now = due;
+    far.conversation.on_timeout(due);
+    far.listen();
+    assert_eq!(far.uploaded(id), "early");
+}
+
+#[test]
 fn handshake_complete_out_of_order_is_not_lost() {
     let mut far = Far::new(Options::default());
     let complete = Far::message(MessageType::OutputStreamData, 1, 7, b"{}");
@@ -281,7 +298,7 @@ fn streams_outlive_a_cut_and_a_dial_gets_its_time_again() {
 #[test]
 fn a_session_knows_since_when_it_is_idle_and_tells_the_agent_when_it_ends() {
     let mut far = Far::open("3.3.987.0");
-    let opened = far.now;
+    let opened = far.now - HANDSHAKE_LAG;
     assert_eq!(far.conversation.load(far.now).idle_since, Some(opened));
     let id = far.conversation.open_stream(far.now).unwrap();
     far.write(id, b"x");

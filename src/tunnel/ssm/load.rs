@@ -50,7 +50,7 @@ pub struct Load {
     pub streams: usize,
     /// A stream is being dialled or has only just been opened: what it will carry is not known yet.
     pub dialling: bool,
-    /// Next to nothing has moved in the last quarter of a second: a transfer that made it `bulk` is over, or pauses.
+    /// Little has moved in the last quarter of a second: no transfer has just begun, and one that made it `bulk` is over.
     pub quiet: bool,
     /// When it last carried a stream; `None` while it does.
     pub idle_since: Option<Instant>,
@@ -85,10 +85,10 @@ impl Meter {
         self.bulk
     }
 
-    /// Whether next to nothing has moved in the slot before this one and since.
+    /// Whether little has moved in the slot before this one and since.
     pub(super) fn is_quiet(&mut self, now: Instant) -> bool {
         self.advance(now);
-        self.slots.iter().take(2).sum::<u64>() < BULK_UNTIL / 2
+        self.slots.iter().take(2).sum::<u64>() < BULK_UNTIL
     }
 
     fn judge(&mut self) {
@@ -143,13 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_that_is_over_is_quiet_before_it_stops_being_bulk() {
+    fn a_transfer_shows_before_it_is_bulk_and_so_does_its_end() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut meter = Meter::new(start);
         assert!(meter.is_quiet(start));
         for ms in (0..1000).step_by(10) {
-            meter.moved(7000, at(ms));
+            meter.moved(5500, at(ms));
+            assert_eq!((meter.is_bulk(at(ms)), meter.is_quiet(at(ms))), (ms > 460, ms < 110), "{ms}");
         }
         let states = [1000, 1249, 1500, 1749, 2000].map(|ms| (meter.is_bulk(at(ms)), meter.is_quiet(at(ms))));
         assert_eq!(states, [(true, false), (true, false), (true, true), (true, true), (false, true)]);
