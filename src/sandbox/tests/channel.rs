@@ -154,8 +154,8 @@ async fn before_the_port_is_ready_the_next_message_waits_for_its_repetition() {
 async fn right_after_the_handshake_data_are_acknowledged_and_thrown_away() {
     soon(async {
         let mut options = Options::default();
-        options.agent.handshake_lag = Duration::from_secs(60);
-        options.agent.port_ready_after = Duration::from_secs(60);
+        options.agent.handshake_lag = Duration::from_mins(1);
+        options.agent.port_ready_after = Duration::from_mins(1);
         let sandbox = sandbox(options).await;
         let mut client = Client::open(&sandbox).await;
         client.handshake().await;
