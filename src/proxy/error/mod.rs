@@ -419,9 +419,10 @@ fn stage_hint(stage: Stage, target: &Target) -> Option<String> {
 
 /// The agent's or the service's last words are in the message; nobody has promised what they are.
 fn session_ended_hint(target: &Target) -> String {
+    // Short, so that a MySQL client sees both this and what it is about.
     format!(
-        "If the bastion does not find or accept {}, correct the name or the DNS there. Otherwise connect again, which opens \
-         a new session; if that ends too, restart the SSM agent on the bastion, or update it.",
+        "If about {}: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. \
+         Else restart or update the bastion's SSM agent.",
         target.endpoint.host
     )
 }
