@@ -19,6 +19,7 @@ mod http;
 mod interaction;
 mod issue;
 mod mfa;
+pub mod network;
 pub mod nodes;
 pub mod permission;
 mod profiles;

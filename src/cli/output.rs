@@ -49,13 +49,7 @@ impl Output {
 
     /// An error with its causes, and what to do about it.
     pub fn error(&mut self, error: &dyn Error, hint: Option<&str>) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        self.message("error", "31", &text, hint);
+        self.message("error", "31", &in_full(error), hint);
     }
 
     /// Something odd, and what to do about it.
@@ -248,6 +242,17 @@ fn short(id: &str) -> Cow<'_, str> {
         }
         _ => id.into(),
     }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

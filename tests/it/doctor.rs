@@ -3,13 +3,13 @@
 
 use std::{process::Stdio, time::Duration};
 
-use rdsgate::sandbox::{Destination, Identity, Operation, Sandbox};
+use rdsgate::sandbox::{Destination, Identity, Node, Operation, Sandbox, SecurityGroup};
 use tokio::net::TcpListener;
 
 use crate::support::{
     gate::{BASTION, CREDENTIALS, GateOptions, PATIENCE, sandbox, sandbox_with},
     report::{Report, examined},
-    servers::{Engine, PgServer, Server},
+    servers::{Engine, Options, PgServer, Server},
 };
 
 /// Everything that is asked for beside what a connection needs.
@@ -63,6 +63,8 @@ ok       who AWS says we are N ms
          arn:aws:iam::123456789012:user/dev
 ok       this machine's clock against AWS's N ms
          right, to some seconds
+ok       what was left to be looked up N ms
+         not needed: everything is said
 ok       endpoint name and region N ms
          orders.c1abcdefghij.eu-central-1.rds.amazonaws.com: an instance in eu-central-1
 ok       the database, as RDS describes it N ms
@@ -77,6 +79,8 @@ ok       IAM permission rds-db:connect N ms
 ok       the bastion, as Systems Manager describes it N ms
          i-0123456789abcdef0 is online
          SSM agent 3.3.987.0
+ok       security groups from bastion to database N ms
+         sg-0d0000000000da7a0 lets sg-0b0000000000ba570 in on port 5432
 ok       SSM session N ms
          SESSION on i-0123456789abcdef0
 ok       connection to the database's port N ms
@@ -121,6 +125,109 @@ async fn a_mysql_server_is_asked_for_the_plugin_of_the_user() {
         report.exits(0).says("query", "pass", " answers as app_user@%", "").says("user", verdict, fact, fix);
         report.is("pass", &["database", "permission", "session", "dial", "certificate", "login", "log", "port"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_direct_way_needs_no_bastion() {
+    let options = Options { hosts: vec!["localhost".into()], ..Options::default() };
+    let server = tokio::task::block_in_place(|| Server::start(&options));
+    let port = server.addr.port();
+    let sandbox = sandbox_with(&server, |mut options| {
+        options.databases[0].port = port;
+        options
+    })
+    .await;
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let file = folder.path().join("rdsgate.toml");
+    // One label makes no target on the command line.
+    let text = format!("[targets.here]\nhost = 'localhost:{port}'\nregion = '{}'\nuser = 'app_user'\n", server.region);
+    std::fs::write(&file, text).expect("the folder is ours");
+    let here = || {
+        let arguments = ["here", "--via", "direct", "--config", &file.display().to_string()].map(str::to_owned);
+        let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+        GateOptions::bare(&sandbox).only(&arguments).flag("--ca-file", &server.ca.display().to_string())
+    };
+    let report = Report::alone(here().flag("--listen", "0"), &sandbox).await;
+    report.exits(0).says("bastion", "pass", "not needed: the route is direct", "");
+    report.says("endpoint", "warn", "localhost is no name of RDS's", "rdsgate ls").is("pass", &["network", "session"]);
+    report.says("dial", "pass", &format!("localhost:{port} answers"), "").is("pass", &["certificate", "login", "user"]);
+    assert_eq!(sandbox.sessions().len(), 0);
+
+    let report = Report::alone(here().flag("--listen", "0").flag("--port", "1"), &sandbox).await;
+    report.exits(5).first_fails("database").says("dial", "fail", "cannot connect to localhost:1", "use --bastion");
+    report.is("unknown", &["certificate", "login"]).is("pass", &["session", "token", "port"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_rds_proxy_is_asked_for_what_is_its_own() {
+    let host = "pooled.proxy-c1abcdefghij.eu-central-1.rds.amazonaws.com";
+    let options = Options { hosts: vec![host.into()], ..Options::default() };
+    let server = tokio::task::block_in_place(|| Server::start(&options));
+    let proxy = |iam| {
+        sandbox_with(&server, move |mut options| {
+            options.databases[0].engine = "POSTGRESQL".into();
+            options.databases[0].iam = iam;
+            options
+        })
+    };
+    let sandbox = proxy(true).await;
+    let report = Report::alone(GateOptions::new(&server, &sandbox), &sandbox).await;
+    report.exits(0).says("endpoint", "pass", "an RDS Proxy in eu-central-1", "");
+    report.says(
+        "database",
+        "pass",
+        "pooled, proxy: postgresql, certificate of a public authority, resource id prx-",
+        "",
+    );
+    report.says("permission", "pass", "dbuser:prx-pooledaaaaaaaaaaaaaaaaaaaa/app_user is allowed", "");
+    report.says("user", "pass", "the RDS Proxy takes the token", "").is("pass", &["network", "certificate", "login"]);
+
+    let sandbox = proxy(false).await;
+    let report = Report::alone(GateOptions::new(&server, &sandbox).identity(&Identity::readonly()), &sandbox).await;
+    let fix = "aws rds modify-db-proxy --db-proxy-name pooled --default-auth-scheme IAM_AUTH";
+    report.exits(5).first_fails("database").says("database", "fail", "IAM database authentication is off", fix);
+    report.says("login", "fail", "PAM authentication failed", "").says("log", "unknown", "/aws/rds/proxy", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_looked_up_leaves_the_rest_to_be_examined() {
+    let server = PgServer::shared();
+    let sandbox = sandbox_with(server, |options| options.node(Node::new("i-0fedcba9876543210", "other"))).await;
+    // What has been found is remembered in a home.
+    let homes = tempfile::tempdir().expect("there is room for temporary files");
+    let named = |name: &str| {
+        let home = tempfile::tempdir_in(homes.path()).expect("there is room for temporary files").keep();
+        let options = GateOptions::bare(&sandbox).only(&[name, "--user", "app_user", "--listen", "0"]);
+        options.flag("--ca-file", &server.ca.display().to_string()).env("HOME", &home.display().to_string())
+    };
+    // Two bastions, and nobody to choose.
+    let report = Report::alone(named("orders"), &sandbox).await;
+    report.exits(2).first_fails("discovery");
+    report.says("discovery", "fail", "orders could be reached through 2 nodes:\ni-0123456789abcdef0", "--bastion");
+    report.is("pass", &["credentials", "identity", "clock", "endpoint", "database", "permission", "token", "port"]);
+    report.is("unknown", &["bastion", "network", "session", "dial", "certificate", "login", "query", "user", "log"]);
+    assert_eq!(report.report["endpoint"], format!("{}:5432", server.rds_host));
+
+    let report = Report::alone(named("nosuch").flag("--bastion", BASTION), &sandbox).await;
+    report.exits(2).first_fails("discovery");
+    report.says("discovery", "fail", "there is no database nosuch in eu-central-1", "rdsgate ls");
+    report.is("pass", &["configuration", "credentials", "identity", "clock", "bastion"]);
+    report
+        .is("unknown", &["endpoint", "database", "permission", "network", "session", "token", "login", "log", "port"]);
+    assert!(report.report["endpoint"].is_null());
+
+    deny(&sandbox, &[Operation::DescribeDBInstances, Operation::DescribeDBClusters]);
+    let report = Report::alone(named("orders"), &sandbox).await;
+    report.exits(4).says("discovery", "fail", "cannot look up orders: DescribeDBInstances: access denied", "--bastion");
+
+    let nobody = CREDENTIALS.into_iter().fold(named("orders"), GateOptions::without_env);
+    let report = Report::alone(nobody, &sandbox).await;
+    report.exits(3).first_fails("credentials").says("discovery", "fail", "no AWS credentials were found", "--profile");
+
+    // Without a region there is nobody to ask.
+    let report = Report::alone(named("orders").without_env("AWS_REGION"), &sandbox).await;
+    report.exits(2).says("configuration", "fail", "cannot look up orders: the region is unknown", "--region");
+    assert_eq!(sandbox.sessions().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,12 +340,42 @@ async fn what_may_not_be_asked_is_unknown_and_keeps_nothing_from_working() {
     let sandbox = sandbox(server).await;
     deny(&sandbox, &ASKED[1..]);
     let report = Report::alone(GateOptions::new(server, &sandbox), &sandbox).await;
-    report.exits(0).is("unknown", &["database", "permission", "bastion"]).is("pass", &["login", "query", "user"]);
+    report
+        .exits(0)
+        .is("unknown", &["database", "permission", "bastion", "network"])
+        .is("pass", &["login", "query", "user"]);
     report.says("permission", "unknown", "dbuser:<DbiResourceId>/app_user", "");
     report.says("bastion", "unknown", "access denied", "ssm:DescribeInstanceInformation");
 
     let seen = sandbox_with(server, |options| options).await;
-    deny(&seen, &[Operation::SimulatePrincipalPolicy]);
+    deny(&seen, &[Operation::SimulatePrincipalPolicy, Operation::DescribeSecurityGroups]);
     let report = Report::alone(GateOptions::new(server, &seen), &seen).await;
+    report.says("network", "unknown", "access denied", "ec2:DescribeSecurityGroups");
     report.exits(0).says("permission", "unknown", "dbuser:db-", "iam:SimulatePrincipalPolicy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn security_groups_let_in_a_group_a_network_or_nobody_knows() {
+    let server = PgServer::shared();
+    for (protocol, from, verdict, fact) in [
+        ("tcp", "sg-0b0000000000ba570", "pass", "sg-0d0000000000da7a0 lets sg-0b0000000000ba570 in on port 5432"),
+        ("-1", "10.0.0.0/28", "pass", "lets 10.0.0.0/28 in"),
+        ("tcp", "pl-0123", "unknown", "up to pl-0123"),
+        (
+            "tcp",
+            "10.0.0.16/28",
+            "warn",
+            "no rule of sg-0d0000000000da7a0 lets i-0123456789abcdef0 (sg-0b0000000000ba570) in",
+        ),
+        ("udp", "10.0.0.0/28", "warn", "no rule"),
+    ] {
+        let group = SecurityGroup::new("sg-0d0000000000da7a0", protocol, (5000, 6000), &[from]);
+        let sandbox = sandbox_with(server, |mut options| {
+            options.security_groups = vec![group];
+            options
+        })
+        .await;
+        let report = Report::alone(GateOptions::new(server, &sandbox), &sandbox).await;
+        report.exits(0).says("network", verdict, fact, "");
+    }
 }

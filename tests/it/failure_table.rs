@@ -382,6 +382,9 @@ fn refusing() -> Destination {
     Destination::Address(socket.local_addr().expect("it is bound"))
 }
 
+const RULE: &str = "aws ec2 authorize-security-group-ingress --group-id sg-0d0000000000da7a0 --protocol tcp --port 5432 \
+                    --source-group sg-0b0000000000ba570";
+
 const DIALS: &[Row] = &[
     Row {
         name: "hang then timeout",
@@ -393,7 +396,11 @@ const DIALS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "Connection to destination port failed, check SSM Agent logs",
+        name: "Connection to destination port failed, check SSM Agent logs: no rule lets the bastion in",
+        world: |mut options, _| {
+            options.security_groups[0].ingress.clear();
+            options
+        },
         broken: |scene| scene.leads(refusing()),
         psql: Some([
             "08001",
@@ -402,7 +409,13 @@ const DIALS: &[Row] = &[
             "that <host> resolves on the bastion",
         ]),
         mysql: Some(&["1105", "the bastion could not connect to the database", "security group"]),
-        doctor: (4, &[("dial", "fail", "could not connect to the database", "authorize-security-group-ingress")]),
+        doctor: (
+            4,
+            &[
+                ("network", "warn", "no rule of sg-0d0000000000da7a0 lets i-0123456789abcdef0", RULE),
+                ("dial", "fail", "could not connect to the database", RULE),
+            ],
+        ),
         ..ROW
     },
     Row {

@@ -122,7 +122,8 @@ impl GateOptions {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", "/nonexistent")
+            // Nowhere: not even root makes a folder there.
+            .env("HOME", "/proc/nonexistent")
             .envs(self.env)
             .kill_on_drop(true);
         command
