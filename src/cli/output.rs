@@ -252,7 +252,10 @@ pub(super) fn in_full(error: &dyn Error) -> String {
         let _ = write!(text, ": {error}");
         cause = error.source();
     }
-    text
+    // Libraries make lists of their own.
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| if text.ends_with(':') { text + " " + line } else { text + "; " + line })
 }
 
 #[cfg(test)]

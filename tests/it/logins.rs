@@ -472,3 +472,18 @@ async fn a_console_session_is_waited_for_until_aws_login_has_been_run() {
     served(waiting, &gate).await;
     assert!(gate.log().contains("[console] logged in"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_to_be_looked_up_waits_for_a_login_too() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let home = Home::new(&sso_profiles(&server.region));
+    let options = home.gate(server, &sandbox).flag("--profile", "dev").without("--bastion").without("--engine");
+    let mut gate = options.on_a_terminal().spawn();
+    let code = code(&mut gate, &sandbox).await;
+    assert!(!gate.log().contains("listening on"), "{}", gate.log());
+    assert!(sandbox.sso_decide(&code, true));
+    assert!(gate.until(|log| log.contains("ready: 1 target")).await, "{}", gate.log());
+    assert!(gate.log().contains("(postgres, via i-0123…, verify-full)"), "{}", gate.log());
+    assert_eq!(count(&sandbox, Operation::RegisterClient), 1);
+}

@@ -9,4 +9,5 @@ pub(crate) mod refusal;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod servers;
+pub(crate) mod snapshot;
 pub(crate) mod table;
