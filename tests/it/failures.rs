@@ -115,6 +115,21 @@ async fn a_data_channel_that_is_closed_as_soon_as_it_opens_is_opened_until_it_st
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_does_not_let_sessions_be_ended_shows_in_the_log_and_nowhere_else() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::TerminateSession));
+    assert!(sandbox.identity(&Identity::user().access_key, deny));
+    let mut gate = Gate::start(server, &sandbox).await;
+    works(&gate).await;
+    gate.signal("TERM");
+    assert_eq!(gate.ended().await.code(), Some(143));
+    let said = "TerminateSession failed; the session ends by its idle timeout";
+    assert!(gate.until(|log| log.contains(said)).await, "{}", gate.log());
+    assert!(gate.log().contains("not authorized to perform: ssm:TerminateSession"), "{}", gate.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_the_service_ends_tells_idle_clients_and_new_ones_get_another() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;

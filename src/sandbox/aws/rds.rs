@@ -32,6 +32,8 @@ pub struct Database {
     pub status: String,
     /// Its security groups.
     pub groups: Vec<String>,
+    /// The authority behind its certificate; a cluster and a proxy do not say it.
+    pub ca: String,
 }
 
 /// What RDS describes with calls of their own.
@@ -57,6 +59,7 @@ impl Database {
             parent: None,
             status: "available".into(),
             groups: vec!["sg-0d0000000000da7a0".into()],
+            ca: "rds-ca-rsa2048-g1".into(),
         }
     }
 
@@ -113,12 +116,13 @@ pub(super) fn describe_instances(world: &World, parameters: &Value) -> Result<An
             ),
         };
         format!(
-            "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier><DBInstanceClass>db.t4g.micro</DBInstanceClass><Engine>{engine}</Engine><DBInstanceStatus>{}</DBInstanceStatus><MasterUsername>master</MasterUsername>{endpoint}<VpcSecurityGroups>{}</VpcSecurityGroups><DBSubnetGroup><DBSubnetGroupName>default</DBSubnetGroupName><VpcId>{}</VpcId></DBSubnetGroup><EngineVersion>{}</EngineVersion>{cluster}<PubliclyAccessible>false</PubliclyAccessible><DbiResourceId>{}</DbiResourceId><CACertificateIdentifier>rds-ca-rsa2048-g1</CACertificateIdentifier><DBInstanceArn>arn:aws:rds:{}:{ACCOUNT}:db:{id}</DBInstanceArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBInstance>",
+            "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier><DBInstanceClass>db.t4g.micro</DBInstanceClass><Engine>{engine}</Engine><DBInstanceStatus>{}</DBInstanceStatus><MasterUsername>master</MasterUsername>{endpoint}<VpcSecurityGroups>{}</VpcSecurityGroups><DBSubnetGroup><DBSubnetGroupName>default</DBSubnetGroupName><VpcId>{}</VpcId></DBSubnetGroup><EngineVersion>{}</EngineVersion>{cluster}<PubliclyAccessible>false</PubliclyAccessible><DbiResourceId>{}</DbiResourceId><CACertificateIdentifier>{}</CACertificateIdentifier><DBInstanceArn>arn:aws:rds:{}:{ACCOUNT}:db:{id}</DBInstanceArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBInstance>",
             xml(&database.status),
             memberships(database),
             xml(&database.vpc),
             xml(&database.version),
             database.resource_id("db"),
+            xml(&database.ca),
             world.region,
             database.iam,
         )
