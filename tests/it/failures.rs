@@ -18,6 +18,7 @@ use tokio::{
 use crate::support::{
     gate::{Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
     refusal::{Refusal, Wire, field, fields},
+    report::Report,
     servers::{PgOptions, PgServer},
 };
 
@@ -209,6 +210,9 @@ async fn a_token_for_another_region_is_refused_with_the_region_in_the_detail() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "PAM authentication failed", "Region: eu-central-1.", "arn:aws:rds-db:eu-central-1:");
     refusal.is_soon();
+    let doctor = GateOptions::new(&server, &sandbox).flag("--region", "eu-central-1");
+    let report = Report::of(doctor, &sandbox).await;
+    report.exits(5).first_fails("login").says("endpoint", "warn", "is no name of RDS's", "a CNAME of it");
     let seen = server.auth_lines();
     assert!(seen.iter().all(|line| line.contains("region eu-central-1")), "{seen:?}");
 }
@@ -224,6 +228,8 @@ async fn a_database_without_free_connections_says_so_until_one_is_free() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("53300", "onnection", "Stage: database login.", "out of connections");
     refusal.is_soon();
+    let report = Report::of(GateOptions::new(&server, &sandbox), &sandbox).await;
+    report.exits(5).first_fails("login").says("login", "fail", "onnection", "out of connections");
     only.send(b"X\0\0\0\x04").await;
     assert_eq!(only.rest().await, b"");
     works(&gate).await;
@@ -239,6 +245,12 @@ async fn a_server_without_tls_gets_no_token() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "refuses TLS, and a token must not travel without", &real.rds_host, "RDS always offers TLS");
     refusal.is_soon();
+    let report = Report::of(GateOptions::new(real, &sandbox), &sandbox).await;
+    report
+        .exits(4)
+        .first_fails("dial")
+        .says("dial", "fail", "refuses TLS", "")
+        .is("unknown", &["certificate", "login"]);
 }
 
 /// A server that reads an SSLRequest, says `answer` and hangs up, or waits until the client does.

@@ -222,13 +222,15 @@ impl Error {
             Self::Stream(StreamError::DialTimeout(_)) => stage_hint(Stage::Database, target),
             Self::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
             Self::Timeout { stage, .. } | Self::ConnectTimeout { stage, .. } => stage_hint(*stage, target),
+            Self::Answer(error) => {
+                error.report().and_then(|report| report.hint).or_else(|| Some(NO_DATABASE_HINT.into()))
+            }
+            Self::MysqlLogin(error) => error.report().and_then(|report| report.hint),
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
             Self::Stream(StreamError::Closed)
             | Self::Client(_)
-            | Self::Answer(_)
             | Self::Login(_)
             | Self::MysqlClient(_)
-            | Self::MysqlLogin(_)
             | Self::ClientLeft
             | Self::ShuttingDown => None,
         }
