@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures_util::future::select_all;
 use rdsgate::sandbox::{
-    DatabaseServer, Destination, Options, Sandbox,
+    Database, DatabaseServer, Destination, Options, Sandbox,
     front::{Backend, Front},
     pki::{Authority, Key, Variant},
 };
@@ -129,10 +129,12 @@ impl Stage {
         println!("{}", style.bold("What happened"));
         report(&first, &again, &style);
 
+        let mut roots = std::fs::read_to_string(&ca_file)?;
         let (mut commands, mut logs) = (vec![psql.shown(), psql.shown_with("select pg_sleep(60)")], vec![log]);
         if let Some(MariaDb { ca_file, .. }) = mariadb {
             println!();
-            let (client, mut log) = self.act(Client::Mariadb, MARIADB_HOST, env, &ca_file, &style).await?;
+            roots += &std::fs::read_to_string(&ca_file)?;
+            let (client, mut log) = self.act(Client::Mariadb, MARIADB_HOST, env.clone(), &ca_file, &style).await?;
             let [login] = log.logins().await?;
             println!("{} {}", style.dim("What happened:"), in_short(&login, &log.compression()));
             commands.push(client.shown());
@@ -141,6 +143,7 @@ impl Stage {
 
         self.complete = true;
         if keep {
+            self.write_env(env, &roots)?;
             self.stay(&commands, logs, &style).await?;
         }
         Ok(())
@@ -179,6 +182,17 @@ impl Stage {
         Ok((client, log))
     }
 
+    /// What a shell needs so that other commands see the same AWS, and trust both databases.
+    fn write_env(&self, env: Vec<(String, String)>, roots: &str) -> Result<()> {
+        let file = self.folder.path().join("roots.pem");
+        std::fs::write(&file, roots)?;
+        let own = [("RDSGATE_CA_FILE", file.display().to_string()), ("RDSGATE_USER", USER.into())];
+        let own = own.into_iter().chain([("RDSGATE_DATABASE", DATABASE.into())]);
+        let env = env.into_iter().chain(own.map(|(name, value)| (name.to_owned(), value)));
+        let lines: String = env.map(|(name, value)| format!("export {name}='{value}'\n")).collect();
+        Ok(std::fs::write(self.folder.path().join("env"), lines)?)
+    }
+
     /// Until a signal ends it all.
     async fn stay(&self, commands: &[String], mut logs: Vec<Log>, style: &Style) -> Result<()> {
         let me = std::process::id();
@@ -189,6 +203,8 @@ impl Stage {
             (format!("kill -USR1 {me}"), "cuts the websockets: what is connected stays connected"),
             (format!("kill -USR2 {me}"), "closes them with \"1000 Bye\", as AWS does every hour"),
             (format!("tail -f {}/*.log", self.folder.path().display()), "every step"),
+            (format!(". {}/env", self.folder.path().display()), "this AWS and no other, for what follows:"),
+            ("target/debug/rdsgate ls".into(), "and doctor, policy, psql, run, env, sessions, each with orders"),
         ]) {
             println!("  {command:<51} {}", style.dim(effect));
         }
@@ -294,7 +310,10 @@ fn address(ready: &Value) -> Result<SocketAddr> {
 
 /// AWS, the bastion, and the database as RDS shows it: TLS under an authority like RDS's, IAM tokens checked.
 async fn start_sandbox(postgres: SocketAddr, ca_file: &Path) -> Result<Sandbox> {
-    let sandbox = Sandbox::start(Options::default().region(REGION)).await?;
+    let described = Database { ca: "rds-ca-ecc384-g1".into(), ..Database::new(HOST, Client::Psql.port(), "postgres") };
+    let mariadb =
+        Database { version: "10.11".into(), ..Database::new(MARIADB_HOST, Client::Mariadb.port(), "mariadb") };
+    let sandbox = Sandbox::start(Options::default().region(REGION).describe(described).describe(mariadb)).await?;
     let authority = Authority::new()?;
     std::fs::write(ca_file, authority.root_pem())?;
     let server = DatabaseServer { host: HOST.into(), port: Client::Psql.port(), region: REGION.into() };

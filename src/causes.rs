@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// The error, then each cause after a colon.
+/// The error, then each cause after a colon; the lines of one that has several, as libraries' lists have, one behind the
+/// other.
 pub fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -14,7 +15,9 @@ pub fn one_line(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    text
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| if text.ends_with(':') { text + " " + line } else { text + "; " + line })
 }
 
 #[cfg(test)]
@@ -29,11 +32,14 @@ mod tests {
         SaysItsCause(#[source] Box<Self>),
         #[error("it rusts")]
         Rust,
+        #[error("among these:\n  wind\n\n  rain\n")]
+        List,
     }
 
     #[test]
     fn each_cause_is_said_once() {
         assert_eq!(one_line(&Layer::Rust), "it rusts");
+        assert_eq!(one_line(&Layer::Door(Layer::List.into())), "cannot open the door: among these: wind; rain");
         let error = Layer::Door(Layer::SaysItsCause(Layer::Rust.into()).into());
         assert_eq!(one_line(&error), "cannot open the door: the lock is stuck: it rusts");
     }

@@ -21,6 +21,7 @@ mod interaction;
 pub mod invariants;
 mod issue;
 mod mfa;
+pub mod network;
 pub mod nodes;
 pub mod permission;
 mod profiles;

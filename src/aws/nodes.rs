@@ -243,7 +243,7 @@ impl Account {
 }
 
 /// The form of a Describe call of EC2 with one filter.
-fn filtered(name: &str, values: &[String], token: Option<&str>) -> Vec<(String, String)> {
+pub(super) fn filtered(name: &str, values: &[String], token: Option<&str>) -> Vec<(String, String)> {
     let mut form = vec![("Filter.1.Name".to_owned(), name.to_owned())];
     form.extend(values.iter().zip(1..).map(|(value, n)| (format!("Filter.1.Value.{n}"), value.clone())));
     form.push(("MaxResults".into(), BATCH.to_string()));

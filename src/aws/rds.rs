@@ -10,7 +10,9 @@ mod describe;
 
 use std::fmt;
 
-use aws_sdk_rds::types::{DbCluster, DbClusterEndpoint, DbInstance, DbProxy, DbProxyEndpoint, IamAuthMode};
+use aws_sdk_rds::types::{
+    DbCluster, DbClusterEndpoint, DbInstance, DbProxy, DbProxyEndpoint, IamAuthMode, VpcSecurityGroupMembership,
+};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -81,6 +83,9 @@ pub struct Database {
     pub ca: Option<String>,
     /// The VPC.
     pub vpc: Option<String>,
+    /// The security groups in front of it; of a cluster, its members'.
+    #[serde(default)]
+    pub security_groups: Vec<String>,
     /// The cluster or proxy that it belongs to.
     pub parent: Option<String>,
     /// The database user, where a proxy has exactly one.
@@ -152,6 +157,7 @@ impl Described {
             iam: instance.iam_database_authentication_enabled,
             ca: instance.ca_certificate_identifier.clone(),
             vpc: instance.db_subnet_group.as_ref().and_then(|group| group.vpc_id.clone()),
+            security_groups: groups(instance.vpc_security_groups.as_deref()),
             parent: instance.db_cluster_identifier.clone(),
             user: None,
         }
@@ -177,6 +183,7 @@ impl Described {
                 .and_then(|details| details.ca_identifier.clone())
                 .or_else(|| member?.ca_certificate_identifier.clone()),
             vpc: member.and_then(|member| member.db_subnet_group.as_ref()?.vpc_id.clone()),
+            security_groups: groups(cluster.vpc_security_groups.as_deref()),
             parent: None,
             user: None,
         };
@@ -212,7 +219,8 @@ impl Described {
             port: writer.as_ref().and_then(|writer| writer.port),
             iam: writer.as_ref().and_then(|writer| writer.iam),
             ca: writer.as_ref().and_then(|writer| writer.ca.clone()),
-            vpc: writer.and_then(|writer| writer.vpc),
+            vpc: writer.as_ref().and_then(|writer| writer.vpc.clone()),
+            security_groups: writer.map(|writer| writer.security_groups).unwrap_or_default(),
             parent: endpoint.db_cluster_identifier.clone(),
             user: None,
         })
@@ -234,6 +242,7 @@ impl Described {
             iam: parent.as_ref().and_then(|proxy| proxy.iam),
             ca: None,
             vpc: endpoint.vpc_id.clone(),
+            security_groups: endpoint.vpc_security_group_ids.clone().unwrap_or_default(),
             parent: endpoint.db_proxy_name.clone(),
             user: parent.and_then(|proxy| proxy.user),
         }
@@ -268,12 +277,17 @@ fn proxy(proxy: &DbProxy) -> Database {
         iam: Some(by_secret || proxy.default_auth_scheme.as_deref() == Some("IAM_AUTH")),
         ca: None,
         vpc: proxy.vpc_id.clone(),
+        security_groups: proxy.vpc_security_group_ids.clone().unwrap_or_default(),
         parent: None,
         user: match users.as_slice() {
             [user] if auth.len() == 1 => Some((*user).clone()),
             _ => None,
         },
     }
+}
+
+fn groups(memberships: Option<&[VpcSecurityGroupMembership]>) -> Vec<String> {
+    memberships.unwrap_or_default().iter().filter_map(|group| group.vpc_security_group_id.clone()).collect()
 }
 
 fn port(port: Option<i32>) -> Option<u16> {

@@ -6,7 +6,9 @@ use std::{io::IsTerminal as _, sync::Arc};
 
 use super::{caller::Caller, exit::Exit, output::Output};
 use crate::{
+    app::Cause,
     aws::{self, Account, nodes::Node},
+    causes,
     config::{self, Config, Draft, Plan},
     discover::{self, Bastions, Discovery},
     target::Reference,
@@ -28,6 +30,7 @@ pub(super) struct Ready {
 /// The exit code, when nothing is left, or the rest contradicts; it has been said then.
 pub(super) fn complete(mut plan: Plan, mut caller: Caller, output: &mut Output) -> Result<Ready, Exit> {
     let looked_up = look_up(&mut plan, &mut caller, output);
+    let looked_up = looked_up.and_then(|failed| leave_out(&failed, &mut plan, output));
     let loaded = looked_up.and_then(|complete| match plan.finish() {
         Ok(loaded) => Ok((loaded.config, complete)),
         Err(error) => {
@@ -44,14 +47,27 @@ pub(super) fn complete(mut plan: Plan, mut caller: Caller, output: &mut Output) 
     }
 }
 
-fn look_up(plan: &mut Plan, caller: &mut Caller, output: &mut Output) -> Result<Exit, Exit> {
-    let mut complete = Exit::Success;
-    if !plan.drafts.iter().any(is_incomplete) {
-        return Ok(complete);
+/// Whether there is anything to look up.
+pub(super) fn is_complete(plan: &Plan) -> bool {
+    !plan.drafts.iter().any(is_incomplete)
+}
+
+/// Looks up what is missing. Those that cannot be completed stay in the plan as they are; what is known of them by now comes
+/// back, and why it is not all.
+///
+/// # Errors
+/// The exit code, when nobody can be asked; it has been said then.
+pub(super) fn look_up(
+    plan: &mut Plan,
+    caller: &mut Caller,
+    output: &mut Output,
+) -> Result<Vec<(Draft, Problem)>, Exit> {
+    let mut failed = Vec::new();
+    if is_complete(plan) {
+        return Ok(failed);
     }
     let parts = caller.parts(output)?;
     let discovery = Discovery::of_process(Arc::clone(&parts.accounts));
-    let mut failed = Vec::new();
     for mut draft in plan.drafts.clone() {
         let found = parts.block_on(output, find(&mut draft, &discovery));
         let chosen = found.and_then(|bastions| match bastions {
@@ -60,77 +76,104 @@ fn look_up(plan: &mut Plan, caller: &mut Caller, output: &mut Output) -> Result<
         });
         match chosen {
             Ok(()) => plan.replace(draft),
-            Err(problem) => {
-                complete = complete.or(problem.tell(plan, output));
-                failed.push(draft.name);
-            }
+            Err(problem) => failed.push((draft, problem)),
         }
     }
-    plan.retain(|draft| !failed.contains(&draft.name));
+    Ok(failed)
+}
+
+/// Goes on without those that could not be completed, which is said.
+fn leave_out(failed: &[(Draft, Problem)], plan: &mut Plan, output: &mut Output) -> Result<Exit, Exit> {
+    let mut complete = Exit::Success;
+    for (_, problem) in failed {
+        let Said { message, choices, hint, cause, .. } = problem.said(plan);
+        if choices.is_empty() {
+            output.problem(&message, hint.as_deref());
+        } else {
+            output.problem_between(&message, &choices, &hint.unwrap_or_default());
+        }
+        complete = complete.or(cause.into());
+    }
+    plan.retain(|draft| !failed.iter().any(|(failed, _)| failed.name == draft.name));
     if plan.drafts.is_empty() { Err(complete) } else { Ok(complete) }
 }
 
 /// Why a draft cannot be completed.
-enum Problem {
+pub(super) enum Problem {
     Discovery { name: String, error: Box<discover::Error> },
     NoRegion(Reference),
     NoBastion { name: String, others: usize },
     SeveralBastions { name: String, candidates: Vec<Node> },
 }
 
+/// A problem in words.
+pub(super) struct Said {
+    /// What is wrong, with all that is known of the cause.
+    pub(super) message: String,
+    /// The same in words of ours and of AWS's only.
+    pub(super) fact: String,
+    /// What could be chosen.
+    pub(super) choices: Vec<String>,
+    /// What to do about it.
+    pub(super) hint: Option<String>,
+    /// Decides the exit code.
+    pub(super) cause: Cause,
+}
+
+impl Said {
+    fn usage(message: String, hint: impl Into<Option<String>>) -> Self {
+        Self { fact: message.clone(), message, choices: Vec::new(), hint: hint.into(), cause: Cause::Configuration }
+    }
+}
+
 impl Problem {
-    fn tell(self, plan: &Plan, output: &mut Output) -> Exit {
+    pub(super) fn said(&self, plan: &Plan) -> Said {
         match self {
             Self::Discovery { name, error } => {
                 // A word that is no database was perhaps meant for a target.
-                let meant = matches!(&*error, discover::Error::NotFound { reference: Reference::Identifier(_), .. })
-                    .then(|| plan.unknown(&name))
+                let meant = matches!(&**error, discover::Error::NotFound { reference: Reference::Identifier(_), .. })
+                    .then(|| plan.unknown(name))
                     .filter(|unknown| matches!(unknown, config::Error::UnknownTarget { suggestion: Some(_), .. }));
                 let hint = meant.and_then(|unknown| unknown.hint()).or_else(|| error.hint());
-                output.error(&*error, hint.as_deref());
-                match &*error {
+                let cause = match &**error {
                     discover::Error::Aws { cause, .. } | discover::Error::NotFound { gap: Some(cause), .. } => {
-                        exit_of(cause)
+                        Some(cause)
                     }
-                    _ => Exit::Usage,
-                }
+                    _ => None,
+                };
+                let fact = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+                let part = match cause {
+                    Some(cause) if cause.concerns_credentials() => Cause::Credentials,
+                    Some(_) => Cause::Aws,
+                    None => Cause::Configuration,
+                };
+                Said { message: causes::one_line(&**error), fact, cause: part, ..Said::usage(String::new(), hint) }
             }
             Self::NoRegion(reference) => {
                 // Nor is it known whether there is such a database: perhaps it was meant for a target.
-                if let Reference::Identifier(name) = &reference
+                if let Reference::Identifier(name) = reference
                     && let unknown @ config::Error::UnknownTarget { suggestion: Some(_), .. } = plan.unknown(name)
                 {
-                    output.error(&unknown, unknown.hint().as_deref());
-                    return Exit::Usage;
+                    return Said::usage(unknown.to_string(), unknown.hint());
                 }
-                output.problem(
-                    &format!("cannot look up {reference}: the region is unknown"),
-                    Some("set --region (or region, or AWS_REGION, or the profile's), or give the endpoint's host name"),
-                );
-                Exit::Usage
+                let hint =
+                    "set --region (or region, or AWS_REGION, or the profile's), or give the endpoint's host name";
+                Said::usage(format!("cannot look up {reference}: the region is unknown"), hint.to_owned())
             }
             Self::NoBastion { name, others } => {
                 let others = match others {
                     0 => "Systems Manager knows no node here".to_owned(),
                     n => format!("the {n} that Systems Manager knows are offline or elsewhere"),
                 };
-                output.problem(
-                    &format!("no managed node is online in the VPC of {name}: {others}"),
-                    Some(
-                        "rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. \
-                         --bastion names one elsewhere, --via direct needs none",
-                    ),
-                );
-                Exit::Usage
+                let hint = "rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. \
+                            --bastion names one elsewhere, --via direct needs none";
+                Said::usage(format!("no managed node is online in the VPC of {name}: {others}"), hint.to_owned())
             }
             Self::SeveralBastions { name, candidates } => {
-                let lines: Vec<String> = candidates.iter().map(discover::describe).collect();
-                output.problem_between(
-                    &format!("{name} could be reached through {} nodes:", lines.len()),
-                    &lines,
-                    "choose one with --bastion, or bastion in the configuration file",
-                );
-                Exit::Usage
+                let choices: Vec<String> = candidates.iter().map(discover::describe).collect();
+                let message = format!("{name} could be reached through {} nodes:", choices.len());
+                let hint = "choose one with --bastion, or bastion in the configuration file";
+                Said { choices, ..Said::usage(message, hint.to_owned()) }
             }
         }
     }

@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     caller::Caller,
-    complete::{Ready, complete},
+    complete::{self, Said},
     exit::Exit,
     output::Output,
     target_arguments::TargetArguments,
 };
 use crate::{
     aws,
-    config::{self, Environment, Warning},
-    doctor::{self, Check, Finding, Patient, Report, Stage, Verdict},
+    config::{self, Config, Environment, Plan, Warning, value::Via},
+    doctor::{self, Check, Finding, Patient, Report, Stage, Subject, Verdict},
     target::{Reference, Target},
 };
 
@@ -75,26 +75,22 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     };
     let alias = plan.drafts.first().map(|draft| draft.reference.clone());
     let warnings: Vec<Finding> = plan.warnings.iter().map(of_warning).collect();
-    let process = plan.process();
-    let caller = Caller::new(process.mfa_code.clone(), process.open_browser);
-    let ready = match complete(plan, caller, output) {
-        Ok(ready) => ready,
-        Err(exit) => {
-            let finding = Finding::new(Verdict::Fail, "something is missing that could not be looked up")
-                .fix("the error above says what; give it with a flag to go on without".to_owned());
-            return not_described(&name, json, (started, finding), exit, output);
-        }
+    let Config { resume_for, mfa_code, open_browser, .. } = plan.process();
+    let (resume_for, mut caller) = (*resume_for, Caller::new(mfa_code.clone(), *open_browser));
+    let configured = started.elapsed();
+    let looked_up = match look_up(plan, &mut caller, output) {
+        Ok(looked_up) => looked_up,
+        Err(End::Exit(exit)) => return exit,
+        Err(End::Finding(finding)) => return not_described(&name, json, (started, finding), Exit::Usage, output),
     };
-    let Ready { config, caller, .. } = ready;
-    let resume_for = config.resume_for;
-    let Some(target) = config.targets.into_iter().next() else { return Exit::Failure };
-    let alias = match alias {
-        Some(Reference::Host(host)) if host != target.endpoint.host => Some(host),
+    let LookedUp { subject, identity, discovery } = looked_up;
+    let alias = match (alias, subject.target()) {
+        (Some(Reference::Host(host)), Some(target)) if host != target.endpoint.host => Some(host),
         _ => None,
     };
-    let mut findings = vec![Finding::new(Verdict::Pass, described(&target))];
+    let mut findings = vec![Finding::new(Verdict::Pass, described(&subject, &name))];
     findings.extend(warnings);
-    let configuration = Stage::new(Check::Configuration, started.elapsed(), findings);
+    let configuration = Stage::new(Check::Configuration, configured, findings);
     let mut parts = match caller.into_parts(output) {
         Ok(parts) => parts,
         Err(exit) => return exit,
@@ -102,28 +98,81 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let accounts = Arc::clone(&parts.accounts);
     let examined = parts.block_on(output, async {
         let stop = CancellationToken::new();
-        let identity = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
         let account = accounts.load(&identity).await;
-        let patient = Patient { target, alias, account, resume_for, stop: stop.clone() };
-        let mut examination = std::pin::pin!(doctor::examine(configuration, &patient));
-        let interrupted = tokio::select! {
-            report = &mut examination => return Ok((patient.target.clone(), report)),
-            exit = signalled() => exit,
+        let patient = Patient { subject, discovery, alias, account, resume_for, stop: stop.clone() };
+        let mut examination = Box::pin(doctor::examine(configuration, &patient));
+        let examined = tokio::select! {
+            report = &mut examination => Ok(report),
+            exit = signalled() => Err(exit),
         };
-        stop.cancel();
-        examination.await;
-        Err(interrupted)
+        if examined.is_err() {
+            stop.cancel();
+            examination.await;
+        } else {
+            drop(examination);
+        }
+        examined.map(|report| (patient.subject, report))
     });
     parts.end();
     match examined {
-        Ok((target, report)) => {
+        Ok((subject, report)) => {
             let exit = report.first_failure().map_or(Exit::Success, Exit::from);
-            let shown = Shown { name: &name, target: Some(&target), report: &report, exit };
+            let shown = Shown { name: &name, target: subject.target(), report: &report, exit };
             output.data(&if json { format!("{:#}\n", shown.json()) } else { shown.text() });
             exit
         }
         Err(exit) => exit,
     }
+}
+
+/// A target, or what could be looked up of it.
+struct LookedUp {
+    subject: Subject,
+    identity: aws::Options,
+    discovery: Stage,
+}
+
+/// Why there is nothing to examine.
+enum End {
+    Finding(Finding),
+    /// It has been said.
+    Exit(Exit),
+}
+
+fn look_up(mut plan: Plan, caller: &mut Caller, output: &mut Output) -> Result<LookedUp, End> {
+    let started = Instant::now();
+    let complete = complete::is_complete(&plan);
+    let failed = complete::look_up(&mut plan, caller, output).map_err(End::Exit)?.into_iter().next();
+    let stage = |finding| Stage::new(Check::Discovery, started.elapsed(), vec![finding]);
+    let Some((mut draft, problem)) = failed else {
+        let target = finished(plan)?;
+        let discovery = if complete { "not needed: everything is said" } else { "found what was not said" };
+        return Ok(LookedUp {
+            identity: aws::Options { identity: target.identity.clone(), region: target.region.clone() },
+            subject: Subject::Whole(Box::new(target)),
+            discovery: stage(Finding::new(Verdict::Pass, discovery)),
+        });
+    };
+    let Said { fact, choices, hint, cause, .. } = problem.said(&plan);
+    let fact = [vec![fact], choices].concat().join("\n");
+    let finding = Finding::new(Verdict::Fail, fact).fix(hint).of(cause);
+    // Without a region nothing can be asked of anybody.
+    let Some(region) = draft.region.clone() else { return Err(End::Finding(finding)) };
+    let identity = aws::Options { identity: draft.identity.clone(), region: region.clone() };
+    let subject = if let Reference::Host(_) = draft.reference {
+        draft.via = Via::Direct;
+        plan.replace(draft);
+        Subject::NoRoute(Box::new(finished(plan)?))
+    } else {
+        Subject::NoEndpoint { region, bastion: draft.bastion }
+    };
+    Ok(LookedUp { subject, identity, discovery: stage(finding) })
+}
+
+fn finished(plan: Plan) -> Result<Target, End> {
+    let of = |error: config::Error| End::Finding(Finding::new(Verdict::Fail, error.to_string()).fix(error.hint()));
+    let targets = plan.finish().map_err(of)?.config.targets;
+    targets.into_iter().next().ok_or(End::Exit(Exit::Failure))
 }
 
 /// Resolves when the process is to end.
@@ -156,10 +205,15 @@ fn of_warning(warning: &Warning) -> Finding {
     Finding::new(Verdict::Warn, warning.to_string()).fix(warning.hint())
 }
 
-fn described(target: &Target) -> String {
+fn described(subject: &Subject, name: &str) -> String {
+    let (target, route) = match subject {
+        Subject::Whole(target) => (target, format!(" {}", target.route)),
+        Subject::NoRoute(target) => (target, String::new()),
+        Subject::NoEndpoint { region, .. } => return format!("{name} in {region}"),
+    };
     let user = target.user.as_ref().map(|user| format!(", user {user}")).unwrap_or_default();
     let database = target.database.as_ref().map(|database| format!(", database {database}")).unwrap_or_default();
-    format!("{} at {} {}{user}{database}", target.engine, target.endpoint, target.route)
+    format!("{} at {}{route}{user}{database}", target.engine, target.endpoint)
 }
 
 /// A report with what it is about.

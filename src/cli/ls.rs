@@ -1,11 +1,11 @@
 //! `rdsgate ls`: the databases of an account and region, and the managed nodes beside them.
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{caller::Caller, complete::exit_of, exit::Exit, output::Output};
+use super::{caller::Caller, complete::exit_of, exit::Exit, output::Output, target_arguments::IdentityArguments};
 use crate::{
     aws::{
         self, Account, Accounts, Options,
@@ -30,6 +30,11 @@ pub struct Arguments {
     /// AWS region [default: AWS_REGION, then the profile's]
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArguments,
+    /// Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 pub(super) const EPILOG: &str = "\
@@ -39,18 +44,20 @@ warning names the permission that is missing.
 
 Examples:
   rdsgate ls --profile dev --region eu-central-1
+  rdsgate ls --role-arn arn:aws:iam::123456789012:role/reader
   rdsgate ls --json | jq -r '.databases[].host'
 ";
 
 /// Runs the subcommand to its end.
-pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
+pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     match listed(arguments, output) {
         Ok(()) => Exit::Success,
         Err(exit) => exit,
     }
 }
 
-fn listed(arguments: &Arguments, output: &mut Output) -> Result<(), Exit> {
+fn listed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
+    let json = arguments.json;
     let (options, caller) = options(arguments, output)?;
     let mut parts = caller.into_parts(output)?;
     let accounts = Arc::clone(&parts.accounts);
@@ -71,7 +78,7 @@ fn listed(arguments: &Arguments, output: &mut Output) -> Result<(), Exit> {
         output.note(&format!("left out: {} of other engines ({engines})", other.len()));
     }
     let online: Vec<Node> = nodes.found.into_iter().chain(tasks.found).filter(|node| node.online).collect();
-    if arguments.json {
+    if json {
         output.data(&format!("{:#}\n", in_json(&options, &spoken, &online)));
         return Ok(());
     }
@@ -83,10 +90,11 @@ fn listed(arguments: &Arguments, output: &mut Output) -> Result<(), Exit> {
     Ok(())
 }
 
-fn options(arguments: &Arguments, output: &mut Output) -> Result<(Options, Caller), Exit> {
-    let flags = [(config::Key::Profile, &arguments.profile), (config::Key::Region, &arguments.region)];
-    let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
-    let request = Request { flags, ..Request::default() };
+fn options(arguments: Arguments, output: &mut Output) -> Result<(Options, Caller), Exit> {
+    let Arguments { profile, region, identity, config: file, .. } = arguments;
+    let flags = [(config::Key::Profile, profile), (config::Key::Region, region)].into_iter().chain(identity.flags());
+    let flags = flags.filter_map(|(key, value)| Some((key, value?))).collect();
+    let request = Request { flags, file, ..Request::default() };
     let place = Environment::of_process().and_then(|environment| config::place(&request, &environment));
     let Place { identity, region, mfa_code, open_browser, warnings } = place.map_err(|error| {
         output.error(&error, error.hint().as_deref());

@@ -168,7 +168,7 @@ pub fn main() -> ExitCode {
         Command::Stop(arguments) => stop::run(&arguments, &mut output),
         Command::Completion(arguments) => completion::run(&arguments, &mut output),
         Command::Man(arguments) => man::run(&arguments, &mut output),
-        Command::Ls(arguments) => ls::run(&arguments, &mut output),
+        Command::Ls(arguments) => ls::run(arguments, &mut output),
         Command::Policy(arguments) => policy::run(arguments, &mut output),
         Command::Doctor(arguments) => doctor::run(arguments, &mut output),
     }
@@ -248,9 +248,11 @@ mod tests {
         {
             assert!(EPILOG.contains(code), "{code}");
         }
-        let epilogs = [EPILOG, up::EPILOG, run::EPILOG, psql::EPILOG, mysql::EPILOG, env::EPILOG, sessions::EPILOG];
-        let epilogs = epilogs.into_iter().chain([ls::EPILOG, policy::EPILOG, doctor::EPILOG]);
-        assert!(epilogs.flat_map(str::lines).all(|line| line.chars().count() <= 80));
+        let commands = Cli::command();
+        let epilogs = commands.get_subcommands().filter_map(clap::Command::get_after_help).map(ToString::to_string);
+        for epilog in epilogs.chain([EPILOG.to_owned()]) {
+            assert!(epilog.lines().all(|line| line.chars().count() <= 80), "{epilog}");
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -363,7 +363,7 @@ mod tests {
         let (mut plain, _, stderr) = output(false);
         plain.error(&error, Some("do this"));
         plain.warning(&"odd", None);
-        assert_eq!(stderr.text(), "error: outer \\u{1b}[2Jx: inner\\nline\nhint: do this\nwarning: odd\n");
+        assert_eq!(stderr.text(), "error: outer \\u{1b}[2Jx: inner; line\nhint: do this\nwarning: odd\n");
 
         let (mut coloured, _, stderr) = output(true);
         coloured.error(&io::Error::other("x"), Some("y"));

@@ -38,34 +38,8 @@ pub struct TargetArguments {
     #[arg(long, value_name = "REGION", help_heading = "Way to the database")]
     region: Option<String>,
 
-    /// Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]
-    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
-    role_arn: Vec<String>,
-    /// External id that the roles' trust policies ask for [default: none]
-    #[arg(long, value_name = "ID", help_heading = "AWS identity")]
-    external_id: Option<String>,
-    /// What CloudTrail calls the roles' sessions [default: rdsgate-USER]
-    #[arg(long, value_name = "NAME", help_heading = "AWS identity")]
-    session_name: Option<String>,
-    /// MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]
-    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
-    mfa_serial: Option<String>,
-    /// A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]
-    #[arg(long, value_name = "CODE", help_heading = "AWS identity")]
-    mfa_code: Option<String>,
-    /// Command whose first line of output is a code of the MFA device [default: asked on the terminal]
-    #[arg(long, value_name = "COMMAND", help_heading = "AWS identity")]
-    mfa_command: Option<String>,
-    /// Open the page of an SSO login in a browser, besides printing its address [default: false]
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        help_heading = "AWS identity"
-    )]
-    open_browser: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArguments,
 
     /// postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]
     #[arg(long, value_name = "ENGINE", help_heading = "Database")]
@@ -180,6 +154,54 @@ pub struct TargetArguments {
     admin: Option<String>,
 }
 
+/// The flags that say who we are for AWS, besides the profile.
+#[derive(Debug, Default, Args)]
+pub struct IdentityArguments {
+    /// Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    role_arn: Vec<String>,
+    /// External id that the roles' trust policies ask for [default: none]
+    #[arg(long, value_name = "ID", help_heading = "AWS identity")]
+    external_id: Option<String>,
+    /// What CloudTrail calls the roles' sessions [default: rdsgate-USER]
+    #[arg(long, value_name = "NAME", help_heading = "AWS identity")]
+    session_name: Option<String>,
+    /// MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]
+    #[arg(long, value_name = "ARN", help_heading = "AWS identity")]
+    mfa_serial: Option<String>,
+    /// A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]
+    #[arg(long, value_name = "CODE", help_heading = "AWS identity")]
+    mfa_code: Option<String>,
+    /// Command whose first line of output is a code of the MFA device [default: asked on the terminal]
+    #[arg(long, value_name = "COMMAND", help_heading = "AWS identity")]
+    mfa_command: Option<String>,
+    /// Open the page of an SSO login in a browser, besides printing its address [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "AWS identity"
+    )]
+    open_browser: Option<String>,
+}
+
+impl IdentityArguments {
+    /// The values given, by key.
+    pub(super) fn flags(self) -> [(Key, Option<String>); 7] {
+        [
+            (Key::RoleArn, Some(self.role_arn.join(" ")).filter(|roles| !roles.is_empty())),
+            (Key::ExternalId, self.external_id),
+            (Key::SessionName, self.session_name),
+            (Key::MfaSerial, self.mfa_serial),
+            (Key::MfaCommand, self.mfa_command),
+            (Key::MfaCode, self.mfa_code),
+            (Key::OpenBrowser, self.open_browser),
+        ]
+    }
+}
+
 impl TargetArguments {
     /// What the command line asks for: these flags, for these targets.
     pub fn request(self, targets: Vec<String>) -> Request {
@@ -192,11 +214,6 @@ impl TargetArguments {
             (Key::Database, self.database),
             (Key::Profile, self.profile),
             (Key::Region, self.region),
-            (Key::RoleArn, Some(self.role_arn.join(" ")).filter(|roles| !roles.is_empty())),
-            (Key::ExternalId, self.external_id),
-            (Key::SessionName, self.session_name),
-            (Key::MfaSerial, self.mfa_serial),
-            (Key::MfaCommand, self.mfa_command),
             (Key::CaFile, self.ca_file),
             (Key::Via, self.via),
             (Key::Compress, self.compress),
@@ -220,10 +237,9 @@ impl TargetArguments {
             (Key::ResumeFor, self.resume_for),
             (Key::MaxSigtermDelay, self.max_sigterm_delay),
             (Key::Admin, self.admin),
-            (Key::MfaCode, self.mfa_code),
-            (Key::OpenBrowser, self.open_browser),
         ];
-        let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let flags = flags.into_iter().chain(self.identity.flags());
+        let flags = flags.filter_map(|(key, value)| Some((key, value?))).collect();
         Request { targets, flags, file: self.config }
     }
 

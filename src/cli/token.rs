@@ -27,7 +27,8 @@ pub struct Arguments {
 
 pub(super) const EPILOG: &str = "\
 Examples:
-  PGPASSWORD=$(rdsgate token orders) psql -h ENDPOINT -U app_user 'sslmode=require'
+  PGPASSWORD=$(rdsgate token orders) \\
+      psql 'host=ENDPOINT user=app_user sslmode=require'
 ";
 
 /// Why there is no token.

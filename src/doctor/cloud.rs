@@ -4,14 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 
-use super::{CALL, CREDENTIALS, Check, Examination, Finding, Known, Patient, Verdict, permission};
+use super::{
+    CALL, CREDENTIALS, Check, Examination, Finding, Known, NO_ENDPOINT, Patient, Verdict, network, permission,
+};
 use crate::{
     aws::{
         Account,
         nodes::{self, Node},
         rds::{Database, Kind},
     },
-    target::{InstanceId, Route, Target},
+    target::{Host, InstanceId, Region, Target},
     tunnel::ssm::features::{AgentFeatures, Version},
 };
 
@@ -21,27 +23,57 @@ const SOON: Duration = Duration::from_mins(10);
 const SKEW_LIMIT: Duration = Duration::from_mins(5);
 /// More than the seconds of a `Date` header and a slow answer explain.
 const SKEW_NOTED: Duration = Duration::from_secs(30);
+pub(super) const DIRECT: &str = "not needed: the route is direct";
 pub(super) const NO_CREDENTIALS: &str = "there are no usable credentials";
 
 pub(super) async fn examine(examination: &mut Examination, patient: &Patient, known: &mut Known) {
-    let target = &patient.target;
     let account = match &patient.account {
-        Ok(account) => account,
+        Ok(account) => {
+            identify(examination, account, known).await;
+            known.credentials.is_some().then_some(account)
+        }
         Err(error) => {
             examination.note(Check::Credentials, Finding::of_call(Verdict::Fail, error));
             for check in [Check::Identity, Check::Clock] {
                 examination.skip(check, NO_CREDENTIALS);
             }
-            examination.note(Check::Endpoint, endpoint(patient));
-            for check in [Check::Database, Check::Permission, Check::Bastion] {
-                examination.skip(check, NO_CREDENTIALS);
-            }
-            return;
+            None
         }
     };
+    examination.report.stages.push(patient.discovery.clone());
+    match (patient.subject.target(), account) {
+        (Some(target), account) => {
+            examination.note(Check::Endpoint, endpoint(target, patient.alias.as_ref()));
+            if let Some(account) = account {
+                known.database = examination.check(Check::Database, CALL, database(account, target)).await;
+                permission::examine(examination, target, account, known).await;
+            } else {
+                for check in [Check::Database, Check::Permission] {
+                    examination.skip(check, NO_CREDENTIALS);
+                }
+            }
+        }
+        (None, _) => {
+            for check in [Check::Endpoint, Check::Database, Check::Permission] {
+                examination.skip(check, NO_ENDPOINT);
+            }
+        }
+    }
+    match (patient.subject.bastion(), account) {
+        (Ok(None), _) => examination.note(Check::Bastion, Finding::pass(DIRECT)),
+        (Ok(Some(id)), Some(account)) => {
+            examination.check(Check::Bastion, CALL, bastion(account, id, patient.subject.region())).await;
+        }
+        (Ok(Some(_)), None) => examination.skip(Check::Bastion, NO_CREDENTIALS),
+        (Err(why), _) => examination.skip(Check::Bastion, why),
+    }
+    network::examine(examination, patient, account, known).await;
+}
+
+/// Who we are, and when.
+async fn identify(examination: &mut Examination, account: &Account, known: &mut Known) {
     known.credentials = examination.check(Check::Credentials, CREDENTIALS, credentials(account)).await;
-    let asks = known.credentials.is_some();
-    if asks {
+    if known.credentials.is_some() {
         let identity = async {
             match account.principal().await {
                 Ok(principal) => (vec![Finding::pass(principal.arn.clone())], Some(principal)),
@@ -53,16 +85,6 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
         examination.skip(Check::Identity, NO_CREDENTIALS);
     }
     examination.check(Check::Clock, CALL, clock(account)).await;
-    examination.note(Check::Endpoint, endpoint(patient));
-    if asks {
-        known.database = examination.check(Check::Database, CALL, database(account, target)).await;
-        permission::examine(examination, target, account, known).await;
-        examination.check(Check::Bastion, CALL, bastion(account, target)).await;
-    } else {
-        for check in [Check::Database, Check::Permission, Check::Bastion] {
-            examination.skip(check, NO_CREDENTIALS);
-        }
-    }
 }
 
 async fn credentials(account: &Account) -> (Vec<Finding>, Option<aws_credential_types::Credentials>) {
@@ -111,8 +133,8 @@ async fn clock(account: &Account) -> (Vec<Finding>, Option<()>) {
 }
 
 /// From the name alone.
-fn endpoint(patient: &Patient) -> Finding {
-    let (host, region) = (&patient.target.endpoint.host, &patient.target.region);
+fn endpoint(target: &Target, alias: Option<&Host>) -> Finding {
+    let (host, region) = (&target.endpoint.host, &target.region);
     let label = host.as_str().split('.').nth(1).unwrap_or_default();
     let kind = match label {
         "endpoint" => "a further endpoint of an RDS Proxy",
@@ -127,7 +149,7 @@ fn endpoint(patient: &Patient) -> Finding {
             .because("a token is good only for the RDS endpoint's own name")
             .fix("use the endpoint that rdsgate ls shows, or a CNAME of it".to_owned());
     }
-    let alias = patient.alias.as_ref().map(|alias| format!("{alias} is an alias of ")).unwrap_or_default();
+    let alias = alias.map(|alias| format!("{alias} is an alias of ")).unwrap_or_default();
     Finding::pass(format!("{alias}{host}: {kind} in {region}"))
 }
 
@@ -200,18 +222,14 @@ pub(super) fn is_proxy(kind: Kind) -> bool {
     matches!(kind, Kind::Proxy | Kind::ProxyEndpoint)
 }
 
-async fn bastion(account: &Account, target: &Target) -> (Vec<Finding>, Option<()>) {
-    let id = match &target.route {
-        Route::Ssm(id) | Route::Auto(id) => id,
-        Route::Direct => return (vec![Finding::pass("not needed: the route is direct")], None),
-    };
+async fn bastion(account: &Account, id: &InstanceId, region: &Region) -> (Vec<Finding>, Option<()>) {
     if id.as_str().starts_with("ecs:") {
         return (vec![Finding::unknown("tasks of ECS are in no list of Systems Manager's")], None);
     }
     let findings = match account.managed_node(id).await {
         Err(error) => vec![Finding::of_call(Verdict::Unknown, &error)],
         Ok(None) => vec![
-            Finding::fail(format!("Systems Manager does not know {id} in {} with these credentials", target.region))
+            Finding::fail(format!("Systems Manager does not know {id} in {region} with these credentials"))
                 .because("another account or region, or no agent there has ever registered")
                 .fix(
                     "rdsgate ls shows the nodes; an instance needs the SSM agent and AmazonSSMManagedInstanceCore"

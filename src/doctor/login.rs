@@ -5,11 +5,14 @@ use std::time::{Duration, SystemTime};
 use tokio_rustls::client::TlsStream;
 
 use super::{
-    CALL, Check, Examination, Finding, Known, Patient, Verdict, cloud, permission,
+    CALL, Check, Examination, Finding, Known, Verdict, cloud, permission,
     way::{self, Connection, Server},
 };
 use crate::{
-    aws::token::{self, Token},
+    aws::{
+        Account,
+        token::{self, Token},
+    },
     mysql::{self, Capabilities, HandshakeResponse},
     postgres::{self, Mode, ProtocolVersion, Startup, quote_identifier},
     proxy::error::Error,
@@ -22,6 +25,8 @@ const LOGIN: Duration = Duration::from_secs(12);
 const TOKEN: Duration = Duration::from_secs(1);
 /// Every server of RDS has it; only whoever names no database of their own is sent there.
 const ANY_DATABASE: &str = "postgres";
+/// "RDS Proxy", IAM authentication: what it logs in to the database with is its own affair.
+const BY_PROXY: &str = "not needed: the RDS Proxy takes the token, and logs in to the database by itself";
 const NO_USER: &str = "no database user is set";
 /// `utf8mb4_general_ci`.
 const CHARSET: u8 = 45;
@@ -37,11 +42,10 @@ pub(super) fn skip(examination: &mut Examination, why: &str) {
 
 pub(super) async fn examine(
     examination: &mut Examination,
-    patient: &Patient,
+    (target, account): (&Target, &Account),
     known: &Known,
     connection: Option<Connection>,
 ) {
-    let target = &patient.target;
     let (Some(user), Some(credentials)) = (&target.user, &known.credentials) else {
         let why = if target.user.is_none() { NO_USER } else { cloud::NO_CREDENTIALS };
         examination.skip(Check::Token, why);
@@ -61,15 +65,16 @@ pub(super) async fn examine(
         return skip(examination, "there is no connection to log in on");
     };
     let resource = known.resource(target, user);
+    let by_proxy = known.database.as_ref().is_some_and(|database| cloud::is_proxy(database.kind));
     let work = log_in(stream, server, target, (&token, &resource));
     match examination.check(Check::Login, LOGIN, work).await {
-        Some(LoggedIn::Postgres(stream)) => ask_postgres(examination, stream).await,
-        Some(LoggedIn::Mysql(stream)) => ask_mysql(examination, stream, user).await,
+        Some(LoggedIn::Postgres(stream)) => ask_postgres(examination, stream, by_proxy).await,
+        Some(LoggedIn::Mysql(stream)) => ask_mysql(examination, stream, user, by_proxy).await,
         None => {
             for check in [Check::Query, Check::User] {
                 examination.skip(check, "the login failed");
             }
-            return log(examination, patient, known).await;
+            return log(examination, account, known).await;
         }
     }
     examination.note(Check::Log, Finding::pass("not read: the login succeeded"));
@@ -156,7 +161,7 @@ fn alter(user: &str) -> String {
     format!("ALTER USER '{name}'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;")
 }
 
-async fn ask_postgres(examination: &mut Examination, mut stream: Stream) {
+async fn ask_postgres(examination: &mut Examination, mut stream: Stream, by_proxy: bool) {
     let work = async {
         let answer =
             postgres::query::query(&mut stream, "SELECT current_user, current_setting('server_version')").await;
@@ -171,6 +176,9 @@ async fn ask_postgres(examination: &mut Examination, mut stream: Stream) {
     let Some(user) = examination.check(Check::Query, CALL, work).await else {
         return examination.skip(Check::User, "the query failed");
     };
+    if by_proxy {
+        return examination.note(Check::User, Finding::pass(BY_PROXY));
+    }
     let work = async {
         let sql = "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = 'rds_iam'";
         let finding = match postgres::query::query(&mut stream, sql).await.map(first) {
@@ -184,7 +192,7 @@ async fn ask_postgres(examination: &mut Examination, mut stream: Stream) {
     examination.check(Check::User, CALL, work).await;
 }
 
-async fn ask_mysql(examination: &mut Examination, mut stream: Stream, user: &str) {
+async fn ask_mysql(examination: &mut Examination, mut stream: Stream, user: &str, by_proxy: bool) {
     let work = async {
         match mysql::query::query(&mut stream, "SELECT current_user(), version()").await.map(first_two) {
             Ok(Some((account, version))) => {
@@ -197,6 +205,9 @@ async fn ask_mysql(examination: &mut Examination, mut stream: Stream, user: &str
     let Some(account) = examination.check(Check::Query, CALL, work).await else {
         return examination.skip(Check::User, "the query failed");
     };
+    if by_proxy {
+        return examination.note(Check::User, Finding::pass(BY_PROXY));
+    }
     let work = async {
         let finding = match mysql::query::query(&mut stream, "SHOW CREATE USER CURRENT_USER()").await.map(first) {
             Ok(statement) => match statement.as_deref().and_then(plugin) {
@@ -234,8 +245,8 @@ fn plugin(statement: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-async fn log(examination: &mut Examination, patient: &Patient, known: &Known) {
-    let (Ok(account), Some(database)) = (&patient.account, &known.database) else {
+async fn log(examination: &mut Examination, account: &Account, known: &Known) {
+    let Some(database) = &known.database else {
         return examination.skip(Check::Log, "its name is that of the database, which RDS did not describe");
     };
     let work = async { (permission::log(account, database).await, None::<()>) };

@@ -3,6 +3,7 @@
 //!
 //! - `cloud`: credentials, clock, what AWS says of the database and the bastion;
 //! - `permission`: what IAM says to the login, and the database's log of it;
+//! - `network`: whether security groups let the bastion reach the database;
 //! - `way`: the session, the bastion's dial, the certificate;
 //! - `login`: token, login, and what the database says of the user;
 //! - `local`: this machine's end.
@@ -16,6 +17,7 @@
 mod cloud;
 mod local;
 mod login;
+mod network;
 mod permission;
 mod way;
 mod words;
@@ -30,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::Cause,
     aws::{self, Account, Principal, rds::Database},
-    target::{Host, Target},
+    target::{Host, InstanceId, Region, Route, Target},
 };
 
 /// All stages together. The end of the session has its own few seconds behind it.
@@ -66,6 +68,8 @@ pub enum Check {
     Identity,
     /// This machine's clock against AWS's.
     Clock,
+    /// What was not said and had to be looked up.
+    Discovery,
     /// What the name says: region, kind, alias.
     Endpoint,
     /// What RDS says of the database.
@@ -74,6 +78,8 @@ pub enum Check {
     Permission,
     /// What Systems Manager says of the bastion.
     Bastion,
+    /// Whether security groups let the bastion reach the database.
+    Network,
     /// An SSM session.
     Session,
     /// The bastion's, or our own, connection to the database.
@@ -102,10 +108,12 @@ impl Check {
             Self::Credentials => "AWS credentials and their end",
             Self::Identity => "who AWS says we are",
             Self::Clock => "this machine's clock against AWS's",
+            Self::Discovery => "what was left to be looked up",
             Self::Endpoint => "endpoint name and region",
             Self::Database => "the database, as RDS describes it",
             Self::Permission => "IAM permission rds-db:connect",
             Self::Bastion => "the bastion, as Systems Manager describes it",
+            Self::Network => "security groups from bastion to database",
             Self::Session => "SSM session",
             Self::Dial => "connection to the database's port",
             Self::Certificate => "certificate of the database",
@@ -121,9 +129,11 @@ impl Check {
     /// Which part it is about; decides the exit code.
     fn part(self) -> Cause {
         match self {
-            Self::Configuration | Self::Endpoint => Cause::Configuration,
+            Self::Configuration | Self::Discovery | Self::Endpoint => Cause::Configuration,
             Self::Credentials | Self::Token => Cause::Credentials,
-            Self::Identity | Self::Permission | Self::Bastion | Self::Session | Self::Dial => Cause::Aws,
+            Self::Identity | Self::Permission | Self::Bastion | Self::Network | Self::Session | Self::Dial => {
+                Cause::Aws
+            }
             Self::Database | Self::Certificate | Self::Login | Self::Query | Self::User | Self::Log => Cause::Database,
             Self::Clock | Self::Port => Cause::Local,
         }
@@ -193,6 +203,12 @@ impl Finding {
         self
     }
 
+    /// Whose failure it is, where that is not its check's.
+    #[must_use]
+    pub fn of(self, part: Cause) -> Self {
+        Self { part: Some(part), ..self }
+    }
+
     /// A command, or a statement of SQL's or of a policy's.
     fn paste(self, fix: impl Into<String>) -> Self {
         Self { fix: Some(fix.into()), verbatim: true, ..self }
@@ -259,11 +275,64 @@ impl Report {
     }
 }
 
+/// What is examined: a target, or as much of one as could be looked up.
+#[derive(Debug)]
+pub enum Subject {
+    /// All of it.
+    Whole(Box<Target>),
+    /// A target of which nobody has said, or found, by which bastion it is reached; its route means nothing.
+    NoRoute(Box<Target>),
+    /// An endpoint that was not found.
+    NoEndpoint {
+        /// Where it was looked for.
+        region: Region,
+        /// The bastion, where it was said.
+        bastion: Option<InstanceId>,
+    },
+}
+
+impl Subject {
+    /// The target, as far as it is one.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Whole(target) | Self::NoRoute(target) => Some(target),
+            Self::NoEndpoint { .. } => None,
+        }
+    }
+
+    fn region(&self) -> &Region {
+        match self {
+            Self::Whole(target) | Self::NoRoute(target) => &target.region,
+            Self::NoEndpoint { region, .. } => region,
+        }
+    }
+
+    /// The bastion, if one is needed.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    fn bastion(&self) -> Result<Option<&InstanceId>, &'static str> {
+        match self {
+            Self::Whole(target) => match &target.route {
+                Route::Ssm(id) | Route::Auto(id) => Ok(Some(id)),
+                Route::Direct => Ok(None),
+            },
+            Self::NoEndpoint { bastion: Some(id), .. } => Ok(Some(id)),
+            Self::NoRoute(_) | Self::NoEndpoint { .. } => Err(NO_BASTION),
+        }
+    }
+}
+
+const NO_BASTION: &str = "no bastion is chosen";
+const NO_ENDPOINT: &str = "the endpoint is not known";
+
 /// Who is examined.
 #[derive(Debug)]
 pub struct Patient {
-    /// The target, complete.
-    pub target: Target,
+    /// What of it is known.
+    pub subject: Subject,
+    /// How it came to be known.
+    pub discovery: Stage,
     /// The name that the user gave, when it was an alias of the endpoint's.
     pub alias: Option<Host>,
     /// Who asks; an error is a finding.
@@ -280,6 +349,8 @@ struct Known {
     credentials: Option<Credentials>,
     principal: Option<Principal>,
     database: Option<Database>,
+    /// Security groups, the database's first, between which a rule is missing.
+    missing_rule: Option<(String, String)>,
 }
 
 impl Known {
@@ -333,7 +404,7 @@ impl Examination {
 /// Examines a target whose configuration was `configuration`. Not cancel safe: it would leave a session behind; that is what
 /// [`Patient::stop`] is for, after which the report is of no use.
 pub async fn examine(configuration: Stage, patient: &Patient) -> Report {
-    let spent = Duration::from_millis(configuration.milliseconds);
+    let spent = Duration::from_millis(configuration.milliseconds + patient.discovery.milliseconds);
     let deadline = Instant::now() + DEADLINE.saturating_sub(spent);
     let mut examination = Examination { report: Report { stages: vec![configuration] }, deadline };
     let mut known = Known::default();
@@ -343,6 +414,9 @@ pub async fn examine(configuration: Stage, patient: &Patient) -> Report {
     }
     // Everything that a login needs, on one stack.
     Box::pin(way::examine(&mut examination, patient, &known)).await;
-    local::examine(&mut examination, &patient.target).await;
+    match patient.subject.target() {
+        Some(target) => local::examine(&mut examination, target).await,
+        None => examination.skip(Check::Port, NO_ENDPOINT),
+    }
     examination.report
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::{Check, Examination, Finding, Known, Patient, Verdict, cloud, login, words};
+use super::{
+    Check, Examination, Finding, Known, NO_BASTION, NO_ENDPOINT, Patient, Subject, Verdict, cloud, login, network,
+    words,
+};
 use crate::{
     app::{Cause, Pools},
     aws::rds::Database,
@@ -40,24 +43,39 @@ pub(super) enum Server {
 }
 
 pub(super) async fn examine(examination: &mut Examination, patient: &Patient, known: &Known) {
-    let target = &patient.target;
-    let account = match (&patient.account, &target.route) {
-        (Ok(account), Route::Direct) => account,
-        (Ok(account), _) if known.credentials.is_some() => account,
+    let on_the_way = [Check::Session, Check::Dial, Check::Certificate];
+    let (target, way) = match &patient.subject {
+        Subject::Whole(target) => (&**target, Ok(())),
+        Subject::NoRoute(target) => (&**target, Err(NO_BASTION)),
+        Subject::NoEndpoint { .. } => {
+            for check in on_the_way.into_iter().chain([Check::Token]) {
+                examination.skip(check, NO_ENDPOINT);
+            }
+            return login::skip(examination, NO_ENDPOINT);
+        }
+    };
+    let account = match &patient.account {
+        Ok(account) if known.credentials.is_some() || target.route == Route::Direct => account,
         _ => {
-            for check in [Check::Session, Check::Dial, Check::Certificate, Check::Token] {
+            for check in on_the_way.into_iter().chain([Check::Token]) {
                 examination.skip(check, cloud::NO_CREDENTIALS);
             }
             return login::skip(examination, cloud::NO_CREDENTIALS);
         }
     };
+    if let Err(why) = way {
+        for check in on_the_way {
+            examination.skip(check, why);
+        }
+        return login::examine(examination, (target, account), known, None).await;
+    }
     let mut alone = target.clone();
     (alone.pooling.max_sessions, alone.pooling.warm_sessions) = (1, 0);
     let mut pools = Pools::new(patient.resume_for);
     let dialer = pools.dialer(&alone, account);
     let travel = async {
         let connection = connect(examination, &dialer, target, known).await;
-        login::examine(examination, patient, known, connection).await;
+        login::examine(examination, (target, account), known, connection).await;
     };
     tokio::select! {
         () = travel => {}
@@ -70,7 +88,7 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
 async fn connect(examination: &mut Examination, dialer: &Dialer, target: &Target, known: &Known) -> Option<Connection> {
     let opened = match &target.route {
         Route::Direct => {
-            examination.note(Check::Session, Finding::pass("not needed: the route is direct"));
+            examination.note(Check::Session, Finding::pass(cloud::DIRECT));
             Ok(None)
         }
         Route::Ssm(bastion) | Route::Auto(bastion) => {
@@ -91,7 +109,7 @@ async fn connect(examination: &mut Examination, dialer: &Dialer, target: &Target
     };
     let connected = match opened {
         Ok(stream) => {
-            let work = dial(dialer, stream, target);
+            let work = dial(dialer, stream, target, known);
             examination.check(Check::Dial, DIAL, work).await.ok_or("there is no connection to the database")
         }
         Err(why) => {
@@ -116,6 +134,7 @@ async fn dial(
     dialer: &Dialer,
     stream: Option<tunnel::Stream>,
     target: &Target,
+    known: &Known,
 ) -> (Vec<Finding>, Option<(tunnel::Stream, Server)>) {
     let answered = async {
         let mut stream = match stream {
@@ -133,7 +152,16 @@ async fn dial(
     };
     match answered.await {
         Ok(answered) => (vec![Finding::pass(format!("{} answers", target.endpoint))], Some(answered)),
-        Err(error) => (vec![failed(&error, target)], None),
+        Err(error) => {
+            let finding = failed(&error, target);
+            let finding = match (&error, &known.missing_rule) {
+                (Error::Stream(StreamError::Refused | StreamError::DialTimeout(_)), Some((database, bastion))) => {
+                    finding.paste(network::ingress(database, bastion, target.endpoint.port))
+                }
+                _ => finding,
+            };
+            (vec![finding], None)
+        }
     }
 }
 
@@ -220,16 +248,11 @@ fn of_authority(chain: &[Certificate], database: &Database) -> Option<Finding> {
 /// An error on the way, with whose failure it is.
 pub(super) fn failed(error: &Error, target: &Target) -> Finding {
     let finding = Finding::fail(words::of(error));
-    let ingress = || {
-        format!(
-            "aws ec2 authorize-security-group-ingress --group-id <database's> --protocol tcp --port {} --source-group <bastion's>",
-            target.endpoint.port
-        )
-    };
     let hint = error.hint(target);
     let finding = match error {
         Error::Stream(StreamError::Refused | StreamError::DialTimeout(_)) => {
-            Finding { cause: hint, ..finding }.paste(ingress())
+            let ingress = network::ingress("<database's>", "<bastion's>", target.endpoint.port);
+            Finding { cause: hint, ..finding }.paste(ingress)
         }
         Error::Route(tunnel::Error::Pool(pool::Error::Session(cause))) => match &**cause {
             session::Error::Start { cause: start, .. } => {

@@ -41,6 +41,7 @@ pub(super) fn action(operation: &str) -> Option<String> {
     let service = match operation {
         "SimulatePrincipalPolicy" => "iam",
         "FilterLogEvents" => "logs",
+        "DescribeInstances" | "DescribeSecurityGroups" => "ec2",
         "DescribeInstanceInformation" => "ssm",
         _ if operation.starts_with("DescribeDB") => "rds",
         _ => return None,

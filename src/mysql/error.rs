@@ -175,14 +175,8 @@ impl Error {
                 code::BAD_HANDSHAKE,
                 Some("Check that host and port are those of the RDS endpoint: RDS always offers TLS."),
             ),
-            Self::Authentication(_) => (
-                code::ACCESS_DENIED,
-                Some(
-                    "The user is not made for IAM tokens. As an administrator: CREATE USER … IDENTIFIED WITH \
-                     AWSAuthenticationPlugin AS 'RDS'; (ALTER USER for one that exists), and check that IAM database \
-                     authentication is enabled on the instance, cluster or RDS Proxy.",
-                ),
-            ),
+            // Who knows the user says what to do.
+            Self::Authentication(_) => (code::ACCESS_DENIED, None),
         };
         let (code, sqlstate) = code;
         let detail = match self {

@@ -41,6 +41,15 @@ impl ServerError {
     }
 }
 
+/// What to do about a user that the server wants something else of than a token.
+pub fn made_for_tokens(user: &str) -> String {
+    format!(
+        "As an administrator: ALTER USER {} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; (CREATE USER for one that does \
+         not exist), and see that IAM database authentication is on.",
+        quote(user)
+    )
+}
+
 /// A user name as SQL takes it.
 fn quote(name: &str) -> String {
     format!("'{}'", name.replace('\\', "\\\\").replace('\'', "''"))
@@ -81,5 +90,8 @@ mod tests {
     fn a_user_is_named_as_sql_takes_it() {
         assert_eq!(quote("app+iam@example.com"), "'app+iam@example.com'");
         assert_eq!(quote("a'; drop user \\"), "'a''; drop user \\\\'");
+        assert!(
+            made_for_tokens("app_user").starts_with("As an administrator: ALTER USER 'app_user' IDENTIFIED WITH AWS")
+        );
     }
 }

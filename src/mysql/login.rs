@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_plugin_is_named_with_what_to_do() {
+    async fn another_plugin_is_named() {
         for (request, name) in [
             (&b"\xfemysql_native_password\0abcdefghijklmnopqrst\0"[..], "mysql_native_password"),
             (b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0", "caching_sha2_password"),
@@ -348,7 +348,6 @@ mod tests {
             let report = error.report().unwrap();
             assert_eq!(report.code, 1045);
             assert!(report.message.contains(name), "{}", report.message);
-            assert!(report.hint.unwrap().contains("IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'"));
         }
     }
 

@@ -50,6 +50,7 @@ pub use commands::{Commands, Signal};
 pub use compress::Compressed;
 pub use error::{Error, ErrorReport, ServerError, Turn};
 pub use greeting::{Greeting, Scramble, greet, read_greeting};
+pub use hint::made_for_tokens;
 pub use login::{Compression, LoggedIn, login, ssl_request};
 pub use message::OkPacket;
 pub use response::HandshakeResponse;

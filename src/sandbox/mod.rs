@@ -54,7 +54,9 @@ pub use self::{
     faults::{Faults, Messages, Pace, Rates},
     identity::{ACCOUNT, Identity, SessionToken},
     network::Destination,
-    options::{AgentOptions, Node, Offline, Options, Oversize, SessionDocument, Task, WebSocketSignature},
+    options::{
+        AgentOptions, Node, Offline, Options, Oversize, SecurityGroup, SessionDocument, Task, WebSocketSignature,
+    },
     service::{Ended, SessionReport},
     sigv4::{DatabaseServer, Refusal, TokenRefusal},
 };

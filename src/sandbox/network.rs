@@ -37,6 +37,9 @@ pub enum Destination {
     Unresolvable,
     /// To an address that agents do not forward to: the session ends right after its handshake.
     Forbidden,
+    /// Nowhere: the session ends right after its handshake with these words, as those of an account whose preferences cannot
+    /// be kept do.
+    Refused(&'static str),
 }
 
 /// The names, changeable at any time; sessions keep what they resolved.
@@ -85,7 +88,9 @@ impl Network {
                 tokio::time::sleep(DIAL_TIMEOUT).await;
                 Err(io::ErrorKind::TimedOut.into())
             }
-            Destination::Unresolvable | Destination::Forbidden => Err(io::ErrorKind::AddrNotAvailable.into()),
+            Destination::Unresolvable | Destination::Forbidden | Destination::Refused(_) => {
+                Err(io::ErrorKind::AddrNotAvailable.into())
+            }
         }
     }
 }

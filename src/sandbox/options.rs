@@ -20,6 +20,8 @@ pub struct Options {
     pub nodes: Vec<Node>,
     /// Tasks of ECS.
     pub tasks: Vec<Task>,
+    /// The security groups that EC2 describes.
+    pub security_groups: Vec<SecurityGroup>,
     /// Session documents of the account's own.
     pub documents: Vec<SessionDocument>,
     /// The idle timeout in the account's preferences; `None` is an account that has set none.
@@ -64,6 +66,13 @@ impl Default for Options {
             identities: vec![Identity::user(), Identity::temporary(), Identity::readonly()],
             nodes: vec![Node::new("i-0123456789abcdef0", "bastion")],
             tasks: Vec::new(),
+            security_groups: vec![
+                SecurityGroup::new("sg-0d0000000000da7a0", "tcp", (5432, 5432), &["sg-0b0000000000ba570"]).and(
+                    "tcp",
+                    (3306, 3306),
+                    &["10.0.0.0/16"],
+                ),
+            ],
             documents: Vec::new(),
             idle_timeout: None,
             names: HashMap::new(),
@@ -223,12 +232,20 @@ pub struct Node {
     pub vpc: String,
     /// Whether its agent is connected.
     pub online: bool,
+    /// Its security groups.
+    pub groups: Vec<String>,
 }
 
 impl Node {
     /// One that is connected, in the VPC of [`Database::new`].
     pub fn new(id: &str, name: &str) -> Self {
-        Self { id: id.into(), name: name.into(), vpc: "vpc-0a1b2c3d4e5f60718".into(), online: true }
+        Self {
+            id: id.into(),
+            name: name.into(),
+            vpc: "vpc-0a1b2c3d4e5f60718".into(),
+            online: true,
+            groups: vec!["sg-0b0000000000ba570".into()],
+        }
     }
 
     /// Puts it into this VPC.
@@ -242,6 +259,29 @@ impl Node {
     #[must_use]
     pub fn offline(mut self) -> Self {
         self.online = false;
+        self
+    }
+}
+
+/// A security group with its inbound rules.
+#[derive(Debug, Clone)]
+pub struct SecurityGroup {
+    /// `sg-…`.
+    pub id: String,
+    /// Protocol, first and last port, and where from: a group (`sg-…`), a prefix list (`pl-…`) or a network.
+    pub ingress: Vec<(String, (u16, u16), Vec<String>)>,
+}
+
+impl SecurityGroup {
+    /// One with one rule.
+    pub fn new(id: &str, protocol: &str, ports: (u16, u16), from: &[&str]) -> Self {
+        Self { id: id.into(), ingress: Vec::new() }.and(protocol, ports, from)
+    }
+
+    /// Adds a rule.
+    #[must_use]
+    pub fn and(mut self, protocol: &str, ports: (u16, u16), from: &[&str]) -> Self {
+        self.ingress.push((protocol.into(), ports, from.iter().map(ToString::to_string).collect()));
         self
     }
 }

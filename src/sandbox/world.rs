@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Node, Offline, Operation, Options,
-    Oversize, Role, SessionDocument, Task, TokenRefusal, WebSocketSignature,
+    Oversize, Role, SecurityGroup, SessionDocument, Task, TokenRefusal, WebSocketSignature,
     aws::{Injected, sso::Portal},
     network::Network,
     service::Sessions,
@@ -30,6 +30,7 @@ pub(super) struct World {
     /// Whether it is reached under AWS's names.
     pub(super) public: bool,
     pub(super) documents: Vec<SessionDocument>,
+    pub(super) security_groups: Vec<SecurityGroup>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) largest_payload: Option<(usize, Oversize)>,
     /// How many entries of a list one answer has at most.
@@ -73,6 +74,7 @@ impl World {
             tls: options.tls,
             public: !options.names_of_endpoint.is_empty(),
             documents: options.documents,
+            security_groups: options.security_groups,
             idle_timeout: options.idle_timeout,
             largest_payload: options.largest_payload,
             page: options.page,

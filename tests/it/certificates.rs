@@ -2,7 +2,7 @@
 //! the name expected, the names found and the dates.
 
 use crate::support::{
-    gate::{Gate, GateOptions, sandbox},
+    gate::{Gate, sandbox},
     refusal::Refusal,
     servers::{PgOptions, PgServer, Variant},
 };
@@ -89,15 +89,4 @@ async fn each_wrong_certificate_is_refused_with_its_facts_and_right_ones_are_acc
         server.certificate(variant);
         assert_eq!(gate.query("select current_user").await, "app_user", "{variant}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_authority_that_is_not_built_in_is_named_with_where_to_get_roots() {
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let gate = GateOptions::new(server, &sandbox).without("--ca-file").start().await;
-    let refusal = Refusal::of(&gate).await;
-    let region = &server.region;
-    refusal.says("08004", "Root CA RSA2048 G1, which is not trusted", "Stage: TLS.", "--ca-file");
-    assert!(refusal.hint.contains(&format!("/{region}/{region}-bundle.pem")), "{refusal:#?}");
 }

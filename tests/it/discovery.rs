@@ -5,13 +5,14 @@ use std::{
     process::Stdio,
 };
 
-use rdsgate::sandbox::{Database, Failure, Identity, Node, Operation, Options, Sandbox, Task};
+use rdsgate::sandbox::{Database, Failure, Identity, Node, Operation, Options, Role, Sandbox, Task};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::{
     gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox_with},
     servers::Server,
+    snapshot::snapshot,
 };
 
 const ORDERS: &str = "orders.c1abcdefghij.us-east-1.rds.amazonaws.com";
@@ -236,6 +237,61 @@ async fn up_says_what_it_cannot_find_or_choose() {
 }
 
 #[tokio::test]
+async fn on_a_terminal_a_choice_is_asked() {
+    let server = Server::shared();
+    let sandbox = sandbox_with(server, |options| options.node(Node::new("i-0fedcba9876543210", "spare"))).await;
+    let home = tempfile::tempdir().expect("there is a folder for temporary files");
+    let mut gate = GateOptions::new(server, &sandbox)
+        .without("--bastion")
+        .env("HOME", &home.path().display().to_string())
+        .on_a_terminal()
+        .spawn();
+    assert!(gate.until(|log| log.contains("  2  i-0fedcba9876543210  spare  (agent ")).await, "{}", gate.log());
+    assert!(gate.log().contains("orders can be reached through 2 nodes:"), "{}", gate.log());
+    gate.types("3").await;
+    gate.types("2").await;
+    assert!(gate.until(|log| log.contains("ready: 1 target")).await, "{}", gate.log());
+    assert!(gate.log().contains("(postgres, via i-0fed…, verify-full)"), "{}", gate.log());
+}
+
+#[tokio::test]
+async fn one_target_that_is_not_found_does_not_stop_the_others_and_shows_in_the_exit_status() {
+    let server = Server::shared();
+    let sandbox = sandbox_with(server, |options| options).await;
+    let home = tempfile::tempdir().expect("there is a folder for temporary files");
+    for (missing, code) in [("nosuch", 2), ("orders", 130)] {
+        let mut gate = GateOptions::bare(&sandbox)
+            .only(&["orders", missing, "--user", "app_user", "--database", "appdb", "--listen", "localhost:0"])
+            .flag("--ca-file", &server.ca.display().to_string())
+            .env("HOME", &home.path().display().to_string())
+            .start()
+            .await;
+        assert_eq!(gate.query("SELECT current_user").await, "app_user");
+        let told = gate.log().contains("error: there is no database nosuch in eu-central-1\nhint: rdsgate ls");
+        assert_eq!(told, missing == "nosuch", "{}", gate.log());
+        gate.signal("INT");
+        assert_eq!(gate.ended().await.code(), Some(code), "{}", gate.log());
+    }
+}
+
+#[tokio::test]
+async fn ls_looks_with_a_roles_eyes() {
+    let role = Role::new("reader").external_id("partner/7").gives(Identity::temporary());
+    let arn = role.arn();
+    let scene = Scene::new(fleet().role(role)).await;
+    let with = ["ls", "--json", "--role-arn", &arn, "--external-id", "partner/7", "--session-name", "night"];
+    let (code, stdout, stderr) = scene.run(&with).await;
+    assert!(code == 0 && stdout.contains(ORDERS), "{stderr}");
+    let calls = scene.sandbox.calls();
+    let assumed = calls.iter().find(|call| call.operation == Operation::AssumeRole).expect("it was assumed");
+    assert_eq!(assumed.parameters["RoleSessionName"], "night");
+    let asked = calls.iter().find(|call| call.operation == Operation::DescribeDBInstances).expect("it was asked");
+    assert_eq!(asked.access_key, Some(Identity::temporary().access_key));
+    let (code, _, stderr) = scene.run(&["ls", "--role-arn", &arn]).await;
+    assert!(code == 3 && stderr.contains("it may ask for an --external-id"), "{code}: {stderr}");
+}
+
+#[tokio::test]
 async fn an_alias_in_the_file_stands_for_the_rds_name() {
     let server = Server::shared();
     let sandbox = sandbox_with(server, |options| options).await;
@@ -260,6 +316,15 @@ async fn an_alias_in_the_file_stands_for_the_rds_name() {
 #[tokio::test]
 async fn policy_prints_the_policy_and_the_sql_for_what_was_found() {
     let scene = Scene::new(fleet()).await;
+    for (name, more) in [
+        ("policy", &[][..]),
+        ("policy-terraform", &["--format", "terraform"]),
+        ("policy-discovery", &["--discovery"]),
+        ("policy-sql", &["--sql"]),
+    ] {
+        let (code, stdout, stderr) = scene.run(&[&["policy", "orders", "--user", "app_user"], more].concat()).await;
+        snapshot(name, code, &stdout, &stderr);
+    }
     let (code, stdout, stderr) = scene.run(&["policy", "orders", "--user", "app_user"]).await;
     assert_eq!((code, stderr.as_str()), (0, ""));
     let policy: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");

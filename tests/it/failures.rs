@@ -1,5 +1,5 @@
-//! What a psql user reads when something between the proxy and ReadyForQuery fails, and that the next connection works once
-//! the cause is gone.
+//! What a psql user reads when something between the proxy and ReadyForQuery fails, where that takes more than a row of
+//! `failure_table`.
 
 use std::{
     fs,
@@ -8,9 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdsgate::sandbox::{
-    Destination, Ended, Failure, Faults, Identity, Operation, Options, Rates, Sandbox, SessionToken,
-};
+use rdsgate::sandbox::{Destination, Ended, Failure, Faults, Identity, Operation, Options, Rates, Sandbox};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
@@ -18,17 +16,11 @@ use tokio::{
 };
 
 use crate::support::{
-    gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
+    gate::{Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
     refusal::{Refusal, Wire, field, fields},
+    report::Report,
     servers::{PgOptions, PgServer},
 };
-
-/// The environment of an identity in the place of the usual one's.
-fn options_as(server: &PgServer, sandbox: &Sandbox, identity: &Identity) -> GateOptions {
-    let options =
-        GateOptions::new(server, sandbox).without_env("AWS_ACCESS_KEY_ID").without_env("AWS_SECRET_ACCESS_KEY");
-    identity.env().iter().fold(options, |options, (name, value)| options.env(name, value))
-}
 
 async fn works(gate: &Gate) {
     assert_eq!(gate.query("select current_user").await, "app_user");
@@ -39,108 +31,10 @@ fn started(sandbox: &Sandbox) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_credentials_nothing_is_sent_and_new_ones_are_found_without_a_restart() {
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
-    let file = folder.path().join("credentials");
-    let gate = GateOptions::new(server, &sandbox)
-        .without_env("AWS_ACCESS_KEY_ID")
-        .without_env("AWS_SECRET_ACCESS_KEY")
-        .without_env("AWS_SHARED_CREDENTIALS_FILE")
-        .env("AWS_SHARED_CREDENTIALS_FILE", &file.display().to_string())
-        .start()
-        .await;
-
-    let refusal = Refusal::of(&gate).await;
-    refusal.says("28000", "no AWS credentials were found", "Stage: AWS credentials.", "--profile");
-    refusal.is_soon();
-    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
-
-    let user = Identity::user();
-    let keys =
-        format!("[default]\naws_access_key_id={}\naws_secret_access_key={}\n", user.access_key, user.secret.expose());
-    fs::write(&file, keys).expect("the folder is ours");
-    works(&gate).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_have_expired_are_not_signed_with() {
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let gate = options_as(server, &sandbox, &Identity::temporary())
-        .env("AWS_CREDENTIAL_EXPIRATION", "2026-01-02T03:04:05Z")
-        .start()
-        .await;
-    let refusal = Refusal::of(&gate).await;
-    let detail = "Stage: AWS credentials.";
-    refusal.says("28000", "the AWS credentials expired on 2026-01-02T03:04:05Z", detail, "enew the credentials");
-    refusal.is_soon();
-    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_aws_refuses_say_why() {
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let unknown = Identity::new("AKIAUNKNOWNEXAMPLE00", "nobody/knows", SessionToken::None, "nobody");
-    let wrong = Identity::new("AKIAIOSFODNN7EXAMPLE", "not/the/secret", SessionToken::None, "dev");
-    for (identity, sqlstate, message, hint) in [
-        (unknown, "28000", "AWS refused the credentials (UnrecognizedClientException)", "enew the credentials"),
-        (wrong, "28000", "InvalidSignatureException", "clock"),
-    ] {
-        let gate = options_as(server, &sandbox, &identity).start().await;
-        let refusal = Refusal::of(&gate).await;
-        refusal.says(sqlstate, message, &format!("via {BASTION}"), hint);
-        refusal.is_soon();
-    }
-
-    let temporary = Identity::temporary();
-    assert!(sandbox.identity(&temporary.access_key, |identity| identity.expired = true));
-    let gate = options_as(server, &sandbox, &temporary).start().await;
-    let refusal = Refusal::of(&gate).await;
-    refusal.says("28000", "StartSession: AWS refused the credentials (ExpiredTokenException)", "", "AWS_SESSION_TOKEN");
-    refusal.is_soon();
-    assert_eq!(sandbox.sessions().len(), 0);
-    assert!(sandbox.identity(&temporary.access_key, |identity| identity.expired = false));
-    works(&gate).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_aws_does_not_start_says_what_to_check() {
+async fn a_call_that_aws_throttles_now_and_then_is_made_again() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let gate = Gate::start(server, &sandbox).await;
-
-    sandbox.bastion(BASTION, false);
-    let refusal = Refusal::of(&gate).await;
-    let message = format!("{BASTION} is not connected to Systems Manager in {}", server.region);
-    refusal.says("08001", &message, "Stage: route to the database.", "AmazonSSMManagedInstanceCore");
-    refusal.says("08001", &message, "", &format!("The SSM agent of {BASTION} was last heard of "));
-    refusal.is_soon();
-    sandbox.bastion(BASTION, true);
-
-    for (failure, sqlstate, message, hint) in [
-        (
-            Failure::AccessDenied,
-            "28000",
-            "StartSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:StartSession",
-            "ssm:StartSession",
-        ),
-        (Failure::InvalidDocument, "08001", "no session document AWS-StartPortForwardingSessionToRemoteHost", ""),
-        (Failure::BadRequest, "08001", "not supported by this agent", "too old"),
-        (Failure::Throttling, "08001", "AWS is throttling", "oo many API calls"),
-        (Failure::InternalServerError, "08001", "AWS failed: InternalServerError", ""),
-        (Failure::Disconnect, "08001", "AWS could not be reached", "HTTPS_PROXY"),
-    ] {
-        sandbox.fail(Operation::StartSession, failure, None);
-        let refusal = Refusal::of(&gate).await;
-        refusal.says(sqlstate, message, &format!("Region: {}.", server.region), hint);
-        refusal.is_soon();
-        sandbox.heal(Operation::StartSession);
-    }
-    assert_eq!(sandbox.sessions().len(), 0);
-
     let before = started(&sandbox);
     sandbox.fail(Operation::StartSession, Failure::Throttling, Some(2));
     works(&gate).await;
@@ -155,7 +49,7 @@ async fn what_rds_says_of_the_database_comes_with_the_failure_and_is_asked_for_o
         options
     })
     .await;
-    let gate = options_as(server, &sandbox, &Identity::readonly()).start().await;
+    let gate = GateOptions::new(server, &sandbox).identity(&Identity::readonly()).start().await;
     let failed = "PAM authentication failed for user \"app_user\"";
     for _ in 0..2 {
         let refusal = Refusal::of(&gate).await;
@@ -170,9 +64,6 @@ async fn what_rds_says_of_the_database_comes_with_the_failure_and_is_asked_for_o
         options.name(&server.rds_host, 5432, Destination::Address(SocketAddr::from(([127, 0, 0, 1], 1))))
     })
     .await;
-    let gate = Gate::start(server, &stopped).await;
-    let refusal = Refusal::of(&gate).await;
-    refusal.says("08001", "", "Stage: database answer.", " is stopped.");
     // Whoever may not ask RDS is told what there is to tell.
     assert!(stopped.identity(&Identity::user().access_key, |user| {
         user.denied.insert(Operation::DescribeDBInstances);
@@ -184,45 +75,7 @@ async fn what_rds_says_of_the_database_comes_with_the_failure_and_is_asked_for_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_without_mux_is_named_by_its_version() {
-    let server = PgServer::shared();
-    let sandbox = sandbox_with(server, |options| options.agent_version("3.0.196.0")).await;
-    let gate = Gate::start(server, &sandbox).await;
-    let refusal = Refusal::of(&gate).await;
-    refusal.says("08001", "version 3.0.196.0; port forwarding needs 3.0.222.0 or newer", BASTION, "AWS-UpdateSSMAgent");
-    refusal.is_soon();
-    patient(sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()))).await;
-
-    sandbox.agent(|agent| agent.version = "3.3.987.0".into());
-    works(&gate).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_hears_nothing_ends_the_handshake_in_its_own_words() {
-    let server = PgServer::shared();
-    let deaf = Faults { up: Rates { loss: 1.0, ..Rates::default() }, ..Faults::default() };
-    let sandbox = sandbox_with(server, |mut options| {
-        options.agent.handshake_timeout = Duration::from_millis(300);
-        options.faults = deaf;
-        options
-    })
-    .await;
-    let gate = Gate::start(server, &sandbox).await;
-    let refusal = Refusal::of(&gate).await;
-    refusal.says(
-        "08001",
-        "ended before it could be used: Handshake timed out.",
-        "Stage: route to the database.",
-        "SSM agent",
-    );
-    refusal.is_soon();
-
-    sandbox.faults(Faults::default());
-    works(&gate).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_dial_names_what_to_check_and_the_session_serves_on() {
+async fn after_a_refused_dial_the_session_serves_on() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     // Bound but not listening: the port is ours and refuses.
@@ -231,9 +84,7 @@ async fn a_refused_dial_names_what_to_check_and_the_session_serves_on() {
     sandbox.name(&server.rds_host, 5432, Destination::Address(socket.local_addr().expect("it is bound")));
     let gate = Gate::start(server, &sandbox).await;
     let refusal = Refusal::of(&gate).await;
-    refusal.says("08001", "the bastion could not connect", "Stage: database answer.", "security group");
-    assert!(refusal.hint.contains(&server.rds_host), "{refusal:?}");
-    refusal.is_soon();
+    refusal.says("08001", "the bastion could not connect", "", "");
 
     let listener = socket.listen(16).expect("it is bound");
     let address = server.addr;
@@ -245,67 +96,6 @@ async fn a_refused_dial_names_what_to_check_and_the_session_serves_on() {
     });
     works(&gate).await;
     assert_eq!(sandbox.sessions().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hanging_dial_is_given_up_after_ten_seconds_and_the_next_connection_gets_a_new_session() {
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    sandbox.name(&server.rds_host, 5432, Destination::BlackHole);
-    let gate = Gate::start(server, &sandbox).await;
-    let refusal = Refusal::of(&gate).await;
-    refusal.says("08001", "within 10 s", "Stage: database answer.", "security group");
-    refusal.within(25);
-    assert!(refusal.took >= Duration::from_secs(9), "{refusal:?}");
-    assert_eq!(sandbox.sessions().len(), 1);
-
-    sandbox.name(&server.rds_host, 5432, Destination::Address(server.addr));
-    works(&gate).await;
-    assert_eq!(sandbox.sessions().len(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_the_agent_does_not_accept_is_told_in_its_words() {
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let gate = Gate::start(server, &sandbox).await;
-    for (destination, message) in [
-        (Destination::Unresolvable, format!("lookup {} on 10.0.0.2:53: no such host", server.rds_host)),
-        (Destination::Forbidden, format!("Forwarding to IP address {} is forbidden.", server.rds_host)),
-    ] {
-        sandbox.name(&server.rds_host, 5432, destination);
-        let before = started(&sandbox);
-        let refusal = Refusal::of(&gate).await;
-        refusal.says("08001", &message, BASTION, &format!("does not find or accept {}", server.rds_host));
-        refusal.is_soon();
-        assert!(started(&sandbox) - before <= 2, "a session for each of the two clients at most");
-    }
-    sandbox.name(&server.rds_host, 5432, Destination::Address(server.addr));
-    works(&gate).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_data_channel_that_does_not_open_says_who_refused() {
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let gate = Gate::start(server, &sandbox).await;
-
-    sandbox.fail(Operation::OpenDataChannel, Failure::Unavailable, None);
-    let refusal = Refusal::of(&gate).await;
-    refusal.says("08001", "refused the data channel: HTTP 503", "Stage: route to the database.", "ssmmessages");
-    refusal.is_soon();
-    sandbox.heal(Operation::OpenDataChannel);
-
-    let key = Identity::user().access_key;
-    let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::OpenDataChannel));
-    assert!(sandbox.identity(&key, deny));
-    let refusal = Refusal::of(&gate).await;
-    refusal.says("28000", "refused the data channel: HTTP 403", "", "ssmmessages:OpenDataChannel");
-    refusal.is_soon();
-    assert!(sandbox.identity(&key, |identity| identity.denied.clear()));
-
-    works(&gate).await;
-    patient(sandbox.until(|sessions| sessions.iter().filter(|session| session.ended.is_none()).count() == 1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,6 +113,21 @@ async fn a_data_channel_that_is_closed_as_soon_as_it_opens_is_opened_until_it_st
     open.send(b"Q\0\0\0\x0dselect 1\0").await;
     open.until(b'D').await;
     assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_does_not_let_sessions_be_ended_shows_in_the_log_and_nowhere_else() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::TerminateSession));
+    assert!(sandbox.identity(&Identity::user().access_key, deny));
+    let mut gate = Gate::start(server, &sandbox).await;
+    works(&gate).await;
+    gate.signal("TERM");
+    assert_eq!(gate.ended().await.code(), Some(143));
+    let said = "TerminateSession failed; the session ends by its idle timeout";
+    assert!(gate.until(|log| log.contains(said)).await, "{}", gate.log());
+    assert!(gate.log().contains("not authorized to perform: ssm:TerminateSession"), "{}", gate.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -386,47 +191,13 @@ async fn a_connection_that_the_database_ends_hears_the_databases_own_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_the_database_refuses_comes_with_advice() {
+async fn a_database_that_does_not_exist_is_told_by_name() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
-    sandbox.name(&server.rds_host, 5433, Destination::Address(server.addr));
-    let usual = || GateOptions::new(server, &sandbox);
-    let tag = server.rds_host.split('.').next().expect("a host has a label").to_uppercase().replace('-', "");
-    let resource = format!("arn:aws:rds-db:{}:123456789012:dbuser:db-{tag:A<26.26}/app_user", server.region);
-    let readonly = Identity::readonly();
-    let failed = "PAM authentication failed for user \"app_user\"";
-    for (options, sqlstate, message, hint) in [
-        // Its policy has no rds-db:connect for this user.
-        (options_as(server, &sandbox, &readonly), "28000", failed, resource.as_str()),
-        // The token is for a port that the database does not have.
-        (usual().flag("--port", "5433"), "28000", failed, "iam-db-auth-error"),
-        (
-            usual().flag("--user", "legacy_user"),
-            "28000",
-            "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token",
-            "GRANT rds_iam TO legacy_user;",
-        ),
-        (
-            usual().flag("--user", "nobody_here"),
-            "28000",
-            "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token",
-            "rds_iam",
-        ),
-    ] {
-        let gate = options.start().await;
-        let refusal = Refusal::of(&gate).await;
-        refusal.says(sqlstate, message, "Stage: database login.", hint);
-        refusal.is_soon();
-    }
-    let gate = usual().start().await;
+    let gate = Gate::start(server, &sandbox).await;
     let refusal = Refusal::in_database(&gate, "nosuch").await;
-    refusal.says(
-        "3D000",
-        "database \"nosuch\" does not exist",
-        "Stage: database login.",
-        "Name a database that exists",
-    );
-    refusal.is_soon();
+    let message = "database \"nosuch\" does not exist";
+    refusal.says("3D000", message, "Stage: database login.", "Name a database that exists");
     works(&gate).await;
 }
 
@@ -439,6 +210,9 @@ async fn a_token_for_another_region_is_refused_with_the_region_in_the_detail() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("28000", "PAM authentication failed", "Region: eu-central-1.", "arn:aws:rds-db:eu-central-1:");
     refusal.is_soon();
+    let doctor = GateOptions::new(&server, &sandbox).flag("--region", "eu-central-1");
+    let report = Report::of(doctor, &sandbox).await;
+    report.exits(5).first_fails("login").says("endpoint", "warn", "is no name of RDS's", "a CNAME of it");
     let seen = server.auth_lines();
     assert!(seen.iter().all(|line| line.contains("region eu-central-1")), "{seen:?}");
 }
@@ -454,6 +228,8 @@ async fn a_database_without_free_connections_says_so_until_one_is_free() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("53300", "onnection", "Stage: database login.", "out of connections");
     refusal.is_soon();
+    let report = Report::of(GateOptions::new(&server, &sandbox), &sandbox).await;
+    report.exits(5).first_fails("login").says("login", "fail", "onnection", "out of connections");
     only.send(b"X\0\0\0\x04").await;
     assert_eq!(only.rest().await, b"");
     works(&gate).await;
@@ -469,6 +245,12 @@ async fn a_server_without_tls_gets_no_token() {
     let refusal = Refusal::of(&gate).await;
     refusal.says("08001", "refuses TLS, and a token must not travel without", &real.rds_host, "RDS always offers TLS");
     refusal.is_soon();
+    let report = Report::of(GateOptions::new(real, &sandbox), &sandbox).await;
+    report
+        .exits(4)
+        .first_fails("dial")
+        .says("dial", "fail", "refuses TLS", "")
+        .is("unknown", &["certificate", "login"]);
 }
 
 /// A server that reads an SSLRequest, says `answer` and hangs up, or waits until the client does.

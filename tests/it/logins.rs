@@ -268,20 +268,6 @@ async fn a_login_goes_on_when_its_client_has_lost_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_terminal_the_client_hears_which_command_to_run() {
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let home = Home::new(&sso_profiles(&server.region));
-    home.write(CORP, EXPIRED);
-    let gate = home.gate(server, &sandbox).flag("--profile", "dev").start().await;
-    let refusal = Refusal::of(&gate).await;
-    let message = "the SSO session of the AWS profile \"dev\" has expired or is not there";
-    refusal.says("28000", message, "Stage: AWS credentials.", "Run: aws sso login --profile dev");
-    refusal.within(8);
-    assert_eq!(count(&sandbox, Operation::RegisterClient), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_a_login_does_not_give_is_no_reason_to_log_in_again() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
@@ -485,4 +471,19 @@ async fn a_console_session_is_waited_for_until_aws_login_has_been_run() {
     fs::rename(whole, home.path(&format!(".aws/login/cache/{name}.json"))).expect("it is ours");
     served(waiting, &gate).await;
     assert!(gate.log().contains("[console] logged in"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_to_be_looked_up_waits_for_a_login_too() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let home = Home::new(&sso_profiles(&server.region));
+    let options = home.gate(server, &sandbox).flag("--profile", "dev").without("--bastion").without("--engine");
+    let mut gate = options.on_a_terminal().spawn();
+    let code = code(&mut gate, &sandbox).await;
+    assert!(!gate.log().contains("listening on"), "{}", gate.log());
+    assert!(sandbox.sso_decide(&code, true));
+    assert!(gate.until(|log| log.contains("ready: 1 target")).await, "{}", gate.log());
+    assert!(gate.log().contains("(postgres, via i-0123…, verify-full)"), "{}", gate.log());
+    assert_eq!(count(&sandbox, Operation::RegisterClient), 1);
 }

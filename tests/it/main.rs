@@ -17,6 +17,7 @@ mod clients;
 mod control;
 mod discovery;
 mod doctor;
+mod failure_table;
 mod failures;
 mod faults;
 mod guard;

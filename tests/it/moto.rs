@@ -10,13 +10,18 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::support::{clients, gate::PATIENCE};
+use crate::support::{
+    clients,
+    gate::{BASTION, PATIENCE},
+};
 
-/// moto in a process of its own, with one instance, one cluster with a member, and one EC2 instance.
+/// moto in a process of its own, with one instance, one cluster with a member, and one EC2 instance that may reach the first.
 struct Moto {
     /// Killed when dropped.
     _child: Child,
     url: String,
+    /// The EC2 instance's id.
+    bastion: String,
 }
 
 impl Moto {
@@ -36,19 +41,26 @@ impl Moto {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await.expect("moto writes text") {
-                if let Some(url) = line.strip_prefix("ready ") {
-                    return url.to_owned();
+                if let Some((url, bastion)) = line.strip_prefix("ready ").and_then(|rest| rest.split_once(' ')) {
+                    return (url.to_owned(), bastion.to_owned());
                 }
             }
             panic!("moto ended before it was ready");
         };
-        let url = tokio::time::timeout(PATIENCE * 2, ready).await.expect("moto gets ready");
-        Self { _child: child, url }
+        let (url, bastion) = tokio::time::timeout(PATIENCE * 2, ready).await.expect("moto gets ready");
+        Self { _child: child, url, bastion }
     }
 }
 
 /// What `rdsgate` prints, which must be success.
 async fn rdsgate(arguments: &[&str], env: &[(String, String)]) -> String {
+    let output = ran(arguments, env).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("it prints UTF-8")
+}
+
+async fn ran(arguments: &[&str], env: &[(String, String)]) -> std::process::Output {
     let home = tempfile::tempdir().expect("there is a folder for temporary files");
     let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
         .args(arguments)
@@ -60,10 +72,7 @@ async fn rdsgate(arguments: &[&str], env: &[(String, String)]) -> String {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("cargo built rdsgate");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).expect("it prints UTF-8")
+    tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("cargo built rdsgate")
 }
 
 /// The keys that are known, and of which form: what an emulation makes up is its own affair.
@@ -123,6 +132,24 @@ async fn the_sandbox_and_moto_are_read_alike() {
     for env in [&ours, &theirs] {
         let policy = rdsgate(&["policy", "orders", "--via", "direct", "--user", "u"], env).await;
         assert!(policy.contains(":123456789012:dbuser:db-") && policy.contains("/u\""), "{policy}");
+    }
+    // Security groups of the database and of an instance, and the rule between them. Without agents no session can start.
+    for (env, bastion) in [(&ours, BASTION), (&theirs, moto.bastion.as_str())] {
+        let output =
+            ran(&["doctor", "orders", "--bastion", bastion, "--user", "u", "--listen", "0", "--json"], env).await;
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let stages = report["stages"].as_array().expect("a list");
+        let network = stages.iter().find(|stage| stage["check"] == "network").expect("it is examined");
+        let fact = network["findings"][0]["fact"].as_str().expect("a text");
+        let words: Vec<&str> = fact.split(' ').collect();
+        let ["sg", "sg"] = [words[0], words[2]].map(|group| group.get(..2).unwrap_or_default()) else {
+            panic!("{bastion}: {network}")
+        };
+        assert_eq!(
+            (network["verdict"].as_str(), &words[3..]),
+            (Some("pass"), &["in", "on", "port", "5432"][..]),
+            "{network}"
+        );
     }
     // moto has ended with the test when this is dropped.
     drop(moto);

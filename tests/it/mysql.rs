@@ -1,10 +1,9 @@
 //! The main job for MySQL and MariaDB: their command line on 127.0.0.1, no password, real servers that demand tokens.
 
-use rdsgate::sandbox::{Destination, Failure, Operation};
 use tokio::{process::Command, time::timeout};
 
 use crate::support::{
-    gate::{Gate, GateOptions, PATIENCE, Ran, sandbox, sandbox_with},
+    gate::{Gate, PATIENCE, Ran, sandbox},
     servers::{Engine, Options, Server},
 };
 
@@ -61,38 +60,6 @@ async fn whatever_a_client_insists_on_and_whatever_its_password_it_is_let_in() {
             }
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_fails_before_the_login_is_an_err_packet_with_cause_and_hint() {
-    let server = Server::shared_of(Engine::MariaDb);
-    let told = async |options: GateOptions, code: &str, words: &[&str]| {
-        let gate = options.start().await;
-        let ran = mariadb(&gate, &["-e", "select 1"]).await;
-        // Before TLS the client says first that nobody vouches for what comes.
-        assert!(!ran.status.success() && ran.stderr.contains(code), "{code}: {}", ran.stderr);
-        for word in words {
-            assert!(ran.stderr.contains(word), "{word:?} is missing: {}", ran.stderr);
-        }
-    };
-
-    let sandbox = sandbox(server).await;
-    let usual = || GateOptions::new(server, &sandbox);
-    let keyless = usual().without_env("AWS_ACCESS_KEY_ID").without_env("AWS_SECRET_ACCESS_KEY");
-    told(keyless, "1045", &["no AWS credentials were found", "Hint: "]).await;
-    told(usual().flag("--user", "nobody"), "1045", &["Access denied for user 'nobody'", "Hint: ", "rds-db"]).await;
-    told(usual().flag("--database", "nosuch"), "1044", &["nosuch", "GRANT"]).await;
-    told(
-        usual().flag("--bastion", "i-0fedcba9876543210"),
-        "1105",
-        &["Can't connect to MySQL server on", "is not connected", "Hint: "],
-    )
-    .await;
-    sandbox.fail(Operation::StartSession, Failure::AccessDenied, None);
-    told(usual(), "1105", &["access denied", "ssm:StartSession"]).await;
-
-    let nowhere = sandbox_with(server, |options| options.name(&server.rds_host, 3306, Destination::Unresolvable)).await;
-    told(GateOptions::new(server, &nowhere), "1105", &["the SSM session ended: lookup", "Hint: "]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

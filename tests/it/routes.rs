@@ -112,20 +112,6 @@ async fn a_document_of_ones_own_gets_the_parameters_that_it_takes() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_is_not_there_or_takes_something_else_is_explained() {
-    let server = PgServer::shared();
-    let sandbox =
-        sandbox_with(server, |options| options.document("Corp", &["portNumber"], &[("host", "other.example")])).await;
-    let refused = async |document: &str, message: &str, hint: &str| {
-        let gate = GateOptions::new(server, &sandbox).flag("--document", document).start().await;
-        Refusal::of(&gate).await.says("08001", message, "Stage: route to the database.", hint);
-    };
-    refused("Corp-Typo", "there is no session document Corp-Typo", "shared with it").await;
-    refused("Corp", "ValidationException", "document_parameters").await;
-    assert_eq!(sandbox.sessions().len(), 0);
-}
-
 /// A proxy that takes every CONNECT to the same place and notes where it was to go.
 struct Proxy {
     url: String,

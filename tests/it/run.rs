@@ -11,6 +11,7 @@ use tokio::{
 use crate::support::{
     gate::{BASTION, GateOptions, PATIENCE, sandbox},
     servers::{Engine, PgServer, Server},
+    snapshot::{masked, snapshot},
 };
 
 /// `rdsgate run … -- command`.
@@ -284,8 +285,15 @@ async fn sessions_are_listed_and_terminated() {
     let table = verb().run().await;
     let lines: Vec<&str> = table.stdout.lines().collect();
     assert_eq!(lines.len(), 4, "{}", table.stdout);
-    let head: Vec<&str> = lines[0].split_whitespace().collect();
-    assert_eq!(head, ["SESSION", "BASTION", "REGION", "STARTED", "STATUS", "REASON"]);
+    let changes = |word: &str| match word {
+        word if word.starts_with("dev-") => Some("SESSION"),
+        word if word.len() == 20 && word.ends_with('Z') => Some("TIME"),
+        // Behind the reason is the mark of one start.
+        word if word.starts_with("rdsgate/") => Some("PROGRAM"),
+        word if word.starts_with('[') || word.starts_with('#') => Some("MARK"),
+        _ => None,
+    };
+    snapshot("sessions", 0, &masked(&table.stdout, changes), &table.stderr);
 
     let one = verb().flag("--terminate", ids[0]).run().await;
     assert_eq!((one.status.code(), one.stdout.as_str(), one.stderr), (Some(0), "", format!("terminated {}\n", ids[0])));
@@ -294,4 +302,33 @@ async fn sessions_are_listed_and_terminated() {
     assert_eq!((rest.status.code(), rest.stdout.as_str(), rest.stderr), (Some(0), "", said));
     let none = verb().argument("--json").run().await;
     assert_eq!((none.status.code(), none.stdout.as_str()), (Some(0), "[]\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_says_where_it_listens_and_what_to_type() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let mut child = GateOptions::new(server, &sandbox)
+        .env("RDSGATE_LOG", "warn")
+        .command()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cargo built rdsgate");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut stderr = String::new();
+    while !stderr.contains("ready:") {
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("it is text");
+        stderr += &(line.expect("it gets ready") + "\n");
+    }
+    let pid = child.id().expect("it runs").to_string();
+    assert!(std::process::Command::new("kill").args(["-s", "INT", &pid]).status().expect("kill is there").success());
+    while let Some(line) = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("it is text") {
+        stderr += &(line + "\n");
+    }
+    let ended = timeout(PATIENCE, child.wait_with_output()).await.expect("in time").expect("it was started");
+    let port = stderr.split("localhost:").nth(1).and_then(|rest| rest.split(' ').next()).expect("a port").to_owned();
+    let mask = |text: &str| text.replace(&port, "PORT");
+    let stdout = String::from_utf8_lossy(&ended.stdout);
+    snapshot("up", ended.status.code().unwrap_or(-1), &mask(&stdout), &mask(&stderr));
 }

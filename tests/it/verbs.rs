@@ -7,6 +7,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::support::snapshot::snapshot;
+
 /// A user with a home, a project and a runtime folder of their own, and no network.
 struct User(TempDir);
 
@@ -420,6 +422,75 @@ fn completions_for_every_shell_and_manual_pages() {
     let (code, stderr) = user.complains(&["man", "nowhere"]);
     assert_eq!(code, 1);
     assert!(stderr.starts_with("error: cannot write nowhere/rdsgate"), "{stderr}");
+}
+
+/// Without the SDK's account of where it looked for credentials.
+fn of_chain(stderr: &str) -> String {
+    let line = |line: &str| {
+        line.split_once(": the credential provider was not enabled").map_or(line, |(head, _)| head).to_owned() + "\n"
+    };
+    stderr.lines().map(line).collect()
+}
+
+#[test]
+fn whole_outputs_are_what_they_were() {
+    let user = User::new(&PROJECT.replace("listen = 0", "listen = 7001"));
+    for (name, arguments) in [
+        ("help", &["--help"][..]),
+        ("version", &["--version"]),
+        ("up-no-such-target", &["up", "order"]),
+        ("up-bad-flag", &["up", "orders", "--prot", "1"]),
+        ("run-no-command", &["run", "orders"]),
+        ("psql-no-such-target", &["psql", "order"]),
+        ("mysql-no-such-target", &["mysql", "sop"]),
+        ("url", &["url", "orders"]),
+        ("url-no-such-target", &["url", "order"]),
+        ("env", &["env", "shop"]),
+        ("env-no-such-target", &["env", "order"]),
+        ("ls-no-region", &["ls", "--profile", "nobody"]),
+        ("doctor-no-such-target", &["doctor", "order"]),
+        ("policy-no-such-target", &["policy", "order"]),
+        ("sessions-no-such-target", &["sessions", "order"]),
+        ("sessions-no-credentials", &["sessions"]),
+        ("config-show", &["config", "show", "orders"]),
+        ("config-show-no-such-target", &["config", "show", "order"]),
+        ("config-schema", &["config", "schema"]),
+        ("export-datagrip", &["export", "datagrip"]),
+        ("export-dbeaver", &["export", "dbeaver"]),
+        ("export-mycnf", &["export", "mycnf"]),
+        ("export-pgservice", &["export", "pgservice"]),
+        ("export-tableplus", &["export", "tableplus"]),
+        ("export-vscode", &["export", "vscode"]),
+        ("export-no-such-format", &["export", "heidi"]),
+        ("wait-nobody", &["wait", "orders", "--timeout", "0s"]),
+        ("stop-nobody", &["stop"]),
+        ("completion-no-such-shell", &["completion", "ksh"]),
+    ] {
+        let (code, stdout, stderr) = user.run(arguments);
+        // A number of the program's next version is none of a command's words, nor is the time that it took.
+        let milliseconds = |line: &str| match line.strip_suffix(" ms") {
+            Some(head) => head.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end().to_owned() + " N ms\n",
+            None => line.replace(env!("CARGO_PKG_VERSION"), "VERSION") + "\n",
+        };
+        let stdout: String = stdout.lines().map(milliseconds).collect();
+        snapshot(name, code, &stdout, &of_chain(&stderr));
+    }
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    let (code, token, stderr) = user.run_with(&["token", "billing"], &keys);
+    let token: Vec<&str> = token.split('&').collect();
+    let mask = |part: &str| match part.split_once('=') {
+        Some(("X-Amz-Date", _)) => "X-Amz-Date=TIME".to_owned(),
+        Some(("X-Amz-Signature", signature)) if signature.trim_end().len() == 64 => "X-Amz-Signature=HEX\n".to_owned(),
+        Some(("X-Amz-Credential", scope)) => format!("X-Amz-Credential={}", scope.replace(&scope[23..31], "DATE")),
+        _ => part.to_owned(),
+    };
+    snapshot("token", code, &token.into_iter().map(mask).collect::<Vec<_>>().join("&"), &stderr);
+    let (code, stdout, stderr) = user.run(&["token", "billing"]);
+    snapshot("token-no-credentials", code, &stdout, &of_chain(&stderr));
+    let empty = User::new("");
+    let (code, stdout, stderr) = empty.run(&["config", "init"]);
+    let file = std::fs::read_to_string(empty.path("project/.rdsgate.toml")).expect("it was written");
+    snapshot("config-init", code, &(stdout + &file), &stderr);
 }
 
 #[test]

@@ -131,6 +131,11 @@ fn example(key: Key) -> String {
         (Key::SsmmessagesEndpoint, _) => {
             "\"vpce-0123456789abcdef1-abcdefgh.ssmmessages.eu-central-1.vpce.amazonaws.com\"".into()
         }
+        (Key::ExternalId, _) => "\"partner/7\"".into(),
+        (Key::SessionName, _) => "\"rdsgate-ada\"".into(),
+        (Key::Reason, _) => "\"ticket 4711\"".into(),
+        (Key::MfaCommand, _) => "\"ykman oath accounts code --single aws\"".into(),
+        (Key::Admin, _) => "\"localhost:9090\"".into(),
         (Key::IdleTimeout, _) => "\"20m\"".into(),
         (_, config::Kind::Word(words)) => format!("\"{}\"", words.first().copied().unwrap_or_default()),
         (_, config::Kind::Duration) => "\"30s\"".into(),

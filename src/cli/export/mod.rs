@@ -26,9 +26,12 @@ pub struct Arguments {
 
 pub(super) const EPILOG: &str = "\
 Examples:
-  rdsgate export pgservice >> ~/.pg_service.conf    then: psql service=orders
-  rdsgate export mycnf >> ~/.my.cnf                 then: mysql --defaults-group-suffix=_shop
-  rdsgate export datagrip                           copy it, then: New | Import from Clipboard
+  rdsgate export pgservice >> ~/.pg_service.conf
+      then: psql service=orders
+  rdsgate export mycnf >> ~/.my.cnf
+      then: mysql --defaults-group-suffix=_shop
+  rdsgate export datagrip
+      copy it, then: New | Import from Clipboard
 ";
 
 /// Whose settings.

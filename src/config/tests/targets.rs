@@ -58,9 +58,9 @@ fn endpoints_that_start_alike_get_names_of_their_own() {
 }
 
 #[test]
-fn a_session_is_started_for_the_reason_that_this_user_serves_this_target() {
+fn a_session_is_started_for_the_reason_that_this_user_serves_this_endpoint() {
     let by = |name, value| Scene::new().project(&orders("")).variable(name, value).target().session;
-    let reason = format!("rdsgate/{} by alice for orders ({ORDERS}:5432)", env!("CARGO_PKG_VERSION"));
+    let reason = format!("rdsgate/{} by alice for {ORDERS}:5432", env!("CARGO_PKG_VERSION"));
     assert_eq!(by("USER", "alice"), SessionSettings { reason: reason.parse().unwrap(), ..SessionSettings::default() });
     assert_eq!(by("LOGNAME", "alice").reason.as_str(), reason);
     assert_eq!(by("USER", "").reason.as_str(), reason.replace(" by alice", ""));
@@ -166,4 +166,35 @@ fn draft(scene: &Scene) -> Draft {
     let mut drafts = read(&scene.request, &environment).unwrap().drafts;
     assert_eq!(drafts.len(), 1);
     drafts.remove(0)
+}
+
+#[test]
+fn of_targets_whose_engine_was_looked_up_the_first_unknown_one_has_the_engines_port() {
+    let target = |name: &str, more: &str| {
+        format!("[targets.{name}]\nhost = '{name}.c1abcdefghij.eu-central-1.rds.amazonaws.com'\n{more}\n")
+    };
+    let ports = |targets: &[(&str, &str)], found: &[(&str, Engine)]| -> Vec<u16> {
+        let text = targets.iter().map(|(name, more)| target(name, more)).collect::<String>();
+        let scene = Scene::new().project(&format!("[defaults]\nvia = 'direct'\n{text}"));
+        let environment = Environment::new(scene.variables.iter().copied(), scene.root.path().join("project"), None);
+        let mut plan = read(&scene.request, &environment).unwrap();
+        for mut draft in plan.drafts.clone() {
+            let (_, engine) =
+                found.iter().find(|(name, _)| *name == &*draft.name).copied().unwrap_or(("", Engine::Postgres));
+            draft.engine = draft.engine.or(Some(engine));
+            plan.replace(draft);
+        }
+        plan.finish().unwrap().config.targets.iter().map(|target| target.listen.port).collect()
+    };
+    let own = |port: u16| ports::RANGE.contains(&port);
+    // Nobody has said an engine: the first has its own's port, whichever that is.
+    let found = [("shop", Engine::Mysql), ("orders", Engine::Postgres)];
+    let [shop, orders] = ports(&[("shop", ""), ("orders", "")], &found)[..] else { panic!("two targets") };
+    assert!(shop == 3306 && own(orders), "{shop} {orders}");
+    let [orders, shop] = ports(&[("orders", ""), ("shop", "")], &found)[..] else { panic!("two targets") };
+    assert!(orders == 5432 && own(shop), "{orders} {shop}");
+    // Where one has said it, that is the first of its engine, and the unknown one is not.
+    let said = [("shop", ""), ("ledger", "engine = 'mysql'")];
+    let [shop, ledger] = ports(&said, &found)[..] else { panic!("two targets") };
+    assert!(own(shop) && ledger == 3306, "{shop} {ledger}");
 }

@@ -34,6 +34,11 @@ impl Error {
                 return Some(server.encode_with(turn, hint.as_deref()));
             }
             Self::MysqlLogin(mysql::Error::RefusedBeforeTls(server)) => return Some(server.encode_with(turn, None)),
+            Self::MysqlLogin(error @ mysql::Error::Authentication(_)) => {
+                let fact = login.facts.of_database(self.stage(), target);
+                let hint = fact.or_else(|| Some(mysql::made_for_tokens(login.user)));
+                ErrorReport { hint, ..error.report()? }
+            }
             Self::MysqlClient(error) | Self::MysqlLogin(error) => error.report()?,
             _ => {
                 let (code, sqlstate) = self.mysql_code();

@@ -194,13 +194,15 @@ impl Error {
             Self::Stream(StreamError::DialTimeout(_)) => stage_hint(Stage::Database, target),
             Self::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
             Self::Timeout { stage, .. } | Self::ConnectTimeout { stage, .. } => stage_hint(*stage, target),
+            Self::Answer(error) => {
+                error.report().and_then(|report| report.hint).or_else(|| Some(NO_DATABASE_HINT.into()))
+            }
+            Self::MysqlLogin(error) => error.report().and_then(|report| report.hint),
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
             Self::Stream(StreamError::Closed)
             | Self::Client(_)
-            | Self::Answer(_)
             | Self::Login(_)
             | Self::MysqlClient(_)
-            | Self::MysqlLogin(_)
             | Self::ClientLeft
             | Self::ShuttingDown => None,
         }
@@ -317,9 +319,10 @@ fn stage_hint(stage: Stage, target: &Target) -> Option<String> {
 
 /// The agent's or the service's last words are in the message; nobody has promised what they are.
 fn session_ended_hint(target: &Target) -> String {
+    // Short, so that a MySQL client sees both this and what it is about.
     format!(
-        "If the bastion does not find or accept {}, correct the name or the DNS there. Otherwise connect again, which opens \
-         a new session; if that ends too, restart the SSM agent on the bastion, or update it.",
+        "If about {}: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. \
+         Else restart or update the bastion's SSM agent.",
         target.endpoint.host
     )
 }

@@ -312,6 +312,7 @@ impl Agent {
         match self.destination {
             Destination::Forbidden => Some(format!("Forwarding to IP address {host} is forbidden.")),
             Destination::Unresolvable => Some(format!("lookup {host} on 10.0.0.2:53: no such host")),
+            Destination::Refused(words) => Some(words.to_owned()),
             Destination::Address(_) | Destination::BlackHole => None,
         }
     }

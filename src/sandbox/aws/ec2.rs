@@ -1,4 +1,4 @@
-//! EC2: where managed nodes and subnets are.
+//! EC2: where managed nodes and subnets are, and what security groups let in.
 
 use std::fmt::Write as _;
 
@@ -17,12 +17,43 @@ pub(super) fn describe_instances(world: &World, parameters: &Value) -> Result<An
     let reservations = nodes.iter().fold(String::new(), |mut text, node| {
         let _ = write!(
             text,
-            "<item><reservationId>r-1</reservationId><instancesSet><item><instanceId>{}</instanceId><instanceState><code>16</code><name>running</name></instanceState><vpcId>{}</vpcId><tagSet><item><key>Name</key><value>{}</value></item></tagSet></item></instancesSet></item>",
-            xml(&node.id), xml(&node.vpc), xml(&node.name)
+            "<item><reservationId>r-1</reservationId><instancesSet><item><instanceId>{}</instanceId><instanceState><code>16</code><name>running</name></instanceState><privateIpAddress>10.0.0.7</privateIpAddress><vpcId>{}</vpcId><groupSet>{}</groupSet><tagSet><item><key>Name</key><value>{}</value></item></tagSet></item></instancesSet></item>",
+            xml(&node.id), xml(&node.vpc), items(&node.groups, "groupId"), xml(&node.name)
         );
         text
     });
     Ok(response("DescribeInstances", &format!("<reservationSet>{reservations}</reservationSet>"), next))
+}
+
+pub(super) fn describe_security_groups(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
+    let wanted = filter(parameters, "group-id");
+    let groups: Vec<_> =
+        world.security_groups.iter().filter(|group| wanted.contains(&group.id.as_str())).cloned().collect();
+    let (groups, next) = page(world, &groups, parameters.get("MaxResults"), parameters.get("NextToken"))?;
+    let groups = groups.iter().fold(String::new(), |mut text, group| {
+        let rules = group.ingress.iter().fold(String::new(), |mut text, (protocol, (first, last), from)| {
+            let of = |kind: fn(&str) -> bool, name| {
+                items(&from.iter().filter(|from| kind(from)).cloned().collect::<Vec<_>>(), name)
+            };
+            let ports = if protocol == "-1" { String::new() } else { format!("<fromPort>{first}</fromPort><toPort>{last}</toPort>") };
+            let _ = write!(
+                text,
+                "<item><ipProtocol>{protocol}</ipProtocol>{ports}<groups>{}</groups><ipRanges>{}</ipRanges><ipv6Ranges>{}</ipv6Ranges><prefixListIds>{}</prefixListIds></item>",
+                of(|from| from.starts_with("sg-"), "groupId"),
+                of(|from| from.contains('.'), "cidrIp"),
+                of(|from| from.contains(':'), "cidrIpv6"),
+                of(|from| from.starts_with("pl-"), "prefixListId"),
+            );
+            text
+        });
+        let _ = write!(text, "<item><groupId>{}</groupId><ipPermissions>{rules}</ipPermissions></item>", xml(&group.id));
+        text
+    });
+    Ok(response("DescribeSecurityGroups", &format!("<securityGroupInfo>{groups}</securityGroupInfo>"), next))
+}
+
+fn items(texts: &[String], name: &str) -> String {
+    texts.iter().map(|text| format!("<item><{name}>{}</{name}></item>", xml(text))).collect()
 }
 
 /// A subnet is named for its VPC: `subnet-1` is in `vpc-1`.

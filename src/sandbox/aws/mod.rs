@@ -78,6 +78,8 @@ pub enum Operation {
     DescribeDBProxyEndpoints,
     /// `ec2:DescribeInstances`.
     DescribeInstances,
+    /// `ec2:DescribeSecurityGroups`.
+    DescribeSecurityGroups,
     /// `ec2:DescribeSubnets`.
     DescribeSubnets,
     /// `ecs:ListClusters`.
@@ -97,7 +99,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 29] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
@@ -118,6 +120,7 @@ impl Operation {
         Self::DescribeDBProxies,
         Self::DescribeDBProxyEndpoints,
         Self::DescribeInstances,
+        Self::DescribeSecurityGroups,
         Self::DescribeSubnets,
         Self::ListClusters,
         Self::ListTasks,
@@ -147,7 +150,7 @@ impl Operation {
             | Self::DescribeDBClusterEndpoints
             | Self::DescribeDBProxies
             | Self::DescribeDBProxyEndpoints => "rds",
-            Self::DescribeInstances | Self::DescribeSubnets => "ec2",
+            Self::DescribeInstances | Self::DescribeSecurityGroups | Self::DescribeSubnets => "ec2",
             Self::ListClusters | Self::ListTasks | Self::DescribeTasks => "ecs",
             Self::SimulatePrincipalPolicy => "iam",
             Self::FilterLogEvents | Self::GetLogEvents => "logs",
@@ -409,6 +412,7 @@ fn dispatch(
         Operation::DescribeDBProxies => rds::describe_proxies(world, parameters),
         Operation::DescribeDBProxyEndpoints => rds::describe_proxy_endpoints(world, parameters),
         Operation::DescribeInstances => ec2::describe_instances(world, parameters),
+        Operation::DescribeSecurityGroups => ec2::describe_security_groups(world, parameters),
         Operation::DescribeSubnets => ec2::describe_subnets(world, parameters),
         Operation::ListClusters => ecs::list_clusters(world, parameters),
         Operation::ListTasks => ecs::list_tasks(world, parameters),

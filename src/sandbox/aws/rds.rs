@@ -30,6 +30,10 @@ pub struct Database {
     pub parent: Option<String>,
     /// `available`, `creating`, …
     pub status: String,
+    /// Its security groups.
+    pub groups: Vec<String>,
+    /// The authority behind its certificate; a cluster and a proxy do not say it.
+    pub ca: String,
 }
 
 /// What RDS describes with calls of their own.
@@ -54,6 +58,8 @@ impl Database {
             vpc: "vpc-0a1b2c3d4e5f60718".into(),
             parent: None,
             status: "available".into(),
+            groups: vec!["sg-0d0000000000da7a0".into()],
+            ca: "rds-ca-rsa2048-g1".into(),
         }
     }
 
@@ -110,11 +116,13 @@ pub(super) fn describe_instances(world: &World, parameters: &Value) -> Result<An
             ),
         };
         format!(
-            "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier><DBInstanceClass>db.t4g.micro</DBInstanceClass><Engine>{engine}</Engine><DBInstanceStatus>{}</DBInstanceStatus><MasterUsername>master</MasterUsername>{endpoint}<DBSubnetGroup><DBSubnetGroupName>default</DBSubnetGroupName><VpcId>{}</VpcId></DBSubnetGroup><EngineVersion>{}</EngineVersion>{cluster}<PubliclyAccessible>false</PubliclyAccessible><DbiResourceId>{}</DbiResourceId><CACertificateIdentifier>rds-ca-rsa2048-g1</CACertificateIdentifier><DBInstanceArn>arn:aws:rds:{}:{ACCOUNT}:db:{id}</DBInstanceArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBInstance>",
+            "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier><DBInstanceClass>db.t4g.micro</DBInstanceClass><Engine>{engine}</Engine><DBInstanceStatus>{}</DBInstanceStatus><MasterUsername>master</MasterUsername>{endpoint}<VpcSecurityGroups>{}</VpcSecurityGroups><DBSubnetGroup><DBSubnetGroupName>default</DBSubnetGroupName><VpcId>{}</VpcId></DBSubnetGroup><EngineVersion>{}</EngineVersion>{cluster}<PubliclyAccessible>false</PubliclyAccessible><DbiResourceId>{}</DbiResourceId><CACertificateIdentifier>{}</CACertificateIdentifier><DBInstanceArn>arn:aws:rds:{}:{ACCOUNT}:db:{id}</DBInstanceArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBInstance>",
             xml(&database.status),
+            memberships(database),
             xml(&database.vpc),
             xml(&database.version),
             database.resource_id("db"),
+            xml(&database.ca),
             world.region,
             database.iam,
         )
@@ -137,11 +145,12 @@ pub(super) fn describe_clusters(world: &World, parameters: &Value) -> Result<Ans
         });
         let custom = of_it(Kind::ClusterEndpoint).map(|part| format!("<member>{}</member>", xml(&part.host)));
         format!(
-            "<DBCluster><DBClusterIdentifier>{id}</DBClusterIdentifier><Status>{}</Status><Engine>{engine}</Engine><EngineVersion>{}</EngineVersion><Endpoint>{host}</Endpoint><ReaderEndpoint>{}</ReaderEndpoint><CustomEndpoints>{}</CustomEndpoints><DBClusterMembers>{members}</DBClusterMembers><Port>{}</Port><DbClusterResourceId>{}</DbClusterResourceId><DBClusterArn>arn:aws:rds:{}:{ACCOUNT}:cluster:{id}</DBClusterArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBCluster>",
+            "<DBCluster><DBClusterIdentifier>{id}</DBClusterIdentifier><Status>{}</Status><Engine>{engine}</Engine><EngineVersion>{}</EngineVersion><Endpoint>{host}</Endpoint><ReaderEndpoint>{}</ReaderEndpoint><CustomEndpoints>{}</CustomEndpoints><DBClusterMembers>{members}</DBClusterMembers><VpcSecurityGroups>{}</VpcSecurityGroups><Port>{}</Port><DbClusterResourceId>{}</DbClusterResourceId><DBClusterArn>arn:aws:rds:{}:{ACCOUNT}:cluster:{id}</DBClusterArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBCluster>",
             xml(&database.status),
             xml(&database.version),
             host.replacen(".cluster-", ".cluster-ro-", 1),
             custom.collect::<String>(),
+            memberships(database),
             database.port,
             database.resource_id("cluster"),
             world.region,
@@ -175,12 +184,13 @@ pub(super) fn describe_proxies(world: &World, parameters: &Value) -> Result<Answ
         let name = xml(database.identifier());
         let auth = if database.iam { "REQUIRED" } else { "DISABLED" };
         format!(
-            "<member><DBProxyName>{name}</DBProxyName><DBProxyArn>arn:aws:rds:{}:{ACCOUNT}:db-proxy:{}</DBProxyArn><Status>{}</Status><EngineFamily>{}</EngineFamily><VpcId>{}</VpcId><Auth><member><UserName>proxied</UserName><AuthScheme>SECRETS</AuthScheme><IAMAuth>{auth}</IAMAuth></member></Auth><Endpoint>{}</Endpoint><RequireTLS>true</RequireTLS></member>",
+            "<member><DBProxyName>{name}</DBProxyName><DBProxyArn>arn:aws:rds:{}:{ACCOUNT}:db-proxy:{}</DBProxyArn><Status>{}</Status><EngineFamily>{}</EngineFamily><VpcId>{}</VpcId><VpcSecurityGroupIds>{}</VpcSecurityGroupIds><Auth><member><UserName>proxied</UserName><AuthScheme>SECRETS</AuthScheme><IAMAuth>{auth}</IAMAuth></member></Auth><Endpoint>{}</Endpoint><RequireTLS>true</RequireTLS></member>",
             world.region,
             database.resource_id("prx").to_ascii_lowercase(),
             xml(&database.status),
             xml(&database.engine),
             xml(&database.vpc),
+            group_ids(database),
             xml(&database.host),
         )
     };
@@ -192,17 +202,32 @@ pub(super) fn describe_proxy_endpoints(world: &World, parameters: &Value) -> Res
     let found = select(world, parameters, Kind::ProxyEndpoint, key)?;
     let member = |database: &Database| {
         format!(
-            "<member><DBProxyEndpointName>{}</DBProxyEndpointName><DBProxyEndpointArn>arn:aws:rds:{}:{ACCOUNT}:db-proxy-endpoint:{}</DBProxyEndpointArn>{}<Status>{}</Status><VpcId>{}</VpcId><Endpoint>{}</Endpoint><TargetRole>READ_ONLY</TargetRole><IsDefault>false</IsDefault></member>",
+            "<member><DBProxyEndpointName>{}</DBProxyEndpointName><DBProxyEndpointArn>arn:aws:rds:{}:{ACCOUNT}:db-proxy-endpoint:{}</DBProxyEndpointArn>{}<Status>{}</Status><VpcId>{}</VpcId><VpcSecurityGroupIds>{}</VpcSecurityGroupIds><Endpoint>{}</Endpoint><TargetRole>READ_ONLY</TargetRole><IsDefault>false</IsDefault></member>",
             xml(database.identifier()),
             world.region,
             database.resource_id("prx-endpoint").to_ascii_lowercase(),
             element("DBProxyName", database.parent.as_deref()),
             xml(&database.status),
             xml(&database.vpc),
+            group_ids(database),
             xml(&database.host),
         )
     };
     listed(world, parameters, ("DescribeDBProxyEndpoints", "DBProxyEndpoints"), &found, member)
+}
+
+fn memberships(database: &Database) -> String {
+    let group = |group: &String| {
+        format!(
+            "<VpcSecurityGroupMembership><VpcSecurityGroupId>{}</VpcSecurityGroupId><Status>active</Status></VpcSecurityGroupMembership>",
+            xml(group)
+        )
+    };
+    database.groups.iter().map(group).collect()
+}
+
+fn group_ids(database: &Database) -> String {
+    database.groups.iter().map(|group| format!("<member>{}</member>", xml(group))).collect()
 }
 
 fn element(name: &str, text: Option<&str>) -> String {

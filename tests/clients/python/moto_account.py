@@ -1,4 +1,4 @@
-"""moto's server with an account of a few things in it, on a port that the system chooses; says `ready URL` and serves.
+"""moto's server with an account of a few things in it, on a port that the system chooses; says `ready URL BASTION` and serves.
 
 Arguments: none. Ends with its parent: when standard output is closed, or by a signal.
 """
@@ -28,10 +28,24 @@ subnets = [
     for n, zone in enumerate("ab")
 ]
 rds.create_db_subnet_group(DBSubnetGroupName="own", DBSubnetGroupDescription="own", SubnetIds=subnets)
+groups = [
+    ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc)["GroupId"] for name in ("database", "bastion")
+]
+ec2.authorize_security_group_ingress(
+    GroupId=groups[0],
+    IpPermissions=[
+        {"IpProtocol": "tcp", "FromPort": 3306, "ToPort": 3306, "IpRanges": [{"CidrIp": "192.0.2.0/24"}]},
+        {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "UserIdGroupPairs": [{"GroupId": groups[1]}]},
+    ],
+)
+image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+bastion = ec2.run_instances(
+    ImageId=image, MinCount=1, MaxCount=1, InstanceType="t4g.nano", SubnetId=subnets[0], SecurityGroupIds=groups[1:]
+)["Instances"][0]["InstanceId"]
 login = dict(MasterUsername="master", MasterUserPassword="not-a-secret")
 rds.create_db_instance(
     DBInstanceIdentifier="orders", Engine="postgres", DBInstanceClass="db.t4g.micro", AllocatedStorage=20,
-    DBSubnetGroupName="own", EnableIAMDatabaseAuthentication=True, **login,
+    DBSubnetGroupName="own", EnableIAMDatabaseAuthentication=True, VpcSecurityGroupIds=groups[:1], **login,
 )
 rds.create_db_cluster(
     DBClusterIdentifier="fleet", Engine="aurora-postgresql", DBSubnetGroupName="own",
@@ -41,5 +55,5 @@ rds.create_db_instance(
     DBInstanceIdentifier="fleet-1", Engine="aurora-postgresql", DBInstanceClass="db.t4g.medium",
     DBClusterIdentifier="fleet", DBSubnetGroupName="own",
 )
-print("ready", url, flush=True)
+print("ready", url, bastion, flush=True)
 threading.Event().wait()

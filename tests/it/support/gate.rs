@@ -23,6 +23,8 @@ use super::{
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The bastion that a sandbox has.
 pub(crate) const BASTION: &str = "i-0123456789abcdef0";
+/// Where credentials are in the environment.
+pub(crate) const CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// What psql did.
 #[derive(Debug)]
@@ -40,7 +42,8 @@ pub(crate) async fn sandbox(server: &Server) -> Sandbox {
 /// The same, with other options.
 pub(crate) async fn sandbox_with(server: &Server, change: impl FnOnce(Options) -> Options) -> Sandbox {
     let port = server.engine.rds_port();
-    let options = Options::default().region(&server.region).database(&server.rds_host, port, server.addr);
+    let mut options = Options::default().region(&server.region).database(&server.rds_host, port, server.addr);
+    options.databases[0].engine = server.engine.to_string();
     Sandbox::start(change(options)).await.expect("loopback can be listened on")
 }
 
@@ -135,7 +138,8 @@ impl GateOptions {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", "/nonexistent")
+            // Nowhere: not even root makes a folder there.
+            .env("HOME", "/proc/nonexistent")
             .envs(self.env)
             .kill_on_drop(true);
         command
@@ -166,6 +170,18 @@ impl GateOptions {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
         self
+    }
+
+    /// Has these credentials in its environment, whatever it had.
+    pub(crate) fn identity(self, identity: &Identity) -> Self {
+        let options = CREDENTIALS.into_iter().fold(self, Self::without_env);
+        identity.env().iter().fold(options, |options, (name, value)| options.env(name, value))
+    }
+
+    /// What no output may show.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let secret = self.env.iter().filter(|(name, _)| CREDENTIALS.contains(&name.as_str()));
+        secret.map(|(_, value)| value.clone()).collect()
     }
 
     /// Removes an environment variable.

@@ -6,5 +6,8 @@ pub(crate) mod driver;
 pub(crate) mod gate;
 pub(crate) mod mysql_wire;
 pub(crate) mod refusal;
+pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod servers;
+pub(crate) mod snapshot;
+pub(crate) mod table;

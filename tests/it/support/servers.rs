@@ -42,6 +42,17 @@ impl Engine {
     }
 }
 
+/// As RDS names it.
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::MariaDb => "mariadb",
+            Self::MySql => "mysql",
+        })
+    }
+}
+
 /// The certificates that `tests/servers/certificates` makes: one right, the others each wrong in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Variant {

@@ -1,0 +1,201 @@
+//! Whether security groups let a bastion reach a database: the groups of both, as EC2 describes them, and the rules between
+//! them. Route tables, network ACLs and what leaves the bastion are not looked at.
+
+use std::net::IpAddr;
+
+use super::{Account, Error, Service, nodes::filtered, xml::Element};
+use crate::target::InstanceId;
+
+/// Where an instance is, as security groups see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its security groups.
+    pub groups: Vec<String>,
+    /// Its private addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// One inbound rule of a security group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    group: String,
+    protocol: String,
+    /// Both are absent where the protocol has no ports, or all are meant.
+    ports: Option<(u16, u16)>,
+    from: Vec<Source>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Group(String),
+    Network(String),
+    /// A prefix list: what is in it takes another call.
+    List(String),
+}
+
+/// What the rules come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// This group lets in what comes from there.
+    Admitted {
+        /// The database's group.
+        group: String,
+        /// A group, or a network.
+        from: String,
+    },
+    /// None does, as far as they can be read; a prefix list might.
+    Perhaps {
+        /// The prefix list.
+        list: String,
+    },
+    /// None does.
+    Refused,
+}
+
+impl Account {
+    /// Where an instance is; `None` when EC2 does not know it.
+    ///
+    /// # Errors
+    /// As for every call; it takes `ec2:DescribeInstances`.
+    pub async fn place(&self, id: &InstanceId) -> Result<Option<Place>, Error> {
+        let parameters = filtered("instance-id", &[id.as_str().to_owned()], None);
+        let answer = self.query(Service::Ec2, "DescribeInstances", &parameters).await?;
+        let instance = answer.items("reservationSet").flat_map(|reservation| reservation.items("instancesSet")).next();
+        Ok(instance.map(|instance| Place {
+            groups: texts(instance, "groupSet", "groupId"),
+            addresses: instance
+                .text(&["privateIpAddress"])
+                .and_then(|address| address.parse().ok())
+                .into_iter()
+                .collect(),
+        }))
+    }
+
+    /// Whether one of these security groups admits TCP from there to a port.
+    ///
+    /// # Errors
+    /// As for every call; it takes `ec2:DescribeSecurityGroups`.
+    pub async fn admission(&self, groups: &[String], place: &Place, port: u16) -> Result<Admission, Error> {
+        let parameters = filtered("group-id", groups, None);
+        let answer = self.query(Service::Ec2, "DescribeSecurityGroups", &parameters).await?;
+        let rules: Vec<Rule> = answer.items("securityGroupInfo").flat_map(rules).collect();
+        Ok(admission(&rules, place, port))
+    }
+}
+
+fn rules(group: &Element) -> impl Iterator<Item = Rule> {
+    let id = group.text(&["groupId"]).unwrap_or_default().to_owned();
+    group.items("ipPermissions").map(move |rule| {
+        let port = |name| rule.text(&[name]).and_then(|port| port.parse().ok());
+        let groups = texts(rule, "groups", "groupId").into_iter().map(Source::Group);
+        let networks = texts(rule, "ipRanges", "cidrIp").into_iter().chain(texts(rule, "ipv6Ranges", "cidrIpv6"));
+        let lists = texts(rule, "prefixListIds", "prefixListId").into_iter().map(Source::List);
+        Rule {
+            group: id.clone(),
+            protocol: rule.text(&["ipProtocol"]).unwrap_or_default().to_owned(),
+            ports: port("fromPort").zip(port("toPort")),
+            from: groups.chain(networks.map(Source::Network)).chain(lists).collect(),
+        }
+    })
+}
+
+fn texts(element: &Element, list: &str, name: &str) -> Vec<String> {
+    element.items(list).filter_map(|item| item.text(&[name]).map(str::to_owned)).collect()
+}
+
+fn admission(rules: &[Rule], place: &Place, port: u16) -> Admission {
+    let mut perhaps = None;
+    for Rule { group, protocol, ports, from } in rules {
+        // "-1" is every protocol; TCP is 6 by number.
+        let every = protocol == "-1";
+        let tcp = protocol == "tcp" || protocol == "6";
+        let counts = every || tcp && ports.is_none_or(|(first, last)| (first..=last).contains(&port));
+        if !counts {
+            continue;
+        }
+        for from in from {
+            let (admitted, source) = match from {
+                Source::Group(source) => (place.groups.contains(source), source),
+                Source::Network(network) => (place.addresses.iter().any(|address| holds(network, *address)), network),
+                Source::List(list) => {
+                    perhaps = perhaps.or(Some(list));
+                    continue;
+                }
+            };
+            if admitted {
+                return Admission::Admitted { group: group.clone(), from: source.clone() };
+            }
+        }
+    }
+    perhaps.map_or(Admission::Refused, |list| Admission::Perhaps { list: list.clone() })
+}
+
+/// Whether an address is in a network, `10.0.0.0/16`.
+fn holds(network: &str, address: IpAddr) -> bool {
+    let Some((start, length)) = network.split_once('/') else { return false };
+    let (Ok(start), Ok(length)) = (start.parse(), length.parse::<u32>()) else { return false };
+    // A prefix of zero is the shift that there is not.
+    match (start, address) {
+        (IpAddr::V4(start), IpAddr::V4(address)) => {
+            let apart = start.to_bits() ^ address.to_bits();
+            length <= u32::BITS && apart.checked_shr(u32::BITS - length).unwrap_or_default() == 0
+        }
+        (IpAddr::V6(start), IpAddr::V6(address)) => {
+            let apart = start.to_bits() ^ address.to_bits();
+            length <= u128::BITS && apart.checked_shr(u128::BITS - length).unwrap_or_default() == 0
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_addresses() {
+        for (network, address, held) in [
+            ("10.0.0.0/16", "10.0.255.1", true),
+            ("10.0.0.0/16", "10.1.0.1", false),
+            ("0.0.0.0/0", "203.0.113.7", true),
+            ("10.0.0.7/32", "10.0.0.7", true),
+            ("10.0.0.7/32", "10.0.0.6", false),
+            ("::/0", "fd00::1", true),
+            ("fd00:1::/32", "fd00:2::1", false),
+            ("::/0", "10.0.0.1", false),
+            ("10.0.0.0/33", "10.0.0.1", false),
+            ("10.0.0.0", "10.0.0.0", false),
+            ("10.0.0/8", "10.0.0.0", false),
+        ] {
+            assert_eq!(holds(network, address.parse().unwrap()), held, "{network} {address}");
+        }
+    }
+
+    #[test]
+    fn a_rule_counts_for_its_protocol_ports_and_sources() {
+        let rule = |protocol: &str, ports, from: Vec<Source>| Rule {
+            group: "sg-db".into(),
+            protocol: protocol.into(),
+            ports,
+            from,
+        };
+        let place = Place { groups: vec!["sg-b".into()], addresses: vec!["10.0.0.7".parse().unwrap()] };
+        let group = |id: &str| Source::Group(id.into());
+        let network = || Source::Network("10.0.0.0/8".into());
+        let list = || Source::List("pl-1".into());
+        let admitted = |from: &str| Admission::Admitted { group: "sg-db".into(), from: from.into() };
+        for (rules, expected) in [
+            (vec![rule("tcp", Some((5432, 5432)), vec![group("sg-c"), group("sg-b")])], admitted("sg-b")),
+            (vec![rule("6", Some((0, 65535)), vec![network()])], admitted("10.0.0.0/8")),
+            (vec![rule("-1", None, vec![group("sg-b")])], admitted("sg-b")),
+            (vec![rule("tcp", Some((3306, 3306)), vec![group("sg-b")])], Admission::Refused),
+            (vec![rule("udp", Some((5432, 5432)), vec![group("sg-b")])], Admission::Refused),
+            (vec![rule("tcp", Some((5432, 5432)), vec![group("sg-c")])], Admission::Refused),
+            (vec![rule("-1", None, vec![list()])], Admission::Perhaps { list: "pl-1".into() }),
+            (vec![rule("-1", None, vec![list()]), rule("-1", None, vec![network()])], admitted("10.0.0.0/8")),
+            (vec![], Admission::Refused),
+        ] {
+            assert_eq!(admission(&rules, &place, 5432), expected, "{rules:?}");
+        }
+    }
+}
