@@ -23,9 +23,8 @@ fn of_session(error: &session::Error) -> String {
     match error {
         session::Error::Start { cause, .. } | session::Error::Sign(cause) => format!("{error}: {cause}"),
         session::Error::WebSocket(cause) => format!("{error}: {cause}"),
-        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) | session::Error::Ended { .. } => {
-            error.to_string()
-        }
+        session::Error::Ended { reason, .. } => format!("{error}: {reason}"),
+        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => error.to_string(),
     }
 }
 

@@ -82,11 +82,12 @@ pub enum Error {
     #[error("the data channel broke at its first frame")]
     FirstFrame(#[source] Arc<tungstenite::Error>),
     /// It ended before it was usable.
-    #[error("the SSM session on {bastion} ended before it could be used: {reason}")]
+    #[error("the SSM session on {bastion} ended before it could be used")]
     Ended {
         /// On which node.
         bastion: InstanceId,
         /// Why.
+        #[source]
         reason: EndReason,
     },
 }
