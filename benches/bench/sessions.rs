@@ -25,7 +25,7 @@ pub(crate) fn sessions(bed: &Bed, table: &mut Table) {
         bed.delay(Duration::from_millis(delay));
         let gate = bed.through_bastion();
         beside(bed, &gate, delay, table);
-        for (connections, megabytes) in [(1, 6), (4, 6), (16, 2)] {
+        for (connections, megabytes) in [(1, 6), (4, 12), (16, 4)] {
             let door = gate.door();
             let rate = at_once(connections, megabytes, |megabytes| copy_out(&door, megabytes));
             let sessions = open(bed).min(connections) as f64;
@@ -92,11 +92,9 @@ fn dump(bed: &Bed, table: &mut Table) {
 /// The first row of a new connection while another one downloads.
 fn beside(bed: &Bed, gate: &Gate, delay: u64, table: &mut Table) {
     let idle = first_row(&gate.door());
-    let before = open(bed);
     let _download = Download::start(gate);
     // A session is opened as soon as the only one is busy.
-    let spare =
-        bed.sandbox.until(|sessions| sessions.iter().filter(|session| session.ended.is_none()).count() > before);
+    let spare = bed.sandbox.until(|sessions| sessions.iter().filter(|session| session.ended.is_none()).count() > 1);
     bed.runtime
         .block_on(async { tokio::time::timeout(Duration::from_secs(20), spare).await })
         .expect("a spare session");

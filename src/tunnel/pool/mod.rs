@@ -404,8 +404,10 @@ impl State {
         let now = driver::now();
         let view = |member: &Member| {
             let mut load = member.session.load(now);
-            // A connection is about to begin there.
-            load.dialling |= member.opening.receiver_count() > 0;
+            // Connections that are about to begin there.
+            let awaited = member.opening.receiver_count();
+            load.active += awaited;
+            load.dialling |= awaited > 0;
             View { load, opened: member.opened, draining: member.draining }
         };
         self.sessions.iter().map(view).collect()

@@ -63,10 +63,11 @@ impl View {
         !quiet && !condition.stalled && !dialling
     }
 
-    /// A transfer that seems to be over is less bad than a connection that may begin one, such as those of a parallel dump.
-    fn badness(&self) -> (bool, bool, bool, bool, usize) {
-        let Load { condition, dialling, quiet, streams, .. } = self.load;
-        (condition.stalled, !quiet, dialling, condition.bulk, streams)
+    /// First how many a new connection would share with: a connection that has only just come, such as one of a parallel
+    /// dump, may be at work as soon as one that is. A leader that waits for its workers is not.
+    fn badness(&self) -> (bool, usize, bool, bool, bool, usize) {
+        let Load { condition, active, dialling, quiet, streams, .. } = self.load;
+        (condition.stalled, active, !quiet, dialling, condition.bulk, streams)
     }
 }
 

@@ -13,7 +13,14 @@ fn secs(secs: u64) -> Duration {
 
 fn with_streams(streams: usize, opened: Instant) -> View {
     let condition = Condition { availability: Availability::Ready, bulk: false, stalled: false, idle: streams == 0 };
-    let load = Load { condition, streams, dialling: false, quiet: true, idle_since: (streams == 0).then_some(opened) };
+    let load = Load {
+        condition,
+        streams,
+        active: 0,
+        dialling: false,
+        quiet: true,
+        idle_since: (streams == 0).then_some(opened),
+    };
     View { load, opened, draining: false }
 }
 
@@ -31,18 +38,19 @@ fn bulk(streams: usize) -> View {
     let mut view = view(streams);
     view.load.condition.bulk = true;
     view.load.quiet = false;
+    view.load.active = streams;
     view
 }
 
 fn transferring() -> View {
-    let mut view = view(1);
-    view.load.quiet = false;
+    let mut view = bulk(1);
+    view.load.condition.bulk = false;
     view
 }
 
 fn was_bulk() -> View {
     let mut view = bulk(1);
-    view.load.quiet = true;
+    (view.load.quiet, view.load.active) = (true, 0);
     view
 }
 
@@ -54,7 +62,7 @@ fn stalled() -> View {
 
 fn dialling() -> View {
     let mut view = view(1);
-    view.load.dialling = true;
+    (view.load.dialling, view.load.active) = (true, 1);
     view
 }
 

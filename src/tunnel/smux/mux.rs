@@ -52,6 +52,8 @@ impl Default for Options {
 
 /// Connections that come this soon after each other will probably be at work at the same time.
 const JUST_OPENED: Duration = Duration::from_millis(300);
+/// A stream on which nothing has moved for this long is at rest.
+const IN_USE: Duration = Duration::from_millis(500);
 
 /// Why a stream gives no more bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +92,8 @@ struct Stream {
     /// The agent's FIN came.
     remote_closed: bool,
     opened: Instant,
+    /// When data last moved, either way.
+    used: Instant,
     heard: bool,
     error: Option<StreamError>,
     /// Nobody holds the handle any more.
@@ -108,6 +112,11 @@ impl Stream {
 
     fn has_output(&self) -> bool {
         !self.syn_sent || !self.unsent.is_empty() || matches!(self.local, Local::Closing)
+    }
+
+    /// Its client may still send.
+    fn is_open(&self) -> bool {
+        matches!(self.local, Local::Open)
     }
 
     fn is_dialling(&self) -> bool {
@@ -164,6 +173,7 @@ impl Mux {
                 local: Local::Open,
                 remote_closed: false,
                 opened: now,
+                used: now,
                 heard: false,
                 error: None,
                 abandoned: false,
@@ -186,9 +196,15 @@ impl Mux {
         self.stuck || self.next_id.checked_add(2).is_none()
     }
 
-    /// Whether a stream is being dialled, or was opened only just now.
+    /// Whether a stream is being dialled, or was opened only just now and is still open.
     pub fn is_dialling(&self, now: Instant) -> bool {
-        self.streams.values().any(|stream| stream.is_dialling() || now < stream.opened + JUST_OPENED)
+        let just_opened = |stream: &Stream| stream.is_open() && now < stream.opened + JUST_OPENED;
+        self.streams.values().any(|stream| stream.is_dialling() || just_opened(stream))
+    }
+
+    /// How many streams are in use just now.
+    pub fn active_count(&self, now: Instant) -> usize {
+        self.streams.values().filter(|stream| stream.is_open() && now < stream.used + IN_USE).count()
     }
 
     /// Whether clients have left so much unread that nothing more may be read from the websocket.
@@ -228,6 +244,7 @@ impl Mux {
         if stream.abandoned {
             return;
         }
+        stream.used = now;
         if let Local::HalfClosed(deadline) = &mut stream.local {
             *deadline = now + self.options.half_close_grace;
         }
@@ -266,7 +283,7 @@ impl Mux {
     }
 
     /// The next payload, at most `max` bytes: frames of the streams in turn, as many as fit.
-    pub fn poll_output(&mut self, max: usize) -> Option<Bytes> {
+    pub fn poll_output(&mut self, max: usize, now: Instant) -> Option<Bytes> {
         let mut payload = BytesMut::new();
         let mut turns = self.ready.len();
         while turns > 0
@@ -286,6 +303,7 @@ impl Mux {
                 Header { command: Command::Psh, length, stream: id }.encode(&mut payload);
                 payload.extend_from_slice(stream.unsent.get(..usize::from(length)).unwrap_or_default());
                 stream.unsent.advance(usize::from(length));
+                stream.used = now;
                 // Not at every message: a writer that is woken for each thousand bytes costs more than it writes.
                 if stream.unsent.len() <= self.options.max_unsent / 2
                     && let Some(writer) = stream.writer.take()

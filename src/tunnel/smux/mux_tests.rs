@@ -90,12 +90,35 @@ fn syn_and_first_bytes_share_a_message_and_streams_take_turns() {
     assert_eq!((a, b), (StreamId(3), StreamId(5)));
     assert!(matches!(write(&mut mux, a, &[1; 5000]), Poll::Ready(Ok(5000))));
     assert!(matches!(write(&mut mux, b, b"small"), Poll::Ready(Ok(5))));
-    let first = pieces(mux.poll_output(1024).unwrap());
+    let first = pieces(mux.poll_output(1024, now).unwrap());
     assert_eq!(first[0], Piece::Control(Command::Syn, a));
     assert!(matches!(&first[1], Piece::Data(id, data) if *id == a && data.len() == 1024 - 16));
-    let second = pieces(mux.poll_output(1024).unwrap());
+    let second = pieces(mux.poll_output(1024, now).unwrap());
     assert_eq!(second[..2], [Piece::Control(Command::Syn, b), Piece::Data(b, Bytes::from_static(b"small"))]);
     assert!(matches!(&second[2], Piece::Data(id, _) if *id == a), "what room is left goes to the next stream");
+}
+
+#[test]
+fn streams_are_in_use_while_something_moves_and_until_their_client_leaves() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut mux = Mux::new(Options::default());
+    let (left, stays) = (mux.open(start).unwrap(), mux.open(start).unwrap());
+    for id in [left, stays] {
+        let _ = write(&mut mux, id, b"question");
+        let _ = mux.poll_output(1024, start);
+        mux.on_input(psh(id, b"answer"), at(10)).unwrap();
+    }
+    assert_eq!((mux.active_count(at(20)), mux.is_dialling(at(20))), (2, true));
+    mux.abandon(left);
+    assert_eq!((mux.active_count(at(20)), mux.is_dialling(at(20))), (1, true));
+    assert_eq!((mux.active_count(at(509)), mux.is_dialling(at(509))), (1, false));
+    assert_eq!(mux.active_count(at(510)), 0, "at rest");
+    mux.on_input(psh(stays, b"more"), at(600)).unwrap();
+    assert_eq!(mux.active_count(at(700)), 1);
+    mux.abandon(stays);
+    assert!(!mux.is_dialling(at(20)), "who has left begins nothing");
+    assert_eq!(mux.stream_count(), 2, "the agent has not said goodbye");
 }
 
 #[test]
@@ -107,7 +130,7 @@ fn a_fin_never_overtakes_queued_bytes() {
     mux.abandon(id);
     let mut data = 0;
     let mut last = None;
-    while let Some(payload) = mux.poll_output(1024) {
+    while let Some(payload) = mux.poll_output(1024, now) {
         assert!(payload.len() <= 1024);
         for piece in pieces(payload) {
             if let Piece::Data(_, bytes) = &piece {
@@ -130,12 +153,12 @@ fn a_half_close_sends_its_fin_after_the_grace_time_or_with_the_agents() {
     let id = mux.open(now).unwrap();
     let _ = write(&mut mux, id, b"question");
     mux.shutdown(id, now);
-    assert!(!pieces(mux.poll_output(1024).unwrap()).contains(&Piece::Control(Command::Fin, id)));
+    assert!(!pieces(mux.poll_output(1024, now).unwrap()).contains(&Piece::Control(Command::Fin, id)));
     mux.on_input(psh(id, b"answer"), now + grace / 2).unwrap();
     mux.on_timeout(now + grace);
-    assert_eq!(mux.poll_output(1024), None, "an answer puts the FIN off");
+    assert_eq!(mux.poll_output(1024, now), None, "an answer puts the FIN off");
     mux.on_timeout(now + grace / 2 + grace);
-    assert_eq!(pieces(mux.poll_output(1024).unwrap()), [Piece::Control(Command::Fin, id)]);
+    assert_eq!(pieces(mux.poll_output(1024, now).unwrap()), [Piece::Control(Command::Fin, id)]);
     assert!(matches!(read(&mut mux, id), Poll::Ready(Ok(data)) if &data[..] == b"answer"));
 }
 

@@ -181,6 +181,7 @@ impl Conversation {
         Load {
             condition: self.condition(now),
             streams: self.mux.stream_count(),
+            active: self.mux.active_count(now),
             dialling: self.mux.is_dialling(now),
             quiet: self.meter.is_quiet(now),
             idle_since: self.idle_since,
@@ -289,7 +290,7 @@ impl Conversation {
         let may_send = self.data_from.is_none_or(|from| now >= from);
         if may_send && matches!(self.state, State::Open { .. } | State::Terminating { .. }) {
             while self.mux.has_output() && self.channel.has_room() {
-                let Some(payload) = self.mux.poll_output(self.trial.payload_size()) else { break };
+                let Some(payload) = self.mux.poll_output(self.trial.payload_size(), now) else { break };
                 let length = payload.len();
                 self.meter.moved(length, now);
                 self.channel.send(PayloadType::Output, payload, now);

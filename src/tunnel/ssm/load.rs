@@ -48,6 +48,8 @@ pub struct Load {
     pub condition: Condition,
     /// Streams, those included that are still saying goodbye.
     pub streams: usize,
+    /// Those on which something has moved in the last half second.
+    pub active: usize,
     /// A stream is being dialled or has only just been opened: what it will carry is not known yet.
     pub dialling: bool,
     /// Little has moved in the last quarter of a second: no transfer has just begun, and one that made it `bulk` is over.
