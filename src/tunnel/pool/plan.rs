@@ -63,11 +63,11 @@ impl View {
         !quiet && !condition.stalled && !dialling
     }
 
-    /// First how many a new connection would share with: a connection that has only just come, such as one of a parallel
-    /// dump, may be at work as soon as one that is. A leader that waits for its workers is not.
-    fn badness(&self) -> (bool, usize, bool, bool, bool, usize) {
+    /// Among sessions that are not calm it counts most with how many at work a connection would share: one that has only just
+    /// come, such as a worker of a parallel dump, will be as much at work as the others; its leader, which waits, is not.
+    fn badness(&self) -> (bool, bool, usize, bool, bool, bool, usize) {
         let Load { condition, active, dialling, quiet, streams, .. } = self.load;
-        (condition.stalled, active, !quiet, dialling, condition.bulk, streams)
+        (!self.is_calm(), condition.stalled, active, !quiet, dialling, condition.bulk, streams)
     }
 }
 

@@ -28,6 +28,12 @@ fn view(streams: usize) -> View {
     with_streams(streams, Instant::now())
 }
 
+fn busy(streams: usize) -> View {
+    let mut view = view(streams);
+    view.load.active = streams;
+    view
+}
+
 fn being(availability: Availability) -> View {
     let mut view = view(1);
     view.load.condition.availability = availability;
@@ -88,6 +94,14 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("so does the fifth", vec![], &[4], NEW, Join(0)),
         ("fewest streams", vec![view(3), view(1), view(2)], &[], NEW, Session(1)),
         ("a calm one with more streams before a busy one", vec![bulk(1), view(9)], &[], NEW, Session(1)),
+        ("and one at which many work a little", vec![bulk(1), busy(3), dialling()], &[], NEW, Session(1)),
+        (
+            "the least at work of several busy ones",
+            vec![bulk(3), dialling(), bulk(2), bulk(4)],
+            &[],
+            late(NEW),
+            Session(1),
+        ),
         ("bulk: another is opened", vec![bulk(1)], &[], NEW, Open),
         ("a transfer has just begun: another is opened", vec![transferring()], &[], NEW, Open),
         ("one that just came: another is opened", vec![dialling()], &[], NEW, Open),

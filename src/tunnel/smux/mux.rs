@@ -50,10 +50,9 @@ impl Default for Options {
     }
 }
 
-/// Connections that come this soon after each other will probably be at work at the same time.
-const JUST_OPENED: Duration = Duration::from_millis(300);
-/// A stream on which nothing has moved for this long is at rest.
-const IN_USE: Duration = Duration::from_millis(500);
+/// A stream that is younger than this will show only later what it carries, and one on which nothing has moved for so long
+/// is at rest.
+const RECENTLY: Duration = Duration::from_millis(500);
 
 /// Why a stream gives no more bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -198,13 +197,13 @@ impl Mux {
 
     /// Whether a stream is being dialled, or was opened only just now and is still open.
     pub fn is_dialling(&self, now: Instant) -> bool {
-        let just_opened = |stream: &Stream| stream.is_open() && now < stream.opened + JUST_OPENED;
+        let just_opened = |stream: &Stream| stream.is_open() && now < stream.opened + RECENTLY;
         self.streams.values().any(|stream| stream.is_dialling() || just_opened(stream))
     }
 
     /// How many streams are in use just now.
     pub fn active_count(&self, now: Instant) -> usize {
-        self.streams.values().filter(|stream| stream.is_open() && now < stream.used + IN_USE).count()
+        self.streams.values().filter(|stream| stream.is_open() && now < stream.used + RECENTLY).count()
     }
 
     /// Whether clients have left so much unread that nothing more may be read from the websocket.
