@@ -298,12 +298,7 @@ async fn targets_with_the_same_identity_share_their_credentials() {
     let file = home.write("rdsgate.toml", &(target("one") + &target("two")));
     let mut gate =
         home.gate(server, &sandbox).only(&["--config", &file.display().to_string()]).on_a_terminal().start().await;
-    let log = gate.log();
-    let ports: Vec<u16> = log
-        .lines()
-        .filter_map(|line| line.split_once("listening on localhost:")?.1.split(' ').next()?.parse().ok())
-        .collect();
-    let [first, second] = ports[..] else { panic!("two targets: {log}") };
+    let [first, second] = gate.ports()[..] else { panic!("two targets: {}", gate.log()) };
     gate.port = first;
     let one = client(&gate);
     gate.port = second;

@@ -89,10 +89,8 @@ async fn targets_that_lead_the_same_way_share_their_sessions() {
         .env("RDSGATE_WARM_SESSIONS", "0")
         .start()
         .await;
-    let log = gate.log();
-    let port = |line: &str| line.split_once("] listening on localhost:")?.1.split(' ').next()?.parse().ok();
-    let ports: Vec<u16> = log.lines().filter(|line| !line.starts_with("[admin]")).filter_map(port).collect();
-    assert_eq!(ports.len(), 3, "{log}");
+    let ports = gate.ports();
+    assert_eq!(ports.len(), 3, "{}", gate.log());
     for port in ports {
         gate.port = port;
         assert_eq!(gate.query("select 42").await, "42");

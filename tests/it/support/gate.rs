@@ -201,12 +201,7 @@ impl GateOptions {
         let mut gate = self.spawn();
         let ready = gate.until(|log| log.contains("ready:")).await;
         assert!(ready, "rdsgate did not get ready:\n{}", gate.log());
-        let log = gate.log();
-        let listening =
-            log.lines().find(|line| line.contains("listening on localhost:")).expect("listening comes first");
-        let port =
-            listening.split("localhost:").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|p| p.parse().ok());
-        gate.port = port.unwrap_or_else(|| panic!("no port in {listening:?}"));
+        gate.port = *gate.ports().first().unwrap_or_else(|| panic!("listening comes first:\n{}", gate.log()));
         gate
     }
 
@@ -258,6 +253,12 @@ impl Gate {
     /// All it has printed so far, standard output and error.
     pub(crate) fn log(&self) -> String {
         self.output.borrow().clone()
+    }
+
+    /// The ports of its targets, in the order in which it said that they listen.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        let port = |line: &str| line.split_once("listening on localhost:")?.1.split(' ').next()?.parse().ok();
+        self.log().lines().filter(|line| !line.starts_with("[admin]")).filter_map(port).collect()
     }
 
     /// Waits until what it has printed is as `condition` wants it; false when it ends or takes too long.
