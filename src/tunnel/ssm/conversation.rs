@@ -61,7 +61,7 @@ impl Default for Options {
 
 /// The agent notes that its handshake is complete only after it has sent HandshakeComplete, and until then acknowledges data
 /// and throws them away (agent `datachannel.go`, PerformHandshake and processStreamDataMessage). A bastion with little
-/// processor time may be late with that note; seen a tenth of a time where HandshakeComplete takes no time.
+/// processor time is late with that note: on a loaded loopback one in ten sessions lost its first data.
 const HANDSHAKE_LAG: Duration = Duration::from_millis(100);
 /// Both sides wait this long for the other's last acknowledgements (agent PrepareToCloseChannel).
 const TERMINATE_WAIT: Duration = Duration::from_secs(2);
