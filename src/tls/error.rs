@@ -2,7 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use rustls::{CertificateError, OtherError, client::VerifierBuilderError, pki_types::pem};
+use rustls::{
+    AlertDescription, CertificateError, OtherError, PeerIncompatible, client::VerifierBuilderError, pki_types::pem,
+};
 
 use super::Rejected;
 use crate::target::Host;
@@ -89,10 +91,71 @@ impl Error {
         match self {
             Self::Certificate(rejected) => Some(rejected.hint()),
             Self::CaFile { .. } => Some("ca_file must be a PEM file of root certificates".into()),
-            Self::Handshake(_) => {
-                Some("rdsgate speaks TLS 1.2 and 1.3; check the server's ssl_min_protocol_version".into())
-            }
+            Self::Handshake(cause) => Disagreement::of(cause).map(|about| about.hint().into()),
             Self::Name(_) | Self::Verifier(_) | Self::Closed | Self::Io(_) | Self::NoCertificate => None,
+        }
+    }
+}
+
+/// What the two sides of a failed handshake do not have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disagreement {
+    /// The version of TLS.
+    Version,
+    /// A cipher suite, a group for the key exchange or a signature algorithm. The alert does not say which.
+    Algorithms,
+    /// The server wants a certificate of ours.
+    ClientCertificate,
+    /// What answered does not speak TLS, or something on the way changes it.
+    Protocol,
+}
+
+impl Disagreement {
+    /// `None` where the failure says nothing about it. The meaning of alerts is that of RFC 8446, section 6.2.
+    fn of(cause: &rustls::Error) -> Option<Self> {
+        match cause {
+            rustls::Error::AlertReceived(alert) => match alert {
+                AlertDescription::ProtocolVersion | AlertDescription::InappropriateFallback => Some(Self::Version),
+                AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => Some(Self::Algorithms),
+                AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
+                    Some(Self::ClientCertificate)
+                }
+                _ => None,
+            },
+            rustls::Error::PeerIncompatible(reason) => match reason {
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled => Some(Self::Version),
+                PeerIncompatible::NoCipherSuitesInCommon
+                | PeerIncompatible::NoKxGroupsInCommon
+                | PeerIncompatible::NoSignatureSchemesInCommon
+                | PeerIncompatible::NoEcPointFormatsInCommon
+                | PeerIncompatible::ExtendedMasterSecretExtensionRequired => Some(Self::Algorithms),
+                PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => Some(Self::ClientCertificate),
+                _ => None,
+            },
+            rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => Some(Self::Protocol),
+            _ => None,
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Version => {
+                "rdsgate speaks TLS 1.2 and 1.3; check the server's ssl_min_protocol_version and \
+                 ssl_max_protocol_version (PostgreSQL) or tls_version (MySQL, MariaDB)"
+            }
+            Self::Algorithms => {
+                "rdsgate offers AES-GCM and ChaCha20-Poly1305 with ECDHE over P-256, X25519 or P-384; check the server's \
+                 ssl_ciphers and ssl_ecdh_curve or ssl_groups (PostgreSQL), or ssl_cipher and tls_ciphersuites (MySQL, \
+                 MariaDB)"
+            }
+            Self::ClientCertificate => "the server asks for a client certificate, which rdsgate does not have",
+            Self::Protocol => {
+                "check that host and port are those of the database: what answered does not speak TLS as a server does"
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use rcgen::{
 };
 use rustls::{
     HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::SupportedKxGroup,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     version::{TLS12, TLS13},
 };
@@ -71,8 +72,15 @@ fn leaf(names: &[&str]) -> CertificateParams {
 impl Identity {
     /// A server that offers P-256 alone, as PostgreSQL does.
     fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> TlsAcceptor {
-        let provider =
-            CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::SECP256R1], ..aws_lc_rs::default_provider() };
+        self.server_of_group(aws_lc_rs::kx_group::SECP256R1, versions)
+    }
+
+    fn server_of_group(
+        &self,
+        group: &'static dyn SupportedKxGroup,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> TlsAcceptor {
+        let provider = CryptoProvider { kx_groups: vec![group], ..aws_lc_rs::default_provider() };
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .unwrap()
@@ -278,6 +286,28 @@ async fn a_server_that_speaks_no_tls_is_an_error_of_the_handshake() {
     let (ours, mut theirs) = tokio::io::duplex(1 << 16);
     theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     assert!(matches!(connector.connect(ours).await, Err(Error::Handshake(_))));
+}
+
+#[tokio::test]
+async fn a_hint_names_what_the_two_sides_do_not_have_in_common() {
+    let pki = Pki::new("Test");
+    let (identity, connector) = (pki.issue(&leaf(&[HOST])), pki.connector());
+    for versions in [&BOTH[1..], &BOTH] {
+        let server = identity.server_of_group(aws_lc_rs::kx_group::MLKEM768, versions);
+        let error = shake(&connector, &server).await.unwrap_err();
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains("ssl_ecdh_curve") && hint.contains("tls_ciphersuites"), "{error:?}: {hint}");
+        assert!(!hint.contains("ssl_min_protocol_version"), "{hint}");
+    }
+    for (alert, word) in [
+        (rustls::AlertDescription::ProtocolVersion, "tls_version"),
+        (rustls::AlertDescription::InsufficientSecurity, "ssl_ciphers"),
+        (rustls::AlertDescription::CertificateRequired, "client certificate"),
+    ] {
+        let hint = Error::Handshake(rustls::Error::AlertReceived(alert)).hint().unwrap();
+        assert!(hint.contains(word), "{alert:?}: {hint}");
+    }
+    assert_eq!(Error::Handshake(rustls::Error::AlertReceived(rustls::AlertDescription::InternalError)).hint(), None);
 }
 
 #[test]
