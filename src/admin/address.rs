@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream},
     time::timeout,
 };
 use tokio_util::either::Either;
@@ -91,7 +91,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                let admitted = access::check_peer(peer, stream.local_addr()?);
+                let admitted = access::check_peer(peer, stream.local_addr()?).map(drop);
                 Ok((Either::Left(stream), admitted))
             }
             Self::Unix(listener) => {
@@ -152,11 +152,18 @@ async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
         return Err(Error::Directory(directory.to_owned()));
     }
     make_room(path).await?;
-    let listener = UnixListener::bind(path).map_err(failed)?;
+    let listener = listen_on(path).map_err(failed)?;
     let file = SocketFile { path: path.to_owned(), inode: inode(path).map_err(failed)? };
     // Whoever connects before this is refused by the check of the peer's user.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok((listener, file))
+}
+
+/// As `UnixListener::bind`, whose backlog is shorter.
+fn listen_on(path: &Path) -> io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    socket.listen(listener::BACKLOG)
 }
 
 /// Removes what a process left behind that could not do so itself.

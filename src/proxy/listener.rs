@@ -10,13 +10,16 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
 
 use super::owner::{self, Owner};
 use crate::target::ListenAddress;
 
+/// The most connections that may wait to be accepted, which the system cuts to its own maximum (`net.core.somaxconn`). What
+/// does not fit is dropped, and its client tries again after a second or fails.
+pub const BACKLOG: u32 = u32::MAX;
 /// A listener on this machine answers at once.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Ports to try when the system chooses one that is taken on the other address.
@@ -79,7 +82,7 @@ async fn bind_port(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, 
     let mut bound = Vec::new();
     for &ip in addresses {
         let address = SocketAddr::new(ip, port);
-        match TcpListener::bind(address).await {
+        match listen_on(address) {
             Ok(listener) => bound.push(listener),
             Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
                 return Err(Error::Taken { address, owner: owner::of(address) });
@@ -94,9 +97,34 @@ async fn bind_port(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, 
     Ok(bound)
 }
 
+/// As `TcpListener::bind`, whose backlog is shorter.
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A port whose last connections are in TIME_WAIT is free.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn as_many_clients_may_wait_as_the_system_allows() {
+        let most: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+        let clients = most.min(1500);
+        let listener = bind(&localhost(0)).await.unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts: one that does not fit gets no answer to its SYN.
+        let mut waiting = Vec::new();
+        for n in 0..clients {
+            let connected = timeout(Duration::from_secs(5), TcpStream::connect(address)).await;
+            waiting.push(connected.unwrap_or_else(|_| panic!("client {n} does not fit")).unwrap());
+        }
+    }
 
     fn localhost(port: u16) -> ListenAddress {
         let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
