@@ -26,11 +26,14 @@ pub enum Side {
     Upstream,
 }
 
-/// Sees the bytes that pass, before they are written, and says when the relay may stop.
+/// Sees the bytes that pass, and says when the relay may stop.
+///
+/// What it has seen of a command is at least what upstream has, and what it has seen of an answer is exactly what the client
+/// has: so it knows whether the client is in the middle of a message.
 pub trait Tap {
-    /// Bytes from the client.
+    /// Bytes from the client, before they are written to upstream.
     fn on_client(&mut self, bytes: &[u8]);
-    /// Bytes from upstream.
+    /// Bytes from upstream that have just been written to the client.
     fn on_upstream(&mut self, bytes: &[u8]);
     /// Whether a relay that was asked to end may end now. Asked only while no byte is on its way.
     fn may_stop(&self) -> bool;
@@ -80,20 +83,53 @@ where
     let (mut stop, mut cut) = (pin!(stop), pin!(cut));
     let mut stopping = false;
     let mut first_closed = None;
+    // A write to upstream has failed; what upstream said before it broke is still on its way to the client.
+    let mut unwritable = None;
     let reason = poll_fn(|cx| {
         stopping = stopping || stop.as_mut().poll(cx).is_ready();
         // Downstream first: it is mostly the one with bytes, and frees memory in the tunnel.
-        let down_done = down.poll(cx, upstream, client, |bytes| tap.on_upstream(bytes));
-        let up_done = up.poll(cx, client, upstream, |bytes| tap.on_client(bytes));
-        for (done, from, to) in [(&down_done, Side::Upstream, Side::Client), (&up_done, Side::Client, Side::Upstream)] {
-            match done {
-                Poll::Ready(Ok(())) => _ = first_closed.get_or_insert(from),
-                Poll::Ready(Err(Broken::Read(_))) => return Poll::Ready(Reason::Broke(from, take(done))),
-                Poll::Ready(Err(Broken::Write(_))) => return Poll::Ready(Reason::Broke(to, take(done))),
-                Poll::Pending => {}
+        let down_done = down.poll(cx, upstream, client, |moved| match moved {
+            Moved::Read(_) => {}
+            Moved::Written(bytes) => tap.on_upstream(bytes),
+        });
+        let down_done = match down_done {
+            Poll::Ready(Ok(())) => {
+                first_closed.get_or_insert(Side::Upstream);
+                true
+            }
+            Poll::Ready(Err(Broken::Read(error))) => return Poll::Ready(Reason::Broke(Side::Upstream, error)),
+            Poll::Ready(Err(Broken::Write(error))) => return Poll::Ready(Reason::Broke(Side::Client, error)),
+            Poll::Pending => false,
+        };
+        if down_done || down.is_empty() {
+            match unwritable.take() {
+                // It has said its end, after which it need not take anything.
+                Some(_) if down_done => return Poll::Ready(Reason::Closed(Side::Upstream)),
+                Some(error) => return Poll::Ready(Reason::Broke(Side::Upstream, error)),
+                None => {}
             }
         }
-        match (up_done.is_ready() && down_done.is_ready(), first_closed) {
+        let up_done = unwritable.is_none().then(|| {
+            up.poll(cx, client, upstream, |moved| match moved {
+                Moved::Read(bytes) => tap.on_client(bytes),
+                Moved::Written(_) => {}
+            })
+        });
+        let up_done = match up_done {
+            Some(Poll::Ready(Ok(()))) => {
+                first_closed.get_or_insert(Side::Client);
+                true
+            }
+            Some(Poll::Ready(Err(Broken::Read(error)))) => return Poll::Ready(Reason::Broke(Side::Client, error)),
+            Some(Poll::Ready(Err(Broken::Write(error)))) => {
+                unwritable = Some(error);
+                // Its last words may have come since it was read from.
+                cx.waker().wake_by_ref();
+                false
+            }
+            Some(Poll::Pending) | None => false,
+        };
+        match (up_done && down_done, first_closed) {
             (true, Some(side)) => Poll::Ready(Reason::Closed(side)),
             _ if cut.as_mut().poll(cx).is_ready() => Poll::Ready(Reason::Cut),
             _ if stopping && up.is_empty() && down.is_empty() && tap.may_stop() => Poll::Ready(Reason::Stopped),
@@ -104,12 +140,10 @@ where
     End { reason, to_upstream: up.bytes, to_client: down.bytes }
 }
 
-/// An [`io::Error`] cannot be cloned; what matters of it is its kind and what it carries.
-fn take(done: &Poll<Result<(), Broken>>) -> io::Error {
-    match done {
-        Poll::Ready(Err(Broken::Read(error) | Broken::Write(error))) => io::Error::new(error.kind(), error.to_string()),
-        _ => io::ErrorKind::Other.into(),
-    }
+/// What one direction has just done with these bytes.
+enum Moved<'a> {
+    Read(&'a [u8]),
+    Written(&'a [u8]),
 }
 
 enum Broken {
@@ -140,7 +174,7 @@ impl Direction {
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
-        mut seen: impl FnMut(&[u8]),
+        mut seen: impl FnMut(Moved<'_>),
     ) -> Poll<Result<(), Broken>>
     where
         R: AsyncRead + Unpin,
@@ -157,6 +191,7 @@ impl Direction {
                 if written == 0 {
                     return Poll::Ready(Err(Broken::Write(io::ErrorKind::WriteZero.into())));
                 }
+                seen(Moved::Written(pending.get(..written).unwrap_or(pending)));
                 self.start += written;
                 self.unflushed = true;
             }
@@ -178,7 +213,7 @@ impl Direction {
                     self.eof = self.end == 0;
                     moved += self.end;
                     self.bytes += self.end as u64;
-                    seen(buffer.filled());
+                    seen(Moved::Read(buffer.filled()));
                 }
                 // TLS that ends without its close_notify, as MySQL's server ends: what is cut off shows in the protocol
                 // inside.
@@ -289,6 +324,70 @@ mod tests {
         let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), async {}).await;
         assert!(matches!(end.reason, Reason::Cut), "{:?}", end.reason);
         assert_eq!(end.to_upstream, 8);
+    }
+
+    /// An upstream that has said something, takes nothing more and is then silent.
+    struct Unwritable(&'static [u8]);
+
+    impl AsyncRead for Unwritable {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if self.0.is_empty() {
+                return Poll::Pending;
+            }
+            buffer.put_slice(std::mem::take(&mut self.0));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Unwritable {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn last_words_of_an_upstream_that_takes_nothing_more_reach_the_client() {
+        // A byte at a time: the write fails long before the client has everything.
+        let (mut client, mut inner_client) = duplex(1);
+        let mut upstream = Unwritable(b"terminating connection");
+        let relayed = async {
+            let mut tap = Counts::default();
+            let end = relay(&mut inner_client, &mut upstream, &mut tap, pending(), pending()).await;
+            drop(inner_client);
+            (end, tap)
+        };
+        let mut heard = Vec::new();
+        let ((end, tap), _) = tokio::join!(relayed, async {
+            client.write_all(b"q").await.unwrap();
+            client.read_to_end(&mut heard).await.unwrap()
+        });
+        assert_eq!(heard, b"terminating connection");
+        assert!(matches!(end.reason, Reason::Broke(Side::Upstream, _)), "{:?}", end.reason);
+        assert_eq!(tap.upstream, heard.len());
+    }
+
+    #[tokio::test]
+    async fn the_tap_has_seen_of_an_answer_what_the_client_has() {
+        for capacity in 1..12 {
+            let (mut client, mut inner_client) = duplex(capacity);
+            let (mut inner_upstream, mut upstream) = duplex(100);
+            upstream.write_all(b"more than a client takes").await.unwrap();
+            let mut tap = Counts::default();
+            let end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), async {}).await;
+            assert!(matches!(end.reason, Reason::Cut), "{:?}", end.reason);
+            drop(inner_client);
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            assert_eq!((tap.upstream, heard.len()), (capacity, capacity));
+        }
     }
 
     #[tokio::test]
