@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use futures_util::future::select_all;
 use rdsgate::sandbox::{
     Database, DatabaseServer, Destination, Options, Sandbox,
-    front::{Backend, Front},
+    front::{Backend, Front, Reads},
     pki::{Authority, Key, Variant},
 };
 use serde_json::Value;
@@ -318,7 +318,7 @@ async fn start_sandbox(postgres: SocketAddr, ca_file: &Path) -> Result<Sandbox> 
     std::fs::write(ca_file, authority.root_pem())?;
     let server = DatabaseServer { host: HOST.into(), port: Client::Psql.port(), region: REGION.into() };
     let leaf = authority.leaf(HOST, Variant::Good, Key::Rsa2048)?;
-    let front = Front::start(&sandbox, server, &leaf, Backend::Tcp(postgres)).await?;
+    let front = Front::start(&sandbox, server, &leaf, Backend::Tcp(postgres), Reads::InOrder).await?;
     sandbox.name(HOST, Client::Psql.port(), Destination::Address(front.address));
     Ok(sandbox)
 }

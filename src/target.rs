@@ -219,7 +219,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// The region that the token is signed for and whose APIs are called.
     pub region: Region,
-    /// The database user to log in as; `None` takes the name that the client gives.
+    /// The database user for clients that name none of their own; `None`: there is no such user, and the client's name is
+    /// used as it is. See [`Guard::pin_user`].
     pub user: Option<String>,
     /// The database for clients that name none (for libpq: that name their own user).
     pub database: Option<String>,
@@ -244,6 +245,8 @@ pub struct Target {
 /// What protects a database from a slip of the hand. It is no permission: a client that means to can lift the first two.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Guard {
+    /// Clients that name another user than the target's are refused. Only with a user.
+    pub pin_user: bool,
     /// Transactions are read only unless the client asks for another kind.
     pub read_only: bool,
     /// The longest that a statement may run.

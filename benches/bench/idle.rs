@@ -10,7 +10,7 @@ use std::{
 
 use rdsgate::sandbox::{
     DatabaseServer, Destination,
-    front::{Backend, Front},
+    front::{Backend, Front, Reads},
     pki::{Authority, Key, Variant},
 };
 use tokio::{
@@ -75,7 +75,8 @@ fn serve(bed: &Bed, ca_file: &Path) {
         std::fs::write(ca_file, authority.root_pem()).expect("the scratch folder can be written");
         let leaf = authority.leaf(HOST, Variant::Good, Key::Rsa2048).expect("certificates can be made");
         let server = DatabaseServer { host: HOST.into(), port: 5432, region: bed.server.region.clone() };
-        let front = Front::start(&bed.sandbox, server, &leaf, Backend::Tcp(address)).await.expect("loopback");
+        let front =
+            Front::start(&bed.sandbox, server, &leaf, Backend::Tcp(address), Reads::InOrder).await.expect("loopback");
         bed.sandbox.name(HOST, 5432, Destination::Address(front.address));
     });
 }

@@ -47,7 +47,7 @@ pub struct TargetArguments {
     /// The database's own port, not the local one [default: the engine's, 5432 or 3306]
     #[arg(long, value_name = "PORT", help_heading = "Database")]
     port: Option<String>,
-    /// Database user to log in as [default: the one that the client names]
+    /// Database user for clients that name none [default: the name that the client sends]
     #[arg(long, value_name = "NAME", help_heading = "Database")]
     user: Option<String>,
     /// Database for clients that name none [default: none]
@@ -60,6 +60,16 @@ pub struct TargetArguments {
     #[arg(long, value_name = "KIND", help_heading = "Database")]
     compress: Option<String>,
 
+    /// Refuse clients that name another database user than --user [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Guard"
+    )]
+    pin_user: Option<String>,
     /// Make transactions read only unless the client asks for another kind [default: false]
     #[arg(
         long,
@@ -224,6 +234,7 @@ impl TargetArguments {
             (Key::PayloadSize, self.payload_size),
             (Key::KeepAlive, self.keep_alive),
             (Key::IdleTimeout, self.idle_timeout),
+            (Key::PinUser, self.pin_user),
             (Key::ReadOnly, self.read_only),
             (Key::StatementTimeout, self.statement_timeout),
             (Key::Label, self.label),

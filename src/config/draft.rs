@@ -128,6 +128,9 @@ impl Draft {
             (Via::Ssm | Via::Auto, None) => return Err(Error::NoBastion { target: self.name.to_string() }),
         };
         let region = region.ok_or_else(|| Error::NoRegion { target: self.name.to_string(), host: host.clone() })?;
+        if self.guard.pin_user && self.user.is_none() {
+            return Err(Error::PinWithoutUser { target: self.name.to_string() });
+        }
         let pooling = self.sessions.pooling(&self.name, &host)?;
         let endpoint = Endpoint { host, port: self.port.unwrap_or(engine.default_port()) };
         let of = || Reason::of(self.local_user.as_deref(), &endpoint);
@@ -236,6 +239,7 @@ pub(super) fn identity(settings: &Settings<'_>, environment: &Environment) -> Re
 
 fn guard(settings: &Settings<'_>) -> Result<Guard, Error> {
     Ok(Guard {
+        pin_user: settings.parse(Key::PinUser, value::boolean)?.unwrap_or_default(),
         read_only: settings.parse(Key::ReadOnly, value::boolean)?.unwrap_or_default(),
         statement_timeout: settings
             .parse(Key::StatementTimeout, |text| value::duration(text, value::STATEMENT_TIMEOUT))?,

@@ -183,6 +183,12 @@ pub enum Error {
         /// `max_sessions`.
         max_sessions: usize,
     },
+    /// Clients are held to a user that is not known.
+    #[error("target {target} has pin_user but no user")]
+    PinWithoutUser {
+        /// The target.
+        target: String,
+    },
     /// Two targets on one address.
     #[error("targets {first} and {second} both listen on port {port}")]
     SharedAddress {
@@ -240,6 +246,7 @@ impl Error {
             Self::RegionMismatch { .. } => {
                 Some("remove the region: a token for another region than the database's cannot work".into())
             }
+            Self::PinWithoutUser { .. } => Some("set user (--user), or remove pin_user".into()),
             Self::WarmSessions { warm_sessions, .. } => Some(format!("set max_sessions to {warm_sessions} or more")),
             Self::SharedAddress { second, everywhere: true, .. } => Some(format!(
                 "--listen and RDSGATE_LISTEN are for one target: set listen in [targets.{second}] instead"

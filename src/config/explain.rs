@@ -119,6 +119,7 @@ fn of_target(key: Key, target: &Target) -> Option<String> {
             .into(),
         ),
         Key::RotateAfter => target.pooling.rotate_after.map(duration_text),
+        Key::PinUser => Some(target.guard.pin_user.to_string()),
         Key::ReadOnly => Some(target.guard.read_only.to_string()),
         Key::Confirm => Some(target.guard.confirm.to_string()),
         _ => None,

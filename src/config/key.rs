@@ -53,6 +53,8 @@ pub enum Key {
     KeepAlive,
     /// See [`crate::target::SessionSettings::idle_timeout`].
     IdleTimeout,
+    /// See [`crate::target::Guard::pin_user`].
+    PinUser,
     /// See [`crate::target::Guard::read_only`].
     ReadOnly,
     /// See [`crate::target::Guard::statement_timeout`].
@@ -100,7 +102,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -125,6 +127,7 @@ impl Key {
         Self::PayloadSize,
         Self::KeepAlive,
         Self::IdleTimeout,
+        Self::PinUser,
         Self::ReadOnly,
         Self::StatementTimeout,
         Self::Label,
@@ -169,6 +172,7 @@ impl Key {
             Self::PayloadSize => "payload_size",
             Self::KeepAlive => "keep_alive",
             Self::IdleTimeout => "idle_timeout",
+            Self::PinUser => "pin_user",
             Self::ReadOnly => "read_only",
             Self::StatementTimeout => "statement_timeout",
             Self::Label => "label",
@@ -224,6 +228,7 @@ impl Key {
             | Self::PayloadSize
             | Self::KeepAlive
             | Self::IdleTimeout
+            | Self::PinUser
             | Self::ReadOnly
             | Self::StatementTimeout
             | Self::Label
@@ -266,7 +271,7 @@ impl Key {
             | Self::ConnectTimeout
             | Self::ResumeFor
             | Self::MaxSigtermDelay => Kind::Duration,
-            Self::ReadOnly | Self::Confirm | Self::KeepAlive | Self::OpenBrowser => Kind::Boolean,
+            Self::PinUser | Self::ReadOnly | Self::Confirm | Self::KeepAlive | Self::OpenBrowser => Kind::Boolean,
             _ => Kind::Text,
         }
     }

@@ -18,7 +18,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::error::Error;
+use super::{error::Error, message::QUIT};
 
 /// The longest payload of a login in bytes, whoever sends it: connection attributes may take 64 KiB, everything else is
 /// small.
@@ -72,6 +72,9 @@ pub(super) async fn read_packet_or_end<S: AsyncRead + Unpin>(
     };
     if let Some(missing) = head.get_mut(n..) {
         stream.read_exact(missing).await.map_err(broke)?;
+    }
+    if expected != 0 && QUIT.starts_with(&head) {
+        return Ok(None);
     }
     let (length, sequence) = header(head);
     if length > MAX_LOGIN_PACKET {

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::secret::Secret;
 
+/// A client's COM_QUIT as a packet: a payload of one byte, with the number of a first packet.
+pub const QUIT: [u8; 5] = [1, 0, 0, 0, 1];
+
 /// An OK packet.
 pub const OK: u8 = 0x00;
 /// AuthMoreData: something of the authentication plugin's own.

@@ -24,6 +24,9 @@ use super::{
 const MAX_STARTUP_PACKET: usize = 10_000;
 /// The shortest: length and code.
 const MIN_STARTUP_PACKET: usize = 8;
+/// How a Terminate message begins, which clients send that give up before they have begun (node-postgres, `end()` right
+/// after `connect()`). No startup packet begins so: it would be 1.4 GB long.
+const TERMINATE: [u8; 4] = *b"X\0\0\0";
 /// The first byte of a TLS ClientHello (handshake record). No startup packet begins so: it would be 369 MB long.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -34,8 +37,8 @@ pub enum Accepted {
     Startup(Startup),
     /// To cancel a query of another connection. Nothing is ever answered to it.
     Cancel(CancelRequest),
-    /// Nothing: it went away between packets. A port probe, or, when it had asked for TLS and heard that there is
-    /// none, a client that insists on it (`sslmode=require`).
+    /// Nothing: it went away between packets or sent Terminate. A port probe, or, when it had asked for TLS and heard that
+    /// there is none, a client that insists on it (`sslmode=require`). As PostgreSQL does, nothing is said to it.
     Gone {
         /// Whether it had asked for TLS.
         asked_for_tls: bool,
@@ -49,7 +52,8 @@ pub enum Accepted {
 ///
 /// # Errors
 /// What a client may be told is in [`Error::report`]; it knows of none for [`Error::DirectTls`], which no
-/// ErrorResponse would reach, and for a broken CancelRequest.
+/// ErrorResponse would reach, for a broken CancelRequest, and for an impossible length, of which PostgreSQL writes to its
+/// log alone. A connection that breaks ([`Error::Closed`], [`Error::Io`]) is to be closed in silence, too.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(client: &mut S) -> Result<Accepted, Error> {
     let mut asked_for_tls = false;
     let mut asked_for_gss = false;
@@ -96,6 +100,9 @@ async fn read_packet<S: AsyncRead + Unpin>(client: &mut S) -> Result<Option<Pack
     }
     if let Some(missing) = length.get_mut(n..) {
         client.read_exact(missing).await.map_err(broke)?;
+    }
+    if length == TERMINATE {
+        return Ok(None);
     }
     let length = u32::from_be_bytes(length);
     let body_length = match usize::try_from(length) {
@@ -180,6 +187,19 @@ mod tests {
         assert!(matches!(outcome(b"").await.0.unwrap(), Accepted::Gone { asked_for_tls: false }));
         assert!(matches!(outcome(SSL_REQUEST).await.0.unwrap(), Accepted::Gone { asked_for_tls: true }));
         assert!(matches!(outcome(GSSENC_REQUEST).await.0.unwrap(), Accepted::Gone { asked_for_tls: false }));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_goodbye_before_it_begins_gets_no_answer() {
+        for (sent, answer, asked_for_tls) in [
+            (&b"X\0\0\0\x04"[..], &b""[..], false),
+            (&[b"X\0\0\0\x04", PSQL].concat(), b"", false),
+            (&[SSL_REQUEST, b"X\0\0\0\x04"].concat(), b"N", true),
+        ] {
+            let (result, answered, _) = outcome(sent).await;
+            assert!(matches!(result.unwrap(), Accepted::Gone { asked_for_tls: tls } if tls == asked_for_tls));
+            assert_eq!(answered, answer);
+        }
     }
 
     #[tokio::test]

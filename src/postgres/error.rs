@@ -5,7 +5,7 @@
 
 use std::io;
 
-pub use super::error_response::{ErrorReport, ServerError};
+pub use super::error_response::{ErrorReport, Notice, ServerError};
 use super::{
     message::Method,
     startup::{MAJOR, NEWEST_MINOR, ProtocolVersion},
@@ -52,7 +52,7 @@ pub enum Error {
     #[error("the client began with a TLS handshake; this listener speaks plain PostgreSQL (no sslnegotiation=direct)")]
     DirectTls,
     /// A first packet longer or shorter than any.
-    #[error("invalid length of startup packet")]
+    #[error("invalid length of startup packet: {0}")]
     StartupLength(u32),
     /// A StartupMessage that is not made of pairs of strings.
     #[error("invalid startup packet layout: {0}")]
@@ -150,10 +150,9 @@ impl Error {
             UNABLE_TO_CONNECT,
         };
         let (sqlstate, detail, hint) = match self {
-            Self::DirectTls | Self::CancelLength(_) | Self::Refused(_) => return None,
+            Self::DirectTls | Self::StartupLength(_) | Self::CancelLength(_) | Self::Refused(_) => return None,
             Self::Io(cause) => (CONNECTION_FAILURE, Some(cause.to_string()), None),
             Self::Closed { .. } => (CONNECTION_FAILURE, None, None),
-            Self::StartupLength(length) => (PROTOCOL_VIOLATION, Some(format!("Its length field says {length}.")), None),
             Self::StartupLayout(_)
             | Self::RepeatedParameter(_)
             | Self::RepeatedRequest(_)
@@ -205,7 +204,6 @@ mod tests {
         let report = Error::StartupLayout("expected terminator as last byte").report().unwrap();
         assert_eq!(report.sqlstate, "08P01");
         assert_eq!(report.message, "invalid startup packet layout: expected terminator as last byte");
-        assert_eq!(Error::StartupLength(10_001).report().unwrap().message, "invalid length of startup packet");
         assert_eq!(Error::MissingUser.report().unwrap().sqlstate, "28000");
     }
 
@@ -221,5 +219,7 @@ mod tests {
     fn nothing_is_said_to_those_who_cannot_hear_it() {
         assert!(Error::DirectTls.report().is_none());
         assert!(Error::CancelLength(3).report().is_none());
+        // As PostgreSQL (`COMMERROR` in `ProcessStartupPacket`).
+        assert!(Error::StartupLength(10_001).report().is_none());
     }
 }

@@ -1,8 +1,8 @@
-//! ErrorResponse, both ways: reports of ours, and those of a server, passed on with a HINT.
+//! ErrorResponse, both ways: reports of ours, and those of a server, passed on with a HINT; and notices of ours.
 //!
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 1 | `E` |
+//! | 0 | 1 | `E`, or `N` for a NoticeResponse |
 //! | 1 | 4 | length, counting itself |
 //! | 5 | | field code (one byte) and value (a C string), again and again |
 //! | last | 1 | a NUL |
@@ -50,20 +50,46 @@ pub struct ErrorReport {
 impl ErrorReport {
     /// The message. A text's NULs, which it cannot carry, are left out, and what goes beyond 8,000 bytes is cut.
     pub fn encode(&self) -> Vec<u8> {
-        let fields = [
-            (field::SEVERITY, Some("FATAL")),
-            (field::SEVERITY_UNTRANSLATED, Some("FATAL")),
-            (field::SQLSTATE, Some(self.sqlstate)),
-            (field::MESSAGE, Some(self.message.as_str())),
-            (field::DETAIL, self.detail.as_deref()),
-            (field::HINT, self.hint.as_deref()),
-        ];
-        encode(fields.into_iter().filter_map(|(code, text)| {
-            let text = text?;
-            let end = text.floor_char_boundary(MAX_FIELD);
-            Some((code, text.get(..end).unwrap_or(text).as_bytes()))
-        }))
+        let Self { sqlstate, message, detail, hint } = self;
+        encode_texts(tag::ERROR_RESPONSE, "FATAL", [sqlstate, message], [detail.as_deref(), hint.as_deref()])
     }
+}
+
+/// A notice of ours to a client that is logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What happened, in one line.
+    pub message: String,
+    /// The facts.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl Notice {
+    /// The message, cut as an error's is. Its SQLSTATE is `00000` (`successful_completion`), as PostgreSQL's own NOTICE
+    /// has it.
+    pub fn encode(&self) -> Vec<u8> {
+        let Self { message, detail, hint } = self;
+        encode_texts(tag::NOTICE_RESPONSE, "NOTICE", ["00000", message], [Some(detail), Some(hint)])
+    }
+}
+
+fn encode_texts(tag: u8, severity: &str, [sqlstate, message]: [&str; 2], [detail, hint]: [Option<&str>; 2]) -> Vec<u8> {
+    let fields = [
+        (field::SEVERITY, Some(severity)),
+        (field::SEVERITY_UNTRANSLATED, Some(severity)),
+        (field::SQLSTATE, Some(sqlstate)),
+        (field::MESSAGE, Some(message)),
+        (field::DETAIL, detail),
+        (field::HINT, hint),
+    ];
+    let fields = fields.into_iter().filter_map(|(code, text)| {
+        let text = text?;
+        let end = text.floor_char_boundary(MAX_FIELD);
+        Some((code, text.get(..end).unwrap_or(text).as_bytes()))
+    });
+    encode(tag, fields)
 }
 
 /// A server's ErrorResponse: its fields, in order, in the server's encoding.
@@ -119,7 +145,7 @@ impl ServerError {
         let mut error = self.clone();
         error.append(field::HINT, hint);
         error.append(field::DETAIL, detail);
-        encode(error.fields.iter().map(|(code, text)| (*code, &text[..])))
+        encode(tag::ERROR_RESPONSE, error.fields.iter().map(|(code, text)| (*code, &text[..])))
     }
 
     fn append(&mut self, code: u8, text: Option<&str>) {
@@ -146,9 +172,9 @@ impl fmt::Display for ServerError {
     }
 }
 
-fn encode<'a>(fields: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<u8> {
+fn encode<'a>(tag: u8, fields: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<u8> {
     let mut out = Vec::new();
-    put_message::<std::convert::Infallible>(&mut out, Some(tag::ERROR_RESPONSE), |out| {
+    put_message::<std::convert::Infallible>(&mut out, Some(tag), |out| {
         for (code, text) in fields {
             out.push(code);
             out.extend(text.iter().filter(|&&b| b != 0));
@@ -164,7 +190,7 @@ fn encode<'a>(fields: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use postgres_protocol::message::backend::Message;
+    use postgres_protocol::message::backend::{ErrorField, Message};
     use tokio_postgres::fallible_iterator::FallibleIterator;
 
     use super::*;
@@ -175,14 +201,16 @@ mod tests {
 
     /// The fields as another implementation reads them.
     fn fields(message: &[u8]) -> Vec<(u8, String)> {
-        match Message::parse(&mut BytesMut::from(message)).unwrap().unwrap() {
-            Message::ErrorResponse(body) => body
-                .fields()
-                .map(|field| Ok((field.type_(), String::from_utf8(field.value_bytes().to_vec()).unwrap())))
-                .collect()
-                .unwrap(),
+        let fields = match Message::parse(&mut BytesMut::from(message)).unwrap().unwrap() {
+            Message::ErrorResponse(body) => body.fields().map(owned).collect(),
+            Message::NoticeResponse(body) => body.fields().map(owned).collect(),
             _ => panic!("another message"),
-        }
+        };
+        fields.unwrap()
+    }
+
+    fn owned(field: ErrorField<'_>) -> std::io::Result<(u8, String)> {
+        Ok((field.type_(), String::from_utf8(field.value_bytes().to_vec()).unwrap()))
     }
 
     fn report() -> ErrorReport {
@@ -202,6 +230,21 @@ mod tests {
         ];
         assert_eq!(fields(&whole.encode()), expected.map(|(code, text)| (code, text.to_owned())));
         assert_eq!(fields(&report().encode()).len(), 4, "what is not said is not there");
+    }
+
+    #[test]
+    fn another_implementation_reads_our_notices() {
+        let notice = Notice { message: "as app".into(), detail: "sent x".into(), hint: "name it".into() }.encode();
+        assert_eq!(notice[0], b'N');
+        let expected = [
+            (b'S', "NOTICE"),
+            (b'V', "NOTICE"),
+            (b'C', "00000"),
+            (b'M', "as app"),
+            (b'D', "sent x"),
+            (b'H', "name it"),
+        ];
+        assert_eq!(fields(&notice), expected.map(|(code, text)| (code, text.to_owned())));
     }
 
     #[test]

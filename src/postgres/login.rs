@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{
     cancel::CancelKey,
-    error::{Error, ServerError, sqlstate},
+    error::{Error, Notice, ServerError, sqlstate},
     error_response::MAX_ERROR_LENGTH,
     message::{self, Authentication, tag},
     startup::Startup,
@@ -45,6 +45,8 @@ pub struct LoggedIn {
     /// What to send to the client: everything as received, up to ReadyForQuery and whatever was read beyond it, less
     /// the request for the password.
     pub greeting: Bytes,
+    /// Where its ReadyForQuery begins.
+    ready: usize,
     /// The key that cancels this connection's queries; none when the server sends none.
     pub cancel_key: Option<CancelKey>,
     /// The setting `server_version`.
@@ -54,8 +56,17 @@ pub struct LoggedIn {
 /// Without the greeting: the cancel key is in it.
 impl fmt::Debug for LoggedIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { greeting, cancel_key, server_version } = self;
+        let Self { greeting, cancel_key, server_version, ready: _ } = self;
         write!(f, "LoggedIn to {server_version:?} with {cancel_key:?}, greeting of {} bytes", greeting.len())
+    }
+}
+
+impl LoggedIn {
+    /// Puts a notice of ours into the greeting, before its ReadyForQuery.
+    pub fn add_notice(&mut self, notice: &Notice) {
+        let (before, ready) = self.greeting.split_at_checked(self.ready).unwrap_or((&self.greeting, &[]));
+        let greeting = [before, &notice.encode(), ready].concat();
+        self.greeting = greeting.into();
     }
 }
 
@@ -96,14 +107,71 @@ pub async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     token: &Secret<String>,
     mode: Mode,
 ) -> Result<LoggedIn, Error> {
-    let password = message::password(token)?;
-    let mut conversation = Conversation { upstream, received: BytesMut::new(), greeting: BytesMut::new() };
-    match (conversation.authenticate(startup, &password, mode).await, mode) {
-        // A server that minds may well show it by hanging up.
-        (Err(Error::Closed { .. }), Mode::Pipelined) => return Err(Error::NotPipelined("it closed the connection")),
-        (result, _) => result?,
+    let mut login = Login::begin(upstream, startup, token, mode).await?;
+    login.authenticate().await?;
+    login.greeting().await
+}
+
+/// A login in its steps, for a caller with a limit for each of them.
+pub struct Login<'a, S> {
+    conversation: Conversation<'a, S>,
+    mode: Mode,
+    /// The server has said AuthenticationOk.
+    authenticated: bool,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Login<'a, S> {
+    /// Sends the startup and, when the server asks for it or before, the password. A server that has asked has all that it
+    /// needs, unless it has dropped a password that came too early: what it does then is [`authenticate`](Self::authenticate)'s.
+    ///
+    /// # Errors
+    /// As for [`login`](fn@login).
+    pub async fn begin(
+        upstream: &'a mut S,
+        startup: &Startup,
+        token: &Secret<String>,
+        mode: Mode,
+    ) -> Result<Self, Error> {
+        let password = message::password(token)?;
+        let mut conversation = Conversation { upstream, received: BytesMut::new(), greeting: BytesMut::new() };
+        let begun = conversation.begin(startup, &password, mode).await;
+        let authenticated = begun.map_err(|error| mode.judge(error))?;
+        Ok(Self { conversation, mode, authenticated })
     }
-    conversation.read_greeting().await
+
+    /// Waits until the server has judged the password.
+    ///
+    /// # Errors
+    /// As for [`login`](fn@login).
+    pub async fn authenticate(&mut self) -> Result<(), Error> {
+        if !self.authenticated {
+            let judged = self.conversation.authenticate(self.mode).await;
+            judged.map_err(|error| self.mode.judge(error))?;
+            self.authenticated = true;
+        }
+        Ok(())
+    }
+
+    /// Reads what the server says to a client that is logged in, which [`authenticate`](Self::authenticate) comes before.
+    ///
+    /// # Errors
+    /// As for [`login`](fn@login).
+    pub async fn greeting(self) -> Result<LoggedIn, Error> {
+        self.conversation.read_greeting().await
+    }
+}
+
+impl Mode {
+    /// A server that minds may well show it by hanging up, or call it a violation of the protocol.
+    fn judge(self, error: Error) -> Error {
+        match (self, error) {
+            (Self::Pipelined, Error::Closed { .. }) => Error::NotPipelined("it closed the connection"),
+            (Self::Pipelined, Error::Refused(error)) if error.sqlstate() == sqlstate::PROTOCOL_VIOLATION => {
+                Error::NotPipelined("it called that a protocol violation")
+            }
+            (_, error) => error,
+        }
+    }
 }
 
 pub(super) struct Conversation<'a, S> {
@@ -141,7 +209,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         }
     }
 
-    async fn authenticate(&mut self, startup: &Startup, password: &[u8], mode: Mode) -> Result<(), Error> {
+    /// Sends the startup and the password; whether the server lets us in without having asked for it.
+    async fn begin(&mut self, startup: &Startup, password: &[u8], mode: Mode) -> Result<bool, Error> {
         // One write, for the two to travel in one TLS record.
         let startup = startup.encode();
         let mut first = Zeroizing::new(Vec::with_capacity(startup.len() + password.len()));
@@ -150,38 +219,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             first.extend_from_slice(password);
         }
         self.send(&first).await?;
-        let mut asked = false;
+        match (self.next_authentication().await?, mode) {
+            (Authentication::Ok, Mode::Pipelined) => Err(Error::NotPipelined("it asked for no password")),
+            (Authentication::Ok, Mode::OneByOne) => Ok(true),
+            (Authentication::CleartextPassword, Mode::Pipelined) => Ok(false),
+            (Authentication::CleartextPassword, Mode::OneByOne) => {
+                self.send(password).await?;
+                Ok(false)
+            }
+            (Authentication::Other(method), _) => Err(Error::Authentication(method)),
+        }
+    }
+
+    async fn authenticate(&mut self, mode: Mode) -> Result<(), Error> {
+        match (self.next_authentication().await?, mode) {
+            (Authentication::Ok, _) => Ok(()),
+            (Authentication::CleartextPassword, Mode::Pipelined) => {
+                Err(Error::NotPipelined("it asked for the password again"))
+            }
+            (Authentication::CleartextPassword, Mode::OneByOne) => {
+                Err(Error::Malformed("second AuthenticationCleartextPassword"))
+            }
+            (Authentication::Other(method), _) => Err(Error::Authentication(method)),
+        }
+    }
+
+    /// The next authentication message. What the client must hear of it and before it goes into the greeting.
+    async fn next_authentication(&mut self) -> Result<Authentication, Error> {
         loop {
             let message = self.next(AUTHENTICATION).await?;
             match message.tag {
                 tag::NEGOTIATE_PROTOCOL_VERSION => self.pass_on(&message)?,
-                tag::AUTHENTICATION => match (Authentication::parse(message.body())?, mode) {
-                    (Authentication::Ok, Mode::Pipelined) if !asked => {
-                        return Err(Error::NotPipelined("it asked for no password"));
+                tag::AUTHENTICATION => {
+                    let authentication = Authentication::parse(message.body())?;
+                    if authentication == Authentication::Ok {
+                        self.pass_on(&message)?;
                     }
-                    (Authentication::Ok, _) => return self.pass_on(&message),
-                    (Authentication::CleartextPassword, Mode::Pipelined) if asked => {
-                        return Err(Error::NotPipelined("it asked for the password again"));
-                    }
-                    (Authentication::CleartextPassword, Mode::OneByOne) if asked => {
-                        return Err(Error::Malformed("second AuthenticationCleartextPassword"));
-                    }
-                    (Authentication::CleartextPassword, Mode::OneByOne) => {
-                        asked = true;
-                        self.send(password).await?;
-                    }
-                    (Authentication::CleartextPassword, Mode::Pipelined) => asked = true,
-                    (Authentication::Other(method), _) => return Err(Error::Authentication(method)),
-                },
-                tag::ERROR_RESPONSE => {
-                    let error = server_error(message.body())?;
-                    return Err(match mode {
-                        Mode::Pipelined if error.sqlstate() == sqlstate::PROTOCOL_VIOLATION => {
-                            Error::NotPipelined("it called that a protocol violation")
-                        }
-                        Mode::Pipelined | Mode::OneByOne => Error::Refused(error),
-                    });
+                    return Ok(authentication);
                 }
+                tag::ERROR_RESPONSE => return Err(Error::Refused(server_error(message.body())?)),
                 tag => return Err(Error::Unexpected { tag, waiting_for: AUTHENTICATION }),
             }
         }
@@ -206,9 +282,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     if !matches!(message.body(), b"I" | b"T" | b"E") {
                         return Err(Error::Malformed("ReadyForQuery"));
                     }
+                    let ready = self.greeting.len();
                     self.pass_on(&message)?;
                     self.greeting.extend_from_slice(&self.received);
-                    return Ok(LoggedIn { greeting: self.greeting.freeze(), cancel_key, server_version });
+                    return Ok(LoggedIn { greeting: self.greeting.freeze(), ready, cancel_key, server_version });
                 }
                 tag::ERROR_RESPONSE => return Err(Error::Refused(server_error(message.body())?)),
                 tag => return Err(Error::Unexpected { tag, waiting_for: WAITING_FOR }),
@@ -345,6 +422,15 @@ mod tests {
         let mut watch = Watch::new();
         watch.on_upstream(&logged_in.greeting);
         assert_eq!(watch.state(), Activity::Idle);
+    }
+
+    #[tokio::test]
+    async fn a_notice_of_ours_stands_before_ready_for_query() {
+        let early = message(b'A', b"\0\0\0\x01channel\0\0");
+        let mut logged_in = answered(Mode::Pipelined, &[ASK, OK, KEY, READY, &early]).await.unwrap();
+        let notice = Notice { message: "as app".into(), detail: "sent x".into(), hint: "name it".into() };
+        logged_in.add_notice(&notice);
+        assert_eq!(logged_in.greeting, [OK, KEY, &notice.encode(), READY, &early].concat());
     }
 
     #[tokio::test]

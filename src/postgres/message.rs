@@ -44,6 +44,9 @@ pub mod tag {
     pub const READY_FOR_QUERY: u8 = b'Z';
 }
 
+/// A client's Terminate message: its tag and a length of 4.
+pub const TERMINATE: [u8; 5] = *b"X\0\0\0\x04";
+
 /// An SSLRequest: length 8 and the code.
 pub fn ssl_request() -> [u8; 8] {
     ((8 << 32) + u64::from(SSL_REQUEST_CODE)).to_be_bytes()

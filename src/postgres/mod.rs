@@ -18,6 +18,7 @@ pub mod cancel;
 mod codec;
 pub mod error;
 mod error_response;
+mod exchange;
 mod hint;
 #[cfg(test)]
 pub mod invariants;
@@ -29,8 +30,8 @@ pub mod watch;
 
 pub use accept::{Accepted, accept};
 pub use cancel::{CancelKey, CancelRequest};
-pub use error::{Error, ErrorReport, ServerError};
+pub use error::{Error, ErrorReport, Notice, ServerError};
 pub use hint::quote_identifier;
-pub use login::{LoggedIn, Mode, login, request_tls};
+pub use login::{LoggedIn, Login, Mode, login, request_tls};
 pub use startup::{ProtocolVersion, Startup};
 pub use watch::{Activity, Watch};

@@ -119,6 +119,34 @@ impl Startup {
         Ok(())
     }
 
+    /// The value of a setting (GUC), whose name has no case: of a parameter, which the server applies last
+    /// (`process_startup_options`), else in `options`.
+    pub fn setting(&self, name: &str) -> Option<Vec<u8>> {
+        let named = |candidate: &[u8]| candidate.eq_ignore_ascii_case(name.as_bytes());
+        let parameter = self.parameters.iter().rev().find(|(n, _)| named(n)).map(|(_, value)| value.to_vec());
+        parameter.or_else(|| {
+            let settings = command_line(self.get(b"options")?);
+            settings.into_iter().rev().find(|(n, _)| named(n)).map(|(_, value)| value)
+        })
+    }
+
+    /// Sets a setting so that it beats whatever the client says of it: the server matches the names of settings without
+    /// regard to case, takes the last of several parameters, and applies all of them after `options`.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn set_setting(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
+        let place = self.parameters.iter().position(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
+        self.parameters.retain(|(n, _)| !n.eq_ignore_ascii_case(name.as_bytes()));
+        self.set(name.as_bytes(), value)?;
+        if let Some(place) = place
+            && let Some(last) = self.parameters.pop()
+        {
+            self.parameters.insert(place, last);
+        }
+        Ok(())
+    }
+
     /// All parameters, in order.
     pub fn parameters(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.parameters.iter().map(|(name, value)| (&name[..], &value[..]))
@@ -155,6 +183,42 @@ impl Startup {
         .expect("neither `parse` nor `set` lets a NUL in");
         out
     }
+}
+
+/// The settings in the startup parameter `options`: `-c name=value`, `-cname=value` and `--name=value`, split at white
+/// space that no backslash escapes (`pg_split_opts`, `process_postgres_switches`).
+fn command_line(options: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut words: Vec<Vec<u8>> = Vec::new();
+    let mut bytes = options.iter().copied();
+    let mut in_word = false;
+    while let Some(byte) = bytes.next() {
+        if byte.is_ascii_whitespace() || byte == 0x0b {
+            in_word = false;
+            continue;
+        }
+        let byte = if byte == b'\\' { bytes.next().unwrap_or(byte) } else { byte };
+        if !std::mem::replace(&mut in_word, true) {
+            words.push(Vec::new());
+        }
+        words.last_mut().into_iter().for_each(|word| word.push(byte));
+    }
+    let mut settings = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let setting = match word.as_slice() {
+            b"-c" => words.next(),
+            [b'-', b'c' | b'-', rest @ ..] => Some(rest.to_vec()),
+            _ => None,
+        };
+        let setting = setting.unwrap_or_default();
+        if let Some(equals) = setting.iter().position(|&byte| byte == b'=') {
+            let (name, value) = setting.split_at(equals);
+            // `ParseLongOption` takes a hyphen for an underscore.
+            let name = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect();
+            settings.push((name, value.get(1..).unwrap_or_default().to_vec()));
+        }
+    }
+    settings
 }
 
 /// Names only: values may be anything, and an option may be a secret.
@@ -224,6 +288,33 @@ mod tests {
             assert!(matches!(startup.set(name, value), Err(Error::Nul(_))));
         }
         assert!(parse(&startup.encode()[8..]).is_ok());
+    }
+
+    #[test]
+    fn a_setting_is_found_as_the_server_finds_it() {
+        for (body, value) in [
+            (&b"user\0u\0Client_Min_Messages\0error\0\0"[..], Some(&b"error"[..])),
+            (b"user\0u\0options\0-c client_min_messages=error\0\0", Some(b"error")),
+            (b"user\0u\0options\0-e -cclient_min_messages=a\\ b\\\\ \t-d 5\0\0", Some(b"a b\\")),
+            (b"user\0u\0options\0--Client-min_messages=first --client_min_messages=last\0\0", Some(b"last")),
+            (b"user\0u\0client_min_messages\0info\0options\0-c client_min_messages=error\0\0", Some(b"info")),
+            (b"user\0u\0options\0-c x=client_min_messages=error -c\0\0", None),
+        ] {
+            assert_eq!(
+                parse(body).unwrap().setting("client_min_messages").as_deref(),
+                value,
+                "{}",
+                body.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn a_setting_of_ours_is_the_only_one_of_its_name() {
+        let mut startup = parse(b"user\0u\0X_Y\0a\0z\0b\0x_y\0c\0\0").unwrap();
+        startup.set_setting("x_y", b"ours").unwrap();
+        startup.set_setting("new", b"1").unwrap();
+        assert_eq!(startup.encode()[8..], b"user\0u\0x_y\0ours\0z\0b\0new\x001\0\0"[..]);
     }
 
     #[test]

@@ -3,12 +3,9 @@
 //! Only tags and lengths are looked at, and the one status byte of ReadyForQuery; bodies are skipped unread. It never
 //! holds bytes back and never fails: what it cannot follow it calls busy.
 //!
-//! Idle means that each command has had its ReadyForQuery. The client may send the next command before (pipelining),
-//! so commands are counted: Query, FunctionCall and Sync are answered by one ReadyForQuery each, except a Sync that
-//! the server swallows because the Execute before it began a COPY from the client (`CopyGetData` ignores Flush and
-//! Sync). That it was one shows by the CopyDone or CopyFail that follows, and by then all before it is answered.
+//! Idle means that each command has had its ReadyForQuery; which those are is the matter of `exchange`.
 
-use super::error::sqlstate::READ_ONLY;
+use super::{error::sqlstate::READ_ONLY, exchange::Exchanges};
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +23,12 @@ pub enum Activity {
 pub struct Watch {
     upstream: Follower,
     client: Follower,
-    /// ReadyForQuery messages that the server owes.
-    owed: u32,
-    /// The last of those is owed to a Sync: swallowed if that was a COPY.
-    by_sync: bool,
-    /// The client has sent part of an extended-protocol exchange whose Sync is still to come.
-    unsynced: bool,
+    exchanges: Exchanges,
     /// The status of the last ReadyForQuery: `I`, `T` or `E`.
     status: Option<u8>,
     refused_to_write: bool,
+    /// The server has said that it ends the connection.
+    fatal: bool,
 }
 
 impl Watch {
@@ -45,14 +39,17 @@ impl Watch {
 
     /// Sees bytes on their way to the client.
     pub fn on_upstream(&mut self, chunk: &[u8]) {
-        let Self { upstream, owed, status, refused_to_write, .. } = self;
-        upstream.follow(chunk, |tag, start| match tag {
-            b'Z' => {
-                *status = start.first().copied();
-                *owed = owed.saturating_sub(1);
+        let Self { upstream, exchanges, status, refused_to_write, fatal, .. } = self;
+        upstream.follow(chunk, |tag, start| {
+            exchanges.on_upstream(tag);
+            match tag {
+                b'Z' => *status = start.first().copied(),
+                b'E' => {
+                    *refused_to_write |= field(start, b'C') == Some(READ_ONLY.as_bytes());
+                    *fatal |= [&b"FATAL"[..], b"PANIC"].map(Some).contains(&field(start, b'V'));
+                }
+                _ => {}
             }
-            b'E' => *refused_to_write |= sqlstate(start) == Some(READ_ONLY.as_bytes()),
-            _ => {}
         });
     }
 
@@ -61,33 +58,23 @@ impl Watch {
         std::mem::take(&mut self.refused_to_write)
     }
 
+    /// Whether an ErrorResponse of ours can follow what has gone to the client: it ends with a whole message, and the server
+    /// has not said itself that it ends the connection.
+    pub fn may_add_error(&self) -> bool {
+        self.upstream.at_boundary() && !self.fatal
+    }
+
     /// Sees bytes on their way to the upstream.
     pub fn on_client(&mut self, chunk: &[u8]) {
-        let Self { client, owed, by_sync, unsynced, .. } = self;
-        client.follow(chunk, |tag, _| match tag {
-            // Query, FunctionCall, Sync
-            b'Q' | b'F' | b'S' => {
-                *owed = owed.saturating_add(1);
-                *by_sync = tag == b'S';
-                *unsynced = false;
-            }
-            // CopyDone, CopyFail
-            b'c' | b'f' if *by_sync => *owed = 0,
-            b'c' | b'f' | b'd' => {}
-            // What waits for a Sync; Terminate, after which nothing is idle.
-            _ => *unsynced = true,
-        });
+        let Self { client, exchanges, .. } = self;
+        client.follow(chunk, |tag, _| exchanges.on_client(tag));
     }
 
     /// What the connection is doing.
     pub fn state(&self) -> Activity {
         match self.status {
-            Some(status) if self.owed == 0 && !self.unsynced && self.at_boundary() && self.client.at_boundary() => {
-                if status == b'I' {
-                    Activity::Idle
-                } else {
-                    Activity::InTransaction
-                }
+            Some(status) if self.exchanges.is_empty() && self.at_boundary() && self.client.at_boundary() => {
+                if status == b'I' { Activity::Idle } else { Activity::InTransaction }
             }
             _ => Activity::Busy,
         }
@@ -99,9 +86,10 @@ impl Watch {
     }
 }
 
-/// The code of an ErrorResponse, when it is within its start.
-fn sqlstate(start: &[u8]) -> Option<&[u8]> {
-    start.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"))
+/// A field of an ErrorResponse, when it is within its start: `V` is the severity, in English and since PostgreSQL 9.6, `C`
+/// the SQLSTATE.
+fn field(start: &[u8], code: u8) -> Option<&[u8]> {
+    start.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(&[code]))
 }
 
 /// Tag and length.
@@ -219,6 +207,22 @@ mod tests {
             watch.on_upstream(&other);
         }
         assert!(!watch.take_refused_to_write());
+    }
+
+    #[test]
+    fn an_error_of_ours_comes_between_messages_and_not_behind_the_servers_last() {
+        let error = |severity: &str| {
+            message(b'E', format!("S{severity}\0V{severity}\0C57P01\0Mterminating connection\0\0").as_bytes())
+        };
+        for (severity, may) in [("ERROR", true), ("FATAL", false), ("PANIC", false)] {
+            let mut watch = logged_in();
+            for byte in error(severity) {
+                watch.on_upstream(&[byte]);
+            }
+            assert_eq!(watch.may_add_error(), may, "{severity}");
+            watch.on_upstream(b"D");
+            assert!(!watch.may_add_error(), "{severity}");
+        }
     }
 
     #[test]

@@ -25,6 +25,15 @@ pub enum Error {
     Unknown(#[source] io::Error),
 }
 
+/// The user that a client belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The user id of its socket; `None` where the kernel does not tell.
+    pub uid: Option<u32>,
+    /// Whether it is the user that we run as, as far as the kernel tells.
+    pub ours: bool,
+}
+
 /// Admits the client of a unix socket by the user id that the kernel gives for its other end.
 ///
 /// # Errors
@@ -42,16 +51,18 @@ pub fn check_user(peer: u32) -> Result<(), Error> {
 ///
 /// # Errors
 /// Whoever cannot be shown to be admissible is refused.
-pub fn check_peer(peer: SocketAddr, local: SocketAddr) -> Result<(), Error> {
+pub fn check_peer(peer: SocketAddr, local: SocketAddr) -> Result<Peer, Error> {
     #[cfg(target_os = "linux")]
     {
-        let owner = linux::owner_of(peer, local)?.ok_or(Error::Gone)?;
-        admit(owner, linux::own_user().map_err(Error::Unknown)?)
+        let uid = linux::owner_of(peer, local)?.ok_or(Error::Gone)?;
+        let own = linux::own_user().map_err(Error::Unknown)?;
+        admit(uid, own)?;
+        Ok(Peer { uid: Some(uid), ours: uid == own })
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (peer, local);
-        Ok(())
+        Ok(Peer { uid: None, ours: true })
     }
 }
 
@@ -166,7 +177,7 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    fn check(accepted: &TcpStream) -> Result<(), Error> {
+    fn check(accepted: &TcpStream) -> Result<Peer, Error> {
         check_peer(accepted.peer_addr().unwrap(), accepted.local_addr().unwrap())
     }
 
@@ -174,7 +185,8 @@ mod tests {
     fn our_own_client_is_admitted_over_both_address_families() {
         for address in ["127.0.0.1", "::1", "127.0.0.2"] {
             let (_client, accepted) = connect(address);
-            check(&accepted).unwrap();
+            let own = linux::own_user().unwrap();
+            assert_eq!(check(&accepted).unwrap(), Peer { uid: Some(own), ours: true });
         }
     }
 

@@ -24,16 +24,17 @@ pub const ATTRIBUTE: &str = "_rdsgate_principal";
 pub fn startup(startup: &Startup, guard: &Guard, principal: Option<&Principal>) -> Result<Startup, postgres::Error> {
     let mut startup = startup.clone();
     if guard.read_only {
-        startup.set(b"default_transaction_read_only", b"on")?;
+        startup.set_setting("default_transaction_read_only", b"on")?;
     }
     if let Some(limit) = guard.statement_timeout {
-        startup.set(b"statement_timeout", limit.as_millis().to_string().as_bytes())?;
+        startup.set_setting("statement_timeout", limit.as_millis().to_string().as_bytes())?;
     }
     if let Some(principal) = principal {
-        let own = String::from_utf8_lossy(startup.get(b"application_name").unwrap_or_default()).into_owned();
+        let own = startup.setting("application_name").unwrap_or_default();
+        let own = String::from_utf8_lossy(&own).into_owned();
         // People look for programs by their names, too.
         if own.is_empty() || *guard != Guard::default() {
-            startup.set(b"application_name", application_name(&own, principal.short()).as_bytes())?;
+            startup.set_setting("application_name", application_name(&own, principal.short()).as_bytes())?;
         }
     }
     Ok(startup)
@@ -100,10 +101,13 @@ mod tests {
     fn the_guard_wins_over_the_client() {
         let client = [("user", "u"), ("statement_timeout", "0"), ("default_transaction_read_only", "off")];
         let expected = [("user", "u"), ("statement_timeout", "1500"), ("default_transaction_read_only", "on")];
-        assert_eq!(
-            sent(&client, &guard(true, Some(1500)), None),
-            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
-        );
+        let otherwise = [("user", "u"), ("Statement_Timeout", "0"), ("DEFAULT_TRANSACTION_READ_ONLY", "off")];
+        for client in [client, otherwise] {
+            assert_eq!(
+                sent(&client, &guard(true, Some(1500)), None),
+                expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+            );
+        }
         assert_eq!(
             sent(&client, &Guard::default(), None),
             client.map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -11,6 +11,8 @@ pub mod error;
 pub mod explain;
 pub mod guard;
 pub mod listener;
+mod names;
+mod os_user;
 pub mod owner;
 pub mod registry;
 pub mod serve;

@@ -14,7 +14,7 @@ use std::{
 use aws_credential_types::Credentials;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
@@ -44,6 +44,9 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(12);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The server checks the token with IAM meanwhile.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a server to judge a password that came before it asked. One that takes this long has dropped it, as a proxy does that
+/// reads the startup alone, or it has much to do; either way a second connection that waits to be asked does no harm.
+const PIPELINED_TIMEOUT: Duration = Duration::from_secs(3);
 /// All of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -138,7 +141,8 @@ impl Upstream {
 
     /// A server that is to be the writer has refused to write: the name may lead to another one by now.
     pub fn on_refused_to_write(&self) {
-        if self.target.endpoint.host.is_cluster_writer() {
+        // What the guard makes read only says nothing about the server.
+        if self.target.endpoint.host.is_cluster_writer() && !self.target.guard.read_only {
             self.dialer.suspect_failover();
         }
     }
@@ -202,8 +206,8 @@ impl Upstream {
         let startup = guard::startup(startup, &self.target.guard, self.account.known_principal());
         let startup = startup.map_err(Error::Client)?;
         let token = self.token(&user, &credentials)?;
-        let login =
-            async { postgres::login(&mut stream, &startup, token.secret(), mode).await.map_err(Error::from_login) };
+        let login = log_in_postgres(&mut stream, &startup, &token, mode);
+        let login = async { login.await.map_err(Error::from_login) };
         let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
         let facts = Facts::new(session, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
@@ -388,6 +392,23 @@ impl Upstream {
         let Target { endpoint, region, .. } = &*self.target;
         token::sign(endpoint, region, user, credentials, SystemTime::now()).map_err(Error::Credentials)
     }
+}
+
+async fn log_in_postgres(
+    stream: &mut Stream,
+    startup: &Startup,
+    token: &Token,
+    mode: Mode,
+) -> Result<LoggedIn, postgres::Error> {
+    let mut login = postgres::Login::begin(stream, startup, token.secret(), mode).await?;
+    match mode {
+        Mode::Pipelined => {
+            let dropped = |_| postgres::Error::NotPipelined("it asked for the password that had been sent, and waited");
+            timeout(PIPELINED_TIMEOUT, login.authenticate()).await.map_err(dropped)??;
+        }
+        Mode::OneByOne => login.authenticate().await?,
+    }
+    login.greeting().await
 }
 
 impl Facts {

@@ -39,6 +39,15 @@ pub enum Backend {
     Unix(PathBuf),
 }
 
+/// How a front reads a client's first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// To its end, as PostgreSQL does: what comes behind it waits.
+    InOrder,
+    /// With whatever has come, which is dropped but for the startup, as some proxies do: a password that came early is lost.
+    StartupAlone,
+}
+
 /// A front on loopback; it lives as long as its sandbox.
 #[derive(Debug, Clone, Copy)]
 pub struct Front {
@@ -56,11 +65,12 @@ impl Front {
         server: DatabaseServer,
         leaf: &Leaf,
         backend: Backend,
+        reads: Reads,
     ) -> Result<Self, super::Error> {
         let tls = TlsAcceptor::from(leaf.server_config(true)?);
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(super::Error::Listen)?;
         let address = listener.local_addr().map_err(super::Error::Listen)?;
-        let inner = Arc::new(Inner { world: Arc::clone(&sandbox.world), server, backend, tls });
+        let inner = Arc::new(Inner { world: Arc::clone(&sandbox.world), server, backend, reads, tls });
         let (tasks, stop) = (sandbox.world.tasks.clone(), sandbox.world.stop.clone());
         sandbox.world.tasks.spawn(async move {
             loop {
@@ -88,6 +98,7 @@ struct Inner {
     world: Arc<World>,
     server: DatabaseServer,
     backend: Backend,
+    reads: Reads,
     tls: TlsAcceptor,
 }
 
@@ -117,7 +128,10 @@ impl Inner {
         if encrypted {
             client.write_all(b"S").await?;
             client = Box::new(self.tls.accept(client).await?);
-            first = read_first(&mut client).await?;
+            first = match self.reads {
+                Reads::InOrder => read_first(&mut client).await?,
+                Reads::StartupAlone => read_first_alone(&mut client).await?,
+            };
         }
         if first.code == CANCEL_REQUEST {
             self.connect().await?.write_all(&first.packet).await?;
@@ -170,6 +184,14 @@ async fn read_first<S: AsyncRead + Unpin>(client: &mut S) -> io::Result<First> {
         return Err(ErrorKind::UnexpectedEof.into());
     }
     Ok(First { code, packet })
+}
+
+/// The same in one read, whose rest is dropped.
+async fn read_first_alone<S: AsyncRead + Unpin>(client: &mut S) -> io::Result<First> {
+    let mut chunk = vec![0; LONGEST_STARTUP + LONGEST_PASSWORD];
+    let read = client.read(&mut chunk).await?;
+    chunk.truncate(read);
+    read_first(&mut chunk.as_slice()).await
 }
 
 async fn read_password<S: AsyncRead + Unpin>(client: &mut S) -> io::Result<String> {

@@ -6,7 +6,7 @@ use futures_util::future::{self, join_all};
 use postgres_protocol::message::frontend;
 use rdsgate::sandbox::{Failure, Identity, Operation, Sandbox};
 use tokio::{
-    io::{AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -52,6 +52,28 @@ async fn sigterm_tells_idle_clients_and_terminates_the_session() {
     assert_eq!(sandbox.sessions().len(), 1);
     all_terminated(&sandbox);
     until_server_says(server, "select count(*) from pg_stat_activity where application_name like 'idle _'", "0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_cut_off_inside_a_row_finds_no_words_of_ours_there() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let mut gate = GateOptions::new(server, &sandbox).flag("--max-sigterm-delay", "0s").start().await;
+    let mut wire = Wire::connect(gate.port).await.start(&[]).await;
+    wire.until(b'Z').await;
+    let mut query = bytes::BytesMut::new();
+    frontend::query("select repeat('r', 60000000)", &mut query).expect("no NUL");
+    wire.send(&query).await;
+    wire.until(b'T').await;
+    // A row with one column, which no buffer on the way holds.
+    let mut head = [0; 11];
+    within("the row's head", wire.0.read_exact(&mut head)).await.expect("it comes");
+    assert_eq!(head[0], b'D');
+    gate.signal("TERM");
+    gate.ended().await;
+    let rest = wire.rest().await;
+    assert!(rest.len() < 60_000_000, "the row was not cut");
+    assert!(rest.iter().all(|byte| *byte == b'r'), "{}", rest[rest.len() - 200..].escape_ascii());
 }
 
 #[tokio::test(flavor = "multi_thread")]

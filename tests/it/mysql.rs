@@ -13,7 +13,7 @@ const ENGINES: [Engine; 2] = [Engine::MariaDb, Engine::MySql];
 pub(crate) async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
     let mut client = Command::new("mariadb");
     client
-        .args(["--no-defaults", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "whoever"])
+        .args(["--no-defaults", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "app_user"])
         .args(["-P", &gate.port.to_string()])
         .args(arguments)
         .env("LC_ALL", "C.UTF-8")
@@ -74,7 +74,18 @@ async fn a_full_server_says_so_itself() {
         assert!(sleepers.len() < 20, "the server takes any number");
         let mut sleeper = Command::new("mariadb");
         let port = gate.port.to_string();
-        sleeper.args(["--no-defaults", "-h", "127.0.0.1", "-u", "x", "-P", &port, "--unbuffered", "--batch", "-N"]);
+        sleeper.args([
+            "--no-defaults",
+            "-h",
+            "127.0.0.1",
+            "-u",
+            "app_user",
+            "-P",
+            &port,
+            "--unbuffered",
+            "--batch",
+            "-N",
+        ]);
         sleeper.args(["-e", "select 'in'; select sleep(60)"]).kill_on_drop(true);
         let mut child = sleeper
             .stdout(std::process::Stdio::piped())

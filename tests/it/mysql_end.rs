@@ -95,3 +95,28 @@ async fn what_is_cut_after_the_longest_delay_or_with_its_session_hears_so_within
         assert_eq!(gate.ended().await.code(), Some(143));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_cut_off_inside_a_row_finds_no_words_of_ours_there() {
+    for engine in ENGINES {
+        let server = shared(engine);
+        let sandbox = sandbox(server).await;
+        let mut gate = GateOptions::new(server, &sandbox).flag("--max-sigterm-delay", "0s").start().await;
+        let mut wire = Wire::through(&gate, PLAIN | PLUGIN_AUTH | DEPRECATE_EOF).await;
+        wire.send(COM_QUERY, b"select repeat('r', 15000000)").await;
+        // The number of columns, and the one.
+        for _ in 0..2 {
+            wire.packet().await;
+        }
+        gate.signal("TERM");
+        gate.ended().await;
+        let rest = wire.rest().await;
+        assert!(rest.len() < 15_000_000, "{engine:?}: the row was not cut");
+        // Behind its header and its length there is nothing but the row.
+        assert!(
+            rest.iter().skip(8).all(|byte| *byte == b'r'),
+            "{engine:?}: {}",
+            rest[rest.len() - 200..].escape_ascii()
+        );
+    }
+}

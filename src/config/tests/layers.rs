@@ -131,6 +131,7 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::CaFile, "/own.pem", "ca_file = '/own.pem'"),
         (Key::Via, "direct", "via = 'direct'"),
         (Key::Compress, "zlib", "compress = 'zlib'"),
+        (Key::PinUser, "true", "pin_user = true"),
         (Key::ReadOnly, "true", "read_only = true"),
         (Key::StatementTimeout, "1m30s", "statement_timeout = '1m30s'"),
         (Key::Label, "PRODUCTION", "label = 'PRODUCTION'"),
@@ -145,6 +146,7 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         // Without a bastion nothing loads; the row that sets one, or needs none, does without.
         let base = |line: &str| {
             let scene = base(line);
+            let scene = if key == Key::PinUser { scene.flag(Key::User, "app") } else { scene };
             if matches!(key, Key::Bastion | Key::Via) { scene } else { scene.flag(Key::Bastion, BASTION) }
         };
         let variable: &'static str = key.variable().leak();

@@ -20,6 +20,15 @@ fn only_the_sessions_to_a_cluster_rotate_and_no_more_are_warm_than_there_may_be(
 }
 
 #[test]
+fn a_user_can_be_pinned_only_where_there_is_one() {
+    let pinned = Scene::new().project(&orders("user = 'app_user'\npin_user = true")).target();
+    assert_eq!((pinned.user.as_deref(), pinned.guard.pin_user), (Some("app_user"), true));
+    let (text, hint) = Scene::new().project(&format!("[defaults]\npin_user = true\n{}", orders(""))).complaint();
+    assert_eq!(text, "target orders has pin_user but no user");
+    assert_eq!(hint, "set user (--user), or remove pin_user");
+}
+
+#[test]
 fn targets_are_all_of_the_files_or_those_named() {
     let also = format!("[targets.third]\nhost = '{BILLING}'\nvia = 'direct'\nlisten = 0\n[targets.orders]\nuser = 'x'");
     for (wanted, expected) in [

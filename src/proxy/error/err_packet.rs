@@ -66,7 +66,7 @@ impl Error {
     fn mysql_code(&self) -> (u16, &'static str) {
         match self {
             Self::Access(_) => HOST_NOT_PRIVILEGED,
-            Self::Credentials(_) => ACCESS_DENIED,
+            Self::PinnedUser { .. } | Self::Credentials(_) => ACCESS_DENIED,
             Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => SERVER_SHUTDOWN,
             Self::Route(_)
             | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))

@@ -20,7 +20,9 @@ impl Error {
     pub fn response(&self, target: &Target, login: &Login<'_>) -> Option<Vec<u8>> {
         let context = login.context(self.stage(), target);
         match self {
-            Self::ClientLeft | Self::Access(access::Error::Gone) => None,
+            Self::ClientLeft
+            | Self::Access(access::Error::Gone)
+            | Self::Client(postgres::Error::Closed { .. } | postgres::Error::Io(_)) => None,
             Self::Login(postgres::Error::Refused(server)) => {
                 let hint = server.hint(login.user, &login.resource(target));
                 let hint = joined(login.facts.of_database(Stage::Login, target), hint);
@@ -60,7 +62,7 @@ impl Error {
     /// Class 28 is what clients and their pools do not try again by themselves, class 08 what they do.
     fn sqlstate(&self) -> &'static str {
         match self {
-            Self::Access(_) | Self::Credentials(_) => INVALID_AUTHORIZATION,
+            Self::Access(_) | Self::PinnedUser { .. } | Self::Credentials(_) => INVALID_AUTHORIZATION,
             Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => CANNOT_CONNECT_NOW,
             Self::Route(tunnel::Error::Pool(pool::Error::NoRoom { .. })) => TOO_MANY_CONNECTIONS,
             Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => INVALID_AUTHORIZATION,

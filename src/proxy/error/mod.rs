@@ -73,6 +73,14 @@ pub enum Error {
     /// The client is not admitted.
     #[error("this client may not use the proxy")]
     Access(#[from] access::Error),
+    /// The client asks for another user than the one that the target is pinned to.
+    #[error("this listener serves the database user {user:?} only, and the client asks for {asked:?}")]
+    PinnedUser {
+        /// The user in the client's startup.
+        asked: String,
+        /// The target's.
+        user: String,
+    },
     /// The client's startup is wrong.
     #[error(transparent)]
     Client(postgres::Error),
@@ -128,9 +136,12 @@ impl Error {
     /// What was being done.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::Access(_) | Self::Client(_) | Self::MysqlClient(_) | Self::ClientLeft | Self::ShuttingDown => {
-                Stage::Client
-            }
+            Self::Access(_)
+            | Self::PinnedUser { .. }
+            | Self::Client(_)
+            | Self::MysqlClient(_)
+            | Self::ClientLeft
+            | Self::ShuttingDown => Stage::Client,
             Self::Credentials(_) => Stage::Credentials,
             Self::Route(_) => Stage::Route,
             Self::Stream(_)
@@ -199,6 +210,9 @@ impl Error {
             }
             Self::MysqlLogin(error) => error.report().and_then(|report| report.hint),
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
+            Self::PinnedUser { user, .. } => {
+                Some(format!("Connect as {user:?}, or remove pin_user from the target {}.", target.name))
+            }
             Self::Stream(StreamError::Closed)
             | Self::Client(_)
             | Self::Login(_)
@@ -217,6 +231,7 @@ impl Error {
             Self::Stream(_)
             | Self::Tls(_)
             | Self::Access(_)
+            | Self::PinnedUser { .. }
             | Self::Client(_)
             | Self::MysqlClient(_)
             | Self::Credentials(_)
@@ -262,7 +277,9 @@ impl Login<'_> {
     fn context(&self, stage: Stage, target: &Target) -> String {
         let mut facts = vec![format!("Stage: {}. Database: {} {}.", stage.as_str(), target.endpoint, target.route)];
         if !self.user.is_empty() {
-            facts.push(format!("User: {}.", self.user));
+            let configured = target.user.as_deref().filter(|configured| *configured != self.user);
+            let asked = configured.map(|user| format!(", as the client asks (configured: {user})"));
+            facts.push(format!("User: {}{}.", self.user, asked.unwrap_or_default()));
         }
         if let Some(principal) = &self.facts.principal {
             facts.push(format!("IAM principal: {}.", principal.arn));

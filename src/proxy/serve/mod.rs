@@ -20,6 +20,7 @@ use tracing::{debug, info};
 use super::{
     access,
     error::{Error, Stage},
+    names::{Configured, Named},
     registry::Registry,
     upstream::{Facts, Upstream},
 };
@@ -113,11 +114,16 @@ async fn in_time<T>(deadline: Instant, reading: impl Future<Output = T>) -> Resu
 }
 
 impl Client {
-    /// Resolves when the client has closed. One that sends something early is there, and its bytes stay where they are.
-    async fn left(&self) {
+    /// Resolves when the client has closed or said `goodbye`. One that sends something else early is there, and its bytes
+    /// stay where they are.
+    async fn left<const N: usize>(&self, goodbye: &[u8; N]) {
         let gone = async {
             self.stream.ready(Interest::READABLE).await.ok()?;
-            matches!(self.stream.peek(&mut [0]).await, Ok(0) | Err(_)).then_some(())
+            let mut first = [0; N];
+            match self.stream.peek(&mut first).await {
+                Ok(0) | Err(_) => Some(()),
+                Ok(_) => (first == *goodbye).then_some(()),
+            }
         };
         if gone.await.is_none() {
             std::future::pending::<()>().await;
@@ -142,6 +148,23 @@ impl Arrival {
         } else {
             service.connections.refused(error.stage().label());
             info!(target = %name, peer = %self.peer, user, stage, cause, "connection refused");
+        }
+    }
+
+    /// Names that the client sent and that gave way to configured ones.
+    fn log_replaced(&self, service: &Service, sent: Named<'_>, configured: Configured<'_>) {
+        let (user, database) = (configured.replaced_user(sent), configured.replaced_database(sent));
+        if user.is_some() || database.is_some() {
+            let text = String::from_utf8_lossy;
+            info!(
+                target = %service.upstream.target().name,
+                peer = %self.peer,
+                sent_user = %text(sent.user),
+                user = user.unwrap_or("as sent"),
+                sent_database = %text(sent.database),
+                database = database.unwrap_or("as sent"),
+                "the client named no user or database of its own: using the configured one"
+            );
         }
     }
 

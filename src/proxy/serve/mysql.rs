@@ -18,15 +18,15 @@ use crate::{
         Watch, error::code,
     },
     proxy::{
-        access,
+        access::{self, Peer},
         error::{self, Error},
+        names::{Configured, Named},
         upstream::Established,
     },
     stream::{
         BoxIo,
         relay::{End, Reason, Side, Tap, relay},
     },
-    target::Target,
 };
 
 /// Serves one client from its first packet to its end.
@@ -37,14 +37,14 @@ pub(super) async fn serve(service: &Service, client: Client) {
 async fn connect(service: &Service, mut client: Client) {
     let Arrival { peer, local, deadline, .. } = client.arrival;
     let target = service.upstream.target();
-    let greeted = if let Err(error) = access::check_peer(peer, local) {
-        Err(Error::Access(error))
-    } else {
-        tokio::select! {
-            greeted = service.upstream.greet_mysql(deadline) => greeted,
-            () = client.left() => Err(Error::ClientLeft),
-            () = service.drain.cancelled() => Err(Error::ShuttingDown),
-        }
+    let owner = match access::check_peer(peer, local) {
+        Ok(owner) => owner,
+        Err(error) => return refuse(client, Error::Access(error), service, "", Turn::GREETING).await,
+    };
+    let greeted = tokio::select! {
+        greeted = service.upstream.greet_mysql(deadline) => greeted,
+        () = client.left(&mysql::message::QUIT) => Err(Error::ClientLeft),
+        () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
     let greeted = match greeted {
         Ok(greeted) => greeted,
@@ -66,14 +66,15 @@ async fn connect(service: &Service, mut client: Client) {
             return refuse(client, error, service, "", turn).await;
         }
     };
-    if let Err(error) = for_target(&mut login.response, target) {
-        return refuse(client, Error::MysqlClient(error), service, "", login.turn()).await;
+    if let Err(error) = apply_configured_names(&mut login.response, service, client.arrival, owner) {
+        let asked = text(login.response.user());
+        return refuse(client, error, service, &asked, login.turn()).await;
     }
     let greeting = greeted.greeting.clone();
     let user = text(login.response.user());
     let established = tokio::select! {
         established = service.upstream.log_in_mysql(greeted, &login.response) => established,
-        () = client.left() => Err(Error::ClientLeft),
+        () = client.left(&mysql::message::QUIT) => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
     let Established { stream, logged_in, facts } = match established {
@@ -85,6 +86,8 @@ async fn connect(service: &Service, mut client: Client) {
     let arrival = client.arrival;
     let mut connection = Connection {
         service,
+        arrival,
+        owner,
         client: Commands::new(client.stream).with_resets(service.upstream.guards_sessions()),
         upstream: stream,
         greeting,
@@ -114,15 +117,24 @@ async fn accept(client: &mut Client, greeting: &mysql::Greeting, scramble: &Scra
     in_time(client.arrival.deadline, conversation).await?.map_err(Error::MysqlClient)
 }
 
-/// The client's response with what the configuration decides.
-fn for_target(response: &mut HandshakeResponse, target: &Target) -> Result<(), mysql::Error> {
-    if let Some(user) = &target.user {
-        response.set_user(user.as_bytes())?;
+/// Puts the configured user and database where the client named none.
+fn apply_configured_names(
+    response: &mut HandshakeResponse,
+    service: &Service,
+    arrival: Arrival,
+    owner: Peer,
+) -> Result<(), Error> {
+    let (user, database) = (response.user().to_vec(), response.database().unwrap_or_default().to_vec());
+    let sent = Named { user: &user, database: &database };
+    let configured = Configured::for_client(service.upstream.target(), sent, owner)?;
+    arrival.log_replaced(service, sent, configured);
+    if let Some(user) = configured.user {
+        response.set_user(user.as_bytes()).map_err(Error::MysqlClient)?;
     }
-    match &target.database {
-        Some(database) if response.database().is_none() => response.set_database(database.as_bytes()),
-        _ => Ok(()),
+    if let Some(database) = configured.database {
+        response.set_database(database.as_bytes()).map_err(Error::MysqlClient)?;
     }
+    Ok(())
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -147,6 +159,8 @@ async fn err_packet(error: &Error, service: &Service, user: &str, turn: Turn) ->
 /// A connection that is logged in.
 struct Connection<'a> {
     service: &'a Service,
+    arrival: Arrival,
+    owner: Peer,
     client: Commands<TcpStream>,
     upstream: BoxIo,
     greeting: mysql::Greeting,
@@ -235,8 +249,9 @@ impl Connection<'_> {
         let deadline = Instant::now() + STARTUP_TIMEOUT;
         let reading = mysql::accept_change_user(&mut taken, &self.login.response, &self.greeting, &self.scramble);
         let mut login = in_time(deadline, reading).await?.map_err(Error::MysqlClient)?;
-        for_target(&mut login.response, self.service.upstream.target()).map_err(Error::MysqlClient)?;
         (*turn, *user) = (login.turn(), text(login.response.user()));
+        apply_configured_names(&mut login.response, self.service, self.arrival, self.owner)?;
+        *user = text(login.response.user());
         let (upstream, greeting) = (&self.service.upstream, &self.greeting);
         let changing = upstream.change_user_mysql(&mut self.upstream, greeting, &self.logged_in, &login.response);
         let ok = changing.await?;
@@ -285,5 +300,98 @@ impl Tap for Observer<'_> {
     /// A new login waits for the answers to what came before it, the end for a transaction too.
     fn may_stop(&self) -> bool {
         if self.change_user.is_raised() { self.watch.is_answered() } else { self.watch.state() == Activity::Idle }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, io};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::mysql::Capabilities;
+
+    /// Follows what has gone to the client, as an [`Observer`] does.
+    struct Follows(Watch);
+
+    impl Tap for Follows {
+        fn on_client(&mut self, bytes: &[u8]) {
+            self.0.on_client(bytes);
+        }
+
+        fn on_upstream(&mut self, bytes: &[u8]) {
+            self.0.on_upstream(bytes);
+        }
+
+        fn may_stop(&self) -> bool {
+            false
+        }
+    }
+
+    fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
+        let [a, b, c, ..] = u32::try_from(payload.len()).unwrap().to_le_bytes();
+        [&[a, b, c, sequence][..], payload].concat()
+    }
+
+    /// What a client has heard that reads nothing until its connection has ended, having room for `room` bytes of `answer`.
+    async fn heard(answer: &[u8], room: usize, broken: bool) -> Vec<u8> {
+        // With a whole budget of steps: without one, a wire says that it is not ready.
+        tokio::task::yield_now().await;
+        let (mut client, mut inner_client) = duplex(room);
+        let (mut inner_upstream, mut upstream) = duplex(answer.len());
+        let mut tap = Follows(Watch::new(Capabilities::PROTOCOL_41, 2));
+        tap.0.on_client(&packet(0, b"\x03select"));
+        upstream.write_all(answer).await.unwrap();
+        let mut end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), async {}).await;
+        if broken {
+            end.reason = Reason::Broke(Side::Upstream, io::ErrorKind::ConnectionReset.into());
+        }
+        let words = last_words(&end.reason, &tap.0);
+        let mut heard = Vec::new();
+        let speak = async {
+            if let Some(words) = words {
+                farewell(&mut inner_client, &words).await;
+            }
+            drop(inner_client);
+        };
+        tokio::join!(speak, async { client.read_to_end(&mut heard).await.unwrap() });
+        heard
+    }
+
+    #[tokio::test]
+    async fn a_client_never_finds_our_words_inside_a_packet() {
+        let column = b"\x03def\0\0\0\x011\0\x0c\x3f\0\x01\0\0\0\x08\x81\0\0\0\0";
+        let packets = [
+            packet(1, b"\x01"),
+            packet(2, column),
+            packet(3, b"\xfe\0\0\x02\0"),
+            packet(4, &[&b"\x50"[..], &[b'x'; 80]].concat()),
+            packet(5, b"\x01x"),
+            packet(6, b"\xfe\0\0\x02\0"),
+        ];
+        let ends: Vec<usize> = packets
+            .iter()
+            .scan(0, |end, packet| {
+                *end += packet.len();
+                Some(*end)
+            })
+            .collect();
+        let answer = packets.concat();
+        for broken in [false, true] {
+            for room in 1..answer.len() {
+                let heard = heard(&answer, room, broken).await;
+                let (written, behind) = heard.split_at(room);
+                assert_eq!(written, &answer[..room]);
+                match ends.iter().position(|end| *end == room) {
+                    // An ERR with the number that is next.
+                    Some(before) => {
+                        assert_eq!(behind[3..5], [u8::try_from(before + 2).unwrap(), 0xff], "cut at {room}");
+                        assert_eq!(behind.len(), 4 + usize::from(behind[0]), "cut at {room}");
+                    }
+                    None => assert!(behind.is_empty(), "cut at {room}"),
+                }
+            }
+        }
     }
 }

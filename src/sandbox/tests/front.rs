@@ -12,7 +12,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{client::sdk_credentials, *};
 use crate::sandbox::{
     DatabaseServer, Refusal, TokenRefusal,
-    front::{Backend, Front},
+    front::{Backend, Front, Reads},
     pki::{Authority, Key, Variant},
 };
 
@@ -127,7 +127,7 @@ async fn a_front_lets_in_who_has_a_token_and_says_what_postgresql_says_to_others
         let authority = Authority::new().unwrap();
         let leaf = authority.leaf(HOST, Variant::Good, Key::EcdsaP256).unwrap();
         let backend = Backend::Tcp(trusting_server().await);
-        let front = Front::start(&sandbox, server(), &leaf, backend).await.unwrap();
+        let front = Front::start(&sandbox, server(), &leaf, backend, Reads::InOrder).await.unwrap();
 
         let good = token(&Identity::user(), &server(), "app_user", SystemTime::now());
         let mut client = encrypted(&front, &authority).await;

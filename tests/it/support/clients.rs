@@ -161,6 +161,41 @@ impl Client {
     }
 }
 
+/// The programs whose connections are broken while they run; `python/reconnect.py` says how they tell when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Reconnecting {
+    Python,
+    Node,
+    Java,
+}
+
+pub(crate) const RECONNECTING: [Reconnecting; 3] = [Reconnecting::Python, Reconnecting::Node, Reconnecting::Java];
+
+impl Reconnecting {
+    /// The command but for its arguments. Blocks while what it needs is installed.
+    pub(crate) fn command(self) -> Command {
+        let mut command = match self {
+            Self::Python => python("reconnect.py"),
+            Self::Node => {
+                let mut node = Command::new("node");
+                node.arg(source("node/reconnect.js")).env("NODE_PATH", node_modules());
+                node
+            }
+            Self::Java => {
+                let mut java = Command::new("java");
+                java.args(["-cp", PGJDBC]).arg(source("java/Reconnect.java"));
+                java
+            }
+        };
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+}
+
 /// The command of a Python program of `tests/clients` that is no client of a database. Blocks while what it needs is
 /// installed.
 pub(crate) fn python(program: &str) -> Command {
