@@ -13,7 +13,7 @@ use crate::{
         Account,
         token::{self, Token},
     },
-    mysql::{self, Capabilities, HandshakeResponse},
+    mysql::{self, Capabilities, HandshakeResponse, TokenTiming},
     postgres::{self, Mode, ProtocolVersion, Startup, quote_identifier},
     proxy::error::Error,
     target::Target,
@@ -103,7 +103,9 @@ async fn log_in(
         Server::Mysql(greeting) => {
             let login = async {
                 let response = handshake_response(target)?;
-                mysql::login(&mut stream, &greeting, &response, None, token.secret()).await.map(drop)
+                // One round trip more is nothing here, and every server takes the token so.
+                let timing = TokenTiming::WhenAsked;
+                mysql::login(&mut stream, &greeting, &response, None, token.secret(), timing).await.map(drop)
             };
             login.await.map(|()| LoggedIn::Mysql(stream)).map_err(Error::from_mysql)
         }

@@ -73,7 +73,7 @@ pub async fn change_user<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<OkPacket, Error> {
     let packet = encode(response, logged_in.capabilities)?;
     codec::send(upstream, &packet, WAITING_FOR).await?;
-    login::verdict(upstream, 1, token).await
+    login::verdict(upstream, 1, token).await.map_err(|error| error.of_login(response))
 }
 
 fn parse(payload: &[u8], current: &HandshakeResponse) -> Result<(HandshakeResponse, Authentication), Error> {

@@ -6,7 +6,7 @@
 use std::io;
 
 pub use super::error_packet::{ErrorReport, MAX_MESSAGE, ServerError, Turn};
-use super::message::Plugin;
+use super::{message::Plugin, response::HandshakeResponse};
 
 /// Error codes that we use, with their SQLSTATE
 /// (<https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html>). A server's codes only: MariaDB's clients
@@ -125,6 +125,24 @@ impl Error {
             Self::Io(_) | Self::Closed { .. } => true,
             Self::Refused(server) | Self::RefusedBeforeTls(server) => server.code() == code::SERVER_SHUTDOWN.0,
             _ => false,
+        }
+    }
+
+    /// Whether this can come of a server that misreads a token in the response to its greeting: it takes a part of the token
+    /// for the database, and finds no end of the packet or no such database, or one that the user may not use.
+    pub fn suggests_misread_token(&self) -> bool {
+        match self {
+            Self::Closed { .. } => true,
+            Self::Refused(server) => matches!(server.code(), 1043 | 1044 | 1045 | 1049 | 1698),
+            _ => false,
+        }
+    }
+
+    /// The same, with the database that the login named.
+    pub(super) fn of_login(self, response: &HandshakeResponse) -> Self {
+        match self {
+            Self::Refused(server) => Self::Refused(server.of_database(response.database())),
+            other => other,
         }
     }
 

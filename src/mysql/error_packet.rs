@@ -123,6 +123,8 @@ pub struct ServerError {
     code: u16,
     sqlstate: Option<[u8; 5]>,
     message: Bytes,
+    /// The database that the refused login named.
+    database: Option<String>,
 }
 
 impl ServerError {
@@ -134,7 +136,17 @@ impl ServerError {
         let mut marked = reader.clone();
         let sqlstate = marked.byte().filter(|&b| b == b'#').and_then(|_| marked.array());
         let message = if sqlstate.is_some() { marked.rest() } else { reader.rest() };
-        Some(Self { code, sqlstate, message: Bytes::copy_from_slice(message) })
+        Some(Self { code, sqlstate, message: Bytes::copy_from_slice(message), database: None })
+    }
+
+    /// The same, as the answer to a login that named this database.
+    pub(super) fn of_database(self, database: Option<&[u8]>) -> Self {
+        Self { database: database.map(|database| String::from_utf8_lossy(database).into_owned()), ..self }
+    }
+
+    /// The database that the refused login named; `None` where it named none.
+    pub(super) fn database(&self) -> Option<&str> {
+        self.database.as_deref()
     }
 
     /// The error code.

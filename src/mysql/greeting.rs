@@ -152,6 +152,31 @@ impl Greeting {
         !self.capabilities.contains(Capabilities::MYSQL)
     }
 
+    /// Whether the server is known to read authentication data of more than 250 bytes where the response to its greeting
+    /// has them.
+    ///
+    /// MySQL does since it has CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA, 5.6 (`get_56_lenc_string` in
+    /// `sql_authentication.cc`). MariaDB takes the length for one byte when it looks for the database behind the data
+    /// (`parse_client_handshake_packet` in `sql_acl.cc`: `db + passwd_len + 1`), so that a login which names one is
+    /// refused with 1044, 1049 or 1043. That was mended with MDEV-38550 and its predecessor, in which release of each
+    /// series is not documented: [`MARIADB_READS_LONG_DATA`] has those that were tried.
+    pub(super) fn reads_long_data(&self) -> bool {
+        let of_mariadb = self.version.windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME));
+        if !self.is_mariadb() && !of_mariadb {
+            return true;
+        }
+        let Some([major, minor, patch]) = self.mariadb_version() else { return false };
+        MARIADB_READS_LONG_DATA.iter().any(|&(series, since)| series == [major, minor] && patch >= since)
+    }
+
+    /// Major, minor and patch number of a MariaDB.
+    fn mariadb_version(&self) -> Option<[u16; 3]> {
+        let version = self.version.strip_prefix(b"5.5.5-".as_slice()).unwrap_or(&self.version);
+        let end = version.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.').unwrap_or(version.len());
+        let mut parts = std::str::from_utf8(version.get(..end)?).ok()?.split('.').map(|part| part.parse().ok());
+        Some([parts.next()??, parts.next()??, parts.next()??])
+    }
+
     /// What the client is offered.
     pub fn offered(&self) -> Capabilities {
         self.capabilities.for_client()
@@ -192,6 +217,12 @@ impl Greeting {
         out
     }
 }
+
+/// What MariaDB has in its version.
+const NAME: &[u8] = b"mariadb";
+/// Series of MariaDB, and the first patch release seen to take a long token in the response together with a database:
+/// Debian's packages, tried with tests/servers. 10.5.23 and 10.5.29 were seen not to.
+const MARIADB_READS_LONG_DATA: [([u16; 2], u16); 2] = [([10, 11], 19), ([11, 8], 9)];
 
 /// What a server must have for a token to be of use.
 const NEEDED: Capabilities =
@@ -272,6 +303,34 @@ mod tests {
                 }
                 other => panic!("expected a refusal, got {other}"),
             }
+        }
+    }
+
+    #[test]
+    fn long_data_is_read_by_mysql_and_by_the_mariadbs_that_were_tried() {
+        let (maria, mysql) = (Greeting::parse(&MARIADB[4..]).unwrap(), Greeting::parse(&MYSQL[4..]).unwrap());
+        for (of, version, reads) in [
+            (&mysql, "9.7.4", true),
+            (&mysql, "5.6.10", true),
+            (&mysql, "5.7.44-log", true),
+            (&mysql, "8.0.mysql_aurora.3.08.0", true),
+            (&mysql, "5.5.5-10.6.20-MariaDB", false),
+            (&maria, "5.5.5-10.11.19-MariaDB-0+deb12u1-log", true),
+            (&maria, "10.11.20-MariaDB", true),
+            (&maria, "10.11.18-MariaDB", false),
+            (&maria, "5.5.5-10.5.29-MariaDB-log", false),
+            (&maria, "10.6.99-MariaDB-log", false),
+            (&maria, "11.4.5-MariaDB-rds", false),
+            (&maria, "11.8.9-MariaDB", true),
+            (&maria, "11.8.3-MariaDB", false),
+            (&maria, "12.0.1-MariaDB", false),
+            (&maria, "11.8", false),
+            (&maria, "5.5.5-", false),
+            (&maria, "99999999.1.1", false),
+            (&maria, "", false),
+        ] {
+            let greeting = Greeting { version: Bytes::from_static(version.as_bytes()), ..of.clone() };
+            assert_eq!(greeting.reads_long_data(), reads, "{version}");
         }
     }
 

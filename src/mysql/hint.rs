@@ -16,7 +16,10 @@ impl ServerError {
                  is enabled on the database 5. this machine's clock"
             ),
             // ER_DBACCESS_DENIED_ERROR
-            1044 => format!("As an administrator: GRANT SELECT ON database.* TO {user};"),
+            1044 => {
+                let database = self.database()?.replace('`', "``");
+                format!("As an administrator: GRANT SELECT ON `{database}`.* TO {user};")
+            }
             // ER_BAD_DB_ERROR
             1049 => "Name a database that exists, or none.".into(),
             // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
@@ -61,7 +64,8 @@ mod tests {
     use crate::mysql::Turn;
 
     fn error(code: u16) -> ServerError {
-        ServerError::parse(&[&b"\xff"[..], &code.to_le_bytes(), b"#HY000whatever, in any language"].concat()).unwrap()
+        let error = [&b"\xff"[..], &code.to_le_bytes(), b"#HY000whatever, in any language"].concat();
+        ServerError::parse(&error).unwrap().of_database(Some(b"app`db"))
     }
 
     #[test]
@@ -69,7 +73,7 @@ mod tests {
         for (code, advice) in [
             (1045, "CREATE USER 'app_user' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS';"),
             (1698, "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user"),
-            (1044, "TO 'app_user';"),
+            (1044, "GRANT SELECT ON `app``db`.* TO 'app_user';"),
             (1049, "or none"),
             (1040, "max_connections"),
             (1129, "FLUSH HOSTS"),
@@ -84,6 +88,8 @@ mod tests {
             assert!(String::from_utf8(told[13..].to_vec()).unwrap().contains(advice), "{code}: fits");
         }
         assert_eq!(error(1227).hint("app_user", "arn"), None);
+        let no_database = error(1044).of_database(None);
+        assert_eq!(no_database.hint("app_user", "arn"), None, "there is no database to name");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{
     mysql::{
         Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
-        Scramble, ServerError, Turn, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish, greet, login,
-        read_greeting, ssl_request,
+        Scramble, ServerError, TokenTiming, Turn, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish, greet,
+        login, read_greeting, ssl_request,
     },
     secret::Secret,
 };
@@ -80,7 +80,7 @@ pub fn logs_in(bytes: &[u8]) {
     response.set_user(b"app_user").expect("no NUL");
     let token = Secret::new(TOKEN.to_owned());
     let mut upstream = tokio::io::join(bytes, Vec::new());
-    let result = login(&mut upstream, &server(), &response, None, &token).now_or_never();
+    let result = login(&mut upstream, &server(), &response, None, &token, TokenTiming::Early).now_or_never();
     let result = result.expect("bytes in memory do not wait");
     let (left, sent) = upstream.into_inner();
     assert!(sent.windows(TOKEN.len()).filter(|window| *window == TOKEN.as_bytes()).count() <= 2);

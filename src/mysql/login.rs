@@ -10,8 +10,8 @@
 //!        ◀─ OK
 //! ```
 //!
-//! The token goes out over TLS only. To a server that takes no more than 255 bytes in the response
-//! (without CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA), a longer one goes out with the switch.
+//! The token goes out over TLS only. It is in the response, which saves a round trip, where the server is known to read it
+//! there ([`TokenTiming`]); everywhere else it goes out when the server asks for it, as AWS's documented clients do.
 
 use std::fmt;
 
@@ -61,6 +61,23 @@ impl Compression {
     }
 }
 
+/// When the token is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenTiming {
+    /// In the response to the greeting.
+    Early,
+    /// In the answer to the AuthSwitchRequest, where every server reads it.
+    WhenAsked,
+}
+
+impl TokenTiming {
+    /// [`Early`](Self::Early) for a server that is known to read long data in the response.
+    pub fn for_server(greeting: &Greeting) -> Self {
+        let has_room = greeting.capabilities.contains(Capabilities::PLUGIN_AUTH_LENENC);
+        if has_room && greeting.reads_long_data() { Self::Early } else { Self::WhenAsked }
+    }
+}
+
 /// A finished login.
 #[derive(Clone)]
 pub struct LoggedIn {
@@ -91,8 +108,8 @@ pub async fn ssl_request<S: AsyncWrite + Unpin>(
     codec::send(upstream, &response.ssl_request(SSL_REQUEST, capabilities), "the TLS handshake").await
 }
 
-/// Logs in over an encrypted stream. What follows OK is compressed if `compression` says so, OK itself is not. The
-/// caller sets the deadline. Not cancel safe.
+/// Logs in over an encrypted stream. What follows OK is compressed if `compression` says so, OK itself is not. `timing`
+/// applies to a server that can take a long token in the response at all. The caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
 /// [`Error::Refused`] by the server, [`Error::Authentication`] when it wants no token, and whatever breaks the protocol
@@ -103,10 +120,11 @@ pub async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     response: &HandshakeResponse,
     compression: Option<Compression>,
     token: &Secret<String>,
+    timing: TokenTiming,
 ) -> Result<LoggedIn, Error> {
     let capabilities = agreed(greeting, response, compression)?;
     let fits = capabilities.contains(Capabilities::PLUGIN_AUTH_LENENC) || token.expose().len() < MAX_SHORT_DATA;
-    let (plugin, data) = if fits {
+    let (plugin, data) = if fits && timing == TokenTiming::Early {
         if token.expose().contains('\0') {
             return Err(Error::Nul("token"));
         }
@@ -115,13 +133,18 @@ pub async fn login<S: AsyncRead + AsyncWrite + Unpin>(
         data.push(0);
         (Plugin::Clear, data)
     } else {
-        // Nothing, for another plugin than the account's: the server asks for that one.
-        (Plugin::Native, Zeroizing::default())
+        // Nothing, for another plugin than the account's: the server asks for that one. Most accounts that have none for
+        // tokens have the server's default, and then its question tells us so.
+        let other = match greeting.offered_plugin() {
+            Plugin::Native => Plugin::CachingSha2,
+            _ => Plugin::Native,
+        };
+        (other, Zeroizing::default())
     };
     let packet = response.encode(HANDSHAKE_RESPONSE, capabilities, &plugin, &data, Compression::ZSTD_LEVEL)?;
     codec::send(upstream, &packet, VERDICT).await?;
-    let ok = verdict(upstream, HANDSHAKE_RESPONSE.wrapping_add(1), token).await?;
-    Ok(LoggedIn { ok, capabilities })
+    let ok = verdict(upstream, HANDSHAKE_RESPONSE.wrapping_add(1), token).await;
+    Ok(LoggedIn { ok: ok.map_err(|error| error.of_login(response))?, capabilities })
 }
 
 const VERDICT: &str = "OK or AuthSwitchRequest";
@@ -198,7 +221,7 @@ mod tests {
     ) -> Result<LoggedIn, Error> {
         let (mut ours, theirs) = duplex(7);
         let mut server = Peer(theirs);
-        let ours = async move { login(&mut ours, greeting, response, None, token).await };
+        let ours = async move { login(&mut ours, greeting, response, None, token, TokenTiming::Early).await };
         let (result, ()) = tokio::join!(ours, async {
             script(&mut server).await;
             drop(server);
@@ -280,6 +303,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_mariadb_that_is_not_known_to_read_it_gets_the_token_when_it_asks() {
+        let known = greeting(MARIADB);
+        let old = Greeting { version: "5.5.5-10.5.29-MariaDB-0+deb11u1".into(), ..known.clone() };
+        let unable =
+            Greeting { capabilities: known.capabilities.without(Capabilities::PLUGIN_AUTH_LENENC), ..known.clone() };
+        for (server, timing) in [
+            (&known, TokenTiming::Early),
+            (&greeting(MYSQL), TokenTiming::Early),
+            (&old, TokenTiming::WhenAsked),
+            (&unable, TokenTiming::WhenAsked),
+        ] {
+            assert_eq!(TokenTiming::for_server(server), timing, "{:?}", server.version);
+        }
+        let (response, token) = (response(MARIADB_CLIENT, &old), token(400));
+        let (mut ours, theirs) = duplex(7);
+        let mut server = Peer(theirs);
+        let (result, ()) =
+            tokio::join!(login(&mut ours, &old, &response, None, &token, TokenTiming::WhenAsked), async {
+                let (_, payload) = server.packet().await;
+                let middle = b"app_user\0\0appdb\0caching_sha2_password\0";
+                assert_eq!(
+                    payload[32..32 + middle.len()],
+                    *middle,
+                    "nothing of the token, and the database in its place"
+                );
+                server.send_packet(3, ASK).await;
+                server.expect_packet(4, &[token.expose().as_bytes(), b"\0"].concat()).await;
+                server.send_packet(5, OK).await;
+            });
+        result.unwrap();
+    }
+
+    #[tokio::test]
     async fn an_ssl_request_has_the_same_head_as_the_response() {
         let greeting = greeting(MYSQL);
         for compression in [None, Some(Compression::Zlib), Some(Compression::Zstd)] {
@@ -289,7 +345,8 @@ mod tests {
             assert_eq!(request[..4], *b"\x20\0\0\x01");
             let answer = packet(3, OK);
             let mut upstream = tokio::io::join(&answer[..], Vec::new());
-            let logged_in = login(&mut upstream, &greeting, &response, compression, &token(300)).await.unwrap();
+            let logged_in =
+                login(&mut upstream, &greeting, &response, compression, &token(300), TokenTiming::Early).await.unwrap();
             let sent = upstream.writer();
             assert_eq!(sent[4..36], request[4..]);
             let flags = Capabilities::COMPRESS | Capabilities::ZSTD;

@@ -51,7 +51,7 @@ pub use compress::Compressed;
 pub use error::{Error, ErrorReport, ServerError, Turn};
 pub use greeting::{Greeting, Scramble, greet, read_greeting};
 pub use hint::made_for_tokens;
-pub use login::{Compression, LoggedIn, login, ssl_request};
+pub use login::{Compression, LoggedIn, TokenTiming, login, ssl_request};
 pub use message::OkPacket;
 pub use response::HandshakeResponse;
 pub use watch::{Activity, Watch};

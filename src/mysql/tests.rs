@@ -3,8 +3,8 @@
 use tokio::io::{DuplexStream, duplex};
 
 use super::{
-    Accepted, Commands, Error, LoggedIn, Signal, Turn, accept, accept_change_user, change_user, finish, greet, login,
-    read_greeting,
+    Accepted, Commands, Error, LoggedIn, Signal, TokenTiming, Turn, accept, accept_change_user, change_user, finish,
+    greet, login, read_greeting,
     script::{MARIADB, MARIADB_CLIENT, OK, Peer, scramble},
     ssl_request,
 };
@@ -38,7 +38,8 @@ async fn serve(mut client: DuplexStream, mut upstream: DuplexStream) -> Result<R
     ssl_request(&mut upstream, &greeting, &session.response, None).await?;
     // Here would be TLS.
     let token_of = token(session.response.user());
-    let logged_in: LoggedIn = login(&mut upstream, &greeting, &session.response, None, &token_of).await?;
+    let logged_in: LoggedIn =
+        login(&mut upstream, &greeting, &session.response, None, &token_of, TokenTiming::Early).await?;
     finish(&mut client, &session, &logged_in.ok).await?;
     let mut commands = Commands::new(client);
     let mut observer = Observer(commands.signal());

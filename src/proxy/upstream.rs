@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     aws::{Account, token, token::Token},
-    mysql::{self, Compression, compress::Compressed},
+    mysql::{self, Compression, TokenTiming, compress::Compressed},
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
     stream::BoxIo,
     target::{Compress, Engine, Target},
@@ -61,6 +61,10 @@ pub struct Upstream {
     tls: tls::Connector,
     /// The server does not take startup and password together.
     one_by_one: AtomicBool,
+    /// A MySQL server has taken a token that was sent before it asked.
+    early_token_taken: AtomicBool,
+    /// A MySQL server has refused a login with such a token: from then on it gets the token when it asks.
+    token_when_asked: AtomicBool,
     /// STS would not say who we are; it is not asked again.
     nameless: AtomicBool,
     explainer: Explainer,
@@ -104,8 +108,17 @@ impl Upstream {
     /// What connections to `target` will share.
     pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector) -> Self {
         let explainer = Explainer::new(Arc::clone(&target), account.clone());
-        let (one_by_one, nameless) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { target, account, dialer, tls, one_by_one, nameless, explainer }
+        Self {
+            target,
+            account,
+            dialer,
+            tls,
+            one_by_one: AtomicBool::new(false),
+            early_token_taken: AtomicBool::new(false),
+            token_when_asked: AtomicBool::new(false),
+            nameless: AtomicBool::new(false),
+            explainer,
+        }
     }
 
     /// The target.
@@ -228,12 +241,45 @@ impl Upstream {
 
     /// Logs in to a MySQL server as `response` says.
     ///
+    /// The first refusal of a token that was sent before the server asked may be due to that: the login is tried once more
+    /// on another connection, which has another connection id than the one that the client was greeted with.
+    ///
     /// # Errors
     /// [`Error`], by stage.
     pub async fn log_in_mysql(
         &self,
         greeted: Greeted,
         response: &mysql::HandshakeResponse,
+    ) -> Result<Established<mysql::LoggedIn, BoxIo>, Error> {
+        let deadline = greeted.clock.deadline;
+        let timing = match TokenTiming::for_server(&greeted.greeting) {
+            TokenTiming::Early if self.token_when_asked.load(Ordering::Relaxed) => TokenTiming::WhenAsked,
+            timing => timing,
+        };
+        let result = self.note_failover(self.try_log_in_mysql(greeted, response, timing).await);
+        if timing == TokenTiming::WhenAsked || self.early_token_taken.load(Ordering::Relaxed) {
+            return result;
+        }
+        match result {
+            Err(Error::MysqlLogin(why)) if why.suggests_misread_token() => {
+                debug!(target = %self.target.name, %why, "sending the token when the server asks for it from now on");
+                self.token_when_asked.store(true, Ordering::Relaxed);
+                let greeted = self.greet_mysql(deadline).await?;
+                self.note_failover(self.try_log_in_mysql(greeted, response, TokenTiming::WhenAsked).await)
+            }
+            Ok(established) => {
+                self.early_token_taken.store(true, Ordering::Relaxed);
+                Ok(established)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn try_log_in_mysql(
+        &self,
+        greeted: Greeted,
+        response: &mysql::HandshakeResponse,
+        timing: TokenTiming,
     ) -> Result<Established<mysql::LoggedIn, BoxIo>, Error> {
         let Greeted { mut stream, greeting, credentials, mut clock } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
@@ -244,12 +290,14 @@ impl Upstream {
             mysql::ssl_request(&mut stream, &greeting, response, compression).await.map_err(Error::from_mysql)?;
             self.tls.connect(stream).await.map_err(Error::from_tls)
         };
-        let (mut stream, verified) = self.note_failover(clock.run(Stage::Tls, TLS_TIMEOUT, secure).await)?;
+        let (mut stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, secure).await?;
         let token = self.token(&user, &credentials)?;
         let login = async {
-            mysql::login(&mut stream, &greeting, response, compression, token.secret()).await.map_err(Error::from_mysql)
+            mysql::login(&mut stream, &greeting, response, compression, token.secret(), timing)
+                .await
+                .map_err(Error::from_mysql)
         };
-        let logged_in = self.note_failover(clock.run(Stage::Login, LOGIN_TIMEOUT, login).await)?;
+        let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
         debug!(target = %self.target.name, ?compression, "packets between us and the server");
         let mut stream: BoxIo = match compression {
             Some(compression) => Box::new(Compressed::new(stream, compression)),

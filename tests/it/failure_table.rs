@@ -643,7 +643,7 @@ const LOGINS: &[Row] = &[
         name: "no such database",
         called: |options, _| options.flag("--database", "nosuch"),
         mysql: Some(&["1044", "nosuch", "GRANT"]),
-        doctor: (5, &[("login", "fail", "nosuch", "GRANT SELECT ON database.* TO 'app_user'")]),
+        doctor: (5, &[("login", "fail", "nosuch", "GRANT SELECT ON `nosuch`.* TO 'app_user'")]),
         ..ROW
     },
     logged(

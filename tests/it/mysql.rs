@@ -2,29 +2,13 @@
 
 use tokio::{process::Command, time::timeout};
 
+pub(crate) use crate::support::gate::mariadb;
 use crate::support::{
-    gate::{Gate, PATIENCE, Ran, sandbox},
+    gate::{Gate, PATIENCE, sandbox},
     servers::{Engine, Options, Server},
 };
 
 const ENGINES: [Engine; 2] = [Engine::MariaDb, Engine::MySql];
-
-/// MariaDB's command line, as a user would type it.
-pub(crate) async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
-    let mut client = Command::new("mariadb");
-    client
-        .args(["--no-defaults", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "app_user"])
-        .args(["-P", &gate.port.to_string()])
-        .args(arguments)
-        .env("LC_ALL", "C.UTF-8")
-        .kill_on_drop(true);
-    let output = timeout(PATIENCE, client.output()).await.expect("mariadb hangs").expect("mariadb is installed");
-    Ran {
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_mysql_or_mariadb_is_reached_without_a_password() {
@@ -105,4 +89,37 @@ async fn a_full_server_says_so_itself() {
         break;
     }
     assert!(sleepers.len() >= 10, "{}", sleepers.len());
+}
+
+/// What the server's token check said of the logins since `before`.
+fn verdicts(server: &Server, before: usize) -> Vec<String> {
+    server.auth_lines().iter().skip(before).map(|line| line.split(' ').nth(1).unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_of_an_early_token_is_retried_once_and_remembered() {
+    for engine in ENGINES {
+        let server = Server::start(&Options { engine, ..Options::default() });
+        let sandbox = sandbox(&server).await;
+        let gate = Gate::start(&server, &sandbox).await;
+        server.refuse_next_token();
+        let ran = mariadb(&gate, &["-e", "select database()"]).await;
+        assert_eq!((&*ran.stdout, &*ran.stderr), ("appdb", ""), "{engine:?}: {}", gate.log());
+        assert_eq!(verdicts(&server, 0), ["DENY", "OK"], "{engine:?}");
+
+        // From now on the server is asked first, so a refusal is due to something else.
+        server.refuse_next_token();
+        let ran = mariadb(&gate, &["-e", "select 1"]).await;
+        assert!(ran.stderr.starts_with("ERROR 1045 (28000)"), "{engine:?}: {}", ran.stderr);
+        assert_eq!(mariadb(&gate, &["-e", "select 1"]).await.stdout, "1", "{engine:?}: {}", gate.log());
+        assert_eq!(verdicts(&server, 2), ["DENY", "OK"], "{engine:?}");
+
+        // And a server that has taken an early token refuses the next one for another reason, too.
+        let gate = Gate::start(&server, &sandbox).await;
+        assert_eq!(mariadb(&gate, &["-e", "select 1"]).await.stdout, "1", "{engine:?}: {}", gate.log());
+        server.refuse_next_token();
+        let ran = mariadb(&gate, &["-e", "select 1"]).await;
+        assert!(ran.stderr.starts_with("ERROR 1045 (28000)"), "{engine:?}: {}", ran.stderr);
+        assert_eq!(verdicts(&server, 4), ["OK", "DENY"], "{engine:?}");
+    }
 }

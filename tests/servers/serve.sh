@@ -14,6 +14,9 @@
 # `certificate NAME`: answered with `certificate NAME` as soon as the server serves it, or with `error ...`. When
 # standard input closes, the server is stopped and all it made is removed, so a test that is killed leaves nothing behind.
 #
+# RDSGATE_PG_ROOT, RDSGATE_MARIA_ROOT and RDSGATE_MYSQL_ROOT name a folder with another Debian in it: the server of that
+# engine is then that system's own, and so is the compiler that builds what it loads. Only root can do that; see `matrix`.
+#
 # The engine's script sets, before it calls `serve "$@"`:
 #   engine rds_default starttls stop     its name, the usual port, openssl's word for its kind of TLS, the signal that
 #                                        ends it at once; and `account`, where it refuses to run as root: who it is then
@@ -157,6 +160,8 @@ rules() { # what a token is checked against
     for name in $(IFS=,; echo ${rds_port:-$rds_default,$port}); do echo "port=$name"; done
     echo "region=$region"
     echo "log=$scratch/auth.log"
+    # A test makes this file; the server that verifies the token as the user who owns this folder removes it.
+    echo "refuse_next=$scratch/refuse-next"
     cat "$here/keys.conf"
     printf '%s\n' ${keys[@]+"${keys[@]}"}
   } > "$scratch/iam.conf"
@@ -203,6 +208,23 @@ start_on_a_port() {
   die "no free port after $attempt attempts"
 }
 
+enter() { # enter ROOT ARGUMENTS... : this script again, inside of ROOT, with this machine's programs in a namespace of their own
+  local root=$1 repository client=''
+  shift
+  [ "$(id -u)" = 0 ] || die "only root can start the server of another system ($root)"
+  [ -x "$root/bin/bash" ] || die "there is no system in $root"
+  repository=$(realpath "$here/../..")
+  case $engine in pg) client=$(command -v psql) ;; maria) client=$(command -v mariadb) ;; esac
+  mkdir -p "$root$repository"
+  # shellcheck disable=SC2016
+  exec env RDSGATE_ENTERED="$root" RDSGATE_CLIENT="$client" RDSGATE_SERVERS_CACHE="$repository/target/matrix/cache-${root##*/}" \
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    unshare --mount bash -c '
+      root=$1 repository=$2
+      for place in /proc /dev /tmp "$repository"; do mount --rbind "$place" "$root$place"; done
+      exec chroot "$root" "${@:3}"' enter "$root" "$repository" "$repository/tests/servers/${0##*/}" "$@"
+}
+
 quoted() { local s=${1//\\/\\\\}; printf '"%s"' "${s//\"/\\\"}"; }
 
 obey() { # the lines on standard input
@@ -221,6 +243,8 @@ obey() { # the lines on standard input
 }
 
 serve() {
+  local root=RDSGATE_${engine^^}_ROOT
+  if [ -n "${!root:-}" ] && [ -z "${RDSGATE_ENTERED:-}" ]; then enter "${!root}" "$@"; fi
   options "$@"
   choose_owner
   locate
@@ -230,6 +254,6 @@ serve() {
   start_on_a_port
   printf '{"port":%s,"rds_host":%s,"region":%s,"ca":%s,"auth_log":%s,"server_log":%s,"iam_conf":%s,"socket_dir":%s,"version":%s,"client":%s}\n' \
     "$port" "$(quoted "${host%%,*}")" "$(quoted "$region")" "$(quoted "$ca/ca-bundle.pem")" "$(quoted "$scratch/auth.log")" \
-    "$(quoted "$scratch/server.log")" "$(quoted "$scratch/iam.conf")" "$(quoted "$scratch/run")" "$(quoted "$version")" "$(quoted "$client")"
+    "$(quoted "$scratch/server.log")" "$(quoted "$scratch/iam.conf")" "$(quoted "$scratch/run")" "$(quoted "$version")" "$(quoted "${RDSGATE_CLIENT:-$client}")"
   if [ -n "$stay" ]; then wait "$server"; else obey; fi
 }

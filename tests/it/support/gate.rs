@@ -335,3 +335,20 @@ impl Gate {
         timeout(PATIENCE, self.child.wait()).await.expect("rdsgate does not end").expect("it was started")
     }
 }
+
+/// MariaDB's command line, as a user would type it.
+pub(crate) async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
+    let mut client = Command::new("mariadb");
+    client
+        .args(["--no-defaults", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "app_user"])
+        .args(["-P", &gate.port.to_string()])
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .kill_on_drop(true);
+    let output = timeout(PATIENCE, client.output()).await.expect("mariadb hangs").expect("mariadb is installed");
+    Ran {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+    }
+}

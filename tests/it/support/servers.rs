@@ -245,6 +245,11 @@ impl Server {
         writeln!(file, "key={key}").expect("iam.conf can be written");
     }
 
+    /// Has a MariaDB or MySQL refuse the next token that is right, as one that misreads it would.
+    pub(crate) fn refuse_next_token(&self) {
+        fs::write(self.iam_conf.with_file_name("refuse-next"), "").expect("the server's folder can be written");
+    }
+
     /// What the token check has logged so far.
     pub(crate) fn auth_lines(&self) -> Vec<String> {
         fs::read_to_string(&self.auth_log).expect("auth.log is there").lines().map(str::to_owned).collect()

@@ -7,12 +7,11 @@ use rdsgate::sandbox::{Destination, Options, Sandbox};
 use tempfile::TempDir;
 
 use super::{
-    gate::{CREDENTIALS, GateOptions, sandbox_with},
+    gate::{CREDENTIALS, GateOptions, mariadb, sandbox_with},
     refusal::Refusal,
     report::Report,
     servers::Server,
 };
-use crate::mysql::mariadb;
 
 /// A failure: how it is brought about, and what is said of it. `<host>`, `<id>`, `<region>` and `<resource>` in the words stand
 /// for the database's endpoint, its identifier, its region and the `rds-db:connect` ARN of app_user.
