@@ -1,56 +1,12 @@
 //! Who is let in, and what those hear who do not come as PostgreSQL clients.
 
-use std::process::Stdio;
-
-use tokio::{io::AsyncReadExt, net::TcpStream, process::Command, time::timeout};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use crate::support::{
     gate::{Gate, GateOptions, PATIENCE, sandbox},
-    refusal::{Refusal, Wire, field, fields, startup},
+    refusal::{Refusal, Wire, field, startup},
     servers::PgServer,
 };
-
-/// Debian's nobody and nogroup.
-const NOBODY: &str = "65534";
-
-/// A command, as a user who is not ours.
-pub(crate) fn as_nobody(command: &Command) -> Command {
-    let command = command.as_std();
-    let mut other = Command::new("setpriv");
-    other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(command.get_program());
-    other.args(command.get_args()).current_dir("/").stdin(Stdio::null()).kill_on_drop(true).env_clear();
-    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    other
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_user_of_the_machine_is_told_28000_and_gets_no_further() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Only root can become somebody else.
-    }
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let gate = Gate::start(server, &sandbox).await;
-
-    let refusal = Refusal::of_psql(as_nobody(&gate.psql_command())).await;
-    let message = "this client may not use the proxy: the client belongs to user id 65534, the proxy to user id 0";
-    assert_eq!(refusal.message, message);
-    assert_eq!(refusal.hint, "Run rdsgate as the user that connects.");
-    refusal.is_soon();
-
-    // The same by hand, for the SQLSTATE: the shell's printf knows octal.
-    let octal: String = startup(&[]).iter().map(|byte| format!("\\{byte:03o}")).collect();
-    for host in ["127.0.0.1", "::1"] {
-        let script = format!("exec 3<>/dev/tcp/{host}/{}; printf '{octal}' >&3; cat <&3", gate.port);
-        let mut bash = Command::new("bash");
-        bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let said = timeout(PATIENCE, as_nobody(&bash).output()).await.expect("it is answered").expect("bash is there");
-        let told = fields(said.stdout.get(5..).unwrap_or_default());
-        assert_eq!((field(&told, 'S'), field(&told, 'C')), ("FATAL", "28000"), "{host}: {said:?}");
-    }
-    assert_eq!(sandbox.calls().len(), 0, "nothing was done for them: {:?}", sandbox.calls());
-    assert_eq!(gate.query("select 1").await, "1");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replication_is_refused_in_clear_words() {

@@ -9,16 +9,14 @@ use rdsgate::{
     admin::model::{Condition, Phase, Status},
     sandbox::{Failure, Operation},
 };
-use tokio::{process::Command, time::timeout};
 
 use crate::{
-    access::as_nobody,
     mysql::mariadb,
     ports::ends,
     support::{
         admin::{Admin, Metrics},
         driver::{Driver, until_asleep, within},
-        gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox},
+        gate::{BASTION, Gate, GateOptions, sandbox},
         servers::{Engine, PgServer, Server},
     },
 };
@@ -304,30 +302,6 @@ async fn a_unix_socket_is_for_our_user_alone_and_goes_with_the_process() {
     let (code, log) = ends(options()).await;
     assert!(code == Some(1) && log.contains("is not ours alone to write in"), "{code:?} {log}");
     assert!(log.contains("hint: use one with mode 0700"), "{log}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_user_of_the_machine_gets_403_and_nothing_else() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Only root can become somebody else.
-    }
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let (gate, admin) = with_admin(GateOptions::new(server, &sandbox)).await;
-    let Admin::Tcp(port) = admin else { panic!("a port") };
-    for host in ["127.0.0.1", "::1"] {
-        let request = r"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let script = format!("exec 3<>/dev/tcp/{host}/{port}; printf '{request}' >&3; cat <&3");
-        let mut bash = Command::new("bash");
-        bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let said = timeout(PATIENCE, as_nobody(&bash).output()).await.expect("it is answered").expect("bash is there");
-        let said = String::from_utf8_lossy(&said.stdout);
-        assert!(said.starts_with("HTTP/1.1 403 "), "{host}: {said}");
-        assert!(said.ends_with("the client belongs to user id 65534, the proxy to user id 0"), "{host}: {said}");
-        assert!(!said.contains(&server.rds_host), "{said}");
-    }
-    assert!(gate.log().contains("refused a connection to the admin address"), "{}", gate.log());
-    assert_eq!(admin.get("/status").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,103 @@
+//! How other users of the machine are met, which only root can show, since only root can become another user. To everybody
+//! else these tests report "ignored": libtest decides that when it compiles, hence a harness of their own.
+
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, clippy::indexing_slicing, clippy::format_push_string, reason = "it is shared with `tests/it`")]
+mod support;
+
+use std::{
+    pin::Pin,
+    process::{ExitCode, Stdio},
+};
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use tokio::{process::Command, runtime::Runtime, time::timeout};
+
+use support::{
+    admin::Admin,
+    gate::{Gate, GateOptions, PATIENCE, sandbox},
+    refusal::{Refusal, field, fields, startup},
+    servers::PgServer,
+};
+
+fn main() -> ExitCode {
+    let tests = vec![
+        as_root("another_user_of_the_machine_is_told_28000_and_gets_no_further", || {
+            Box::pin(another_user_of_the_machine_is_told_28000_and_gets_no_further())
+        }),
+        as_root("another_user_of_the_machine_gets_403_and_nothing_else", || {
+            Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
+        }),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+/// A test that needs root, and says so where it does not run.
+fn as_root(name: &str, test: fn() -> Pin<Box<dyn Future<Output = ()>>>) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Completion::ignored_with("only root can become another user"));
+        }
+        Runtime::new()?.block_on(test());
+        Ok(Completion::Completed)
+    })
+}
+
+/// Debian's nobody and nogroup.
+const NOBODY: &str = "65534";
+
+/// A command, as a user who is not ours.
+fn as_nobody(command: &Command) -> Command {
+    let command = command.as_std();
+    let mut other = Command::new("setpriv");
+    other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(command.get_program());
+    other.args(command.get_args()).current_dir("/").stdin(Stdio::null()).kill_on_drop(true).env_clear();
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other
+}
+
+async fn another_user_of_the_machine_is_told_28000_and_gets_no_further() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+
+    let refusal = Refusal::of_psql(as_nobody(&gate.psql_command())).await;
+    let message = "this client may not use the proxy: the client belongs to user id 65534, the proxy to user id 0";
+    assert_eq!(refusal.message, message);
+    assert_eq!(refusal.hint, "Run rdsgate as the user that connects.");
+    refusal.is_soon();
+
+    // The same by hand, for the SQLSTATE: the shell's printf knows octal.
+    let octal: String = startup(&[]).iter().map(|byte| format!("\\{byte:03o}")).collect();
+    for host in ["127.0.0.1", "::1"] {
+        let script = format!("exec 3<>/dev/tcp/{host}/{}; printf '{octal}' >&3; cat <&3", gate.port);
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let said = timeout(PATIENCE, as_nobody(&bash).output()).await.expect("it is answered").expect("bash is there");
+        let told = fields(said.stdout.get(5..).unwrap_or_default());
+        assert_eq!((field(&told, 'S'), field(&told, 'C')), ("FATAL", "28000"), "{host}: {said:?}");
+    }
+    assert_eq!(sandbox.calls().len(), 0, "nothing was done for them: {:?}", sandbox.calls());
+    assert_eq!(gate.query("select 1").await, "1");
+}
+
+async fn another_user_of_the_machine_gets_403_and_nothing_else() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = GateOptions::new(server, &sandbox).flag("--admin", "localhost:0").start().await;
+    let admin = Admin::of(&gate);
+    let Admin::Tcp(port) = admin else { panic!("a port") };
+    for host in ["127.0.0.1", "::1"] {
+        let request = r"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let script = format!("exec 3<>/dev/tcp/{host}/{port}; printf '{request}' >&3; cat <&3");
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let said = timeout(PATIENCE, as_nobody(&bash).output()).await.expect("it is answered").expect("bash is there");
+        let said = String::from_utf8_lossy(&said.stdout);
+        assert!(said.starts_with("HTTP/1.1 403 "), "{host}: {said}");
+        assert!(said.ends_with("the client belongs to user id 65534, the proxy to user id 0"), "{host}: {said}");
+        assert!(!said.contains(&server.rds_host), "{said}");
+    }
+    assert!(gate.log().contains("refused a connection to the admin address"), "{}", gate.log());
+    assert_eq!(admin.get("/status").await.status, 200);
+}
