@@ -13,6 +13,7 @@ mod bulk;
 mod cancel;
 mod certificates;
 mod cli;
+mod client_versions;
 mod clients;
 mod control;
 mod discovery;

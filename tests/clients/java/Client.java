@@ -3,6 +3,7 @@
 
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
+import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.sql.Connection;
@@ -12,7 +13,6 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.Arrays;
-import java.util.HexFormat;
 import java.util.Properties;
 import java.util.Random;
 import org.postgresql.PGConnection;
@@ -244,7 +244,12 @@ public final class Client {
     }
 
     private static String digest(String algorithm, byte[] bytes) throws Exception {
-        return HexFormat.of().formatHex(MessageDigest.getInstance(algorithm).digest(bytes));
+        return hex(MessageDigest.getInstance(algorithm).digest(bytes));
+    }
+
+    /** HexFormat is there from Java 17 on. */
+    private static String hex(byte[] bytes) {
+        return String.format("%0" + 2 * bytes.length + "x", new BigInteger(1, bytes));
     }
 
     private static void expect(String what, Object found, Object expected) {

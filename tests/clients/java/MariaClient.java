@@ -1,6 +1,7 @@
 // MariaDB Connector/J, which IDEs use for MySQL too: both protocols, cursors, LOCAL INFILE, big packets, errors, cancel.
 // Run from its source: java -cp /usr/share/java/mariadb-java-client.jar MariaClient.java HOST PORT DATABASE USER [BIG]
 
+import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -12,7 +13,6 @@ import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
-import java.util.HexFormat;
 import java.util.Properties;
 import java.util.Set;
 import org.mariadb.jdbc.MariaDbPoolDataSource;
@@ -129,6 +129,11 @@ public final class MariaClient {
         same("usable after errors", one(db, "select 1"), "1");
     }
 
+    /** HexFormat is there from Java 17 on. */
+    private static String hex(byte[] bytes) {
+        return String.format("%0" + 2 * bytes.length + "x", new BigInteger(1, bytes));
+    }
+
     private static void bigPackets(Connection db, String protocol) throws Exception {
         String content = "ü".repeat(big / 2);
         try (PreparedStatement statement = db.prepareStatement("select sha2(?, 256), repeat('r', ?)")) {
@@ -137,7 +142,7 @@ public final class MariaClient {
             try (ResultSet row = statement.executeQuery()) {
                 row.next();
                 byte[] digest = MessageDigest.getInstance("SHA-256").digest(content.getBytes(StandardCharsets.UTF_8));
-                same("packet of " + big + " bytes up, " + protocol, row.getString(1), HexFormat.of().formatHex(digest));
+                same("packet of " + big + " bytes up, " + protocol, row.getString(1), hex(digest));
                 same("packet of " + big + " bytes down, " + protocol, row.getString(2).equals("r".repeat(big)), true);
             }
         }

@@ -1,18 +1,28 @@
 // pg from npm: both protocols, COPY, notifications, large objects, big rows, errors, cancel, TLS asked for.
 'use strict';
 
-const assert = require('node:assert');
-const { createHash, randomBytes } = require('node:crypto');
-const { once } = require('node:events');
-const { pipeline } = require('node:stream/promises');
-const { Readable, Writable } = require('node:stream');
+const assert = require('assert');
+const { createHash, randomBytes } = require('crypto');
+const { once } = require('events');
+const { readFileSync } = require('fs');
+const stream = require('stream');
+const { promisify } = require('util');
 const { Client, Pool, Query } = require('pg');
 const { from: copyFrom, to: copyTo } = require('pg-copy-streams');
 
+const { Readable, Writable } = stream;
+const pipeline = promisify(stream.pipeline);
+
 const [host, port, database, user, bigText] = process.argv.slice(2);
-const big = Number(bigText ?? 16 * 1024 * 1024);
+const big = Number(bigText || 16 * 1024 * 1024);
 const own = `node_${process.pid}`;
 const settings = { host, port: Number(port), database, user, options: `-c search_path=${own}`, application_name: 'node client' };
+
+// Packages need not export their package.json.
+function version(name) {
+  const file = require.resolve(name).replace(new RegExp(`(/node_modules/${name}/).*`), '$1package.json');
+  return JSON.parse(readFileSync(file, 'utf8')).version;
+}
 
 function same(what, found, expected) {
   assert.deepStrictEqual(found, expected, `MISMATCH ${what}`);
@@ -135,7 +145,7 @@ async function main() {
   console.log('ok ssl: true is told');
   await assert.rejects(connect({ database: 'no_such_database' }), { code: '3D000' });
   console.log('ok refusal at login');
-  console.log(`ok pg ${require('pg/package.json').version}`);
+  console.log(`ok pg ${version('pg')}`);
 }
 
 main().catch((error) => {

@@ -1,15 +1,15 @@
 // mariadb from npm: MariaDB's own protocol extensions (bulk, metadata cache), its pools, LOCAL INFILE, big packets, errors.
 'use strict';
 
-const assert = require('node:assert');
-const { createHash, randomBytes } = require('node:crypto');
-const { mkdtempSync, rmSync, writeFileSync } = require('node:fs');
-const { tmpdir } = require('node:os');
-const { join } = require('node:path');
+const assert = require('assert');
+const { createHash, randomBytes } = require('crypto');
+const { mkdtempSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } = require('fs');
+const { tmpdir } = require('os');
+const { join } = require('path');
 const mariadb = require('mariadb');
 
 const [host, port, database, user, bigText] = process.argv.slice(2);
-const big = Number(bigText ?? 17 * 1024 * 1024);
+const big = Number(bigText || 17 * 1024 * 1024);
 const own = `mariadb_${process.pid}`;
 const settings = {
   host,
@@ -151,7 +151,8 @@ async function main() {
   } finally {
     await db.query(`drop table if exists ${own}, ${own}_in; drop procedure if exists ${own}`);
     await db.end();
-    rmSync(scratch, { recursive: true });
+    for (const name of readdirSync(scratch)) unlinkSync(join(scratch, name));
+    rmdirSync(scratch);
   }
   await pool();
   await refused('refusal at login', 1044, mariadb.createConnection({ ...settings, database: 'no_such_database' }));

@@ -14,6 +14,8 @@ use mysql_async::OptsBuilder;
 
 /// How long a client may take, in seconds: far more than any needs, so that one that hangs is a failure and not a wait.
 const LIMIT: &str = "300";
+/// The Java of Ubuntu 22.04, the oldest system that the tests are for; `tests/servers/install` checks the same.
+const OLDEST_JAVA: &str = "11";
 /// Debian's pgjdbc.
 const PGJDBC: &str = "/usr/share/java/postgresql.jar";
 /// Debian's MariaDB Connector/J.
@@ -137,6 +139,10 @@ impl Client {
     fn program(self) -> Vec<PathBuf> {
         let here = sources();
         let python = |program: &str| vec![venv().join("bin/python"), here.join("python").join(program)];
+        let java = |driver: &str, program: &str| {
+            let source = here.join("java").join(program);
+            ["java", "--source", OLDEST_JAVA, "-cp", driver].iter().map(PathBuf::from).chain([source]).collect()
+        };
         match self {
             Self::Psycopg => python("psycopg_client.py"),
             Self::Asyncpg => python("asyncpg_client.py"),
@@ -149,10 +155,8 @@ impl Client {
             Self::Node => vec!["node".into(), here.join("node/client.js")],
             Self::MySql2 => vec!["node".into(), here.join("node/mysql2_client.js")],
             Self::MariaDbNode => vec!["node".into(), here.join("node/mariadb_client.js")],
-            Self::Java => vec!["java".into(), "-cp".into(), PGJDBC.into(), here.join("java/Client.java")],
-            Self::MariaDbJava => {
-                vec!["java".into(), "-cp".into(), MARIADB_JDBC.into(), here.join("java/MariaClient.java")]
-            }
+            Self::Java => java(PGJDBC, "Client.java"),
+            Self::MariaDbJava => java(MARIADB_JDBC, "MariaClient.java"),
             Self::Psql => vec![here.join("shell/psql")],
             Self::Pgbench => vec![here.join("shell/pgbench")],
             Self::MariaDbCommand => vec![here.join("shell/mysql_cli"), "mariadb".into()],
@@ -210,6 +214,11 @@ fn sources() -> PathBuf {
 
 fn venv() -> PathBuf {
     python_packages("venv", "python/requirements.txt")
+}
+
+/// A Python with the clients' packages. Blocks the thread while they are installed.
+pub(crate) fn clients_python() -> PathBuf {
+    venv().join("bin/python")
 }
 
 /// A Python with moto's server, which emulates AWS. Blocks the thread.
