@@ -1,5 +1,5 @@
 # Thin: each target is one script or one cargo command. README.md says what they show.
-.PHONY: demo test bench lint
+.PHONY: demo test matrix bench lint
 
 # GROUPS="connect upload" chooses among the benchmarks; KEEP=1 leaves the demo running and prints commands to try.
 demo:
@@ -11,6 +11,11 @@ demo:
 test:
 	tests/servers/install test
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --features sandbox
+
+# ROWS="pg-13 maria-10.5" chooses among the servers.
+matrix:
+	tests/servers/install test
+	tests/servers/matrix $(ROWS)
 
 bench:
 	tests/servers/install test
