@@ -1,10 +1,13 @@
 //! The vocabulary of what we connect to: [`Engine`], [`Endpoint`], [`InstanceId`], [`Route`], [`Target`]; in `reference`
-//! the names that AWS has for databases and where they are, in `identity` who we are for AWS, in `session` and `pooling`
+//! the names that AWS has for databases and where they are, with `name` for the forms of endpoints' names and `partition`
+//! for the groups of regions; in `identity` who we are for AWS, in `session` and `pooling`
 //! what SSM sessions are like. Each is parsed once; after that nothing is re-checked.
 //!
 //! Nothing here opens a socket or asks AWS.
 
 mod identity;
+mod name;
+mod partition;
 mod pooling;
 mod reference;
 mod session;
@@ -13,8 +16,10 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Durati
 
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
+    name::EndpointKind,
+    partition::Partition,
     pooling::{Isolation, Pooling},
-    reference::{Arn, Host, Partition, Reference, Region},
+    reference::{Arn, Host, Reference, Region},
     session::{Document, Parameter, Reason, SessionSettings},
 };
 
@@ -217,6 +222,9 @@ pub struct Target {
     pub engine: Engine,
     /// The database.
     pub endpoint: Endpoint,
+    /// The name that was given in its place, when that is an alias (CNAME) which led to the endpoint. It may lead to another
+    /// one at any time.
+    pub alias: Option<Host>,
     /// The region that the token is signed for and whose APIs are called.
     pub region: Region,
     /// The database user for clients that name none of their own; `None`: there is no such user, and the client's name is
@@ -240,6 +248,21 @@ pub struct Target {
     pub guard: Guard,
     /// Local addresses to listen on, host and port apart: `localhost` is both loopback addresses.
     pub listen: ListenAddress,
+}
+
+impl Target {
+    /// The same target after its alias has moved to `host`. The region moves along, unless it was never the name's.
+    #[must_use]
+    pub fn moved_to(&self, host: Host) -> Self {
+        let region_of_name = self.endpoint.host.region().is_some_and(|region| region == self.region);
+        let region = host.region().filter(|_| region_of_name).unwrap_or_else(|| self.region.clone());
+        let session = SessionSettings {
+            reason: self.session.reason.renamed(self.endpoint.host.as_str(), host.as_str()),
+            ..self.session.clone()
+        };
+        let endpoint = Endpoint { host, port: self.endpoint.port };
+        Self { endpoint, region, session, ..self.clone() }
+    }
 }
 
 /// What protects a database from a slip of the hand. It is no permission: a client that means to can lift the first two.

@@ -84,11 +84,16 @@ impl Service {
     /// The region that signatures are for, and AWS's own endpoint. IAM has one for each partition ("IAM endpoints and
     /// quotas").
     fn endpoint(self, region: &Region) -> (Region, String) {
-        let suffix = if region.partition() == Partition::AwsCn { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let suffix = region.partition().dns_suffix();
         let global = match (self, region.partition()) {
             (Self::Iam, Partition::Aws) => Some(("us-east-1", "iam")),
             (Self::Iam, Partition::AwsCn) => Some(("cn-north-1", "iam.cn-north-1")),
             (Self::Iam, Partition::AwsUsGov) => Some(("us-gov-west-1", "iam.us-gov")),
+            (Self::Iam, Partition::AwsIso) => Some(("us-iso-east-1", "iam.us-iso-east-1")),
+            (Self::Iam, Partition::AwsIsoB) => Some(("us-isob-east-1", "iam.us-isob-east-1")),
+            (Self::Iam, Partition::AwsIsoE) => Some(("eu-isoe-west-1", "iam.eu-isoe-west-1")),
+            (Self::Iam, Partition::AwsIsoF) => Some(("us-isof-south-1", "iam.us-isof-south-1")),
+            (Self::Iam, Partition::AwsEusc) => Some(("eusc-de-east-1", "iam.eusc-de-east-1")),
             (Self::Ec2 | Self::Ecs | Self::Logs | Self::Sts, _) => None,
         };
         match global.and_then(|(region, host)| Some((region.parse().ok()?, host))) {
@@ -317,6 +322,9 @@ mod tests {
             (Service::Logs, "us-gov-east-1", "us-gov-east-1", "https://logs.us-gov-east-1.amazonaws.com"),
             (Service::Iam, "eu-central-1", "us-east-1", "https://iam.amazonaws.com"),
             (Service::Iam, "cn-northwest-1", "cn-north-1", "https://iam.cn-north-1.amazonaws.com.cn"),
+            (Service::Ec2, "us-iso-west-1", "us-iso-west-1", "https://ec2.us-iso-west-1.c2s.ic.gov"),
+            (Service::Iam, "us-isob-west-1", "us-isob-east-1", "https://iam.us-isob-east-1.sc2s.sgov.gov"),
+            (Service::Sts, "eusc-de-east-1", "eusc-de-east-1", "https://sts.eusc-de-east-1.amazonaws.eu"),
             (Service::Iam, "us-gov-east-1", "us-gov-west-1", "https://iam.us-gov.amazonaws.com"),
         ] {
             let (region, endpoint) = service.endpoint(&region.parse().unwrap());

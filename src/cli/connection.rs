@@ -211,6 +211,7 @@ pub(super) mod tests {
             database: database.map(str::to_owned),
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
             identity: Identity::default(),
+            alias: None,
             session: SessionSettings::default(),
             ca_file: None,
             compress: Compress::Auto,

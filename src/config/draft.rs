@@ -3,11 +3,15 @@
 //! Whoever can find out fills in what is missing (`cli`, by asking AWS and the DNS); [`Draft::finish`] puts in the defaults
 //! and holds the result to the rules that span keys.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     env::Environment,
-    error::Error,
+    error::{Error, Warning},
     key::Key,
     layers::{Origin, Setting, Settings},
     value::{self, Via},
@@ -24,6 +28,8 @@ pub struct Draft {
     pub name: Arc<str>,
     /// The database. Only a host name that is an endpoint's makes a target.
     pub reference: Reference,
+    /// The alias that led to the reference, when the user gave one.
+    pub alias: Option<Host>,
     /// Which startup protocol.
     pub engine: Option<Engine>,
     /// The database's port.
@@ -38,7 +44,7 @@ pub struct Draft {
     pub via: Via,
     /// Who we are for AWS.
     pub identity: Identity,
-    /// The region: the one in the reference, else the one that was said, else what is set for all.
+    /// The region: the one that was set for this database, else the one in the reference, else what is set for all.
     pub region: Option<Region>,
     /// Extra roots for the database's certificate.
     pub ca_file: Option<PathBuf>,
@@ -55,7 +61,7 @@ pub struct Draft {
     local_user: Option<String>,
     /// How sessions are shared.
     sessions: Sessions,
-    /// The region that was said for this database: it may not differ from the host name's.
+    /// The region that was set for this database: it counts, whatever the host name says.
     said: Option<Region>,
 }
 
@@ -75,13 +81,14 @@ impl Draft {
         };
         let parsed = |text: &str| Ok(text.parse::<Region>()?);
         let said = settings.own(Key::Region).map(|setting| setting.parse(Key::Region, parsed)).transpose()?;
-        let region = match reference.region().or_else(|| said.clone()) {
+        let region = match said.clone().or_else(|| reference.region()) {
             Some(region) => Some(region),
             None => default_region(settings, environment)?,
         };
         let draft = Self {
             name: Arc::from(name),
             reference,
+            alias: None,
             engine: settings.parse(Key::Engine, |text| Ok(text.parse()?))?,
             port: settings.parse(Key::Port, value::port)?,
             user: settings.text(Key::User)?,
@@ -90,7 +97,7 @@ impl Draft {
             via: settings.parse(Key::Via, value::via)?.unwrap_or(Via::Ssm),
             identity: identity(settings, environment)?,
             region,
-            ca_file: settings.text(Key::CaFile)?.map(PathBuf::from),
+            ca_file: settings.text(Key::CaFile)?.map(|path| environment.expand_home(Path::new(&path))),
             compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
             guard: guard(settings)?,
             listen: settings.parse(Key::Listen, value::listen)?,
@@ -103,6 +110,14 @@ impl Draft {
         };
         draft.check_region()?;
         Ok(draft)
+    }
+
+    /// The name that was given is an alias of the endpoint `found`, whose region counts: it moves along with the alias.
+    pub fn follow_alias(&mut self, alias: Host, found: Host) {
+        self.said = None;
+        self.region = found.region();
+        self.alias = Some(alias);
+        self.reference = Reference::Host(found);
     }
 
     /// Whether a managed node is still to be chosen.
@@ -120,7 +135,7 @@ impl Draft {
             return Err(Error::NotLookedUp { target: self.name.to_string(), reference: self.reference });
         };
         let engine = engine(self.engine, self.port).unwrap_or(Engine::Postgres);
-        let region = host.region().or(self.region);
+        let region = self.said.or_else(|| host.region()).or(self.region);
         let route = match (self.via, self.bastion) {
             (Via::Direct, _) => Route::Direct,
             (Via::Ssm, Some(bastion)) => Route::Ssm(bastion),
@@ -141,6 +156,7 @@ impl Draft {
             region,
             session,
             endpoint,
+            alias: self.alias,
             user: self.user,
             database: self.database,
             route,
@@ -157,14 +173,22 @@ impl Draft {
         })
     }
 
-    /// The host name's region is the only one that a token can be for.
+    /// An ARN's region is the only one that its database can be looked up in.
     fn check_region(&self) -> Result<(), Error> {
-        match (self.reference.region(), &self.said) {
-            (Some(in_host), Some(said)) if in_host != *said => {
-                Err(Error::RegionMismatch { target: self.name.to_string(), in_host, said: said.clone() })
-            }
+        match (&self.reference, &self.said) {
+            (Reference::Arn(arn), Some(said)) if arn.region() != said => Err(Error::RegionMismatch {
+                target: self.name.to_string(),
+                in_arn: arn.region().clone(),
+                said: said.clone(),
+            }),
             _ => Ok(()),
         }
+    }
+
+    /// What is odd about the region: the one that was set counts, whatever the host name says.
+    pub(super) fn warning(&self) -> Option<Warning> {
+        let (in_host, said) = (self.reference.region()?, self.said.clone()?);
+        (in_host != said).then(|| Warning::OtherRegion { target: self.name.to_string(), in_host, said })
     }
 }
 

@@ -73,6 +73,16 @@ impl Environment {
         }
     }
 
+    /// A path with the user's home in the place of a leading `~/`. Shells do that for words of a command line only: not behind
+    /// `=`, in variables or in files.
+    pub(super) fn expand_home(&self, path: &Path) -> PathBuf {
+        let home = self.variables.get(OsStr::new("HOME")).filter(|home| !home.is_empty());
+        match (path.strip_prefix("~"), home) {
+            (Ok(rest), Some(home)) if !rest.as_os_str().is_empty() => Path::new(home).join(rest),
+            _ => path.to_owned(),
+        }
+    }
+
     /// The local user's name.
     ///
     /// # Errors
@@ -113,7 +123,7 @@ impl Environment {
         if let Some(path) =
             named.or(self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty()).map(Path::new))
         {
-            return vec![self.directory.join(path)];
+            return vec![self.directory.join(self.expand_home(path))];
         }
         let project = self.directory.ancestors().map(|folder| folder.join(PROJECT_FILE)).find(|path| path.is_file());
         let user = self.config_home.as_ref().map(|home| home.join(USER_FILE)).filter(|path| path.is_file());

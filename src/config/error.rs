@@ -156,7 +156,10 @@ pub enum Error {
         target: String,
     },
     /// The host name does not tell the region, and nothing else does.
-    #[error("the region of {target} is unknown: {host} is not an RDS endpoint name")]
+    #[error(
+        "the region of {target} is unknown: {host} is {}",
+        host.kind().map_or("not an RDS endpoint name".to_owned(), |kind| format!("{kind}, which no region is part of"))
+    )]
     NoRegion {
         /// The target.
         target: String,
@@ -164,12 +167,12 @@ pub enum Error {
         host: Host,
     },
     /// A token signed for one region is refused by a database in another.
-    #[error("target {target} is in {in_host} by its host name, but its region is set to {said}")]
+    #[error("target {target} is in {in_arn} by its ARN, but its region is set to {said}")]
     RegionMismatch {
         /// The target.
         target: String,
-        /// The region in the host name.
-        in_host: Region,
+        /// The region in the ARN.
+        in_arn: Region,
         /// The region that was set.
         said: Region,
     },
@@ -240,6 +243,11 @@ impl Error {
                  machine can reach by itself needs none: --via direct"
                     .into(),
             ),
+            Self::NoRegion { host, .. } if host.kind().is_some() => Some(
+                "set --region (or region) to the region of the writer's cluster; by itself rdsgate finds it where a name \
+                 server of this machine, or the one in RDSGATE_DNS, resolves the name"
+                    .into(),
+            ),
             Self::NoRegion { .. } => {
                 Some("use the endpoint name that RDS shows, or set --region (or region, or AWS_REGION)".into())
             }
@@ -276,6 +284,15 @@ pub enum Warning {
         /// The file.
         path: PathBuf,
     },
+    /// The host name says another region than the one that was set, which counts.
+    OtherRegion {
+        /// The target.
+        target: String,
+        /// The region in the host name.
+        in_host: Region,
+        /// The region that was set.
+        said: Region,
+    },
     /// A variable with our prefix that nobody reads.
     UnknownVariable {
         /// Its name.
@@ -291,6 +308,9 @@ impl fmt::Display for Warning {
             Self::WritableByOthers { path } => {
                 write!(f, "{} can be written by every user of this machine", path.display())
             }
+            Self::OtherRegion { target, in_host, said } => {
+                write!(f, "target {target} is in {in_host} by its host name; using the configured region {said}")
+            }
             Self::UnknownVariable { name, .. } => write!(f, "the variable {name} means nothing to rdsgate"),
         }
     }
@@ -301,6 +321,9 @@ impl Warning {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::WritableByOthers { path } => Some(format!("chmod o-w {}", path.display())),
+            Self::OtherRegion { in_host, .. } => Some(format!(
+                "remove the region if the database is in {in_host}: a token for another region is refused"
+            )),
             Self::UnknownVariable { suggestion, .. } => suggestion.as_ref().map(|near| format!("did you mean {near}?")),
         }
     }

@@ -128,7 +128,7 @@ impl Source<'_> {
                 return Err(Error::ForeignCommand { at: self.at(name.span()), key });
             }
             let mut text = self.scalar(key, value)?;
-            // Paths are relative to the file that they stand in.
+            // Paths are relative to the file that they stand in, unless they begin in the user's home.
             let prefix = match key {
                 Key::CaFile => Some(""),
                 Key::Admin => Some("unix:"),
@@ -136,6 +136,7 @@ impl Source<'_> {
             };
             if let Some((prefix, path)) = prefix.and_then(|prefix| Some((prefix, text.strip_prefix(prefix)?)))
                 && !path.is_empty()
+                && !path.starts_with("~/")
             {
                 text = format!("{prefix}{}", self.folder.join(path).to_string_lossy());
             }

@@ -128,13 +128,14 @@ pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Erro
 /// As for [`load`], but for what is missing.
 pub fn read(request: &Request, environment: &Environment) -> Result<Plan, Error> {
     let mut sources = Sources::read(request, environment)?;
-    let warnings = std::mem::take(&mut sources.warnings);
+    let mut warnings = std::mem::take(&mut sources.warnings);
     let known = known(&sources.files);
     let chosen = sources.choose(request, &known)?;
     let mut drafts = Vec::new();
     for one in &chosen {
         drafts.push(Draft::parse(&one.name, &sources.settings(one), environment)?);
     }
+    warnings.extend(drafts.iter().filter_map(Draft::warning));
     let settings = sources.process();
     let time = |key, range, default| {
         Ok::<_, Error>(settings.parse(key, |text| value::duration(text, range))?.unwrap_or(default))
@@ -144,7 +145,10 @@ pub fn read(request: &Request, environment: &Environment) -> Result<Plan, Error>
         connect_timeout: time(Key::ConnectTimeout, value::CONNECT_TIMEOUT, Duration::from_secs(30))?,
         resume_for: time(Key::ResumeFor, value::RESUME_FOR, Duration::from_mins(2))?,
         max_sigterm_delay: time(Key::MaxSigtermDelay, value::MAX_SIGTERM_DELAY, Duration::from_secs(30))?,
-        admin: settings.parse(Key::Admin, value::admin)?,
+        admin: settings.parse(Key::Admin, value::admin)?.map(|address| match address {
+            admin::Address::Unix(path) => admin::Address::Unix(environment.expand_home(&path)),
+            tcp @ admin::Address::Tcp(_) => tcp,
+        }),
         mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
         open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),
     };

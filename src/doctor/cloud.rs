@@ -135,20 +135,11 @@ async fn clock(account: &Account) -> (Vec<Finding>, Option<()>) {
 /// From the name alone.
 fn endpoint(target: &Target, alias: Option<&Host>) -> Finding {
     let (host, region) = (&target.endpoint.host, &target.region);
-    let label = host.as_str().split('.').nth(1).unwrap_or_default();
-    let kind = match label {
-        "endpoint" => "a further endpoint of an RDS Proxy",
-        _ if label.starts_with("proxy-") => "an RDS Proxy",
-        _ if label.starts_with("cluster-ro-") => "an Aurora cluster's readers",
-        _ if label.starts_with("cluster-custom-") => "a custom endpoint of an Aurora cluster",
-        _ if label.starts_with("cluster-") => "a cluster's writer",
-        _ => "an instance",
-    };
-    if host.region().is_none() {
-        return Finding::warn(format!("{host} is no name of RDS's, region {region} was given"))
+    let Some(kind) = host.kind() else {
+        return Finding::warn(format!("{host} is not an RDS endpoint name; using the configured region {region}"))
             .because("a token is good only for the RDS endpoint's own name")
             .fix("use the endpoint that rdsgate ls shows, or a CNAME of it".to_owned());
-    }
+    };
     let alias = alias.map(|alias| format!("{alias} is an alias of ")).unwrap_or_default();
     Finding::pass(format!("{alias}{host}: {kind} in {region}"))
 }

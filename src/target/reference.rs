@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-use super::ParseError;
+use super::{EndpointKind, ParseError, Partition, name::RdsName};
 
 /// A DNS host name in lower case, without a trailing dot: the form that goes into a token and into certificate checks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,25 +14,26 @@ impl Host {
         &self.0
     }
 
-    /// Whether the name moves from one instance to another: an Aurora cluster's, reader's or custom endpoint.
+    /// Whether the name moves from one instance to another: an Aurora cluster's, reader's or custom endpoint, a shard group's,
+    /// a global database's.
     pub fn is_cluster(&self) -> bool {
-        self.region().is_some() && self.0.split('.').nth(1).is_some_and(|label| label.starts_with("cluster-"))
+        self.kind().is_some_and(EndpointKind::moves)
     }
 
-    /// Whether the name is to lead to the one instance that can be written to: an Aurora cluster's own endpoint.
+    /// Whether the name is to lead to the one instance that can be written to: an Aurora cluster's own endpoint, or that of a
+    /// global database.
     pub fn is_cluster_writer(&self) -> bool {
-        let label = self.0.split('.').nth(1).unwrap_or_default();
-        self.is_cluster() && !label.starts_with("cluster-ro-") && !label.starts_with("cluster-custom-")
+        matches!(self.kind(), Some(EndpointKind::Writer | EndpointKind::GlobalWriter))
     }
 
-    /// The region in an RDS or Aurora endpoint name, `None` for any other name.
-    ///
-    /// Names are `<id>.<hash>.<region>.rds.amazonaws.com` (`.com.cn` in China); cluster and proxy endpoints put
-    /// `cluster-`, `cluster-ro-`, `cluster-custom-` or `proxy-` before the hash. AWS, "Connecting to a DB instance".
+    /// What kind of endpoint the name is RDS's for; `None` for any other name.
+    pub fn kind(&self) -> Option<EndpointKind> {
+        RdsName::parse(&self.0).map(|name| name.kind)
+    }
+
+    /// The region in an RDS or Aurora endpoint name; `None` for any other name, and for that of a global database's writer.
     pub fn region(&self) -> Option<Region> {
-        let name = self.0.strip_suffix(".amazonaws.com").or_else(|| self.0.strip_suffix(".amazonaws.com.cn"))?;
-        let name = name.strip_suffix(".rds").or_else(|| name.strip_suffix(".rds-preview"))?;
-        name.rsplit('.').next()?.parse().ok()
+        RdsName::parse(&self.0)?.region
     }
 }
 
@@ -162,13 +163,7 @@ impl Region {
 
     /// The partition that the region belongs to.
     pub fn partition(&self) -> Partition {
-        if self.0.starts_with("cn-") {
-            Partition::AwsCn
-        } else if self.0.starts_with("us-gov-") {
-            Partition::AwsUsGov
-        } else {
-            Partition::Aws
-        }
+        Partition::of(self)
     }
 }
 
@@ -187,28 +182,6 @@ impl FromStr for Region {
             && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
             && parts.last().is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()));
         if shape { Ok(Self(s.into())) } else { Err(ParseError::Region(s.into())) }
-    }
-}
-
-/// An AWS partition: which DNS suffix and which ARN prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Partition {
-    /// The commercial regions.
-    Aws,
-    /// China.
-    AwsCn,
-    /// GovCloud (US).
-    AwsUsGov,
-}
-
-impl Partition {
-    /// The second field of an ARN.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Aws => "aws",
-            Self::AwsCn => "aws-cn",
-            Self::AwsUsGov => "aws-us-gov",
-        }
     }
 }
 

@@ -165,6 +165,12 @@ impl Reason {
         &self.0
     }
 
+    /// The text with one host's name in the place of another's, as much of it as is allowed.
+    #[must_use]
+    pub fn renamed(&self, from: &str, to: &str) -> Self {
+        Self(self.0.replace(from, to).chars().take(Self::MAX).collect::<String>().into())
+    }
+
     /// The text with a mark behind it, by which one session can be found again. As much of the text as is allowed.
     pub fn marked(&self, mark: &str) -> String {
         let room = Self::MAX.saturating_sub(mark.chars().count() + 1);

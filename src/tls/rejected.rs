@@ -190,6 +190,12 @@ impl Rejected {
             Partition::AwsCn => {
                 ("China", format!("https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/{region}/{region}-bundle.pem"))
             }
+            Partition::AwsIso | Partition::AwsIsoB | Partition::AwsIsoE | Partition::AwsIsoF | Partition::AwsEusc => {
+                return format!(
+                    "the roots of {region} are not built in: download that region's bundle, which the RDS user guide of its \
+                     partition names, and name it with ca_file (--ca-file)"
+                );
+            }
         };
         format!("the roots of {covered} are not built in: download {bundle} and name it with ca_file (--ca-file)")
     }

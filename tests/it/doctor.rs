@@ -149,7 +149,9 @@ async fn the_direct_way_needs_no_bastion() {
     };
     let report = Report::alone(here().flag("--listen", "0"), &sandbox).await;
     report.exits(0).says("bastion", "pass", "not needed: the route is direct", "");
-    report.says("endpoint", "warn", "localhost is no name of RDS's", "rdsgate ls").is("pass", &["network", "session"]);
+    report
+        .says("endpoint", "warn", "localhost is not an RDS endpoint name", "rdsgate ls")
+        .is("pass", &["network", "session"]);
     report.says("dial", "pass", &format!("localhost:{port} answers"), "").is("pass", &["certificate", "login", "user"]);
     assert_eq!(sandbox.sessions().len(), 0);
 

@@ -212,7 +212,7 @@ async fn a_token_for_another_region_is_refused_with_the_region_in_the_detail() {
     refusal.is_soon();
     let doctor = GateOptions::new(&server, &sandbox).flag("--region", "eu-central-1");
     let report = Report::of(doctor, &sandbox).await;
-    report.exits(5).first_fails("login").says("endpoint", "warn", "is no name of RDS's", "a CNAME of it");
+    report.exits(5).first_fails("login").says("endpoint", "warn", "is not an RDS endpoint name", "a CNAME of it");
     let seen = server.auth_lines();
     assert!(seen.iter().all(|line| line.contains("region eu-central-1")), "{seen:?}");
 }

@@ -210,6 +210,7 @@ mod tests {
             database: None,
             route: bastion.map_or(Route::Direct, |id| Route::Ssm(id.parse().unwrap())),
             identity: crate::target::Identity::default(),
+            alias: None,
             session: crate::target::SessionSettings::default(),
             guard: crate::target::Guard::default(),
             ca_file: None,

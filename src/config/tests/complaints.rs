@@ -249,8 +249,15 @@ fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
             "use the endpoint name that RDS shows, or set --region (or region, or AWS_REGION)",
         ),
         (
-            Scene::new().up(&[ORDERS]).flag(Key::Via, "direct").variable("RDSGATE_REGION", "us-east-1"),
-            "target orders is in eu-central-1 by its host name, but its region is set to us-east-1",
+            Scene::new().up(&["orders.global-c1abcdefghij.global.rds.amazonaws.com"]).flag(Key::Via, "direct"),
+            "the region of orders is unknown: orders.global-c1abcdefghij.global.rds.amazonaws.com is the writer of an Aurora \
+             global database, which no region is part of",
+            "set --region (or region) to the region of the writer's cluster; by itself rdsgate finds it where a name server of \
+             this machine, or the one in RDSGATE_DNS, resolves the name",
+        ),
+        (
+            Scene::new().up(&["arn:aws:rds:eu-central-1:123456789012:db:orders"]).flag(Key::Region, "us-east-1"),
+            "target orders is in eu-central-1 by its ARN, but its region is set to us-east-1",
             "remove the region: a token for another region than the database's cannot work",
         ),
         (

@@ -114,6 +114,27 @@ fn a_stronger_layer_wins_key_by_key() {
 }
 
 #[test]
+fn a_path_that_begins_in_the_home_does_so_from_every_source() {
+    let base = || Scene::new().variable("HOME", "/home/alice").up(&[ORDERS]).flag(Key::Bastion, BASTION);
+    let expected = Some(PathBuf::from("/home/alice/ca.pem"));
+    for scene in [
+        base().flag(Key::CaFile, "~/ca.pem"),
+        base().variable("RDSGATE_CA_FILE", "~/ca.pem"),
+        base().user("[defaults]\nca_file = '~/ca.pem'"),
+    ] {
+        assert_eq!(scene.target().ca_file, expected);
+    }
+    for other in ["~", "~bob/ca.pem", "/~/ca.pem"] {
+        let target = base().flag(Key::CaFile, other).target();
+        assert_eq!(target.ca_file, Some(PathBuf::from(other)), "no other path is the user's home");
+    }
+    let admin = |scene: Scene| scene.load().unwrap().config.admin;
+    let expected = Some(admin::Address::Unix("/home/alice/gate.sock".into()));
+    assert_eq!(admin(base().flag(Key::Admin, "unix:~/gate.sock")), expected);
+    assert_eq!(admin(base().user("[defaults]\nadmin = 'unix:~/gate.sock'")), expected);
+}
+
+#[test]
 fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
     for (key, value, line) in [
         (Key::Engine, "postgresql", "engine = 'postgresql'"),

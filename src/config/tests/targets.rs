@@ -156,11 +156,23 @@ fn a_database_may_be_called_by_its_identifier_or_arn_and_is_looked_up_by_others(
 fn what_is_found_out_is_held_to_the_same_rules() {
     let mut found = draft(&Scene::new().up(&["orders"]).flag(Key::Region, "us-east-1").flag(Key::Bastion, BASTION));
     found.reference = Reference::Host(ORDERS.parse().unwrap());
-    let error = found.clone().finish().unwrap_err();
-    assert!(matches!(error, Error::RegionMismatch { .. }), "{error}");
+    let target = found.clone().finish().unwrap();
+    assert_eq!(target.region.as_str(), "us-east-1", "the region that was set counts");
     found.reference = Reference::Host(BILLING.parse().unwrap());
     let target = found.finish().unwrap();
     assert_eq!((target.region.as_str(), target.endpoint.port), ("us-east-1", 5432));
+}
+
+#[test]
+fn the_region_that_is_set_beats_the_one_in_the_name_and_is_warned_of() {
+    let loaded = Scene::new().up(&[ORDERS]).flag(Key::Bastion, BASTION).flag(Key::Region, "us-east-1").load().unwrap();
+    assert_eq!(loaded.config.targets[0].region.as_str(), "us-east-1");
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let warning = "target orders is in eu-central-1 by its host name; using the configured region us-east-1";
+    assert_eq!(warnings, [warning]);
+    let global = "orders.global-c1abcdefghij.global.rds.amazonaws.com";
+    let target = Scene::new().up(&[global]).flag(Key::Bastion, BASTION).flag(Key::Region, "eu-west-1").target();
+    assert_eq!((target.region.as_str(), target.endpoint.host.as_str()), ("eu-west-1", global));
 }
 
 /// The local ports of targets, by name.

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-use crate::target::{Endpoint, Partition, Region};
+use crate::target::{Endpoint, Region};
 
 /// What a stream URL must be like.
 #[derive(Debug, Clone, Copy)]
@@ -139,10 +139,7 @@ fn is_loopback(host: &str) -> bool {
 /// AWS General Reference, "AWS Systems Manager endpoints and quotas"; VPC guide, "Access an AWS service using an
 /// interface VPC endpoint".
 fn is_ssmmessages(host: &str, region: &Region) -> bool {
-    let (suffix, dual_stack) = match region.partition() {
-        Partition::Aws | Partition::AwsUsGov => ("amazonaws.com", "api.aws"),
-        Partition::AwsCn => ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
-    };
+    let (suffix, dual_stack) = (region.partition().dns_suffix(), region.partition().dual_stack_suffix());
     let before = |end: String| host.strip_suffix(&end);
     let service = |name: &str| matches!(name, "ssmmessages" | "ssmmessages-fips");
     before(format!(".{region}.{suffix}")).is_some_and(service)
@@ -178,6 +175,14 @@ mod tests {
             ("ssmmessages.eu-central-1.api.aws", "eu-central-1"),
             ("ssmmessages-fips.us-east-1.api.aws", "us-east-1"),
             ("ssmmessages.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+            ("ssmmessages.us-iso-east-1.c2s.ic.gov", "us-iso-east-1"),
+            ("ssmmessages.us-iso-east-1.api.aws.ic.gov", "us-iso-east-1"),
+            ("ssmmessages.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1"),
+            ("ssmmessages.eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1"),
+            ("ssmmessages-fips.us-isof-south-1.csp.hci.ic.gov", "us-isof-south-1"),
+            ("ssmmessages.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"),
+            ("ssmmessages.eusc-de-east-1.api.amazonwebservices.eu", "eusc-de-east-1"),
+            ("vpce-0123abcd-efgh.ssmmessages.eusc-de-east-1.vpce.amazonaws.eu", "eusc-de-east-1"),
             ("ssmmessages.cn-north-1.api.amazonwebservices.com.cn", "cn-north-1"),
             ("vpce-0123abcd-efgh.ssmmessages.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
             ("vpce-0123abcd-efgh-eu-central-1a.ssmmessages.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
@@ -197,6 +202,8 @@ mod tests {
         for host in [
             "ssmmessages.eu-west-1.amazonaws.com",
             "ssmmessages.eu-central-1.amazonaws.com.cn",
+            "ssmmessages.eu-central-1.amazonaws.eu",
+            "ssmmessages.eu-central-1.c2s.ic.gov",
             "ssmmessages.eu-central-1.amazonaws.com.example.com",
             "ssmmessages.eu-central-1.amazonaws.com.",
             "evil-ssmmessages.eu-central-1.amazonaws.com",

@@ -1,0 +1,105 @@
+//! AWS partitions: groups of regions with DNS suffixes, ARNs and accounts of their own.
+
+use super::Region;
+
+/// An AWS partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partition {
+    /// The commercial regions.
+    Aws,
+    /// China.
+    AwsCn,
+    /// GovCloud (US).
+    AwsUsGov,
+    /// The isolated regions of the US intelligence community, top secret.
+    AwsIso,
+    /// The same, secret.
+    AwsIsoB,
+    /// The isolated regions in the United Kingdom.
+    AwsIsoE,
+    /// The isolated regions for US national security.
+    AwsIsoF,
+    /// The European Sovereign Cloud.
+    AwsEusc,
+}
+
+/// Of each partition: its name in ARNs, how its regions begin, the DNS suffix, the dual-stack DNS suffix.
+/// Source: botocore 1.40 `data/partitions.json` (`regionRegex`, `outputs.dnsSuffix`, `outputs.dualStackDnsSuffix`). The
+/// commercial one comes last, for its regions have no beginning in common.
+const TABLE: [(Partition, &str, &str, &str, &str); 8] = [
+    (Partition::AwsCn, "aws-cn", "cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    (Partition::AwsUsGov, "aws-us-gov", "us-gov-", "amazonaws.com", "api.aws"),
+    (Partition::AwsIso, "aws-iso", "us-iso-", "c2s.ic.gov", "api.aws.ic.gov"),
+    (Partition::AwsIsoB, "aws-iso-b", "us-isob-", "sc2s.sgov.gov", "api.aws.scloud"),
+    (Partition::AwsIsoE, "aws-iso-e", "eu-isoe-", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+    (Partition::AwsIsoF, "aws-iso-f", "us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+    (Partition::AwsEusc, "aws-eusc", "eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
+    (Partition::Aws, "aws", "", "amazonaws.com", "api.aws"),
+];
+
+impl Partition {
+    /// Every partition.
+    pub const ALL: [Self; 8] = [
+        Self::Aws,
+        Self::AwsCn,
+        Self::AwsUsGov,
+        Self::AwsIso,
+        Self::AwsIsoB,
+        Self::AwsIsoE,
+        Self::AwsIsoF,
+        Self::AwsEusc,
+    ];
+
+    /// The partition of a region.
+    pub(super) fn of(region: &Region) -> Self {
+        let row = TABLE.iter().find(|(_, _, prefix, ..)| region.as_str().starts_with(prefix));
+        row.map_or(Self::Aws, |(partition, ..)| *partition)
+    }
+
+    /// The second field of an ARN.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// What the names of its endpoints end in.
+    pub fn dns_suffix(self) -> &'static str {
+        self.row().3
+    }
+
+    /// What the names of its endpoints end in that have IPv6 addresses as well.
+    pub fn dual_stack_suffix(self) -> &'static str {
+        self.row().4
+    }
+
+    fn row(self) -> (Self, &'static str, &'static str, &'static str, &'static str) {
+        let row = TABLE.iter().find(|(partition, ..)| *partition == self);
+        *row.unwrap_or(&TABLE[TABLE.len() - 1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_has_its_names() {
+        for (region, name, suffix, dual_stack) in [
+            ("eu-central-1", "aws", "amazonaws.com", "api.aws"),
+            ("us-east-1", "aws", "amazonaws.com", "api.aws"),
+            ("cn-north-1", "aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+            ("us-gov-west-1", "aws-us-gov", "amazonaws.com", "api.aws"),
+            ("us-iso-east-1", "aws-iso", "c2s.ic.gov", "api.aws.ic.gov"),
+            ("us-isob-east-1", "aws-iso-b", "sc2s.sgov.gov", "api.aws.scloud"),
+            ("eu-isoe-west-1", "aws-iso-e", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+            ("us-isof-south-1", "aws-iso-f", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+            ("eusc-de-east-1", "aws-eusc", "amazonaws.eu", "api.amazonwebservices.eu"),
+        ] {
+            let partition = region.parse::<Region>().unwrap().partition();
+            let names = (partition.name(), partition.dns_suffix(), partition.dual_stack_suffix());
+            assert_eq!(names, (name, suffix, dual_stack), "{region}");
+        }
+        for partition in Partition::ALL {
+            assert_eq!(partition.row().0, partition);
+        }
+    }
+}
