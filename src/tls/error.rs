@@ -53,6 +53,12 @@ pub enum CaFileError {
     /// It is broken as PEM.
     #[error("the file is not well-formed PEM")]
     Pem(#[source] pem::Error),
+    /// A line that looks like the beginning of a certificate and is not one, so that the certificate would be passed over.
+    #[error("line {line} of the file begins a certificate, but is not the line -----BEGIN CERTIFICATE-----")]
+    Marker {
+        /// Counted from 1.
+        line: usize,
+    },
     /// It holds no certificate.
     #[error("the file has no PEM certificate (no -----BEGIN CERTIFICATE----- section)")]
     Empty,

@@ -90,7 +90,12 @@ pub(super) fn for_host(host: &Host, ca_file: Option<&Path>) -> Result<RootCertSt
 pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Error> {
     let refused = |cause| Error::CaFile { path: path.into(), cause };
     let pem = std::fs::read(path).map_err(|cause| refused(CaFileError::Read(cause)))?;
-    let certificates = CertificateDer::pem_slice_iter(&pem)
+    // A byte order mark, which editors on Windows write, would hide the first line.
+    let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&pem);
+    if let Some(line) = misplaced_marker(pem) {
+        return Err(refused(CaFileError::Marker { line }));
+    }
+    let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|cause| refused(CaFileError::Pem(cause)))?;
     if certificates.is_empty() {
@@ -100,6 +105,18 @@ pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Err
         roots.add(certificate).map_err(|cause| refused(CaFileError::Certificate { number: index + 1, cause }))?;
     }
     Ok(())
+}
+
+/// The first line that begins a certificate in a way that the parser would pass over in silence: behind a blank or other
+/// text, or under another label (`TRUSTED CERTIFICATE`, `X509 CERTIFICATE`).
+fn misplaced_marker(pem: &[u8]) -> Option<usize> {
+    const BEGIN: &str = "-----BEGIN ";
+    let line = pem.split(|byte| matches!(byte, b'\n')).position(|line| {
+        let line = String::from_utf8_lossy(line);
+        let begins = line.split_once(BEGIN).is_some_and(|(_, label)| label.contains("CERTIFICATE-----"));
+        begins && !line.starts_with("-----BEGIN CERTIFICATE-----")
+    })?;
+    Some(line + 1)
 }
 
 #[cfg(test)]
@@ -157,6 +174,22 @@ mod tests {
         let host = "a.c1abcdefghij.us-gov-west-1.rds.amazonaws.com".parse().unwrap();
         let roots = for_host(&host, Some(file(good).path())).unwrap();
         assert_eq!(roots.len(), 2 * AMAZON);
+
+        let with_mark = [b"\xef\xbb\xbf", &good[..]].concat();
+        assert_eq!(for_host(&host, Some(file(&with_mark).path())).unwrap().len(), 2 * AMAZON, "byte order mark");
+        let crlf = String::from_utf8_lossy(good).replace('\n', "\r\n");
+        assert_eq!(for_host(&host, Some(file(crlf.as_bytes()).path())).unwrap().len(), 2 * AMAZON, "CRLF");
+        for (hidden, line) in [(" -----BEGIN CERTIFICATE-----", 1), ("# a comment\nx-----BEGIN CERTIFICATE-----", 2)] {
+            let text = String::from_utf8_lossy(good).into_owned();
+            let at = text.find("-----BEGIN").unwrap();
+            let hidden = text[at..].replacen("-----BEGIN CERTIFICATE-----", hidden, 1);
+            assert!(
+                matches!(problem(hidden.as_bytes()), CaFileError::Marker { line: at } if at == line),
+                "{hidden:.40}"
+            );
+        }
+        let trusted = b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n";
+        assert!(matches!(problem(&[good, &trusted[..]].concat()), CaFileError::Marker { .. }));
 
         assert!(matches!(problem(b""), CaFileError::Empty));
         assert!(matches!(problem(b"nothing of the kind\n"), CaFileError::Empty));
