@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::owner::{self, Owner};
@@ -22,6 +22,10 @@ use crate::target::ListenAddress;
 pub const BACKLOG: u32 = u32::MAX;
 /// A listener on this machine answers at once.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+/// The system frees the port of an ended connection after this time (TCP_TIMEWAIT_LEN of Linux), and a little.
+const TIME_WAIT: Duration = Duration::from_secs(62);
+/// Between looks at such a port.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Ports to try when the system chooses one that is taken on the other address.
 const ATTEMPTS: usize = 16;
 
@@ -53,13 +57,13 @@ pub enum Error {
 /// [`Error`]; nothing stays bound.
 pub async fn bind(listen: &ListenAddress) -> Result<Vec<TcpListener>, Error> {
     if listen.port != 0 {
-        return bind_port(&listen.addresses, listen.port).await;
+        return bind_port(&listen.addresses, listen.port, TIME_WAIT).await;
     }
     let mut attempt = 1;
     loop {
         let first = listen.addresses.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let port = free_port(first).await?;
-        match bind_port(&listen.addresses, port).await {
+        match bind_port(&listen.addresses, port, Duration::ZERO).await {
             Err(Error::Taken { .. }) if attempt < ATTEMPTS => attempt += 1,
             bound => return bound,
         }
@@ -72,7 +76,7 @@ async fn free_port(ip: IpAddr) -> Result<u16, Error> {
     Ok(TcpListener::bind(address).await.map_err(bind)?.local_addr().map_err(bind)?.port())
 }
 
-async fn bind_port(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, Error> {
+async fn bind_port(addresses: &[IpAddr], port: u16, patience: Duration) -> Result<Vec<TcpListener>, Error> {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let address = SocketAddr::new(ip, port);
         if let Ok(Ok(_)) = timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
@@ -82,7 +86,7 @@ async fn bind_port(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, 
     let mut bound = Vec::new();
     for &ip in addresses {
         let address = SocketAddr::new(ip, port);
-        match listen_on(address) {
+        match bind_when_free(address, patience).await {
             Ok(listener) => bound.push(listener),
             Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
                 return Err(Error::Taken { address, owner: owner::of(address) });
@@ -107,6 +111,24 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Binds an address, and waits for at most `patience` while only connections hold it that have ended: a client had been given
+/// the port for the time of a connection, and the system keeps it for another minute.
+async fn bind_when_free(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+    let give_up = Instant::now() + patience;
+    let mut said = false;
+    loop {
+        let bound = listen_on(address);
+        let held = matches!(&bound, Err(cause) if cause.kind() == io::ErrorKind::AddrInUse);
+        if !held || Instant::now() >= give_up || !owner::is_in_time_wait(address) {
+            return bound;
+        }
+        if !std::mem::replace(&mut said, true) {
+            tracing::info!(%address, "waiting for connections that have ended to free the port, for a minute at most");
+        }
+        sleep(RETRY_AFTER).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +146,24 @@ mod tests {
             let connected = timeout(Duration::from_secs(5), TcpStream::connect(address)).await;
             waiting.push(connected.unwrap_or_else(|_| panic!("client {n} does not fit")).unwrap());
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_port_in_time_wait_is_waited_for_and_not_called_taken() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        let address = client.local_addr().unwrap();
+        let (accepted, _) = server.accept().unwrap();
+        // The client closes first, so its port waits.
+        drop(client);
+        drop(accepted);
+        assert!(owner::is_in_time_wait(address));
+        let one_address = ListenAddress { addresses: vec![Ipv4Addr::LOCALHOST.into()], ..localhost(address.port()) };
+        let waiting = timeout(RETRY_AFTER * 2, bind(&one_address)).await;
+        assert!(waiting.is_err(), "{waiting:?}");
+        // A listener on the port takes precedence over what has ended.
+        assert!(!owner::is_in_time_wait(server.local_addr().unwrap()));
     }
 
     fn localhost(port: u16) -> ListenAddress {

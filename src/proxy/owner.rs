@@ -34,6 +34,26 @@ pub fn of(address: SocketAddr) -> Owner {
     Owner { process: process_with(inode), user: Some(user) }
 }
 
+/// Whether connections in state TIME_WAIT (06) hold the port of `address`, and nothing else does.
+pub fn is_in_time_wait(address: SocketAddr) -> bool {
+    let states: Vec<String> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| states_of(table, address)).collect();
+    !states.is_empty() && states.iter().all(|state| state == "06")
+}
+
+/// The states of all sockets that have `address`, or its port on all addresses.
+fn states_of(table: &str, address: SocketAddr) -> Vec<String> {
+    let text = fs::read_to_string(table).unwrap_or_default();
+    let state = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (ip, port) = fields.get(1)?.split_once(':')?;
+        let (ip, port) = (parse_ip(ip)?, u16::from_str_radix(port, 16).ok()?);
+        let has_it = port == address.port() && (ip == address.ip() || ip.is_unspecified());
+        has_it.then(|| fields.get(3).map(|state| (*state).to_owned())).flatten()
+    };
+    text.lines().skip(1).filter_map(state).collect()
+}
+
 /// Inode and user of the socket in state LISTEN (0A) in a table of proc_net(5).
 fn listening(table: &str, address: SocketAddr) -> Option<(u64, u32)> {
     fs::read_to_string(table).ok()?.lines().skip(1).find_map(|line| {
