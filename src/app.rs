@@ -10,6 +10,7 @@
 //! others; when none is left there is nothing to run. A second signal cuts the waiting short; sessions are terminated all the
 //! same.
 
+mod current;
 mod pools;
 mod running;
 
@@ -207,7 +208,7 @@ pub async fn run(
         let served = running
             .served()
             .iter()
-            .map(|served| admin::Served { service: Arc::clone(&served.service), listeners: served.addresses.clone() });
+            .map(|served| admin::Served { service: served.current.shown(), listeners: served.addresses.clone() });
         admin.view().ready(served.collect());
         events(Event::Admin { address: admin.address().into() });
     }

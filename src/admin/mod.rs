@@ -28,13 +28,13 @@ pub use self::{
     address::{Address, Error},
     server::Server,
 };
-use crate::proxy::serve::Service;
+use crate::proxy::serve::CurrentService;
 use model::Phase;
 
 /// A target that is served.
 pub struct Served {
     /// What its connections share.
-    pub service: Arc<Service>,
+    pub service: Arc<CurrentService>,
     /// The addresses that are bound.
     pub listeners: Vec<SocketAddr>,
 }

@@ -129,13 +129,14 @@ impl Status {
 
 impl TargetStatus {
     fn of(served: &Served) -> Self {
-        let target = served.service.upstream.target();
+        let service = served.service.get();
+        let target = service.upstream.target();
         let (route, bastion) = match &target.route {
             Route::Ssm(bastion) => ("ssm", Some(bastion.to_string())),
             Route::Auto(bastion) => ("auto", Some(bastion.to_string())),
             Route::Direct => ("direct", None),
         };
-        let stats = served.service.upstream.pool().map(Pool::stats);
+        let stats = service.upstream.pool().map(Pool::stats);
         Self {
             name: target.name.to_string(),
             engine: target.engine.to_string(),
@@ -144,7 +145,7 @@ impl TargetStatus {
             route: route.into(),
             bastion,
             listeners: served.listeners.iter().map(ToString::to_string).collect(),
-            connections: served.service.connections.open().try_into().unwrap_or_default(),
+            connections: service.connections.open().try_into().unwrap_or_default(),
             sessions_opening: stats.as_ref().map_or(0, |stats| stats.opening as u64),
             sessions: stats.iter().flat_map(|stats| &stats.sessions).filter_map(SessionStatus::of).collect(),
         }

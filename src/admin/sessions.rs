@@ -100,7 +100,8 @@ impl Collector for Sessions {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let served = self.0.served();
         let mut pools: Vec<(&str, &Pool)> = Vec::new();
-        for upstream in served.iter().map(|served| &served.service.upstream) {
+        let services: Vec<_> = served.iter().map(|served| served.service.get()).collect();
+        for upstream in services.iter().map(|service| &service.upstream) {
             // What targets share counts once, for the first of them.
             let new = upstream.pool().filter(|pool| pools.iter().all(|(_, known)| !known.is(pool)));
             pools.extend(new.map(|pool| (upstream.target().name.as_ref(), pool)));

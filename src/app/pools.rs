@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// The pools so far.
+#[derive(Default)]
 pub struct Pools {
     resume_for: Duration,
     pools: Vec<(Way, Pool)>,

@@ -3,7 +3,12 @@
 //! The tasks: one that accepts for each listener, one for each connection, one for each target that looks ahead at what its
 //! clients would meet. All are [`Running`]'s, and none outlives [`Running::stop`].
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -12,11 +17,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::{Cause, Error, Event, Pools};
+use super::{Cause, Error, Event, Pools, current::Current};
 use crate::{
     aws::{self, Accounts},
     config::Config,
     proxy::{
+        clock::Deadline,
         error, listener,
         registry::Registry,
         serve::{Service, counts, serve},
@@ -25,6 +31,7 @@ use crate::{
     target::Target,
     telemetry::metrics::Metrics,
     tls,
+    tunnel::own::Listening,
 };
 
 /// The system is out of something that accepting needs, file descriptors mostly: wait for connections to end.
@@ -38,7 +45,9 @@ pub struct Running {
     drain: CancellationToken,
     abort: CancellationToken,
     served: Vec<Served>,
-    pools: Pools,
+    /// The addresses of `served`, which no direct dial may end at.
+    listening: Vec<Listening>,
+    pools: Arc<Mutex<Pools>>,
     /// How many were to be.
     pub(super) targets: usize,
     /// Why a target is not served: the first that is not.
@@ -51,7 +60,7 @@ pub struct Served {
     pub target: Arc<Target>,
     /// The addresses, with the port that the system chose if it was to.
     pub addresses: Vec<SocketAddr>,
-    pub(super) service: Arc<Service>,
+    pub(super) current: Arc<Current>,
 }
 
 impl fmt::Debug for Served {
@@ -69,7 +78,8 @@ impl Served {
     /// # Errors
     /// What the first client would be told.
     pub async fn reach(&self) -> Result<(), error::Error> {
-        self.service.upstream.reach(Instant::now() + self.service.connect_timeout).await
+        let service = self.current.service().await;
+        service.upstream.reach(Deadline::patient(Instant::now() + service.connect_timeout)).await
     }
 }
 
@@ -90,7 +100,8 @@ impl Running {
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             served: Vec::new(),
-            pools: Pools::new(config.resume_for),
+            listening: Vec::new(),
+            pools: Arc::new(Mutex::new(Pools::new(config.resume_for))),
             targets: config.targets.len(),
             failed: None,
         };
@@ -111,14 +122,15 @@ impl Running {
         if let Some(error) = fatal {
             return Err(error);
         }
-        for (listeners, service) in bound {
-            let target = Arc::clone(service.upstream.target());
+        for (listeners, current) in bound {
+            let target = Arc::clone(current.last().upstream.target());
             let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+            running.listening.push(Listening::on(&addresses));
             events(Event::Listening { target: Arc::clone(&target), addresses: addresses.clone() });
             for listener in listeners {
-                running.listen(listener, &service);
+                running.listen(listener, &current);
             }
-            running.served.push(Served { target, addresses, service });
+            running.served.push(Served { target, addresses, current });
         }
         Ok(running)
     }
@@ -131,7 +143,7 @@ impl Running {
     /// Goes as far as the targets' sessions meanwhile, and says in the log what is in the way.
     pub fn check(&self) {
         for served in &self.served {
-            let service = Arc::clone(&served.service);
+            let service = served.current.last();
             self.until_stop(async move { check(&service).await });
         }
     }
@@ -142,18 +154,18 @@ impl Running {
         config: &Config,
         accounts: &Accounts,
         metrics: &Metrics,
-    ) -> Result<(Vec<TcpListener>, Arc<Service>), Error> {
+    ) -> Result<(Vec<TcpListener>, Arc<Current>), Error> {
         let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
         let listeners = listener::bind(&target.listen).await.map_err(listen)?;
-        let service = Arc::new(Service {
+        let service = Service {
             upstream: self.upstream(&target, accounts).await?,
             registry: Registry::default(),
             connections: counts(metrics, &target),
             connect_timeout: config.connect_timeout,
             drain: self.drain.clone(),
             abort: self.abort.clone(),
-        });
-        Ok((listeners, service))
+        };
+        Ok((listeners, Arc::new(Current::new(service, &self.pools))))
     }
 
     async fn upstream(&mut self, target: &Arc<Target>, accounts: &Accounts) -> Result<Upstream, Error> {
@@ -162,13 +174,13 @@ impl Running {
         let account = accounts.load(&options).await.map_err(aws_failed)?;
         let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
         let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
-        let dialer = self.pools.dialer(target, &account);
+        let dialer = self.pools.lock().unwrap_or_else(PoisonError::into_inner).dialer(target, &account);
         Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
     }
 
-    fn listen(&self, listener: TcpListener, service: &Arc<Service>) {
-        let (service, tasks) = (Arc::clone(service), self.tasks.clone());
-        self.until_stop(async move { accept(listener, &service, &tasks).await });
+    fn listen(&self, listener: TcpListener, current: &Arc<Current>) {
+        let (current, tasks) = (Arc::clone(current), self.tasks.clone());
+        self.until_stop(async move { accept(listener, &current, &tasks).await });
     }
 
     fn until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
@@ -195,11 +207,12 @@ impl Running {
         }
         self.abort.cancel();
         self.tasks.wait().await;
-        self.pools.close().await;
+        let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
+        pools.close().await;
     }
 }
 
-async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTracker) {
+async fn accept(listener: TcpListener, current: &Arc<Current>, tasks: &TaskTracker) {
     loop {
         match listener.accept().await {
             Ok((client, peer)) => {
@@ -207,8 +220,8 @@ async fn accept(listener: TcpListener, service: &Arc<Service>, tasks: &TaskTrack
                 if let Err(cause) = client.set_nodelay(true) {
                     warn!(%cause, "cannot set TCP_NODELAY on a client");
                 }
-                let service = Arc::clone(service);
-                tasks.spawn(async move { serve(&service, client, peer, local).await });
+                let (current, accepted) = (Arc::clone(current), Instant::now());
+                tasks.spawn(async move { serve(&*current.service().await, client, peer, local, accepted).await });
             }
             Err(cause) => {
                 warn!(%cause, "cannot accept a connection");

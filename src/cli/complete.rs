@@ -198,8 +198,8 @@ async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastion
         && host.region().is_none()
         && let Some(found) = discovery.rds_name(host).await
     {
-        draft.region = found.region();
-        draft.reference = Reference::Host(found);
+        let alias = host.clone();
+        draft.follow_alias(alias, found);
     }
     if draft.region.is_none() {
         draft.region = Account::region_of_profile(draft.identity.profile.as_deref());

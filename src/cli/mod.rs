@@ -153,6 +153,7 @@ pub fn main() -> ExitCode {
         return Exit::Usage.into();
     }
     no_core_file();
+    crate::tunnel::own::others_are(running::addresses_of_others);
     match cli.command {
         Command::Up(arguments) => up::run(arguments, &mut output),
         Command::Run(arguments) => run::run(arguments, &mut output),

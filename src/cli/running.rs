@@ -103,6 +103,19 @@ fn all_in(folder: &Path) -> Vec<Record> {
     found.into_iter().map(|(_, record)| record).collect()
 }
 
+/// Where the running processes listen, this one left out.
+pub(super) fn addresses_of_others() -> Vec<(u32, SocketAddr)> {
+    let own = std::process::id();
+    let others = all().into_iter().filter(|record| record.pid != own);
+    others
+        .flat_map(|Record { pid, targets, .. }| {
+            targets
+                .into_iter()
+                .flat_map(move |serving| serving.addresses.into_iter().map(move |address| (pid, address)))
+        })
+        .collect()
+}
+
 /// Where a running proxy serves exactly this target.
 pub(super) fn address_of(target: &Target) -> Option<SocketAddr> {
     let endpoint = target.endpoint.to_string();

@@ -6,12 +6,13 @@
 //!                                                  └── cache: an hour, in memory and in a file
 //! ```
 //!
-//! - `cname`: the RDS name behind an alias, with `dns` for the messages;
+//! - `cname`: the RDS name behind an alias, with `dns` for the messages; `alias` follows one while it is served;
 //! - `cache`: what was found is kept, for this process and for the next.
 //!
 //! It finds; it does not choose between what it has found, ask anybody, or know the configuration. Nothing here is needed
 //! for a database that the user has described in full.
 
+mod alias;
 mod cache;
 mod cname;
 mod dns;
@@ -30,6 +31,7 @@ use crate::{
     },
     target::{Host, Reference, Region},
 };
+pub use alias::{Alias, AliasError};
 use cache::Cache;
 
 /// How long a database's facts are believed: endpoints do not move.
@@ -165,12 +167,9 @@ impl Discovery {
         Ok(account)
     }
 
-    /// The RDS name behind an alias. `None` when there is none, or the DNS does not say.
+    /// The RDS name behind an alias. `None` when there is none, or the DNS does not say. It is not kept: an alias may lead to
+    /// another database at any time.
     pub async fn rds_name(&self, alias: &Host) -> Option<Host> {
-        let key = format!("alias {alias} {:?}", self.nameservers);
-        if let Some(known) = self.cache.get::<String>(&key, DATABASE_LIFE) {
-            return known.parse().ok();
-        }
         let found = match cname::chase(alias, &self.nameservers).await {
             Ok(found) => found.filter(|host| host.region().is_some())?,
             Err(cause) => {
@@ -179,7 +178,6 @@ impl Discovery {
             }
         };
         debug!(%alias, %found, "an alias of an RDS endpoint");
-        self.cache.put(&key, &found.as_str());
         Some(found)
     }
 

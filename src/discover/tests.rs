@@ -392,7 +392,7 @@ async fn an_alias_is_followed_to_the_rds_name_step_by_step_or_at_once() {
         assert_eq!(found.as_ref().map(Host::as_str), Some(rds.as_str()));
         let before = asked.load(Ordering::SeqCst);
         assert!(discovery().rds_name(&"db.example.com".parse().unwrap()).await.is_some());
-        assert_eq!(asked.load(Ordering::SeqCst), before, "an alias is kept");
+        assert!(asked.load(Ordering::SeqCst) > before, "an alias is asked for again");
         for other in ["x.example.com", "nothing.example.com"] {
             assert_eq!(discovery().rds_name(&other.parse().unwrap()).await, None, "{other}");
         }

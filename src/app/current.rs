@@ -1,0 +1,111 @@
+//! The way to a target's database as it is now: a target that was given by an alias (CNAME) asks for every connection where
+//! that leads, and goes on by a new way when it leads elsewhere.
+//!
+//! Token, TLS and route are for the endpoint behind the alias, so all three change together. Connections are never moved.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tracing::{info, warn};
+
+use super::Pools;
+use crate::{
+    causes,
+    discover::{Alias, AliasError},
+    proxy::{
+        serve::{CurrentService, Service},
+        upstream::Upstream,
+    },
+    target::{Host, Target},
+    tls,
+    tunnel::Dialer,
+};
+
+/// A target's listeners ask it for the service of each connection.
+pub(super) struct Current {
+    service: Arc<CurrentService>,
+    alias: Option<Alias>,
+    pools: Arc<Mutex<Pools>>,
+    /// One at a time finds that the alias has moved. Whether the last answer was missing, so that this is said once.
+    following: tokio::sync::Mutex<bool>,
+}
+
+impl Current {
+    /// Begins with `service`.
+    pub(super) fn new(service: Service, pools: &Arc<Mutex<Pools>>) -> Self {
+        let alias = service.upstream.target().alias.clone().map(Alias::new);
+        let service = Arc::new(CurrentService::new(service));
+        Self { service, alias, pools: Arc::clone(pools), following: tokio::sync::Mutex::default() }
+    }
+
+    /// What is shown to people.
+    pub(super) fn shown(&self) -> Arc<CurrentService> {
+        Arc::clone(&self.service)
+    }
+
+    /// The service as it was for the last connection.
+    pub(super) fn last(&self) -> Arc<Service> {
+        self.service.get()
+    }
+
+    /// The service for a connection that begins now.
+    pub(super) async fn service(&self) -> Arc<Service> {
+        let Some(alias) = &self.alias else { return self.service.get() };
+        let mut unanswered = self.following.lock().await;
+        let service = self.service.get();
+        let target = service.upstream.target();
+        match alias.follow().await {
+            Ok(host) => {
+                *unanswered = false;
+                let leads_nowhere = matches!(service.upstream.dialer(), Dialer::Nowhere(_));
+                if host == target.endpoint.host && !leads_nowhere {
+                    return service;
+                }
+                info!(target = %target.name, alias = %alias.host(), from = %target.endpoint.host, to = %host,
+                    "the alias leads to another database now, and new connections with it");
+                self.put(&service, self.move_to(&service, host))
+            }
+            Err(AliasError::NoAnswer(host)) => {
+                if !std::mem::replace(&mut *unanswered, true) {
+                    warn!(target = %target.name, alias = %host, endpoint = %target.endpoint,
+                        "no name server answers; new connections go where the alias led when one last did");
+                }
+                service
+            }
+            Err(reason @ AliasError::NotRds(_)) => {
+                *unanswered = false;
+                if matches!(service.upstream.dialer(), Dialer::Nowhere(_)) {
+                    return service;
+                }
+                self.put(&service, self.nowhere(&service, target, &reason.to_string()))
+            }
+        }
+    }
+
+    fn put(&self, service: &Service, upstream: Upstream) -> Arc<Service> {
+        let moved = Arc::new(service.by(upstream));
+        self.service.replace(Arc::clone(&moved));
+        moved
+    }
+
+    fn move_to(&self, service: &Service, host: Host) -> Upstream {
+        let target = Arc::new(service.upstream.target().moved_to(host));
+        match tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref().map(Path::new)) {
+            Ok(tls) => {
+                let account = service.upstream.account().clone();
+                let dialer = self.pools.lock().unwrap_or_else(PoisonError::into_inner).dialer(&target, &account);
+                Upstream::new(target, account, dialer, tls)
+            }
+            Err(cause) => self.nowhere(service, &target, &causes::one_line(&cause)),
+        }
+    }
+
+    /// An upstream that refuses, so that clients learn why.
+    fn nowhere(&self, service: &Service, target: &Arc<Target>, reason: &str) -> Upstream {
+        warn!(target = %target.name, reason, "new connections are refused");
+        let (account, tls) = (service.upstream.account().clone(), service.upstream.tls().clone());
+        Upstream::new(Arc::clone(target), account, Dialer::Nowhere(reason.into()), tls)
+    }
+}
