@@ -1,11 +1,16 @@
-//! The cancel keys of the connections that are open: only a key that we handed out is forwarded.
+//! The cancel keys of the connections that are open, each with the server that it is for: only a key that we handed out is
+//! forwarded, and only to the server that gave it. Process ids and keys mean something to that server alone, and a name may
+//! lead to another one by now.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::postgres::{CancelKey, CancelRequest};
+use crate::{
+    postgres::{CancelKey, CancelRequest},
+    proxy::upstream::Server,
+};
 
 /// Keys of one target's open connections. Clones share them.
 #[derive(Clone, Default)]
@@ -14,7 +19,7 @@ pub struct Registry(Arc<Mutex<Keys>>);
 #[derive(Default)]
 struct Keys {
     next: u64,
-    keys: HashMap<u64, CancelKey>,
+    keys: HashMap<u64, (CancelKey, Server)>,
 }
 
 /// Holds a key in the registry while the connection lives.
@@ -24,20 +29,25 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Takes a key that the client is about to hear.
+    /// Takes a key that the client is about to hear, with the server that it is for.
     #[must_use = "the key is forgotten when this is dropped"]
-    pub fn register(&self, key: CancelKey) -> Registered {
+    pub fn register(&self, key: CancelKey, server: Server) -> Registered {
         let mut keys = self.lock();
         let id = keys.next;
         keys.next += 1;
-        keys.keys.insert(id, key);
+        keys.keys.insert(id, (key, server));
         Registered { registry: self.clone(), id }
     }
 
-    /// Whether a request carries the key of an open connection. Compares with every key, each in constant time, so that
-    /// the time taken says nothing about any of them.
-    pub fn knows(&self, request: &CancelRequest) -> bool {
-        self.lock().keys.values().fold(false, |known, key| known | request.is_for(key))
+    /// The server of the open connection whose key the request carries; `None` for a key that was not handed out. Compares
+    /// with every key, each in constant time, so that the time taken says nothing about any of them.
+    pub fn server_for(&self, request: &CancelRequest) -> Option<Server> {
+        let keys = self.lock();
+        let found = keys
+            .keys
+            .values()
+            .fold(None, |found, (key, server)| if request.is_for(key) { Some(server) } else { found });
+        found.cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Keys> {

@@ -1,4 +1,5 @@
-//! Cancelling: what a user asks for reaches the server, what nobody was given a key for does not.
+//! Cancelling: a cancel request reaches the very server that gave the key, whatever its name leads to by now; a request
+//! without such a key goes nowhere.
 
 use std::{
     process::Stdio,
@@ -6,16 +7,17 @@ use std::{
 };
 
 use postgres_protocol::message::frontend;
+use rdsgate::sandbox::{Destination, Failure, Operation};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
 };
 use tokio_postgres::NoTls;
 
 use crate::support::{
     driver::{Driver, told, until_asleep, until_server_says, within},
-    gate::{Gate, sandbox},
-    servers::PgServer,
+    gate::{Gate, GateOptions, sandbox},
+    servers::{PgOptions, PgServer},
 };
 
 /// "Within a second or so", on a machine that runs all other tests meanwhile, and long before the query's own end.
@@ -103,4 +105,124 @@ async fn a_cancel_request_that_comes_too_late_does_no_harm() {
         within("cancel", client.cancel_token().cancel_query(NoTls)).await.expect("it is forwarded");
     }
     assert_eq!(client.value::<i32>("select 42").await, 42);
+}
+
+/// The name of an Aurora cluster's readers, which leads to one of several servers.
+const READER: &str = "orders.cluster-ro-c1abcdefghij.eu-central-1.rds.amazonaws.com";
+
+fn reader() -> PgServer {
+    PgServer::start(&PgOptions { hosts: vec![READER.into(), "localhost".into()], ..PgOptions::default() })
+}
+
+/// Sleeps on `server` under this name until a cancel request comes, and cancels.
+async fn cancels(client: &Driver, server: &PgServer, name: &str) -> Duration {
+    let sleeping = async { told(&client.batch_execute("select pg_sleep(120)").await.expect_err("it is cancelled")) };
+    let cancelling = async {
+        until_asleep(server, name).await;
+        let asked = Instant::now();
+        within("cancel", client.cancel_token().cancel_query(NoTls)).await.expect("it is forwarded");
+        asked
+    };
+    let (answer, asked) = tokio::join!(sleeping, cancelling);
+    assert_eq!(answer, "57014 canceling statement due to user request");
+    asked.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_reaches_its_own_server_when_sessions_lead_to_several_and_none_is_free() {
+    let (first_server, second_server) = (reader(), reader());
+    let sandbox = sandbox(&first_server).await;
+    let options = GateOptions::new(&first_server, &sandbox).usual_sessions();
+    let gate = options.flag("--isolation", "connection").flag("--max-sessions", "2").start().await;
+    let first = Driver::connected(&gate, "on the first").await;
+    sandbox.name(READER, 5432, Destination::Address(second_server.addr));
+    let second = Driver::connected(&gate, "on the second").await;
+    assert!(cancels(&first, &first_server, "on the first").await < SOON);
+    assert!(cancels(&second, &second_server, "on the second").await < SOON);
+    let streams: Vec<u64> = sandbox.sessions().iter().map(|session| session.streams).collect();
+    assert_eq!(streams, [2, 2], "each in the session of its connection: {}", gate.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_reaches_its_own_server_through_a_session_that_is_draining() {
+    let (first_server, second_server) = (reader(), reader());
+    let sandbox = sandbox(&first_server).await;
+    let options = GateOptions::new(&first_server, &sandbox).usual_sessions();
+    let mut gate = options.flag("--rotate-after", "1s").start().await;
+    let first = Driver::connected(&gate, "draining").await;
+    sandbox.name(READER, 5432, Destination::Address(second_server.addr));
+    assert!(gate.until(|log| log.contains("takes no new connections")).await);
+    let second = Driver::connected(&gate, "successor").await;
+    assert_ne!(first.simple("show port").await, second.simple("show port").await, "two servers");
+    assert!(cancels(&first, &first_server, "draining").await < SOON);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_on_the_direct_route_reaches_the_address_that_was_dialled() {
+    let (first_server, second_server) = (reader(), reader());
+    let v4 = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let port = v4.local_addr().expect("it is bound").port();
+    forward(v4, first_server.addr);
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("rdsgate.toml");
+    let text = format!("[targets.here]\nhost = \"localhost:{port}\"\nregion = \"{}\"\n", first_server.region);
+    std::fs::write(&file, text).expect("the folder is ours");
+    let sandbox = sandbox(&first_server).await;
+    let options = GateOptions::bare(&sandbox).flag("--config", &file.display().to_string());
+    let options = options.flag("--via", "direct").flag("--engine", "postgres").flag("--listen", "localhost:0");
+    let options = options.flag("--user", "app_user").flag("--database", "appdb");
+    let gate = options.flag("--ca-file", &first_server.ca.display().to_string()).start().await;
+    let client = Driver::connected(&gate, "direct").await;
+    // Another server takes the name's first address.
+    forward(TcpListener::bind(("::1", port)).await.expect("the port is free there"), second_server.addr);
+    assert!(cancels(&client, &first_server, "direct").await < SOON, "{}", gate.log());
+}
+
+/// Takes every connection to another address.
+fn forward(listener: TcpListener, to: std::net::SocketAddr) {
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            tokio::spawn(async move { copy_bidirectional(&mut from, &mut TcpStream::connect(to).await?).await });
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_waits_for_its_session_to_be_resumed() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let mut gate = Gate::start(server, &sandbox).await;
+    let client = Driver::connected(&gate, "resumed").await;
+    let sleeping = async { told(&client.batch_execute("select pg_sleep(120)").await.expect_err("it is cancelled")) };
+    let cancelling = async {
+        until_asleep(server, "resumed").await;
+        sandbox.fail(Operation::ResumeSession, Failure::Throttling, None);
+        sandbox.cut_all();
+        assert!(gate.until(|log| log.contains("connection of the SSM session lost, resuming")).await);
+        let token = client.cancel_token();
+        let cancel = tokio::spawn(async move { token.cancel_query(NoTls).await });
+        let calls = || sandbox.calls().iter().filter(|call| call.operation == Operation::ResumeSession).count();
+        within("tries to resume", sandbox.until(|_| calls() >= 2)).await;
+        sandbox.heal(Operation::ResumeSession);
+        within("cancel", cancel).await.expect("no panic").expect("it is forwarded");
+    };
+    let (answer, ()) = tokio::join!(sleeping, cancelling);
+    assert_eq!(answer, "57014 canceling statement due to user request");
+    assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_passes_through_a_session_that_a_client_holds_up() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let mut gate = Gate::start(server, &sandbox).await;
+    let stalled = Driver::connected(&gate, "reads nothing").await;
+    let cancel = stalled.cancel_token();
+    // More than the 64 MiB that a session holds, and what sockets hold.
+    let rows = "copy (select repeat('x', 1000) from generate_series(1, 1000000)) to stdout";
+    let _stream = within("copy", stalled.copy_out(rows)).await.expect("it starts");
+    assert!(gate.until(|log| log.contains("a client does not read")).await);
+    within("cancel", cancel.cancel_query(NoTls)).await.expect("it is forwarded");
+    assert!(gate.until(|log| log.contains("cancel request forwarded")).await, "{}", gate.log());
+    assert_eq!(sandbox.sessions().len(), 1);
 }

@@ -353,6 +353,16 @@ impl Conversation {
         self.mux.open(now)
     }
 
+    /// Opens a stream whatever the session's condition, as long as it is open: also while its connection is lost, while it is
+    /// full, and while a dial hangs. Streams opened so are few and short.
+    pub fn open_urgent_stream(&mut self, now: Instant) -> Option<StreamId> {
+        if self.agent().is_none() {
+            return None;
+        }
+        self.idle_since = None;
+        self.mux.open_urgent(now)
+    }
+
     /// When the next NOP keeps the session going.
     fn keep_alive_at(&self) -> Option<Instant> {
         let old_agent = !self.agent()?.features.keep_alive_off();

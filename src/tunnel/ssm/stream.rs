@@ -81,6 +81,46 @@ impl SessionStream {
     pub fn session_id(&self) -> &Arc<str> {
         &self.shared.session_id
     }
+
+    /// Tells whether the agent has connected the stream to its destination.
+    pub fn acceptance(&self) -> SessionAcceptance {
+        SessionAcceptance { shared: Arc::clone(&self.shared), id: self.id }
+    }
+
+    /// What the stream leads to.
+    pub fn peer(&self) -> SessionPeer {
+        SessionPeer(Arc::clone(&self.shared))
+    }
+}
+
+/// Whether the agent has connected a stream to its destination.
+#[derive(Debug)]
+pub struct SessionAcceptance {
+    shared: Arc<Shared>,
+    id: StreamId,
+}
+
+impl SessionAcceptance {
+    /// Whether that is known by now.
+    pub fn is_accepted(&self) -> bool {
+        self.shared.lock().mux().is_accepted(self.id)
+    }
+}
+
+/// The far end of a session's streams: the address that its agent resolved when the session began. Another session of the
+/// same target may lead to another server.
+#[derive(Debug, Clone)]
+pub struct SessionPeer(Arc<Shared>);
+
+impl SessionPeer {
+    /// One more stream to that address, whether or not the session takes new connections otherwise. Waits while the session
+    /// is being resumed; the deadline is the caller's. `None` when the session is over.
+    pub async fn open_urgent(&self) -> Option<SessionStream> {
+        let settled = self.0.phase.subscribe().wait_for(|phase| *phase != Phase::Waiting).await.is_ok();
+        let id = settled.then(|| self.0.lock().open_urgent_stream(driver::now())).flatten()?;
+        self.0.driver.wake();
+        Some(SessionStream { shared: Arc::clone(&self.0), id })
+    }
 }
 
 impl StreamError {
