@@ -13,10 +13,9 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
+use super::own::{self, HostsLine, Listener};
 use crate::target::Endpoint;
 
-/// For lookup and connection together.
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What an attempt has before the next one starts beside it (RFC 8305, section 8, Connection Attempt Delay).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// More addresses than a database has; a resolver that gives more is not right.
@@ -37,6 +36,18 @@ pub enum Error {
         /// The resolver's reason.
         #[source]
         cause: io::Error,
+    },
+    /// The name leads back to rdsgate.
+    #[error("{endpoint} is {address} here, where {listener} listens{}", hosts.as_ref().map(|line| format!(" ({line})")).unwrap_or_default())]
+    Own {
+        /// What was to be dialled.
+        endpoint: Endpoint,
+        /// The address that it has here.
+        address: SocketAddr,
+        /// Who listens there.
+        listener: Listener,
+        /// The line of the hosts file that says so, unless a name server does.
+        hosts: Option<HostsLine>,
     },
     /// No address answered.
     #[error("cannot connect to {endpoint}")]
@@ -77,7 +88,20 @@ pub async fn dial(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, Err
     let resolve = |cause| Error::Resolve { endpoint: endpoint.clone(), cause };
     let found = timeout_at(deadline, lookup_host((endpoint.host.as_str(), endpoint.port)));
     let found = found.await.map_err(|_| resolve(io::ErrorKind::TimedOut.into()))?.map_err(resolve)?;
-    connect_first(found, deadline).await.map_err(|cause| Error::Connect { endpoint: endpoint.clone(), cause })
+    let mut own = None;
+    let foreign: Vec<SocketAddr> = found
+        .filter(|&address| {
+            let listener = own::listener_on(address);
+            own = own.or(listener.map(|listener| (address, listener)));
+            listener.is_none()
+        })
+        .collect();
+    if let (Some((address, listener)), true) = (own, foreign.is_empty()) {
+        let hosts = HostsLine::of(endpoint.host.as_str(), address.ip());
+        return Err(Error::Own { endpoint: endpoint.clone(), address, listener, hosts });
+    }
+    let connected = connect_first(foreign.into_iter(), deadline).await;
+    connected.map_err(|cause| Error::Connect { endpoint: endpoint.clone(), cause })
 }
 
 /// The same for addresses that are known, in the resolver's order.
@@ -91,7 +115,11 @@ pub(super) async fn connect_first(
     race(interleaved(addresses.collect()), deadline, connect).await
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// Connects to one address. The deadline is the caller's. Cancel safe.
+///
+/// # Errors
+/// The system's.
+pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (interval, probes) = KEEPALIVE_PROBES;
@@ -157,6 +185,7 @@ mod tests {
     use tokio::{net::TcpListener, time::sleep};
 
     use super::*;
+    use crate::limits::DIAL_TIMEOUT;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 5432)).collect()
