@@ -22,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod discover;
 pub mod doctor;
+pub mod limits;
 pub mod mysql;
 pub mod postgres;
 pub mod proxy;

@@ -86,6 +86,16 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
 }
 
 async fn connect(examination: &mut Examination, dialer: &Dialer, target: &Target, known: &Known) -> Option<Connection> {
+    if let Dialer::Auto(auto) = dialer
+        && let Ok(Some(reached)) =
+            auto.direct(|stream| Box::pin(first_word(stream, target.engine)), Error::is_from_database).await
+    {
+        examination.note(Check::Session, Finding::pass("not needed: this machine reaches the database by itself"));
+        examination.note(Check::Dial, Finding::pass(format!("{} answers", target.endpoint)));
+        let (stream, server) = reached;
+        let work = secure(stream, server, target, known.database.as_ref());
+        return examination.check(Check::Certificate, TLS, work).await;
+    }
     let opened = match &target.route {
         Route::Direct => {
             examination.note(Check::Session, Finding::pass(cloud::DIRECT));
@@ -95,11 +105,8 @@ async fn connect(examination: &mut Examination, dialer: &Dialer, target: &Target
             let work = async {
                 match dialer.dial().await {
                     Ok(stream) => {
-                        let fact = match stream.session_id() {
-                            Some(id) => format!("{id} on {bastion}"),
-                            None => "not needed: this machine reaches the database by itself".to_owned(),
-                        };
-                        (vec![Finding::pass(fact)], Some(stream))
+                        let id = stream.session_id().unwrap_or_default();
+                        (vec![Finding::pass(format!("{id} on {bastion}"))], Some(stream))
                     }
                     Err(error) => (vec![failed(&Error::Route(error), target)], None),
                 }
@@ -141,13 +148,7 @@ async fn dial(
             Some(stream) => stream,
             None => dialer.dial().await.map_err(Error::Route)?,
         };
-        let server = match target.engine {
-            Engine::Postgres => {
-                postgres::request_tls(&mut stream).await.map_err(Error::from_answer)?;
-                Server::Postgres
-            }
-            Engine::Mysql => Server::Mysql(mysql::read_greeting(&mut stream).await.map_err(Error::from_mysql)?),
-        };
+        let server = first_word(&mut stream, target.engine).await?;
         Ok::<_, Error>((stream, server))
     };
     match answered.await {
@@ -163,6 +164,16 @@ async fn dial(
             (vec![finding], None)
         }
     }
+}
+
+async fn first_word(stream: &mut tunnel::Stream, engine: Engine) -> Result<Server, Error> {
+    Ok(match engine {
+        Engine::Postgres => {
+            postgres::request_tls(stream).await.map_err(Error::from_answer)?;
+            Server::Postgres
+        }
+        Engine::Mysql => Server::Mysql(mysql::read_greeting(stream).await.map_err(Error::from_mysql)?),
+    })
 }
 
 async fn secure(

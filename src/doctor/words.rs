@@ -30,7 +30,7 @@ fn of_session(error: &session::Error) -> String {
 
 fn of_direct(error: &direct::Error) -> String {
     match error {
-        direct::Error::Resolve { .. } => error.to_string(),
+        direct::Error::Resolve { .. } | direct::Error::Own { .. } => error.to_string(),
         direct::Error::Connect { cause, .. } => format!("{error}: {cause}"),
     }
 }

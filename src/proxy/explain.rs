@@ -19,11 +19,10 @@ use crate::{
         nodes::{self, Node},
         rds::Database,
     },
+    limits::FACTS_TIMEOUT,
     target::{Route, Target},
 };
 
-/// The client waits for its error meanwhile.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long an answer, or that there was none, is kept.
 const LIFE: Duration = Duration::from_mins(1);
 
@@ -91,7 +90,7 @@ impl Explainer {
     pub(super) async fn facts(&self, error: &Error) -> Facts {
         match (error, error.stage()) {
             (_, Stage::Login) => {
-                let principal = timeout(PATIENCE, self.account.principal());
+                let principal = timeout(FACTS_TIMEOUT, self.account.principal());
                 let (principal, database) = tokio::join!(principal, self.database());
                 Facts { principal: principal.ok().and_then(Result::ok), database, bastion: None }
             }
@@ -126,7 +125,7 @@ async fn kept<T: Clone>(kept: &Kept<T>, ask: impl Future<Output = Option<T>>) ->
     {
         return answer.clone();
     }
-    let answer = timeout(PATIENCE, ask).await.ok().flatten();
+    let answer = timeout(FACTS_TIMEOUT, ask).await.ok().flatten();
     *kept = Some((Instant::now(), answer.clone()));
     answer
 }

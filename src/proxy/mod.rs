@@ -7,6 +7,7 @@
 //! It knows nothing of configuration files and command lines; tasks and signals are [`crate::app`]'s.
 
 pub mod access;
+pub mod clock;
 pub mod error;
 pub mod explain;
 pub mod guard;

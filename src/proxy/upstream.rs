@@ -4,6 +4,7 @@
 //! configuration with its resumable sessions, the sessions of the route.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,20 +13,23 @@ use std::{
 };
 
 use aws_credential_types::Credentials;
+use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
 use super::{
+    clock::{Clock, Deadline, Hope},
     error::{Error, Stage},
     explain::{self, Explainer},
     guard,
 };
 use crate::{
     aws::{Account, token, token::Token},
+    limits::{PIPELINED_TIMEOUT, RELOGIN_TIMEOUT},
     mysql::{self, Compression, TokenTiming, compress::Compressed},
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
     stream::BoxIo,
@@ -33,22 +37,6 @@ use crate::{
     tls::{self, Verified},
     tunnel::{self, Dialer},
 };
-
-/// Credentials: a cache mostly; the first time SSO or a credential process.
-const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(20);
-/// A new SSM session: StartSession, websocket, handshake.
-const ROUTE_TIMEOUT: Duration = Duration::from_secs(25);
-/// The bastion's dial and the server's one byte. Above the tunnel's own dial timeout, which knows more about it.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(12);
-/// Two round trips at most.
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// The server checks the token with IAM meanwhile.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
-/// For a server to judge a password that came before it asked. One that takes this long has dropped it, as a proxy does that
-/// reads the startup alone, or it has much to do; either way a second connection that waits to be asked does no harm.
-const PIPELINED_TIMEOUT: Duration = Duration::from_secs(3);
-/// All of a cancel request.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An encrypted stream to the database.
 pub type Stream = TlsStream<tunnel::Stream>;
@@ -89,11 +77,58 @@ pub struct Greeted {
     clock: Clock,
 }
 
+/// What a connection reached, and by which way.
+struct Reached {
+    session: Option<Arc<str>>,
+    server: Option<Server>,
+}
+
+/// The very server that a connection has reached, and how its certificate is verified: where its cancel requests go, even
+/// when the target's name leads to another server by now.
+#[derive(Clone)]
+pub struct Server {
+    peer: tunnel::Peer,
+    tls: tls::Connector,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.peer.fmt(f)
+    }
+}
+
+impl Server {
+    /// Forwards a CancelRequest, and waits until the server has taken it, which it says by closing. Neither starts a session
+    /// nor waits for room in one.
+    ///
+    /// # Errors
+    /// [`Error`], by stage.
+    pub async fn cancel(&self, request: &CancelRequest, deadline: Deadline) -> Result<(), Error> {
+        let mut clock = Clock::until(deadline);
+        let dial = async { self.peer.dial().await.map_err(Error::Route) };
+        let mut stream = clock.run(Stage::Route, Hope::None, dial).await?;
+        answer(&mut clock, &mut stream, |stream| Box::pin(request_tls(stream))).await?;
+        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
+        let (mut stream, _) = clock.run(Stage::Tls, Hope::Real, handshake).await?;
+        let exchange = async {
+            let io = |cause| Error::from_login(postgres::Error::Io(cause));
+            stream.write_all(&request.encode()).await.map_err(io)?;
+            stream.flush().await.map_err(io)?;
+            // However it closes, with or without a TLS alert, it has been read.
+            let _ = stream.read(&mut [0]).await;
+            Ok(())
+        };
+        clock.run(Stage::Login, Hope::Real, exchange).await
+    }
+}
+
 /// How a connection came about, for the log. Nothing secret.
 #[derive(Debug)]
 pub struct Facts {
     /// The SSM session; `None` on the direct route.
     pub session: Option<Arc<str>>,
+    /// The server that was reached, for a cancel request.
+    pub server: Option<Server>,
     /// What TLS verified.
     pub verified: Verified,
     /// Characters of the token.
@@ -119,6 +154,21 @@ impl Upstream {
             nameless: AtomicBool::new(false),
             explainer,
         }
+    }
+
+    /// Who calls AWS for it.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The way to the database.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// How the database's certificate is verified.
+    pub fn tls(&self) -> &tls::Connector {
+        &self.tls
     }
 
     /// The target.
@@ -178,7 +228,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Error`], by stage.
-    pub async fn reach(&self, deadline: Instant) -> Result<(), Error> {
+    pub async fn reach(&self, deadline: Deadline) -> Result<(), Error> {
         match self.target.engine {
             Engine::Postgres => {
                 let mut clock = Clock::until(deadline);
@@ -193,7 +243,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Error`], by stage.
-    pub async fn log_in(&self, startup: &Startup, deadline: Instant) -> Result<Established<LoggedIn>, Error> {
+    pub async fn log_in(&self, startup: &Startup, deadline: Deadline) -> Result<Established<LoggedIn>, Error> {
         let mode = if self.one_by_one.load(Ordering::Relaxed) { Mode::OneByOne } else { Mode::Pipelined };
         match self.try_log_in(startup, mode, deadline).await {
             Err(Error::Login(postgres::Error::NotPipelined(why))) => {
@@ -210,19 +260,19 @@ impl Upstream {
         &self,
         startup: &Startup,
         mode: Mode,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Established<LoggedIn>, Error> {
         let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
         let mut clock = Clock::until(deadline);
         let credentials = self.credentials(&mut clock).await?;
-        let (mut stream, session, verified) = self.learning_who(self.connect(&mut clock)).await?;
+        let (mut stream, reached, verified) = self.learning_who(self.connect(&mut clock)).await?;
         let startup = guard::startup(startup, &self.target.guard, self.account.known_principal());
         let startup = startup.map_err(Error::Client)?;
         let token = self.token(&user, &credentials)?;
         let login = log_in_postgres(&mut stream, &startup, &token, mode);
         let login = async { login.await.map_err(Error::from_login) };
-        let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
-        let facts = Facts::new(session, verified, &token, clock);
+        let logged_in = clock.run(Stage::Login, Hope::Real, login).await?;
+        let facts = Facts::new(reached, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
     }
 
@@ -230,12 +280,12 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Error`], by stage.
-    pub async fn greet_mysql(&self, deadline: Instant) -> Result<Greeted, Error> {
+    pub async fn greet_mysql(&self, deadline: Deadline) -> Result<Greeted, Error> {
         let mut clock = Clock::until(deadline);
         let credentials = self.credentials(&mut clock).await?;
-        let mut stream = self.learning_who(self.dial(&mut clock)).await?;
-        let greeting = async { mysql::read_greeting(&mut stream).await.map_err(Error::from_mysql) };
-        let greeting = self.note_failover(clock.run(Stage::Database, DATABASE_TIMEOUT, greeting).await)?;
+        let exchange = self.first_exchange(&mut clock, |stream| Box::pin(read_greeting(stream)));
+        let exchange = self.learning_who(exchange).await;
+        let (stream, greeting) = self.note_failover(exchange)?;
         Ok(Greeted { stream, greeting, credentials, clock })
     }
 
@@ -283,28 +333,28 @@ impl Upstream {
     ) -> Result<Established<mysql::LoggedIn, BoxIo>, Error> {
         let Greeted { mut stream, greeting, credentials, mut clock } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
-        let session = stream.session_id();
+        let reached = self.reached(&stream);
         let response = &self.introduced(response, &greeting);
-        let compression = Compression::choose(self.compressions(session.is_some()), &greeting);
+        let compression = Compression::choose(self.compressions(reached.session.is_some()), &greeting);
         let secure = async {
             mysql::ssl_request(&mut stream, &greeting, response, compression).await.map_err(Error::from_mysql)?;
             self.tls.connect(stream).await.map_err(Error::from_tls)
         };
-        let (mut stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, secure).await?;
+        let (mut stream, verified) = clock.run(Stage::Tls, Hope::Real, secure).await?;
         let token = self.token(&user, &credentials)?;
         let login = async {
             mysql::login(&mut stream, &greeting, response, compression, token.secret(), timing)
                 .await
                 .map_err(Error::from_mysql)
         };
-        let logged_in = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
+        let logged_in = clock.run(Stage::Login, Hope::Real, login).await?;
         debug!(target = %self.target.name, ?compression, "packets between us and the server");
         let mut stream: BoxIo = match compression {
             Some(compression) => Box::new(Compressed::new(stream, compression)),
             None => Box::new(stream),
         };
         self.guard_mysql(&mut stream, &greeting, &mut clock).await?;
-        let facts = Facts::new(session, verified, &token, clock);
+        let facts = Facts::new(reached, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
     }
 
@@ -319,13 +369,13 @@ impl Upstream {
         logged_in: &mysql::LoggedIn,
         response: &mysql::HandshakeResponse,
     ) -> Result<mysql::OkPacket, Error> {
-        let mut clock = Clock::until(Instant::now() + CREDENTIALS_TIMEOUT + LOGIN_TIMEOUT);
+        let mut clock = Clock::until(Deadline::patient(Instant::now() + RELOGIN_TIMEOUT));
         let credentials = self.credentials(&mut clock).await?;
         let token = self.token(&String::from_utf8_lossy(response.user()), &credentials)?;
         let response = self.introduced(response, greeting);
         let login =
             async { mysql::change_user(stream, logged_in, &response, token.secret()).await.map_err(Error::from_mysql) };
-        let ok = clock.run(Stage::Login, LOGIN_TIMEOUT, login).await?;
+        let ok = clock.run(Stage::Login, Hope::Real, login).await?;
         self.guard_mysql(stream, greeting, &mut clock).await?;
         Ok(ok)
     }
@@ -335,9 +385,9 @@ impl Upstream {
     /// # Errors
     /// [`Error`], by stage; the connection is of no use then.
     pub async fn reset_mysql(&self, stream: &mut BoxIo, greeting: &mysql::Greeting) -> Result<mysql::OkPacket, Error> {
-        let mut clock = Clock::until(Instant::now() + LOGIN_TIMEOUT);
+        let mut clock = Clock::until(Deadline::patient(Instant::now() + RELOGIN_TIMEOUT));
         let reset = async { mysql::command::reset_connection(stream).await.map_err(Error::from_mysql) };
-        let ok = clock.run(Stage::Login, LOGIN_TIMEOUT, reset).await?;
+        let ok = clock.run(Stage::Login, Hope::Real, reset).await?;
         self.guard_mysql(stream, greeting, &mut clock).await?;
         Ok(ok)
     }
@@ -355,7 +405,7 @@ impl Upstream {
     ) -> Result<(), Error> {
         let Some(statement) = guard::statement(&self.target.guard, greeting.is_mariadb()) else { return Ok(()) };
         let run = async { mysql::command::query(stream, &statement).await.map_err(Error::from_mysql) };
-        clock.run(Stage::Login, LOGIN_TIMEOUT, run).await.map(drop)
+        clock.run(Stage::Login, Hope::Real, run).await.map(drop)
     }
 
     /// The response with the principal among its attributes, where it is known and the server takes them.
@@ -384,32 +434,17 @@ impl Upstream {
         work.await
     }
 
-    /// Forwards a CancelRequest and waits until the server has taken it, which it says by closing.
-    ///
-    /// # Errors
-    /// [`Error`], by stage.
-    pub async fn cancel(&self, request: &CancelRequest) -> Result<(), Error> {
-        let mut clock = Clock::until(Instant::now() + CANCEL_TIMEOUT);
-        let (mut stream, ..) = self.connect(&mut clock).await?;
-        let exchange = async {
-            let io = |cause| Error::from_login(postgres::Error::Io(cause));
-            stream.write_all(&request.encode()).await.map_err(io)?;
-            stream.flush().await.map_err(io)?;
-            // However it closes, with or without a TLS alert, it has been read.
-            let _ = stream.read(&mut [0]).await;
-            Ok(())
-        };
-        clock.run(Stage::Login, LOGIN_TIMEOUT, exchange).await
+    async fn connect(&self, clock: &mut Clock) -> Result<(Stream, Reached, Verified), Error> {
+        let (stream, ()) = self.first_exchange(clock, |stream| Box::pin(request_tls(stream))).await?;
+        let reached = self.reached(&stream);
+        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
+        let (stream, verified) = clock.run(Stage::Tls, Hope::Real, handshake).await?;
+        Ok((stream, reached, verified))
     }
 
-    async fn connect(&self, clock: &mut Clock) -> Result<(Stream, Option<Arc<str>>, Verified), Error> {
-        let mut stream = self.dial(clock).await?;
-        let session = stream.session_id();
-        let request_tls = async { postgres::request_tls(&mut stream).await.map_err(Error::from_answer) };
-        clock.run(Stage::Database, DATABASE_TIMEOUT, request_tls).await?;
-        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
-        let (stream, verified) = clock.run(Stage::Tls, TLS_TIMEOUT, handshake).await?;
-        Ok((stream, session, verified))
+    fn reached(&self, stream: &tunnel::Stream) -> Reached {
+        let server = stream.peer().map(|peer| Server { peer, tls: self.tls.clone() });
+        Reached { session: stream.session_id(), server }
     }
 
     /// What to ask the server for on the way that was taken, best first.
@@ -422,17 +457,33 @@ impl Upstream {
         }
     }
 
+    /// Dials, and exchanges the first bytes with the database, which can be said again on another connection.
+    async fn first_exchange<T>(
+        &self,
+        clock: &mut Clock,
+        exchange: impl for<'a> Fn(&'a mut tunnel::Stream) -> BoxFuture<'a, Result<T, Error>> + Sync,
+    ) -> Result<(tunnel::Stream, T), Error> {
+        if let Dialer::Auto(auto) = &self.dialer
+            && let Some(reached) =
+                clock.run(Stage::Route, Hope::None, auto.direct(&exchange, Error::is_from_database)).await?
+        {
+            return Ok(reached);
+        }
+        let mut stream = self.dial(clock).await?;
+        let said = answer(clock, &mut stream, &exchange).await?;
+        Ok((stream, said))
+    }
+
     async fn dial(&self, clock: &mut Clock) -> Result<tunnel::Stream, Error> {
         let dial = async { self.dialer.dial().await.map_err(Error::Route) };
-        clock.run(Stage::Route, ROUTE_TIMEOUT, dial).await
+        clock.run(Stage::Route, Hope::None, dial).await
     }
 
     /// Asked for before anything is dialled, so that dead credentials cost no session.
     async fn credentials(&self, clock: &mut Clock) -> Result<Credentials, Error> {
-        // A person takes as long as a person takes; the client's own deadline holds all the same.
-        let limit = if self.account.may_ask() { Duration::MAX } else { CREDENTIALS_TIMEOUT };
+        let waits_for_somebody = || self.account.may_ask();
         let credentials = async { self.account.credentials_for_client().await.map_err(Error::Credentials) };
-        clock.run(Stage::Credentials, limit, credentials).await
+        clock.run(Stage::Credentials, Hope::If(&waits_for_somebody), credentials).await
     }
 
     /// Made last, so that it is fresh.
@@ -459,34 +510,28 @@ async fn log_in_postgres(
     login.greeting().await
 }
 
+async fn request_tls(stream: &mut tunnel::Stream) -> Result<(), Error> {
+    postgres::request_tls(stream).await.map_err(Error::from_answer)
+}
+
+async fn read_greeting(stream: &mut tunnel::Stream) -> Result<mysql::Greeting, Error> {
+    mysql::read_greeting(stream).await.map_err(Error::from_mysql)
+}
+
+/// Waits for the database's first word: as long as it takes, once it is known to have accepted.
+async fn answer<T>(
+    clock: &mut Clock,
+    stream: &mut tunnel::Stream,
+    exchange: impl for<'a> Fn(&'a mut tunnel::Stream) -> BoxFuture<'a, Result<T, Error>>,
+) -> Result<T, Error> {
+    let acceptance = stream.acceptance();
+    let accepted = || acceptance.is_accepted();
+    clock.run(Stage::Database, Hope::If(&accepted), exchange(stream)).await
+}
+
 impl Facts {
-    fn new(session: Option<Arc<str>>, verified: Verified, token: &Token, clock: Clock) -> Self {
+    fn new(Reached { session, server }: Reached, verified: Verified, token: &Token, clock: Clock) -> Self {
         let (token_length, token_expires) = (token.len(), token.expires_at());
-        Self { session, verified, token_length, token_expires, stages: clock.stages }
-    }
-}
-
-/// Runs stages against their own deadlines and a common one, and remembers how long they took.
-struct Clock {
-    deadline: Instant,
-    stages: Vec<(Stage, Duration)>,
-}
-
-impl Clock {
-    fn until(deadline: Instant) -> Self {
-        Self { deadline, stages: Vec::with_capacity(6) }
-    }
-
-    async fn run<T>(
-        &mut self,
-        stage: Stage,
-        limit: Duration,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let started = Instant::now();
-        let limit = limit.min(self.deadline.saturating_duration_since(started));
-        let done = timeout_at(started + limit, work).await.map_err(|_| Error::Timeout { stage, after: limit })?;
-        self.stages.push((stage, started.elapsed()));
-        done
+        Self { session, server, verified, token_length, token_expires, stages: clock.stages }
     }
 }

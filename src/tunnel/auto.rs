@@ -1,21 +1,21 @@
 //! Direct if that works, else through the bastion: for a machine that is on the VPN at one time and not at another.
 //!
-//! The direct route has two seconds. When it does not work that is remembered for a minute, in which connections go
-//! through the bastion at once; then one connection tries again while the others do not wait for it.
+//! The direct route has two seconds, in which the database itself must have said something. When it does not work that is
+//! remembered for a minute, in which connections go through the bastion at once; then one connection tries again while the
+//! others do not wait for it.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::{Error, Stream, direct, pool::Pool};
-use crate::{causes, target::Endpoint};
+use super::{Stream, direct, pool::Pool};
+use crate::{causes, limits::AUTO_DIRECT_TIMEOUT, target::Endpoint};
 
-/// For the direct route's lookup and connection. Far above what a VPN takes, and a firewall that drops costs no more.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a direct route that did not work is not tried.
 const TRY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
@@ -46,27 +46,49 @@ impl Auto {
         &self.pool
     }
 
-    pub(super) async fn dial(&self) -> Result<Stream, Error> {
-        if self.known().is_worth_a_try(Instant::now()) {
-            match direct::dial(&self.endpoint, PATIENCE).await {
-                Ok(stream) => {
-                    if self.known().learn(Known::Direct) {
-                        info!(endpoint = %self.endpoint, "the database is reached directly");
-                    }
-                    return Ok(Stream::Direct(stream));
-                }
-                Err(error) => {
-                    let cause = causes::one_line(&error);
-                    let until = Instant::now() + TRY_AGAIN_AFTER;
-                    if self.known().learn(Known::Bastion { until }) {
-                        info!(endpoint = %self.endpoint, cause, "the database is not reached directly, going through the bastion");
-                    } else {
-                        debug!(endpoint = %self.endpoint, cause, "the database is still not reached directly");
-                    }
-                }
-            }
+    /// Tries the direct route, when it is worth a try. It works when `exchange` succeeds in time, or fails with an error that
+    /// the database itself caused, as `from_database` says; a connection alone shows nothing, since VPN clients and address
+    /// translators accept every one. `None`: go through the bastion.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub async fn direct<T, E: std::error::Error>(
+        &self,
+        exchange: impl for<'a> Fn(&'a mut Stream) -> BoxFuture<'a, Result<T, E>>,
+        from_database: impl Fn(&E) -> bool,
+    ) -> Result<Option<(Stream, T)>, E> {
+        if !self.known().is_worth_a_try(Instant::now()) {
+            return Ok(None);
         }
-        Ok(Stream::Ssm(self.pool.dial().await?))
+        let attempt = async {
+            let mut stream = match direct::dial(&self.endpoint, AUTO_DIRECT_TIMEOUT).await {
+                Ok(stream) => Stream::Direct(stream),
+                Err(error) => return Err(causes::one_line(&error)),
+            };
+            match exchange(&mut stream).await {
+                Err(error) if !from_database(&error) => {
+                    Err(format!("what accepts there is not the database: {}", causes::one_line(&error)))
+                }
+                said => Ok((stream, said)),
+            }
+        };
+        let cause = match timeout(AUTO_DIRECT_TIMEOUT, attempt).await {
+            Ok(Ok((stream, said))) => {
+                if self.known().learn(Known::Direct) {
+                    info!(endpoint = %self.endpoint, "the database is reached directly");
+                }
+                return said.map(|said| Some((stream, said)));
+            }
+            Ok(Err(cause)) => cause,
+            Err(_) => format!("no word of the database within {} s", AUTO_DIRECT_TIMEOUT.as_secs()),
+        };
+        let until = Instant::now() + TRY_AGAIN_AFTER;
+        if self.known().learn(Known::Bastion { until }) {
+            info!(endpoint = %self.endpoint, cause, "the database is not reached directly, going through the bastion");
+        } else {
+            debug!(endpoint = %self.endpoint, cause, "the database is still not reached directly");
+        }
+        Ok(None)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {

@@ -10,12 +10,14 @@
 
 pub mod auto;
 pub mod direct;
+pub mod own;
 pub mod pool;
 pub mod smux;
 pub mod ssm;
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,8 +28,14 @@ use tokio::{
     net::TcpStream,
 };
 
-pub use self::{smux::mux::StreamError, ssm::session::Spec, ssm::stream::SessionStream};
-use crate::target::Endpoint;
+pub use self::{
+    smux::mux::StreamError,
+    ssm::{
+        session::Spec,
+        stream::{SessionAcceptance, SessionPeer, SessionStream},
+    },
+};
+use crate::{limits::DIAL_TIMEOUT, target::Endpoint};
 
 /// The way to one endpoint.
 #[derive(Clone)]
@@ -38,6 +46,8 @@ pub enum Dialer {
     Direct(Endpoint),
     /// From this machine when that works, else through SSM sessions.
     Auto(Arc<auto::Auto>),
+    /// Nowhere: the target's name leads to no database, for this reason.
+    Nowhere(Arc<str>),
 }
 
 /// Why the endpoint could not be dialled.
@@ -49,6 +59,47 @@ pub enum Error {
     /// No TCP connection.
     #[error(transparent)]
     Direct(#[from] direct::Error),
+    /// The target's name leads to no database.
+    #[error("{0}")]
+    Nowhere(Arc<str>),
+    /// The SSM session that leads to this very server is over.
+    #[error("the SSM session of the connection has ended")]
+    PeerGone,
+    /// This very server takes no further connection.
+    #[error("cannot connect to {address} again")]
+    Peer {
+        /// Its address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// The server at the far end of a connection, so that another connection can be made to this very one: a name may lead to
+/// another server each time it is resolved.
+#[derive(Debug, Clone)]
+pub enum Peer {
+    /// The address that the agent of a session resolved.
+    Session(SessionPeer),
+    /// The address that was dialled from here.
+    Address(SocketAddr),
+}
+
+impl Peer {
+    /// One more connection to this server, also where its session takes no new connections. It starts no session. The
+    /// deadline is the caller's.
+    ///
+    /// # Errors
+    /// [`Error::PeerGone`], [`Error::Peer`]
+    pub async fn dial(&self) -> Result<Stream, Error> {
+        match self {
+            Self::Session(peer) => peer.open_urgent().await.map(Stream::Ssm).ok_or(Error::PeerGone),
+            &Self::Address(address) => {
+                direct::connect(address).await.map(Stream::Direct).map_err(|cause| Error::Peer { address, cause })
+            }
+        }
+    }
 }
 
 impl Dialer {
@@ -57,7 +108,8 @@ impl Dialer {
         Self::Auto(Arc::new(auto::Auto::new(endpoint, pool)))
     }
 
-    /// A connection to the endpoint, or, through SSM, a stream that will be one when its first bytes arrive: then reading
+    /// A connection to the endpoint, by an automatic route through SSM, after [`auto::Auto::direct`] has been tried. Through SSM
+    /// it is a stream that will be a connection when its first bytes arrive: then reading
     /// says whether the dial failed. The deadline is the caller's.
     ///
     /// # Errors
@@ -65,8 +117,9 @@ impl Dialer {
     pub async fn dial(&self) -> Result<Stream, Error> {
         match self {
             Self::Ssm(pool) => Ok(Stream::Ssm(pool.dial().await?)),
-            Self::Direct(endpoint) => Ok(Stream::Direct(direct::dial(endpoint, direct::DIAL_TIMEOUT).await?)),
-            Self::Auto(auto) => auto.dial().await,
+            Self::Direct(endpoint) => Ok(Stream::Direct(direct::dial(endpoint, DIAL_TIMEOUT).await?)),
+            Self::Auto(auto) => Ok(Stream::Ssm(auto.pool().dial().await?)),
+            Self::Nowhere(reason) => Err(Error::Nowhere(Arc::clone(reason))),
         }
     }
 
@@ -78,7 +131,7 @@ impl Dialer {
         match self {
             Self::Ssm(pool) => Ok(pool.warm().await?),
             // It may need no session at all.
-            Self::Direct(_) | Self::Auto(_) => Ok(()),
+            Self::Direct(_) | Self::Auto(_) | Self::Nowhere(_) => Ok(()),
         }
     }
 
@@ -95,7 +148,26 @@ impl Dialer {
         match self {
             Self::Ssm(pool) => Some(pool),
             Self::Auto(auto) => Some(auto.pool()),
-            Self::Direct(_) => None,
+            Self::Direct(_) | Self::Nowhere(_) => None,
+        }
+    }
+}
+
+/// Whether the database has accepted a connection, as far as it can be known before it says its first word.
+#[derive(Debug)]
+pub enum Acceptance {
+    /// It has: TCP says so.
+    Accepted,
+    /// The agent of a session dials, and says nothing when that succeeds.
+    Session(SessionAcceptance),
+}
+
+impl Acceptance {
+    /// Whether it is known to have accepted by now.
+    pub fn is_accepted(&self) -> bool {
+        match self {
+            Self::Accepted => true,
+            Self::Session(session) => session.is_accepted(),
         }
     }
 }
@@ -115,6 +187,22 @@ impl Stream {
         match self {
             Self::Ssm(stream) => Some(Arc::clone(stream.session_id())),
             Self::Direct(_) => None,
+        }
+    }
+
+    /// Tells whether the database has accepted, while the stream is in use.
+    pub fn acceptance(&self) -> Acceptance {
+        match self {
+            Self::Ssm(stream) => Acceptance::Session(stream.acceptance()),
+            Self::Direct(_) => Acceptance::Accepted,
+        }
+    }
+
+    /// What it is connected to; `None` when the connection is broken already.
+    pub fn peer(&self) -> Option<Peer> {
+        match self {
+            Self::Ssm(stream) => Some(Peer::Session(stream.peer())),
+            Self::Direct(stream) => stream.peer_addr().ok().map(Peer::Address),
         }
     }
 }

@@ -389,9 +389,9 @@ const DIALS: &[Row] = &[
     Row {
         name: "hang then timeout",
         broken: |scene| scene.leads(Destination::BlackHole),
-        psql: Some(["08001", "within 10 s", "Stage: database answer.", "security group"]),
-        mysql: Some(&["1105", "within 10 s", "security group"]),
-        doctor: (4, &[("dial", "fail", "within 10 s", "authorize-security-group-ingress")]),
+        psql: Some(["08001", "within 8 s", "Stage: database answer.", "security group"]),
+        mysql: Some(&["1105", "within 8 s", "security group"]),
+        doctor: (4, &[("dial", "fail", "within 8 s", "authorize-security-group-ingress")]),
         healed: Some(home),
         ..ROW
     },

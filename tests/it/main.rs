@@ -29,6 +29,7 @@ mod lifecycle;
 mod logins;
 mod main_job;
 mod moto;
+mod moving;
 mod mysql;
 mod mysql_clients;
 mod mysql_end;

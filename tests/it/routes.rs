@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rdsgate::sandbox::{Operation, Options, Oversize, Sandbox, SessionReport};
+use rdsgate::sandbox::{Destination, Operation, Options, Oversize, Sandbox, SessionReport};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -70,7 +70,7 @@ async fn a_database_on_the_node_itself_is_still_verified_by_its_own_name() {
     let (message, hint) = ("the bastion could not connect to the database", "something listens on its port 5432");
     refusal.says("08001", message, "Stage: database answer.", hint);
 
-    sandbox.name("localhost", 5432, rdsgate::sandbox::Destination::Address(server.addr));
+    sandbox.name("localhost", 5432, Destination::Address(server.addr));
     let gate =
         GateOptions::new(server, &sandbox).flag("--document", document).flag("--reason", "ticket 42").start().await;
     assert_eq!(gate.query("select 42").await, "42");
@@ -225,6 +225,57 @@ async fn automatic_goes_through_the_bastion_where_direct_does_not_work_and_remem
     assert_eq!(log.matches("not reached directly, going through the bastion").count(), 1, "{log}");
     assert_eq!(log.matches("not reached directly").count(), 1, "not tried again: {log}");
     assert_eq!(session(&sandbox).streams, 3);
+}
+
+/// A listener on loopback that accepts every connection, as a VPN client or an address translator does, and says nothing or
+/// closes at once.
+async fn accepts_everything(closes: bool) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            kept.extend((!closes).then_some(connection));
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn automatic_does_not_believe_a_connection_on_which_the_database_says_nothing() {
+    for closes in [true, false] {
+        let port = accepts_everything(closes).await;
+        let hosts = vec!["localhost".into()];
+        let server = PgServer::start(&ServerOptions { hosts, rds_ports: vec![port], ..ServerOptions::default() });
+        let sandbox = sandbox(&server).await;
+        sandbox.name("localhost", port, Destination::Address(server.addr));
+        let mut gate = automatic(&server, &sandbox, "localhost", port).await;
+        assert_eq!(gate.query("select 42").await, "42", "{}", gate.log());
+        assert!(gate.until(|log| log.contains("not reached directly, going through the bastion")).await);
+        assert_eq!(session(&sandbox).streams, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_wakes_up_may_use_the_connect_timeout() {
+    // Longer than a client without hope waits; the clock's own tests are in simulated time.
+    const WAKES_AFTER: std::time::Duration = std::time::Duration::from_secs(11);
+    let server = PgServer::shared();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let asleep = listener.local_addr().expect("it is bound");
+    let address = server.addr;
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(WAKES_AFTER).await;
+                copy_bidirectional(&mut client, &mut TcpStream::connect(address).await?).await
+            });
+        }
+    });
+    let sandbox = sandbox(server).await;
+    sandbox.name(&server.rds_host, 5432, Destination::Address(asleep));
+    let gate = Gate::start(server, &sandbox).await;
+    assert_eq!(gate.query("select 42").await, "42", "{}", gate.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -177,6 +177,20 @@ impl Error {
         }
     }
 
+    /// Whether it shows that the database itself answered, before TLS.
+    pub fn is_from_database(&self) -> bool {
+        matches!(
+            self,
+            Self::Answer(postgres::Error::NoTls | postgres::Error::RefusedBeforeTls(_))
+                | Self::MysqlLogin(
+                    mysql::Error::NoTls
+                        | mysql::Error::RefusedBeforeTls(_)
+                        | mysql::Error::GreetingVersion(_)
+                        | mysql::Error::TooOld(_)
+                )
+        )
+    }
+
     /// A timeout that was that of all stages together is called so.
     #[must_use]
     pub(super) fn or_connect_timeout(self, deadline: Instant, after: Duration) -> Self {
@@ -357,12 +371,22 @@ fn stream_error(error: &postgres::Error) -> Option<StreamError> {
 fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {
     match cause {
         tunnel::Error::Pool(pool::Error::Session(error)) => session_hint(error, target),
-        tunnel::Error::Pool(pool::Error::Closed) => None,
+        tunnel::Error::Pool(pool::Error::Closed) | tunnel::Error::PeerGone | tunnel::Error::Peer { .. } => None,
+        tunnel::Error::Nowhere(_) => {
+            Some("Correct the DNS record, or name the database's own endpoint; rdsgate ls shows it.".into())
+        }
         tunnel::Error::Pool(pool::Error::NoRoom { .. }) => {
             Some("Close connections, read what they have to say, or raise max_sessions.".into())
         }
         tunnel::Error::Direct(direct::Error::Resolve { .. }) => {
             Some("Private endpoints may resolve inside their VPC only: use --bastion.".into())
+        }
+        tunnel::Error::Direct(direct::Error::Own { hosts: Some(line), .. }) => Some(format!(
+            "Remove line {} of /etc/hosts: clients connect to localhost, and rdsgate needs the address of the database.",
+            line.number
+        )),
+        tunnel::Error::Direct(direct::Error::Own { endpoint, .. }) => {
+            Some(format!("Correct the name server of this machine, which says that {} is here.", endpoint.host))
         }
         tunnel::Error::Direct(direct::Error::Connect { .. }) => Some(
             "A private database is not reachable from here: use --bastion, or check the VPN and security group.".into(),
@@ -372,8 +396,11 @@ fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {
 
 fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> {
     let way = || {
-        "Check the way to ssmmessages.<region>.amazonaws.com: proxy, firewall, VPC endpoint."
-            .replace("<region>", target.region.as_str())
+        format!(
+            "Check the way to ssmmessages.{}.{}: proxy, firewall, VPC endpoint.",
+            target.region,
+            target.region.partition().dns_suffix()
+        )
     };
     match &**error {
         session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.hint(),

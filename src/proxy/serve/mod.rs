@@ -6,6 +6,7 @@ mod postgres;
 
 use std::{
     net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -19,19 +20,20 @@ use tracing::{debug, info};
 
 use super::{
     access,
+    clock::Deadline,
     error::{Error, Stage},
+    explain,
     names::{Configured, Named},
     registry::Registry,
     upstream::{Facts, Upstream},
 };
 use crate::{
+    limits::{CLIENT_STARTUP_TIMEOUT as STARTUP_TIMEOUT, FACTS_TIMEOUT},
     stream::relay::{End, Reason, Side},
     target::{Engine, Target},
     telemetry::metrics::{Connections, Metrics, Words},
 };
 
-/// For the client's first packets: it has nothing to wait for.
-const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// For an error to be written to a client that may have stopped reading.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -49,6 +51,42 @@ pub struct Service {
     pub drain: CancellationToken,
     /// All connections end now.
     pub abort: CancellationToken,
+}
+
+impl Service {
+    /// The same target's service by another way to its database. Counts, cancel keys and the end are shared.
+    #[must_use]
+    pub fn by(&self, upstream: Upstream) -> Self {
+        Self {
+            upstream,
+            registry: self.registry.clone(),
+            connections: self.connections.clone(),
+            connect_timeout: self.connect_timeout,
+            drain: self.drain.clone(),
+            abort: self.abort.clone(),
+        }
+    }
+}
+
+/// The service that a target's new connections get. It is replaced when the target's name leads to another database;
+/// connections keep the one that they began with.
+pub struct CurrentService(RwLock<Arc<Service>>);
+
+impl CurrentService {
+    /// The first one.
+    pub fn new(service: Service) -> Self {
+        Self(RwLock::new(Arc::new(service)))
+    }
+
+    /// The one that a connection gets now.
+    pub fn get(&self) -> Arc<Service> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another one in its place.
+    pub fn replace(&self, service: Arc<Service>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = service;
+    }
 }
 
 /// How a connection that was logged in can end: which side ended it, and why.
@@ -93,13 +131,15 @@ struct Arrival {
     accepted: Instant,
     /// For the whole of connecting.
     deadline: Instant,
+    /// The limits of that.
+    limits: Deadline,
 }
 
-/// Serves one client from accept to end; writes the connection's log line.
-pub async fn serve(service: &Service, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+/// Serves one client, which was accepted at `accepted`, to its end; writes the connection's log line.
+pub async fn serve(service: &Service, stream: TcpStream, peer: SocketAddr, local: SocketAddr, accepted: Instant) {
     let _open = service.connections.accepted();
-    let accepted = Instant::now();
-    let arrival = Arrival { peer, local, accepted, deadline: accepted + service.connect_timeout };
+    let limits = Deadline::of_client(accepted, service.connect_timeout);
+    let arrival = Arrival { peer, local, accepted, deadline: accepted + service.connect_timeout, limits };
     let client = Client { stream, arrival };
     match service.upstream.target().engine {
         Engine::Postgres => postgres::serve(service, client).await,
@@ -129,6 +169,12 @@ impl Client {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// What AWS knows that explains an error, if it says so before the client gives up.
+async fn facts(service: &Service, error: &Error, limits: Deadline) -> explain::Facts {
+    let limit = limits.left_to_explain(FACTS_TIMEOUT);
+    timeout(limit, service.upstream.facts(error)).await.unwrap_or_default()
 }
 
 /// Says a last word to a client and closes.
@@ -169,7 +215,7 @@ impl Arrival {
     }
 
     fn log_logged_in(&self, service: &Service, user: &str, server_version: Option<&str>, facts: &Facts) {
-        let Facts { session, verified, token_length, token_expires, stages } = facts;
+        let Facts { session, verified, token_length, token_expires, stages, .. } = facts;
         let took = stages.iter().map(|(stage, took)| (stage.label(), *took));
         service.connections.logged_in(self.accepted.elapsed(), took);
         let lifetime = token_expires.duration_since(SystemTime::now()).unwrap_or_default();

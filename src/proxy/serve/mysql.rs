@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, farewell, in_time};
+use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, facts, farewell, in_time};
 use crate::{
     mysql::{
         self, Accepted, Activity, Commands, ErrorReport, HandshakeResponse, LoggedIn, Login, Scramble, Signal, Turn,
@@ -35,14 +35,14 @@ pub(super) async fn serve(service: &Service, client: Client) {
 }
 
 async fn connect(service: &Service, mut client: Client) {
-    let Arrival { peer, local, deadline, .. } = client.arrival;
+    let Arrival { peer, local, limits, .. } = client.arrival;
     let target = service.upstream.target();
     let owner = match access::check_peer(peer, local) {
         Ok(owner) => owner,
         Err(error) => return refuse(client, Error::Access(error), service, "", Turn::GREETING).await,
     };
     let greeted = tokio::select! {
-        greeted = service.upstream.greet_mysql(deadline) => greeted,
+        greeted = service.upstream.greet_mysql(limits) => greeted,
         () = client.left(&mysql::message::QUIT) => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
@@ -145,11 +145,14 @@ fn text(bytes: &[u8]) -> String {
 async fn refuse(mut client: Client, error: Error, service: &Service, user: &str, turn: Turn) {
     let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
     client.arrival.log_refused(service, user, &error);
-    if let Some(response) = err_packet(&error, service, user, turn).await {
+    let facts = facts(service, &error, client.arrival.limits).await;
+    let login = error::Login { user, facts: &facts };
+    if let Some(response) = error.mysql_response(service.upstream.target(), &login, turn) {
         farewell(&mut client.stream, &response).await;
     }
 }
 
+/// What a client hears that has logged in before.
 async fn err_packet(error: &Error, service: &Service, user: &str, turn: Turn) -> Option<Vec<u8>> {
     let facts = service.upstream.facts(error).await;
     let login = error::Login { user, facts: &facts };

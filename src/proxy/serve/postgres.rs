@@ -3,7 +3,7 @@
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
-use super::{Client, FAREWELL_TIMEOUT, Service, farewell, in_time};
+use super::{Client, FAREWELL_TIMEOUT, Service, facts, farewell, in_time};
 use crate::{
     postgres::{
         self, Accepted, Activity, CancelRequest, ErrorReport, Notice, Startup, Watch,
@@ -11,6 +11,7 @@ use crate::{
     },
     proxy::{
         access::{self, Peer},
+        clock::Deadline,
         error::{Error, Login},
         names::{self, Configured, Named},
         upstream::Established,
@@ -23,7 +24,7 @@ pub(super) async fn serve(service: &Service, mut client: Client) {
     let target = &service.upstream.target().name;
     match accept(&mut client).await {
         Ok((Accepted::Startup(startup), peer)) => Box::pin(connect(service, client, startup, peer)).await,
-        Ok((Accepted::Cancel(request), _)) => cancel(service, &request).await,
+        Ok((Accepted::Cancel(request), _)) => cancel(service, &request, client.arrival.limits).await,
         Ok((Accepted::Gone { asked_for_tls: true }, _)) => info!(
             %target, peer = %client.arrival.peer,
             "the client left when it heard that this listener has no TLS of its own; use sslmode=disable or prefer"
@@ -46,13 +47,13 @@ async fn accept(client: &mut Client) -> Result<(Accepted, Peer), Error> {
     }
 }
 
-async fn cancel(service: &Service, request: &CancelRequest) {
+async fn cancel(service: &Service, request: &CancelRequest, limits: Deadline) {
     let target = &service.upstream.target().name;
-    if !service.registry.knows(request) {
+    let Some(server) = service.registry.server_for(request) else {
         debug!(%target, "cancel request with a key that was not handed out");
         return;
-    }
-    match service.upstream.cancel(request).await {
+    };
+    match server.cancel(request, limits).await {
         Ok(()) => debug!(%target, "cancel request forwarded"),
         Err(error) => info!(%target, cause = %error.message(), "cancel request could not be forwarded"),
     }
@@ -66,7 +67,7 @@ async fn connect(service: &Service, mut client: Client, mut startup: Startup, pe
     };
     let (user, database) = (text(&startup, b"user"), text(&startup, b"database"));
     let established = tokio::select! {
-        established = Box::pin(service.upstream.log_in(&startup, client.arrival.deadline)) => established,
+        established = Box::pin(service.upstream.log_in(&startup, client.arrival.limits)) => established,
         () = client.left(&postgres::message::TERMINATE) => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
@@ -78,7 +79,8 @@ async fn connect(service: &Service, mut client: Client, mut startup: Startup, pe
     if let Some(notice) = notice {
         logged_in.add_notice(&notice);
     }
-    let registered = logged_in.cancel_key.map(|key| service.registry.register(key));
+    let registered = logged_in.cancel_key.zip(facts.server.clone());
+    let registered = registered.map(|(key, server)| service.registry.register(key, server));
 
     let mut observer = Observer { watch: Watch::new(), service };
     observer.watch.on_upstream(&logged_in.greeting);
@@ -132,7 +134,7 @@ fn text(startup: &Startup, name: &[u8]) -> String {
 async fn refuse(mut client: Client, error: Error, service: &Service, user: &str) {
     let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
     client.arrival.log_refused(service, user, &error);
-    let facts = service.upstream.facts(&error).await;
+    let facts = facts(service, &error, client.arrival.limits).await;
     let login = Login { user, facts: &facts };
     if let Some(response) = error.response(service.upstream.target(), &login) {
         farewell(&mut client.stream, &response).await;

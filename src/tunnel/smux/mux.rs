@@ -7,6 +7,10 @@
 //!               │ nothing in time: stuck       │ handle dropped: FIN after what is queued
 //! ```
 //!
+//! The agent says nothing when a dial succeeds, so a silent database looks like none. After [`Options::dial_question`] another
+//! stream is opened and closed in one breath: the agent comes to it only when the dial before it is over, and answers with
+//! its FIN.
+//!
 //! smux version 1 has no window for one stream, so what a client does not read piles up here: [`Mux::is_full`] asks the
 //! driver to stop reading the websocket for all streams. The agent closes a connection completely at the first FIN, from
 //! either side, so ours is delayed at a half-close (`poll_shutdown`) until the other side has finished.
@@ -23,6 +27,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::frame::{Command, FrameError, FrameReader, HEADER, Header, Piece, StreamId};
+use crate::limits;
 
 /// Limits and delays of a session's streams.
 #[derive(Debug, Clone)]
@@ -33,8 +38,10 @@ pub struct Options {
     /// Bytes written and not yet sent, of each stream. Default 256 KiB.
     pub max_unsent: usize,
     /// A stream without a first byte, FIN or refusal after this time makes the session stuck: the agent dials one
-    /// stream at a time and waits two minutes. Default 10 s.
+    /// stream at a time and waits two minutes. Default 8 s.
     pub dial_timeout: Duration,
+    /// When a dial without an answer is asked after, see the module's description. Default 4 s.
+    pub dial_question: Duration,
     /// How long after a half-close, and after the last byte since, the FIN goes out. Default 45 s.
     pub half_close_grace: Duration,
 }
@@ -44,7 +51,8 @@ impl Default for Options {
         Self {
             max_unread: 64 << 20,
             max_unsent: 256 << 10,
-            dial_timeout: Duration::from_secs(10),
+            dial_timeout: limits::DIAL_TIMEOUT,
+            dial_question: limits::DIAL_QUESTION,
             half_close_grace: Duration::from_secs(45),
         }
     }
@@ -53,6 +61,9 @@ impl Default for Options {
 /// A stream that is younger than this will show only later what it carries, and one on which nothing has moved for so long
 /// is at rest.
 const RECENTLY: Duration = Duration::from_millis(500);
+/// Bytes that a session takes beyond [`Options::max_unread`] while an urgent stream is open: its few answers come behind
+/// whatever the agent has already sent for the clients that do not read.
+const URGENT_ROOM: usize = 16 << 20;
 
 /// Why a stream gives no more bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +108,12 @@ struct Stream {
     error: Option<StreamError>,
     /// Nobody holds the handle any more.
     abandoned: bool,
+    /// Opened by [`Mux::open_urgent`].
+    urgent: bool,
+    /// The agent has connected it to its destination, which has not said anything yet.
+    accepted: bool,
+    /// Not a client's: it asks whether the dials before it are over.
+    question: bool,
     queued: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -119,7 +136,7 @@ impl Stream {
     }
 
     fn is_dialling(&self) -> bool {
-        !self.heard && !self.remote_closed && self.error.is_none()
+        !self.heard && !self.accepted && !self.question && !self.remote_closed && self.error.is_none()
     }
 }
 
@@ -136,6 +153,8 @@ pub struct Mux {
     /// Flag 3 received, the FIN of its stream not yet.
     failed_dials: usize,
     stuck: bool,
+    /// The stream that asks whether a dial is over, until it is answered.
+    question: Option<StreamId>,
     ended: Option<StreamError>,
 }
 
@@ -152,6 +171,7 @@ impl Mux {
             unread: 0,
             failed_dials: 0,
             stuck: false,
+            question: None,
             ended: None,
         }
     }
@@ -176,6 +196,9 @@ impl Mux {
                 heard: false,
                 error: None,
                 abandoned: false,
+                urgent: false,
+                accepted: false,
+                question: false,
                 queued: false,
                 reader: None,
                 writer: None,
@@ -183,6 +206,38 @@ impl Mux {
         );
         self.queue(id);
         Some(id)
+    }
+
+    /// Opens a stream that must be heard even while the session is full: until it ends, [`Mux::is_full`] allows 16 MiB more.
+    pub fn open_urgent(&mut self, now: Instant) -> Option<StreamId> {
+        let id = self.open(now)?;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.urgent = true;
+        }
+        Some(id)
+    }
+
+    /// Opens and closes a stream, to hear whether the dials before it are over.
+    fn ask_after_dials(&mut self, now: Instant) {
+        self.question = self.open(now);
+        if let Some(stream) = self.question.and_then(|id| self.streams.get_mut(&id)) {
+            (stream.question, stream.abandoned, stream.local) = (true, true, Local::Closing);
+        }
+    }
+
+    /// Whether the agent is known to have connected the stream to its destination.
+    pub fn is_accepted(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(|stream| stream.heard || stream.accepted)
+    }
+
+    /// The agent dials one stream after the other, in the order of their ids: a sign of one shows that the dials of all before
+    /// it have come to their end. One that failed has had its FIN by then.
+    fn has_reached(&mut self, id: StreamId) {
+        for (&earlier, stream) in &mut self.streams {
+            if earlier < id && stream.syn_sent && stream.is_dialling() {
+                stream.accepted = true;
+            }
+        }
     }
 
     /// How many streams are open.
@@ -208,7 +263,11 @@ impl Mux {
 
     /// Whether clients have left so much unread that nothing more may be read from the websocket.
     pub fn is_full(&self) -> bool {
-        self.unread >= self.options.max_unread
+        if self.unread < self.options.max_unread {
+            return false;
+        }
+        let urgent = self.streams.values().any(|stream| stream.urgent && !stream.abandoned);
+        !urgent || self.unread - self.options.max_unread >= URGENT_ROOM
     }
 
     /// Bytes received and not yet read.
@@ -238,6 +297,7 @@ impl Mux {
     }
 
     fn on_data(&mut self, id: StreamId, data: &Bytes, now: Instant) {
+        self.has_reached(id);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.heard = true;
         if stream.abandoned {
@@ -255,6 +315,8 @@ impl Mux {
     }
 
     fn on_fin(&mut self, id: StreamId) {
+        self.has_reached(id);
+        self.question = self.question.filter(|&question| question != id);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.remote_closed = true;
         if self.failed_dials > 0 && !stream.heard && stream.error.is_none() {
@@ -270,10 +332,8 @@ impl Mux {
         self.queue(id);
         self.forget_if_over(id);
         // The agent dials again only now, so a stuck session has come loose.
-        self.stuck = self
-            .streams
-            .values()
-            .any(|stream| matches!(stream.error, Some(StreamError::DialTimeout(_))) && !stream.remote_closed);
+        let hangs = |stream: &Stream| stream.question || matches!(stream.error, Some(StreamError::DialTimeout(_)));
+        self.stuck &= self.streams.values().any(|stream| hangs(stream) && !stream.remote_closed);
     }
 
     /// Whether [`Mux::poll_output`] has something to say.
@@ -326,7 +386,14 @@ impl Mux {
 
     /// When [`Mux::on_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.streams.values().filter_map(|stream| self.deadline(stream)).min()
+        let question = self.streams.values().filter_map(|stream| self.question_due(stream)).min();
+        self.streams.values().filter_map(|stream| self.deadline(stream)).chain(question).min()
+    }
+
+    /// When a dial is asked after; `None` when that is not needed or has been done.
+    fn question_due(&self, stream: &Stream) -> Option<Instant> {
+        let asks = self.question.is_none() && stream.syn_sent && stream.is_dialling() && !stream.abandoned;
+        asks.then(|| stream.opened + self.options.dial_question)
     }
 
     fn deadline(&self, stream: &Stream) -> Option<Instant> {
@@ -340,6 +407,9 @@ impl Mux {
 
     /// Does what is due at `now`.
     pub fn on_timeout(&mut self, now: Instant) {
+        if self.streams.values().any(|stream| self.question_due(stream).is_some_and(|due| now >= due)) {
+            self.ask_after_dials(now);
+        }
         let mut closing = Vec::new();
         for (&id, stream) in &mut self.streams {
             if stream.is_dialling() && now >= stream.opened + self.options.dial_timeout {

@@ -233,3 +233,87 @@ fn ids_are_never_reused_and_run_out_instead() {
     assert!(mux.open(now).is_some());
     assert_eq!(mux.open(now), None);
 }
+
+/// Streams with what is said of them in a payload: SYN, FIN, or data.
+fn said(payload: Bytes) -> Vec<(StreamId, Option<Command>)> {
+    pieces(payload)
+        .into_iter()
+        .map(|piece| match piece {
+            Piece::Control(command, id) => (id, Some(command)),
+            Piece::Data(id, _) => (id, None),
+        })
+        .collect()
+}
+
+#[test]
+fn a_database_that_accepts_and_is_silent_is_told_from_one_that_does_not_accept() {
+    for accepts in [true, false] {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut mux = Mux::new(Options::default());
+        let id = mux.open(start).unwrap();
+        assert!(write(&mut mux, id, b"SSLRequest").is_ready());
+        mux.poll_output(1024, start).unwrap();
+        assert_eq!(mux.next_timeout(), Some(at(4)));
+        mux.on_timeout(at(4));
+        let question = StreamId(id.0 + 2);
+        let asked = said(mux.poll_output(1024, at(4)).unwrap());
+        assert_eq!(asked, [(question, Some(Command::Syn)), (question, Some(Command::Fin))]);
+        assert!(!mux.is_accepted(id));
+        if accepts {
+            mux.on_input(fin(question), at(5)).unwrap();
+            assert!(mux.is_accepted(id));
+            assert_eq!((mux.next_timeout(), mux.stream_count()), (None, 1));
+            mux.on_timeout(at(60));
+            assert!(read(&mut mux, id).is_pending() && !mux.is_stuck(), "it may take its time");
+            mux.on_input(psh(id, b"S"), at(60)).unwrap();
+            assert!(matches!(read(&mut mux, id), Poll::Ready(Ok(data)) if data[..] == b"S"[..]));
+        } else {
+            assert_eq!(mux.next_timeout(), Some(at(8)));
+            mux.on_timeout(at(8));
+            let error = StreamError::DialTimeout(Duration::from_secs(8));
+            assert_eq!(read(&mut mux, id), Poll::Ready(Err(error)));
+            assert!(mux.is_stuck() && mux.poll_output(1024, at(8)).is_none());
+            // The dial comes to its end at last, but the question is still being dialled.
+            mux.on_dial_failed();
+            mux.on_input(fin(id), at(127)).unwrap();
+            assert!(mux.is_stuck());
+            mux.on_dial_failed();
+            mux.on_input(fin(question), at(254)).unwrap();
+            assert!(!mux.is_stuck());
+        }
+    }
+}
+
+#[test]
+fn an_answer_on_a_later_stream_shows_that_the_earlier_ones_are_connected() {
+    let start = Instant::now();
+    let mut mux = Mux::new(Options::default());
+    let (first, second, third) = (mux.open(start).unwrap(), mux.open(start).unwrap(), mux.open(start).unwrap());
+    mux.poll_output(1024, start).unwrap();
+    mux.on_input(psh(second, b"x"), start).unwrap();
+    assert_eq!([first, second, third].map(|id| mux.is_accepted(id)), [true, true, false]);
+    mux.on_timeout(start + Duration::from_secs(8));
+    assert!(read(&mut mux, first).is_pending());
+    assert!(matches!(read(&mut mux, third), Poll::Ready(Err(StreamError::DialTimeout(_)))));
+}
+
+#[test]
+fn an_urgent_stream_is_heard_while_others_are_not_read() {
+    let now = Instant::now();
+    let mut mux = Mux::new(Options { max_unread: 100, ..Options::default() });
+    let bulk = mux.open(now).unwrap();
+    mux.on_input(psh(bulk, &[0; 100]), now).unwrap();
+    assert!(mux.is_full());
+    let urgent = mux.open_urgent(now).unwrap();
+    assert!(!mux.is_full());
+    mux.on_input(psh(urgent, b"S"), now).unwrap();
+    for _ in 0..600 {
+        if !mux.is_full() {
+            mux.on_input(psh(bulk, &[0; 32_000]), now).unwrap();
+        }
+    }
+    assert!(mux.is_full() && mux.unread() < 101 + URGENT_ROOM + 32_000, "{}", mux.unread());
+    mux.abandon(urgent);
+    assert!(mux.is_full());
+}

@@ -33,7 +33,7 @@ pub use self::{
     path::Path,
     url::{Address, Rules, UrlError, check_url},
 };
-use crate::{stream::BoxIo, tls, tunnel::direct};
+use crate::{limits, stream::BoxIo, tls, tunnel::direct};
 
 /// The largest message we take. Neither official side has a limit; hostile input needs one.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -108,7 +108,7 @@ async fn dial(host: &str, port: u16, only_loopback: bool) -> Result<(BoxIo, Path
     let failed = |cause| Error::Connect { host: format!("{host}:{port}"), cause };
     let addresses = lookup_host((host, port)).await.map_err(|cause| Error::Resolve { host: host.into(), cause })?;
     let addresses = addresses.filter(|address| !only_loopback || address.ip().is_loopback());
-    let stream = direct::connect_first(addresses, Instant::now() + direct::DIAL_TIMEOUT).await.map_err(failed)?;
+    let stream = direct::connect_first(addresses, Instant::now() + limits::DIAL_TIMEOUT).await.map_err(failed)?;
     let path = Path::of(&stream);
     Ok((Box::new(stream), path))
 }
