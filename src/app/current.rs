@@ -3,10 +3,7 @@
 //!
 //! Token, TLS and route are for the endpoint behind the alias, so all three change together. Connections are never moved.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{info, warn};
 
@@ -92,7 +89,7 @@ impl Current {
 
     fn move_to(&self, service: &Service, host: Host) -> Upstream {
         let target = Arc::new(service.upstream.target().moved_to(host));
-        match tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref().map(Path::new)) {
+        match tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()) {
             Ok(tls) => {
                 let account = service.upstream.account().clone();
                 let dialer = self.pools.lock().unwrap_or_else(PoisonError::into_inner).dialer(&target, &account);

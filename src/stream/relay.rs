@@ -8,14 +8,21 @@ use std::{
     io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep},
+};
 
 /// One read's worth: two TLS records.
 const BUFFER: usize = 32 * 1024;
 /// Bytes that one direction moves before the other has its turn.
 const TURN: usize = 16 * BUFFER;
+
+/// Between looks at whether a client that has half-closed is gone.
+const GONE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Which end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +44,15 @@ pub trait Tap {
     fn on_upstream(&mut self, bytes: &[u8]);
     /// Whether a relay that was asked to end may end now. Asked only while no byte is on its way.
     fn may_stop(&self) -> bool;
+    /// Whether the client waits for an answer, as far as it can be told.
+    fn is_busy(&self) -> bool {
+        !self.may_stop()
+    }
+    /// Whether a client that has said all is gone altogether, so that no answer can reach it. Asked now and then while it
+    /// waits for one.
+    fn client_is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// Why a relay ended.
@@ -66,7 +82,8 @@ pub struct End {
 /// Relays until the end: `stop` asks for it when the tap allows, `cut` at once. Not cancel safe: bytes that were read and
 /// not yet written are lost. After [`Reason::Stopped`] no byte was on its way, so a relay may be taken up again.
 ///
-/// There is no deadline: a database connection may be idle for days.
+/// There is no deadline: a database connection may be idle for days, and a client that has half-closed may wait for its answer
+/// as long. It ends when nothing is owed to such a client, or when that is gone altogether.
 pub async fn relay<C, U, T>(
     client: &mut C,
     upstream: &mut U,
@@ -83,6 +100,7 @@ where
     let (mut stop, mut cut) = (pin!(stop), pin!(cut));
     let mut stopping = false;
     let mut first_closed = None;
+    let mut look = pin!(sleep(GONE_INTERVAL));
     // A write to upstream has failed; what upstream said before it broke is still on its way to the client.
     let mut unwritable = None;
     let reason = poll_fn(|cx| {
@@ -129,6 +147,17 @@ where
             }
             Some(Poll::Pending) | None => false,
         };
+        if up_done && !down_done {
+            if down.is_empty() && !tap.is_busy() {
+                return Poll::Ready(Reason::Closed(first_closed.unwrap_or(Side::Client)));
+            }
+            while look.as_mut().poll(cx).is_ready() {
+                if tap.client_is_gone() {
+                    return Poll::Ready(Reason::Closed(Side::Client));
+                }
+                look.as_mut().reset(Instant::now() + GONE_INTERVAL);
+            }
+        }
         match (up_done && down_done, first_closed) {
             (true, Some(side)) => Poll::Ready(Reason::Closed(side)),
             _ if cut.as_mut().poll(cx).is_ready() => Poll::Ready(Reason::Cut),
@@ -292,6 +321,50 @@ mod tests {
         assert!(matches!(end.reason, Reason::Closed(Side::Client)), "{:?}", end.reason);
         assert_eq!((end.to_upstream, end.to_client), (100_000, 50_000));
         assert_eq!((tap.client, tap.upstream), (100_000, 50_000));
+    }
+
+    /// A client that has half-closed, and a tap that knows whether it is busy and gone.
+    struct HalfClosed {
+        busy: bool,
+        gone: bool,
+    }
+
+    impl Tap for HalfClosed {
+        fn on_client(&mut self, _: &[u8]) {}
+
+        fn on_upstream(&mut self, _: &[u8]) {
+            self.busy = false;
+        }
+
+        fn may_stop(&self) -> bool {
+            !self.busy
+        }
+
+        fn client_is_gone(&self) -> bool {
+            self.gone
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_closed_client_waits_for_its_answer_as_long_as_it_takes_unless_it_is_gone() {
+        for (gone, takes, answered) in [(false, 3600, true), (true, 3600, false), (true, 2, true)] {
+            let (mut client, mut inner_client) = duplex(100);
+            let (mut inner_upstream, mut upstream) = duplex(100);
+            client.write_all(b"question").await.unwrap();
+            client.shutdown().await.unwrap();
+            let answer = async {
+                sleep(Duration::from_secs(takes)).await;
+                upstream.write_all(b"answer").await.unwrap();
+                std::future::pending::<()>().await;
+            };
+            let mut tap = HalfClosed { busy: true, gone };
+            let end = tokio::select! {
+                end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), pending()) => end,
+                () = answer => unreachable!(),
+            };
+            assert!(matches!(end.reason, Reason::Closed(Side::Client)), "{:?}", end.reason);
+            assert_eq!(end.to_client == 6, answered, "{gone} {takes}");
+        }
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ pub enum Partition {
 /// Of each partition: its name in ARNs, how its regions begin, the DNS suffix, the dual-stack DNS suffix.
 /// Source: botocore 1.40 `data/partitions.json` (`regionRegex`, `outputs.dnsSuffix`, `outputs.dualStackDnsSuffix`). The
 /// commercial one comes last, for its regions have no beginning in common.
-const TABLE: [(Partition, &str, &str, &str, &str); 8] = [
+const TABLE: [Row; 8] = [
     (Partition::AwsCn, "aws-cn", "cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
     (Partition::AwsUsGov, "aws-us-gov", "us-gov-", "amazonaws.com", "api.aws"),
     (Partition::AwsIso, "aws-iso", "us-iso-", "c2s.ic.gov", "api.aws.ic.gov"),
@@ -34,8 +34,10 @@ const TABLE: [(Partition, &str, &str, &str, &str); 8] = [
     (Partition::AwsIsoE, "aws-iso-e", "eu-isoe-", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
     (Partition::AwsIsoF, "aws-iso-f", "us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
     (Partition::AwsEusc, "aws-eusc", "eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
-    (Partition::Aws, "aws", "", "amazonaws.com", "api.aws"),
+    COMMERCIAL,
 ];
+type Row = (Partition, &'static str, &'static str, &'static str, &'static str);
+const COMMERCIAL: Row = (Partition::Aws, "aws", "", "amazonaws.com", "api.aws");
 
 impl Partition {
     /// Every partition.
@@ -71,9 +73,8 @@ impl Partition {
         self.row().4
     }
 
-    fn row(self) -> (Self, &'static str, &'static str, &'static str, &'static str) {
-        let row = TABLE.iter().find(|(partition, ..)| *partition == self);
-        *row.unwrap_or(&TABLE[TABLE.len() - 1])
+    fn row(self) -> Row {
+        TABLE.into_iter().find(|(partition, ..)| *partition == self).unwrap_or(COMMERCIAL)
     }
 }
 

@@ -52,7 +52,7 @@ impl Auto {
     ///
     /// # Errors
     /// What the database said.
-    pub async fn direct<T, E: std::error::Error>(
+    pub async fn direct<T, E: std::error::Error + 'static>(
         &self,
         exchange: impl for<'a> Fn(&'a mut Stream) -> BoxFuture<'a, Result<T, E>>,
         from_database: impl Fn(&E) -> bool,

@@ -187,6 +187,11 @@ async fn farewell(client: &mut (impl AsyncWrite + Unpin), words: &[u8]) {
 }
 
 impl Arrival {
+    /// Whether the client has closed its socket altogether, or ended.
+    fn client_is_gone(&self) -> bool {
+        matches!(access::check_peer(self.peer, self.local), Err(access::Error::Gone))
+    }
+
     fn log_refused(&self, service: &Service, user: &str, error: &Error) {
         let (name, stage, cause) = (&service.upstream.target().name, error.stage().as_str(), error.message());
         if matches!(error, Error::ClientLeft | Error::Access(access::Error::Gone)) {

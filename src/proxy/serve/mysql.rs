@@ -98,7 +98,7 @@ async fn connect(service: &Service, mut client: Client) {
         received: 0,
     };
     let watch = Watch::new(connection.login.response.capabilities, connection.logged_in.ok.status);
-    let mut observer = Observer { watch, change_user: connection.client.signal(), service };
+    let mut observer = Observer { watch, change_user: connection.client.signal(), service, arrival };
     let reason = connection.run(&mut observer).await;
     let end = End { reason, to_upstream: connection.sent, to_client: connection.received };
     arrival.log_end(service, &user, &database, &facts, &end);
@@ -284,6 +284,7 @@ struct Observer<'a> {
     watch: Watch,
     change_user: Signal,
     service: &'a Service,
+    arrival: Arrival,
 }
 
 impl Tap for Observer<'_> {
@@ -303,6 +304,14 @@ impl Tap for Observer<'_> {
     /// A new login waits for the answers to what came before it, the end for a transaction too.
     fn may_stop(&self) -> bool {
         if self.change_user.is_raised() { self.watch.is_answered() } else { self.watch.state() == Activity::Idle }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.watch.state() == Activity::Busy
+    }
+
+    fn client_is_gone(&self) -> bool {
+        self.arrival.client_is_gone()
     }
 }
 

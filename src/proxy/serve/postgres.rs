@@ -3,7 +3,7 @@
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
-use super::{Client, FAREWELL_TIMEOUT, Service, facts, farewell, in_time};
+use super::{Arrival, Client, FAREWELL_TIMEOUT, Service, facts, farewell, in_time};
 use crate::{
     postgres::{
         self, Accepted, Activity, CancelRequest, ErrorReport, Notice, Startup, Watch,
@@ -82,7 +82,7 @@ async fn connect(service: &Service, mut client: Client, mut startup: Startup, pe
     let registered = logged_in.cancel_key.zip(facts.server.clone());
     let registered = registered.map(|(key, server)| service.registry.register(key, server));
 
-    let mut observer = Observer { watch: Watch::new(), service };
+    let mut observer = Observer { watch: Watch::new(), service, arrival: client.arrival };
     observer.watch.on_upstream(&logged_in.greeting);
     let greeted = tokio::select! {
         greeted = client.stream.write_all(&logged_in.greeting) => greeted,
@@ -163,6 +163,7 @@ fn last_words(reason: &Reason, watch: &Watch) -> Option<Vec<u8>> {
 struct Observer<'a> {
     watch: Watch,
     service: &'a Service,
+    arrival: Arrival,
 }
 
 impl Tap for Observer<'_> {
@@ -181,6 +182,14 @@ impl Tap for Observer<'_> {
 
     fn may_stop(&self) -> bool {
         self.watch.state() == Activity::Idle && self.watch.at_boundary()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.watch.state() == Activity::Busy
+    }
+
+    fn client_is_gone(&self) -> bool {
+        self.arrival.client_is_gone()
     }
 }
 

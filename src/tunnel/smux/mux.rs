@@ -3,7 +3,7 @@
 //! ```text
 //!              SYN                 first byte                 FIN (either side)
 //!   open ──▶ Dialling ───────────────▶ Established ─────────────────────▶ gone
-//!               │ Flag 3 + FIN: refused        │ poll_shutdown: half-closed, FIN after the grace time
+//!               │ Flag 3 + FIN: refused        │ poll_shutdown: half-closed, FIN with the agent's
 //!               │ nothing in time: stuck       │ handle dropped: FIN after what is queued
 //! ```
 //!
@@ -42,8 +42,6 @@ pub struct Options {
     pub dial_timeout: Duration,
     /// When a dial without an answer is asked after, see the module's description. Default 4 s.
     pub dial_question: Duration,
-    /// How long after a half-close, and after the last byte since, the FIN goes out. Default 45 s.
-    pub half_close_grace: Duration,
 }
 
 impl Default for Options {
@@ -53,7 +51,6 @@ impl Default for Options {
             max_unsent: 256 << 10,
             dial_timeout: limits::DIAL_TIMEOUT,
             dial_question: limits::DIAL_QUESTION,
-            half_close_grace: Duration::from_secs(45),
         }
     }
 }
@@ -85,8 +82,8 @@ pub enum StreamError {
 #[derive(Debug)]
 enum Local {
     Open,
-    /// The FIN waits until this moment, later if data comes.
-    HalfClosed(Instant),
+    /// The FIN waits for the agent's, or for the end of the handle: the agent would close both ways, and the answer be lost.
+    HalfClosed,
     /// The FIN follows what is queued.
     Closing,
     /// The FIN is out.
@@ -304,9 +301,6 @@ impl Mux {
             return;
         }
         stream.used = now;
-        if let Local::HalfClosed(deadline) = &mut stream.local {
-            *deadline = now + self.options.half_close_grace;
-        }
         stream.unread.extend_from_slice(data);
         self.unread += data.len();
         if let Some(reader) = stream.reader.take() {
@@ -397,12 +391,7 @@ impl Mux {
     }
 
     fn deadline(&self, stream: &Stream) -> Option<Instant> {
-        let dial = stream.is_dialling().then(|| stream.opened + self.options.dial_timeout);
-        let half_close = match stream.local {
-            Local::HalfClosed(at) => Some(at),
-            Local::Open | Local::Closing | Local::Closed => None,
-        };
-        dial.into_iter().chain(half_close).min()
+        stream.is_dialling().then(|| stream.opened + self.options.dial_timeout)
     }
 
     /// Does what is due at `now`.
@@ -410,20 +399,12 @@ impl Mux {
         if self.streams.values().any(|stream| self.question_due(stream).is_some_and(|due| now >= due)) {
             self.ask_after_dials(now);
         }
-        let mut closing = Vec::new();
-        for (&id, stream) in &mut self.streams {
+        for stream in self.streams.values_mut() {
             if stream.is_dialling() && now >= stream.opened + self.options.dial_timeout {
                 stream.error = Some(StreamError::DialTimeout(self.options.dial_timeout));
                 self.stuck = true;
                 stream.wake();
             }
-            if matches!(stream.local, Local::HalfClosed(at) if now >= at) {
-                stream.local = Local::Closing;
-                closing.push(id);
-            }
-        }
-        for id in closing {
-            self.queue(id);
         }
     }
 
@@ -484,13 +465,12 @@ impl Mux {
         Poll::Ready(Ok(taken.len()))
     }
 
-    /// Half-close: nothing more will be written. The FIN waits for the agent's, or for the grace time.
-    pub fn shutdown(&mut self, id: StreamId, now: Instant) {
-        let deadline = now + self.options.half_close_grace;
+    /// Half-close: nothing more will be written. The FIN waits for the agent's, or for the end of the handle.
+    pub fn shutdown(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id)
             && matches!(stream.local, Local::Open)
         {
-            stream.local = Local::HalfClosed(deadline);
+            stream.local = Local::HalfClosed;
         }
     }
 
@@ -500,7 +480,7 @@ impl Mux {
         stream.abandoned = true;
         self.unread -= stream.unread.len();
         stream.unread = BytesMut::new();
-        if matches!(stream.local, Local::Open | Local::HalfClosed(_)) {
+        if matches!(stream.local, Local::Open | Local::HalfClosed) {
             stream.local = Local::Closing;
         }
         self.queue(id);

@@ -146,20 +146,25 @@ fn a_fin_never_overtakes_queued_bytes() {
 }
 
 #[test]
-fn a_half_close_sends_its_fin_after_the_grace_time_or_with_the_agents() {
-    let now = Instant::now();
-    let mut mux = Mux::new(Options::default());
-    let grace = mux.options.half_close_grace;
-    let id = mux.open(now).unwrap();
-    let _ = write(&mut mux, id, b"question");
-    mux.shutdown(id, now);
-    assert!(!pieces(mux.poll_output(1024, now).unwrap()).contains(&Piece::Control(Command::Fin, id)));
-    mux.on_input(psh(id, b"answer"), now + grace / 2).unwrap();
-    mux.on_timeout(now + grace);
-    assert_eq!(mux.poll_output(1024, now), None, "an answer puts the FIN off");
-    mux.on_timeout(now + grace / 2 + grace);
-    assert_eq!(pieces(mux.poll_output(1024, now).unwrap()), [Piece::Control(Command::Fin, id)]);
-    assert!(matches!(read(&mut mux, id), Poll::Ready(Ok(data)) if &data[..] == b"answer"));
+fn a_half_close_sends_its_fin_with_the_agents_or_with_the_end_of_the_handle() {
+    for agent_first in [true, false] {
+        let now = Instant::now();
+        let mut mux = Mux::new(Options::default());
+        let id = mux.open(now).unwrap();
+        let _ = write(&mut mux, id, b"question");
+        mux.shutdown(id);
+        assert!(!pieces(mux.poll_output(1024, now).unwrap()).contains(&Piece::Control(Command::Fin, id)));
+        let late = now + Duration::from_hours(1);
+        mux.on_input(psh(id, b"answer"), late).unwrap();
+        assert_eq!((mux.next_timeout(), mux.poll_output(1024, late)), (None, None), "it may take its time");
+        assert!(matches!(read(&mut mux, id), Poll::Ready(Ok(data)) if &data[..] == b"answer"));
+        if agent_first {
+            mux.on_input(fin(id), late).unwrap();
+        } else {
+            mux.abandon(id);
+        }
+        assert_eq!(pieces(mux.poll_output(1024, late).unwrap()), [Piece::Control(Command::Fin, id)]);
+    }
 }
 
 #[test]

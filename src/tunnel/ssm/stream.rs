@@ -171,7 +171,7 @@ impl AsyncWrite for SessionStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.lock().mux().shutdown(self.id, driver::now());
+        self.shared.lock().mux().shutdown(self.id);
         self.shared.driver.wake();
         Poll::Ready(Ok(()))
     }
