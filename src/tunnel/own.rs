@@ -109,7 +109,10 @@ impl HostsLine {
         text.lines().zip(1..).find_map(|(line, number)| {
             let mut words = line.split('#').next()?.split_whitespace();
             let maps_to = words.next()?.parse::<IpAddr>().ok()?;
-            let named = reached(maps_to) == reached(ip) && words.any(|name| name.eq_ignore_ascii_case(host));
+            // The C library gives `::1` for a name that the file maps to 127.0.0.1.
+            let (maps_to, ip) = (reached(maps_to), reached(ip));
+            let same = maps_to == ip || maps_to.is_loopback() && ip.is_loopback();
+            let named = same && words.any(|name| name.eq_ignore_ascii_case(host));
             named.then(|| Self { number, text: line.trim().escape_debug().take(200).collect() })
         })
     }
@@ -138,7 +141,8 @@ mod tests {
         let text = "127.0.0.1 localhost\n# 127.0.0.1 db.example\n10.0.0.1 db.example\n\n127.0.0.1\tother DB.example # \u{1b}mine\n";
         let line = HostsLine::find(text, "db.example", "127.0.0.1".parse().unwrap()).unwrap();
         assert_eq!((line.number, line.text.as_str()), (5, "127.0.0.1\\tother DB.example # \\u{1b}mine"));
-        assert_eq!(HostsLine::find(text, "db.example", "::1".parse().unwrap()), None);
+        assert_eq!(HostsLine::find(text, "db.example", "::1".parse().unwrap()), Some(line));
+        assert_eq!(HostsLine::find(text, "db.example", "10.0.0.2".parse().unwrap()), None);
         assert_eq!(HostsLine::find(text, "elsewhere.example", "127.0.0.1".parse().unwrap()), None);
     }
 }
