@@ -48,7 +48,7 @@ pub(super) enum Hope<'a> {
 
 /// Runs steps within a [`Deadline`], and remembers how long they took.
 pub(super) struct Clock {
-    deadline: Deadline,
+    pub(super) deadline: Deadline,
     pub(super) stages: Vec<(Stage, Duration)>,
 }
 
