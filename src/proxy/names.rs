@@ -126,6 +126,7 @@ mod tests {
             name: "orders".into(),
             engine,
             pooling: Pooling::new(Isolation::Shared, &host),
+            alias: None,
             endpoint: Endpoint { host, port: engine.default_port() },
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),

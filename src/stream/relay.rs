@@ -355,7 +355,7 @@ mod tests {
             let answer = async {
                 sleep(Duration::from_secs(takes)).await;
                 upstream.write_all(b"answer").await.unwrap();
-                std::future::pending::<()>().await;
+                pending::<()>().await;
             };
             let mut tap = HalfClosed { busy: true, gone };
             let end = tokio::select! {
