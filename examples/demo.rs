@@ -274,7 +274,7 @@ async fn start_mariadb(running: &mut Option<Child>) -> Result<Option<MariaDb>> {
     };
     let text = |name: &str| ready[name].as_str().with_context(|| format!("no {name}"));
     let mut master = bare("mariadb");
-    master.arg("--no-defaults").arg(format!("--socket={}/mysqld.sock", text("socket_dir")?));
+    master.args(["--no-defaults", "--skip-ssl"]).arg(format!("--socket={}/mysqld.sock", text("socket_dir")?));
     output(master.args(["--user=master", "-e", MARIADB_TABLE])).await?;
     Ok(Some(MariaDb { address: address(&ready)?, ca_file: text("ca")?.into() }))
 }

@@ -60,6 +60,7 @@ async fn a_full_server_says_so_itself() {
         let port = gate.port.to_string();
         sleeper.args([
             "--no-defaults",
+            "--skip-ssl",
             "-h",
             "127.0.0.1",
             "-u",

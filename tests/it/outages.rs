@@ -257,7 +257,7 @@ async fn a_new_client_waits_no_longer_than_its_connect_timeout() {
 fn mariadb(gate: &Gate) -> Command {
     let mut client = Command::new("mariadb");
     client
-        .args(["--no-defaults", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "app_user"])
+        .args(["--no-defaults", "--skip-ssl", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "app_user"])
         .args(["-P", &gate.port.to_string()])
         .env("LC_ALL", "C.UTF-8")
         .kill_on_drop(true);

@@ -288,7 +288,16 @@ async fn automatic_compression_is_for_the_way_that_was_taken() {
     {
         let gate = automatic(&server, &sandbox, host, port).await;
         let mut client = Command::new("mariadb");
-        client.args(["--no-defaults", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "app_user"]);
+        client.args([
+            "--no-defaults",
+            "--skip-ssl",
+            "--batch",
+            "--skip-column-names",
+            "-h",
+            "127.0.0.1",
+            "-u",
+            "app_user",
+        ]);
         client.args(["-P", &gate.port.to_string(), "-e", "select 42"]).kill_on_drop(true);
         let ran = within("mariadb", client.output()).await.expect("it is installed");
         assert_eq!(String::from_utf8_lossy(&ran.stdout).trim(), "42", "{}", gate.log());

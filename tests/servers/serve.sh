@@ -182,7 +182,12 @@ start() { # 0: it answers; 1: its port is taken; anything else ends us
   if [ "$owner" != "$(id -un)" ]; then with+=(--reuid "$owner" --regid "$owner" --init-groups); fi
   "${with[@]}" -- "${command[@]}" </dev/null >>"$scratch/server.log" 2>&1 &
   server=$!
-  until answers; do
+  local deadline=$((SECONDS + 120)) said=''
+  until said=$(answers 2>&1); do
+    if [ $SECONDS -ge $deadline ]; then
+      cat "$scratch/server.log" >&2
+      die "the server runs and does not let its administrator in: $said"
+    fi
     if ! kill -0 "$server" 2>/dev/null; then
       wait "$server" || true
       server=''
