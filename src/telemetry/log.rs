@@ -1,11 +1,14 @@
 //! The log: to stderr, for people or as JSON, with a filter and one rule that no filter can lift.
 //!
-//! The rule: only our own crate logs below `info`. At `debug` and `trace` the SDK, hyper, h2, rustls and tungstenite
-//! write requests and frames as they are, credentials and stream tokens included.
+//! The rule: only our own crate logs, at every level. Libraries write requests and frames as they are at `debug` and `trace`,
+//! and their errors with `Debug` at `warn`: the SDK's error about a credentials file holds the bytes of the file. An error of
+//! a library that matters reaches us as a value, and the code that handles it logs what is safe to say.
+//!
+//! The same holds for panics: a message that was formatted may contain an error's `Debug`, so that only a literal is shown.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, panic::PanicHookInfo};
 
-use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt as _, ParseError, filter_fn},
@@ -18,7 +21,7 @@ use tracing_subscriber::{
 /// How to log.
 ///
 /// # Defaults
-/// `info` for rdsgate, `warn` for libraries; for people.
+/// `info`; for people.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// A level, or directives `TARGET=LEVEL,…` as `tracing_subscriber::EnvFilter` reads them.
@@ -72,9 +75,7 @@ impl Error {
 }
 
 /// The filter when none is given.
-const DEFAULT_FILTER: &str = "warn,rdsgate=info";
-/// The most that any crate but ours may say.
-const LIBRARIES: Level = Level::INFO;
+const DEFAULT_FILTER: &str = "info";
 
 /// Sets up the log of this process: to stderr, once.
 ///
@@ -83,7 +84,16 @@ const LIBRARIES: Level = Level::INFO;
 pub fn init(options: &Options) -> Result<(), Error> {
     let terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let layer = layer(options, std::io::stderr, terminal)?;
-    tracing_subscriber::registry().with(layer).try_init().map_err(|_| Error::Twice)
+    tracing_subscriber::registry().with(layer).try_init().map_err(|_| Error::Twice)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// Logs a panic: where, and its message if that is a literal in the source.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let at = info.location().map(ToString::to_string).unwrap_or_default();
+    let reason = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("the message may hold data");
+    tracing::error!(at, reason, "internal error; please report this line");
 }
 
 /// The layer that formats, with its filter.
@@ -108,14 +118,13 @@ fn filter<S: Subscriber>(text: Option<&str>) -> Result<impl Filter<S> + use<S>, 
     }
     let text = if words.is_empty() { DEFAULT_FILTER.to_owned() } else { words.join(",") };
     let wanted = EnvFilter::try_new(&text).map_err(|reason| Error::Filter { filter: text, reason })?;
-    Ok(wanted.and(filter_fn(harmless).with_max_level_hint(LevelFilter::TRACE)))
+    Ok(wanted.and(filter_fn(is_ours).with_max_level_hint(LevelFilter::TRACE)))
 }
 
-/// Whether an event or a span may be seen whatever the filter says.
-fn harmless(metadata: &Metadata<'_>) -> bool {
+/// Whether an event or a span is of our own crate; no filter shows another one.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
-    let ours = target == "rdsgate" || target.starts_with("rdsgate::");
-    ours || *metadata.level() <= LIBRARIES
+    target == "rdsgate" || target.starts_with("rdsgate::")
 }
 
 #[cfg(test)]
@@ -168,23 +177,19 @@ mod tests {
         ["aws_smithy_runtime::client", "aws_sigv4", "hyper_util", "h2", "rustls", "tungstenite", "rdsgate_not"];
 
     #[test]
-    fn by_default_we_say_info_and_libraries_warn() {
+    fn default_level_is_info() {
         for filter in [None, Some(""), Some("  ")] {
             let text = logged(filter, Format::Human);
             assert!(text.contains("rdsgate-info") && text.contains("rdsgate::tunnel-info"), "{text}");
             assert!(!text.contains("rdsgate-debug"), "{text}");
-            for library in LIBRARIES {
-                assert!(text.contains(&format!("{library}-warn")), "{text}");
-                // Filters match prefixes, so a crate whose name begins like ours may say what we may.
-                let quiet = library.starts_with("rdsgate") || !text.contains(&format!("{library}-info"));
-                assert!(quiet, "{text}");
-            }
         }
     }
 
     #[test]
-    fn no_filter_makes_a_library_say_more_than_info() {
+    fn no_filter_shows_an_event_of_a_library() {
         for filter in [
+            "",
+            "warn",
             "trace",
             "trace,aws_smithy_runtime=trace",
             "aws_smithy_runtime=trace,aws_sigv4=trace,hyper_util=trace,h2=trace,rustls=trace,tungstenite=trace,rdsgate=trace,rdsgate_not=trace",
@@ -192,14 +197,36 @@ mod tests {
             "trace,[{request}]=trace",
         ] {
             let text = logged(Some(filter), Format::Json);
-            assert!(text.contains("rdsgate-trace") && text.contains("rdsgate::tunnel-trace"), "{filter}: {text}");
+            assert!(text.contains("rdsgate-warn") && text.contains("rdsgate::tunnel-warn"), "{filter}: {text}");
             for library in LIBRARIES {
-                assert!(text.contains(&format!("{library}-info")), "{filter}: {text}");
-                for hidden in ["-debug", "-trace", "-span-secret"] {
+                for hidden in ["-warn", "-info", "-debug", "-trace", "-span-secret"] {
                     assert!(!text.contains(&format!("{library}{hidden}")), "{filter}: {text}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_panic_is_logged_without_what_was_formatted_into_it() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = tracing_subscriber::registry()
+            .with(layer(&Options::default(), move || writer.clone(), false).unwrap());
+        let usual = std::panic::take_hook();
+        // The hook is one for the process: other tests' threads still report as usual.
+        let ours = std::thread::current().id();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().id() == ours { log_panic(info) } else { usual(info) }
+        }));
+        tracing::subscriber::with_default(subscriber, || {
+            let cause: Result<(), _> = Err(String::from_utf8(b"aws_secret_access_key = hush\xff".to_vec()).unwrap_err());
+            let _ = std::panic::catch_unwind(|| cause.expect("text"));
+            let _ = std::panic::catch_unwind(|| panic!("a literal"));
+        });
+        drop(std::panic::take_hook());
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("a literal") && text.lines().count() == 2, "{text}");
+        assert!(text.contains("log.rs:") && !text.contains("FromUtf8Error") && !text.contains("97, 119"), "{text}");
     }
 
     #[test]
