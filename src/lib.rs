@@ -24,6 +24,7 @@ pub mod discover;
 pub mod doctor;
 pub mod limits;
 pub mod mysql;
+pub mod outbound;
 pub mod postgres;
 pub mod proxy;
 #[cfg(feature = "sandbox")]

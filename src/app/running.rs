@@ -158,7 +158,7 @@ impl Running {
         let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
         let listeners = listener::bind(&target.listen).await.map_err(listen)?;
         let service = Service {
-            upstream: self.upstream(&target, accounts).await?,
+            upstream: self.upstream(&target, accounts)?,
             registry: Registry::default(),
             connections: counts(metrics, &target),
             connect_timeout: config.connect_timeout,
@@ -168,10 +168,10 @@ impl Running {
         Ok((listeners, Arc::new(Current::new(service, &self.pools))))
     }
 
-    async fn upstream(&mut self, target: &Arc<Target>, accounts: &Accounts) -> Result<Upstream, Error> {
+    fn upstream(&mut self, target: &Arc<Target>, accounts: &Accounts) -> Result<Upstream, Error> {
         let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
         let aws_failed = |cause| Error::Aws { target: Arc::clone(&target.name), cause };
-        let account = accounts.load(&options).await.map_err(aws_failed)?;
+        let account = accounts.load(&options).map_err(aws_failed)?;
         let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
         let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
         let dialer = self.pools.lock().unwrap_or_else(PoisonError::into_inner).dialer(target, &account);

@@ -1,12 +1,13 @@
 //! The calls of STS that make credentials out of credentials.
 
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use aws_config::SdkConfig;
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_sts::{Client, types};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 
-use super::{Error, issue::Step, mfa::Device, ssm::classify};
+use super::{Error, error::Reason, issue::Step, mfa::Device, provide::unreachable, ssm::classify};
 use crate::target::MfaCode;
 
 /// How long a session with MFA is asked for: STS's own default. Up to 36 h are allowed.
@@ -58,6 +59,28 @@ pub(super) async fn session_token(
         error => error,
     })?;
     credentials(OPERATION, answer.credentials)
+}
+
+/// AssumeRoleWithWebIdentity, which is not signed. `file` is where the token stands, for errors.
+///
+/// # Errors
+/// [`Error::WebIdentity`] when STS does not take the token, [`Error::CredentialsTransport`] when STS cannot be asked.
+pub(super) async fn web_identity(
+    config: &SdkConfig,
+    role: &str,
+    session_name: &str,
+    token: &str,
+    file: &Path,
+) -> Result<Credentials, Error> {
+    let call = Client::new(config).assume_role_with_web_identity().role_arn(role).role_session_name(session_name);
+    let answer = call.web_identity_token(token.trim()).send().await.map_err(|error| {
+        if error.as_service_error().is_none() {
+            return unreachable(error);
+        }
+        let (code, message) = (error.code().unwrap_or("unknown"), error.message().unwrap_or("(no message)"));
+        Error::WebIdentity { file: file.to_owned(), cause: Arc::new(Reason(format!("{code}: {message}"))) }
+    })?;
+    credentials("AssumeRoleWithWebIdentity", answer.credentials)
 }
 
 fn client(config: &SdkConfig, with: Credentials) -> Client {

@@ -19,13 +19,12 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    ATTEMPT_DEADLINE, ATTEMPTS, Account, CALL_DEADLINE, CONNECT_DEADLINE, Error, Retry, http, sign,
+    ATTEMPT_DEADLINE, ATTEMPTS, Account, CALL_DEADLINE, CONNECT_DEADLINE, Error, Retry,
+    provide::find,
+    sign,
     xml::{Element, NotXml},
 };
-use crate::{
-    backoff::Backoff,
-    target::{Partition, Region},
-};
+use crate::{backoff::Backoff, outbound, target::Region};
 
 /// The longest answer that is read. A page of a hundred instances has some hundred kilobytes.
 const ANSWER_LIMIT: usize = 8 << 20;
@@ -49,7 +48,7 @@ pub enum Service {
 
 impl Service {
     /// The name in signatures, host names and IAM actions.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ec2 => "ec2",
             Self::Ecs => "ecs",
@@ -59,14 +58,14 @@ impl Service {
         }
     }
 
-    /// The id in `AWS_ENDPOINT_URL_<SERVICE>`.
-    fn id(self) -> &'static str {
+    /// The id in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
+    pub(super) fn id(self) -> &'static str {
         match self {
-            Self::Ec2 => "EC2",
-            Self::Ecs => "ECS",
-            Self::Iam => "IAM",
-            Self::Logs => "CloudWatch Logs",
-            Self::Sts => "STS",
+            Self::Ec2 => "ec2",
+            Self::Ecs => "ecs",
+            Self::Iam => "iam",
+            Self::Logs => "cloudwatch_logs",
+            Self::Sts => "sts",
         }
     }
 
@@ -78,27 +77,6 @@ impl Service {
             Self::Ecs => "AmazonEC2ContainerServiceV20141113",
             Self::Logs => "Logs_20140328",
             Self::Sts => "2011-06-15",
-        }
-    }
-
-    /// The region that signatures are for, and AWS's own endpoint. IAM has one for each partition ("IAM endpoints and
-    /// quotas").
-    fn endpoint(self, region: &Region) -> (Region, String) {
-        let suffix = region.partition().dns_suffix();
-        let global = match (self, region.partition()) {
-            (Self::Iam, Partition::Aws) => Some(("us-east-1", "iam")),
-            (Self::Iam, Partition::AwsCn) => Some(("cn-north-1", "iam.cn-north-1")),
-            (Self::Iam, Partition::AwsUsGov) => Some(("us-gov-west-1", "iam.us-gov")),
-            (Self::Iam, Partition::AwsIso) => Some(("us-iso-east-1", "iam.us-iso-east-1")),
-            (Self::Iam, Partition::AwsIsoB) => Some(("us-isob-east-1", "iam.us-isob-east-1")),
-            (Self::Iam, Partition::AwsIsoE) => Some(("eu-isoe-west-1", "iam.eu-isoe-west-1")),
-            (Self::Iam, Partition::AwsIsoF) => Some(("us-isof-south-1", "iam.us-isof-south-1")),
-            (Self::Iam, Partition::AwsEusc) => Some(("eusc-de-east-1", "iam.eusc-de-east-1")),
-            (Self::Ec2 | Self::Ecs | Self::Logs | Self::Sts, _) => None,
-        };
-        match global.and_then(|(region, host)| Some((region.parse().ok()?, host))) {
-            Some((region, host)) => (region, format!("https://{host}.{suffix}")),
-            None => (region.clone(), format!("https://{}.{region}.{suffix}", self.name())),
         }
     }
 }
@@ -171,8 +149,7 @@ impl Account {
         (content_type, target): (&'static str, Option<String>),
         body: String,
     ) -> Result<Prepared, Error> {
-        let (region, endpoint) = service.endpoint(self.region());
-        let url = http::configured_endpoint(&self.0.config, service.id()).unwrap_or(endpoint);
+        let (region, url) = self.0.calls.endpoints.find(service, self.region());
         let url = format!("{}/", url.trim_end_matches('/'));
         let host = url.parse::<::http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
         let host = host.ok_or(Error::Incomplete { operation, field: "host in the endpoint's URL" })?;
@@ -219,7 +196,7 @@ impl Account {
 
     /// The head of the answer. Bounded by the connecting alone.
     async fn exchange(&self, operation: &'static str, request: HttpRequest) -> Result<HttpResponse, Error> {
-        let connector = self.0.connector.get_or_try_init(async || http::own_connector(CONNECT_DEADLINE)).await?;
+        let connector = self.0.connector.get_or_init(|| self.0.calls.client.own_connector(CONNECT_DEADLINE));
         connector.call(request).await.map_err(|error| unreachable(operation, error))
     }
 
@@ -283,7 +260,9 @@ async fn read(operation: &'static str, response: HttpResponse) -> Result<String,
 }
 
 fn unreachable(operation: &'static str, error: ConnectorError) -> Error {
-    if error.is_timeout() {
+    if let Some(proxy) = find::<outbound::Error>(&error) {
+        Error::Proxy(proxy.clone())
+    } else if error.is_timeout() {
         Error::Timeout { operation, cause: Arc::new(error) }
     } else {
         Error::Transport { operation, cause: Arc::new(error) }
@@ -313,24 +292,6 @@ fn query_error(body: &str) -> (Option<String>, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_service_is_where_aws_says_in_every_partition() {
-        for (service, region, signed_for, url) in [
-            (Service::Ec2, "eu-central-1", "eu-central-1", "https://ec2.eu-central-1.amazonaws.com"),
-            (Service::Ecs, "cn-north-1", "cn-north-1", "https://ecs.cn-north-1.amazonaws.com.cn"),
-            (Service::Logs, "us-gov-east-1", "us-gov-east-1", "https://logs.us-gov-east-1.amazonaws.com"),
-            (Service::Iam, "eu-central-1", "us-east-1", "https://iam.amazonaws.com"),
-            (Service::Iam, "cn-northwest-1", "cn-north-1", "https://iam.cn-north-1.amazonaws.com.cn"),
-            (Service::Ec2, "us-iso-west-1", "us-iso-west-1", "https://ec2.us-iso-west-1.c2s.ic.gov"),
-            (Service::Iam, "us-isob-west-1", "us-isob-east-1", "https://iam.us-isob-east-1.sc2s.sgov.gov"),
-            (Service::Sts, "eusc-de-east-1", "eusc-de-east-1", "https://sts.eusc-de-east-1.amazonaws.eu"),
-            (Service::Iam, "us-gov-east-1", "us-gov-west-1", "https://iam.us-gov.amazonaws.com"),
-        ] {
-            let (region, endpoint) = service.endpoint(&region.parse().unwrap());
-            assert_eq!((region.as_str(), endpoint.as_str()), (signed_for, url));
-        }
-    }
 
     #[test]
     fn errors_are_read_in_all_three_shapes() {

@@ -22,7 +22,11 @@ use aws_credential_types::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Error, Options, flight::Flight, issue::Issuer};
+use super::{
+    Error, Options,
+    flight::Flight,
+    issue::{Issuer, Mark},
+};
 
 /// How long before expiry new credentials are fetched.
 const AHEAD: Duration = Duration::from_mins(5);
@@ -58,6 +62,10 @@ pub(super) enum Asking {
 #[derive(Default)]
 struct State {
     current: Option<Credentials>,
+    /// What the files said when `current` was made; `None` without files.
+    mark: Option<Mark>,
+    /// When `current` was made.
+    made: Option<tokio::time::Instant>,
     /// Whether `current` was handed out: what nobody uses is not renewed by itself.
     used: bool,
     fetch: Option<(Asking, Flight<Credentials>)>,
@@ -105,8 +113,25 @@ impl Cache {
         }
     }
 
+    /// Forgets credentials without a known expiry after a database has refused a login with them: they may have expired, and
+    /// what gave them may give others by now. Not more often than every [`PAUSE`], since most refusals have other reasons.
+    pub(super) fn suspect(&self) {
+        let mut state = self.lock();
+        let endless = state.current.as_ref().is_some_and(|current| current.expiry().is_none());
+        if endless && state.made.is_none_or(|made| made.elapsed() >= PAUSE) {
+            tracing::debug!("the database refused a login; reading the AWS credentials again");
+            state.current = None;
+        }
+    }
+
     fn usable(&self) -> Option<Credentials> {
         let mut state = self.lock();
+        if let Some(mark) = &mut state.mark
+            && Issuer::has_changed(&self.options.identity, mark)
+        {
+            tracing::info!("the AWS files have changed; reading the credentials again");
+            (state.current, state.mark) = (None, None);
+        }
         let usable = state.current.clone().filter(|credentials| left(credentials) > USABLE);
         state.used |= usable.is_some();
         usable
@@ -136,10 +161,14 @@ impl Cache {
 
     /// Fetches and keeps.
     async fn fetch(self: Arc<Self>, asking: Asking) -> Result<Credentials, Error> {
-        let fetched = self.fetch_fresh(asking).await;
+        let (fetched, mark) = match self.fetch_fresh(asking).await {
+            Ok((credentials, mark)) => (Ok(credentials), mark),
+            Err(error) => (Err(error), None),
+        };
         let mut state = self.lock();
         match &fetched {
             Ok(credentials) => {
+                (state.mark, state.made) = (mark, Some(tokio::time::Instant::now()));
                 state.renewal = credentials.expiry().map(|_| self.renew_after(left(credentials)));
                 (state.current, state.used) = (Some(credentials.clone()), false);
             }
@@ -152,21 +181,24 @@ impl Cache {
         fetched
     }
 
-    async fn fetch_fresh(&self, asking: Asking) -> Result<Credentials, Error> {
+    async fn fetch_fresh(&self, asking: Asking) -> Result<(Credentials, Option<Mark>), Error> {
         let identity = &self.options.identity;
-        let credentials = match &self.source {
-            Source::Issuer(issuer) => issuer.issue(identity, &self.options.region, asking).await?,
+        let (credentials, mark) = match &self.source {
+            Source::Issuer(issuer) => {
+                let (credentials, mark) = issuer.issue(identity, &self.options.region, asking).await?;
+                (credentials, Some(mark))
+            }
             #[cfg(test)]
-            Source::Given(provider) => provider
-                .provide_credentials()
-                .await
-                .map_err(|cause| Error::NoCredentials { profile: None, cause: Arc::new(cause) })?,
+            Source::Given(provider) => {
+                let provided = provider.provide_credentials().await;
+                (provided.map_err(|cause| Error::NoCredentials { profile: None, cause: Arc::new(cause) })?, None)
+            }
         };
         match credentials.expiry() {
             Some(since) if since <= SystemTime::now() => {
-                Err(Error::CredentialsExpired { profile: identity.profile.clone(), since })
+                Err(Error::CredentialsExpired { profile: identity.profile.clone(), place: None, since })
             }
-            _ => Ok(credentials),
+            _ => Ok((credentials, mark)),
         }
     }
 

@@ -6,14 +6,32 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_types::{DateTime, date_time::Format};
 
-use super::mfa::Device;
-use crate::target::{InstanceId, Region};
+use super::{mfa::Device, profiles::Unusable};
+use crate::{
+    outbound,
+    target::{InstanceId, Region},
+};
 
 /// Shared, because one failure may be the answer to many callers.
-type Cause = Arc<dyn std::error::Error + Send + Sync>;
+pub(super) type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+/// A cause that is a sentence of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Reason(pub(super) String);
+
+/// A section title that is perhaps the profile that was not found.
+#[derive(Debug, Clone)]
+pub struct StrayTitle {
+    /// The file.
+    pub path: PathBuf,
+    /// Its line, from 1.
+    pub line: usize,
+    /// How the title must be written.
+    pub expected: String,
+}
 
 /// What AWS answers to a signature that is too old, from the future, or wrong.
 pub(super) const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"];
@@ -29,9 +47,9 @@ pub enum Error {
     NoCredentials {
         /// The profile that was asked for.
         profile: Option<String>,
-        /// The SDK's account of where it looked.
+        /// What the last place said.
         #[source]
-        cause: Arc<CredentialsError>,
+        cause: Cause,
     },
     /// The profile that was asked for is in neither file.
     #[error("there is no AWS profile {profile:?}")]
@@ -40,6 +58,32 @@ pub enum Error {
         profile: String,
         /// The profiles that there are.
         known: Vec<String>,
+        /// A title that was perhaps meant.
+        stray: Option<StrayTitle>,
+    },
+    /// One of the AWS files cannot be used. Its text is not quoted: it may be a secret.
+    #[error("cannot use the AWS file {}{}", path.display(), file_problem(problem))]
+    AwsFile {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        problem: FileProblem,
+    },
+    /// A variable, or a key of one of the AWS files, has a value of no use. The value is not quoted: it may be a secret.
+    #[error("{place}: {problem}")]
+    Setting {
+        /// The variable, or key, file and line.
+        place: String,
+        /// Why.
+        problem: &'static str,
+    },
+    /// A profile lacks a key that it needs for its credentials.
+    #[error("the AWS profile {profile:?} has no {missing}")]
+    ChainBroken {
+        /// The profile.
+        profile: String,
+        /// The key.
+        missing: String,
     },
     /// The IAM Identity Center session is over, or there was none.
     #[error("the SSO session of the AWS profile {profile:?} has expired or is not there")]
@@ -48,7 +92,7 @@ pub enum Error {
         profile: String,
         /// The SDK's account.
         #[source]
-        cause: Arc<CredentialsError>,
+        cause: Cause,
     },
     /// The console session of `aws login` is over, or there was none.
     #[error("the console session of the AWS profile {profile:?} has expired or is not there")]
@@ -57,13 +101,15 @@ pub enum Error {
         profile: String,
         /// The SDK's account.
         #[source]
-        cause: Arc<CredentialsError>,
+        cause: Cause,
     },
     /// Fresh from their provider, and already expired.
-    #[error("the AWS credentials{} expired on {}", for_profile(profile.as_deref()), time(*since))]
+    #[error("the AWS credentials{} expired on {}{}", for_profile(profile.as_deref()), time(*since), in_place(place.as_deref()))]
     CredentialsExpired {
         /// The profile that was asked for.
         profile: Option<String>,
+        /// Where the time stands, if it is in a file or a variable.
+        place: Option<String>,
         /// When.
         since: SystemTime,
     },
@@ -73,21 +119,12 @@ pub enum Error {
         /// How long we waited.
         after: Duration,
     },
-    /// The settings do not describe credentials.
-    #[error("the AWS settings{} are not usable", for_profile(profile.as_deref()))]
-    CredentialsSettings {
-        /// The profile that was asked for.
-        profile: Option<String>,
-        /// The SDK's account.
-        #[source]
-        cause: Arc<CredentialsError>,
-    },
     /// The service that issues credentials could not be reached.
     #[error("the service that issues AWS credentials could not be reached")]
     CredentialsTransport {
         /// The SDK's account.
         #[source]
-        cause: Arc<CredentialsError>,
+        cause: Cause,
     },
     /// IAM Identity Center knows us, and does not give us the role.
     #[error("SSO does not give the role of the AWS profile {profile:?}: {code}: {message}")]
@@ -129,19 +166,13 @@ pub enum Error {
         file: PathBuf,
         /// The SDK's account.
         #[source]
-        cause: Arc<CredentialsError>,
+        cause: Cause,
     },
     /// A code of an MFA device is wanted and nobody can be asked.
     #[error("a code of the MFA device {device} is needed")]
     MfaNeeded {
         /// Its serial number or ARN.
         device: String,
-    },
-    /// A device that STS would not take.
-    #[error("mfa_serial {serial:?} is not an MFA device")]
-    MfaSerial {
-        /// What the profile says.
-        serial: String,
     },
     /// A command gave no code.
     #[error("mfa_command gave no code: {reason}")]
@@ -174,7 +205,7 @@ pub enum Error {
         profile: Option<String>,
         /// The SDK's account.
         #[source]
-        cause: Arc<CredentialsError>,
+        cause: Cause,
     },
     /// AWS says that the credentials have expired or are unknown, also after fetching them anew.
     #[error("{operation}: AWS refused the credentials{} ({code})", for_profile(profile.as_deref()))]
@@ -268,15 +299,20 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// `AWS_CA_BUNDLE` names an unusable file.
-    #[error("cannot use AWS_CA_BUNDLE={}", path.display())]
+    /// `AWS_CA_BUNDLE`, or `ca_bundle` of the profile, names an unusable file.
+    #[error("cannot use {} ({place})", path.display())]
     CaBundle {
         /// The file.
         path: PathBuf,
+        /// Where it is named.
+        place: String,
         /// What is wrong with it.
         #[source]
         cause: Cause,
     },
+    /// The proxy of the environment cannot be used.
+    #[error(transparent)]
+    Proxy(outbound::Error),
     /// The HTTP client could not be made.
     #[error("the HTTP client for AWS could not be made")]
     HttpClient(#[source] Cause),
@@ -317,14 +353,15 @@ impl Error {
             | Self::ProfileNotFound { .. }
             | Self::SsoSessionOver { .. }
             | Self::ConsoleSessionOver { .. }
-            | Self::CredentialsSettings { .. }
+            | Self::AwsFile { .. }
+            | Self::Setting { .. }
+            | Self::ChainBroken { .. }
             | Self::SsoRole { .. }
             | Self::SsoLogin { .. }
             | Self::ConsoleLogin { .. }
             | Self::TokenFile { .. }
             | Self::WebIdentity { .. }
             | Self::MfaNeeded { .. }
-            | Self::MfaSerial { .. }
             | Self::MfaCommand { .. }
             | Self::MfaRefused { .. }
             | Self::RoleDenied { .. }
@@ -336,6 +373,7 @@ impl Error {
             | Self::BadRequest { .. }
             | Self::Incomplete { .. }
             | Self::CaBundle { .. }
+            | Self::Proxy(_)
             | Self::HttpClient(_)
             | Self::Signing { .. } => Retry::Never,
         }
@@ -355,7 +393,9 @@ impl Error {
             | Self::ConsoleSessionOver { .. }
             | Self::CredentialsExpired { .. }
             | Self::CredentialsTimeout { .. }
-            | Self::CredentialsSettings { .. }
+            | Self::AwsFile { .. }
+            | Self::Setting { .. }
+            | Self::ChainBroken { .. }
             | Self::SsoRole { .. }
             | Self::SsoLogin { .. }
             | Self::ConsoleLogin { .. }
@@ -363,7 +403,6 @@ impl Error {
             | Self::WebIdentity { .. }
             | Self::CredentialsTransport { .. }
             | Self::MfaNeeded { .. }
-            | Self::MfaSerial { .. }
             | Self::MfaCommand { .. }
             | Self::MfaRefused { .. }
             | Self::RoleDenied { .. }
@@ -380,6 +419,7 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Transport { .. }
             | Self::CaBundle { .. }
+            | Self::Proxy(_)
             | Self::HttpClient(_)
             | Self::Signing { .. } => false,
         }
@@ -407,4 +447,20 @@ fn for_profile(profile: Option<&str>) -> String {
 
 fn time(at: SystemTime) -> String {
     DateTime::from(at).fmt(Format::DateTime).unwrap_or_else(|_| "an unknown date".into())
+}
+
+fn in_place(place: Option<&str>) -> String {
+    place.map(|place| format!(" ({place})")).unwrap_or_default()
+}
+
+/// Why an AWS file is of no use.
+#[derive(Debug, Clone)]
+pub struct FileProblem(pub(super) Unusable);
+
+fn file_problem(FileProblem(problem): &FileProblem) -> String {
+    match problem {
+        Unusable::Malformed(malformed) => format!(", line {}: {}", malformed.line, malformed.problem),
+        Unusable::TooLong => ": it is longer than 1 MiB".into(),
+        Unusable::Io(cause) => format!(": {cause}"),
+    }
 }

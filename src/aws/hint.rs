@@ -1,12 +1,18 @@
 //! What a person can do about an [`Error`] of AWS: the next command, or the setting to look at.
 
-use super::error::{CLOCK_CODES, Error, PARAMETER_CODES};
+use super::{
+    error::{CLOCK_CODES, Error, FileProblem, PARAMETER_CODES},
+    profiles::Unusable,
+};
 
 impl Error {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoCredentials { .. } => "choose a profile with --profile or AWS_PROFILE, or make one with aws configure sso".into(),
+            Self::ProfileNotFound { stray: Some(stray), .. } => {
+                format!("change line {} of {}: the title must be {}", stray.line, stray.path.display(), stray.expected)
+            }
             Self::ProfileNotFound { known, .. } if known.is_empty() => "make one with aws configure sso".into(),
             Self::ProfileNotFound { known, .. } => format!("the profiles are: {}", known.join(", ")),
             Self::SsoSessionOver { profile, .. } => format!("run: aws sso login --profile {profile}"),
@@ -17,7 +23,10 @@ impl Error {
                     .into()
             }
             Self::CredentialsTimeout { .. } => "see whether aws sts get-caller-identity answers".into(),
-            Self::CredentialsSettings { .. } => "check the profile in ~/.aws/config and ~/.aws/credentials".into(),
+            Self::AwsFile { problem: FileProblem(Unusable::Malformed(malformed)), .. } => malformed.problem.mend().into(),
+            Self::AwsFile { .. } => "check the file; aws configure list reads the same one".into(),
+            Self::Setting { .. } => "correct the value; aws configure list reads the same variables and files".into(),
+            Self::ChainBroken { missing, .. } => format!("add {missing} to the profile in ~/.aws/config"),
             Self::SsoRole { .. } => {
                 "check sso_account_id and sso_role_name of the profile; aws sso login as somebody who has the role".into()
             }
@@ -28,7 +37,6 @@ impl Error {
                     .into()
             }
             Self::MfaNeeded { .. } => "run rdsgate up in a terminal, which asks for it, or set --mfa-command or --mfa-code".into(),
-            Self::MfaSerial { .. } => "expected arn:aws:iam::123456789012:mfa/NAME or a serial number".into(),
             Self::MfaCommand { .. } => "run it by hand: the first line it prints must be the six digits, and no more".into(),
             Self::MfaRefused { .. } => {
                 "each code works once and for half a minute; check mfa_serial and the clock of this machine and of the device".into()
@@ -75,7 +83,8 @@ impl Error {
                 "check this machine's clock, and that the secret access key belongs to the access key".into()
             }
             Self::Throttled { .. } => "too many API calls in this account; wait".into(),
-            Self::CaBundle { .. } => "AWS_CA_BUNDLE must be a PEM file of root certificates".into(),
+            Self::Proxy(error) => error.hint().into(),
+            Self::CaBundle { .. } => "it must be a PEM file of root certificates".into(),
             Self::AccessDenied { .. }
             | Self::SessionGone { .. }
             | Self::BadRequest { .. }

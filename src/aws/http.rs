@@ -1,72 +1,171 @@
-//! The one HTTP client of all AWS calls, and where the environment says the endpoints are.
+//! The HTTP clients of all AWS calls.
 //!
-//! It trusts the machine's roots (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and `AWS_CA_BUNDLE`, and goes through `HTTPS_PROXY`,
-//! `HTTP_PROXY` or `ALL_PROXY` unless `NO_PROXY` names the endpoint.
+//! They trust the machine's roots (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and one more file, `AWS_CA_BUNDLE` or `ca_bundle` of the
+//! profile, and go through the proxy that the environment names for the endpoint.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
-use aws_config::SdkConfig;
-use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_http_client::{
-    Builder, Connector, ConnectorBuilder,
+    Connector,
     proxy::ProxyConfig,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpClient, SharedHttpConnector};
-use aws_types::service_config::ServiceConfigKey;
+use aws_smithy_runtime_api::client::{
+    http::{
+        HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+        http_client_fn,
+    },
+    orchestrator::HttpRequest,
+    result::ConnectorError,
+};
 
-use super::Error;
-use crate::tls;
+use super::{Error, profiles::Setting};
+use crate::{
+    outbound::{self, Proxies, Proxy},
+    tls,
+};
 
-/// Names one more file of roots for AWS's endpoints, as for the AWS CLI and SDKs.
-const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+/// The clients of a process, one for each file of further roots.
+#[derive(Default)]
+pub(super) struct Clients(Mutex<HashMap<Option<PathBuf>, Client>>);
 
-/// What the SDK's clients send their requests with.
-///
-/// # Errors
-/// [`Error::CaBundle`].
-pub(super) fn client() -> Result<SharedHttpClient, Error> {
-    let context = context()?;
-    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut builder = Connector::builder();
-        if let Some(settings) = settings {
-            builder = builder.connector_settings(settings.clone());
+/// A client for the SDK, and what one needs for requests of our own making.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub(super) sdk: SharedHttpClient,
+    context: TlsContext,
+    proxies: Arc<Proxies>,
+}
+
+impl Clients {
+    /// The client that trusts `bundle` too. Its file is read once.
+    ///
+    /// # Errors
+    /// [`Error::CaBundle`].
+    pub(super) fn get(&self, bundle: Option<&Setting>) -> Result<Client, Error> {
+        let key = bundle.map(|bundle| PathBuf::from(bundle.text.as_str()));
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
         }
-        builder.set_sleep_impl(
-            components.and_then(aws_smithy_runtime_api::client::runtime_components::RuntimeComponents::sleep_impl),
-        );
-        connector(builder, context.clone())
-    }))
+        let client = Client::new(bundle)?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
 }
 
-/// The same for requests of our own making; nothing in it has a deadline but the connecting.
-///
-/// # Errors
-/// [`Error::CaBundle`].
-pub(super) fn own_connector(connect_deadline: Duration) -> Result<SharedHttpConnector, Error> {
-    let settings = HttpConnectorSettings::builder().connect_timeout(connect_deadline).build();
-    let builder = Connector::builder().connector_settings(settings).sleep_impl(TokioSleep::new());
-    Ok(SharedHttpConnector::new(connector(builder, context()?)))
+impl Client {
+    fn new(bundle: Option<&Setting>) -> Result<Self, Error> {
+        let (context, proxies) = (context(bundle)?, Arc::new(Proxies::of_environment()));
+        let (of_client, proxies_of_client) = (context.clone(), Arc::clone(&proxies));
+        // One connector for each pair of timeouts: it holds the pool of connections.
+        let connectors: Mutex<HashMap<[Option<Duration>; 2], SharedHttpConnector>> = Mutex::default();
+        let sdk = http_client_fn(move |settings, components| {
+            let mut connectors = connectors.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = [settings.connect_timeout(), settings.read_timeout()];
+            let connector = connectors.entry(key).or_insert_with(|| {
+                let (context, proxies) = (of_client.clone(), Arc::clone(&proxies_of_client));
+                SharedHttpConnector::new(Outbound::new(context, proxies, settings.clone(), components.sleep_impl()))
+            });
+            connector.clone()
+        });
+        Ok(Self { sdk, context, proxies })
+    }
+
+    /// For requests of our own making; nothing in it has a deadline but the connecting.
+    pub(super) fn own_connector(&self, connect_deadline: Duration) -> SharedHttpConnector {
+        let settings = HttpConnectorSettings::builder().connect_timeout(connect_deadline).build();
+        let sleep = Some(SharedAsyncSleep::new(TokioSleep::new()));
+        SharedHttpConnector::new(Outbound::new(self.context.clone(), Arc::clone(&self.proxies), settings, sleep))
+    }
 }
 
-fn connector(builder: ConnectorBuilder, context: TlsContext) -> Connector {
-    builder
-        .proxy_config(ProxyConfig::from_env())
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(context)
-        .build()
+/// Sends each request straight to its host or through the proxy for it. The connectors are made when they are first needed.
+struct Outbound {
+    context: TlsContext,
+    proxies: Arc<Proxies>,
+    settings: HttpConnectorSettings,
+    sleep: Option<SharedAsyncSleep>,
+    straight: OnceLock<Connector>,
+    /// By whether the request is https, since each kind may have its proxy, and the URL of the proxy.
+    by_proxy: Mutex<HashMap<(bool, String), Connector>>,
+}
+
+impl Outbound {
+    fn new(
+        context: TlsContext,
+        proxies: Arc<Proxies>,
+        settings: HttpConnectorSettings,
+        sleep: Option<SharedAsyncSleep>,
+    ) -> Self {
+        Self { context, proxies, settings, sleep, straight: OnceLock::new(), by_proxy: Mutex::default() }
+    }
+
+    fn connector(&self, proxy: ProxyConfig) -> Connector {
+        let mut builder = Connector::builder().connector_settings(self.settings.clone());
+        builder.set_sleep_impl(self.sleep.clone());
+        builder
+            .proxy_config(proxy)
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(self.context.clone())
+            .build()
+    }
+
+    fn through(&self, proxy: &Proxy, secure: bool, request: HttpRequest) -> HttpConnectorFuture {
+        let key = (secure, proxy.url());
+        let mut connectors = self.by_proxy.lock().unwrap_or_else(PoisonError::into_inner);
+        let connector = match connectors.get(&key) {
+            Some(connector) => connector,
+            None => {
+                let Ok(config) = ProxyConfig::all(proxy.secret_url().as_str()) else {
+                    let refused = outbound::Error { variable: proxy.url(), problem: "not a URL" };
+                    return HttpConnectorFuture::ready(Err(ConnectorError::user(refused.into())));
+                };
+                connectors.entry(key).or_insert_with(|| self.connector(config))
+            }
+        };
+        connector.call(request)
+    }
+}
+
+impl std::fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outbound")
+    }
+}
+
+impl HttpConnector for Outbound {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let uri: Option<::http::Uri> = request.uri().parse().ok();
+        let Some((uri, host)) = uri.as_ref().and_then(|uri| Some((uri, uri.host()?))) else {
+            return HttpConnectorFuture::ready(Err(ConnectorError::user("the request has no host".into())));
+        };
+        let secure = uri.scheme_str() == Some("https");
+        match self.proxies.find(secure, host, uri.port_u16().unwrap_or(if secure { 443 } else { 80 })) {
+            Ok(None) => self.straight.get_or_init(|| self.connector(ProxyConfig::disabled())).call(request),
+            Ok(Some(proxy)) => self.through(proxy, secure, request),
+            Err(error) => HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
+        }
+    }
 }
 
 /// # Errors
 /// [`Error::CaBundle`]: the file is checked here because the SDK panics on a bad one.
-fn context() -> Result<TlsContext, Error> {
+fn context(bundle: Option<&Setting>) -> Result<TlsContext, Error> {
     let mut trust = TrustStore::empty();
     // The SDK asserts that there are native roots where it is told to use them; a slim container has none.
     if !tls::system::native_roots().is_empty() {
         trust = trust.with_native_roots(true);
     }
-    if let Some(path) = std::env::var_os(CA_BUNDLE).filter(|path| !path.is_empty()).map(PathBuf::from) {
-        let refused = |cause| Error::CaBundle { path: path.clone(), cause };
+    if let Some(bundle) = bundle {
+        let path = PathBuf::from(bundle.text.as_str());
+        let refused = |cause| Error::CaBundle { path: path.clone(), place: bundle.place.to_string(), cause };
         tls::system::system_roots(Some(&path)).map_err(|cause| refused(Arc::new(cause)))?;
         let pem = std::fs::read(&path).map_err(|cause| refused(Arc::new(cause)))?;
         trust = trust.with_pem_certificate(pem);
@@ -74,22 +173,10 @@ fn context() -> Result<TlsContext, Error> {
     TlsContext::builder().with_trust_store(trust).build().map_err(|cause| Error::HttpClient(Arc::new(cause)))
 }
 
-/// Where the AWS variables and files say that `service` is, in place of AWS's own endpoint: `AWS_ENDPOINT_URL_<SERVICE>`,
-/// `AWS_ENDPOINT_URL`, or the same in the profile. `service` is its id in those names.
-pub(super) fn configured_endpoint(config: &SdkConfig, service: &str) -> Option<String> {
-    let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
-    let own = config.service_config().zip(key.ok()).and_then(|(service, key)| service.load_config(key));
-    own.or_else(|| config.endpoint_url().map(str::to_owned))
-}
-
-/// Whether the endpoint that the SDK will use for `service` was moved to this machine.
-pub(super) fn endpoint_is_loopback(config: &SdkConfig, service: &str) -> bool {
-    configured_endpoint(config, service).is_some_and(|url| is_loopback(&url))
-}
-
-fn is_loopback(url: &str) -> bool {
+/// Whether a URL leads to this machine.
+pub(super) fn is_loopback(url: &str) -> bool {
     let Ok(uri) = url.parse::<::http::Uri>() else { return false };
     let Some(host) = uri.host() else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

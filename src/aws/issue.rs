@@ -1,65 +1,54 @@
 //! How the credentials of an [`Identity`] are made, each time from the start:
 //!
 //! ```text
-//!   chain or profile ─▶ SDK: keys, SSO, aws login, credential_process, web identity, ECS, EC2
-//!                        │  session over: log in (`sso`), or wait until somebody has
-//!                        ▼
-//!                  MFA device ─▶ GetSessionToken (`mfa`) ─▶ AssumeRole, once for each role ─▶ credentials
+//!   files, variables ─▶ chain (`profiles`) ─▶ keys, SSO, aws login, credential_process, web identity, ECS, EC2 (`provide`)
+//!                                               │  session over: log in (`sso`), or wait until somebody has
+//!                                               ▼
+//!                        MFA device ─▶ GetSessionToken (`mfa`) ─▶ AssumeRole, once for each role ─▶ credentials
 //! ```
 //!
-//! Files are read each time, so that what changed in the meantime (`aws sso login`, new keys) counts. Roles are assumed
-//! here and not by the SDK, which has no MFA.
+//! Files are read each time, so that what changed in the meantime (`aws sso login`, new keys) counts, and [`Mark`] says whether
+//! they have changed since.
 
-use std::{
-    error::Error as StdError,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use aws_config::{
-    SdkConfig, default_provider::credentials::DefaultCredentialsChain, imds::client::error::ImdsError,
-    profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
-};
-use aws_credential_types::{
-    Credentials,
-    provider::{ProvideCredentials, error::CredentialsError},
-};
-use aws_sdk_sso::operation::get_role_credentials::GetRoleCredentialsError;
-use aws_smithy_runtime_api::client::{
-    http::SharedHttpClient,
-    orchestrator::HttpResponse,
-    result::{ConnectorError, SdkError},
-};
-use aws_smithy_types::{DateTime, date_time::Format, error::metadata::ProvideErrorMetadata};
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{
     Error,
+    calls::Calls,
     credentials::Asking,
+    http::Clients,
     interaction::Interaction,
-    loader,
     mfa::{Device, Devices},
-    profiles::{Chain, Login, Profiles, Role, Source},
+    profiles::{Chain, Environment, Paths, Profiles, Role, Source, Stamp},
+    provide::provide,
+    source::Origin,
     sso::Logins,
 };
-use crate::target::{Identity, MfaCode, Region};
+use crate::target::{Identity, MfaCode, MfaSerial, Region};
 
-/// What the SDK does, with every process, file and call that it takes (`credential_process` may ask a person).
-const SDK_DEADLINE: Duration = Duration::from_mins(1);
 /// Logins that are tried for one fetch: that of a profile, and once more if it was already over when it came.
 const LOGINS: usize = 2;
 /// No role wants a code that is younger than this: one that is denied is denied for another reason.
 const FRESH: Duration = Duration::from_mins(15);
-/// When the keys in the environment expire (RFC 3339): set by `aws configure export-credentials` and others, known to the
-/// AWS CLI, not to the SDK.
-const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
 
-/// Makes credentials. What identities have in common is kept here: codes, MFA sessions, logins.
+/// Makes credentials. What identities have in common is kept here: HTTP clients, codes, MFA sessions, logins.
 pub(super) struct Issuer {
-    client: SharedHttpClient,
+    clients: Clients,
     interaction: Interaction,
     devices: Devices,
     logins: Logins,
+}
+
+/// What the files said when credentials were made, to be compared with what they say now.
+pub(super) struct Mark {
+    stamp: Stamp,
+    chain: Chain,
+    /// How the files looked when they could not be used, which was logged then.
+    unusable: Option<Stamp>,
 }
 
 /// A role to assume.
@@ -69,17 +58,25 @@ pub(super) struct Step {
     pub(super) session_name: String,
     /// Seconds; `None` is STS's hour.
     pub(super) duration: Option<i32>,
-    device: Option<String>,
+    device: Option<MfaSerial>,
+}
+
+/// What the files and variables say at one time.
+struct Plan {
+    profiles: Profiles,
+    chain: Chain,
+    calls: Calls,
+    stamp: Stamp,
 }
 
 impl Issuer {
-    pub(super) fn new(client: SharedHttpClient, interaction: Interaction, code: Option<MfaCode>) -> Arc<Self> {
+    pub(super) fn new(interaction: Interaction, code: Option<MfaCode>) -> Arc<Self> {
         let devices = Devices::new(interaction.clone(), code);
-        Arc::new(Self { client, interaction, devices, logins: Logins::default() })
+        Arc::new(Self { clients: Clients::default(), interaction, devices, logins: Logins::default() })
     }
 
-    pub(super) fn client(&self) -> &SharedHttpClient {
-        &self.client
+    pub(super) fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// Whether somebody can be asked.
@@ -93,65 +90,84 @@ impl Issuer {
         identity: &Identity,
         region: &Region,
         asking: Asking,
-    ) -> Result<Credentials, Error> {
+    ) -> Result<(Credentials, Mark), Error> {
         let asking = if self.may_ask() { asking } else { Asking::No };
         for _ in 0..LOGINS {
-            match self.try_issue(identity, region, asking).await {
-                Err(Error::SsoSessionOver { profile, cause }) if asking == Asking::Allowed => {
-                    let Some(settings) = Profiles::read().sso(&profile) else {
-                        return Err(Error::SsoSessionOver { profile, cause });
-                    };
-                    let config = self.config(Some(&profile), &settings.region).await;
-                    self.logins.sso(&profile, settings, config, &self.interaction).await?;
+            let plan = self.plan(identity)?;
+            let Plan { chain: Chain { source, .. }, calls, .. } = &plan;
+            match (self.follow(&plan, identity, region, asking).await, source) {
+                (Err(Error::SsoSessionOver { profile, .. }), Source::Sso(settings)) if asking == Asking::Allowed => {
+                    let config = calls.anonymous("sso_oidc", &settings.region);
+                    self.logins.sso(&profile, settings.clone(), config, &self.interaction).await?;
                 }
-                Err(Error::ConsoleSessionOver { profile, cause }) if asking == Asking::Allowed => {
-                    let profiles = Profiles::read();
-                    let Some(session) = profiles.login_session(&profile) else {
-                        return Err(Error::ConsoleSessionOver { profile, cause });
-                    };
+                (Err(Error::ConsoleSessionOver { profile, .. }), Source::Console(session))
+                    if asking == Asking::Allowed =>
+                {
                     self.logins.console(&profile, session, &self.interaction).await?;
                 }
-                outcome => return outcome,
+                (outcome, _) => return outcome.map(|credentials| (credentials, plan.mark())),
             }
         }
-        self.try_issue(identity, region, Asking::No).await
+        let plan = self.plan(identity)?;
+        let credentials = self.follow(&plan, identity, region, Asking::No).await?;
+        Ok((credentials, plan.mark()))
     }
 
-    async fn try_issue(&self, identity: &Identity, region: &Region, asking: Asking) -> Result<Credentials, Error> {
-        let profiles = Profiles::read();
-        let named = profile_in_use(identity);
-        let chain = named.as_deref().filter(|name| profiles.must_have(name).is_ok()).map(|name| profiles.chain(name));
-        let (source, roles) = match chain {
-            Some(Chain { source, roles }) => (Some(source), roles),
-            None => (None, Vec::new()),
-        };
-        let user = match &source {
-            Some(Source::Profile(name) | Source::Keys { profile: name, .. }) => Some(*name),
-            None => None,
-        };
-        let mut steps: Vec<Step> = roles.iter().map(|role| Step::of_profile(role, identity)).collect();
-        let inherited = user.filter(|_| steps.is_empty() && !identity.roles.is_empty());
-        let inherited = inherited.and_then(|user| profiles.mfa_serial(user)).map(str::to_owned);
+    fn plan(&self, identity: &Identity) -> Result<Plan, Error> {
+        // Before the files are read: a change in between is noticed later.
+        let stamp = Stamp::of(&Paths::of(&Environment::Process));
+        let profiles = Profiles::read(Environment::Process, identity.profile.as_deref())?;
+        let (chain, calls) = (profiles.chain()?, Calls::of(&profiles, &self.clients)?);
+        Ok(Plan { profiles, chain, calls, stamp })
+    }
+
+    /// Whether the files say something else now than when credentials were made. Those that cannot be used at the moment do
+    /// not: they may be half written.
+    pub(super) fn has_changed(identity: &Identity, mark: &mut Mark) -> bool {
+        let stamp = Stamp::of(&Paths::of(&Environment::Process));
+        if stamp == mark.stamp {
+            return false;
+        }
+        let chain =
+            Profiles::read(Environment::Process, identity.profile.as_deref()).and_then(|profiles| profiles.chain());
+        match chain {
+            Ok(chain) if chain == mark.chain => {
+                mark.stamp = stamp;
+                false
+            }
+            Ok(_) => true,
+            Err(error) => {
+                if mark.unusable.as_ref() != Some(&stamp) {
+                    tracing::warn!(cause = %error, "the AWS files have changed and cannot be used; keeping the credentials");
+                    mark.unusable = Some(stamp);
+                }
+                false
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        plan: &Plan,
+        identity: &Identity,
+        region: &Region,
+        asking: Asking,
+    ) -> Result<Credentials, Error> {
+        let Plan { profiles, chain, calls, .. } = plan;
+        let mut steps: Vec<Step> = chain.roles.iter().map(|role| Step::of_profile(role, identity)).collect();
+        let inherited = chain.mfa_serial.clone().filter(|_| steps.is_empty() && !identity.roles.is_empty());
         steps.extend(identity.roles.iter().map(|role| Step::of_target(role.as_str(), identity)));
         // A role has no device, so it is the user at the beginning whose device counts.
-        let device = identity.mfa_serial.as_ref().map(|serial| serial.as_str().to_owned()).or(inherited);
+        let device = identity.mfa_serial.clone().or(inherited);
         if let (Some(first), Some(device)) = (steps.first_mut(), &device) {
             first.device = Some(device.clone());
         }
-        let mut credentials = match source {
-            Some(Source::Keys { keys, .. }) => keys,
-            // Also the place of the environment's keys and of what a machine has.
-            _ if identity.profile.is_none() && roles.is_empty() => self.ask_sdk(None, named.as_deref(), region).await?,
-            Some(Source::Profile(name)) => self.ask_sdk(Some(name), None, region).await?,
-            None => self.ask_sdk(identity.profile.as_deref(), None, region).await?,
-        };
-        if steps.is_empty() && device.is_none() {
-            return Ok(credentials);
-        }
-        let config = self.config(user, region.as_str()).await;
         let work = async {
+            let session_name = identity.session_name.as_str();
+            let mut credentials = provide(chain, profiles, calls, region, session_name).await?;
+            let config = calls.anonymous("sts", region);
             if let (true, Some(device)) = (steps.is_empty(), device) {
-                let device = Device::new(&device, identity)?;
+                let device = Device::new(device, identity);
                 return Ok(self.devices.session(&config, &credentials, &device, asking).await?.credentials);
             }
             for step in &steps {
@@ -159,7 +175,12 @@ impl Issuer {
             }
             Ok(credentials)
         };
-        work.with_subscriber(NoSubscriber::default()).await
+        let mut credentials = work.with_subscriber(NoSubscriber::default()).await?;
+        credentials.set_property(Origin {
+            place: if steps.is_empty() { chain.source.words() } else { "an assumed role" },
+            profile: chain.profile.is_some().then(|| profiles.in_use()),
+        });
+        Ok(credentials)
     }
 
     /// Assumes a role, with its device's help if it has one.
@@ -172,7 +193,7 @@ impl Issuer {
         asking: Asking,
     ) -> Result<Credentials, Error> {
         let Some(device) = &step.device else { return step.assume(config, credentials, None).await };
-        let device = Device::new(device, identity)?;
+        let device = Device::new(device.clone(), identity);
         // Only keys that do not end can be made into a session; others bring the code along.
         if credentials.session_token().is_some() {
             let code = self.devices.code(&device, None, asking).await?;
@@ -189,57 +210,22 @@ impl Issuer {
             outcome => outcome,
         }
     }
+}
 
-    /// For calls to AWS's services with credentials that are given to each.
-    async fn config(&self, profile: Option<&str>, region: &str) -> SdkConfig {
-        let mut loader =
-            loader(self.client.clone()).region(aws_config::Region::new(region.to_owned())).no_credentials();
-        if let Some(profile) = profile {
-            loader = loader.profile_name(profile);
-        }
-        loader.load().with_subscriber(NoSubscriber::default()).await
-    }
-
-    /// Credentials as the SDK finds them: those of `profile`, or of its default chain, which looks at `named`.
-    async fn ask_sdk(&self, profile: Option<&str>, named: Option<&str>, region: &Region) -> Result<Credentials, Error> {
-        let region = aws_config::Region::new(region.as_str().to_owned());
-        let config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(self.client.clone());
-        let provided = async {
-            match profile {
-                Some(profile) => {
-                    let provider = ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile);
-                    provider.build().provide_credentials().await
-                }
-                None => DefaultCredentialsChain::builder().configure(config).build().await.provide_credentials().await,
-            }
-        };
-        let profile = profile.or(named).map(str::to_owned);
-        let provided = provided.with_subscriber(NoSubscriber::default());
-        let mut credentials = match tokio::time::timeout(SDK_DEADLINE, provided).await {
-            Ok(Ok(credentials)) => credentials,
-            Ok(Err(cause)) => return Err(explain(profile, cause)),
-            Err(_) => return Err(Error::CredentialsTimeout { after: SDK_DEADLINE }),
-        };
-        if credentials.expiry().is_none()
-            && std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|key| key == credentials.access_key_id())
-        {
-            *credentials.expiry_mut() = expiration_in_environment();
-        }
-        match credentials.expiry() {
-            Some(since) if since <= SystemTime::now() => Err(Error::CredentialsExpired { profile, since }),
-            _ => Ok(credentials),
-        }
+impl Plan {
+    fn mark(self) -> Mark {
+        Mark { stamp: self.stamp, chain: self.chain, unusable: None }
     }
 }
 
 impl Step {
-    fn of_profile(role: &Role<'_>, identity: &Identity) -> Self {
+    fn of_profile(role: &Role, identity: &Identity) -> Self {
         Self {
-            arn: role.arn.into(),
-            external_id: role.external_id.map(str::to_owned),
-            session_name: role.session_name.unwrap_or(identity.session_name.as_str()).into(),
+            arn: role.arn.as_str().into(),
+            external_id: role.external_id.as_ref().map(|id| id.as_str().to_owned()),
+            session_name: role.session_name.as_deref().unwrap_or(identity.session_name.as_str()).into(),
             duration: role.duration,
-            device: role.mfa_serial.map(str::to_owned),
+            device: role.mfa_serial.clone(),
         }
     }
 
@@ -252,64 +238,4 @@ impl Step {
             device: None,
         }
     }
-}
-
-/// The profile that decides: the one that was asked for; else, where the environment has no keys, which go before it, the
-/// environment's.
-fn profile_in_use(identity: &Identity) -> Option<String> {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    identity.profile.clone().or_else(|| match set("AWS_ACCESS_KEY_ID").and(set("AWS_SECRET_ACCESS_KEY")) {
-        Some(_) => None,
-        None => Some(set("AWS_PROFILE").unwrap_or_else(|| "default".into())),
-    })
-}
-
-/// Why the SDK has no credentials, in our terms. `profile` is the one that it looked at.
-fn explain(profile: Option<String>, cause: CredentialsError) -> Error {
-    let profiles = Profiles::read();
-    let profile = profile.filter(|name| name != "default" || profiles.must_have(name).is_ok());
-    // The chain ends with the metadata service, whose address may be answered by something else.
-    let nothing = matches!(cause, CredentialsError::CredentialsNotLoaded(_)) || find::<ImdsError>(&cause).is_some();
-    // A connection failed somewhere below, as opposed to an answer that says no.
-    let transport = find::<ConnectorError>(&cause).is_some();
-    let login = profile.as_deref().map_or(Login::Other, |profile| profiles.login(profile));
-    let login = match std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE") {
-        Some(file) if profile.is_none() => Login::WebIdentity { file: file.into() },
-        _ => login,
-    };
-    let cause = Arc::new(cause);
-    let refused = find::<SdkError<GetRoleCredentialsError, HttpResponse>>(&*cause)
-        .and_then(SdkError::as_service_error)
-        .filter(|error| !error.is_unauthorized_exception());
-    match (&*cause, login) {
-        // The SDK passes over an AWS_PROFILE that does not exist.
-        (_, _) if nothing => match profile.as_deref().map(|profile| profiles.must_have(profile)) {
-            Some(Err(not_found)) => not_found,
-            _ => Error::NoCredentials { profile, cause },
-        },
-        (CredentialsError::ProviderTimedOut(_), _) => Error::CredentialsTimeout { after: SDK_DEADLINE },
-        (CredentialsError::InvalidConfiguration(_), _) => Error::CredentialsSettings { profile, cause },
-        (_, _) if transport => Error::CredentialsTransport { cause },
-        (_, Login::Sso) => match refused {
-            Some(error) => Error::SsoRole {
-                profile: profile.unwrap_or_default(),
-                code: error.code().unwrap_or("unknown").into(),
-                message: error.message().unwrap_or("no further words").into(),
-            },
-            None => Error::SsoSessionOver { profile: profile.unwrap_or_default(), cause },
-        },
-        (_, Login::Console) => Error::ConsoleSessionOver { profile: profile.unwrap_or_default(), cause },
-        (_, Login::WebIdentity { file }) => Error::WebIdentity { file, cause },
-        (_, Login::Other) => Error::Credentials { profile, cause },
-    }
-}
-
-fn expiration_in_environment() -> Option<SystemTime> {
-    let at = std::env::var(EXPIRATION).ok()?;
-    DateTime::from_str(&at, Format::DateTimeWithOffset).ok()?.try_into().ok()
-}
-
-/// The first `E` among an error and its causes.
-fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
-    std::iter::successors(Some(error), |&error| error.source()).find_map(<dyn StdError>::downcast_ref)
 }

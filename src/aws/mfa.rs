@@ -35,11 +35,8 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// # Errors
-    /// [`Error::MfaSerial`] for one that a profile has and STS would not take.
-    pub(super) fn new(serial: &str, identity: &Identity) -> Result<Self, Error> {
-        let parsed = serial.parse().map_err(|_| Error::MfaSerial { serial: serial.into() })?;
-        Ok(Self { serial: parsed, command: identity.mfa_command.clone() })
+    pub(super) fn new(serial: MfaSerial, identity: &Identity) -> Self {
+        Self { serial, command: identity.mfa_command.clone() }
     }
 }
 

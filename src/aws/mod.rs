@@ -3,7 +3,8 @@
 //!
 //! An [`Account`] is one identity in one region, one of the [`Accounts`] of a process. Those share one HTTP client
 //! (`http`), and accounts with the same identity one cache of credentials (`credentials`), which are made by `issue` with
-//! the help of `profiles`, `mfa`, `assume` and `sso`. What only a person can do is asked for by an [`Interaction`].
+//! the help of `profiles`, `provide`, `mfa`, `assume` and `sso`. The SDK reads no variable and no file by itself: `calls` gives it
+//! what `profiles` and `endpoints` have found. What only a person can do is asked for by an [`Interaction`].
 //! [`token`] and [`sign`] are pure and make no call. Services that are not worth an SDK go through `call`. Every call has
 //! its own deadline, so none can hang, and runs without a log subscriber: the SDK's own trace lines carry session tokens.
 //!
@@ -11,7 +12,9 @@
 
 mod assume;
 mod call;
+mod calls;
 mod credentials;
+mod endpoints;
 mod error;
 mod flight;
 mod hint;
@@ -24,7 +27,9 @@ mod mfa;
 pub mod network;
 pub mod nodes;
 pub mod permission;
+mod process;
 mod profiles;
+mod provide;
 pub mod rds;
 #[cfg(test)]
 mod reference;
@@ -35,25 +40,24 @@ mod ssm;
 mod sso;
 mod start;
 mod sts;
+mod time;
 pub mod token;
 pub mod xml;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-use aws_config::{
-    BehaviorVersion, ConfigLoader, SdkConfig, identity::IdentityCache, retry::RetryConfig, timeout::TimeoutConfig,
-};
-use aws_credential_types::Credentials;
-use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use tokio::sync::OnceCell;
 
 pub use self::{
     call::Service,
-    error::{Error, Retry},
+    error::{Error, FileProblem, Retry, StrayTitle},
     interaction::{Answer, Interaction, Prompt},
     sessions::OpenSession,
     ssm::{SessionGrant, StartSession},
@@ -61,9 +65,10 @@ pub use self::{
     sts::Principal,
 };
 use self::{
+    calls::Calls,
     credentials::{Asking, Cache, Source},
     issue::Issuer,
-    profiles::Profiles,
+    profiles::{Environment, Profiles},
 };
 use crate::target::{Identity, MfaCode, Region};
 
@@ -95,47 +100,26 @@ pub struct Accounts {
 impl Accounts {
     /// None yet. `interaction` leads to whoever can log in and read an MFA device; `code` is for the first time that one
     /// is wanted.
-    ///
-    /// # Errors
-    /// [`Error::CaBundle`] when `AWS_CA_BUNDLE` is unusable.
-    pub fn new(interaction: Interaction, code: Option<MfaCode>) -> Result<Self, Error> {
-        Ok(Self { issuer: Issuer::new(http::client()?, interaction, code), caches: Mutex::default() })
+    pub fn new(interaction: Interaction, code: Option<MfaCode>) -> Self {
+        Self { issuer: Issuer::new(interaction, code), caches: Mutex::default() }
     }
 
     /// Reads the configuration that the AWS variables and files give. No call is made: credentials are first fetched
     /// when something needs them.
     ///
     /// # Errors
-    /// [`Error::ProfileNotFound`].
-    pub async fn load(&self, options: &Options) -> Result<Account, Error> {
-        let profile = options.identity.profile.as_deref();
-        if let Some(profile) = profile {
-            Profiles::read().must_have(profile)?;
-        }
+    /// [`Error::ProfileNotFound`], [`Error::AwsFile`], [`Error::Setting`] and [`Error::CaBundle`].
+    pub fn load(&self, options: &Options) -> Result<Account, Error> {
+        let profiles = Profiles::read(Environment::Process, options.identity.profile.as_deref())?;
+        let calls = Calls::of(&profiles, self.issuer.clients())?;
+        let bundle = profiles.text("AWS_CA_BUNDLE", "ca_bundle")?.map(|bundle| PathBuf::from(bundle.text.as_str()));
         let credentials = {
             let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
             let new = || Cache::new(options.clone(), Source::Issuer(Arc::clone(&self.issuer)));
             Arc::clone(caches.entry(options.identity.clone()).or_insert_with(new))
         };
-        let mut loader = loader(self.issuer.client().clone());
-        if let Some(profile) = profile {
-            loader = loader.profile_name(profile);
-        }
-        Ok(Account::assemble(options, credentials, loader).await)
+        Ok(Account::assemble(options, credentials, calls, bundle))
     }
-}
-
-/// A configuration with our HTTP client, timeouts and retries.
-fn loader(client: SharedHttpClient) -> ConfigLoader {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_DEADLINE)
-        .operation_attempt_timeout(ATTEMPT_DEADLINE)
-        .operation_timeout(CALL_DEADLINE)
-        .build();
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(client)
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
 }
 
 /// One identity in one region. Clones share everything.
@@ -147,42 +131,51 @@ struct Shared {
     profile: Option<String>,
     credentials: Arc<Cache>,
     ssm: aws_sdk_ssm::Client,
-    ssm_is_loopback: bool,
     rds: aws_sdk_rds::Client,
     sts: aws_sdk_sts::Client,
     principal: OnceCell<Principal>,
     session_idle_timeout: OnceCell<Option<Duration>>,
     /// For the services without an SDK, made when the first of them is called.
-    connector: OnceCell<SharedHttpConnector>,
-    config: SdkConfig,
+    connector: OnceLock<SharedHttpConnector>,
+    calls: Calls,
+    ca_bundle: Option<PathBuf>,
 }
 
 impl Account {
-    async fn assemble(options: &Options, credentials: Arc<Cache>, loader: ConfigLoader) -> Self {
-        let config = loader
-            .region(aws_config::Region::new(options.region.as_str().to_owned()))
-            .identity_cache(IdentityCache::no_cache()) // ours is behind the provider
-            .credentials_provider(credentials::Provider(Arc::clone(&credentials)))
-            .load()
-            .await;
+    fn assemble(options: &Options, credentials: Arc<Cache>, calls: Calls, ca_bundle: Option<PathBuf>) -> Self {
+        let provider = SharedCredentialsProvider::new(credentials::Provider(Arc::clone(&credentials)));
+        let config = |id| calls.config(id, &options.region, provider.clone());
         Self(Arc::new(Shared {
             region: options.region.clone(),
             profile: options.identity.profile.clone(),
             credentials,
-            ssm: aws_sdk_ssm::Client::new(&config),
-            ssm_is_loopback: http::endpoint_is_loopback(&config, "SSM"),
-            rds: aws_sdk_rds::Client::new(&config),
-            sts: aws_sdk_sts::Client::new(&config),
+            ssm: aws_sdk_ssm::Client::new(&config("ssm")),
+            rds: aws_sdk_rds::Client::new(&config("rds")),
+            sts: aws_sdk_sts::Client::new(&config("sts")),
             principal: OnceCell::new(),
             session_idle_timeout: OnceCell::new(),
-            connector: OnceCell::new(),
-            config,
+            connector: OnceLock::new(),
+            calls,
+            ca_bundle,
         }))
     }
 
-    /// The region of a profile (`AWS_PROFILE` or `default` for none), as the AWS configuration files have it.
-    pub fn region_of_profile(profile: Option<&str>) -> Option<Region> {
-        Profiles::read().region(profile)
+    /// The region of a profile (that of the environment, or `default`, for none), as the AWS configuration files have it.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when it is not a region, [`Error::AwsFile`] and [`Error::ProfileNotFound`].
+    pub fn region_of_profile(profile: Option<&str>) -> Result<Option<Region>, Error> {
+        Profiles::read(Environment::Process, profile)?.region()
+    }
+
+    /// Says that a database refused a login that was signed with our credentials: some of them are read again then.
+    pub fn login_was_refused(&self) {
+        self.0.credentials.suspect();
+    }
+
+    /// The file of further roots that the variables or the profile name.
+    pub fn ca_bundle(&self) -> Option<&Path> {
+        self.0.ca_bundle.as_deref()
     }
 
     /// The region whose endpoints are called.
@@ -215,7 +208,7 @@ impl Account {
 
     /// Whether the SSM endpoint, as the AWS variables and files set it, is on this machine: a sandbox.
     pub fn ssm_endpoint_is_loopback(&self) -> bool {
-        self.0.ssm_is_loopback
+        self.0.calls.endpoints.url("ssm").is_some_and(http::is_loopback)
     }
 }
 

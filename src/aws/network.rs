@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::{Account, Error, Service, nodes::filtered, xml::Element};
-use crate::target::InstanceId;
+use crate::{outbound::is_in, target::InstanceId};
 
 /// Where an instance is, as security groups see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,7 +116,7 @@ fn admission(rules: &[Rule], place: &Place, port: u16) -> Admission {
         for from in from {
             let (admitted, source) = match from {
                 Source::Group(source) => (place.groups.contains(source), source),
-                Source::Network(network) => (place.addresses.iter().any(|address| holds(network, *address)), network),
+                Source::Network(network) => (place.addresses.iter().any(|address| is_in(network, *address)), network),
                 Source::List(list) => {
                     perhaps = perhaps.or(Some(list));
                     continue;
@@ -130,46 +130,9 @@ fn admission(rules: &[Rule], place: &Place, port: u16) -> Admission {
     perhaps.map_or(Admission::Refused, |list| Admission::Perhaps { list: list.clone() })
 }
 
-/// Whether an address is in a network, `10.0.0.0/16`.
-fn holds(network: &str, address: IpAddr) -> bool {
-    let Some((start, length)) = network.split_once('/') else { return false };
-    let (Ok(start), Ok(length)) = (start.parse(), length.parse::<u32>()) else { return false };
-    // A prefix of zero is the shift that there is not.
-    match (start, address) {
-        (IpAddr::V4(start), IpAddr::V4(address)) => {
-            let apart = start.to_bits() ^ address.to_bits();
-            length <= u32::BITS && apart.checked_shr(u32::BITS - length).unwrap_or_default() == 0
-        }
-        (IpAddr::V6(start), IpAddr::V6(address)) => {
-            let apart = start.to_bits() ^ address.to_bits();
-            length <= u128::BITS && apart.checked_shr(u128::BITS - length).unwrap_or_default() == 0
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_network_holds_its_addresses() {
-        for (network, address, held) in [
-            ("10.0.0.0/16", "10.0.255.1", true),
-            ("10.0.0.0/16", "10.1.0.1", false),
-            ("0.0.0.0/0", "203.0.113.7", true),
-            ("10.0.0.7/32", "10.0.0.7", true),
-            ("10.0.0.7/32", "10.0.0.6", false),
-            ("::/0", "fd00::1", true),
-            ("fd00:1::/32", "fd00:2::1", false),
-            ("::/0", "10.0.0.1", false),
-            ("10.0.0.0/33", "10.0.0.1", false),
-            ("10.0.0.0", "10.0.0.0", false),
-            ("10.0.0/8", "10.0.0.0", false),
-        ] {
-            assert_eq!(holds(network, address.parse().unwrap()), held, "{network} {address}");
-        }
-    }
 
     #[test]
     fn a_rule_counts_for_its_protocol_ports_and_sources() {

@@ -11,8 +11,8 @@ use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkErro
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
-use super::{Account, Error, Retry};
-use crate::{secret::Secret, target::InstanceId};
+use super::{Account, Error, Retry, provide::find};
+use crate::{outbound, secret::Secret, target::InstanceId};
 
 /// The document that holds the account's preferences for sessions in a region (Systems Manager guide, "Update Session
 /// Manager preferences").
@@ -216,6 +216,9 @@ where
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.code().map_or_else(|| status.map_or("unknown".into(), |s| format!("HTTP {s}")), str::to_owned);
     let message = error.message().unwrap_or("no further words").to_owned();
+    if let Some(proxy) = find::<outbound::Error>(&error) {
+        return Error::Proxy(proxy.clone());
+    }
     match error {
         SdkError::TimeoutError(_) => Error::Timeout { operation, cause: Arc::new(error) },
         SdkError::DispatchFailure(ref failure) if failure.is_timeout() => {

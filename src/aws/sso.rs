@@ -7,13 +7,15 @@
 //! ```
 //!
 //! RFC 8628 by the words of the IAM Identity Center OIDC API. The token goes where the AWS CLI puts it, in the CLI's
-//! form, and the SDK reads it there: a login here is one for every tool, and one elsewhere is seen here.
+//! form, and `token` reads it there: a login here is one for every tool, and one elsewhere is seen here.
+
+pub(super) mod token;
 
 use std::{
     collections::HashMap,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -24,16 +26,16 @@ use aws_sdk_ssooidc::{
     operation::{create_token::CreateTokenOutput, register_client::RegisterClientOutput},
 };
 use aws_smithy_types::{DateTime, date_time::Format, error::metadata::ProvideErrorMetadata};
-use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 use zeroize::Zeroizing;
 
+use self::token::{Kept, file_of};
 use super::{
     Error,
     flight::Flight,
     interaction::{Interaction, Prompt},
-    profiles::Sso,
+    profiles::{Environment, Sso},
     ssm::classify,
 };
 
@@ -62,9 +64,7 @@ impl Logins {
         config: SdkConfig,
         interaction: &Interaction,
     ) -> Result<(), Error> {
-        let path = home()
-            .join(".aws/sso/cache")
-            .join(format!("{}.json", hash(&digest::SHA1_FOR_LEGACY_USE_ONLY, &settings.cache_key)));
+        let path = file_of(&Environment::Process.home(), &settings);
         let login = Login {
             client: Client::new(&config),
             profile: profile.into(),
@@ -81,7 +81,7 @@ impl Logins {
     /// [`Error::ConsoleLogin`] when nobody does.
     pub(super) async fn console(&self, profile: &str, session: &str, interaction: &Interaction) -> Result<(), Error> {
         let folder = std::env::var_os("AWS_LOGIN_CACHE_DIRECTORY").map(PathBuf::from);
-        let folder = folder.unwrap_or_else(|| home().join(".aws/login/cache"));
+        let folder = folder.unwrap_or_else(|| Environment::Process.home().join(".aws/login/cache"));
         let path = folder.join(format!("{}.json", hash(&digest::SHA256, session.trim())));
         let (profile, interaction, file) = (profile.to_owned(), interaction.clone(), File::new(path.clone()));
         let wait = async move {
@@ -183,39 +183,22 @@ impl Login {
 
     fn keep(&self, registration: &RegisterClientOutput, token: &CreateTokenOutput) -> Result<(), Error> {
         let access_token = token.access_token.as_deref();
-        let cached = CachedToken {
+        let kept = Kept {
             start_url: &self.settings.start_url,
-            region: &self.settings.region,
+            region: self.settings.region.as_str(),
             access_token: access_token.ok_or(Error::Incomplete { operation: "CreateToken", field: "accessToken" })?,
             expires_at: utc(SystemTime::now() + seconds(token.expires_in)),
             client_id: registration.client_id.as_deref(),
             client_secret: registration.client_secret.as_deref(),
-            registration_expires_at: utc(DateTime::from_secs(registration.client_secret_expires_at)),
+            registration_expires_at: Some(utc(DateTime::from_secs(registration.client_secret_expires_at))),
             refresh_token: token.refresh_token.as_deref(),
         };
-        let failed = |cause| Error::TokenFile { path: self.file.path.clone(), cause: Arc::new(cause) };
-        let text = serde_json::to_vec(&cached).map(Zeroizing::new).map_err(|cause| failed(cause.into()))?;
-        replace(&self.file.path, &text).map_err(failed)
+        kept.write(&self.file.path)
     }
 
     fn failed(&self, reason: &'static str) -> Error {
         Error::SsoLogin { profile: self.profile.clone(), reason }
     }
-}
-
-/// What the AWS CLI keeps of a login, in its order.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CachedToken<'a> {
-    start_url: &'a str,
-    region: &'a str,
-    access_token: &'a str,
-    expires_at: String,
-    client_id: Option<&'a str>,
-    client_secret: Option<&'a str>,
-    registration_expires_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<&'a str>,
 }
 
 /// A file that somebody else may write, and when it was last written before we looked.
@@ -264,11 +247,6 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     written
-}
-
-/// As the SDK finds it.
-fn home() -> PathBuf {
-    std::env::home_dir().unwrap_or_default()
 }
 
 fn hash(algorithm: &'static digest::Algorithm, text: &str) -> String {

@@ -9,7 +9,7 @@ use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 
 use super::{exit::Exit, output::Output, runtime, terminal};
 use crate::{
-    app::{self, Event},
+    app::Event,
     aws::{Accounts, Interaction, Prompt},
     target::MfaCode,
 };
@@ -69,10 +69,7 @@ impl Parts {
     fn new(code: Option<MfaCode>, open_browser: bool, output: &mut Output) -> Result<Self, Exit> {
         let (there, prompts) = Interaction::channel();
         let interaction = if terminal::is_attended() { there } else { Interaction::none() };
-        let accounts = Accounts::new(interaction, code).map_err(|cause| {
-            output.error(&cause, cause.hint().as_deref());
-            Exit::from(app::Cause::from(&cause))
-        })?;
+        let accounts = Accounts::new(interaction, code);
         let person = Person { prompts, answers: terminal::Answers::default(), open_browser };
         Ok(Self { runtime: runtime(output)?, accounts: Arc::new(accounts), person })
     }

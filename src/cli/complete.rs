@@ -202,7 +202,11 @@ async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastion
         draft.follow_alias(alias, found);
     }
     if draft.region.is_none() {
-        draft.region = Account::region_of_profile(draft.identity.profile.as_deref());
+        let region = Account::region_of_profile(draft.identity.profile.as_deref());
+        draft.region = region.map_err(|cause| Problem::Discovery {
+            name: draft.name.to_string(),
+            error: Box::new(discover::Error::Aws { what: "the region".into(), cause }),
+        })?;
     }
     let Some(region) = draft.region.clone() else {
         return match draft.reference {

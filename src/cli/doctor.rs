@@ -98,7 +98,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let accounts = Arc::clone(&parts.accounts);
     let examined = parts.block_on(output, async {
         let stop = CancellationToken::new();
-        let account = accounts.load(&identity).await;
+        let account = accounts.load(&identity);
         let patient = Patient { subject, discovery, alias, account, resume_for, stop: stop.clone() };
         let mut examination = Box::pin(doctor::examine(configuration, &patient));
         let examined = tokio::select! {

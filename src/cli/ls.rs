@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{caller::Caller, complete::exit_of, exit::Exit, output::Output, target_arguments::IdentityArguments};
 use crate::{
+    app::Cause,
     aws::{
         self, Account, Accounts, Options,
         nodes::{Node, NodeKind, Nodes},
@@ -101,7 +102,15 @@ fn options(arguments: Arguments, output: &mut Output) -> Result<(Options, Caller
         Exit::Usage
     })?;
     output.warnings(&warnings);
-    let Some(region) = region.or_else(|| Account::region_of_profile(identity.profile.as_deref())) else {
+    let of_profile = match region {
+        Some(region) => Ok(Some(region)),
+        None => Account::region_of_profile(identity.profile.as_deref()),
+    };
+    let region = of_profile.map_err(|error| {
+        output.error(&error, error.hint().as_deref());
+        Exit::from(Cause::from(&error))
+    })?;
+    let Some(region) = region else {
         output.problem("the region is unknown", Some("set --region, AWS_REGION or the profile's region"));
         return Err(Exit::Usage);
     };
@@ -117,7 +126,7 @@ struct Seen {
 
 /// Databases must be seen; nodes are good to have.
 async fn look(options: &Options, accounts: &Accounts) -> Result<Seen, aws::Error> {
-    let account = accounts.load(options).await?;
+    let account = accounts.load(options)?;
     account.credentials_for_client().await?;
     let (databases, nodes, tasks) = tokio::join!(account.databases(), account.managed_nodes(), account.ecs_tasks());
     let nodes = nodes.unwrap_or_else(|error| Nodes { gaps: vec![error], ..Nodes::default() });

@@ -106,7 +106,7 @@ async fn places(targets: &[Target], accounts: &Accounts) -> Result<Vec<Account>,
     let mut places = Vec::new();
     for target in targets.iter().filter(|target| seen.insert((&target.identity, &target.region))) {
         let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
-        let account = accounts.load(&options).await?;
+        let account = accounts.load(&options)?;
         account.credentials_for_client().await?;
         places.push(account);
     }

@@ -70,6 +70,6 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
 async fn make(target: &Target, accounts: &Accounts) -> Result<token::Token, Error> {
     let user = target.user.as_deref().ok_or_else(|| Error::NoUser(target.name.to_string()))?;
     let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
-    let credentials = accounts.load(&options).await?.credentials_for_client().await?;
+    let credentials = accounts.load(&options)?.credentials_for_client().await?;
     Ok(token::sign(&target.endpoint, &target.region, user, &credentials, SystemTime::now())?)
 }

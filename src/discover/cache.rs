@@ -25,7 +25,8 @@ const VERSION: u32 = 1;
 /// The biggest file that is read or written: some thousand nodes.
 const LIMIT: u64 = 1 << 20;
 /// Variables that decide, beside the options, whose databases are seen.
-const IDENTITY: [&str; 9] = [
+const IDENTITY: [&str; 10] = [
+    "AWS_DEFAULT_PROFILE",
     "AWS_PROFILE",
     "AWS_ACCESS_KEY_ID",
     "AWS_ROLE_ARN",

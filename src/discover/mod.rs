@@ -162,7 +162,7 @@ impl Discovery {
         if let Some((_, account)) = loaded.iter().find(|(known, _)| known == options) {
             return Ok(account.clone());
         }
-        let account = self.accounts.load(options).await?;
+        let account = self.accounts.load(options)?;
         loaded.push((options.clone(), account.clone()));
         Ok(account)
     }

@@ -24,7 +24,7 @@ fn host(name: &str, hash: &str) -> String {
 
 /// Accounts that ask nobody.
 fn nobody() -> Arc<Accounts> {
-    Arc::new(Accounts::new(aws::Interaction::none(), None).unwrap())
+    Arc::new(Accounts::new(aws::Interaction::none(), None))
 }
 
 /// An account with one of everything.

@@ -215,6 +215,10 @@ impl Upstream {
             if error.suggests_failover() {
                 self.dialer.suspect_failover();
             }
+            if matches!(error, Error::Login(postgres::Error::Refused(_)) | Error::MysqlLogin(mysql::Error::Refused(_)))
+            {
+                self.account.login_was_refused();
+            }
         })
     }
 

@@ -210,16 +210,19 @@ mod tests {
     fn a_panic_is_logged_without_what_was_formatted_into_it() {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = tracing_subscriber::registry()
-            .with(layer(&Options::default(), move || writer.clone(), false).unwrap());
+        let subscriber =
+            tracing_subscriber::registry().with(layer(&Options::default(), move || writer.clone(), false).unwrap());
         let usual = std::panic::take_hook();
         // The hook is one for the process: other tests' threads still report as usual.
         let ours = std::thread::current().id();
-        std::panic::set_hook(Box::new(move |info| {
-            if std::thread::current().id() == ours { log_panic(info) } else { usual(info) }
-        }));
+        std::panic::set_hook(Box::new(
+            move |info| {
+                if std::thread::current().id() == ours { log_panic(info) } else { usual(info) }
+            },
+        ));
         tracing::subscriber::with_default(subscriber, || {
-            let cause: Result<(), _> = Err(String::from_utf8(b"aws_secret_access_key = hush\xff".to_vec()).unwrap_err());
+            let cause: Result<(), _> =
+                Err(String::from_utf8(b"aws_secret_access_key = hush\xff".to_vec()).unwrap_err());
             let _ = std::panic::catch_unwind(|| cause.expect("text"));
             let _ = std::panic::catch_unwind(|| panic!("a literal"));
         });

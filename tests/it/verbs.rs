@@ -427,7 +427,7 @@ fn completions_for_every_shell_and_manual_pages() {
 /// Without the SDK's account of where it looked for credentials.
 fn of_chain(stderr: &str) -> String {
     let line = |line: &str| {
-        line.split_once(": the credential provider was not enabled").map_or(line, |(head, _)| head).to_owned() + "\n"
+        line.split_once(": neither profile nor environment has any").map_or(line, |(head, _)| head).to_owned() + "\n"
     };
     stderr.lines().map(line).collect()
 }

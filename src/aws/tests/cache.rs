@@ -81,6 +81,24 @@ async fn credentials_that_nobody_uses_are_left_to_end() {
     assert_eq!(purse.asked(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn endless_credentials_are_fetched_again_after_a_login_that_failed() {
+    let purse = Purse::new([Some(credentials("AKIDOLD", None)), Some(credentials("AKIDNEW", Some(7200)))]);
+    let cache = purse.cache();
+    let key = async || cache.get(Asking::No).await.unwrap().access_key_id().to_owned();
+    assert_eq!(key().await, "AKIDOLD");
+    cache.suspect();
+    assert_eq!(key().await, "AKIDOLD", "they have just been fetched: the login failed for another reason");
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(key().await, "AKIDOLD");
+    cache.suspect();
+    assert_eq!(key().await, "AKIDNEW");
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    cache.suspect();
+    assert_eq!(key().await, "AKIDNEW", "these are renewed by their expiry");
+    assert_eq!(purse.asked(), 2);
+}
+
 #[tokio::test]
 async fn expired_credentials_are_never_handed_out() {
     let purse = Purse::new([

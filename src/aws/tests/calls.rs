@@ -14,21 +14,15 @@ fn error(code: &str) -> Value {
     json!({"__type": code, "message": format!("words about {code}")})
 }
 
-async fn account(fake: &str, purse: &Purse) -> Account {
-    let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(1));
-    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(300)).build();
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http::client().unwrap())
-        .endpoint_url(fake)
-        .timeout_config(timeouts)
-        .retry_config(retries);
-    Account::assemble(&options(), purse.cache(), loader).await
+fn account(fake: &str, purse: &Purse) -> Account {
+    let calls = Calls { attempt_timeout: Duration::from_millis(300), ..calls_at(fake) };
+    Account::assemble(&options(), purse.cache(), calls, None)
 }
 
 async fn with_answers(answers: impl IntoIterator<Item = (u16, Value)>) -> (Account, Fake, Purse) {
     let fake = Fake::start(answers).await;
     let purse = Purse::new([Some(credentials("AKIDFIRST", None)), Some(credentials("AKIDSECOND", None))]);
-    (account(&fake.url, &purse).await, fake, purse)
+    (account(&fake.url, &purse), fake, purse)
 }
 
 fn start() -> StartSession {
@@ -207,7 +201,6 @@ async fn an_endpoint_that_is_silent_or_not_there_is_an_error() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let error = self::account(&url, &Purse::new([Some(credentials("AKID", None))]))
-        .await
         .start_session(&start())
         .await
         .outcome
@@ -216,7 +209,6 @@ async fn an_endpoint_that_is_silent_or_not_there_is_an_error() {
 
     drop(silent);
     let error = self::account(&url, &Purse::new([Some(credentials("AKID", None))]))
-        .await
         .start_session(&start())
         .await
         .outcome

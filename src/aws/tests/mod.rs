@@ -3,6 +3,7 @@
 
 mod cache;
 mod calls;
+mod reference;
 mod settings;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
     time::SystemTime,
 };
 
+use aws_config::retry::RetryConfig;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future};
 use aws_smithy_types::DateTime;
 use serde_json::Value;
@@ -26,15 +28,23 @@ use super::*;
 use crate::stream::BoxIo;
 
 /// An account whose calls go to `endpoint`, with these credentials and hardly any waiting between tries.
+#[expect(clippy::unused_async, reason = "its callers are async, and one that makes calls was")]
 pub(crate) async fn account_at(endpoint: &str, region: &str, credentials: Credentials) -> Account {
     let options = Options { identity: Identity::default(), region: region.parse().unwrap() };
     let provider = SharedCredentialsProvider::new(credentials);
-    let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(1));
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http::client().unwrap())
-        .endpoint_url(endpoint)
-        .retry_config(retries);
-    Account::assemble(&options, Cache::new(options.clone(), Source::Given(provider)), loader).await
+    let calls = calls_at(endpoint);
+    Account::assemble(&options, Cache::new(options.clone(), Source::Given(provider)), calls, None)
+}
+
+/// Calls that go to `endpoint`, with hardly any waiting between tries.
+fn calls_at(endpoint: &str) -> Calls {
+    Calls {
+        client: http::Clients::default().get(None).unwrap(),
+        endpoints: endpoints::Endpoints::at(endpoint),
+        retries: RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(1)),
+        attempt_timeout: ATTEMPT_DEADLINE,
+        home: PathBuf::new(),
+    }
 }
 
 const SESSION_TOKEN: &str = "secret-session-token";

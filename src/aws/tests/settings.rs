@@ -16,8 +16,13 @@ async fn settings() {
     let profile = std::env::var("PROBE_PROFILE").ok();
     let outcome = async {
         let identity = Identity { profile, ..Identity::default() };
-        let account = Accounts::new(Interaction::none(), None)?.load(&Options { identity, ..options() }).await?;
+        let account = Accounts::new(Interaction::none(), None).load(&Options { identity, ..options() })?;
         let loopback = account.ssm_endpoint_is_loopback();
+        match std::env::var("PROBE_CALL").as_deref() {
+            Ok("by hand") => return Ok(json!({"date": account.date().await?.elapsed().is_ok()})),
+            Ok("sdk") => return Ok(json!({"arn": account.principal().await?.arn})),
+            _ => {}
+        }
         let credentials = account.credentials().await?;
         let expires = credentials.expiry().map(|at| DateTime::from(at).secs());
         Ok::<_, Error>(json!({"key": credentials.access_key_id(), "loopback": loopback, "expires": expires}))
@@ -104,7 +109,12 @@ async fn the_end_of_keys_in_the_environment_is_known() {
     let dead = probe(&home, "", &at("2020-01-01T00:00:00Z")).await;
     assert_eq!(
         (&dead["error"], &dead["text"]),
-        (&json!("CredentialsExpired"), &json!("the AWS credentials expired on 2020-01-01T00:00:00Z"))
+        (
+            &json!("CredentialsExpired"),
+            &json!(
+                "the AWS credentials expired on 2020-01-01T00:00:00Z (`AWS_CREDENTIAL_EXPIRATION` in the environment)"
+            )
+        )
     );
 }
 
@@ -135,7 +145,7 @@ async fn each_way_to_have_no_credentials_has_its_error_and_hint() {
         ("console", "ConsoleSessionOver", "aws login --profile console"),
         ("process", "CredentialsExpired", "renew"),
         ("broken", "Credentials", "aws sts get-caller-identity"),
-        ("loop", "NoCredentials", "--profile"),
+        ("loop", "Setting", "aws configure list"),
     ] {
         let environment = [("PROBE_PROFILE", profile)];
         let outcome = probe(&home, PROFILES, if profile.is_empty() { &[] } else { &environment }).await;
@@ -210,7 +220,7 @@ async fn a_bad_file_of_roots_is_an_error_and_not_a_panic() {
     let missing = probe(&home, "", &[KEYS[0], KEYS[1], ("AWS_CA_BUNDLE", bundle)]).await;
     assert_eq!(
         (&missing["error"], &missing["text"]),
-        (&json!("CaBundle"), &json!(format!("cannot use AWS_CA_BUNDLE={bundle}")))
+        (&json!("CaBundle"), &json!(format!("cannot use {bundle} (`AWS_CA_BUNDLE` in the environment)")))
     );
     std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     let broken = probe(&home, "", &[KEYS[0], KEYS[1], ("AWS_CA_BUNDLE", bundle)]).await;
@@ -248,6 +258,13 @@ async fn calls_trust_the_files_of_roots_in_the_environment_and_no_one_else() {
         environment.extend(more.iter().map(|(name, path)| (*name, path.to_str().unwrap().to_owned())));
         environment
     };
+    let in_profile = PROFILES.replace("[profile sso]\n", &format!("[profile sso]\nca_bundle = {}\n", roots.display()));
+    let of_profile = environment(&[]);
+    let of_profile: Vec<_> = of_profile.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(probe(&home, &in_profile, &of_profile).await, sso_outcome());
+    let in_another =
+        PROFILES.replace("[profile console]\n", &format!("[profile console]\nca_bundle = {}\n", roots.display()));
+    assert_eq!(probe(&home, &in_another, &of_profile).await["error"], "CredentialsTransport");
     for (more, expected) in [
         (environment(&[("AWS_CA_BUNDLE", &roots)]), sso_outcome()),
         (environment(&[("SSL_CERT_FILE", &roots)]), sso_outcome()),
@@ -276,4 +293,90 @@ async fn calls_go_through_the_proxy_of_the_environment() {
         let asked = proxy.requests().iter().any(|request| request.starts_with("CONNECT sso.example.invalid:443 "));
         assert_eq!(asked, through, "NO_PROXY={exempt}");
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_understood_is_an_error_and_one_with_a_domain_user_is_used() {
+    let home = TempDir::new().unwrap();
+    let url = ("AWS_ENDPOINT_URL_STS", "https://sts.example.invalid");
+    let refused =
+        probe(&home, "", &[KEYS[0], KEYS[1], url, ("PROBE_CALL", "sdk"), ("https_proxy", "socks5://p:1")]).await;
+    assert_eq!(refused["error"], "Proxy", "{refused}");
+    assert!(
+        refused["text"].as_str().unwrap().starts_with("the proxy in https_proxy cannot be used: SOCKS"),
+        "{refused}"
+    );
+    for call in ["sdk", "by hand"] {
+        let proxy = Fake::start([(407, json!({}))]).await;
+        let value = proxy.url.replace("http://", "http://CORP\\me:pw@");
+        let environment = [KEYS[0], KEYS[1], url, ("PROBE_CALL", call), ("HTTPS_PROXY", &value)];
+        let outcome = probe(&home, "", &environment).await;
+        assert_eq!(outcome["error"], "Transport", "{outcome}");
+        let requests = proxy.requests().join("\n").to_lowercase();
+        assert!(requests.contains("connect sts.example.invalid:443 "), "{requests}");
+        assert!(requests.contains("proxy-authorization: basic q09sufxtztpwdw=="), "{requests}");
+    }
+}
+
+#[tokio::test]
+async fn fips_and_dual_stack_count_for_every_call() {
+    let home = TempDir::new().unwrap();
+    let config = "[default]\nuse_fips_endpoint = true\n";
+    for (config, variables, host) in [
+        ("", [("AWS_USE_FIPS_ENDPOINT", "true"), ("x", "x")], "sts-fips.eu-central-1.amazonaws.com"),
+        ("", [("AWS_USE_DUALSTACK_ENDPOINT", "true"), ("x", "x")], "sts.eu-central-1.api.aws"),
+        (config, [("AWS_USE_DUALSTACK_ENDPOINT", "true"), ("x", "x")], "sts-fips.eu-central-1.api.aws"),
+        (config, [("AWS_USE_FIPS_ENDPOINT", "false"), ("x", "x")], "sts.eu-central-1.amazonaws.com"),
+    ] {
+        for call in ["sdk", "by hand"] {
+            let proxy = Fake::start([(403, json!({}))]).await;
+            let more =
+                [KEYS[0], KEYS[1], ("PROBE_CALL", call), ("HTTPS_PROXY", &proxy.url), variables[0], variables[1]];
+            probe(&home, config, &more).await;
+            let requests = proxy.requests().join("\n");
+            assert!(requests.contains(&format!("CONNECT {host}:443 ")), "{call}: {host}: {requests}");
+        }
+    }
+}
+
+/// Not a test of its own: what the next one runs elsewhere.
+#[tokio::test]
+#[ignore = "runs in a process of its own, started by the test below"]
+async fn rewritten_files() {
+    let path = std::env::var("AWS_SHARED_CREDENTIALS_FILE").unwrap();
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    let keys = |name: &str, key: &str| format!("[{name}]\naws_access_key_id = {key}\naws_secret_access_key = secret\n");
+    write(&keys("default", "AKIDFIRST"));
+    let account = Accounts::new(Interaction::none(), None).load(&options()).unwrap();
+    let key = async || account.credentials().await.unwrap().access_key_id().to_owned();
+    assert_eq!(key().await, "AKIDFIRST");
+    // As saml2aws and its like do it.
+    write(&keys("default", "AKIDSECOND"));
+    assert_eq!(key().await, "AKIDSECOND");
+    // Half written, then whole again.
+    write("[default]\naws_access_key_id = AKIDTHIRD\n");
+    assert_eq!(key().await, "AKIDSECOND");
+    write(&keys("default", "AKIDTHIRD"));
+    assert_eq!(key().await, "AKIDTHIRD");
+    // A profile that is not ours.
+    write(&(keys("default", "AKIDTHIRD") + &keys("other", "AKIDOTHER")));
+    assert_eq!(key().await, "AKIDTHIRD");
+    // Replaced by another file.
+    std::fs::write(format!("{path}.new"), keys("default", "AKIDFORTH")).unwrap();
+    std::fs::rename(format!("{path}.new"), &path).unwrap();
+    assert_eq!(key().await, "AKIDFORTH");
+}
+
+#[tokio::test]
+async fn keys_of_a_file_that_changes_are_read_again() {
+    let home = TempDir::new().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "aws::tests::settings::rewritten_files", "--ignored"])
+        .env_clear()
+        .env("HOME", home.path())
+        .env("AWS_SHARED_CREDENTIALS_FILE", home.path().join("credentials"))
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -350,7 +350,7 @@ impl Link {
         let address = websocket::check_url(self.stream_url.expose(), &rules).map_err(refused)?;
         let headers = sign::websocket_headers(address.uri(), self.account.region(), &credentials, SystemTime::now())
             .map_err(sign)?;
-        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(&address, headers)).await;
+        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(&address, headers, self.account.ca_bundle())).await;
         let (mut websocket, path) =
             opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))?;
         let request_id = Uuid::new_v4().to_string();

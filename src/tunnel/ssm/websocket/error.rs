@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio_tungstenite::tungstenite;
 
 use super::UrlError;
-use crate::{tls, tunnel::direct::Attempts};
+use crate::{outbound, tls, tunnel::direct::Attempts};
 
 /// Why there is no websocket.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +17,9 @@ pub enum Error {
     /// `AWS_CA_BUNDLE` is of no use.
     #[error("TLS to the data channel cannot be set up")]
     Roots(#[source] Box<tls::Error>),
-    /// The proxy that the environment names is of a kind that we do not speak.
-    #[error("the proxy {proxy} cannot be used: only http:// and https:// ones can")]
-    Proxy {
-        /// Scheme, host and port.
-        proxy: String,
-    },
+    /// The proxy that the environment names cannot be used.
+    #[error(transparent)]
+    Proxy(outbound::Error),
     /// The proxy does not open a tunnel.
     #[error("the proxy {proxy} refused a tunnel to {host}: {status}")]
     ProxyRefused {
@@ -100,8 +97,11 @@ impl Error {
             Self::Url(_) => Some(
                 "what StartSession answered does not look like AWS; check AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_SSM",
             ),
-            Self::Roots(_) => Some("AWS_CA_BUNDLE must be a PEM file of root certificates"),
-            Self::Proxy { .. } | Self::ProxyRefused { .. } | Self::ProxyBroken { .. } => {
+            Self::Roots(_) => {
+                Some("AWS_CA_BUNDLE, or ca_bundle of the AWS profile, must be a PEM file of root certificates")
+            }
+            Self::Proxy(error) => Some(error.hint()),
+            Self::ProxyRefused { .. } | Self::ProxyBroken { .. } => {
                 Some("check HTTPS_PROXY (user and password go into its URL) and NO_PROXY")
             }
             Self::Resolve { .. } | Self::Connect { .. } => Some(

@@ -12,13 +12,13 @@ mod proxy;
 mod url;
 
 use std::{
+    collections::HashMap,
     io,
-    path::PathBuf,
-    sync::{Arc, OnceLock},
+    path::{Path as FilePath, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use http::{HeaderName, HeaderValue};
-use hyper_util::client::proxy::matcher::Matcher;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{net::lookup_host, time::Instant};
 use tokio_rustls::TlsConnector;
@@ -27,21 +27,26 @@ use tokio_tungstenite::{
     tungstenite::{self, handshake::client::generate_key, protocol::WebSocketConfig},
 };
 
-use self::proxy::Proxy;
 pub use self::{
     error::Error,
     path::Path,
     url::{Address, Rules, UrlError, check_url},
 };
-use crate::{limits, stream::BoxIo, tls, tunnel::direct};
+use crate::{
+    limits,
+    outbound::{Proxies, Proxy},
+    stream::BoxIo,
+    tls,
+    tunnel::direct,
+};
 
 /// The largest message we take. Neither official side has a limit; hostile input needs one.
 const MAX_MESSAGE: usize = 16 << 20;
 /// Messages fed without a flush are gathered up to this size: a flush for each costs six times the CPU.
 const WRITE_BUFFER: usize = 128 << 10;
 
-/// Opens the websocket with `headers` added, the signature, and says which way it goes. Not cancel safe: a dropped future
-/// closes what it had opened.
+/// Opens the websocket with `headers` added, the signature, and says which way it goes. `roots` is a file of further roots to
+/// trust. Not cancel safe: a dropped future closes what it had opened.
 ///
 /// The deadline of the whole is the caller's.
 ///
@@ -50,27 +55,32 @@ const WRITE_BUFFER: usize = 128 << 10;
 pub async fn open(
     address: &Address,
     headers: Vec<(HeaderName, HeaderValue)>,
+    roots: Option<&FilePath>,
 ) -> Result<(WebSocketStream<BoxIo>, Path), Error> {
-    static NETWORK: OnceLock<Network> = OnceLock::new();
-    if let Some(network) = NETWORK.get() {
-        return network.open(address, headers).await;
-    }
-    let network = Network::of_environment()?;
-    NETWORK.get_or_init(|| network).open(address, headers).await
+    Network::with_roots(roots)?.open(address, headers).await
 }
 
-/// How the environment says to reach AWS. Read once: all the machine's roots take milliseconds.
+/// How the environment says to reach AWS.
 struct Network {
-    proxies: Matcher,
+    proxies: Proxies,
     tls: Arc<ClientConfig>,
 }
 
 impl Network {
-    /// `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`; the machine's roots (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and `AWS_CA_BUNDLE`.
-    fn of_environment() -> Result<Self, Error> {
-        let bundle = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let tls = tls::system::system_client(bundle.as_deref()).map_err(|cause| Error::Roots(Box::new(cause)))?;
-        Ok(Self { proxies: Matcher::from_env(), tls })
+    /// The proxies of the environment; the machine's roots (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and those of a file. Made once for
+    /// each file: reading all the machine's roots takes milliseconds.
+    fn with_roots(roots: Option<&FilePath>) -> Result<Arc<Self>, Error> {
+        static NETWORKS: Mutex<Option<HashMap<Option<PathBuf>, Arc<Network>>>> = Mutex::new(None);
+        let mut networks = NETWORKS.lock().unwrap_or_else(PoisonError::into_inner);
+        let networks = networks.get_or_insert_default();
+        let key = roots.map(FilePath::to_path_buf);
+        if let Some(network) = networks.get(&key) {
+            return Ok(Arc::clone(network));
+        }
+        let tls = tls::system::system_client(roots).map_err(|cause| Error::Roots(Box::new(cause)))?;
+        let network = Arc::new(Self { proxies: Proxies::of_environment(), tls });
+        networks.insert(key, Arc::clone(&network));
+        Ok(network)
     }
 
     async fn open(
@@ -78,8 +88,9 @@ impl Network {
         address: &Address,
         headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Result<(WebSocketStream<BoxIo>, Path), Error> {
-        let (stream, path) = match Proxy::find(&self.proxies, address) {
-            Some(proxy) => self.tunnel(&proxy, address).await?,
+        let proxy = if address.loopback { Ok(None) } else { self.proxies.find(true, &address.host, address.port) };
+        let (stream, path) = match proxy.map_err(Error::Proxy)? {
+            Some(proxy) => self.tunnel(proxy, address).await?,
             None => dial(&address.host, address.port, address.loopback).await?,
         };
         let stream = if address.secure { self.secure(stream, &address.host).await? } else { stream };
@@ -87,11 +98,11 @@ impl Network {
     }
 
     async fn tunnel(&self, proxy: &Proxy, address: &Address) -> Result<(BoxIo, Path), Error> {
-        let (mut stream, path) = dial(proxy.host()?, proxy.port, false).await?;
+        let (mut stream, path) = dial(&proxy.host, proxy.port, false).await?;
         if proxy.secure {
-            stream = self.secure(stream, proxy.host()?).await?;
+            stream = self.secure(stream, &proxy.host).await?;
         }
-        proxy.connect(&mut stream, address).await?;
+        proxy::connect(proxy, &mut stream, address).await?;
         Ok((stream, path))
     }
 

@@ -34,7 +34,12 @@ fn network(proxy: &str, roots: RootCertStore) -> Network {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Network { proxies: Matcher::builder().https(proxy.to_owned()).no("exempt.example").build(), tls: Arc::new(tls) }
+    let proxies = Proxies::of(|name| match name {
+        "HTTPS_PROXY" => Some(proxy.to_owned()),
+        "NO_PROXY" => Some("exempt.example".to_owned()),
+        _ => None,
+    });
+    Network { proxies, tls: Arc::new(tls) }
 }
 
 async fn open_url(network: &Network, url: &str) -> Result<WebSocketStream<BoxIo>, Error> {
@@ -275,7 +280,7 @@ async fn a_proxy_that_refuses_or_babbles_is_named_without_its_password() {
     let error = open_url(&socks, &format!("wss://{HOST}{REST}")).await.map(drop).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the proxy socks5://127.0.0.1:1080 cannot be used: only http:// and https:// ones can"
+        "the proxy in HTTPS_PROXY cannot be used: SOCKS proxies are not supported, only HTTP proxies"
     );
 }
 

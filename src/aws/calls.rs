@@ -1,0 +1,86 @@
+//! What every call to AWS has in common: the HTTP client, the endpoints, timeouts and retries. The SDK is given all of it and
+//! reads no variable and no file of its own, so that its calls and ours cannot differ.
+
+use std::{path::PathBuf, time::Duration};
+
+use aws_config::{
+    BehaviorVersion, SdkConfig, identity::IdentityCache, provider_config::ProviderConfig, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::{
+    rt::sleep::{SharedAsyncSleep, TokioSleep},
+    time::SystemTimeSource,
+};
+
+use super::{
+    ATTEMPT_DEADLINE, ATTEMPTS, CALL_DEADLINE, CONNECT_DEADLINE, Error, endpoints::Endpoints, http, profiles::Profiles,
+};
+use crate::target::Region;
+
+/// See the module's description.
+#[derive(Clone)]
+pub(super) struct Calls {
+    pub(super) client: http::Client,
+    pub(super) endpoints: Endpoints,
+    pub(super) retries: RetryConfig,
+    /// One try of a call, answer included.
+    pub(super) attempt_timeout: Duration,
+    /// Below which the caches of logins are.
+    pub(super) home: PathBuf,
+}
+
+impl Calls {
+    /// As the variables and the profile in use say.
+    ///
+    /// # Errors
+    /// [`Error::CaBundle`], [`Error::Setting`].
+    pub(super) fn of(profiles: &Profiles, clients: &http::Clients) -> Result<Self, Error> {
+        let bundle = profiles.text("AWS_CA_BUNDLE", "ca_bundle")?;
+        Ok(Self {
+            client: clients.get(bundle.as_ref())?,
+            endpoints: Endpoints::of(profiles)?,
+            retries: RetryConfig::standard().with_max_attempts(ATTEMPTS),
+            attempt_timeout: ATTEMPT_DEADLINE,
+            home: profiles.environment().home(),
+        })
+    }
+
+    /// For calls of one service, whose id is as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
+    pub(super) fn config(&self, id: &str, region: &Region, credentials: SharedCredentialsProvider) -> SdkConfig {
+        let config = self.builder(region).credentials_provider(credentials).build();
+        self.endpoints.tell(id, &config)
+    }
+
+    /// For calls that are not signed.
+    pub(super) fn anonymous(&self, id: &str, region: &Region) -> SdkConfig {
+        self.endpoints.tell(id, &self.builder(region).build())
+    }
+
+    fn builder(&self, region: &Region) -> aws_types::sdk_config::Builder {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_DEADLINE)
+            .operation_attempt_timeout(self.attempt_timeout)
+            .operation_timeout(CALL_DEADLINE)
+            .build();
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(self.client.sdk.clone())
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .time_source(SystemTimeSource::new())
+            .identity_cache(IdentityCache::no_cache()) // ours is behind the provider
+            .timeout_config(timeouts)
+            .retry_config(self.retries.clone())
+            .region(aws_config::Region::new(region.as_str().to_owned()))
+    }
+
+    /// For the SDK's own providers of credentials.
+    pub(super) fn provider_config(&self, region: &Region) -> ProviderConfig {
+        let (fips, dual_stack) = self.endpoints.switches();
+        ProviderConfig::without_region()
+            .with_region(Some(aws_config::Region::new(region.as_str().to_owned())))
+            .with_http_client(self.client.sdk.clone())
+            .with_use_fips(Some(fips))
+            .with_use_dual_stack(Some(dual_stack))
+    }
+}

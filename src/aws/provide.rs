@@ -1,0 +1,156 @@
+//! Makes credentials out of a [`Source`].
+
+use std::{
+    error::Error as StdError,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use aws_config::{
+    ecs::EcsCredentialsProvider,
+    imds::{self, client::error::ImdsError, credentials::ImdsCredentialsProvider},
+    login::LoginCredentialsProvider,
+};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, error::CredentialsError},
+};
+use aws_smithy_runtime_api::client::{
+    orchestrator::HttpResponse,
+    result::{ConnectorError, SdkError},
+};
+
+use super::{
+    Error, assume,
+    calls::Calls,
+    endpoints,
+    error::Reason,
+    process,
+    profiles::{Chain, Profiles, Source},
+    sso,
+};
+use crate::{outbound, target::Region};
+
+/// What the SDK's own providers do, with every file and call that it takes.
+const SDK_TIMEOUT: Duration = Duration::from_mins(1);
+/// The longest token of a web identity.
+const TOKEN_LIMIT: u64 = 1 << 20;
+
+/// Makes the credentials that a chain begins with. `session_name` is for a web identity whose profile has none.
+///
+/// # Errors
+/// Why there are none.
+pub(super) async fn provide(
+    chain: &Chain,
+    profiles: &Profiles,
+    calls: &Calls,
+    region: &Region,
+    session_name: &str,
+) -> Result<Credentials, Error> {
+    let profile = chain.profile.clone();
+    let credentials = match &chain.source {
+        Source::Keys(keys, _) => keys.clone(),
+        Source::WebIdentity { file, role, session_name: own } => {
+            let token = token(file)?;
+            let session_name = own.as_deref().unwrap_or(session_name);
+            let config = calls.anonymous("sts", region);
+            assume::web_identity(&config, role, session_name, &token, file).await?
+        }
+        Source::Sso(settings) => {
+            sso::token::credentials(profile.as_deref().unwrap_or_default(), settings, calls).await?
+        }
+        Source::Console(session) => {
+            let provider =
+                LoginCredentialsProvider::builder(session.as_str()).configure(&calls.provider_config(region)).build();
+            match ask(provider).await {
+                Ok(credentials) => credentials,
+                Err(Error::Credentials { cause, .. }) => {
+                    return Err(Error::ConsoleSessionOver { profile: profile.unwrap_or_default(), cause });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Source::Process(words, place) => {
+            let ran = process::run(words, place).await;
+            ran.map_err(|reason| Error::Credentials { profile: profile.clone(), cause: Arc::new(reason) })?
+        }
+        Source::Container => {
+            ask(EcsCredentialsProvider::builder().configure(&calls.provider_config(region)).build()).await?
+        }
+        Source::Instance => instance(profiles, calls, region).await.map_err(|error| match error {
+            Error::NoCredentials { cause, .. } => Error::NoCredentials { profile: profiles.existing(), cause },
+            error => error,
+        })?,
+    };
+    match credentials.expiry() {
+        Some(since) if since <= SystemTime::now() => {
+            let place = match &chain.source {
+                Source::Keys(..) => Some("`AWS_CREDENTIAL_EXPIRATION` in the environment".to_owned()),
+                Source::Process(_, place) => Some(format!("`Expiration` in the output of {place}")),
+                _ => None,
+            };
+            Err(Error::CredentialsExpired { profile, place, since })
+        }
+        _ => Ok(credentials),
+    }
+}
+
+async fn instance(profiles: &Profiles, calls: &Calls, region: &Region) -> Result<Credentials, Error> {
+    let switched_off = profiles.environment().get("AWS_EC2_METADATA_DISABLED");
+    if switched_off.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        let cause =
+            Arc::new(Reason("neither profile nor environment has any, and AWS_EC2_METADATA_DISABLED is set".into()));
+        return Err(Error::NoCredentials { profile: None, cause });
+    }
+    let config = calls.provider_config(region);
+    let client = imds::Client::builder().configure(&config).endpoint(endpoints::instance_metadata(profiles)?);
+    let client = client.map_err(|cause| Error::NoCredentials { profile: None, cause: cause.into() })?.build();
+    ask(ImdsCredentialsProvider::builder().configure(&config).imds_client(client).build()).await
+}
+
+/// Asks one of the SDK's providers.
+async fn ask(provider: impl ProvideCredentials) -> Result<Credentials, Error> {
+    let answer = tokio::time::timeout(SDK_TIMEOUT, provider.provide_credentials()).await;
+    let cause = match answer.map_err(|_| Error::CredentialsTimeout { after: SDK_TIMEOUT })? {
+        Ok(credentials) => return Ok(credentials),
+        Err(cause) => cause,
+    };
+    // The chain ends with the metadata service, whose address may be answered by something else.
+    let nothing = matches!(cause, CredentialsError::CredentialsNotLoaded(_)) || find::<ImdsError>(&cause).is_some();
+    let timed_out = matches!(cause, CredentialsError::ProviderTimedOut(_));
+    // A connection failed somewhere below, as opposed to an answer that says no.
+    let transport = find::<ConnectorError>(&cause).is_some();
+    let proxy = find::<outbound::Error>(&cause).cloned();
+    let cause = Arc::new(cause);
+    Err(match proxy {
+        Some(proxy) => Error::Proxy(proxy),
+        None if nothing => Error::NoCredentials { profile: None, cause },
+        None if timed_out => Error::CredentialsTimeout { after: SDK_TIMEOUT },
+        None if transport => Error::CredentialsTransport { cause },
+        None => Error::Credentials { profile: None, cause },
+    })
+}
+
+/// Why a service that issues credentials gave no answer of its own.
+pub(super) fn unreachable<E: StdError + Send + Sync + 'static>(error: SdkError<E, HttpResponse>) -> Error {
+    match find::<outbound::Error>(&error) {
+        Some(proxy) => Error::Proxy(proxy.clone()),
+        None => Error::CredentialsTransport { cause: Arc::new(error) },
+    }
+}
+
+/// The token of a web identity.
+fn token(path: &Path) -> Result<String, Error> {
+    let failed = |reason: String| Error::WebIdentity { file: path.to_owned(), cause: Arc::new(Reason(reason)) };
+    let metadata = std::fs::metadata(path).map_err(|cause| failed(cause.to_string()))?;
+    if !metadata.is_file() || metadata.len() > TOKEN_LIMIT {
+        return Err(failed("it is not a file of at most 1 MiB".into()));
+    }
+    std::fs::read_to_string(path).map_err(|cause| failed(cause.to_string()))
+}
+
+/// The first `E` among an error and its causes.
+pub(super) fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(<dyn StdError>::downcast_ref)
+}
