@@ -9,6 +9,7 @@
 
 mod access;
 mod admin;
+mod botocore;
 mod bulk;
 mod cancel;
 mod certificates;
