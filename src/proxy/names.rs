@@ -58,7 +58,10 @@ impl<'a> Configured<'a> {
         };
         // Only PostgreSQL's clients make a database of the user's name.
         let unnamed = sent.database.is_empty() || target.engine == Engine::Postgres && sent.database == sent.user;
-        let database = target.database.as_deref().filter(|database| unnamed && database.as_bytes() != sent.database);
+        // Without a configured one, what the server would take that is told none: the name of the user.
+        let own = user.filter(|_| target.engine == Engine::Postgres && !sent.database.is_empty());
+        let configured = target.database.as_deref().or(own);
+        let database = configured.filter(|database| unnamed && database.as_bytes() != sent.database);
         Ok(Self { user, database })
     }
 
@@ -176,6 +179,10 @@ mod tests {
             let got = Ok((got.0.to_owned(), got.1.to_owned()));
             assert_eq!(gets(target, sent.0, sent.1), got, "{} {sent:?}", target.engine);
         }
+        let own = target(Engine::Postgres, Some("app"), None, false);
+        assert_eq!(gets(&own, "ada", "ada"), Ok(("app".to_owned(), "app".to_owned())));
+        assert_eq!(gets(&own, "ada", "orders"), Ok(("app".to_owned(), "orders".to_owned())));
+        assert_eq!(gets(&own, "readonly", "readonly"), Ok(("readonly".to_owned(), "readonly".to_owned())));
         let bare = target(Engine::Postgres, None, None, false);
         assert_eq!(gets(&bare, "ada", "ada"), Ok(("ada".to_owned(), "ada".to_owned())));
     }
