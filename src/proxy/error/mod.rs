@@ -191,6 +191,17 @@ impl Error {
         )
     }
 
+    /// Whether the client has gone, before there was anything to refuse.
+    pub(super) fn is_clients_departure(&self) -> bool {
+        matches!(
+            self,
+            Self::ClientLeft
+                | Self::Access(access::Error::Gone)
+                | Self::Client(postgres::Error::Closed { .. })
+                | Self::MysqlClient(mysql::Error::Closed { .. })
+        )
+    }
+
     /// A timeout that was that of all stages together is called so.
     #[must_use]
     pub(super) fn or_connect_timeout(self, deadline: Instant, after: Duration) -> Self {

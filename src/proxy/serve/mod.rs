@@ -194,7 +194,7 @@ impl Arrival {
 
     fn log_refused(&self, service: &Service, user: &str, error: &Error) {
         let (name, stage, cause) = (&service.upstream.target().name, error.stage().as_str(), error.message());
-        if matches!(error, Error::ClientLeft | Error::Access(access::Error::Gone)) {
+        if error.is_clients_departure() {
             debug!(target = %name, peer = %self.peer, user, cause, "no connection");
         } else {
             service.connections.refused(error.stage().label());
