@@ -5,6 +5,7 @@ use mysql_async::{ChangeUserOpts, Conn, Error, prelude::Queryable};
 use crate::support::{
     driver::within,
     gate::{GateOptions, sandbox},
+    refusal::Wire,
     servers::{Engine, PgServer, Server},
 };
 
@@ -26,6 +27,27 @@ async fn a_guarded_postgresql_writes_nothing_by_accident_and_says_who_is_there()
     let slow = gate.psql("select pg_sleep(60)").await;
     assert!(slow.stderr.contains("canceling statement due to statement timeout"), "{}", slow.stderr);
     assert_eq!(gate.query("show statement_timeout").await, "700ms");
+    // Whatever a client asks for at its start, however it writes that.
+    for options in [
+        "-c default_transaction_read_only=off",
+        "-cDEFAULT_TRANSACTION_READ_ONLY=off",
+        "--default-transaction-read-only=off",
+        "--Default_Transaction_Read_Only=off",
+        r"-e -c default_\transaction_read\_only=off -c statement_timeout=0",
+    ] {
+        for more in [&[("options", options)][..], &[("options", options), ("DEFAULT_TRANSACTION_READ_ONLY", "off")]] {
+            let mut wire = Wire::connect(gate.port).await.start(more).await;
+            wire.until(b'Z').await;
+            for (setting, value) in [("default_transaction_read_only", "on"), ("statement_timeout", "700ms")] {
+                let query = format!("show {setting}\0");
+                let length = u32::try_from(query.len() + 4).expect("short").to_be_bytes();
+                wire.send(&[b"Q", &length[..], query.as_bytes()].concat()).await;
+                let row = wire.until(b'D').await;
+                assert!(row.ends_with(value.as_bytes()), "{more:?}: {}", row.escape_ascii());
+                wire.until(b'Z').await;
+            }
+        }
+    }
     // It is no permission: who means to can.
     assert_eq!(gate.query("begin read write; select 1; commit").await, "BEGIN\n1\nCOMMIT");
 

@@ -24,6 +24,7 @@ mod failure_table;
 mod failures;
 mod faults;
 mod fronts;
+mod goodbyes;
 mod guard;
 mod layering;
 mod lifecycle;

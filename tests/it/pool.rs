@@ -268,6 +268,23 @@ async fn a_writer_that_refuses_to_write_is_looked_up_anew_and_who_is_on_it_stays
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_our_own_guard_refuses_is_not_taken_for_a_failover() {
+    let server = PgServer::start(&PgOptions { hosts: vec![WRITER.into()], ..PgOptions::default() });
+    let sandbox = sandbox(&server).await;
+    let gate = GateOptions::new(&server, &sandbox).usual_sessions().argument("--read-only").start().await;
+    let client = Driver::connected(&gate, "writes").await;
+    let started = Instant::now();
+    // Long enough for a session to be old enough to be suspected.
+    while started.elapsed() < Duration::from_secs(3) {
+        let refused = within("create", client.batch_execute("create table nowhere (n int)")).await;
+        assert!(told(&refused.expect_err("read only")).starts_with("25006 "));
+    }
+    assert_eq!(gate.query("select 1").await, "1");
+    assert!(!gate.log().contains("the database may have moved"), "{}", gate.log());
+    assert_eq!(sandbox.sessions().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_a_client_holds_up_says_so_and_others_get_another() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
