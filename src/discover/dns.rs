@@ -130,7 +130,9 @@ impl Reader<'_> {
                     if !name.is_empty() {
                         name.push('.');
                     }
-                    let label = std::str::from_utf8(label).map_err(|_| Error::Malformed)?;
+                    // A label of its own may hold a dot (RFC 2181, 11), which a name with dots between labels cannot show.
+                    let label = std::str::from_utf8(label).ok().filter(|label| !label.contains('.'));
+                    let label = label.ok_or(Error::Malformed)?;
                     name.push_str(&label.to_ascii_lowercase());
                     if name.len() > NAME_LIMIT {
                         return Err(Error::Malformed);
@@ -209,6 +211,18 @@ mod tests {
         for end in 0..answer.len() {
             assert_eq!(aliases(&answer[..end], ID, &host()), Err(Error::Malformed), "{end}");
         }
+    }
+
+    #[test]
+    fn a_label_with_a_dot_is_not_taken_for_two() {
+        // The name asked for, as one label; the target, as one label.
+        let mut message = answer();
+        message.splice(12..28, *b"\x0edb.example.com\0");
+        assert_eq!(aliases(&message, ID, &host()), Err(Error::Malformed));
+        let mut message = answer();
+        let at = message.len() - 16 - 20;
+        message.splice(at..at + 20, *b"\x12orders.RDS.example\0");
+        assert_eq!(aliases(&message, ID, &host()), Err(Error::Malformed));
     }
 
     #[test]
