@@ -6,7 +6,10 @@
 use std::{fmt::Write as _, net::SocketAddr};
 
 use super::quote;
-use crate::target::{Engine, Target};
+use crate::{
+    printable,
+    target::{Engine, Target},
+};
 
 /// Variables of libpq that would lead past the proxy, or make libpq demand of it what only the database has. They are
 /// taken away wherever ours are set (PostgreSQL, "Environment Variables").
@@ -39,6 +42,18 @@ impl<'a> Connection<'a> {
             (_, host) => host,
         };
         Self { target, host, port: bound.map_or(target.listen.port, |address| address.port()) }
+    }
+
+    /// Whether its names can be written in a form that people copy and programs read line by line.
+    ///
+    /// # Errors
+    /// A name has control characters, or what else changes how a terminal shows a line.
+    pub(super) fn must_be_printable(&self, form: &'static str) -> Result<(), Unwritable> {
+        let names = [("the user", self.user()), ("the database", self.database()), ("the host", Some(self.host))];
+        match names.into_iter().find(|(_, name)| name.is_some_and(|name| name.contains(printable::controls))) {
+            Some((what, name)) => Err(Unwritable { what, name: name.unwrap_or_default().into(), form }),
+            None => Ok(()),
+        }
     }
 
     /// `host:port`, an IPv6 address in brackets.

@@ -4,7 +4,13 @@ use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
 
-use super::{connection::Connection, exit::Exit, output::Output, quote, target_arguments::TargetArguments};
+use super::{
+    connection::{Connection, Unwritable},
+    exit::Exit,
+    output::Output,
+    quote,
+    target_arguments::TargetArguments,
+};
 
 /// Print environment variables that lead to a database
 ///
@@ -27,6 +33,7 @@ Examples:
   eval \"$(rdsgate env orders)\"
   rdsgate env orders --format fish | source
   rdsgate env orders --format dotenv > .env
+  rdsgate env orders --format docker > env && docker run --env-file env …
 ";
 
 /// Who reads it.
@@ -36,33 +43,48 @@ enum Format {
     Sh,
     /// fish
     Fish,
-    /// A .env file
+    /// A .env file, for python-dotenv and its like or to be sourced
     Dotenv,
+    /// docker's --env-file, which knows no quotes
+    Docker,
 }
 
 /// Runs the subcommand.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Arguments { target, format, options } = arguments;
-    options.with_connection(target, output, |connection, output| output.print(&text(connection, format)))
+    options.with_connection(target, output, |connection, output| match text(connection, format) {
+        Ok(text) => output.print(&text),
+        Err(error) => {
+            output.error(&error, Some("use --format sh or fish, or rename it"));
+            Exit::Usage
+        }
+    })
 }
 
-fn text(connection: &Connection<'_>, format: Format) -> String {
+/// # Errors
+/// A name that the format has no way to write.
+fn text(connection: &Connection<'_>, format: Format) -> Result<String, Unwritable> {
+    connection.must_be_printable("an environment variable")?;
     let mut text = String::new();
     // What would lead past the proxy goes. A file can only add.
     let misleading = connection.misleading().join(" ");
     match format {
         Format::Sh if !misleading.is_empty() => text = format!("unset {misleading}\n"),
         Format::Fish if !misleading.is_empty() => text = format!("set -e {misleading}\n"),
-        Format::Sh | Format::Fish | Format::Dotenv => {}
+        Format::Sh | Format::Fish | Format::Dotenv | Format::Docker => {}
     }
     for (name, value) in connection.variables() {
         let _ = match format {
             Format::Sh => writeln!(text, "export {name}={}", quote::posix(&value)),
             Format::Fish => writeln!(text, "set -gx {name} {}", quote::fish(&value)),
-            Format::Dotenv => writeln!(text, "{name}={}", quote::dotenv(&value)),
+            Format::Docker => writeln!(text, "{name}={value}"),
+            Format::Dotenv => match quote::dotenv(&value) {
+                Some(quoted) => writeln!(text, "{name}={quoted}"),
+                None => return Err(Unwritable { what: name, name: value, form: "a line of a .env file" }),
+            },
         };
     }
-    text
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -75,31 +97,49 @@ mod tests {
         let target = target(Engine::Postgres, Some("it's me"), Some("$db"), "5432");
         let connection = Connection::new(&target, None);
         assert_eq!(
-            text(&connection, Format::Sh),
+            text(&connection, Format::Sh).unwrap(),
             "unset PGSERVICE PGHOSTADDR PGSSLROOTCERT PGSSLNEGOTIATION PGREQUIREAUTH PGCHANNELBINDING\n\
              export PGHOST=localhost\nexport PGPORT=5432\nexport PGUSER='it'\\''s me'\nexport PGDATABASE='$db'\n\
              export PGSSLMODE=disable\n\
              export DATABASE_URL='postgresql://it%27s%20me@localhost:5432/%24db?sslmode=disable'\n"
         );
         assert_eq!(
-            text(&connection, Format::Fish),
+            text(&connection, Format::Fish).unwrap(),
             "set -e PGSERVICE PGHOSTADDR PGSSLROOTCERT PGSSLNEGOTIATION PGREQUIREAUTH PGCHANNELBINDING\n\
              set -gx PGHOST localhost\nset -gx PGPORT 5432\nset -gx PGUSER 'it\\'s me'\nset -gx PGDATABASE '$db'\n\
              set -gx PGSSLMODE disable\n\
              set -gx DATABASE_URL 'postgresql://it%27s%20me@localhost:5432/%24db?sslmode=disable'\n"
         );
         assert_eq!(
-            text(&connection, Format::Dotenv),
+            text(&connection, Format::Dotenv).unwrap(),
             "PGHOST=localhost\nPGPORT=5432\nPGUSER=\"it's me\"\nPGDATABASE='$db'\nPGSSLMODE=disable\n\
              DATABASE_URL=postgresql://it%27s%20me@localhost:5432/%24db?sslmode=disable\n"
         );
     }
 
     #[test]
+    fn a_name_that_a_format_cannot_write_is_refused() {
+        for (user, format, refused) in [
+            ("a\nb", Format::Sh, true),
+            ("a\u{1b}b", Format::Fish, true),
+            ("a\u{202e}b", Format::Dotenv, true),
+            ("it's $me", Format::Dotenv, true),
+            ("it's $me", Format::Docker, false),
+            ("it's $me", Format::Sh, false),
+        ] {
+            let target = target(Engine::Postgres, Some(user), None, "5432");
+            assert_eq!(text(&Connection::new(&target, None), format).is_err(), refused, "{user:?} {format:?}");
+        }
+        let target = target(Engine::Postgres, Some("it's $me"), None, "5432");
+        let docker = text(&Connection::new(&target, None), Format::Docker).unwrap();
+        assert!(docker.contains("\nPGUSER=it's $me\n"), "{docker}");
+    }
+
+    #[test]
     fn mysql_has_its_own_variables() {
         let target = target(Engine::Mysql, Some("app"), Some("shop"), "3306");
         assert_eq!(
-            text(&Connection::new(&target, None), Format::Sh),
+            text(&Connection::new(&target, None), Format::Sh).unwrap(),
             "export MYSQL_HOST=127.0.0.1\nexport MYSQL_TCP_PORT=3306\nexport DATABASE_URL=mysql://app@127.0.0.1:3306/shop\n"
         );
     }

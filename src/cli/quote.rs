@@ -2,18 +2,20 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use crate::printable;
+
 /// One word for a POSIX shell, to be read by people: control characters in bash's and zsh's `$'…'`, so that none reaches the
 /// terminal.
 pub(super) fn shell(word: &str) -> Cow<'_, str> {
     if is_plain(word) {
         return word.into();
     }
-    if word.contains(char::is_control) {
+    if word.contains(printable::controls) {
         let mut text = String::from("$'");
         for c in word.chars() {
             match c {
                 '\'' | '\\' => text.extend(['\\', c]),
-                c if c.is_control() => {
+                c if printable::controls(c) => {
                     for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                         let _ = write!(text, "\\{byte:03o}");
                     }
@@ -40,26 +42,20 @@ pub(super) fn fish(word: &str) -> Cow<'_, str> {
     format!("'{}'", word.replace('\\', r"\\").replace('\'', r"\'")).into()
 }
 
-/// A value of a `.env` file. What needs no quotes has none, for readers that know none; else single quotes, in which
-/// nothing is expanded; else double quotes with backslashes.
-pub(super) fn dotenv(value: &str) -> Cow<'_, str> {
-    if is_plain(value) || value.chars().all(|c| is_plain_char(c) || "?=&[]".contains(c)) && !value.is_empty() {
-        value.into()
-    } else if value.contains(['\'', '\\']) || value.contains(char::is_control) {
-        let mut text = String::from('"');
-        for c in value.chars() {
-            match c {
-                '\n' => text.push_str("\\n"),
-                '\r' => text.push_str("\\r"),
-                '"' | '\\' | '$' | '`' => text.extend(['\\', c]),
-                c => text.push(c),
-            }
-        }
-        text.push('"');
-        text.into()
-    } else {
-        format!("'{value}'").into()
+/// A value of a `.env` file that every reader takes for the same: a POSIX shell that sources it, python-dotenv and its like.
+/// `None` when there is no such form. What may stand without quotes has none, for readers that know none (docker).
+pub(super) fn dotenv(value: &str) -> Option<Cow<'_, str>> {
+    // Assignments are not subject to a shell's globs, so that a URL may have its query.
+    let plain = |c: char| is_plain_char(c) || "?=%[]".contains(c);
+    if value.chars().all(plain) && value.starts_with(is_plain_char) {
+        return Some(value.into());
     }
+    // python-dotenv decodes \\ and \' and expands ${NAME} in single quotes too.
+    let literal = !value.contains("${") && !value.contains(r"\\") && !value.ends_with('\\');
+    if literal && !value.contains('\'') {
+        return Some(format!("'{value}'").into());
+    }
+    (!value.contains(['"', '$', '`', '\\'])).then(|| format!("\"{value}\"").into())
 }
 
 /// A value of a libpq connection string (PostgreSQL, "Keyword/Value Connection Strings").
@@ -98,23 +94,14 @@ pub(super) fn xml(text: &str) -> String {
     escaped
 }
 
-/// Text with control characters made visible.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return text.into();
-    }
-    text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() })
-        .collect::<String>()
-        .into()
-}
-
 fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.chars().all(is_plain_char)
 }
 
+/// The one list of what may stand without quotes: it means nothing to sh, bash, zsh and fish, wherever it stands in a word.
+/// (`%self` does to fish, `=ls` and `~` to zsh.)
 fn is_plain_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "_-./@%+,:".contains(c)
+    c.is_ascii_alphanumeric() || "_-./@+,:".contains(c)
 }
 
 #[cfg(test)]
@@ -162,24 +149,26 @@ mod tests {
                 "'line\nbreak\t!'"
             ]
         );
-        assert_eq!(
-            shown(dotenv),
-            [
-                "plain",
-                "''",
-                "\"it's\"",
-                "'a b'",
-                "'$HOME `id` \"x\"'",
-                r#""back\\slash\\'""#,
-                "'#hash=1'",
-                "'zoë'",
-                "\"line\\nbreak\t!\""
-            ]
-        );
-        assert_eq!(
-            dotenv("postgresql://u@[::1]:5432/d?sslmode=disable"),
-            "postgresql://u@[::1]:5432/d?sslmode=disable"
-        );
+        for (value, written) in [
+            (
+                "postgresql://u@[::1]:5432/d%20e?sslmode=disable",
+                Some("postgresql://u@[::1]:5432/d%20e?sslmode=disable"),
+            ),
+            ("", Some("''")),
+            ("a&b", Some("'a&b'")),
+            ("$HOME `id` \"x\"", Some("'$HOME `id` \"x\"'")),
+            ("it's me", Some("\"it's me\"")),
+            (r"a\b", Some(r"'a\b'")),
+            ("=ls", Some("'=ls'")),
+            ("~", Some("'~'")),
+            (r"a\\b", None),
+            (r"a\", None),
+            ("${HOME}", None),
+            ("it's $HOME", None),
+        ] {
+            assert_eq!(dotenv(value).as_deref(), written, "{value}");
+        }
+        assert_eq!(fish("%self"), "'%self'");
         assert_eq!(keyword_value(r"it's \"), r"'it\'s \\'");
         assert_eq!(percent("a b/ë+~"), "a%20b%2F%C3%AB%2B~");
         assert_eq!(xml("<a b=\"c\">&"), "&lt;a b=&quot;c&quot;&gt;&amp;");

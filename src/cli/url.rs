@@ -36,12 +36,12 @@ enum Format {
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Arguments { target, format, options } = arguments;
     options.with_connection(target, output, |connection: &Connection<'_>, output| {
-        let text = match format {
+        let text = connection.must_be_printable("a connection string").and_then(|()| match format {
             Format::Uri => Ok(connection.uri()),
             Format::Jdbc => Ok(connection.jdbc()),
             Format::Sqlalchemy => Ok(connection.sqlalchemy()),
             Format::Go => connection.go(),
-        };
+        });
         match text {
             Ok(text) => output.print(&format!("{text}\n")),
             Err(error) => {

@@ -59,9 +59,6 @@ fn option(value: &str) -> String {
     for c in value.chars() {
         match c {
             '\\' => text.push_str(r"\\"),
-            '\n' => text.push_str(r"\n"),
-            '\r' => text.push_str(r"\r"),
-            '\t' => text.push_str(r"\t"),
             c => text.push(c),
         }
     }

@@ -5,7 +5,14 @@ mod ide;
 
 use clap::{Args, ValueEnum};
 
-use super::{complete::Ready, connection::Connection, exit::Exit, output::Output, target_arguments::TargetArguments};
+use super::{
+    complete::Ready,
+    connection::Connection,
+    exit::Exit,
+    output::Output,
+    running::{self, ServedForAnother},
+    target_arguments::TargetArguments,
+};
 use crate::target::{Engine, Target};
 
 /// Print targets as settings of another program
@@ -77,11 +84,17 @@ enum Error {
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Arguments { format, targets, options } = arguments;
     let named = !targets.is_empty();
-    let Ready { config, caller, complete } = match options.without_bastion().load(targets, output) {
+    let Ready { config, files, caller, complete } = match options.without_bastion().load(targets, output) {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
     caller.end();
+    for target in &config.targets {
+        if let Err(error) = running::address_of(target, &files) {
+            output.error(&error, Some(ServedForAnother::HINT));
+            return Exit::Failure;
+        }
+    }
     match text(format, &config.targets, named) {
         Ok((text, skipped)) => {
             for name in skipped {
@@ -108,6 +121,7 @@ fn text(format: Format, targets: &[Target], named: bool) -> Result<(String, Vec<
         return Err(Error::AnyPort(target.name.to_string()));
     }
     let connections: Vec<_> = chosen.into_iter().map(|target| Connection::new(target, None)).collect();
+    connections.iter().try_for_each(|connection| connection.must_be_printable("a setting of another program"))?;
     let text = match format {
         Format::Datagrip => ide::datagrip(&connections),
         Format::Dbeaver => ide::dbeaver(&connections),

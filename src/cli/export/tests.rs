@@ -18,9 +18,20 @@ fn exported(format: Format) -> String {
 fn pgservice() {
     let expected = "[orders]\nhost=localhost\nport=5432\nuser=app_user\ndbname=orders_db\nsslmode=disable\n";
     assert_eq!(exported(Format::Pgservice), expected);
-    let odd = target(Engine::Postgres, Some("a \nb"), None, "5432");
+    let odd = target(Engine::Postgres, Some("a "), None, "5432");
     let error = text(Format::Pgservice, &[odd], false).unwrap_err();
-    assert_eq!(error.to_string(), "the user \"a \\nb\" cannot be written as a line of pg_service.conf");
+    assert_eq!(error.to_string(), "the user \"a \" cannot be written as a line of pg_service.conf");
+}
+
+#[test]
+fn what_controls_a_terminal_is_refused_in_every_format() {
+    for format in <Format as ValueEnum>::value_variants() {
+        for odd in ["a\nb", "a\u{1b}[2Jb", "a\u{202e}b"] {
+            let engine = format.engine().unwrap_or(Engine::Postgres);
+            let error = text(*format, &[target(engine, Some("app"), Some(odd), "5432")], false).unwrap_err();
+            assert!(error.to_string().ends_with("cannot be written as a setting of another program"), "{error}");
+        }
+    }
 }
 
 #[test]

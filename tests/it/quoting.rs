@@ -1,0 +1,213 @@
+//! What `rdsgate env` prints, evaluated by the programs that it is for: whatever characters a name has, each reads the name
+//! back, and nothing of it is run.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use tempfile::TempDir;
+
+use crate::support::clients;
+
+/// Between values: no name has it.
+const SEPARATOR: char = '\u{1}';
+const NAMES: [&str; 2] = ["PGUSER", "PGDATABASE"];
+
+/// Names with every printable character of ASCII at the start, in the middle and at the end, and what a shell may make of
+/// several of them.
+fn names() -> Vec<String> {
+    let odd = [
+        "%self",
+        "=ls",
+        "~",
+        "~root",
+        "a:~",
+        "a=~root",
+        "-n",
+        "!!",
+        "{a,b}",
+        "$(touch run)",
+        "`touch run`",
+        "a&touch run",
+        "a;touch run",
+        "a|touch run",
+        "a\\",
+        "\\",
+        "'",
+        "''",
+        "it's",
+        "\"",
+        "a\"b'c",
+        "${HOME}",
+        "$HOME",
+        "$'a'",
+        "#a",
+        "a #b",
+        " a ",
+        "a\\'b",
+        "a\\\\b",
+        "\\n",
+        "^a^b",
+        "<(touch run)",
+        "zoë",
+        "日本",
+        "[a]",
+        "a?b&c=d",
+        "%%",
+        "(touch run)",
+        "**",
+    ];
+    let each = (' '..='~').flat_map(|c| [format!("{c}a{c}b{c}"), format!("{c}")]);
+    let names = odd.into_iter().map(str::to_owned).chain(each);
+    // Text that is only white space is no name.
+    names.filter(|name| !name.trim().is_empty()).collect()
+}
+
+/// A user whose project has a target for each name, as user and as database.
+struct User(TempDir);
+
+impl User {
+    fn new(names: &[String]) -> Self {
+        let root = tempfile::tempdir().expect("there is a folder for temporary files");
+        let mut project = String::from("[defaults]\nbastion = \"i-0123456789abcdef0\"\n");
+        for (number, name) in names.iter().enumerate() {
+            let name = serde_json::to_string(name).expect("text");
+            project += &format!(
+                "[targets.t{number}]\nhost = \"orders.c1abcdefghij.eu-central-1.rds.amazonaws.com\"\nuser = {name}\n\
+                 database = {name}\nlisten = \"{}\"\n",
+                6000 + number
+            );
+        }
+        fs::write(root.path().join(".rdsgate.toml"), project).expect("the folder is ours");
+        Self(root)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// What the target's environment is in a format, `None` when it refuses to write it.
+    fn env(&self, number: usize, format: &str) -> Option<String> {
+        let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
+            .args(["env", &format!("t{number}"), "--format", format])
+            .current_dir(self.path())
+            .env_clear()
+            .env("HOME", self.path())
+            .env("XDG_RUNTIME_DIR", self.path())
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .stdin(Stdio::null())
+            .output()
+            .expect("cargo built rdsgate");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => Some(String::from_utf8(output.stdout).expect("it prints UTF-8")),
+            Some(2) if stderr.contains("cannot be written") => None,
+            other => panic!("t{number}: {other:?}: {stderr}"),
+        }
+    }
+
+    /// Runs a script that prints values behind each other.
+    fn values(&self, command: &mut Command) -> Vec<String> {
+        let command = command.current_dir(self.path()).env_clear().env("HOME", self.path());
+        let command = command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let output = command.stdin(Stdio::null()).output();
+        let output =
+            output.unwrap_or_else(|error| panic!("{command:?}: {error}; tests/servers/install test installs it"));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command:?}");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let mut values: Vec<String> = text.split(SEPARATOR).map(str::to_owned).collect();
+        assert_eq!(values.pop().as_deref(), Some(""), "each ends with the separator");
+        values
+    }
+
+    fn ran_nothing(&self) {
+        let files: Vec<_> =
+            fs::read_dir(self.path()).expect("it is there").flatten().map(|file| file.file_name()).collect();
+        assert!(!files.iter().any(|name| name == "run"), "a name was run: {files:?}");
+    }
+}
+
+/// What is printed for each name in a format, `None` where that is refused.
+fn printed(format: &'static str) -> &'static [Option<String>] {
+    static PRINTED: [(&str, OnceLock<Vec<Option<String>>>); 4] =
+        [("sh", OnceLock::new()), ("fish", OnceLock::new()), ("dotenv", OnceLock::new()), ("docker", OnceLock::new())];
+    let (_, printed) = PRINTED.iter().find(|(name, _)| *name == format).expect("a format");
+    printed.get_or_init(|| {
+        let names = names();
+        let user = User::new(&names);
+        (0..names.len()).map(|number| user.env(number, format)).collect()
+    })
+}
+
+/// Has a shell evaluate what is printed for it and say what it has understood.
+fn evaluated(shell: &str, options: &[&str], format: &'static str, evaluate: &str) {
+    let names = names();
+    let user = User::new(&[]);
+    let (mut script, mut expected) = (String::new(), Vec::new());
+    for (number, (name, text)) in names.iter().zip(printed(format)).enumerate() {
+        let Some(text) = text else {
+            assert_eq!(format, "dotenv", "only .env files cannot have every name: {name}");
+            continue;
+        };
+        fs::write(user.path().join(format!("env{number}")), text).expect("the folder is ours");
+        script += &evaluate.replace("FILE", &format!("./env{number}"));
+        let variables = NAMES.map(|name| format!("\"${name}\"")).join(" ");
+        script += &format!("\nprintf '%s\\001' {variables}\n");
+        expected.extend([name.clone(), name.clone()]);
+    }
+    assert!(expected.len() > names.len(), "most names can be written");
+    fs::write(user.path().join("script"), script).expect("the folder is ours");
+    assert_eq!(user.values(Command::new(shell).args(options).arg("./script")), expected);
+    user.ran_nothing();
+}
+
+#[test]
+fn sh_reads_every_name_back() {
+    evaluated("sh", &[], "sh", "eval \"$(cat FILE)\"");
+}
+
+#[test]
+fn bash_reads_every_name_back() {
+    evaluated("bash", &["--norc"], "sh", "eval \"$(cat FILE)\"");
+}
+
+#[test]
+fn zsh_reads_every_name_back() {
+    evaluated("zsh", &["-f"], "sh", "eval \"$(cat FILE)\"");
+}
+
+#[test]
+fn fish_reads_every_name_back() {
+    evaluated("fish", &["--no-config"], "fish", "source FILE");
+}
+
+#[test]
+fn a_dotenv_file_can_be_sourced() {
+    for (shell, options) in [("sh", &[][..]), ("bash", &["--norc"]), ("zsh", &["-f"])] {
+        evaluated(shell, options, "dotenv", ". FILE");
+    }
+}
+
+#[test]
+fn python_dotenv_and_docker_read_the_names_back() {
+    let names = names();
+    let user = User::new(&[]);
+    let (mut files, mut expected) = (Vec::new(), Vec::new());
+    for (number, name) in names.iter().enumerate() {
+        // docker takes a line as it is (docs.docker.com, "docker container run", --env-file).
+        let docker = printed("docker")[number].as_deref().expect("nothing in these names controls a terminal");
+        let read: BTreeMap<&str, &str> = docker.lines().filter_map(|line| line.split_once('=')).collect();
+        assert_eq!(NAMES.map(|variable| read[variable]), [name.as_str(); 2], "{docker}");
+        let Some(text) = &printed("dotenv")[number] else { continue };
+        let file = user.path().join(format!("env{number}"));
+        fs::write(&file, text).expect("the folder is ours");
+        files.push(file);
+        expected.extend([name.clone(), name.clone()]);
+    }
+    let mut python = clients::python("reads_dotenv.py");
+    assert_eq!(user.values(python.args(NAMES).args(files)), expected);
+}
