@@ -63,6 +63,8 @@ pub struct Watch {
     refused_to_write: bool,
     /// It cannot be followed any more.
     lost: bool,
+    /// The client has sent COM_QUIT.
+    quit: bool,
 }
 
 impl Watch {
@@ -78,6 +80,7 @@ impl Watch {
             refused_to_write: false,
             // Where results have their columns only on request, one without them begins as an OK does.
             lost: capabilities.contains(Capabilities::OPTIONAL_RESULTSET_METADATA),
+            quit: false,
         }
     }
 
@@ -88,14 +91,19 @@ impl Watch {
 
     /// Sees bytes on their way to the upstream.
     pub fn on_client(&mut self, chunk: &[u8]) {
-        let Self { client, owed, status, lost, .. } = self;
+        let Self { client, owed, status, lost, quit, .. } = self;
         client.follow(chunk, |before, packet, head| {
             if packet.length == 0 || !before.is_command(packet.sequence) {
                 return;
             }
             let answer = match head.first() {
-                // COM_QUIT, COM_STMT_SEND_LONG_DATA
-                Some(0x01 | 0x18) | None => return,
+                // COM_QUIT
+                Some(0x01) => {
+                    *quit = true;
+                    return;
+                }
+                // COM_STMT_SEND_LONG_DATA
+                Some(0x18) | None => return,
                 // COM_STMT_CLOSE
                 Some(0x19) => {
                     *status &= !CURSOR_EXISTS;
@@ -157,6 +165,11 @@ impl Watch {
             true => Activity::Idle,
             false => Activity::Busy,
         }
+    }
+
+    /// Whether the client has said goodbye (COM_QUIT) after the answers to all its commands.
+    pub fn is_over(&self) -> bool {
+        self.quit && self.is_answered()
     }
 
     /// Where an ERR of ours would go now: behind what has come of an answer, or in its place; `None` inside a packet and

@@ -29,6 +29,8 @@ pub struct Watch {
     refused_to_write: bool,
     /// The server has said that it ends the connection.
     fatal: bool,
+    /// The client has sent Terminate.
+    terminated: bool,
 }
 
 impl Watch {
@@ -66,8 +68,11 @@ impl Watch {
 
     /// Sees bytes on their way to the upstream.
     pub fn on_client(&mut self, chunk: &[u8]) {
-        let Self { client, exchanges, .. } = self;
-        client.follow(chunk, |tag, _| exchanges.on_client(tag));
+        let Self { client, exchanges, terminated, .. } = self;
+        client.follow(chunk, |tag, _| {
+            *terminated |= tag == b'X';
+            exchanges.on_client(tag);
+        });
     }
 
     /// What the connection is doing.
@@ -78,6 +83,11 @@ impl Watch {
             }
             _ => Activity::Busy,
         }
+    }
+
+    /// Whether the client has said goodbye (Terminate) after the answers to all its commands.
+    pub fn is_over(&self) -> bool {
+        self.terminated && self.exchanges.is_empty()
     }
 
     /// Whether what has gone to the client so far ends with a whole message, so that one of ours can follow.
@@ -270,6 +280,16 @@ mod tests {
         watch.on_client(&message(b'S', b""));
         watch.on_upstream(&ready(b'I'));
         assert_eq!(watch.state(), Activity::Idle);
+    }
+
+    #[test]
+    fn a_connection_is_over_when_the_client_has_said_goodbye_after_its_answers() {
+        let mut watch = logged_in();
+        assert!(!watch.is_over());
+        watch.on_client(&[message(b'Q', b"a\0"), message(b'X', b"")].concat());
+        assert!(!watch.is_over(), "an answer is owed");
+        watch.on_upstream(&ready(b'T'));
+        assert!(watch.is_over());
     }
 
     #[test]

@@ -53,6 +53,11 @@ pub trait Tap {
     fn client_is_gone(&self) -> bool {
         false
     }
+    /// Whether the client has said goodbye and nothing is owed to it. A relay that was asked to end does so then, even where
+    /// the goodbye cannot be delivered.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// Why a relay ended.
@@ -161,6 +166,11 @@ where
         match (up_done && down_done, first_closed) {
             (true, Some(side)) => Poll::Ready(Reason::Closed(side)),
             _ if cut.as_mut().poll(cx).is_ready() => Poll::Ready(Reason::Cut),
+            _ if stopping && tap.is_over() => Poll::Ready(Reason::Closed(Side::Client)),
+            // The client has closed and waits for nothing, so what is left to flush is its end.
+            _ if stopping && up.is_ending() && down.is_empty() && tap.may_stop() => {
+                Poll::Ready(Reason::Closed(Side::Client))
+            }
             _ if stopping && up.is_empty() && down.is_empty() && tap.may_stop() => Poll::Ready(Reason::Stopped),
             _ => Poll::Pending,
         }
@@ -196,6 +206,11 @@ impl Direction {
     /// Whether no byte is on its way.
     fn is_empty(&self) -> bool {
         self.start == self.end && !self.unflushed
+    }
+
+    /// Whether the reader has ended and all that it said is written, though perhaps not flushed.
+    fn is_ending(&self) -> bool {
+        self.eof && self.start == self.end
     }
 
     fn poll<R, W>(
@@ -275,6 +290,7 @@ mod tests {
         client: usize,
         upstream: usize,
         busy: bool,
+        over: bool,
     }
 
     impl Tap for Counts {
@@ -290,6 +306,10 @@ mod tests {
 
         fn may_stop(&self) -> bool {
             !self.busy
+        }
+
+        fn is_over(&self) -> bool {
+            self.over
         }
     }
 
@@ -386,6 +406,30 @@ mod tests {
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, b"answer");
+    }
+
+    /// An upstream that takes nothing, as behind a way that is dead.
+    async fn on_a_dead_way(tap: &mut Counts, goodbye: bool) -> End {
+        let (mut client, mut inner_client) = duplex(1000);
+        let (mut inner_upstream, _upstream) = duplex(4);
+        if goodbye {
+            client.write_all(b"goodbye").await.unwrap();
+        }
+        client.shutdown().await.unwrap();
+        tokio::time::timeout(
+            std::time::Duration::from_secs(3600),
+            relay(&mut inner_client, &mut inner_upstream, tap, async {}, pending()),
+        )
+        .await
+        .expect("it ends")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_is_asked_to_stop_does_not_wait_for_a_goodbye_to_be_delivered() {
+        let end = on_a_dead_way(&mut Counts { busy: true, over: true, ..Counts::default() }, true).await;
+        assert!(matches!(end.reason, Reason::Closed(Side::Client)), "{:?}", end.reason);
+        let end = on_a_dead_way(&mut Counts::default(), false).await;
+        assert!(matches!(end.reason, Reason::Closed(Side::Client)), "{:?}", end.reason);
     }
 
     #[tokio::test]
