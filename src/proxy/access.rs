@@ -17,6 +17,12 @@ pub enum Error {
         /// Ours.
         own: u32,
     },
+    /// The other end belongs to a user whom the kernel cannot name, as one of another user namespace.
+    #[error("the client belongs to user id {peer}, which stands for every user that cannot be named here")]
+    Unnamed {
+        /// The overflow user id.
+        peer: u32,
+    },
     /// The other end is closed already: its owner cannot be told any more.
     #[error("the client has gone")]
     Gone,
@@ -66,10 +72,31 @@ pub fn check_peer(peer: SocketAddr, local: SocketAddr) -> Result<Peer, Error> {
     }
 }
 
+impl Error {
+    /// Whether the client is, as far as is known, somebody else's.
+    pub fn is_stranger(&self) -> bool {
+        !matches!(self, Self::Gone)
+    }
+}
+
 const ROOT: u32 = 0;
+/// The overflow user id where the kernel does not say (`DEFAULT_OVERFLOWUID` in `linux/highuid.h`).
+const OVERFLOW: u32 = 65_534;
+
+/// The user id that stands for all that have none here (user_namespaces(7), "Unmapped user and group IDs").
+fn overflow_user() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(OVERFLOW)
+}
 
 fn admit(peer: u32, own: u32) -> Result<(), Error> {
-    if peer == own || peer == ROOT { Ok(()) } else { Err(Error::OtherUser { peer, own }) }
+    if peer == ROOT || peer == own && peer != overflow_user() {
+        Ok(())
+    } else if peer == own {
+        Err(Error::Unnamed { peer })
+    } else {
+        Err(Error::OtherUser { peer, own })
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -219,6 +246,9 @@ mod tests {
         {
             assert_eq!(admit(peer, own).is_ok(), admitted, "{peer} to {own}");
         }
+        let overflow = overflow_user();
+        assert!(matches!(admit(overflow, overflow), Err(Error::Unnamed { .. })), "it may be anybody");
+        assert!(matches!(admit(overflow, 1000), Err(Error::OtherUser { .. })));
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl Error {
                 let report = ErrorReport {
                     sqlstate: self.sqlstate(),
                     message: self.message(),
-                    detail: Some(context),
+                    // Whoever is not admitted does not learn what is behind the port.
+                    detail: (!matches!(self, Self::Access(_))).then_some(context),
                     hint: joined(self.fact(target, login), self.hint(target).as_deref().map(sentence)),
                 };
                 Some(report.encode())

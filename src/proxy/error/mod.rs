@@ -234,6 +234,9 @@ impl Error {
                 error.report().and_then(|report| report.hint).or_else(|| Some(NO_DATABASE_HINT.into()))
             }
             Self::MysqlLogin(error) => error.report().and_then(|report| report.hint),
+            Self::Access(access::Error::Unnamed { .. }) => {
+                Some("Run rdsgate and its clients as a user of their own, in one user namespace.".into())
+            }
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
             Self::PinnedUser { user, .. } => {
                 Some(format!("Connect as {user:?}, or remove pin_user from the target {}.", target.name))

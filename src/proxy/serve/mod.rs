@@ -13,7 +13,8 @@ use std::{
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt, Interest},
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    sync::Semaphore,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -37,6 +38,19 @@ use crate::{
 /// For an error to be written to a client that may have stopped reading.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Clients of other users that are heard out at a time, for each target: each has a file of ours for as long.
+const STRANGERS: usize = 16;
+
+/// Room for clients of other users.
+#[derive(Debug)]
+pub struct Strangers(Semaphore);
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self(Semaphore::new(STRANGERS))
+    }
+}
+
 /// What all connections of a target share.
 pub struct Service {
     /// The way to the database.
@@ -45,6 +59,8 @@ pub struct Service {
     pub registry: Registry,
     /// Their counts.
     pub connections: Connections,
+    /// The clients of other users that are being refused.
+    pub strangers: Strangers,
     /// From accept to login.
     pub connect_timeout: Duration,
     /// Idle connections end now, busy ones when they become idle.
@@ -141,16 +157,41 @@ pub async fn serve(service: &Service, stream: TcpStream, peer: SocketAddr, local
     let limits = Deadline::of_client(accepted, service.connect_timeout);
     let arrival = Arrival { peer, local, accepted, deadline: accepted + service.connect_timeout, limits };
     let client = Client { stream, arrival };
-    match service.upstream.target().engine {
-        Engine::Postgres => postgres::serve(service, client).await,
-        Engine::Mysql => mysql::serve(service, client).await,
+    // The engines say why to those who are not admitted; this is about how many are told at a time.
+    let _room = match access::check_peer(peer, local) {
+        Err(refused) if refused.is_stranger() => match service.strangers.0.try_acquire() {
+            Ok(room) => Some(room),
+            Err(_) => return arrival.log_refused(service, "", &refused.into()),
+        },
+        _ => None,
+    };
+    let serving = async {
+        match service.upstream.target().engine {
+            Engine::Postgres => postgres::serve(service, client).await,
+            Engine::Mysql => mysql::serve(service, client).await,
+        }
+    };
+    // Each part hears of the end by itself; this is for one that does not.
+    let cut = async {
+        service.abort.cancelled().await;
+        sleep(FAREWELL_TIMEOUT).await;
+    };
+    tokio::select! {
+        () = serving => {}
+        () = cut => {}
     }
 }
 
-/// Lets the client say its first word, for not too long.
-async fn in_time<T>(deadline: Instant, reading: impl Future<Output = T>) -> Result<T, Error> {
+/// Lets the client say its first word, for not too long, and not when the proxy ends.
+async fn in_time<T>(service: &Service, deadline: Instant, reading: impl Future<Output = T>) -> Result<T, Error> {
     let limit = deadline.min(Instant::now() + STARTUP_TIMEOUT);
-    timeout_at(limit, reading).await.map_err(|_| Error::Timeout { stage: Stage::Client, after: STARTUP_TIMEOUT })
+    tokio::select! {
+        biased;
+        read = timeout_at(limit, reading) => {
+            read.map_err(|_| Error::Timeout { stage: Stage::Client, after: STARTUP_TIMEOUT })
+        }
+        () = service.drain.cancelled() => Err(Error::ShuttingDown),
+    }
 }
 
 impl Client {

@@ -51,7 +51,7 @@ async fn connect(service: &Service, mut client: Client) {
         Err(error) => return refuse(client, error, service, "", Turn::GREETING).await,
     };
     let scramble = Scramble::new(std::array::from_fn(|_| fastrand::u8(..)));
-    let mut login = match accept(&mut client, &greeted.greeting, &scramble).await {
+    let mut login = match accept(service, &mut client, &greeted.greeting, &scramble).await {
         Ok(Accepted::Login(login)) => login,
         Ok(Accepted::Gone) => {
             info!(
@@ -109,12 +109,17 @@ async fn connect(service: &Service, mut client: Client) {
     let _ = timeout(FAREWELL_TIMEOUT, connection.upstream.shutdown()).await;
 }
 
-async fn accept(client: &mut Client, greeting: &mysql::Greeting, scramble: &Scramble) -> Result<Accepted, Error> {
+async fn accept(
+    service: &Service,
+    client: &mut Client,
+    greeting: &mysql::Greeting,
+    scramble: &Scramble,
+) -> Result<Accepted, Error> {
     let conversation = async {
         mysql::greet(&mut client.stream, greeting, scramble).await?;
         mysql::accept(&mut client.stream, greeting, scramble).await
     };
-    in_time(client.arrival.deadline, conversation).await?.map_err(Error::MysqlClient)
+    in_time(service, client.arrival.deadline, conversation).await?.map_err(Error::MysqlClient)
 }
 
 /// Puts the configured user and database where the client named none.
@@ -212,7 +217,7 @@ impl Connection<'_> {
         let reset = async {
             let mut taken = self.client.take_over();
             let reading = mysql::command::accept_reset_connection(&mut taken);
-            in_time(Instant::now() + STARTUP_TIMEOUT, reading).await?.map_err(Error::MysqlClient)?;
+            in_time(self.service, Instant::now() + STARTUP_TIMEOUT, reading).await?.map_err(Error::MysqlClient)?;
             let ok = self.service.upstream.reset_mysql(&mut self.upstream, &self.greeting).await?;
             mysql::command::answer(&mut taken, &ok).await.map_err(Error::MysqlClient)?;
             Ok(ok.status)
@@ -251,7 +256,7 @@ impl Connection<'_> {
         let mut taken = self.client.take_over();
         let deadline = Instant::now() + STARTUP_TIMEOUT;
         let reading = mysql::accept_change_user(&mut taken, &self.login.response, &self.greeting, &self.scramble);
-        let mut login = in_time(deadline, reading).await?.map_err(Error::MysqlClient)?;
+        let mut login = in_time(self.service, deadline, reading).await?.map_err(Error::MysqlClient)?;
         (*turn, *user) = (login.turn(), text(login.response.user()));
         apply_configured_names(&mut login.response, self.service, self.arrival, self.owner)?;
         *user = text(login.response.user());
@@ -312,6 +317,10 @@ impl Tap for Observer<'_> {
 
     fn client_is_gone(&self) -> bool {
         self.arrival.client_is_gone()
+    }
+
+    fn is_over(&self) -> bool {
+        self.watch.is_over()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 /// Serves one client from its first packet to its end.
 pub(super) async fn serve(service: &Service, mut client: Client) {
     let target = &service.upstream.target().name;
-    match accept(&mut client).await {
+    match accept(service, &mut client).await {
         Ok((Accepted::Startup(startup), peer)) => Box::pin(connect(service, client, startup, peer)).await,
         Ok((Accepted::Cancel(request), _)) => cancel(service, &request, client.arrival.limits).await,
         Ok((Accepted::Gone { asked_for_tls: true }, _)) => info!(
@@ -35,10 +35,10 @@ pub(super) async fn serve(service: &Service, mut client: Client) {
 }
 
 /// What the client wants, and whose it is.
-async fn accept(client: &mut Client) -> Result<(Accepted, Peer), Error> {
+async fn accept(service: &Service, client: &mut Client) -> Result<(Accepted, Peer), Error> {
     let admitted = access::check_peer(client.arrival.peer, client.arrival.local);
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
-    let accepted = in_time(client.arrival.deadline, postgres::accept(&mut client.stream)).await;
+    let accepted = in_time(service, client.arrival.deadline, postgres::accept(&mut client.stream)).await;
     match (admitted, accepted?.map_err(Error::Client)) {
         // Drivers send a CancelRequest and close at once. Whose it was can no longer be told, but its key tells enough.
         (Ok(peer), accepted) => Ok((accepted?, peer)),
@@ -190,6 +190,10 @@ impl Tap for Observer<'_> {
 
     fn client_is_gone(&self) -> bool {
         self.arrival.client_is_gone()
+    }
+
+    fn is_over(&self) -> bool {
+        self.watch.is_over()
     }
 }
 
