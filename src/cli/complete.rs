@@ -2,9 +2,9 @@
 //!
 //! A database that is described in full costs no call.
 
-use std::{io::IsTerminal as _, sync::Arc};
+use std::sync::Arc;
 
-use super::{caller::Caller, exit::Exit, output::Output};
+use super::{caller::Caller, exit::Exit, output::Output, running::Files, terminal};
 use crate::{
     app::Cause,
     aws::{self, Account, nodes::Node},
@@ -18,6 +18,8 @@ use crate::{
 pub(super) struct Ready {
     /// The configuration.
     pub(super) config: Config,
+    /// The file that describes each target that is in one.
+    pub(super) files: Files,
     /// See [`Caller`]. What it knows from looking things up serves the rest as well.
     pub(super) caller: Caller,
     /// Whether all that was asked for is in it; else the first reason why not, which has been said.
@@ -31,6 +33,7 @@ pub(super) struct Ready {
 pub(super) fn complete(mut plan: Plan, mut caller: Caller, output: &mut Output) -> Result<Ready, Exit> {
     let looked_up = look_up(&mut plan, &mut caller, output);
     let looked_up = looked_up.and_then(|failed| leave_out(&failed, &mut plan, output));
+    let files = Files::of(&plan);
     let loaded = looked_up.and_then(|complete| match plan.finish() {
         Ok(loaded) => Ok((loaded.config, complete)),
         Err(error) => {
@@ -39,7 +42,7 @@ pub(super) fn complete(mut plan: Plan, mut caller: Caller, output: &mut Output) 
         }
     });
     match loaded {
-        Ok((config, complete)) => Ok(Ready { config, caller, complete }),
+        Ok((config, complete)) => Ok(Ready { config, files, caller, complete }),
         Err(exit) => {
             caller.end();
             Err(exit)
@@ -258,7 +261,7 @@ fn choose(draft: &Draft, bastions: Bastions, output: &mut Output) -> Result<Node
         return Ok(last);
     }
     candidates.push(last);
-    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    if !terminal::is_attended() {
         return Err(Problem::SeveralBastions { name: draft.name.to_string(), candidates });
     }
     let lines: Vec<String> = candidates.iter().map(discover::describe).collect();

@@ -4,8 +4,12 @@
 //! The folder is `$XDG_RUNTIME_DIR/rdsgate`, or one in the temporary folder that only its owner may enter. A record names
 //! its process by id and start time, so that no later process is taken for it; one whose process has gone is removed.
 //! Nothing secret is in it, and nothing depends on it: a proxy that cannot write its record serves all the same.
+//!
+//! Two projects may use one name for two databases, so a target is known by its endpoint, its user and the file that describes
+//! it, not by its name alone.
 
 use std::{
+    collections::HashMap,
     fs, io,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -15,7 +19,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::{app::Served, target::Target};
+use crate::{
+    app::Served,
+    config::{Environment, Plan, Request},
+    target::{Reference, Target},
+};
 
 /// A running `rdsgate up`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +32,9 @@ pub(super) struct Record {
     /// When the process started, in whatever words the system has for it.
     started: String,
     pub(super) targets: Vec<Serving>,
+    /// It is on its way to its end: it takes no clients any more.
+    #[serde(default)]
+    pub(super) stopping: bool,
 }
 
 /// A target that it serves.
@@ -34,15 +45,79 @@ pub(super) struct Serving {
     /// `host:port` of the database.
     pub(super) endpoint: String,
     pub(super) addresses: Vec<SocketAddr>,
+    /// Not in the records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
+}
+
+/// What tells targets of one name and endpoint apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Origin {
+    /// The database user that is configured.
+    user: Option<String>,
+    /// The file that describes the target.
+    file: Option<PathBuf>,
+}
+
+impl Serving {
+    fn host(&self) -> &str {
+        self.endpoint.rsplit_once(':').map_or(&self.endpoint, |(host, _)| host)
+    }
+
+    /// `orders (orders.example:5432 as app_user, of /a/.rdsgate.toml)`.
+    pub(super) fn describe(&self) -> String {
+        let Origin { user, file } = self.origin.clone().unwrap_or_default();
+        let user = user.map(|user| format!(" as {user}")).unwrap_or_default();
+        let file = file.map(|file| format!(", of {}", file.display())).unwrap_or_default();
+        format!("{} ({}{user}{file})", self.name, self.endpoint)
+    }
+}
+
+/// The files that describe targets, by the name of the target.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Files(HashMap<String, PathBuf>);
+
+impl Files {
+    /// Those of a plan.
+    pub(super) fn of(plan: &Plan) -> Self {
+        let names = plan.drafts.iter().map(|draft| draft.name.to_string());
+        Self(names.filter_map(|name| plan.file_of(&name).map(|file| (name, file))).collect())
+    }
+
+    fn get(&self, target: &Target) -> Option<&PathBuf> {
+        self.0.get(&*target.name)
+    }
 }
 
 /// This process's own record; the file goes with it.
 #[derive(Debug)]
-pub(super) struct Own(PathBuf);
+pub(super) struct Own {
+    path: PathBuf,
+    record: Record,
+}
+
+impl Own {
+    /// Says that no clients are taken any more.
+    pub(super) fn stopping(&mut self) {
+        self.record.stopping = true;
+        // Otherwise others hear of it only by its end.
+        let _ = self.write();
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let text = serde_json::to_string(&self.record).map_err(io::Error::other)?;
+        let new = self.path.with_extension("json.new");
+        // Whatever lies there is of a process that has gone: its id is ours now.
+        let _ = fs::remove_file(&new);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        io::Write::write_all(&mut file, text.as_bytes())?;
+        fs::rename(&new, &self.path)
+    }
+}
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -50,12 +125,13 @@ impl Drop for Own {
 ///
 /// # Errors
 /// The folder cannot be made, or is somebody else's.
-pub(super) fn announce(served: &[Served]) -> io::Result<Own> {
+pub(super) fn announce(served: &[Served], files: &Files) -> io::Result<Own> {
     let targets = served.iter().map(|served| Serving {
         name: served.target.name.to_string(),
         engine: served.target.engine.to_string(),
         endpoint: served.target.endpoint.to_string(),
         addresses: served.addresses.clone(),
+        origin: Some(Origin { user: served.target.user.clone(), file: files.get(&served.target).cloned() }),
     });
     announce_in(&folder(), targets.collect())
 }
@@ -65,14 +141,10 @@ fn announce_in(folder: &Path, targets: Vec<Serving>) -> io::Result<Own> {
     must_be_ours(folder)?;
     let pid = std::process::id();
     let started = started(pid).ok_or_else(|| io::Error::other("the start time of this process is not known"))?;
-    let text = serde_json::to_string(&Record { pid, started, targets }).map_err(io::Error::other)?;
-    let (path, new) = (folder.join(format!("{pid}.json")), folder.join(format!("{pid}.json.new")));
-    // Whatever lies there is of a process that has gone: its id is ours now.
-    let _ = fs::remove_file(&new);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    io::Write::write_all(&mut file, text.as_bytes())?;
-    fs::rename(&new, &path)?;
-    Ok(Own(path))
+    let record = Record { pid, started, targets, stopping: false };
+    let own = Own { path: folder.join(format!("{pid}.json")), record };
+    own.write()?;
+    Ok(own)
 }
 
 /// The processes that run now, the oldest record first.
@@ -90,8 +162,11 @@ fn all_in(folder: &Path) -> Vec<Record> {
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
-        let read = fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str::<Record>(&text).ok());
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let read = serde_json::from_str::<Record>(&text).ok();
         match read {
+            // Another version's, perhaps; it is that version's as long as a process has the id.
+            None if id_in(&path).is_some_and(|pid| started(pid).is_some()) => {}
             Some(record) if record.is_alive() => {
                 let written = entry.metadata().and_then(|meta| meta.modified()).unwrap_or(std::time::UNIX_EPOCH);
                 found.push((written, record));
@@ -116,11 +191,101 @@ pub(super) fn addresses_of_others() -> Vec<(u32, SocketAddr)> {
         .collect()
 }
 
-/// Where a running proxy serves exactly this target.
-pub(super) fn address_of(target: &Target) -> Option<SocketAddr> {
+fn id_in(path: &Path) -> Option<u32> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
+/// A port of a target at which a running proxy serves another one.
+#[derive(Debug, thiserror::Error)]
+#[error("port {port} is served by process {pid} for {other}, not for {target}")]
+pub(super) struct ServedForAnother {
+    pub(super) port: u16,
+    target: String,
+    pid: u32,
+    other: String,
+}
+
+impl ServedForAnother {
+    /// What to do about it.
+    pub(super) const HINT: &'static str =
+        "stop that process, or give the target another port with --listen or the key listen";
+}
+
+/// Where a running proxy serves exactly this target; `None` when none does.
+///
+/// # Errors
+/// The target's port leads to another one.
+pub(super) fn address_of(target: &Target, files: &Files) -> Result<Option<SocketAddr>, ServedForAnother> {
+    address_in(&all(), target, files.get(target))
+}
+
+fn address_in(
+    running: &[Record],
+    target: &Target,
+    file: Option<&PathBuf>,
+) -> Result<Option<SocketAddr>, ServedForAnother> {
     let endpoint = target.endpoint.to_string();
-    let serves = |serving: &Serving| *serving.name == *target.name && serving.endpoint == endpoint;
-    all().into_iter().flat_map(|record| record.targets).find(serves)?.addresses.first().copied()
+    let is_it = |serving: &Serving| {
+        // An endpoint on the command line is the same database whichever file describes it too.
+        let of_file =
+            |origin: &Origin| file.is_none() || (origin.file.as_ref() == file && *serving.name == *target.name);
+        let same = serving.origin.as_ref().is_none_or(|origin| origin.user == target.user && of_file(origin));
+        serving.endpoint == endpoint && same
+    };
+    let serving = running.iter().filter(|record| !record.stopping);
+    let mut targets = serving.flat_map(|record| record.targets.iter().map(move |serving| (record, serving)));
+    if let Some((_, serving)) = targets.clone().find(|(_, serving)| is_it(serving)) {
+        return Ok(serving.addresses.first().copied());
+    }
+    let port = target.listen.port;
+    match targets.find(|(_, serving)| serving.addresses.iter().any(|address| address.port() == port)) {
+        Some((record, serving)) => {
+            Err(ServedForAnother { port, target: target.name.to_string(), pid: record.pid, other: serving.describe() })
+        }
+        None => Ok(None),
+    }
+}
+
+/// What a name on the command line of `wait` and `stop` means here.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) name: String,
+    /// The database's host, where it is an endpoint.
+    host: Option<String>,
+    /// The file that describes it.
+    pub(super) file: Option<PathBuf>,
+}
+
+impl Wanted {
+    /// Looks the name up in the configuration, which may not have it: a process of another project may.
+    pub(super) fn of(name: &str) -> Self {
+        let request = Request { targets: vec![name.to_owned()], ..Request::default() };
+        let plan = Environment::of_process().and_then(|environment| crate::config::read(&request, &environment)).ok();
+        let draft = plan.as_ref().and_then(|plan| plan.drafts.first());
+        let host = draft.and_then(|draft| match &draft.reference {
+            Reference::Host(host) if host.region().is_some() => Some(host.to_string()),
+            _ => None,
+        });
+        let file = plan.as_ref().and_then(|plan| plan.file_of(name));
+        Self { name: name.to_owned(), host, file }
+    }
+
+    /// Whether a running proxy serves it.
+    pub(super) fn is(&self, serving: &Serving) -> bool {
+        match (&self.file, &serving.origin) {
+            (Some(file), Some(origin)) => serving.name == self.name && origin.file.as_ref() == Some(file),
+            // A record of an older version.
+            (Some(_), None) => serving.name == self.name && self.is_host(serving),
+            // Not in the files here: an endpoint, or the name that another process shows.
+            (None, _) if self.host.is_some() => self.is_host(serving),
+            (None, _) => serving.name == self.name,
+        }
+    }
+
+    /// Whether it is at the endpoint that is configured, as far as that is known.
+    pub(super) fn is_host(&self, serving: &Serving) -> bool {
+        self.host.as_deref().is_none_or(|host| host == serving.host())
+    }
 }
 
 impl Record {
@@ -193,19 +358,22 @@ mod tests {
             engine: "postgres".into(),
             endpoint: "orders.example:5432".into(),
             addresses: vec!["127.0.0.1:5432".parse().unwrap(), "[::1]:5432".parse().unwrap()],
+            origin: Some(Origin { user: Some("app".into()), file: Some("/a/.rdsgate.toml".into()) }),
         }]
     }
 
     #[test]
     fn a_record_is_there_as_long_as_its_process_has_it() {
         let folder = tempfile::tempdir().unwrap().path().join("a/rdsgate");
-        let own = announce_in(&folder, serving()).unwrap();
+        let mut own = announce_in(&folder, serving()).unwrap();
         let found = all_in(&folder);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].pid, &found[0].targets), (std::process::id(), &serving()));
         assert_eq!(found[0].describe(), format!("process {}: orders", std::process::id()));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&own.0)), (0o700, 0o600));
+        assert_eq!((mode(&folder), mode(&own.path)), (0o700, 0o600));
+        own.stopping();
+        assert!(all_in(&folder)[0].stopping);
         drop(own);
         assert_eq!(all_in(&folder), []);
     }
@@ -215,13 +383,85 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         // Our own id, but somebody who started at another time.
-        let stale = Record { pid: std::process::id(), started: "1".into(), targets: serving() };
+        let stale = Record { pid: std::process::id(), started: "1".into(), targets: serving(), stopping: false };
         assert_eq!(stale.terminate().unwrap_err().kind(), io::ErrorKind::NotFound);
         let path = folder.path().join("1.json");
         fs::write(&path, serde_json::to_string(&stale).unwrap()).unwrap();
-        fs::write(folder.path().join("2.json"), "not JSON").unwrap();
+        fs::write(folder.path().join("nothing.json"), "not JSON").unwrap();
         assert_eq!(all_in(folder.path()), []);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn records_of_other_versions_are_read_or_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let pid = std::process::id();
+        let started = started(pid).unwrap();
+        let older = format!(
+            r#"{{"pid":{pid},"started":"{started}","targets":[{{"name":"orders","engine":"postgres",
+            "endpoint":"orders.example:5432","addresses":["127.0.0.1:5432"]}}]}}"#
+        );
+        let path = folder.path().join(format!("{pid}.json"));
+        fs::write(&path, older).unwrap();
+        assert_eq!(all_in(folder.path())[0].targets[0].origin, None);
+        let newer = format!(
+            r#"{{"pid":{pid},"started":"{started}","more":1,"targets":[{{"name":"orders","engine":"oracle","more":[],
+            "endpoint":"orders.example:5432","addresses":[],"origin":{{"user":null,"file":null,"more":1}}}}]}}"#
+        );
+        fs::write(&path, newer).unwrap();
+        assert_eq!(all_in(folder.path()).len(), 1, "what is not known is passed over");
+        fs::write(&path, r#"{"format":2}"#).unwrap();
+        assert_eq!(all_in(folder.path()), []);
+        assert!(path.exists(), "its process lives");
+    }
+
+    #[test]
+    fn a_target_is_known_by_endpoint_user_and_file() {
+        let target = crate::cli::connection::tests::target(crate::target::Engine::Postgres, Some("app"), None, "5432");
+        let file = PathBuf::from("/a/.rdsgate.toml");
+        let record = |change: &dyn Fn(&mut Serving)| {
+            let mut targets = serving();
+            targets[0].endpoint = target.endpoint.to_string();
+            change(&mut targets[0]);
+            vec![Record { pid: 7, started: "1".into(), targets, stopping: false }]
+        };
+        let origin = |user: &str, file: &str| Some(Origin { user: Some(user.into()), file: Some(file.into()) });
+        let served = record(&|_| {});
+        assert!(address_in(&served, &target, Some(&file)).unwrap().is_some());
+        assert!(address_in(&served, &target, None).unwrap().is_some(), "its endpoint on the command line");
+        assert!(
+            address_in(&record(&|serving| serving.origin = None), &target, Some(&file)).unwrap().is_some(),
+            "older"
+        );
+        for (what, other) in [
+            ("endpoint", record(&|serving| serving.endpoint = "other.example:5432".into())),
+            ("user", record(&|serving| serving.origin = origin("other", "/a/.rdsgate.toml"))),
+            ("file", record(&|serving| serving.origin = origin("app", "/b/.rdsgate.toml"))),
+            ("name", record(&|serving| serving.name = "other".into())),
+        ] {
+            let error = address_in(&other, &target, Some(&file)).unwrap_err().to_string();
+            assert!(error.starts_with("port 5432 is served by process 7 for "), "{what}: {error}");
+            let mut elsewhere = target.clone();
+            elsewhere.listen.port = 5433;
+            assert_eq!(address_in(&other, &elsewhere, Some(&file)).unwrap(), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_the_files_means_the_target_of_that_file() {
+        let wanted = |host: Option<&str>, file: Option<&str>| Wanted {
+            name: "orders".into(),
+            host: host.map(str::to_owned),
+            file: file.map(PathBuf::from),
+        };
+        let serving = &serving()[0];
+        assert!(wanted(None, Some("/a/.rdsgate.toml")).is(serving));
+        assert!(!wanted(None, Some("/b/.rdsgate.toml")).is(serving));
+        assert!(wanted(None, None).is(serving), "the name that it shows");
+        assert!(wanted(Some("orders.example"), None).is(serving));
+        assert!(!wanted(Some("other.example"), None).is(serving));
+        assert!(!wanted(Some("other.example"), Some("/a/.rdsgate.toml")).is_host(serving));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! `rdsgate stop`: end a running `rdsgate up` of this user.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 
 use super::{
     exit::Exit,
     output::Output,
-    running::{self, Record},
+    running::{self, Record, Wanted},
 };
 
 /// How often to look whether it has ended.
@@ -16,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Stop a running rdsgate up
 ///
 /// Sends SIGTERM to the processes of this user that serve the targets, and waits until they have ended: busy connections have
-/// their --max-sigterm-delay.
+/// their --max-sigterm-delay. A name that the configuration here has means the target of that file.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Targets whose process is to end, with all that it serves [default: the only process that runs]
@@ -37,6 +40,10 @@ enum Error {
     None,
     #[error("no rdsgate up of this user serves {0}")]
     NotServed(String),
+    #[error("no rdsgate up of this user serves {target} of {}; process {pid} serves {other}", file.display())]
+    Another { target: String, file: PathBuf, pid: u32, other: String },
+    #[error("several rdsgate up serve a target called {name}: {several}")]
+    Ambiguous { name: String, several: String },
     #[error("several rdsgate up are running: {0}")]
     Several(String),
     #[error("cannot signal process {pid}")]
@@ -50,6 +57,9 @@ impl Error {
         match self {
             Self::Several(_) => Some("name a target of the one to stop, or use --all"),
             Self::Lives { .. } => Some("connections are busy; stop it again to cut them"),
+            Self::Another { .. } | Self::Ambiguous { .. } => {
+                Some("stop it in the folder of its own file, or use --all")
+            }
             Self::None | Self::NotServed(_) | Self::Signal { .. } => None,
         }
     }
@@ -92,20 +102,46 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
 }
 
 fn choose(arguments: &Arguments, running: Vec<Record>) -> Result<Vec<Record>, Error> {
-    let serves = |record: &Record, name: &str| record.targets.iter().any(|serving| serving.name == name);
-    if let Some(missing) =
-        arguments.targets.iter().find(|name| !running.iter().any(|record| serves(record, name.as_str())))
-    {
-        return Err(Error::NotServed(missing.clone()));
+    if running.is_empty() {
+        return Err(Error::None);
     }
-    let named = |record: &Record| arguments.targets.iter().any(|name| serves(record, name));
-    match running.as_slice() {
-        [] => Err(Error::None),
-        [_] => Ok(running),
-        _ if arguments.all => Ok(running),
-        several if arguments.targets.is_empty() => {
-            Err(Error::Several(several.iter().map(Record::describe).collect::<Vec<_>>().join("; ")))
+    if arguments.targets.is_empty() {
+        return match running.as_slice() {
+            [_, _, ..] if !arguments.all => {
+                Err(Error::Several(running.iter().map(Record::describe).collect::<Vec<_>>().join("; ")))
+            }
+            _ => Ok(running),
+        };
+    }
+    let mut chosen: Vec<Record> = Vec::new();
+    for name in &arguments.targets {
+        for record in of_name(&Wanted::of(name), &running)? {
+            if !chosen.iter().any(|other| other.pid == record.pid) {
+                chosen.push(record);
+            }
         }
-        _ => Ok(running.into_iter().filter(named).collect()),
     }
+    Ok(chosen)
+}
+
+/// The processes that serve a target.
+fn of_name(wanted: &Wanted, running: &[Record]) -> Result<Vec<Record>, Error> {
+    let serving = |record: &Record| record.targets.iter().find(|serving| wanted.is(serving)).cloned();
+    let found: Vec<_> = running.iter().filter_map(|record| Some((record, serving(record)?))).collect();
+    let name = wanted.name.clone();
+    let [(_, first), more @ ..] = found.as_slice() else {
+        let namesakes = running.iter().flat_map(|record| record.targets.iter().map(move |serving| (record, serving)));
+        let other = namesakes.into_iter().find(|(_, serving)| serving.name == name);
+        return Err(match (other, &wanted.file) {
+            (Some((record, serving)), Some(file)) => {
+                Error::Another { target: name, file: file.clone(), pid: record.pid, other: serving.describe() }
+            }
+            _ => Error::NotServed(name),
+        });
+    };
+    if wanted.file.is_none() && more.iter().any(|(_, serving)| serving.describe() != first.describe()) {
+        let several = found.iter().map(|(record, serving)| format!("process {}, {}", record.pid, serving.describe()));
+        return Err(Error::Ambiguous { name, several: several.collect::<Vec<_>>().join("; ") });
+    }
+    Ok(found.into_iter().map(|(record, _)| record.clone()).collect())
 }

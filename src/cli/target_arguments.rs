@@ -12,7 +12,7 @@ use super::{
     connection::Connection,
     exit::Exit,
     output::Output,
-    running,
+    running::{self, ServedForAnother},
 };
 use crate::config::{self, Environment, Key, Plan, Request};
 
@@ -282,7 +282,13 @@ impl TargetArguments {
         };
         ready.caller.end();
         let Some(target) = ready.config.targets.first() else { return Exit::Usage };
-        let bound = running::address_of(target);
+        let bound = match running::address_of(target, &ready.files) {
+            Ok(bound) => bound,
+            Err(error) => {
+                output.error(&error, Some(ServedForAnother::HINT));
+                return Exit::Failure;
+            }
+        };
         if bound.is_none() && target.listen.port == 0 {
             output.error(
                 &NoAddress(target.name.to_string()),

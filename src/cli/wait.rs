@@ -1,28 +1,23 @@
 //! `rdsgate wait`: until a running `rdsgate up` serves a target.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::{
     exit::Exit,
     output::Output,
-    running::{self, Serving},
+    running::{self, Record, Wanted},
 };
 use crate::config::value;
 
 /// How often to look.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A listener on this machine answers at once.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Wait until a running rdsgate up serves a target
 ///
-/// Ready means that the local listener answers; whether the database does is shown by the first connection.
+/// Ready means that the local listener accepts clients; whether the database does is shown by the first connection. A name
+/// that the configuration here has means the target of that file.
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
@@ -51,14 +46,14 @@ struct NotReady {
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
     let deadline = Instant::now() + arguments.timeout;
+    let wanted = Wanted::of(&arguments.target);
     loop {
-        let found = running::all().into_iter().flat_map(|record| record.targets);
-        let reason = match found.into_iter().find(|serving| serving.name == arguments.target) {
-            Some(serving) => match probe(&serving) {
-                Ok(()) => return Exit::Success,
-                Err(reason) => reason,
-            },
-            None => "no rdsgate up of this user has it".into(),
+        // A process writes its record when its listeners are bound, and says there when it closes them: nothing has to connect,
+        // of which its log would tell.
+        let running = running::all();
+        let reason = match missing(&wanted, &running) {
+            None => return Exit::Success,
+            Some(reason) => reason,
         };
         if Instant::now() >= deadline {
             let error = NotReady { target: arguments.target.clone(), after: arguments.timeout, reason };
@@ -69,30 +64,18 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
     }
 }
 
-/// Whether every address answers. Nobody logs in, and the database hears nothing.
-fn probe(serving: &Serving) -> Result<(), String> {
-    let answers = |address: &SocketAddr| {
-        let answer = if serving.engine == "postgres" { says_no_to_tls(*address) } else { takes_connections(*address) };
-        answer.map_err(|error| format!("{address} does not answer: {error}"))
-    };
-    serving.addresses.iter().try_for_each(answers)
-}
-
-/// A PostgreSQL listener of ours answers an SSLRequest (PostgreSQL, "Message Formats") with N at once.
-fn says_no_to_tls(address: SocketAddr) -> std::io::Result<()> {
-    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
-    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-    stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
-    stream.write_all(&SSL_REQUEST)?;
-    let mut answer = [0];
-    stream.read_exact(&mut answer)?;
-    if answer == *b"N" { Ok(()) } else { Err(std::io::Error::other("it is no listener of rdsgate")) }
-}
-
-/// A MySQL server speaks first, and what it says comes from the database: connecting has to do.
-fn takes_connections(address: SocketAddr) -> std::io::Result<()> {
-    TcpStream::connect_timeout(&address, PROBE_TIMEOUT).map(drop)
+/// Why a target is not served; `None` when it is.
+fn missing(wanted: &Wanted, running: &[Record]) -> Option<String> {
+    let serving = running.iter().filter(|record| !record.stopping);
+    let mut targets = serving.flat_map(|record| record.targets.iter().map(move |serving| (record, serving)));
+    if targets.clone().any(|(_, serving)| wanted.is(serving) && wanted.is_host(serving)) {
+        return None;
+    }
+    let other = targets.find(|(_, serving)| serving.name == wanted.name);
+    Some(match other {
+        Some((record, serving)) => format!("process {} serves another one, {}", record.pid, serving.describe()),
+        None => "no rdsgate up of this user has it".into(),
+    })
 }
 
 /// A length of time on the command line.

@@ -232,6 +232,15 @@ impl Plan {
         self.sources.files.iter().map(|file| file.path.as_path())
     }
 
+    /// The file that describes a target, absolute; `None` for one that is in no file.
+    pub fn file_of(&self, name: &str) -> Option<PathBuf> {
+        let chosen = self.chosen.iter().find(|chosen| chosen.name == name && chosen.in_files)?;
+        match &self.sources.settings(chosen).get(Key::Host)?.origin {
+            Origin::File(at) => Some(at.path.canonicalize().unwrap_or_else(|_| at.path.clone())),
+            Origin::Flag | Origin::Argument | Origin::Variable(_) => None,
+        }
+    }
+
     /// Puts a draft in the place of the one with its name.
     pub fn replace(&mut self, completed: Draft) {
         if let Some(draft) = self.drafts.iter_mut().find(|draft| draft.name == completed.name) {

@@ -3,8 +3,14 @@
 use super::{CALL, Check, Examination, Finding};
 use crate::{proxy::listener, target::Target};
 
-pub(super) async fn examine(examination: &mut Examination, target: &Target) {
-    let work = async { (vec![port(target).await], Some(())) };
+pub(super) async fn examine(examination: &mut Examination, target: &Target, port_of_another: Option<&str>) {
+    let work = async {
+        let finding = match port_of_another {
+            Some(served) => in_the_way(Finding::fail(served)),
+            None => port(target).await,
+        };
+        (vec![finding], Some(()))
+    };
     examination.check(Check::Port, CALL, work).await;
 }
 
@@ -20,12 +26,16 @@ async fn port(target: &Target) -> Finding {
             if owner.process.as_ref().is_some_and(|(_, name)| name == "rdsgate") {
                 return Finding::pass(format!("{fact}, which may be serving this target"));
             }
-            Finding::fail(fact)
-                .because("clients of this port would reach that program, on either loopback address")
-                .fix("stop that program, or choose another port with --listen (0 takes a free one)".to_owned())
+            in_the_way(Finding::fail(fact))
         }
         Err(error @ listener::Error::Bind { .. }) => {
             Finding::fail(error.to_string()).fix("choose another address or port with --listen".to_owned())
         }
     }
+}
+
+fn in_the_way(finding: Finding) -> Finding {
+    finding
+        .because("clients of this port would reach that program, on either loopback address")
+        .fix("stop that program, or choose another port with --listen (0 takes a free one)".to_owned())
 }
