@@ -7,22 +7,21 @@
 //! ```
 //!
 //! [`run`] is the two with a signal between them. A target whose listeners cannot be bound is reported and does not stop the
-//! others; when none is left there is nothing to run. A second signal cuts the waiting short; sessions are terminated all the
-//! same.
+//! others; when none is left there is nothing to run. A further signal cuts the waiting short, whatever is waited for: busy
+//! connections are cut then, and SSM sessions are left to the service.
 
 mod current;
 mod pools;
 mod running;
+mod signals;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::UnboundedReceiver,
-};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use pools::Pools;
 pub use running::{Running, Served};
+pub use signals::{Signals, is_ignored};
 
 use crate::{
     admin,
@@ -68,6 +67,22 @@ pub enum Event<'a> {
         /// How many were asked for.
         targets: usize,
     },
+    /// A signal has come: listeners are closed, idle connections end.
+    Stopping,
+    /// Busy connections are waited for.
+    Draining {
+        /// How many there are.
+        connections: usize,
+        /// The longest wait.
+        at_most: Duration,
+    },
+    /// The end of SSM sessions is waited for.
+    Ending {
+        /// How many there are, those included that are being opened.
+        sessions: usize,
+        /// The longest wait.
+        at_most: Duration,
+    },
 }
 
 /// What ended the proxy in good order.
@@ -77,6 +92,8 @@ pub enum Stopped {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP: the terminal has gone.
+    HangUp,
 }
 
 /// Which part failed: decides the exit code.
@@ -203,7 +220,11 @@ pub async fn run(
         Some(address) => Some(admin::Server::start(address, &metrics).await.map_err(Error::Admin)?),
         None => None,
     };
-    let running = Running::start(config, accounts, &metrics, &mut events).await?;
+    let running = tokio::select! {
+        running = Running::start(config, accounts, &metrics, &mut events) => running?,
+        // Nothing has been opened yet.
+        stopped = signals.next() => return Ok(Ended { stopped, failed: None }),
+    };
     if let Some(admin) = &admin {
         let served = running
             .served()
@@ -224,27 +245,9 @@ pub async fn run(
     if let Some(admin) = &admin {
         admin.view().draining();
     }
-    running.stop(delay, async { _ = signals.next().await }).await;
+    running.stop(delay, async || _ = signals.next().await, &mut events).await;
     if let Some(admin) = admin {
         admin.stop().await;
     }
     Ok(Ended { stopped, failed })
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> Stopped {
-        tokio::select! {
-            _ = self.interrupt.recv() => Stopped::Interrupt,
-            _ = self.terminate.recv() => Stopped::Terminate,
-        }
-    }
 }

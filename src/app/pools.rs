@@ -1,15 +1,24 @@
 //! The pools of several targets. Those that lead through one bastion to one endpoint in the same way share theirs, and so the
 //! sessions: two users of a database, say, or two databases of a server.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
+use tracing::warn;
 
+use super::Event;
 use crate::{
     aws::Account,
     target::{Endpoint, Identity, InstanceId, Pooling, Region, Route, SessionSettings, Target},
-    tunnel::{Dialer, Spec, pool::Pool, ssm::conversation},
+    tunnel::{
+        Dialer, Spec,
+        pool::{CLOSE_TIMEOUT, Pool},
+        ssm::conversation,
+    },
 };
+
+/// Ends of sessions that take longer than usual are worth a word.
+const CLOSE_NOTICE: Duration = Duration::from_secs(1);
 
 /// The pools so far.
 #[derive(Default)]
@@ -76,13 +85,29 @@ impl Pools {
         pool
     }
 
-    /// Ends all sessions, together: each has its own bounded wait for AWS.
-    pub async fn close(self) {
-        self.pools
-            .into_iter()
-            .map(|(_, pool)| async move { pool.close().await })
-            .collect::<JoinSet<()>>()
-            .join_all()
-            .await;
+    /// Ends all sessions, together: each has its own bounded wait for AWS. When `hurry` resolves they are left to the service,
+    /// which ends them by its idle timeout.
+    pub async fn close(self, mut hurry: impl AsyncFnMut(), mut events: impl FnMut(Event<'_>)) {
+        let open = |pool: &Pool| {
+            let stats = pool.stats();
+            stats.sessions.len() + stats.opening
+        };
+        let sessions = self.pools.iter().map(|(_, pool)| open(pool)).sum();
+        let mut closing: JoinSet<()> =
+            self.pools.into_iter().map(|(_, pool)| async move { pool.close().await }).collect();
+        let mut closed = pin!(async { while closing.join_next().await.is_some() {} });
+        tokio::select! {
+            () = &mut closed => return,
+            () = sleep(CLOSE_NOTICE) => events(Event::Ending { sessions, at_most: CLOSE_TIMEOUT }),
+            () = hurry() => return left_alone(sessions),
+        }
+        tokio::select! {
+            () = closed => {}
+            () = hurry() => left_alone(sessions),
+        }
     }
+}
+
+fn left_alone(sessions: usize) {
+    warn!(sessions, "signal: SSM sessions that have not ended are left to their idle timeout");
 }

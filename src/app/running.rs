@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -25,7 +25,7 @@ use crate::{
         clock::Deadline,
         error, listener,
         registry::Registry,
-        serve::{Service, counts, serve},
+        serve::{Service, Strangers, counts, serve},
         upstream::Upstream,
     },
     target::Target,
@@ -36,6 +36,11 @@ use crate::{
 
 /// The system is out of something that accepting needs, file descriptors mostly: wait for connections to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that are still there so long after the start of the end are busy, which is worth a word.
+const DRAIN_NOTICE: Duration = Duration::from_millis(300);
+/// For connections that are cut to say their last words.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A proxy that serves. It ends with [`Running::stop`] only: dropping it leaves sessions to their own timeout.
 pub struct Running {
@@ -161,6 +166,7 @@ impl Running {
             upstream: self.upstream(&target, accounts)?,
             registry: Registry::default(),
             connections: counts(metrics, &target),
+            strangers: Strangers::default(),
             connect_timeout: config.connect_timeout,
             drain: self.drain.clone(),
             abort: self.abort.clone(),
@@ -193,22 +199,36 @@ impl Running {
         });
     }
 
-    /// Ends it: busy connections have `delay`, unless `hurry` resolves before.
-    pub async fn stop(self, delay: Duration, hurry: impl Future<Output = ()>) {
+    /// Ends it: busy connections have `delay`, and SSM sessions are terminated. Each time that `hurry` resolves, what is waited
+    /// for is given up.
+    pub async fn stop(self, delay: Duration, mut hurry: impl AsyncFnMut(), mut events: impl FnMut(Event<'_>)) {
+        let Self { tasks, stop, drain, abort, pools, .. } = self;
         info!("stopping: no new connections");
-        self.stop.cancel();
-        self.drain.cancel();
-        self.tasks.close();
+        events(Event::Stopping);
+        stop.cancel();
+        drain.cancel();
+        tasks.close();
+        let drained = async {
+            // Idle connections end by themselves meanwhile.
+            if timeout(DRAIN_NOTICE, tasks.wait()).await.is_err() {
+                events(Event::Draining { connections: tasks.len(), at_most: delay });
+                tasks.wait().await;
+            }
+        };
         tokio::select! {
-            ended = timeout(delay, self.tasks.wait()) => if ended.is_err() {
-                warn!(connections = self.tasks.len(), "busy connections are cut after --max-sigterm-delay");
+            ended = timeout(delay, drained) => if ended.is_err() {
+                warn!(connections = tasks.len(), "busy connections are cut after --max-sigterm-delay");
             },
-            () = hurry => warn!(connections = self.tasks.len(), "second signal: busy connections are cut"),
+            () = hurry() => warn!(connections = tasks.len(), "second signal: busy connections are cut"),
         }
-        self.abort.cancel();
-        self.tasks.wait().await;
-        let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
-        pools.close().await;
+        abort.cancel();
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = sleep(ABORT_TIMEOUT) => warn!(connections = tasks.len(), "connections did not end in time"),
+            () = hurry() => {}
+        }
+        let pools = std::mem::take(&mut *pools.lock().unwrap_or_else(PoisonError::into_inner));
+        pools.close(hurry, events).await;
     }
 }
 
@@ -225,7 +245,7 @@ async fn accept(listener: TcpListener, current: &Arc<Current>, tasks: &TaskTrack
             }
             Err(cause) => {
                 warn!(%cause, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }

@@ -8,7 +8,10 @@
 //! is wrong with it is said in our words. The program is in our process group and has the terminal as we have it. What the
 //! terminal sends (Ctrl-C) has reached it already; what somebody sends to us is passed on.
 
-use std::{ffi::OsStr, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+use std::{
+    ffi::OsStr, future::poll_fn, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, task::Poll,
+    time::Duration,
+};
 
 use clap::Args;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
@@ -24,17 +27,18 @@ use super::{
     confirm::ConfirmArguments,
     connection::Connection,
     exit::Exit,
+    limits,
     output::Output,
     target_arguments::TargetArguments,
 };
 use crate::{
-    app::{Event, Running},
+    app::{self, Event, Running},
     target::Target,
     telemetry::metrics::Metrics,
 };
 
 /// A program has just closed its connections; what is left of them is on its way.
-const AFTERGLOW: Duration = Duration::from_secs(2);
+const CHILD_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What to run, once it is known where.
 pub(super) trait Program {
@@ -95,7 +99,7 @@ pub(super) fn run(program: &impl Program, arguments: ProxyArguments, output: &mu
             }
         };
         let exit = beside(&running, program, person, &mut signals, output).await;
-        running.stop(AFTERGLOW, async { _ = signals.next().await }).await;
+        running.stop(CHILD_DRAIN_TIMEOUT, async || _ = signals.next().await, |event| output.event(&event)).await;
         exit
     });
     // A name lookup may still be under way in a thread that cannot be stopped; it must not hold up the exit.
@@ -126,7 +130,9 @@ async fn beside(
         command.env_remove(name);
     }
     command.envs(connection.variables());
-    let mut child = match command.spawn() {
+    output.settle();
+    // With the limits that we were started with.
+    let mut child = match limits::as_at_start(|| command.spawn()) {
         Ok(child) => child,
         Err(error) => return cannot_start(command.as_std().get_program(), &error, output),
     };
@@ -196,22 +202,23 @@ impl Received {
     }
 }
 
-/// The signals that end programs.
-struct Signals([(Signal, unix::Signal); 4]);
+/// The signals that end programs, but for those that were ignored when we started: they stay so, for the program too.
+struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        let of = |signal: Signal| Ok::<_, io::Error>((signal, unix::signal(SignalKind::from_raw(signal.as_raw()))?));
-        Ok(Self([of(Signal::INT)?, of(Signal::TERM)?, of(Signal::HUP)?, of(Signal::QUIT)?]))
+        let kind = |signal: Signal| SignalKind::from_raw(signal.as_raw());
+        let all = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
+        let ours = all.into_iter().filter(|signal| *signal == Signal::TERM || !app::is_ignored(kind(*signal)));
+        Ok(Self(ours.map(|signal| Ok((signal, unix::signal(kind(signal))?))).collect::<io::Result<_>>()?))
     }
 
     async fn next(&mut self) -> Received {
-        let [interrupt, terminate, hang_up, quit] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.1.recv() => Received(interrupt.0),
-            _ = terminate.1.recv() => Received(terminate.0),
-            _ = hang_up.1.recv() => Received(hang_up.0),
-            _ = quit.1.recv() => Received(quit.0),
-        }
+        poll_fn(|cx| {
+            let received =
+                self.0.iter_mut().find_map(|(signal, stream)| stream.poll_recv(cx).is_ready().then_some(*signal));
+            received.map_or(Poll::Pending, |signal| Poll::Ready(Received(signal)))
+        })
+        .await
     }
 }

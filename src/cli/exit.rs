@@ -24,6 +24,8 @@ pub enum Exit {
     Interrupted,
     /// Ended by SIGTERM (128 + 15).
     Terminated,
+    /// Ended by SIGHUP (128 + 1).
+    HungUp,
     /// Ended by a signal before the program ran that was asked for.
     Signalled(Received),
     /// The status of the program that was asked for.
@@ -42,6 +44,7 @@ impl Exit {
             Self::Database => 5,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+            Self::HungUp => 129,
             Self::Signalled(signal) => 128 + signal.number(),
             Self::Program(status) => status,
         }
@@ -90,6 +93,7 @@ impl From<app::Stopped> for Exit {
         match stopped {
             app::Stopped::Interrupt => Self::Interrupted,
             app::Stopped::Terminate => Self::Terminated,
+            app::Stopped::HangUp => Self::HungUp,
         }
     }
 }
@@ -107,8 +111,8 @@ mod tests {
 
     #[test]
     fn the_readme_has_every_code() {
-        use Exit::{Aws, Credentials, Database, Failure, Interrupted, Success, Terminated, Usage};
-        for exit in [Success, Failure, Usage, Credentials, Aws, Database, Interrupted, Terminated] {
+        use Exit::{Aws, Credentials, Database, Failure, HungUp, Interrupted, Success, Terminated, Usage};
+        for exit in [Success, Failure, Usage, Credentials, Aws, Database, HungUp, Interrupted, Terminated] {
             let row = format!("\n| {} | ", exit.code());
             assert!(include_str!("../../README.md").contains(&row), "{exit:?}");
         }
@@ -128,6 +132,7 @@ mod tests {
         }
         assert_eq!(Exit::from(app::Stopped::Interrupt).code(), 130);
         assert_eq!(Exit::from(app::Stopped::Terminate).code(), 143);
+        assert_eq!(Exit::from(app::Stopped::HangUp).code(), 129);
         assert_eq!(Exit::Success.code(), 0);
     }
 }

@@ -40,7 +40,7 @@ Examples:
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Ready { config, caller, complete } = match arguments.options.load(arguments.targets, output) {
+    let Ready { config, files, caller, complete } = match arguments.options.load(arguments.targets, output) {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
@@ -55,11 +55,17 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Parts { runtime, accounts, person } = &mut parts;
     let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, |event| {
         // Before anybody is told that it is ready.
-        if let Event::Ready { served, .. } = &event {
-            match running::announce(served) {
+        match &event {
+            Event::Ready { served, .. } => match running::announce(served, &files) {
                 Ok(own) => record = Some(own),
                 Err(error) => debug!(%error, "other commands will not know of this process"),
+            },
+            Event::Stopping => {
+                if let Some(own) = &mut record {
+                    own.stopping();
+                }
             }
+            _ => {}
         }
         output.event(&event);
         terminal::act(&event, &person.answers);

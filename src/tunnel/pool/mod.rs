@@ -38,7 +38,7 @@ use super::ssm::{
 use crate::target::{Isolation, Pooling};
 
 /// How long [`Pool::close`] waits for sessions to end.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A session being opened, and what that came to. Each connection that waits for it holds a [`Receiver`].
 type Opening = Arc<watch::Sender<Option<Opened>>>;

@@ -1,0 +1,77 @@
+//! The signals that end the proxy: Ctrl-C, SIGTERM, and SIGHUP, which comes when a terminal's window closes.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Stopped;
+
+/// Receives them from its making on.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// `None` where it was ignored when the process started.
+    hang_up: Option<Signal>,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new() -> io::Result<Self> {
+        let hang_up = SignalKind::hangup();
+        Ok(Self {
+            hang_up: if is_ignored(hang_up) { None } else { Some(signal(hang_up)?) },
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) -> Stopped {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => _ = signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => Stopped::Interrupt,
+            _ = self.terminate.recv() => Stopped::Terminate,
+            () = hang_up => Stopped::HangUp,
+        }
+    }
+}
+
+/// Whether a signal is ignored, as nohup(1) has it for SIGHUP: it must stay so, for us and for the programs that we start. To be
+/// asked before the signal is received for the first time.
+pub fn is_ignored(kind: SignalKind) -> bool {
+    // proc_pid_status(5), SigIgn: a mask in hexadecimal digits; elsewhere ps(1) has the same.
+    let mask = if cfg!(target_os = "linux") {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::to_owned)
+    } else {
+        let ps =
+            std::process::Command::new("ps").args(["-o", "sigignore=", "-p", &std::process::id().to_string()]).output();
+        ps.ok().map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let mask = mask.and_then(|mask| u128::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    u32::try_from(kind.as_raw_value())
+        .ok()
+        .and_then(|number| number.checked_sub(1))
+        .is_some_and(|bit| mask.checked_shr(bit).is_some_and(|mask| mask & 1 == 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_signal_is_known_by_its_bit() {
+        // The standard library ignores SIGPIPE at the start of every program.
+        assert!(is_ignored(SignalKind::pipe()));
+        assert!(!is_ignored(SignalKind::terminate()));
+    }
+}
