@@ -5,18 +5,32 @@
 //! a library that matters reaches us as a value, and the code that handles it logs what is safe to say.
 //!
 //! The same holds for panics: a message that was formatted may contain an error's `Debug`, so that only a literal is shown.
+//!
+//! ```text
+//!   event ─▶ filter ─▶ line: escaped, human or JSON ─▶ fold: repetitions counted ─▶ stderr: a bounded queue ─▶ its own thread
+//! ```
+//!
+//! The far side's text cannot forge a line or control the terminal, and a stderr that is not read does not stop the proxy.
 
-use std::{io::IsTerminal as _, panic::PanicHookInfo};
+mod fold;
+mod line;
+mod stderr;
 
-use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
+use std::{io::IsTerminal as _, panic::PanicHookInfo, sync::Arc, time::Duration};
+
+use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt as _, ParseError, filter_fn},
-    fmt::{self, MakeWriter},
-    layer::{Filter, SubscriberExt as _},
+    layer::{Context, Filter, SubscriberExt as _},
     registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
+
+use line::Line;
+pub use line::json;
+use stderr::Queue;
+pub use stderr::{Stderr, flush};
 
 /// How to log.
 ///
@@ -77,37 +91,73 @@ impl Error {
 /// The filter when none is given.
 const DEFAULT_FILTER: &str = "info";
 
-/// Sets up the log of this process: to stderr, once.
+/// Most time that a panic waits for its report to be written.
+const PANIC_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether messages on stderr are in colour: on a terminal, unless NO_COLOR is set (no-color.org).
+pub fn in_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Sets up the log of this process: to stderr, once. A panic is reported there as well.
 ///
 /// # Errors
 /// [`Error`].
 pub fn init(options: &Options) -> Result<(), Error> {
-    let terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let layer = layer(options, std::io::stderr, terminal)?;
+    let printer = Printer { format: options.format, colour: in_colour(), queue: stderr::of_process() };
+    printer.queue.set_format(options.format);
+    let panics = printer.clone();
+    let layer = printer.with_filter(filter(options.filter.as_deref())?);
     tracing_subscriber::registry().with(layer).try_init().map_err(|_| Error::Twice)?;
-    std::panic::set_hook(Box::new(log_panic));
+    std::panic::set_hook(Box::new(move |panic| panics.panic(panic)));
     Ok(())
 }
 
-/// Logs a panic: where, and its message if that is a literal in the source.
-fn log_panic(info: &PanicHookInfo<'_>) {
-    let at = info.location().map(ToString::to_string).unwrap_or_default();
-    let reason = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("the message may hold data");
-    tracing::error!(at, reason, "internal error; please report this line");
+/// Writes events to a queue.
+#[derive(Clone)]
+struct Printer {
+    format: Format,
+    colour: bool,
+    queue: Arc<Queue>,
 }
 
-/// The layer that formats, with its filter.
-fn layer<S, W>(options: &Options, writer: W, colour: bool) -> Result<Box<dyn Layer<S> + Send + Sync>, Error>
-where
-    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let filter = filter(options.filter.as_deref())?;
-    let layer = fmt::layer().with_writer(writer).with_target(false).with_ansi(colour);
-    Ok(match options.format {
-        Format::Human => layer.compact().with_filter(filter).boxed(),
-        Format::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
-    })
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.print(&Line::of(event));
+    }
+}
+
+impl Printer {
+    fn print(&self, line: &Line) {
+        let text = self.text(line);
+        if *line.level() <= Level::INFO {
+            self.queue.push_folding(text, line.kind(), || {
+                let (printer, line) = (self.clone(), line.clone());
+                Box::new(move |times| printer.text(&line.repeated(times)))
+            });
+        } else {
+            self.queue.push(text);
+        }
+    }
+
+    fn text(&self, line: &Line) -> String {
+        match self.format {
+            Format::Human => line.for_people(self.colour),
+            Format::Json => line.as_json(),
+        }
+    }
+
+    /// Logs a panic: where, and its message if that is a literal in the source.
+    fn panic(&self, panic: &PanicHookInfo<'_>) {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let reason = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("the message may hold data");
+        let mut line = Line::new(Level::ERROR, "internal error; please report this line");
+        line.text("at", &at);
+        line.text("reason", reason);
+        line.text("thread", std::thread::current().name().unwrap_or("unnamed"));
+        self.queue.push(self.text(&line));
+        self.queue.flush(PANIC_TIMEOUT);
+    }
 }
 
 fn filter<S: Subscriber>(text: Option<&str>) -> Result<impl Filter<S> + use<S>, Error> {
@@ -129,12 +179,12 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::{io, sync::Mutex};
+
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::printable;
 
     /// Log output kept in memory.
     #[derive(Clone, Default)]
@@ -154,8 +204,10 @@ mod tests {
     fn logged(filter: Option<&str>, format: Format) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let options = Options { filter: filter.map(str::to_owned), format };
-        let subscriber = tracing_subscriber::registry().with(layer(&options, move || writer.clone(), false).unwrap());
+        let queue = Queue::start(writer);
+        let printer = Printer { format, colour: false, queue: Arc::clone(&queue) };
+        let layer = printer.with_filter(super::filter(filter).unwrap());
+        let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             macro_rules! speak {
                 ($($target:literal)*) => {$(
@@ -169,6 +221,7 @@ mod tests {
             }
             speak!("rdsgate" "rdsgate::tunnel" "aws_smithy_runtime::client" "aws_sigv4" "hyper_util" "h2" "rustls" "tungstenite" "rdsgate_not");
         });
+        assert!(queue.flush(Duration::from_secs(60)));
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -209,27 +262,21 @@ mod tests {
     #[test]
     fn a_panic_is_logged_without_what_was_formatted_into_it() {
         let kept = Kept::default();
-        let writer = kept.clone();
-        let subscriber =
-            tracing_subscriber::registry().with(layer(&Options::default(), move || writer.clone(), false).unwrap());
+        let queue = Queue::start(kept.clone());
+        let printer = Printer { format: Format::Human, colour: false, queue };
         let usual = std::panic::take_hook();
         // The hook is one for the process: other tests' threads still report as usual.
         let ours = std::thread::current().id();
-        std::panic::set_hook(Box::new(
-            move |info| {
-                if std::thread::current().id() == ours { log_panic(info) } else { usual(info) }
-            },
-        ));
-        tracing::subscriber::with_default(subscriber, || {
-            let cause: Result<(), _> =
-                Err(String::from_utf8(b"aws_secret_access_key = hush\xff".to_vec()).unwrap_err());
-            let _ = std::panic::catch_unwind(|| cause.expect("text"));
-            let _ = std::panic::catch_unwind(|| panic!("a literal"));
-        });
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().id() == ours { printer.panic(info) } else { usual(info) }
+        }));
+        let cause: Result<(), _> = Err(String::from_utf8(b"aws_secret_access_key = hush\xff".to_vec()).unwrap_err());
+        let _ = std::panic::catch_unwind(|| cause.expect("text"));
+        let _ = std::panic::catch_unwind(|| panic!("a literal"));
         drop(std::panic::take_hook());
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert!(text.contains("a literal") && text.lines().count() == 2, "{text}");
-        assert!(text.contains("log.rs:") && !text.contains("FromUtf8Error") && !text.contains("97, 119"), "{text}");
+        assert!(text.contains("log/mod.rs:") && !text.contains("FromUtf8Error") && !text.contains("97, 119"), "{text}");
     }
 
     #[test]
@@ -249,6 +296,56 @@ mod tests {
         let text = logged(Some("rdsgate::tunnel=warn"), Format::Human);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.lines().all(|line| line.contains(" WARN ") && !line.contains("rdsgate: ")), "{text}");
+    }
+
+    /// What is logged of texts of the far side, in every way that the code logs a value.
+    fn far_side(text: &str, format: Format) -> String {
+        let kept = Kept::default();
+        let queue = Queue::start(kept.clone());
+        let printer = Printer { format, colour: false, queue: Arc::clone(&queue) };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(printer), || {
+            tracing::warn!(text, shown = %text, debug = ?text, number = 7, "said {text}");
+            tracing::error!("{text}");
+        });
+        assert!(queue.flush(Duration::from_secs(60)));
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_the_far_side_says_a_line_is_a_line_and_controls_nothing(
+            text in "(?s:.)*|[\u{0}-\u{9f}\u{202a}-\u{202e}]{0,20}"
+        ) {
+            for format in [Format::Human, Format::Json] {
+                let written = far_side(&text, format);
+                prop_assert_eq!(written.matches('\n').count(), 2, "{}", written);
+                prop_assert!(!written.contains(|c| c != '\n' && printable::controls(c)), "{}", written);
+            }
+            for line in far_side(&text, Format::Json).lines() {
+                let object: serde_json::Value = serde_json::from_str(line).unwrap();
+                prop_assert!(object["message"].as_str().unwrap().contains(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_differ_in_their_peer_alone_are_folded() {
+        let kept = Kept::default();
+        let queue = Queue::start(kept.clone());
+        let printer = Printer { format: Format::Json, colour: false, queue: Arc::clone(&queue) };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(printer), || {
+            for port in 0..62 {
+                tracing::info!(target = "orders", peer = %format!("127.0.0.1:{port}"), "connection refused");
+            }
+            tracing::info!(target = "billing", peer = "127.0.0.1:1", "connection refused");
+        });
+        assert!(queue.flush(Duration::from_secs(60)));
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 7, "{text}");
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!((&last["repeated"], &last["target"]), (&57.into(), &"orders".into()), "{text}");
     }
 
     #[test]
