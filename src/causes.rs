@@ -2,8 +2,11 @@
 
 use std::error::Error;
 
+use crate::printable;
+
 /// The error, then each cause after a colon; the lines of one that has several, as libraries' lists have, one behind the
-/// other.
+/// other. Texts of the far side may be among them, so what controls a display is escaped, and
+/// what looks like a session token is cut.
 pub fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -17,7 +20,8 @@ pub fn one_line(error: &dyn Error) -> String {
     }
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default().to_owned();
-    lines.fold(first, |text, line| if text.ends_with(':') { text + " " + line } else { text + "; " + line })
+    let text = lines.fold(first, |text, line| if text.ends_with(':') { text + " " + line } else { text + "; " + line });
+    printable::line(&printable::without_tokens(&text)).into_owned()
 }
 
 #[cfg(test)]
@@ -34,12 +38,18 @@ mod tests {
         Rust,
         #[error("among these:\n  wind\n\n  rain\n")]
         List,
+        #[error("\u{1b}]0;title\u{7} \u{202e}said\r")]
+        FarSide,
     }
 
     #[test]
     fn each_cause_is_said_once() {
         assert_eq!(one_line(&Layer::Rust), "it rusts");
         assert_eq!(one_line(&Layer::Door(Layer::List.into())), "cannot open the door: among these: wind; rain");
+        assert_eq!(
+            one_line(&Layer::Door(Layer::FarSide.into())),
+            r"cannot open the door: \u{1b}]0;title\u{7} \u{202e}said"
+        );
         let error = Layer::Door(Layer::SaysItsCause(Layer::Rust.into()).into());
         assert_eq!(one_line(&error), "cannot open the door: the lock is stuck: it rusts");
     }

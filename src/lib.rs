@@ -26,6 +26,7 @@ pub mod limits;
 pub mod mysql;
 pub mod outbound;
 pub mod postgres;
+pub mod printable;
 pub mod proxy;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

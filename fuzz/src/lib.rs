@@ -19,6 +19,8 @@ pub mod mysql;
 pub mod mysql_invariants;
 #[path = "../../src/postgres/mod.rs"]
 pub mod postgres;
+#[path = "../../src/printable.rs"]
+pub mod printable;
 #[path = "../../src/secret.rs"]
 pub mod secret;
 

@@ -12,7 +12,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{Account, Error, Retry, provide::find};
-use crate::{outbound, secret::Secret, target::InstanceId};
+use crate::{outbound, printable, secret::Secret, target::InstanceId};
 
 /// The document that holds the account's preferences for sessions in a region (Systems Manager guide, "Update Session
 /// Manager preferences").
@@ -238,6 +238,8 @@ fn meaning(
     status: Option<u16>,
     (code, message): (String, String),
 ) -> Error {
+    // A refusal of a signature quotes the request, with the session token in it.
+    let message = printable::without_tokens(&message).into_owned();
     match code.as_str() {
         "ExpiredToken"
         | "ExpiredTokenException"

@@ -4,8 +4,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
 
-use super::{exit::Exit, output::Output};
-use crate::target::Target;
+use super::{exit::Exit, output::Output, terminal};
+use crate::{printable, target::Target};
 
 /// How to answer without being asked.
 #[derive(Debug, Args)]
@@ -48,11 +48,11 @@ impl ConfirmArguments {
 
 /// The answer from the terminal, `None` when there is none. Not from stdin alone: that may be what a program is to read.
 fn ask(name: &str) -> Option<String> {
-    if !io::stdin().is_terminal() {
+    if !io::stdin().is_terminal() || !terminal::in_foreground() {
         return None;
     }
     let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
-    write!(terminal, "serve {name}? [y/N] ").and_then(|()| terminal.flush()).ok()?;
+    write!(terminal, "serve {}? [y/N] ", printable::line(name)).and_then(|()| terminal.flush()).ok()?;
     let mut answer = String::new();
     io::BufReader::new(terminal).read_line(&mut answer).ok()?;
     Some(answer)

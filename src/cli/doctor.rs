@@ -10,7 +10,6 @@ use std::{
 
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,12 +17,15 @@ use super::{
     complete::{self, Said},
     exit::Exit,
     output::Output,
+    running::{self, Files},
     target_arguments::TargetArguments,
 };
 use crate::{
+    app::Signals,
     aws,
     config::{self, Config, Environment, Plan, Warning, value::Via},
     doctor::{self, Check, Finding, Patient, Report, Stage, Subject, Verdict},
+    printable,
     target::{Reference, Target},
 };
 
@@ -78,6 +80,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Config { resume_for, mfa_code, open_browser, .. } = plan.process();
     let (resume_for, mut caller) = (*resume_for, Caller::new(mfa_code.clone(), *open_browser));
     let configured = started.elapsed();
+    let files = Files::of(&plan);
     let looked_up = match look_up(plan, &mut caller, output) {
         Ok(looked_up) => looked_up,
         Err(End::Exit(exit)) => return exit,
@@ -96,10 +99,12 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Err(exit) => return exit,
     };
     let accounts = Arc::clone(&parts.accounts);
+    let running = subject.target().map(|target| running::address_of(target, &files));
+    let port_of_another = running.and_then(Result::err).map(|error| error.to_string());
     let examined = parts.block_on(output, async {
         let stop = CancellationToken::new();
         let account = accounts.load(&identity);
-        let patient = Patient { subject, discovery, alias, account, resume_for, stop: stop.clone() };
+        let patient = Patient { subject, discovery, alias, account, resume_for, port_of_another, stop: stop.clone() };
         let mut examination = Box::pin(doctor::examine(configuration, &patient));
         let examined = tokio::select! {
             report = &mut examination => Ok(report),
@@ -118,7 +123,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Ok((subject, report)) => {
             let exit = report.first_failure().map_or(Exit::Success, Exit::from);
             let shown = Shown { name: &name, target: subject.target(), report: &report, exit };
-            output.data(&if json { format!("{:#}\n", shown.json()) } else { shown.text() });
+            shown.print(json, output);
             exit
         }
         Err(exit) => exit,
@@ -154,8 +159,7 @@ fn look_up(mut plan: Plan, caller: &mut Caller, output: &mut Output) -> Result<L
         });
     };
     let Said { fact, choices, hint, cause, .. } = problem.said(&plan);
-    let fact = [vec![fact], choices].concat().join("\n");
-    let finding = Finding::new(Verdict::Fail, fact).fix(hint).of(cause);
+    let finding = Finding::new(Verdict::Fail, fact).lines(&choices).fix(hint).of(cause);
     // Without a region nothing can be asked of anybody.
     let Some(region) = draft.region.clone() else { return Err(End::Finding(finding)) };
     let identity = aws::Options { identity: draft.identity.clone(), region: region.clone() };
@@ -177,13 +181,9 @@ fn finished(plan: Plan) -> Result<Target, End> {
 
 /// Resolves when the process is to end.
 async fn signalled() -> Exit {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => Exit::Interrupted,
-        _ = terminate.recv() => Exit::Terminated,
+    match Signals::new() {
+        Ok(mut signals) => signals.next().await.into(),
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -197,7 +197,7 @@ fn not_described(
 ) -> Exit {
     let report = Report { stages: vec![Stage::new(Check::Configuration, started.elapsed(), vec![finding])] };
     let shown = Shown { name, target: None, report: &report, exit };
-    output.data(&if json { format!("{:#}\n", shown.json()) } else { shown.text() });
+    shown.print(json, output);
     exit
 }
 
@@ -225,6 +225,14 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
+    fn print(&self, json: bool, output: &mut Output) {
+        if json {
+            output.json(&self.json());
+        } else {
+            output.data(&self.text());
+        }
+    }
+
     /// A line for each check, and what it found below it.
     fn text(&self) -> String {
         let mut text = String::new();
@@ -253,8 +261,10 @@ impl Shown<'_> {
         }
         let failed = self.report.stages.iter().filter(|stage| stage.verdict == Verdict::Fail).count();
         let _ = match failed {
-            0 => writeln!(text, "{}: nothing failed", self.name),
-            failed => writeln!(text, "{}: {failed} failed; exit code {}", self.name, self.exit.code()),
+            0 => writeln!(text, "{}: nothing failed", printable::line(self.name)),
+            failed => {
+                writeln!(text, "{}: {failed} failed; exit code {}", printable::line(self.name), self.exit.code())
+            }
         };
         text
     }
@@ -318,7 +328,7 @@ mod tests {
         assert!(text.lines().all(|line| line.starts_with(INDENT) && line.chars().count() <= WIDTH), "{text}");
         assert_eq!(text.split_whitespace().count(), 40);
         let long = "x".repeat(2 * WIDTH);
-        let finding = Finding::new(Verdict::Fail, format!("a {long} b\nsecond"));
+        let finding = Finding::new(Verdict::Fail, format!("a {long} b")).lines(&["second".into()]);
         let stage = Stage::new(Check::Port, Duration::from_millis(7), vec![finding]);
         let report = Report { stages: vec![stage] };
         let shown = Shown { name: "orders", target: None, report: &report, exit: Exit::Failure };

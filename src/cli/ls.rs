@@ -14,6 +14,7 @@ use crate::{
         rds::{Database, Databases},
     },
     config::{self, Environment, Place, Request},
+    printable,
 };
 
 /// List the databases of an account and region, and the managed nodes beside them
@@ -80,7 +81,7 @@ fn listed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
     }
     let online: Vec<Node> = nodes.found.into_iter().chain(tasks.found).filter(|node| node.online).collect();
     if json {
-        output.data(&format!("{:#}\n", in_json(&options, &spoken, &online)));
+        output.json(&in_json(&options, &spoken, &online));
         return Ok(());
     }
     if spoken.is_empty() {
@@ -142,16 +143,19 @@ fn table(databases: &[Database], nodes: &[Node]) -> String {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| UNKNOWN.into());
         let version = database.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
         let status = if is_available(database) { String::new() } else { format!(" ({})", database.status) };
-        rows.push([
-            database.id.clone(),
-            format!("{}{status}", database.kind),
-            format!("{}{version}", database.engine),
-            database.iam.map_or(UNKNOWN, |on| if on { "on" } else { "off" }).to_owned(),
-            // A proxy's certificate is one of the public authorities'.
-            if database.ca.is_none() && is_proxy(database) { "public".into() } else { text(&database.ca) },
-            text(&database.vpc),
-            beside(database, nodes),
-        ]);
+        rows.push(
+            [
+                database.id.clone(),
+                format!("{}{status}", database.kind),
+                format!("{}{version}", database.engine),
+                database.iam.map_or(UNKNOWN, |on| if on { "on" } else { "off" }).to_owned(),
+                // A proxy's certificate is one of the public authorities'.
+                if database.ca.is_none() && is_proxy(database) { "public".into() } else { text(&database.ca) },
+                text(&database.vpc),
+                beside(database, nodes),
+            ]
+            .map(|cell| printable::line(&cell).into_owned()),
+        );
     }
     let mut widths = [0; 7];
     for row in &rows {
@@ -164,7 +168,7 @@ fn table(databases: &[Database], nodes: &[Node]) -> String {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         if let Some(endpoint) = database.and_then(Database::endpoint) {
-            let _ = writeln!(text, "  {endpoint}");
+            let _ = writeln!(text, "  {}", printable::line(&endpoint.to_string()));
         }
     }
     text

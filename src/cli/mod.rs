@@ -7,6 +7,7 @@
 //! - [`confirm`]: whether a guarded target may be served;
 //! - [`command`]: a program that runs beside a proxy of its own;
 //! - `connection`: how clients reach a target, in every form; `quote`: words for shells, files and URLs;
+//! - `limits`: core files and open files;
 //! - `running`: which proxies of this user run;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
 //! - [`terminal`]: who is there, what they type, their browser;
@@ -25,6 +26,7 @@ pub mod doctor;
 pub mod env;
 pub mod exit;
 pub mod export;
+mod limits;
 pub mod ls;
 pub mod man;
 pub mod mysql;
@@ -43,7 +45,7 @@ pub mod up;
 pub mod url;
 pub mod wait;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -136,23 +138,33 @@ Examples:
 
 Exit codes:
   0 success    1 failure        2 usage or configuration    3 credentials
-  4 AWS or tunnel    5 database login    130 SIGINT    143 SIGTERM
+  4 AWS or tunnel    5 database login    129 SIGHUP    130 SIGINT    143 SIGTERM
 ";
+
+/// Most time that the end waits for stderr to take what was said.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let mut output = Output::of_process();
+    let exit = run();
+    // What stderr does not take by then, nobody reads.
+    log::flush(LAST_WORDS_TIMEOUT);
+    exit.into()
+}
+
+fn run() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version come this way too, with exit code 0.
-        Err(error) => return output.usage(&error).into(),
+        Err(error) => return Output::of_process(wanted_format()).usage(&error),
     };
+    let mut output = Output::of_process(cli.log.log_format);
     let filter = cli.log.log_level.or_else(|| cli.command.log_filter().map(str::to_owned));
     if let Err(error) = log::init(&log::Options { filter, format: cli.log.log_format }) {
         output.error(&error, error.hint().as_deref());
-        return Exit::Usage.into();
+        return Exit::Usage;
     }
-    no_core_file();
+    limits::set();
     crate::tunnel::own::others_are(running::addresses_of_others);
     match cli.command {
         Command::Up(arguments) => up::run(arguments, &mut output),
@@ -173,7 +185,20 @@ pub fn main() -> ExitCode {
         Command::Policy(arguments) => policy::run(arguments, &mut output),
         Command::Doctor(arguments) => doctor::run(arguments, &mut output),
     }
-    .into()
+}
+
+/// The log's format as far as a command line says it that is wrong elsewhere.
+fn wanted_format() -> log::Format {
+    const FLAG: &str = "--log-format";
+    let arguments: Vec<String> = std::env::args().skip(1).take_while(|word| word != "--").collect();
+    let joined = |word: &String| word.strip_prefix(FLAG)?.strip_prefix('=').map(str::to_owned);
+    let apart = arguments.windows(2).rev().find_map(|words| match words {
+        [flag, value] if flag == FLAG => Some(value.clone()),
+        _ => None,
+    });
+    let flag = arguments.iter().rev().find_map(joined).or(apart);
+    let said = flag.or_else(|| std::env::var("RDSGATE_LOG_FORMAT").ok());
+    if said.as_deref() == Some("json") { log::Format::Json } else { log::Format::Human }
 }
 
 /// The runtime of a subcommand that waits for something.
@@ -186,21 +211,6 @@ fn runtime(output: &mut Output) -> Result<tokio::runtime::Runtime, Exit> {
         Exit::Failure
     })
 }
-
-/// A core file would hold tokens and credentials, and outlive them.
-///
-/// The limit is one byte rather than none: for a core handed to a program, as most desktops do, the kernel ignores a
-/// limit of zero but takes one as "no core" (core(5); fs/coredump.c in Linux).
-#[cfg(unix)]
-fn no_core_file() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) }) {
-        tracing::debug!(%error, "core files stay on");
-    }
-}
-
-#[cfg(not(unix))]
-fn no_core_file() {}
 
 #[cfg(test)]
 mod tests {
@@ -244,9 +254,17 @@ mod tests {
 
     #[test]
     fn help_tells_every_exit_code_and_fits_eighty_columns() {
-        for code in
-            ["0 success", "1 failure", "2 usage", "3 credentials", "4 AWS", "5 database", "130 SIGINT", "143 SIGTERM"]
-        {
+        for code in [
+            "0 success",
+            "1 failure",
+            "2 usage",
+            "3 credentials",
+            "4 AWS",
+            "5 database",
+            "129 SIGHUP",
+            "130 SIGINT",
+            "143 SIGTERM",
+        ] {
             assert!(EPILOG.contains(code), "{code}");
         }
         let commands = Cli::command();
@@ -254,15 +272,5 @@ mod tests {
         for epilog in epilogs.chain([EPILOG.to_owned()]) {
             assert!(epilog.lines().all(|line| line.chars().count() <= 80), "{epilog}");
         }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn no_core_file_is_written() {
-        no_core_file();
-        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-        let core: Vec<_> =
-            limits.lines().find(|line| line.starts_with("Max core")).unwrap().split_whitespace().collect();
-        assert_eq!(core, ["Max", "core", "file", "size", "1", "1", "bytes"]);
     }
 }

@@ -7,54 +7,83 @@ use std::{
     borrow::Cow,
     error::Error,
     fmt::{self, Display},
-    io::{self, BufRead, IsTerminal as _, Write},
+    io::{self, BufRead, Write},
     net::SocketAddr,
+    time::SystemTime,
 };
 
-use super::{connection::Connection, exit::Exit, quote::printable};
+use serde_json::{Value, json};
+use tracing::Level;
+
+use super::{connection::Connection, exit::Exit, terminal};
 use crate::{
     app::Event,
     aws::Prompt,
-    causes, config, proxy,
+    causes, config, printable, proxy,
     target::{Engine, Route, Target},
+    telemetry::log::{self, Format, Stderr},
 };
 
-/// Where to write, and whether in colour.
+/// Where to write, and how.
 pub struct Output {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
-    colour: bool,
+    style: Style,
+}
+
+/// How messages look on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Plain,
+    Colour,
+    /// Each is a JSON object in a line, as the log's are.
+    Json,
 }
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").field("colour", &self.colour).finish_non_exhaustive()
+        f.debug_struct("Output").field("style", &self.style).finish_non_exhaustive()
     }
 }
 
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Error,
+    Warning,
+    Note,
+}
+
 impl Output {
-    /// This process's. Colour only on a terminal, and not when NO_COLOR says so (no-color.org).
-    pub fn of_process() -> Self {
-        let stderr = io::stderr();
-        let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { stdout: Box::new(io::stdout()), stderr: Box::new(stderr), colour }
+    /// This process's; messages look as the log does.
+    pub fn of_process(format: Format) -> Self {
+        let style = match format {
+            Format::Json => Style::Json,
+            Format::Human if log::in_colour() => Style::Colour,
+            Format::Human => Style::Plain,
+        };
+        Self { stdout: Box::new(io::stdout()), stderr: Box::new(Stderr), style }
     }
 
     /// What clap has to say: help and version to stdout, a usage error to stderr.
     pub fn usage(&mut self, error: &clap::Error) -> Exit {
-        // A reader that left early has seen what it wanted.
-        let _ = error.print();
+        if self.style == Style::Json && error.use_stderr() {
+            self.message(Kind::Error, error.to_string().trim_end(), None, &[]);
+        } else {
+            // A reader that left early has seen what it wanted.
+            let _ = error.print();
+        }
         error.into()
     }
 
     /// An error with its causes, and what to do about it.
     pub fn error(&mut self, error: &dyn Error, hint: Option<&str>) {
-        self.message("error", "31", &causes::one_line(error), hint);
+        self.message(Kind::Error, &causes::one_line(error), hint, &[]);
     }
 
     /// Something odd, and what to do about it.
     pub fn warning(&mut self, warning: &dyn Display, hint: Option<&str>) {
-        self.message("warning", "33", &warning.to_string(), hint);
+        self.message(Kind::Warning, &warning.to_string(), hint, &[]);
     }
 
     /// What was odd in the configuration.
@@ -66,36 +95,42 @@ impl Output {
 
     /// An error that is no value of a type: what is wrong, and what to do about it.
     pub fn problem(&mut self, text: &str, hint: Option<&str>) {
-        self.message("error", "31", text, hint);
+        self.message(Kind::Error, text, hint, &[]);
     }
 
     /// An error about a choice: what it is between, a line each.
     pub fn problem_between(&mut self, text: &str, lines: &[String], hint: &str) {
-        self.message("error", "31", text, None);
-        for line in lines {
-            self.say(&format!("  {}", printable(line)));
-        }
-        let label = self.paint("hint", "36");
-        self.say(&format!("{label}: {}", printable(hint)));
+        self.message(Kind::Error, text, Some(hint), lines);
     }
 
     /// What was asked for: whole lines, to stdout.
-    pub fn data(&mut self, text: &str) {
-        let text: String = text.lines().flat_map(|line| [printable(line), "\n".into()]).collect();
-        self.print(&text);
+    pub fn data(&mut self, text: &str) -> Exit {
+        self.print(&printable::lines(text))
+    }
+
+    /// What was asked for as JSON, to stdout, on several lines.
+    pub fn json(&mut self, value: &Value) -> Exit {
+        self.print(&format!("{}\n", printable::json(&format!("{value:#}"))))
     }
 
     /// Lets the user choose one of several lines, on a terminal: the index of the line; `None` when the input ends first.
     pub fn choose(&mut self, question: &str, lines: &[String], input: &mut dyn BufRead) -> Option<usize> {
-        self.say(&format!("{}:", printable(question)));
-        for (line, number) in lines.iter().zip(1..) {
-            self.say(&format!("{number:>3}  {}", printable(line)));
-        }
+        let numbered = lines.iter().zip(1..).map(|(line, number)| format!("{number:>3}  {}", printable::line(line)));
+        let question = [format!("{}:", printable::line(question))].into_iter().chain(numbered).collect::<Vec<_>>();
+        let which = format!("which one? [1-{}]", lines.len());
+        self.say(Kind::Note, &question.join("\n"), &[]);
         loop {
-            let _ = write!(self.stderr, "which one? [1-{}] ", lines.len()).and_then(|()| self.stderr.flush());
+            match self.style {
+                Style::Json => self.say(Kind::Note, &which, &[]),
+                Style::Plain | Style::Colour => self.write(&format!("{which} ")),
+            }
+            // Before the answer is waited for.
+            let _ = self.stderr.flush();
             let mut answer = String::new();
             if input.read_line(&mut answer).ok()? == 0 {
-                self.say("");
+                if self.style != Style::Json {
+                    self.write("\n");
+                }
                 return None;
             }
             let number = answer.trim().parse::<usize>().ok().filter(|number| (1..=lines.len()).contains(number));
@@ -109,23 +144,40 @@ impl Output {
     pub fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Listening { target, addresses } => {
-                self.say(&listening(target, addresses));
+                self.note(&listening(target, addresses));
                 let connection = Connection::new(target, addresses.first().copied());
                 self.print(&format!("{}\n{}\n", connection.command(), connection.uri()));
             }
-            Event::Admin { address } => self.say(&format!("[admin] listening on {}", printable(address))),
-            Event::Prompt { prompt, .. } => self.say(&asked(prompt)),
+            Event::Admin { address } => self.note(&format!("[admin] listening on {address}")),
+            Event::Prompt { prompt, .. } => self.say(Kind::Note, &asked(prompt), &members(prompt)),
             Event::Failed { error } => self.error(error, error.hint().as_deref()),
             Event::Ready { served, targets } => {
                 let plural = if *targets == 1 { "" } else { "s" };
                 let of = if served.len() == *targets { String::new() } else { format!("{} of ", served.len()) };
-                self.say(&format!("ready: {of}{targets} target{plural}; Ctrl-C to stop"));
+                self.note(&format!("ready: {of}{targets} target{plural}; Ctrl-C to stop"));
             }
+            Event::Stopping => {}
+            Event::Draining { connections, at_most } => self.note(&format!(
+                "waiting for {}, at most {at_most:?}, until {} UTC (--max-sigterm-delay); again: cut them",
+                counted(*connections, "busy connection"),
+                time_of_day(SystemTime::now() + *at_most),
+            )),
+            Event::Ending { sessions, at_most } => self.note(&format!(
+                "ending {}, at most {at_most:?}; again: leave it to the service",
+                if *sessions == 1 { "the SSM session".into() } else { counted(*sessions, "SSM session") },
+            )),
         }
+    }
+
+    /// Waits until what was said is on stderr, for a moment at most: before another program writes there.
+    pub fn settle(&mut self) {
+        let _ = self.stderr.flush();
     }
 
     /// A result, to stdout as it is; whether all of it was written or nobody wanted the rest.
     pub fn print(&mut self, text: &str) -> Exit {
+        // Both may be one terminal.
+        self.settle();
         let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
         match written.or_else(forgive_broken_pipe) {
             Ok(()) => Exit::Success,
@@ -138,13 +190,13 @@ impl Output {
 
     /// Something that was done, to stderr.
     pub fn note(&mut self, text: &str) {
-        self.say(&printable(text));
+        self.say(Kind::Note, &printable::line(text), &[]);
     }
 
     /// Why there is no way to a database, as its clients would be told.
     pub fn unreachable(&mut self, target: &Target, error: &proxy::error::Error) {
         let text = format!("{}: {}", target.name, error.message());
-        self.message("error", "31", &text, error.hint(target).as_deref());
+        self.message(Kind::Error, &text, error.hint(target).as_deref(), &[]);
     }
 
     /// Refuses a target of another engine than a program is for.
@@ -160,51 +212,100 @@ impl Output {
             Engine::Mysql => "mysql",
         };
         let text = format!("{program} cannot talk to {}: its engine is {}", target.name, target.engine);
-        self.message("error", "31", &text, Some(&format!("rdsgate {other} {}", target.name)));
+        self.message(Kind::Error, &text, Some(&format!("rdsgate {other} {}", target.name)), &[]);
         Err(Exit::Usage)
     }
 
-    fn message(&mut self, kind: &str, colour: &str, text: &str, hint: Option<&str>) {
-        let kind = self.paint(kind, colour);
-        self.say(&format!("{kind}: {}", printable(text)));
-        if let Some(hint) = hint {
-            let label = self.paint("hint", "36");
-            self.say(&format!("{label}: {}", printable(hint)));
+    /// What happened, the lines that it is about, and what to do about it.
+    fn message(&mut self, kind: Kind, text: &str, hint: Option<&str>, lines: &[String]) {
+        if self.style == Style::Json {
+            let lines = (!lines.is_empty()).then(|| ("lines", json!(lines)));
+            let hint = hint.map(|hint| ("hint", json!(hint)));
+            return self.say(kind, text, &lines.into_iter().chain(hint).collect::<Vec<_>>());
         }
+        let label = match kind {
+            Kind::Error => self.paint("error", "31") + ": ",
+            Kind::Warning => self.paint("warning", "33") + ": ",
+            Kind::Note => String::new(),
+        };
+        let mut whole = format!("{label}{}", printable::line(text));
+        for line in lines {
+            whole = format!("{whole}\n  {}", printable::line(line));
+        }
+        if let Some(hint) = hint {
+            whole = format!("{whole}\n{}: {}", self.paint("hint", "36"), printable::line(hint));
+        }
+        self.say(kind, &whole, &[]);
     }
 
-    /// One line to stderr. There is nowhere to complain when that fails.
-    fn say(&mut self, line: &str) {
-        let _ = writeln!(self.stderr, "{line}").and_then(|()| self.stderr.flush());
+    /// One message to stderr. In its text only newlines of ours are left; `more` is for JSON alone.
+    fn say(&mut self, kind: Kind, text: &str, more: &[(&'static str, Value)]) {
+        if self.style != Style::Json {
+            return self.write(&format!("{text}\n"));
+        }
+        let level = match kind {
+            Kind::Error => Level::ERROR,
+            Kind::Warning => Level::WARN,
+            Kind::Note => Level::INFO,
+        };
+        self.write(&log::json(level, [("message", json!(text))].into_iter().chain(more.iter().cloned())));
+    }
+
+    /// There is nowhere to complain when that fails.
+    fn write(&mut self, text: &str) {
+        let _ = self.stderr.write_all(text.as_bytes());
     }
 
     fn paint(&self, text: &str, colour: &str) -> String {
-        if self.colour { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.style == Style::Colour { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 
 /// What a person is to do, in whole lines: those of the log may come between.
 fn asked(prompt: &Prompt) -> String {
+    let shown = |text: &str| printable::line(text).into_owned();
     match prompt {
         Prompt::SsoLogin { profile, url, code, lasts } => format!(
             "[{}] the SSO session has expired or is not there, and a client waits. To log in, open\n  {}\n  \
              and approve if the page shows {}. It can be used for {} min.",
-            printable(profile),
-            printable(url),
-            printable(code),
+            shown(profile),
+            shown(url),
+            shown(code),
             lasts.as_secs().div_ceil(60),
         ),
         Prompt::ConsoleLogin { profile } => format!(
             "[{0}] the console session has expired or is not there, and a client waits. To log in, run in another \
              terminal:\n  aws login --profile {0}",
-            printable(profile)
+            shown(profile)
         ),
-        Prompt::LoggedIn { profile } => format!("[{}] logged in", printable(profile)),
+        Prompt::LoggedIn { profile } => format!("[{}] logged in", shown(profile)),
         Prompt::MfaCode { device, complaint, .. } => {
-            let complaint = complaint.as_deref().map(|text| format!("mfa: {}\n", printable(text))).unwrap_or_default();
-            format!("{complaint}mfa: type the code of {device} and press Enter")
+            let complaint = complaint.as_deref().map(|text| format!("mfa: {}\n", shown(text))).unwrap_or_default();
+            let first = if terminal::in_foreground() { "" } else { "bring rdsgate to the foreground (fg), then " };
+            format!("{complaint}mfa: {first}type the code of {} and press Enter", shown(&device.to_string()))
         }
     }
+}
+
+/// The same for a program that shows it to a person.
+fn members(prompt: &Prompt) -> Vec<(&'static str, Value)> {
+    match prompt {
+        Prompt::SsoLogin { profile, url, code, .. } => {
+            vec![("profile", json!(profile)), ("url", json!(url)), ("code", json!(code))]
+        }
+        Prompt::ConsoleLogin { profile } | Prompt::LoggedIn { profile } => vec![("profile", json!(profile))],
+        Prompt::MfaCode { device, .. } => vec![("device", json!(device.to_string()))],
+    }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `12:34:56`, in UTC.
+fn time_of_day(at: SystemTime) -> String {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 fn forgive_broken_pipe(error: io::Error) -> io::Result<()> {
@@ -252,6 +353,9 @@ mod tests {
         time::Duration,
     };
 
+    use clap::CommandFactory as _;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{cli::connection, target::Engine};
 
@@ -276,7 +380,8 @@ mod tests {
 
     fn output(colour: bool) -> (Output, Kept, Kept) {
         let (stdout, stderr) = (Kept::default(), Kept::default());
-        (Output { stdout: Box::new(stdout.clone()), stderr: Box::new(stderr.clone()), colour }, stdout, stderr)
+        let style = if colour { Style::Colour } else { Style::Plain };
+        (Output { stdout: Box::new(stdout.clone()), stderr: Box::new(stderr.clone()), style }, stdout, stderr)
     }
 
     fn target(user: Option<&str>, database: Option<&str>, listen: &str) -> Arc<Target> {
@@ -415,6 +520,72 @@ mod tests {
             stderr.text(),
             "by the way\nerror: what\nhint: do this\nerror: which:\n  one\n  two\\r\nhint: choose\n"
         );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_the_far_side_says_nothing_controls_the_terminal(text in "(?s:.)*|[\u{0}-\u{9f}\u{202a}-\u{202e}]{0,20}") {
+            for style in [Style::Plain, Style::Json] {
+                let (mut output, stdout, stderr) = output(false);
+                output.style = style;
+                let prompt = Prompt::SsoLogin {
+                    profile: text.clone(),
+                    url: text.clone(),
+                    code: text.clone(),
+                    lasts: Duration::from_secs(60),
+                };
+                output.error(&io::Error::other(text.clone()), Some(&text));
+                output.warning(&text, Some(&text));
+                output.problem_between(&text, std::slice::from_ref(&text), &text);
+                output.note(&text);
+                output.event(&Event::Prompt { prompt, open_browser: false });
+                output.event(&Event::Admin { address: text.clone() });
+                output.json(&json!({ "text": text }));
+                let lines = stderr.text().matches('\n').count();
+                prop_assert_eq!(lines, if style == Style::Json { 6 } else { 2 + 2 + 3 + 1 + 3 + 1 }, "{}", stderr.text());
+                for text in [stdout.text(), stderr.text()] {
+                    prop_assert!(!text.contains(|c| c != '\n' && printable::controls(c)), "{}", text);
+                }
+                if style == Style::Json {
+                    prop_assert!(stderr.text().lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_message_is_an_object_where_the_log_is_json() {
+        let (mut output, stdout, stderr) = output(false);
+        output.style = Style::Json;
+        output.error(&io::Error::other("x"), Some("y"));
+        output.event(&listening_event(target(None, None, "5432")));
+        output.choose("which", &["a".into()], &mut "1\n".as_bytes());
+        let usage = crate::cli::Cli::command().try_get_matches_from(["rdsgate", "down"]).unwrap_err();
+        output.usage(&usage);
+        let lines: Vec<Value> = stderr.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            (&lines[0]["level"], &lines[0]["message"], &lines[0]["hint"]),
+            (&json!("ERROR"), &json!("x"), &json!("y"))
+        );
+        assert!(lines[1]["message"].as_str().unwrap().starts_with("[orders] listening on localhost:5432"));
+        assert_eq!(lines[2]["message"], "which:\n  1  a");
+        assert!(lines.last().unwrap()["message"].as_str().unwrap().contains("unrecognized subcommand"));
+        assert!(stdout.text().starts_with("psql "), "what may be copied stays as it is");
+    }
+
+    #[test]
+    fn an_end_that_takes_time_says_what_for_and_how_long() {
+        let (mut output, _, stderr) = output(false);
+        output.event(&Event::Stopping);
+        output.event(&Event::Draining { connections: 2, at_most: Duration::from_secs(30) });
+        output.event(&Event::Ending { sessions: 1, at_most: Duration::from_secs(8) });
+        let text = stderr.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("waiting for 2 busy connections, at most 30s, until "), "{text}");
+        assert!(lines[0].ends_with(" UTC (--max-sigterm-delay); again: cut them"), "{text}");
+        assert_eq!(lines[1], "ending the SSM session, at most 8s; again: leave it to the service");
+        assert_eq!(time_of_day(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400 + 3_661)), "01:01:01");
     }
 
     #[test]

@@ -106,10 +106,10 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
         return Err(Exit::Aws);
     };
     let grant = Grant { target: &target, account: &account, resource_id: &resource_id, user: &user, discovery };
-    output.data(&match format {
-        Format::Json => format!("{:#}\n", grant.policy()),
-        Format::Terraform => grant.terraform(),
-    });
+    match format {
+        Format::Json => output.json(&grant.policy()),
+        Format::Terraform => output.data(&grant.terraform()),
+    };
     Ok(())
 }
 

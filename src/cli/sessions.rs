@@ -4,12 +4,13 @@ use std::{collections::HashSet, fmt::Write as _, sync::Arc};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{complete::Ready, exit::Exit, output::Output, quote::printable, target_arguments::TargetArguments};
+use super::{complete::Ready, exit::Exit, output::Output, target_arguments::TargetArguments};
 use crate::{
     app,
     aws::{self, Account, Accounts, OpenSession},
+    printable,
     target::{Region, Target},
 };
 
@@ -61,7 +62,7 @@ struct Found {
 /// Runs the subcommand.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Arguments { targets, terminate, all_mine, all, json, options } = arguments;
-    let Ready { config, caller, complete } = match options.without_bastion().load(targets, output) {
+    let Ready { config, caller, complete, .. } = match options.without_bastion().load(targets, output) {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
@@ -82,7 +83,11 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
             app::Cause::from(&error).into()
         }
         Ok((_, found)) if terminate.is_empty() && !all_mine => {
-            output.print(&if json { as_json(&found) } else { as_table(&found) })
+            if json {
+                output.json(&as_json(&found))
+            } else {
+                output.data(&as_table(&found))
+            }
         }
         Ok((accounts, found)) => parts.runtime.block_on(async {
             let ids = if all_mine { found.into_iter().map(|found| found.session.id).collect() } else { terminate };
@@ -157,7 +162,7 @@ fn started(session: &OpenSession) -> Option<String> {
     DateTime::from(session.started?).fmt(Format::DateTime).ok()
 }
 
-fn as_json(found: &[Found]) -> String {
+fn as_json(found: &[Found]) -> Value {
     let sessions: Vec<_> = found
         .iter()
         .map(|Found { region, session }| {
@@ -168,7 +173,7 @@ fn as_json(found: &[Found]) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", json!(sessions))
+    json!(sessions)
 }
 
 fn as_table(found: &[Found]) -> String {
@@ -182,7 +187,7 @@ fn as_table(found: &[Found]) -> String {
             session.status.clone(),
             session.reason.clone(),
         ]
-        .map(|cell| if cell.is_empty() { "-".into() } else { printable(&cell).into_owned() })
+        .map(|cell| if cell.is_empty() { "-".into() } else { printable::line(&cell).into_owned() })
     });
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
@@ -236,10 +241,10 @@ mod tests {
 
     #[test]
     fn json_has_an_object_for_each() {
-        let value: serde_json::Value = serde_json::from_str(&as_json(&found())).unwrap();
+        let value = as_json(&found());
         assert_eq!(value[0]["started"], "2026-09-21T14:13:20Z");
-        assert_eq!(value[1]["started"], serde_json::Value::Null);
+        assert_eq!(value[1]["started"], Value::Null);
         assert_eq!(value[1]["reason"], "\u{1b}[2J");
-        assert_eq!(as_json(&[]), "[]\n");
+        assert_eq!(as_json(&[]), json!([]));
     }
 }

@@ -5,8 +5,10 @@ use std::{
     io::{self, IsTerminal as _},
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use super::limits;
 use crate::{
     app::Event,
     aws::{Answer, Prompt},
@@ -19,22 +21,59 @@ pub fn is_attended() -> bool {
 
 /// A job in the background that reads from its terminal is stopped by the kernel, connections and all.
 #[cfg(unix)]
-fn in_foreground() -> bool {
+pub(super) fn in_foreground() -> bool {
     rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
 #[cfg(not(unix))]
-fn in_foreground() -> bool {
+pub(super) fn in_foreground() -> bool {
     true
+}
+
+/// How often to look whether we are in the foreground again.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The next line that is typed. It is read only when it is there and we are in the foreground: the kernel stops a job in the
+/// background for a read that waits, also when it went there meanwhile.
+async fn typed() -> io::Result<String> {
+    #[cfg(unix)]
+    {
+        use tokio::io::{Interest, unix::AsyncFd};
+        #[expect(
+            deprecated,
+            reason = "it is for files that may be closed meanwhile; stdin stays as long as the process"
+        )]
+        let terminal = AsyncFd::with_interest(io::stdin(), Interest::READABLE);
+        if let Ok(terminal) = terminal {
+            let _line = terminal.readable().await?;
+            until_in_foreground().await;
+            return read_line();
+        }
+    }
+    // Where the system cannot tell whether there is a line (macOS, for some terminals).
+    until_in_foreground().await;
+    tokio::task::spawn_blocking(read_line).await.map_err(io::Error::other)?
+}
+
+async fn until_in_foreground() {
+    while !in_foreground() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn read_line() -> io::Result<String> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(line)
 }
 
 /// Does what a prompt wants done on this machine.
 pub fn act(event: &Event<'_>, answers: &Answers) {
     let Event::Prompt { prompt, open_browser } = event else { return };
     match prompt {
-        Prompt::MfaCode { answer, .. } if in_foreground() => answers.expect(answer.clone()),
+        Prompt::MfaCode { answer, .. } => answers.expect(answer.clone()),
         Prompt::SsoLogin { url, .. } if *open_browser => open(url),
-        Prompt::MfaCode { .. } | Prompt::SsoLogin { .. } | Prompt::ConsoleLogin { .. } | Prompt::LoggedIn { .. } => {}
+        Prompt::SsoLogin { .. } | Prompt::ConsoleLogin { .. } | Prompt::LoggedIn { .. } => {}
     }
 }
 
@@ -45,29 +84,31 @@ pub struct Answers(Arc<Mutex<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     answer: Option<Answer>,
-    /// A thread is in the middle of reading. It ends with the process if nothing is ever typed.
+    /// A task is in the middle of reading.
     reading: bool,
 }
 
 impl Answers {
-    /// Gives the next line to `answer`, in the place of whoever waited for it. Nothing is read but for an answer.
+    /// Gives the next line to `answer`, in the place of whoever waited for it. Nothing is read but for an answer. To be called
+    /// within a runtime.
     fn expect(&self, answer: Answer) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.answer = Some(answer);
         if !waiting.reading {
             waiting.reading = true;
             let answers = self.clone();
-            std::thread::spawn(move || answers.read());
+            tokio::spawn(async move { answers.read().await });
         }
     }
 
-    fn read(&self) {
+    async fn read(&self) {
         loop {
-            let mut line = String::new();
-            let read = io::stdin().read_line(&mut line);
+            let line = typed().await;
             let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             // When no more will be typed, whoever waits hears that by being dropped.
-            if let (Ok(1..), Some(answer)) = (read, waiting.answer.take()) {
+            if let (Some(answer), Ok(line)) = (waiting.answer.take(), line)
+                && !line.is_empty()
+            {
                 answer.give(line);
             }
             waiting.reading = waiting.answer.is_some();
@@ -86,12 +127,9 @@ fn open(url: &str) {
     }
     let usual = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let browser = std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty());
-    let started = Command::new(browser.as_deref().unwrap_or(usual))
-        .arg(url)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
+    let mut command = Command::new(browser.as_deref().unwrap_or(usual));
+    command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let started = limits::as_at_start(|| command.spawn());
     match started {
         // Waited for by nobody else; a browser may live as long as it likes.
         Ok(mut browser) => drop(std::thread::spawn(move || browser.wait())),

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::Cause,
     aws::{self, Account, Principal, rds::Database},
+    printable,
     target::{Host, InstanceId, Region, Route, Target},
 };
 
@@ -170,9 +171,18 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A fact of this verdict.
+    /// A fact of this verdict, in one line. The far side's words may be in it.
     pub fn new(verdict: Verdict, fact: impl Into<String>) -> Self {
-        Self { verdict, fact: fact.into(), cause: None, fix: None, verbatim: false, part: None }
+        Self { verdict, fact: shown(&fact.into()), cause: None, fix: None, verbatim: false, part: None }
+    }
+
+    /// Further lines of the fact.
+    #[must_use]
+    pub fn lines(mut self, lines: &[String]) -> Self {
+        for line in lines {
+            self.fact = format!("{}\n{}", self.fact, shown(line));
+        }
+        self
     }
 
     fn pass(fact: impl Into<String>) -> Self {
@@ -192,14 +202,14 @@ impl Finding {
     }
 
     fn because(mut self, cause: impl Into<String>) -> Self {
-        self.cause = Some(cause.into());
+        self.cause = Some(shown(&cause.into()));
         self
     }
 
     /// What to do about it.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<Option<String>>) -> Self {
-        self.fix = fix.into();
+        self.fix = fix.into().map(|fix| printable::lines(&fix).into_owned());
         self
     }
 
@@ -211,7 +221,7 @@ impl Finding {
 
     /// A command, or a statement of SQL's or of a policy's.
     fn paste(self, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), verbatim: true, ..self }
+        Self { verbatim: true, ..self.fix(fix.into()) }
     }
 
     /// A call that failed. Whether it matters is the verdict's business, whose failure it is the error's.
@@ -225,6 +235,10 @@ impl Finding {
         };
         Self { part, ..Self::new(verdict, error.to_string()) }.fix(error.hint().or(allow))
     }
+}
+
+fn shown(text: &str) -> String {
+    printable::line(&printable::without_tokens(text)).into_owned()
 }
 
 /// One check and what it found.
@@ -339,6 +353,8 @@ pub struct Patient {
     pub account: Result<Account, aws::Error>,
     /// For the session, as in `rdsgate up`.
     pub resume_for: Duration,
+    /// Why the local port leads to another target, when a running rdsgate serves that there.
+    pub port_of_another: Option<String>,
     /// Ends the examination early, and in good order.
     pub stop: CancellationToken,
 }
@@ -415,7 +431,7 @@ pub async fn examine(configuration: Stage, patient: &Patient) -> Report {
     // Everything that a login needs, on one stack.
     Box::pin(way::examine(&mut examination, patient, &known)).await;
     match patient.subject.target() {
-        Some(target) => local::examine(&mut examination, target).await,
+        Some(target) => local::examine(&mut examination, target, patient.port_of_another.as_deref()).await,
         None => examination.skip(Check::Port, NO_ENDPOINT),
     }
     examination.report

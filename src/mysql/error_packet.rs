@@ -17,6 +17,7 @@ use super::{
     codec::{self, Reader},
     message,
 };
+use crate::printable;
 
 /// The longest message in bytes: clients keep 512 with the NUL (`MYSQL_ERRMSG_SIZE` in `mysql_com.h`).
 pub const MAX_MESSAGE: usize = 511;
@@ -71,14 +72,16 @@ pub struct ErrorReport {
 }
 
 impl ErrorReport {
-    /// The packet. Its message holds message, hint and detail, a line each; what goes beyond 511 bytes is cut.
+    /// The packet. Its message holds message, hint and detail, a line each, in which what controls a terminal is escaped;
+    /// what goes beyond 511 bytes is cut.
     pub fn encode(&self, turn: Turn) -> Vec<u8> {
-        let hint = self.hint.as_deref().map(|hint| cut(hint, MAX_HINT));
+        let [hint, detail] = [&self.hint, &self.detail].map(|text| text.as_deref().map(printable::lines));
+        let hint = hint.map(|hint| cut(&hint, MAX_HINT));
         let max = turn.max_message();
         let room = max - hint.as_ref().map_or(0, |hint| hint.len() + HINT.len());
-        let mut text = cut(&self.message, room);
+        let mut text = cut(&printable::line(&self.message), room);
         add(&mut text, HINT, hint.as_deref(), max);
-        add(&mut text, "\n", self.detail.as_deref(), max);
+        add(&mut text, "\n", detail.as_deref(), max);
         encode(turn, self.code, self.sqlstate.as_bytes(), text.as_bytes())
     }
 }
@@ -164,24 +167,24 @@ impl ServerError {
         String::from_utf8_lossy(&self.message).into_owned()
     }
 
-    /// The packet to pass on, with `hint` behind the server's message as far as there is room.
+    /// The packet to pass on, with `hint` behind the server's message as far as there is room. What controls a terminal is
+    /// escaped in both, but for newlines.
     pub fn encode_with(&self, turn: Turn, hint: Option<&str>) -> Vec<u8> {
         let sqlstate = self.sqlstate.unwrap_or(*b"HY000");
-        let Some(hint) = hint.filter(|hint| self.message.len() + HINT.len() + hint.len().min(MIN_TEXT) <= MAX_MESSAGE)
+        let message = printable::bytes(&self.message);
+        let hint = hint.map(printable::lines);
+        let Some(hint) = hint.filter(|hint| message.len() + HINT.len() + hint.len().min(MIN_TEXT) <= MAX_MESSAGE)
         else {
-            return encode(turn, self.code, &sqlstate, &self.message);
+            return encode(turn, self.code, &sqlstate, &message);
         };
-        let hint = cut(hint, MAX_MESSAGE - self.message.len() - HINT.len());
-        encode(turn, self.code, &sqlstate, &[&self.message, HINT.as_bytes(), hint.as_bytes()].concat())
+        let hint = cut(&hint, MAX_MESSAGE - message.len() - HINT.len());
+        encode(turn, self.code, &sqlstate, &[&message, HINT.as_bytes(), hint.as_bytes()].concat())
     }
 }
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in format!("ERROR {} ({}): {}", self.code, self.sqlstate(), self.message()).chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
-        }
-        Ok(())
+        f.write_str(&printable::line(&format!("ERROR {} ({}): {}", self.code, self.sqlstate(), self.message())))
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Field codes: <https://www.postgresql.org/docs/current/protocol-error-fields.html>.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 
@@ -17,6 +17,7 @@ use super::{
     codec::{Reader, put_message},
     message::tag,
 };
+use crate::printable;
 
 /// The longest ErrorResponse body in bytes, length field included: beyond it, libpq takes an error during login for
 /// one of a server older than 7.4 (`MAX_ERRLEN` in `fe-connect.c`).
@@ -48,7 +49,8 @@ pub struct ErrorReport {
 }
 
 impl ErrorReport {
-    /// The message. A text's NULs, which it cannot carry, are left out, and what goes beyond 8,000 bytes is cut.
+    /// The message. What controls a terminal is escaped, but for the newlines of DETAIL and HINT; what goes beyond 8,000
+    /// bytes is cut.
     pub fn encode(&self) -> Vec<u8> {
         let Self { sqlstate, message, detail, hint } = self;
         encode_texts(tag::ERROR_RESPONSE, "FATAL", [sqlstate, message], [detail.as_deref(), hint.as_deref()])
@@ -75,14 +77,16 @@ impl Notice {
     }
 }
 
-fn encode_texts(tag: u8, severity: &str, [sqlstate, message]: [&str; 2], [detail, hint]: [Option<&str>; 2]) -> Vec<u8> {
+fn encode_texts(tag: u8, severity: &str, [sqlstate, message]: [&str; 2], more: [Option<&str>; 2]) -> Vec<u8> {
+    let message = printable::line(message);
+    let [detail, hint] = more.map(|text| text.map(printable::lines));
     let fields = [
         (field::SEVERITY, Some(severity)),
         (field::SEVERITY_UNTRANSLATED, Some(severity)),
         (field::SQLSTATE, Some(sqlstate)),
-        (field::MESSAGE, Some(message)),
-        (field::DETAIL, detail),
-        (field::HINT, hint),
+        (field::MESSAGE, Some(&*message)),
+        (field::DETAIL, detail.as_deref()),
+        (field::HINT, hint.as_deref()),
     ];
     let fields = fields.into_iter().filter_map(|(code, text)| {
         let text = text?;
@@ -140,9 +144,15 @@ impl ServerError {
     }
 
     /// The message to pass on: all fields as they came, with `hint` behind the server's own, if any, and `detail`
-    /// likewise. What would make the message too long for a client is left out, the hint last.
+    /// likewise. What controls a terminal is escaped, but for newlines. What would make the message too long for a client is
+    /// left out, the hint last.
     pub fn encode_with(&self, detail: Option<&str>, hint: Option<&str>) -> Vec<u8> {
         let mut error = self.clone();
+        for (_, text) in &mut error.fields {
+            if let Cow::Owned(escaped) = printable::bytes(text) {
+                *text = escaped.into();
+            }
+        }
         error.append(field::HINT, hint);
         error.append(field::DETAIL, detail);
         encode(tag::ERROR_RESPONSE, error.fields.iter().map(|(code, text)| (*code, &text[..])))
@@ -150,6 +160,7 @@ impl ServerError {
 
     fn append(&mut self, code: u8, text: Option<&str>) {
         let Some(text) = text else { return };
+        let text = printable::lines(text);
         let length: usize = self.fields.iter().map(|(_, text)| text.len() + 2).sum();
         if length + text.len() + 8 > MAX_ERROR_LENGTH {
             return;
@@ -165,10 +176,7 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = self.text(field::SEVERITY_UNTRANSLATED).or_else(|| self.text(field::SEVERITY));
         let severity = severity.as_deref().unwrap_or("FATAL");
-        for c in format!("{severity} {}: {}", self.sqlstate(), self.message()).chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
-        }
-        Ok(())
+        f.write_str(&printable::line(&format!("{severity} {}: {}", self.sqlstate(), self.message())))
     }
 }
 
@@ -259,7 +267,7 @@ mod tests {
         let message = report.encode();
         assert!(message.len() < MAX_ERROR_LENGTH, "{}", message.len());
         let fields = fields(&message);
-        assert!(fields[3].1.starts_with("abé") && fields[3].1.ends_with('é'));
+        assert!(fields[3].1.starts_with(r"a\u{0}bé") && fields[3].1.ends_with('é'));
         assert_eq!(fields.len(), 6);
     }
 
@@ -305,5 +313,14 @@ mod tests {
     fn bytes_of_a_server_cannot_play_with_a_terminal_or_a_log() {
         let error = ServerError::parse(b"C28000\0M\x1b[2J\xff\nFATAL\0\0").unwrap();
         assert_eq!(error.to_string(), "FATAL 28000: \\u{1b}[2J\u{fffd}\\nFATAL");
+        let passed_on = error.encode_with(Some("a\u{202e}"), None);
+        assert!(!passed_on[5..].iter().any(|byte| (1..0x20).contains(byte) && *byte != b'\n'), "{passed_on:?}");
+        assert!(!passed_on.windows(3).any(|bytes| bytes == "\u{202e}".as_bytes()));
+        let text = "\u{1b}[2J\u{9b}\r\u{2067}\n";
+        let report =
+            ErrorReport { message: text.into(), detail: Some(text.into()), hint: Some(text.into()), ..report() };
+        for (code, text) in fields(&report.encode()) {
+            assert!(!text.contains(|c| printable::controls(c) && (c != '\n' || code == b'M')), "{text:?}");
+        }
     }
 }

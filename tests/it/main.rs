@@ -42,6 +42,8 @@ mod names;
 mod outages;
 mod pool;
 mod ports;
+mod process;
+mod quoting;
 mod reconnects;
 mod routes;
 mod run;

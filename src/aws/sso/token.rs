@@ -143,7 +143,7 @@ pub(in crate::aws) async fn credentials(profile: &str, settings: &Sso, calls: &C
             Some(refusal) => Error::SsoRole {
                 profile: profile.into(),
                 code: refusal.code().unwrap_or("unknown").into(),
-                message: refusal.message().unwrap_or("no further words").into(),
+                message: crate::printable::without_tokens(refusal.message().unwrap_or("no further words")).into(),
             },
             None => crate::aws::provide::unreachable(error),
         })?;

@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Command::Init { file } => init::run(&file, output),
         Command::Check(choice) => check(choice, output),
         Command::Show(choice) => show(choice, output),
-        Command::Schema => output.print(&format!("{:#}\n", schema::schema())),
+        Command::Schema => output.json(&schema::schema()),
     }
 }
 
@@ -81,7 +81,7 @@ fn check(choice: Choice, output: &mut Output) -> Exit {
     let names: Vec<&str> = plan.drafts.iter().map(|draft| &*draft.name).collect();
     let files: Vec<String> = plan.files().map(|path| path.display().to_string()).collect();
     let of = if files.is_empty() { String::new() } else { format!(" ({})", files.join(", ")) };
-    output.print(&format!("ok: {}{of}\n", names.join(", ")))
+    output.data(&format!("ok: {}{of}\n", names.join(", ")))
 }
 
 fn show(choice: Choice, output: &mut Output) -> Exit {
@@ -90,7 +90,7 @@ fn show(choice: Choice, output: &mut Output) -> Exit {
     match explained {
         Ok(explanation) => {
             output.warnings(&explanation.plan.warnings);
-            output.print(&show::text(&explanation.tables))
+            output.data(&show::text(&explanation.tables))
         }
         Err(error) => {
             output.error(&error, error.hint().as_deref());

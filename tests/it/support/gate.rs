@@ -69,6 +69,7 @@ pub(crate) struct GateOptions {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
     terminal: bool,
+    ignores_hang_ups: bool,
 }
 
 impl GateOptions {
@@ -94,7 +95,7 @@ impl GateOptions {
 
     /// What a configuration file names.
     pub(crate) fn bare(sandbox: &Sandbox) -> Self {
-        Self { arguments: vec!["up".into()], env: sandbox.env(), terminal: false }
+        Self { arguments: vec!["up".into()], env: sandbox.env(), terminal: false, ignores_hang_ups: false }
     }
 
     /// Has these arguments and no others.
@@ -130,6 +131,11 @@ impl GateOptions {
             let mut script = Command::new("script");
             script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped());
             script
+        } else if self.ignores_hang_ups {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rdsgate")]);
+            shell.args(&self.arguments).stdin(Stdio::null());
+            shell
         } else {
             let mut rdsgate = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
             rdsgate.args(&self.arguments).stdin(Stdio::null());
@@ -194,6 +200,12 @@ impl GateOptions {
     pub(crate) fn on_a_terminal(mut self) -> Self {
         self.terminal = true;
         self.env("NO_COLOR", "1")
+    }
+
+    /// Runs it as nohup does.
+    pub(crate) fn ignoring_hang_ups(mut self) -> Self {
+        self.ignores_hang_ups = true;
+        self
     }
 
     /// Starts it and waits until it is ready.
@@ -321,6 +333,11 @@ impl Gate {
         let ran = self.psql(sql).await;
         assert!(ran.status.success(), "{sql}: {}\n{}", ran.stderr, self.log());
         ran.stdout
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("still running")
     }
 
     /// Sends a signal by name.
