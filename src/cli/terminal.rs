@@ -30,41 +30,29 @@ pub(super) fn in_foreground() -> bool {
     true
 }
 
-/// How often to look whether we are in the foreground again.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often to look whether a line has been typed.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The next line that is typed. It is read only when it is there and we are in the foreground: the kernel stops a job in the
 /// background for a read that waits, also when it went there meanwhile.
 async fn typed() -> io::Result<String> {
-    #[cfg(unix)]
-    {
-        use tokio::io::{Interest, unix::AsyncFd};
-        #[expect(
-            deprecated,
-            reason = "it is for files that may be closed meanwhile; stdin stays as long as the process"
-        )]
-        let terminal = AsyncFd::with_interest(io::stdin(), Interest::READABLE);
-        if let Ok(terminal) = terminal {
-            let _line = terminal.readable().await?;
-            until_in_foreground().await;
-            return read_line();
-        }
-    }
-    // Where the system cannot tell whether there is a line (macOS, for some terminals).
-    until_in_foreground().await;
-    tokio::task::spawn_blocking(read_line).await.map_err(io::Error::other)?
-}
-
-async fn until_in_foreground() {
-    while !in_foreground() {
+    while !(in_foreground() && has_line()?) {
         tokio::time::sleep(LOOK).await;
     }
-}
-
-fn read_line() -> io::Result<String> {
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
     Ok(line)
+}
+
+#[cfg(unix)]
+fn has_line() -> io::Result<bool> {
+    // A terminal counts whole lines only.
+    Ok(rustix::io::ioctl_fionread(io::stdin())? > 0)
+}
+
+#[cfg(not(unix))]
+fn has_line() -> io::Result<bool> {
+    Ok(true)
 }
 
 /// Does what a prompt wants done on this machine.

@@ -359,6 +359,28 @@ async fn an_mfa_code_is_asked_on_the_terminal_until_it_is_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_mfa_question_in_the_background_stops_nothing() {
+    let server = PgServer::shared();
+    let sandbox = sandbox_with(server, mfa_world).await;
+    let home = Home::new(&mfa_profiles());
+    let mut gate = home.gate(server, &sandbox).flag("--profile", "admin").as_a_job().start().await;
+    // Ctrl-Z, and on in the background.
+    gate.types("\u{1a}").await;
+    assert!(gate.until(|log| log.contains("Stopped")).await, "{}", gate.log());
+    gate.types("bg").await;
+    let waiting = client(&gate);
+    let asked = "mfa: bring rdsgate to the foreground (fg), then type the code of arn:aws:iam::123456789012:mfa/dev";
+    assert!(gate.until(|log| log.contains(asked)).await, "{}", gate.log());
+    // What is typed is the shell's until then.
+    gate.types("echo the shell \"hears\"").await;
+    assert!(gate.until(|log| log.contains("the shell hears")).await, "{}", gate.log());
+    assert!(!waiting.is_finished());
+    gate.types("fg").await;
+    gate.types("111111").await;
+    served(waiting, &gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_mfa_code_comes_from_a_flag_or_a_command_where_nobody_can_be_asked() {
     let server = PgServer::shared();
     let home = Home::new(&mfa_profiles());

@@ -69,6 +69,7 @@ pub(crate) struct GateOptions {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
     terminal: bool,
+    shell: bool,
     ignores_hang_ups: bool,
 }
 
@@ -95,7 +96,13 @@ impl GateOptions {
 
     /// What a configuration file names.
     pub(crate) fn bare(sandbox: &Sandbox) -> Self {
-        Self { arguments: vec!["up".into()], env: sandbox.env(), terminal: false, ignores_hang_ups: false }
+        Self {
+            arguments: vec!["up".into()],
+            env: sandbox.env(),
+            terminal: false,
+            shell: false,
+            ignores_hang_ups: false,
+        }
     }
 
     /// Has these arguments and no others.
@@ -124,12 +131,15 @@ impl GateOptions {
     }
 
     /// The command, with nothing of this machine's settings.
-    pub(crate) fn command(self) -> Command {
+    pub(crate) fn command(mut self) -> Command {
         let mut command = if self.terminal {
             let quoted: Vec<String> = self.arguments.iter().map(|word| format!("'{word}'")).collect();
-            let line = format!("exec {} {}", env!("CARGO_BIN_EXE_rdsgate"), quoted.join(" "));
+            let line = format!("{} {}", env!("CARGO_BIN_EXE_rdsgate"), quoted.join(" "));
+            let jobs = "exec bash --norc -i -c 'eval \"$LINE\"; while read -r line; do eval \"$line\"; done'";
+            let exec = if self.shell { jobs.to_owned() } else { format!("exec {line}") };
             let mut script = Command::new("script");
-            script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped());
+            script.args(["-qefc", &exec, "/dev/null"]).stdin(Stdio::piped());
+            self.env.push(("LINE".into(), line));
             script
         } else if self.ignores_hang_ups {
             let mut shell = Command::new("sh");
@@ -200,6 +210,12 @@ impl GateOptions {
     pub(crate) fn on_a_terminal(mut self) -> Self {
         self.terminal = true;
         self.env("NO_COLOR", "1")
+    }
+
+    /// Runs it as a job of a shell, which reads what is typed while the job is not in its foreground.
+    pub(crate) fn as_a_job(mut self) -> Self {
+        self.shell = true;
+        self.on_a_terminal()
     }
 
     /// Runs it as nohup does.
