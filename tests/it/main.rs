@@ -43,7 +43,6 @@ mod outages;
 mod pool;
 mod ports;
 mod process;
-mod quoting;
 mod reconnects;
 mod routes;
 mod run;

@@ -13,19 +13,14 @@ use rdsgate::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    net::TcpStream,
-    process::Command,
     time::timeout,
 };
 
-use crate::{
-    access::as_nobody,
-    support::{
-        driver::{Driver, told, until_asleep},
-        gate::{BASTION, Gate, GateOptions, PATIENCE, Ran, sandbox},
-        refusal::Wire,
-        servers::PgServer,
-    },
+use crate::support::{
+    driver::{Driver, told, until_asleep},
+    gate::{BASTION, Gate, GateOptions, PATIENCE, Ran, sandbox},
+    refusal::Wire,
+    servers::PgServer,
 };
 
 /// Less than any timeout that could end a wait in place of a signal.
@@ -294,34 +289,4 @@ async fn a_target_of_one_project_is_not_taken_for_that_of_another() {
     let (code, _, stderr) = verb(&["stop", "db"], &elsewhere).await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(timeout(PATIENCE, up.wait()).await.expect("it ends").expect("it was started").code(), Some(143));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn strangers_that_say_nothing_take_few_files() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Only root can become somebody else.
-    }
-    let server = PgServer::shared();
-    let sandbox = sandbox(server).await;
-    let gate = Gate::start(server, &sandbox).await;
-    let files = || fs::read_dir(format!("/proc/{}/fd", gate.pid())).expect("it runs").count();
-    let before = files();
-    let script = format!(
-        "for n in $(seq 200); do exec {{fd}}<>/dev/tcp/127.0.0.1/{} || exit 1; done; echo there; read -r _",
-        gate.port
-    );
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    // They are there until they can read a line, or its end.
-    let mut strangers = as_nobody(&bash);
-    let mut strangers = strangers.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bash is there");
-    let mut lines = BufReader::new(strangers.stdout.take().expect("piped")).lines();
-    let there = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("text");
-    assert_eq!(there.as_deref(), Some("there"));
-    // Behind all of them, so that they have been accepted.
-    let probe = TcpStream::connect(("127.0.0.1", gate.port)).await.expect("it listens");
-    assert_eq!(gate.query("select 42").await, "42");
-    drop(probe);
-    assert!(files() < before + 40, "{before} {}", files());
-    strangers.kill().await.expect("it is ours");
 }

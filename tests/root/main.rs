@@ -11,7 +11,12 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Completion, Trial};
-use tokio::{process::Command, runtime::Runtime, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    runtime::Runtime,
+    time::timeout,
+};
 
 use support::{
     admin::Admin,
@@ -28,6 +33,7 @@ fn main() -> ExitCode {
         as_root("another_user_of_the_machine_gets_403_and_nothing_else", || {
             Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
         }),
+        as_root("strangers_that_say_nothing_take_few_files", || Box::pin(strangers_that_say_nothing_take_few_files())),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
@@ -76,6 +82,7 @@ async fn another_user_of_the_machine_is_told_28000_and_gets_no_further() {
         let said = timeout(PATIENCE, as_nobody(&bash).output()).await.expect("it is answered").expect("bash is there");
         let told = fields(said.stdout.get(5..).unwrap_or_default());
         assert_eq!((field(&told, 'S'), field(&told, 'C')), ("FATAL", "28000"), "{host}: {said:?}");
+        assert!(!String::from_utf8_lossy(&said.stdout).contains("amazonaws"), "they learn no endpoint: {told:?}");
     }
     assert_eq!(sandbox.calls().len(), 0, "nothing was done for them: {:?}", sandbox.calls());
     assert_eq!(gate.query("select 1").await, "1");
@@ -100,4 +107,28 @@ async fn another_user_of_the_machine_gets_403_and_nothing_else() {
     }
     assert!(gate.log().contains("refused a connection to the admin address"), "{}", gate.log());
     assert_eq!(admin.get("/status").await.status, 200);
+}
+
+async fn strangers_that_say_nothing_take_few_files() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", gate.pid())).expect("it runs").count();
+    let before = files();
+    // They are there until they can read a line, or its end.
+    let script = format!(
+        "for n in $(seq 200); do exec {{fd}}<>/dev/tcp/127.0.0.1/{} || exit 1; done; echo there; read -r _",
+        gate.port
+    );
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let mut strangers = as_nobody(&bash);
+    let mut strangers = strangers.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bash is there");
+    let mut lines = BufReader::new(strangers.stdout.take().expect("piped")).lines();
+    let there = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("text");
+    assert_eq!(there.as_deref(), Some("there"));
+    // Behind all of them, so that they have been accepted.
+    assert_eq!(gate.query("select 42").await, "42");
+    assert!(files() < before + 40, "{before} {}", files());
+    strangers.kill().await.expect("it is ours");
 }
