@@ -102,11 +102,9 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
 }
 
 fn choose(arguments: &Arguments, running: Vec<Record>) -> Result<Vec<Record>, Error> {
-    if running.is_empty() {
-        return Err(Error::None);
-    }
     if arguments.targets.is_empty() {
         return match running.as_slice() {
+            [] => Err(Error::None),
             [_, _, ..] if !arguments.all => {
                 Err(Error::Several(running.iter().map(Record::describe).collect::<Vec<_>>().join("; ")))
             }

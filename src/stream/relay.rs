@@ -296,7 +296,7 @@ mod tests {
     impl Tap for Counts {
         fn on_client(&mut self, bytes: &[u8]) {
             self.client += bytes.len();
-            self.busy = true;
+            self.busy |= !bytes.is_empty();
         }
 
         fn on_upstream(&mut self, bytes: &[u8]) {
