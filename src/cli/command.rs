@@ -27,8 +27,8 @@ use super::{
     confirm::ConfirmArguments,
     connection::Connection,
     exit::Exit,
-    limits,
     output::Output,
+    rlimits,
     target_arguments::TargetArguments,
 };
 use crate::{
@@ -132,7 +132,7 @@ async fn beside(
     command.envs(connection.variables());
     output.settle();
     // With the limits that we were started with.
-    let mut child = match limits::as_at_start(|| command.spawn()) {
+    let mut child = match rlimits::as_at_start(|| command.spawn()) {
         Ok(child) => child,
         Err(error) => return cannot_start(command.as_std().get_program(), &error, output),
     };

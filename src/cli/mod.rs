@@ -7,7 +7,7 @@
 //! - [`confirm`]: whether a guarded target may be served;
 //! - [`command`]: a program that runs beside a proxy of its own;
 //! - `connection`: how clients reach a target, in every form; `quote`: words for shells, files and URLs;
-//! - `limits`: core files and open files;
+//! - `rlimits`: core files and open files;
 //! - `running`: which proxies of this user run;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
 //! - [`terminal`]: who is there, what they type, their browser;
@@ -26,7 +26,6 @@ pub mod doctor;
 pub mod env;
 pub mod exit;
 pub mod export;
-mod limits;
 pub mod ls;
 pub mod man;
 pub mod mysql;
@@ -34,6 +33,7 @@ pub mod output;
 pub mod policy;
 pub mod psql;
 mod quote;
+mod rlimits;
 pub mod run;
 mod running;
 pub mod sessions;
@@ -164,7 +164,7 @@ fn run() -> Exit {
         output.error(&error, error.hint().as_deref());
         return Exit::Usage;
     }
-    limits::set();
+    rlimits::set();
     crate::tunnel::own::others_are(running::addresses_of_others);
     match cli.command {
         Command::Up(arguments) => up::run(arguments, &mut output),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::limits;
+use super::rlimits;
 use crate::{
     app::Event,
     aws::{Answer, Prompt},
@@ -117,7 +117,7 @@ fn open(url: &str) {
     let browser = std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty());
     let mut command = Command::new(browser.as_deref().unwrap_or(usual));
     command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let started = limits::as_at_start(|| command.spawn());
+    let started = rlimits::as_at_start(|| command.spawn());
     match started {
         // Waited for by nobody else; a browser may live as long as it likes.
         Ok(mut browser) => drop(std::thread::spawn(move || browser.wait())),
