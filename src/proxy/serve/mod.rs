@@ -41,13 +41,13 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Clients of other users that are heard out at a time, for each target: each has a file of ours for as long.
 const STRANGERS: usize = 16;
 
-/// Room for clients of other users.
-#[derive(Debug)]
-pub struct Strangers(Semaphore);
+/// Room for clients of other users. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Strangers(Arc<Semaphore>);
 
 impl Default for Strangers {
     fn default() -> Self {
-        Self(Semaphore::new(STRANGERS))
+        Self(Arc::new(Semaphore::new(STRANGERS)))
     }
 }
 
@@ -77,6 +77,7 @@ impl Service {
             upstream,
             registry: self.registry.clone(),
             connections: self.connections.clone(),
+            strangers: self.strangers.clone(),
             connect_timeout: self.connect_timeout,
             drain: self.drain.clone(),
             abort: self.abort.clone(),
