@@ -47,7 +47,10 @@ pub mod xml;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -55,6 +58,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use tokio::sync::OnceCell;
 
+use self::sign::RawPlus;
 pub use self::{
     call::Service,
     error::{Error, FileProblem, Retry, StrayTitle},
@@ -135,6 +139,8 @@ struct Shared {
     sts: aws_sdk_sts::Client,
     principal: OnceCell<Principal>,
     session_idle_timeout: OnceCell<Option<Duration>>,
+    /// The service took a signature in which a raw `+` counts as itself, and not the one of the reference client.
+    signs_plus_as_plus: AtomicBool,
     /// For the services without an SDK, made when the first of them is called.
     connector: OnceLock<SharedHttpConnector>,
     calls: Calls,
@@ -154,6 +160,7 @@ impl Account {
             sts: aws_sdk_sts::Client::new(&config("sts")),
             principal: OnceCell::new(),
             session_idle_timeout: OnceCell::new(),
+            signs_plus_as_plus: AtomicBool::new(false),
             connector: OnceLock::new(),
             calls,
             ca_bundle,
@@ -181,6 +188,16 @@ impl Account {
     /// The region whose endpoints are called.
     pub fn region(&self) -> &Region {
         &self.0.region
+    }
+
+    /// What a raw `+` counts as in the signature of a data channel: as in the one that the service took last.
+    pub fn raw_plus(&self) -> RawPlus {
+        if self.0.signs_plus_as_plus.load(Ordering::Relaxed) { RawPlus::Plus } else { RawPlus::Space }
+    }
+
+    /// The service took a signature with this after it had refused one with the other.
+    pub fn remember_raw_plus(&self, plus: RawPlus) {
+        self.0.signs_plus_as_plus.store(plus == RawPlus::Plus, Ordering::Relaxed);
     }
 
     /// Credentials that are valid now, from the cache where possible. Concurrent callers share one fetch. Nobody is asked

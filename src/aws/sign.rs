@@ -27,6 +27,27 @@ const PRESIGNED: [&str; 7] = [
     "X-Amz-Security-Token",
 ];
 
+/// What a raw `+` in a query counts as in its signature; the bytes that are sent stay the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawPlus {
+    /// A space, `%20`. The reference client signs `url.Query()` encoded again, which takes it for one (session-manager-plugin
+    /// from 1.2.764.0: aws-sdk-go-v2 `aws/signer/v4`, buildCanonicalRequest over `req.URL.Query()`).
+    Space,
+    /// Itself, `%2B`.
+    Plus,
+}
+
+impl RawPlus {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Space => Self::Plus,
+            Self::Plus => Self::Space,
+        }
+    }
+}
+
 /// The headers that sign the upgrade request of a data channel: `x-amz-date`, `authorization`, `x-amz-security-token`.
 /// None when the URL is presigned already. Sign afresh for every request: the signature holds the time.
 ///
@@ -37,6 +58,7 @@ pub fn websocket_headers(
     region: &Region,
     credentials: &Credentials,
     now: SystemTime,
+    plus: RawPlus,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, Error> {
     const WHAT: &str = "websocket request";
     let query = url.query().unwrap_or_default();
@@ -45,8 +67,12 @@ pub fn websocket_headers(
         return Ok(Vec::new());
     }
     let authority = url.authority().ok_or_else(|| failed(WHAT, "the URL has no host"))?.as_str();
-    // A raw `+` in the query is a plus sign (the base64 of cell-number has some), which the signer takes for a space.
-    let signed_url = format!("https://{authority}{}?{}", url.path(), query.replace('+', "%2B"));
+    // The base64 of cell-number has some. The signer takes them for spaces.
+    let query = match plus {
+        RawPlus::Space => query.to_owned(),
+        RawPlus::Plus => query.replace('+', "%2B"),
+    };
+    let signed_url = format!("https://{authority}{}?{query}", url.path());
     let host = [("host", authority)];
     let request =
         Request { what: WHAT, method: "GET", url: signed_url, headers: &host, body: b"", service: "ssmmessages" };
@@ -120,9 +146,13 @@ mod tests {
     const SCOPE: &str = "20261123/eu-central-1/ssmmessages/aws4_request";
 
     fn headers(url: &str, session_token: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+        headers_with(url, session_token, RawPlus::Space)
+    }
+
+    fn headers_with(url: &str, session_token: Option<&str>, plus: RawPlus) -> Vec<(HeaderName, HeaderValue)> {
         let credentials = Credentials::new(KEY, SECRET, session_token.map(str::to_owned), None, "test");
         let now = DateTime::from_str("2026-11-23T12:00:00Z", Format::DateTime).unwrap().try_into().unwrap();
-        websocket_headers(&url.parse().unwrap(), &"eu-central-1".parse().unwrap(), &credentials, now).unwrap()
+        websocket_headers(&url.parse().unwrap(), &"eu-central-1".parse().unwrap(), &credentials, now, plus).unwrap()
     }
 
     fn value<'h>(headers: &'h [(HeaderName, HeaderValue)], name: &str) -> Option<&'h str> {
@@ -130,30 +160,64 @@ mod tests {
     }
 
     #[test]
-    fn the_upgrade_is_signed_over_the_percent_encoded_form_of_the_same_bytes() {
+    fn the_upgrade_is_signed_as_the_reference_client_does_or_with_a_plus_for_a_plus() {
         let host = "ssmmessages.eu-central-1.amazonaws.com";
         // base64 in the query, as the service sends it: `+`, `/` and `=` raw
         let cell = "AAEAAbc+d/e+/9==";
         for session in ["botocore-session-1700-0123abcd", "user.name@example.com-0123abcd"] {
             let url = format!("wss://{host}/v1/data-channel/{session}?role=publish_subscribe&cell-number={cell}");
             let path = format!("/v1/data-channel/{}", reference::encode(session));
-            let query = [("role", "publish_subscribe"), ("cell-number", cell)];
-            let mut signed = vec![("host", host), ("x-amz-date", AT)];
-            for session_token in [None, Some(SESSION_TOKEN)] {
-                signed.extend(session_token.map(|token| ("x-amz-security-token", token)));
-                let names: Vec<_> = signed.iter().map(|(name, _)| *name).collect();
-                let signature = reference::signature(&path, &query, &signed, AT, SCOPE);
-                let expected = format!(
-                    "AWS4-HMAC-SHA256 Credential={KEY}/{SCOPE}, SignedHeaders={}, Signature={signature}",
-                    names.join(";")
-                );
-                let headers = headers(&url, session_token);
-                assert_eq!(value(&headers, "authorization"), Some(expected.as_str()), "{url}");
-                assert_eq!(value(&headers, "x-amz-date"), Some(AT));
-                assert_eq!(value(&headers, "x-amz-security-token"), session_token);
-                assert_eq!(headers.len(), 2 + usize::from(session_token.is_some()));
-                assert!(headers.iter().all(|(_, value)| value.is_sensitive()), "no value shows in Debug");
+            for plus in [RawPlus::Space, RawPlus::Plus] {
+                let read = if plus == RawPlus::Space { cell.replace('+', " ") } else { cell.to_owned() };
+                let query = [("role", "publish_subscribe"), ("cell-number", read.as_str())];
+                let mut signed = vec![("host", host), ("x-amz-date", AT)];
+                for session_token in [None, Some(SESSION_TOKEN)] {
+                    signed.extend(session_token.map(|token| ("x-amz-security-token", token)));
+                    let names: Vec<_> = signed.iter().map(|(name, _)| *name).collect();
+                    let signature = reference::signature(&path, &query, &signed, AT, SCOPE);
+                    let expected = format!(
+                        "AWS4-HMAC-SHA256 Credential={KEY}/{SCOPE}, SignedHeaders={}, Signature={signature}",
+                        names.join(";")
+                    );
+                    let headers = headers_with(&url, session_token, plus);
+                    assert_eq!(value(&headers, "authorization"), Some(expected.as_str()), "{url}");
+                    assert_eq!(value(&headers, "x-amz-date"), Some(AT));
+                    assert_eq!(value(&headers, "x-amz-security-token"), session_token);
+                    assert_eq!(headers.len(), 2 + usize::from(session_token.is_some()));
+                    assert!(headers.iter().all(|(_, value)| value.is_sensitive()), "no value shows in Debug");
+                }
             }
+        }
+    }
+
+    /// Made by aws-sdk-go 1.54.10's `signer/v4`, which the reference programs carry, with the same keys and time.
+    #[test]
+    fn signatures_are_those_of_the_reference_programs() {
+        for (session, query, signature) in [
+            (
+                "s-1",
+                "role=publish_subscribe&cell-number=AAEAAbc+d/e+/9==",
+                "1ea88bfaaaf930566f9528a6ab7781c700b63b3614746d4f632c7c89b3d0b255",
+            ),
+            (
+                "user.name@example.com-0123abcd",
+                "role=publish_subscribe&cell-number=AAEAAbc+d/e+/9==",
+                "672cd0f7866c86b6c2842232d2d5ba9a2095c03dffedec7bfb288e7dfab6653c",
+            ),
+            // An encoded plus sign beside a raw one, a name without a value, a name twice.
+            (
+                "s-1",
+                "role=publish_subscribe&cell-number=A%2B+b%2f/=&flag&role=a",
+                "c3ad4eb2f1c20f81d84ddea0cbb5f8a2c32fe1de0225ad0d31b6bd1ae1c035b5",
+            ),
+        ] {
+            let url = format!("wss://ssmmessages.eu-central-1.amazonaws.com/v1/data-channel/{session}?{query}");
+            let headers = headers(&url, Some(SESSION_TOKEN));
+            let expected = format!(
+                "AWS4-HMAC-SHA256 Credential={KEY}/{SCOPE}, SignedHeaders=host;x-amz-date;x-amz-security-token, \
+                 Signature={signature}"
+            );
+            assert_eq!(value(&headers, "authorization"), Some(expected.as_str()), "{url}");
         }
     }
 
@@ -182,7 +246,8 @@ mod tests {
     fn a_url_without_a_host_is_an_error_that_does_not_show_it() {
         let credentials = Credentials::new(KEY, SECRET, None, None, "test");
         let url = "/v1/data-channel/s-1".parse().unwrap();
-        let error = websocket_headers(&url, &"eu-central-1".parse().unwrap(), &credentials, UNIX_EPOCH).unwrap_err();
+        let region = "eu-central-1".parse().unwrap();
+        let error = websocket_headers(&url, &region, &credentials, UNIX_EPOCH, RawPlus::Space).unwrap_err();
         assert!(matches!(error, Error::Signing { .. }));
         assert!(!format!("{error:?}").contains("data-channel"));
     }

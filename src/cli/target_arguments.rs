@@ -127,6 +127,16 @@ pub struct TargetArguments {
     /// Private endpoint for the data channel [default: AWS's public one]
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Sessions")]
     ssmmessages_endpoint: Option<String>,
+    /// Open the data channel without a signature where every signed request is refused with HTTP 403 [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Sessions"
+    )]
+    unsigned_stream: Option<String>,
     /// Most bytes in one message to the agent, 256 to 65536; more than 1024 only where a trial goes well [default: 1024]
     #[arg(long, value_name = "BYTES", help_heading = "Sessions")]
     payload_size: Option<String>,
@@ -231,6 +241,7 @@ impl TargetArguments {
             (Key::DocumentParameters, self.document_parameters),
             (Key::Reason, self.reason),
             (Key::SsmmessagesEndpoint, self.ssmmessages_endpoint),
+            (Key::UnsignedStream, self.unsigned_stream),
             (Key::PayloadSize, self.payload_size),
             (Key::KeepAlive, self.keep_alive),
             (Key::IdleTimeout, self.idle_timeout),

@@ -280,6 +280,7 @@ fn session(settings: &Settings<'_>) -> Result<SessionSettings, Error> {
         parameters: settings.parse(Key::DocumentParameters, value::document_parameters)?,
         reason: default.reason,
         ssmmessages_endpoint: settings.parse(Key::SsmmessagesEndpoint, value::service_endpoint)?,
+        unsigned_stream: settings.parse(Key::UnsignedStream, value::boolean)?.unwrap_or(default.unsigned_stream),
         payload_size: settings
             .parse(Key::PayloadSize, |text| value::number(text, value::PAYLOAD_SIZE))?
             .unwrap_or(default.payload_size),

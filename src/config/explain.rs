@@ -98,6 +98,7 @@ fn of_target(key: Key, target: &Target) -> Option<String> {
         Key::Document => Some(target.session.document.to_string()),
         Key::Reason => Some(target.session.reason.to_string()),
         Key::PayloadSize => Some(target.session.payload_size.to_string()),
+        Key::UnsignedStream => Some(target.session.unsigned_stream.to_string()),
         Key::KeepAlive => Some(target.session.keep_alive.to_string()),
         Key::Compress => Some(
             match target.compress {

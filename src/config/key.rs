@@ -47,6 +47,8 @@ pub enum Key {
     Reason,
     /// See [`crate::target::SessionSettings::ssmmessages_endpoint`].
     SsmmessagesEndpoint,
+    /// See [`crate::target::SessionSettings::unsigned_stream`].
+    UnsignedStream,
     /// See [`crate::target::SessionSettings::payload_size`].
     PayloadSize,
     /// See [`crate::target::SessionSettings::keep_alive`].
@@ -102,7 +104,7 @@ pub enum Scope {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::Host,
         Self::Engine,
         Self::Port,
@@ -124,6 +126,7 @@ impl Key {
         Self::DocumentParameters,
         Self::Reason,
         Self::SsmmessagesEndpoint,
+        Self::UnsignedStream,
         Self::PayloadSize,
         Self::KeepAlive,
         Self::IdleTimeout,
@@ -169,6 +172,7 @@ impl Key {
             Self::DocumentParameters => "document_parameters",
             Self::Reason => "reason",
             Self::SsmmessagesEndpoint => "ssmmessages_endpoint",
+            Self::UnsignedStream => "unsigned_stream",
             Self::PayloadSize => "payload_size",
             Self::KeepAlive => "keep_alive",
             Self::IdleTimeout => "idle_timeout",
@@ -225,6 +229,7 @@ impl Key {
             | Self::DocumentParameters
             | Self::Reason
             | Self::SsmmessagesEndpoint
+            | Self::UnsignedStream
             | Self::PayloadSize
             | Self::KeepAlive
             | Self::IdleTimeout
@@ -271,7 +276,12 @@ impl Key {
             | Self::ConnectTimeout
             | Self::ResumeFor
             | Self::MaxSigtermDelay => Kind::Duration,
-            Self::PinUser | Self::ReadOnly | Self::Confirm | Self::KeepAlive | Self::OpenBrowser => Kind::Boolean,
+            Self::PinUser
+            | Self::ReadOnly
+            | Self::Confirm
+            | Self::KeepAlive
+            | Self::UnsignedStream
+            | Self::OpenBrowser => Kind::Boolean,
             _ => Kind::Text,
         }
     }

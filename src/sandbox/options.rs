@@ -358,11 +358,15 @@ impl Default for AgentOptions {
     }
 }
 
-/// Whether the upgrade request of a websocket has to carry a signature.
+/// Whether the upgrade request of a websocket has to carry a signature, and of what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebSocketSignature {
-    /// Unsigned requests are refused.
+    /// Unsigned requests are refused. A raw `+` in the query counts as a space, as the reference client signs it.
     Required,
+    /// Unsigned requests are refused. A raw `+` counts as itself.
+    LiteralPlus,
+    /// Signed requests are refused, as by a gateway that changes what is signed.
+    Unsigned,
     /// Unsigned requests pass, wrong signatures do not.
     Optional,
 }

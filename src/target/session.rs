@@ -21,6 +21,9 @@ pub struct SessionSettings {
     pub reason: Reason,
     /// Where the data channel is dialled instead of at AWS's public endpoint; the certificate is verified for this name.
     pub ssmmessages_endpoint: Option<Endpoint>,
+    /// Whether the data channel is opened without a signature where the service refuses every signed request. The session's
+    /// token alone opens it then.
+    pub unsigned_stream: bool,
     /// Most bytes in one data message to the agent.
     pub payload_size: usize,
     /// Whether sessions with open connections are kept from the account's idle timeout.
@@ -36,6 +39,7 @@ impl Default for SessionSettings {
             parameters: None,
             reason: Reason::default(),
             ssmmessages_endpoint: None,
+            unsigned_stream: false,
             payload_size: 1024,
             keep_alive: false,
             idle_timeout: None,

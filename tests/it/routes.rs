@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rdsgate::sandbox::{Destination, Operation, Options, Oversize, Sandbox, SessionReport};
+use rdsgate::sandbox::{Destination, Operation, Options, Oversize, Sandbox, SessionReport, WebSocketSignature};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -364,4 +364,37 @@ async fn the_accounts_idle_timeout_is_asked_for_once_and_only_when_nobody_says_i
         gate.ended().await;
     }
     assert_eq!(asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_reads_a_plus_sign_as_itself_is_found_out_once() {
+    let server = PgServer::shared();
+    for (wanted, refused) in [(WebSocketSignature::Required, 0), (WebSocketSignature::LiteralPlus, 1)] {
+        let sandbox = sandbox_with(server, |mut options| {
+            options.websocket_signature = wanted;
+            options
+        })
+        .await;
+        let gate = Gate::start(server, &sandbox).await;
+        assert_eq!(gate.query("select 42").await, "42");
+        sandbox.cut_all();
+        assert_eq!(gate.query("select 43").await, "43");
+        let opened = sandbox.calls().into_iter().filter(|call| call.operation == Operation::OpenDataChannel);
+        let (failed, good): (Vec<_>, Vec<_>) = opened.partition(|call| call.error.is_some());
+        assert_eq!((failed.len(), good.len()), (refused, 2), "{wanted:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_refuses_signatures_is_asked_without_only_where_that_is_configured() {
+    let server = PgServer::shared();
+    let sandbox = sandbox_with(server, |mut options| {
+        options.websocket_signature = WebSocketSignature::Unsigned;
+        options
+    })
+    .await;
+    let gate = Gate::start(server, &sandbox).await;
+    Refusal::of(&gate).await.says("28000", "refused the data channel: HTTP 403", "Stage: route to the database.", "");
+    let gate = GateOptions::new(server, &sandbox).env("RDSGATE_UNSIGNED_STREAM", "true").start().await;
+    assert_eq!(gate.query("select 42").await, "42");
 }

@@ -32,6 +32,7 @@ fn a_file_with_every_key_becomes_a_config() {
         document_parameters = ["portNumber", "stage=dev"]
         reason = "ticket 42"
         ssmmessages_endpoint = "https://messages.corp.example"
+        unsigned_stream = true
         payload_size = 4096
         keep_alive = true
         idle_timeout = "45m"
@@ -64,6 +65,7 @@ fn a_file_with_every_key_becomes_a_config() {
         parameters: Some(value::document_parameters("portNumber,stage=dev").unwrap()),
         reason: "ticket 42".parse().unwrap(),
         ssmmessages_endpoint: Some(value::service_endpoint("messages.corp.example").unwrap()),
+        unsigned_stream: true,
         payload_size: 4096,
         keep_alive: true,
         idle_timeout: Some(Duration::from_mins(45)),

@@ -14,7 +14,7 @@ use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -46,6 +46,20 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 type WebSocket = WebSocketStream<Socket>;
 
+/// The request as its signature is to cover it.
+fn as_signed(head: &Parts, wanted: WebSocketSignature) -> Parts {
+    let mut signed = head.clone();
+    let rest = head.uri.path_and_query().map_or("", |rest| rest.as_str());
+    let rest = match wanted {
+        WebSocketSignature::Required | WebSocketSignature::Optional => rest.replace('+', "%20"),
+        WebSocketSignature::LiteralPlus => rest.to_owned(),
+        // Nothing that a client signs.
+        WebSocketSignature::Unsigned => "/".to_owned(),
+    };
+    signed.uri = rest.parse().unwrap_or_default();
+    signed
+}
+
 /// Answers the upgrade request: 101 and a task for the websocket, or an error.
 pub(crate) fn upgrade(world: Arc<World>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let on_upgrade = hyper::upgrade::on(&mut request);
@@ -54,11 +68,12 @@ pub(crate) fn upgrade(world: Arc<World>, mut request: Request<Incoming>) -> Resp
     let query = head.uri.query().unwrap_or_default();
 
     let unsigned = !head.headers.contains_key(header::AUTHORIZATION);
-    let optional = world.lock().websocket_signature == WebSocketSignature::Optional;
-    let caller = if unsigned && optional {
+    let wanted = world.lock().websocket_signature;
+    let caller = if unsigned && matches!(wanted, WebSocketSignature::Optional | WebSocketSignature::Unsigned) {
         Ok(None)
     } else {
-        aws::authenticate(&world, Operation::OpenDataChannel, &head, b"").and_then(|identity| {
+        let signed = as_signed(&head, wanted);
+        aws::authenticate(&world, Operation::OpenDataChannel, &signed, b"").and_then(|identity| {
             if identity.denied.contains(&Operation::OpenDataChannel) {
                 return Err(aws::ApiError::denied(&identity, Operation::OpenDataChannel, &id));
             }

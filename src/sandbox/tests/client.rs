@@ -101,7 +101,8 @@ pub(super) fn request(url: &str, signed: Option<&Identity>) -> tungstenite::hand
             .build()
             .unwrap()
             .into();
-        let http_url = url.replace("ws://", "http://").replace('+', "%2B");
+        // The signer takes a raw `+` for a space.
+        let http_url = url.replace("ws://", "http://");
         let host = request.headers()["host"].to_str().unwrap().to_string();
         let signable =
             SignableRequest::new("GET", http_url, std::iter::once(("host", host.as_str())), SignableBody::Bytes(b""))

@@ -91,6 +91,11 @@ impl Error {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN || *status == StatusCode::UNAUTHORIZED)
     }
 
+    /// Whether the service answered 403, as it does to a signature that it does not take.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN)
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
