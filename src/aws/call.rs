@@ -26,8 +26,6 @@ use super::{
 };
 use crate::{backoff::Backoff, outbound, target::Region};
 
-/// The longest answer that is read. A page of a hundred instances has some hundred kilobytes.
-const ANSWER_LIMIT: usize = 8 << 20;
 /// RFC 3986: all but the unreserved characters.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -137,7 +135,9 @@ impl Account {
         let body = format!("Action={OPERATION}&Version={}", Service::Sts.version());
         let request =
             self.prepare(Service::Sts, OPERATION, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
-        let response = self.exchange(OPERATION, request.unsigned()?).await?;
+        let exchange = timeout(ATTEMPT_DEADLINE, self.exchange(OPERATION, request.unsigned()?)).await;
+        let response =
+            exchange.map_err(|elapsed| Error::Timeout { operation: OPERATION, cause: Arc::new(elapsed) })??;
         let date = response.headers().get("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
         date.and_then(|date| date.try_into().ok()).ok_or(Error::Incomplete { operation: OPERATION, field: "date" })
     }
@@ -194,7 +194,7 @@ impl Account {
         }
     }
 
-    /// The head of the answer. Bounded by the connecting alone.
+    /// The answer, of bounded length. The deadline is the caller's.
     async fn exchange(&self, operation: &'static str, request: HttpRequest) -> Result<HttpResponse, Error> {
         let connector = self.0.connector.get_or_init(|| self.0.calls.client.own_connector(CONNECT_DEADLINE));
         connector.call(request).await.map_err(|error| unreachable(operation, error))
@@ -251,9 +251,6 @@ async fn read(operation: &'static str, response: HttpResponse) -> Result<String,
     let mut body = Vec::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| Error::Transport { operation, cause: Arc::new(error) })?;
-        if body.len() + chunk.len() > ANSWER_LIMIT {
-            return Err(Error::Incomplete { operation, field: "end within 8 MiB" });
-        }
         body.extend_from_slice(&chunk);
     }
     String::from_utf8(body).map_err(|_| malformed(operation))

@@ -24,6 +24,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
     result::ConnectorError,
 };
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
 use super::{Error, profiles::Setting};
 use crate::{
@@ -34,6 +35,9 @@ use crate::{
 /// The clients of a process, one for each file of further roots.
 #[derive(Default)]
 pub(super) struct Clients(Mutex<HashMap<Option<PathBuf>, Client>>);
+
+/// The longest answer that is read. A page of a hundred instances has some hundred kilobytes.
+const ANSWER_LIMIT: usize = 8 << 20;
 
 /// A client for the SDK, and what one needs for requests of our own making.
 #[derive(Clone)]
@@ -140,8 +144,37 @@ impl std::fmt::Debug for Outbound {
     }
 }
 
+/// Reads an answer whole, within [`ANSWER_LIMIT`]: neither the SDK nor its HTTP client has a limit of its own, and no call of
+/// ours streams.
+fn bounded(answer: HttpConnectorFuture) -> HttpConnectorFuture {
+    HttpConnectorFuture::new(async move {
+        let mut answer = answer.await?;
+        let body = std::mem::replace(answer.body_mut(), SdkBody::empty());
+        *answer.body_mut() = SdkBody::from(read(body).await?);
+        Ok(answer)
+    })
+}
+
+async fn read(body: SdkBody) -> Result<Vec<u8>, ConnectorError> {
+    let (mut stream, mut read) = (ByteStream::new(body), Vec::new());
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|cause| ConnectorError::io(cause.into()))?;
+        if read.len() + chunk.len() > ANSWER_LIMIT {
+            return Err(ConnectorError::other("the answer is longer than 8 MiB".into(), None));
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(read)
+}
+
 impl HttpConnector for Outbound {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        bounded(self.send(request))
+    }
+}
+
+impl Outbound {
+    fn send(&self, request: HttpRequest) -> HttpConnectorFuture {
         let uri: Option<::http::Uri> = request.uri().parse().ok();
         let Some((uri, host)) = uri.as_ref().and_then(|uri| Some((uri, uri.host()?))) else {
             return HttpConnectorFuture::ready(Err(ConnectorError::user("the request has no host".into())));

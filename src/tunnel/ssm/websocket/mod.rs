@@ -44,6 +44,9 @@ use crate::{
 const MAX_MESSAGE: usize = 16 << 20;
 /// Messages fed without a flush are gathered up to this size: a flush for each costs six times the CPU.
 const WRITE_BUFFER: usize = 128 << 10;
+/// What may wait for a service that does not read, answers to its pings above all: the above, our largest message, and
+/// room for pongs, beyond which only the last of them is kept.
+const MAX_WRITE_BUFFER: usize = 1 << 20;
 
 /// Opens the websocket with `headers` added, the signature, and says which way it goes. `roots` is a file of further roots to
 /// trust. Not cancel safe: a dropped future closes what it had opened.
@@ -146,7 +149,8 @@ async fn upgrade(
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
-        .write_buffer_size(WRITE_BUFFER);
+        .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(MAX_WRITE_BUFFER);
     Ok(client_async_with_config(request, stream, Some(config)).await.map_err(failed)?.0)
 }
 

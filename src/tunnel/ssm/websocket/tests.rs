@@ -295,3 +295,36 @@ async fn loopback_never_goes_through_a_proxy() {
     let error = open_url(&network, &format!("ws://127.0.0.1:{port}{REST}")).await.map(drop).unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn pings_of_a_service_that_does_not_read_the_answers_cost_little_memory() {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let address = {
+        let region = "eu-central-1".parse().unwrap();
+        let rules = Rules { session_id: "s-1", region: &region, allow_plain_loopback: true, endpoint: None };
+        check_url(&format!("ws://localhost{REST}"), &rules).unwrap()
+    };
+    let (socket, server) = tokio::join!(upgrade(Box::new(ours), &address, Vec::new()), accept_async(theirs));
+    let (mut socket, mut server) = (socket.unwrap(), server.unwrap());
+    // 25 MB of pings, whose answers nobody takes.
+    let flood = tokio::spawn(async move {
+        for _ in 0..200_000 {
+            server.feed(Message::Ping(vec![7; 125].into())).await.unwrap();
+        }
+        server.flush().await.unwrap();
+        server
+    });
+    for _ in 0..200_000 {
+        assert!(socket.next().await.unwrap().unwrap().is_ping());
+    }
+    let mut server = flood.await.unwrap();
+    let mut answers = 0;
+    let reading = async {
+        while let Some(Ok(message)) = server.next().await {
+            answers += usize::from(message.is_pong());
+        }
+    };
+    let writing = async { socket.close(None).await.unwrap() };
+    tokio::join!(reading, writing);
+    assert!(answers * 131 <= MAX_WRITE_BUFFER + (1 << 18), "{answers} answers waited");
+}
