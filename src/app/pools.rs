@@ -23,6 +23,7 @@ const CLOSE_NOTICE: Duration = Duration::from_secs(1);
 /// The pools so far.
 #[derive(Default)]
 pub struct Pools {
+    start_for: Duration,
     resume_for: Duration,
     pools: Vec<(Way, Pool)>,
 }
@@ -39,9 +40,11 @@ struct Way {
 }
 
 impl Pools {
-    /// None yet. Their sessions try for `resume_for` to resume one whose connection was lost.
-    pub fn new(resume_for: Duration) -> Self {
-        Self { resume_for, pools: Vec::new() }
+    /// None yet. A client has `connect_timeout` in all, most of which its session may take while AWS throttles; the rest is
+    /// for the way to the database, or for telling the client. Sessions whose connection was lost are resumed for
+    /// `resume_for`.
+    pub fn new(connect_timeout: Duration, resume_for: Duration) -> Self {
+        Self { start_for: connect_timeout * 3 / 4, resume_for, pools: Vec::new() }
     }
 
     /// The way to a target. Nothing is opened yet.
@@ -78,6 +81,7 @@ impl Pools {
             endpoint: target.endpoint.clone(),
             settings,
             options,
+            start_for: self.start_for,
             resume_for: self.resume_for,
         };
         let pool = Pool::new(spec, target.pooling.clone());

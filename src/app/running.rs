@@ -106,7 +106,7 @@ impl Running {
             abort: CancellationToken::new(),
             served: Vec::new(),
             listening: Vec::new(),
-            pools: Arc::new(Mutex::new(Pools::new(config.resume_for))),
+            pools: Arc::new(Mutex::new(Pools::new(config.connect_timeout, config.resume_for))),
             targets: config.targets.len(),
             failed: None,
         };

@@ -25,8 +25,9 @@ pub struct Start {
 }
 
 impl Account {
-    /// Starts a session, again after what may pass.
-    pub async fn start_session(&self, request: &StartSession) -> Start {
+    /// Starts a session, again after what may pass. While AWS throttles, the tries go on for `throttled_for`.
+    pub async fn start_session(&self, request: &StartSession, throttled_for: Duration) -> Start {
+        let throttled_until = Instant::now() + throttled_for;
         let deadline = Instant::now() + CALL_DEADLINE;
         let mut backoff = Backoff::default();
         let mut random = fastrand::Rng::new();
@@ -38,7 +39,12 @@ impl Account {
             let Err(cause) = &outcome else { return Start { outcome, may_have_orphans } };
             may_have_orphans |= cause.is_uncertain();
             let delay = backoff.next_delay(&mut random);
-            if cause.retry() != Retry::Backoff || tries == ATTEMPTS || Instant::now() + delay >= deadline {
+            let tried = Instant::now() + delay;
+            let may_retry = match cause {
+                Error::Throttled { .. } => tried < throttled_until,
+                cause => cause.retry() == Retry::Backoff && tries < ATTEMPTS && tried < deadline,
+            };
+            if !may_retry {
                 return Start { outcome, may_have_orphans };
             }
             debug!(%cause, "StartSession failed, trying again");

@@ -71,7 +71,7 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
     }
     let mut alone = target.clone();
     (alone.pooling.max_sessions, alone.pooling.warm_sessions) = (1, 0);
-    let mut pools = Pools::new(patient.resume_for);
+    let mut pools = Pools::new(SESSION, patient.resume_for);
     let dialer = pools.dialer(&alone, account);
     let travel = async {
         let connection = connect(examination, &dialer, target, known).await;

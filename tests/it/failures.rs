@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use rdsgate::sandbox::{Destination, Ended, Failure, Faults, Identity, Operation, Options, Rates, Sandbox};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +17,8 @@ use tokio::{
 };
 
 use crate::support::{
-    gate::{Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
+    driver::{Driver, told},
+    gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
     refusal::{Refusal, Wire, field, fields},
     report::Report,
     servers::{PgOptions, PgServer},
@@ -376,4 +378,29 @@ async fn a_client_that_is_being_connected_hears_that_the_proxy_stops_and_its_ses
 
 async fn patient<T>(work: impl Future<Output = T>) -> T {
     timeout(PATIENCE, work).await.expect("it takes too long")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_in_front_of_a_bastion_that_is_not_there_share_a_few_attempts() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    sandbox.bastion(BASTION, false);
+    let gate = Gate::start(server, &sandbox).await;
+    let before = started(&sandbox);
+    let until = Instant::now() + Duration::from_secs(6);
+    let client = async || {
+        let mut refused = 0;
+        while Instant::now() < until {
+            let Err(error) = Driver::connect(&gate, "impatient").await else { panic!("there is no bastion") };
+            assert!(told(&error).contains("is not connected to Systems Manager"), "{}", told(&error));
+            refused += 1;
+        }
+        refused
+    };
+    let refused: u32 = join_all((0..5).map(|_| client())).await.into_iter().sum();
+    let calls = started(&sandbox) - before;
+    println!("{refused} connections refused after {calls} calls");
+    assert!(refused >= 10 && calls <= 6, "{refused} connections, {calls} calls");
+    sandbox.bastion(BASTION, true);
+    works(&gate).await;
 }

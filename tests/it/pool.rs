@@ -302,3 +302,19 @@ async fn a_session_that_a_client_holds_up_says_so_and_others_get_another() {
     assert!(sandbox.sessions().len() > 1);
     assert_eq!(sandbox.violations(), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_isolated_connections_as_there_may_be_can_come_at_once() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = GateOptions::new(server, &sandbox)
+        .usual_sessions()
+        .flag("--isolation", "connection")
+        .flag("--max-sessions", "8")
+        .start()
+        .await;
+    let clients = join_all((0..8).map(|_| Driver::connected(&gate, "isolated, all at once"))).await;
+    let streams: Vec<u64> = sandbox.sessions().iter().map(|session| session.streams).collect();
+    assert_eq!(streams, [1; 8], "{}", gate.log());
+    drop(clients);
+}

@@ -26,9 +26,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use self::plan::{
-    OPEN_PATIENCE, Place, QUIET_PATIENCE, RESTORE_PATIENCE, SPARE_RETRY, SUSPICION_AGE, Suspicion, View, Waiting,
+    Failures, OPEN_PATIENCE, Place, QUIET_PATIENCE, RESTORE_PATIENCE, SPARE_RETRY, SUSPICION_AGE, Suspicion, View,
+    Waiting,
 };
 use super::ssm::{
+    conversation::EndReason,
     driver,
     load::Availability,
     session::{self, Session, Spec, Status},
@@ -66,6 +68,7 @@ struct State {
     openings: Vec<Opening>,
     /// No spare session is opened before this.
     retry_at: Option<Instant>,
+    failures: Failures,
     suspicion: Suspicion,
     counts: Counts,
     /// Of sessions that the pool has no more.
@@ -185,11 +188,13 @@ impl Pool {
                 return done;
             }
             let waited = ticket.waited();
-            let next =
+            let patience =
                 [QUIET_PATIENCE, RESTORE_PATIENCE, OPEN_PATIENCE].into_iter().find(|patience| waited < *patience);
+            let barred_until = self.state().failures.barred_until(driver::now());
+            let next = patience.map(|patience| ticket.since + patience).into_iter().chain(barred_until).min();
             tokio::select! {
                 () = changed => {}
-                () = sleep_until((ticket.since + next.unwrap_or_default()).into()), if next.is_some() => {}
+                () = sleep_until(next.unwrap_or(ticket.since).into()), if next.is_some() => {}
             }
         }
     }
@@ -286,8 +291,12 @@ impl Pool {
             return Some(done);
         }
         loop {
-            let waiting =
-                Waiting { waited: ticket.waited(), pending: ticket.opening.is_some(), failed: ticket.failed.is_some() };
+            let waiting = Waiting {
+                waited: ticket.waited(),
+                pending: ticket.opening.is_some(),
+                failed: ticket.failed.is_some(),
+                barred: state.failures.barred_until(driver::now()).is_some(),
+            };
             let waiters: Vec<usize> = state.openings.iter().map(|opening| opening.receiver_count()).collect();
             match plan::place(&state.views(), &waiters, &self.0.pooling, waiting) {
                 Place::Session(index) => {
@@ -355,12 +364,18 @@ impl Pool {
                 Ok(session) => {
                     state.counts.opened += 1;
                     state.retry_at = None;
+                    state.failures.succeeded();
                     let (session, opening) = (session.clone(), Arc::clone(&own));
                     state.sessions.push(Member { session, opened: driver::now(), draining: false, opening });
                 }
-                Err(_) => {
+                Err(error) => {
+                    let now = driver::now();
                     state.counts.failed += 1;
-                    state.retry_at = Some(driver::now() + SPARE_RETRY);
+                    state.retry_at = Some(now + SPARE_RETRY);
+                    state.failures.failed(now);
+                    if error.says_agent_is_gone() {
+                        state.end_unresponsive(now);
+                    }
                 }
             }
             // Before anybody else can look: who waits for this session is to have it first.
@@ -411,6 +426,14 @@ impl State {
             View { load, opened: member.opened, draining: member.draining }
         };
         self.sessions.iter().map(view).collect()
+    }
+
+    /// Ends the sessions whose agent does not answer: Systems Manager has lost it as well.
+    fn end_unresponsive(&mut self, now: Instant) {
+        let unresponsive = |session: &Session| session.condition(now).availability == Availability::Unresponsive;
+        for member in self.sessions.iter().filter(|member| unresponsive(&member.session)) {
+            member.session.end(EndReason::AgentGone);
+        }
     }
 
     /// Takes out what is `gone`; what happened to it stays counted.

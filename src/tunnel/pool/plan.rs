@@ -21,6 +21,9 @@ pub(super) const QUIET_PATIENCE: Duration = Duration::from_millis(600);
 pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(4);
 /// After a session could not be opened, no spare one is tried for so long. A connection that has no other tries at once.
 pub(super) const SPARE_RETRY: Duration = Duration::from_secs(30);
+/// Between attempts to open a session that fail one after the other: doubled each time, the first of them and the longest.
+/// Short enough that a connection which waits for the next attempt has its outcome in time.
+const OPEN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 /// Suspecting a failover makes sessions of this age or more step back: the agent resolved the database's name when the
 /// session began. Younger ones know the present address.
 pub(super) const SUSPICION_AGE: Duration = Duration::from_secs(1);
@@ -42,15 +45,17 @@ impl View {
         !self.draining && self.load.condition.availability == Availability::Ready
     }
 
-    /// Counts towards `max_sessions`: those that will not serve again need a successor.
+    /// Counts towards `max_sessions`: those that may never serve again need a successor.
     fn counts(&self) -> bool {
-        !self.draining && !matches!(self.load.condition.availability, Availability::Stuck | Availability::Over)
+        let availability = self.load.condition.availability;
+        !self.draining && !matches!(availability, Availability::Stuck | Availability::Unresponsive | Availability::Over)
     }
 
     /// A new connection would wait behind others.
     fn is_crowded(&self) -> bool {
         let condition = self.load.condition;
-        condition.bulk || condition.stalled || condition.availability == Availability::Full
+        let serves_nobody = matches!(condition.availability, Availability::Full | Availability::Unresponsive);
+        condition.bulk || condition.stalled || serves_nobody
     }
 
     fn is_calm(&self) -> bool {
@@ -80,6 +85,8 @@ pub(super) struct Waiting {
     pub(super) pending: bool,
     /// One could not be.
     pub(super) failed: bool,
+    /// None may be opened just now, see [`Failures`].
+    pub(super) barred: bool,
 }
 
 /// Where a new connection goes.
@@ -104,13 +111,17 @@ pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, wa
     let room = sessions.iter().filter(|view| view.counts()).count() + openings.len() < pooling.max_sessions;
     let serving = || sessions.iter().enumerate().filter(|(_, view)| view.serves());
     if pooling.isolation == Isolation::Connection {
-        let free = serving().find(|(_, view)| view.load.streams == 0);
-        return match free {
-            Some((index, _)) => Place::Session(index),
-            None if waiting.pending => Place::Wait,
-            None if waiting.failed => Place::Failed,
-            None if room => Place::Open,
-            None => Place::NoRoom,
+        // One that has only just opened belongs to the connection that waits for it.
+        let free = serving().find(|(_, view)| view.load.streams == 0 && !view.load.dialling);
+        return match (free, openings.iter().position(|&waiters| waiters == 0)) {
+            (Some((index, _)), _) => Place::Session(index),
+            (None, _) if waiting.pending => Place::Wait,
+            (None, Some(opening)) => Place::Join(opening),
+            (None, None) if waiting.failed => Place::Failed,
+            (None, None) if room && !waiting.barred => Place::Open,
+            // Connections may leave before theirs has opened.
+            (None, None) if room || !openings.is_empty() => Place::Wait,
+            (None, None) => Place::NoRoom,
         };
     }
     let best = serving().min_by_key(|(_, view)| view.badness());
@@ -127,7 +138,7 @@ pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, wa
         let joinable = openings.iter().position(|&waiters| waiters == 0 || best.is_none());
         match joinable {
             Some(opening) => return Place::Join(opening),
-            None if room => return Place::Open,
+            None if room && !waiting.barred => return Place::Open,
             None => {}
         }
     }
@@ -141,6 +152,7 @@ pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, wa
         Some((index, _)) => Place::Session(index),
         None if waiting.pending || restoring => Place::Wait,
         None if waiting.failed => Place::Failed,
+        None if room => Place::Wait,
         None => Place::NoRoom,
     }
 }
@@ -176,6 +188,11 @@ pub(super) fn upkeep(
         match view.load.condition.availability {
             Availability::Over => continue,
             Availability::Stuck if !view.draining => upkeep.drain.push(index),
+            // It may answer again, and ends itself when it does not; until then others serve.
+            Availability::Unresponsive => {
+                crowded = Some(crowded.unwrap_or(true));
+                continue;
+            }
             _ if rotated => upkeep.drain.push(index),
             _ if !view.draining => {
                 due.extend(rotate_at);
@@ -226,6 +243,33 @@ pub(super) fn upkeep(
     }
     upkeep.next = due.into_iter().min();
     upkeep
+}
+
+/// When StartSession may be tried again after failures, by whomever: clients that connect again at once must not call it
+/// each time. What one attempt comes to is told to all that wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    in_a_row: u32,
+    last: Option<Instant>,
+}
+
+impl Failures {
+    pub(super) fn failed(&mut self, now: Instant) {
+        let (_, longest) = OPEN_RETRY;
+        let recent = self.last.replace(now).is_some_and(|last| now < last + 2 * longest);
+        self.in_a_row = if recent { self.in_a_row.saturating_add(1) } else { 1 };
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Until when no session is opened; `None` when one may be.
+    pub(super) fn barred_until(&self, now: Instant) -> Option<Instant> {
+        let (first, longest) = OPEN_RETRY;
+        let delay = first.saturating_mul(1 << self.in_a_row.saturating_sub(1).min(8)).min(longest);
+        self.last.map(|last| last + delay).filter(|until| now < *until)
+    }
 }
 
 /// When the next suspicion of a failover counts, see [`SUSPICION_WAIT`].

@@ -72,13 +72,21 @@ fn dialling() -> View {
     view
 }
 
+/// Opened just now for a connection that has not taken it yet.
+fn awaited() -> View {
+    let mut view = view(0);
+    (view.load.dialling, view.load.active) = (true, 1);
+    view
+}
+
 fn draining() -> View {
     View { draining: true, ..view(1) }
 }
 
-const NEW: Waiting = Waiting { waited: Duration::ZERO, pending: false, failed: false };
+const NEW: Waiting = Waiting { waited: Duration::ZERO, pending: false, failed: false, barred: false };
 const PENDING: Waiting = Waiting { pending: true, ..NEW };
 const FAILED: Waiting = Waiting { failed: true, ..NEW };
+const BARRED: Waiting = Waiting { barred: true, ..NEW };
 
 fn late(waiting: Waiting) -> Waiting {
     Waiting { waited: secs(60), ..waiting }
@@ -86,7 +94,7 @@ fn late(waiting: Waiting) -> Waiting {
 
 #[test]
 fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
-    use Availability::{Full, Over, Restoring, Stuck};
+    use Availability::{Full, Over, Restoring, Stuck, Unresponsive};
     use Place::{Failed, Join, NoRoom, Open, Session, Wait};
     for (what, sessions, openings, waiting, place) in [
         ("the first opens one", vec![], &[][..], NEW, Open),
@@ -138,6 +146,10 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("never while there is a calm one", vec![being(Restoring), view(5)], &[], NEW, Session(1)),
         ("stuck, draining and ended ones are replaced", vec![being(Stuck), draining(), being(Over)], &[], NEW, Open),
         ("and do not count", [&[draining(); 9][..], &[view(1)]].concat(), &[], NEW, Session(9)),
+        ("an agent that does not answer is replaced", vec![being(Unresponsive); 4], &[], NEW, Open),
+        ("after a failure the next attempt is waited for", vec![], &[], BARRED, Wait),
+        ("by all together", vec![], &[3], BARRED, Join(0)),
+        ("unless a busy one is there", vec![bulk(1)], &[], BARRED, Session(0)),
         ("full ones do count", vec![being(Full); 4], &[], NEW, NoRoom),
         ("a full one is nobody's choice", vec![being(Full), stalled(), stalled(), stalled()], &[], NEW, Session(1)),
     ] {
@@ -147,12 +159,16 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
 
 #[test]
 fn an_isolated_connection_shares_with_nobody() {
-    use Place::{Failed, NoRoom, Open, Session, Wait};
+    use Place::{Failed, Join, NoRoom, Open, Session, Wait};
     let pooling = Pooling { isolation: Isolation::Connection, max_sessions: 2, ..shared() };
     for (sessions, openings, waiting, place) in [
         (vec![], &[][..], NEW, Open),
         (vec![], &[1], NEW, Open),
-        (vec![], &[1, 1], NEW, NoRoom),
+        (vec![], &[1, 1], NEW, Wait),
+        (vec![], &[1, 0], NEW, Join(1)),
+        (vec![view(1)], &[1], NEW, Wait),
+        (vec![], &[], BARRED, Wait),
+        (vec![awaited()], &[], NEW, Open),
         (vec![], &[1], PENDING, Wait),
         (vec![view(1)], &[], NEW, Open),
         (vec![view(1), view(0)], &[], NEW, Session(1)),
@@ -234,4 +250,95 @@ fn a_database_that_is_down_does_not_cost_a_session_each_time() {
     let calm = 3599 + 600;
     assert!(suspicion.raise(start + secs(calm)), "after a calm time it counts at once");
     assert!(suspicion.raise(start + secs(calm + 10)), "and the next one soon");
+}
+
+/// One connection of a burst, as the pool keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ticket {
+    Asks,
+    /// It waits for the opening of this number.
+    Awaits(usize),
+    Has,
+    Refused,
+    Left,
+}
+
+#[test]
+fn as_many_isolated_connections_as_there_may_be_sessions_are_served_in_whatever_order_sessions_open() {
+    for seed in 0..2000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let most = random.usize(1..=16);
+        let pooling = Pooling { isolation: Isolation::Connection, max_sessions: most, ..shared() };
+        let mut tickets = vec![Ticket::Asks; most];
+        // Numbers of sessions under way; those that are open, and by whom each is used.
+        let (mut openings, mut open, mut next) = (Vec::<usize>::new(), Vec::<(usize, Option<usize>)>::new(), 0);
+        while tickets.iter().any(|ticket| matches!(ticket, Ticket::Asks | Ticket::Awaits(_))) {
+            if random.u8(..4) == 0 && !openings.is_empty() {
+                open.push((openings.swap_remove(random.usize(..openings.len())), None));
+                continue;
+            }
+            let index = random.usize(..most);
+            if let Ticket::Awaits(number) = tickets[index]
+                && open.iter().any(|(opened, _)| *opened == number)
+            {
+                // What it waited for is there.
+                tickets[index] = Ticket::Asks;
+            }
+            if !matches!(tickets[index], Ticket::Asks | Ticket::Awaits(_)) {
+                continue;
+            }
+            let waiters = |number| tickets.iter().filter(|ticket| **ticket == Ticket::Awaits(number)).count();
+            let waiters_of_openings: Vec<usize> = openings.iter().map(|number| waiters(*number)).collect();
+            let waiting = |number: usize| {
+                tickets.iter().enumerate().any(|(other, ticket)| other != index && *ticket == Ticket::Awaits(number))
+            };
+            let views: Vec<View> = open
+                .iter()
+                .map(|(number, user)| match user {
+                    Some(_) => view(1),
+                    None if waiting(*number) => awaited(),
+                    None => view(0),
+                })
+                .collect();
+            let pending = matches!(tickets[index], Ticket::Awaits(_));
+            match place(&views, &waiters_of_openings, &pooling, Waiting { pending, ..NEW }) {
+                Place::Session(at) => (open[at].1, tickets[index]) = (Some(index), Ticket::Has),
+                Place::Join(at) => tickets[index] = Ticket::Awaits(openings[at]),
+                Place::Open => {
+                    openings.push(next);
+                    tickets[index] = Ticket::Awaits(next);
+                    next += 1;
+                }
+                Place::Wait => {
+                    // Somebody else may lose patience meanwhile.
+                    if random.u8(..64) == 0 {
+                        tickets[index] = Ticket::Left;
+                    }
+                }
+                Place::Failed | Place::NoRoom => tickets[index] = Ticket::Refused,
+            }
+        }
+        assert!(!tickets.contains(&Ticket::Refused), "seed {seed}, at most {most}: {tickets:?}");
+    }
+}
+
+#[test]
+fn attempts_to_open_a_session_that_fail_become_rare_and_one_that_works_ends_that() {
+    let start = Instant::now();
+    let mut failures = Failures::default();
+    let (mut attempts, mut now) = (Vec::new(), start);
+    while now < start + secs(20) {
+        if failures.barred_until(now).is_none() {
+            attempts.push((now - start).as_secs());
+            failures.failed(now);
+        }
+        now += Duration::from_millis(100);
+    }
+    assert_eq!(attempts, [0, 1, 3, 7, 11, 15, 19]);
+    failures.succeeded();
+    assert_eq!(failures.barred_until(now), None);
+    failures.failed(now);
+    assert_eq!(failures.barred_until(now), Some(now + secs(1)));
+    failures.failed(now + secs(60));
+    assert_eq!(failures.barred_until(now + secs(60)), Some(now + secs(61)), "a failure long ago does not count");
 }
