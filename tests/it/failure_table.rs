@@ -252,6 +252,26 @@ const WITHOUT_A_SESSION: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "an agent that forwards to its own machine only",
+        world: |options, _| options.agent_version("3.1.1004.0"),
+        psql: Some([
+            "08001",
+            "version 3.1.1004.0; forwarding to another host needs 3.1.1374.0 or newer",
+            BASTION,
+            "AWS-UpdateSSMAgent",
+        ]),
+        mysql: Some(&["1105", "version 3.1.1004.0", "AWS-UpdateSSMAgent"]),
+        doctor: (
+            4,
+            &[
+                ("bastion", "fail", "SSM agent 3.1.1004.0", "AWS-UpdateSSMAgent"),
+                ("session", "fail", "version 3.1.1004.0", "AWS-UpdateSSMAgent"),
+            ],
+        ),
+        healed: Some(|scene| scene.sandbox.agent(|agent| agent.version = "3.3.987.0".into())),
+        ..ROW
+    },
+    Row {
         name: "ThrottlingException: Rate exceeded",
         broken: |scene| scene.sandbox.fail(Operation::StartSession, Failure::Throttling, None),
         psql: Some(["08001", "AWS is throttling", "Stage: route to the database.", "oo many API calls"]),

@@ -5,9 +5,15 @@
 
 use std::fmt;
 
-/// The version we announce. It must look like the official client's, because agents compare it with that one's gates:
-/// at least 1.1.70 for smux, above 1.2.331.0 to turn smux keep-alive off; 1.2.764.0 is the first that signs the websocket.
-pub const CLIENT_VERSION: &str = "1.2.764.0";
+/// The version we announce: the newest of the official client. AWS moves the oldest that it supports (1.2.764.0, the first
+/// that signs the websocket, in 2026), so the newest lasts longest.
+///
+/// It must look like the official client's, because agents compare it with that one's gates: at least 1.1.70 for smux
+/// (agent `port.go`, muxSupportedClientVersion), above 1.2.331.0 to turn smux keep-alive off (`port.go`,
+/// muxKeepAliveDisabledAfterThisClientVersion), above 1.2.295 for separate output in shells (`datachannel.go`). No agent
+/// compares it with anything newer, and no later version changed the protocol. 1.2.896.0 took back a change of 1.2.889.0,
+/// which was withdrawn (Systems Manager guide, "Session Manager plugin latest version and release history").
+pub const CLIENT_VERSION: &str = "1.2.896.0";
 
 /// A version in dotted decimal numbers; missing ones count as 0, garbage as the oldest of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

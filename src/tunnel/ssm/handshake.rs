@@ -3,6 +3,8 @@
 //! Source: session-manager-plugin `src/datachannel/streaming.go` (handleHandshakeRequest,
 //! ProcessSessionTypeHandshakeAction); amazon-ssm-agent `agent/session/datachannel/datachannel.go` (PerformHandshake).
 
+use std::net::IpAddr;
+
 use super::{
     features::{AgentFeatures, CLIENT_VERSION, Version},
     payload::{
@@ -23,6 +25,9 @@ pub enum HandshakeError {
     /// The agent cannot multiplex.
     #[error("the SSM agent on the bastion has version {0}; port forwarding needs 3.0.222.0 or newer")]
     AgentTooOld(String),
+    /// The agent takes the host and dials itself all the same.
+    #[error("the SSM agent on the bastion has version {0}; forwarding to another host needs 3.1.1374.0 or newer")]
+    NoRemoteHost(String),
     /// The agent wants something that port sessions never use.
     #[error("the session asks for {0}, which port forwarding sessions do not use")]
     Unsupported(String),
@@ -89,9 +94,18 @@ fn process(action: &RequestedClientAction, agent: &mut Agent) -> Result<(), Hand
     if mode != "LocalPortForwarding" {
         return Err(HandshakeError::ForwardingMode(mode));
     }
-    agent.host = request.property("host");
+    agent.host = request.property("host").filter(|host| !host.is_empty());
+    // Before any byte: it would dial its own localhost, where another database may listen.
+    if agent.host.as_deref().is_some_and(|host| !is_itself(host)) && !agent.features.remote_host() {
+        return Err(HandshakeError::NoRemoteHost(agent.version.clone()));
+    }
     agent.port = request.property("portNumber");
     Ok(())
+}
+
+/// Whether a host is the node that the agent runs on.
+fn is_itself(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn response(processed_client_actions: Vec<ProcessedClientAction>) -> HandshakeResponse {
@@ -117,8 +131,24 @@ mod tests {
         assert_eq!((agent.host.as_deref(), agent.port.as_deref()), (Some("db.example"), Some("5432")));
         assert_eq!(
             serde_json::to_string(&response).unwrap(),
-            r#"{"ClientVersion":"1.2.764.0","ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":1,"ActionResult":null,"Error":""}],"Errors":null}"#
+            r#"{"ClientVersion":"1.2.896.0","ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":1,"ActionResult":null,"Error":""}],"Errors":null}"#
         );
+    }
+
+    #[test]
+    fn agents_before_remote_hosts_serve_their_own_machine() {
+        for (host, version, serves) in [
+            ("db.example", "3.1.1373.9", false),
+            ("db.example", "3.1.1374.0", true),
+            ("db.example", "unknown", false),
+            ("localhost", "3.1.1004.0", true),
+            ("127.0.0.1", "3.1.1004.0", true),
+            ("", "3.1.1004.0", true),
+        ] {
+            let request = request(version, "Port", "LocalPortForwarding", "");
+            let request = String::from_utf8(request).unwrap().replace("db.example", host);
+            assert_eq!(respond(request.as_bytes()).1.is_ok(), serves, "{host} {version}");
+        }
     }
 
     #[test]
@@ -129,6 +159,11 @@ mod tests {
                 request("3.0.196.0", "Port", "LocalPortForwarding", ""),
                 3,
                 HandshakeError::AgentTooOld("3.0.196.0".into()),
+            ),
+            (
+                request("3.1.1004.0", "Port", "LocalPortForwarding", ""),
+                3,
+                HandshakeError::NoRemoteHost("3.1.1004.0".into()),
             ),
             (request("3.3.0.0", "Standard_Stream", "", ""), 3, HandshakeError::SessionType("Standard_Stream".into())),
             (request("3.3.0.0", "Port", "", ""), 3, HandshakeError::ForwardingMode(String::new())),
