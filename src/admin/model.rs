@@ -86,12 +86,15 @@ pub enum Condition {
     Full,
     /// A dial hangs in it.
     Stuck,
+    /// The agent in it does not answer.
+    Unresponsive,
     /// It takes no new connections and ends with its last.
     Draining,
 }
 
 impl Condition {
-    pub(super) const ALL: [Self; 5] = [Self::Ready, Self::Restoring, Self::Full, Self::Stuck, Self::Draining];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Ready, Self::Restoring, Self::Full, Self::Stuck, Self::Unresponsive, Self::Draining];
 
     /// The word for it, here and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -100,6 +103,7 @@ impl Condition {
             Self::Restoring => "restoring",
             Self::Full => "full",
             Self::Stuck => "stuck",
+            Self::Unresponsive => "unresponsive",
             Self::Draining => "draining",
         }
     }
@@ -112,6 +116,7 @@ impl Condition {
             Availability::Restoring => Some(Self::Restoring),
             Availability::Full => Some(Self::Full),
             Availability::Stuck => Some(Self::Stuck),
+            Availability::Unresponsive => Some(Self::Unresponsive),
             Availability::Over => None,
         }
     }
@@ -185,6 +190,7 @@ mod tests {
             (Availability::Restoring, true, Some(Condition::Restoring)),
             (Availability::Full, false, Some(Condition::Full)),
             (Availability::Stuck, true, Some(Condition::Stuck)),
+            (Availability::Unresponsive, false, Some(Condition::Unresponsive)),
             (Availability::Over, true, None),
         ] {
             assert_eq!(Condition::of(&session(availability, draining)), condition);

@@ -461,7 +461,8 @@ impl Upstream {
         }
     }
 
-    /// Dials, and exchanges the first bytes with the database, which can be said again on another connection.
+    /// Dials, and exchanges the first bytes with the database, which can be said again on another connection: when the session
+    /// turns out to be of no use, once more on another one.
     async fn first_exchange<T>(
         &self,
         clock: &mut Clock,
@@ -473,9 +474,19 @@ impl Upstream {
         {
             return Ok(reached);
         }
+        let started = std::time::Instant::now();
         let mut stream = self.dial(clock).await?;
-        let said = answer(clock, &mut stream, &exchange).await?;
-        Ok((stream, said))
+        let said = answer(clock, &mut stream, &exchange).await;
+        let is_old = stream.is_in_session_from_before(started);
+        match said {
+            Err(Error::Stream(cause)) if cause.calls_for_another_session(is_old) => {
+                debug!(target = %self.target.name, %cause, "connecting again through another SSM session");
+                stream = self.dial(clock).await?;
+                let said = answer(clock, &mut stream, &exchange).await?;
+                Ok((stream, said))
+            }
+            said => Ok((stream, said?)),
+        }
     }
 
     async fn dial(&self, clock: &mut Clock) -> Result<tunnel::Stream, Error> {

@@ -235,6 +235,14 @@ impl Sandbox {
         self.command(None, Command::GoDeaf);
     }
 
+    /// Kills the agents of all sessions, as when their machine stops: nothing more is acknowledged or said, while the service
+    /// goes on answering pings. Sessions that start from now on have an agent.
+    pub fn kill_agents(&self) {
+        for link in self.world.sessions.links(None) {
+            link.agent_dead.cancel();
+        }
+    }
+
     fn command(&self, session_id: Option<&str>, command: Command) {
         for link in self.world.sessions.links(session_id) {
             link.command(command);

@@ -21,6 +21,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use tokio::{
@@ -204,6 +205,11 @@ impl Stream {
             Self::Ssm(stream) => Some(Peer::Session(stream.peer())),
             Self::Direct(stream) => stream.peer_addr().ok().map(Peer::Address),
         }
+    }
+
+    /// Whether it is in a session that was open before `moment`: that one may have ended unnoticed, as in a long sleep.
+    pub fn is_in_session_from_before(&self, moment: Instant) -> bool {
+        matches!(self, Self::Ssm(stream) if stream.session_opened() < moment)
     }
 }
 

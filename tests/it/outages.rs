@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::support::{
     driver::{Driver, told, within},
-    gate::{Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
+    gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
     rows::Rows,
     servers::{Engine, Server},
 };
@@ -362,4 +362,55 @@ async fn a_service_that_stalls_when_it_is_flooded_is_not_flooded_for_long() {
     assert!(took < Duration::from_secs(30), "{took:?}");
     assert_eq!(bulk.pid().await, pid);
     assert_eq!(sandbox.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_without_a_word_is_replaced_and_its_connections_are_told() {
+    let (server, sandbox) = scene(Engine::Postgres).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let mut old = Client::connected(&gate, server.engine).await;
+    old.number().await;
+    sandbox.kill_agents();
+    let died = Instant::now();
+    let mut new = Client::connected(&gate, server.engine).await;
+    assert!(died.elapsed() < Duration::from_secs(9), "{:?}", died.elapsed());
+    new.number().await;
+    assert_eq!(sandbox.sessions().len(), 2, "{}", gate.log());
+    // It waits for an answer until the session is given up, a minute after the agent's last word.
+    let heard = old.hears().await;
+    assert!(heard.starts_with("08006 ") && heard.contains("has not answered for"), "{heard}");
+    println!("told {:.1} s after the agent's death", died.elapsed().as_secs_f64());
+    new.number().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_connection_after_a_sleep_in_which_the_session_ended_gets_a_new_one() {
+    let (server, sandbox) = scene(Engine::Postgres).await;
+    let gate = Gate::start(server, &sandbox).await;
+    Client::connected(&gate, server.engine).await.number().await;
+    gate.signal("STOP");
+    sandbox.half_open_all();
+    sandbox.end_all("idle");
+    // Time is what this is about: timers that come 10 s late are a process that stood still.
+    tokio::time::sleep(Duration::from_secs(17)).await;
+    gate.signal("CONT");
+    let woken = Instant::now();
+    Client::connected(&gate, server.engine).await.number().await;
+    assert!(woken.elapsed() < Duration::from_secs(9), "{:?}", woken.elapsed());
+    assert_eq!(sandbox.sessions().len(), 2, "{}", gate.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_through_a_bastion_that_stopped_are_told_as_soon_as_aws_knows() {
+    let (server, sandbox) = scene(Engine::MariaDb).await;
+    // The attempt to have a session ready again shows that the bastion is gone.
+    let gate = GateOptions::new(server, &sandbox).usual_sessions().start().await;
+    let mut client = Client::connected(&gate, server.engine).await;
+    client.number().await;
+    sandbox.kill_agents();
+    sandbox.bastion(BASTION, false);
+    let asked = Instant::now();
+    let heard = client.hears().await;
+    assert!(heard.contains("not connected to AWS any more"), "{heard}\n{}", gate.log());
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
 }

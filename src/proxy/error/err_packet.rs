@@ -69,7 +69,13 @@ impl Error {
             Self::PinnedUser { .. } | Self::Credentials(_) => ACCESS_DENIED,
             Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => SERVER_SHUTDOWN,
             Self::Route(_)
-            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
+            | Self::Stream(
+                StreamError::Refused
+                | StreamError::DialTimeout(_)
+                | StreamError::AgentSilent
+                | StreamError::LinkLost
+                | StreamError::SessionEnded(_),
+            )
             | Self::Timeout { .. }
             | Self::ConnectTimeout { .. } => UNKNOWN,
             Self::Tls(_) => BAD_HANDSHAKE,

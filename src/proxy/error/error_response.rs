@@ -68,7 +68,13 @@ impl Error {
             Self::Route(tunnel::Error::Pool(pool::Error::NoRoom { .. })) => TOO_MANY_CONNECTIONS,
             Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => INVALID_AUTHORIZATION,
             Self::Route(_)
-            | Self::Stream(StreamError::Refused | StreamError::DialTimeout(_) | StreamError::SessionEnded(_))
+            | Self::Stream(
+                StreamError::Refused
+                | StreamError::DialTimeout(_)
+                | StreamError::AgentSilent
+                | StreamError::LinkLost
+                | StreamError::SessionEnded(_),
+            )
             | Self::Timeout { .. }
             | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
             Self::Stream(StreamError::Closed)

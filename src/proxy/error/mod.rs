@@ -228,6 +228,10 @@ impl Error {
                 host = target.endpoint.host,
             )),
             Self::Stream(StreamError::DialTimeout(_)) => stage_hint(Stage::Database, target),
+            Self::Stream(StreamError::AgentSilent) => Some(
+                "See whether the bastion is running and its DNS answers; restart its SSM agent, or update it.".into(),
+            ),
+            Self::Stream(StreamError::LinkLost) => stage_hint(Stage::Route, target),
             Self::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
             Self::Timeout { stage, .. } | Self::ConnectTimeout { stage, .. } => stage_hint(*stage, target),
             Self::Answer(error) => {
@@ -421,7 +425,7 @@ fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> 
         session::Error::WebSocket(cause) => Some(cause.hint().map_or_else(way, str::to_owned)),
         session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => Some(way()),
         session::Error::Ended { reason, .. } => match reason {
-            EndReason::Handshake(HandshakeError::AgentTooOld(_)) => {
+            EndReason::Handshake(HandshakeError::AgentTooOld(_) | HandshakeError::NoRemoteHost(_)) => {
                 Some("Update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets …".into())
             }
             EndReason::HandshakeTimeout(_) => Some("Restart the SSM agent on the bastion, or update it.".into()),

@@ -59,12 +59,24 @@ pub(super) fn spawn(
     properties: Vec<(String, String)>,
 ) {
     let agent = Agent::new(world, link, destination, properties);
-    let (world, id, over) = (Arc::clone(world), id.to_string(), link.over.clone());
+    let (world, id, link) = (Arc::clone(world), id.to_string(), Arc::clone(link));
+    let (over, dead) = (link.over.clone(), link.agent_dead.clone());
     let tasks = world.tasks.clone();
     tasks.spawn(async move {
         let ended = tokio::select! {
             () = over.cancelled() => return,
-            ended = agent.run() => ended,
+            () = dead.cancelled() => None,
+            ended = agent.run() => Some(ended),
+        };
+        let Some(ended) = ended else {
+            // What it would have read is read by nobody, and the service does not mind.
+            let mut lost = VecDeque::new();
+            loop {
+                tokio::select! {
+                    () = over.cancelled() => return,
+                    () = link.up.take(&mut lost) => lost.clear(),
+                }
+            }
         };
         let output = match &ended {
             Ended::Failed(text) => text.clone(),

@@ -48,6 +48,8 @@ pub(super) struct Link {
     pub(super) present: watch::Sender<bool>,
     /// The session is over.
     pub(super) over: CancellationToken,
+    /// The agent has died without a word, which the service does not notice.
+    pub(super) agent_dead: CancellationToken,
     pub(super) counters: Counters,
     /// The handshake is complete.
     pub(super) ready: AtomicBool,
@@ -106,6 +108,7 @@ impl Link {
             down: Pipe::new(seed.wrapping_add(1), DOWN_LIMIT),
             present: watch::Sender::new(false),
             over: CancellationToken::new(),
+            agent_dead: CancellationToken::new(),
             counters: Counters::default(),
             ready: AtomicBool::new(false),
             cut_after: AtomicU64::new(u64::MAX),

@@ -189,10 +189,7 @@ pub(super) fn upkeep(
             Availability::Over => continue,
             Availability::Stuck if !view.draining => upkeep.drain.push(index),
             // It may answer again, and ends itself when it does not; until then others serve.
-            Availability::Unresponsive => {
-                crowded = Some(crowded.unwrap_or(true));
-                continue;
-            }
+            Availability::Unresponsive => continue,
             _ if rotated => upkeep.drain.push(index),
             _ if !view.draining => {
                 due.extend(rotate_at);

@@ -10,6 +10,7 @@
 //! The agent says nothing when a dial succeeds, so a silent database looks like none. After [`Options::dial_question`] another
 //! stream is opened and closed in one breath: the agent comes to it only when the dial before it is over, and answers with
 //! its FIN.
+//! What else happens while a stream is being dialled is in `dials`.
 //!
 //! smux version 1 has no window for one stream, so what a client does not read piles up here: [`Mux::is_full`] asks the
 //! driver to stop reading the websocket for all streams. The agent closes a connection completely at the first FIN, from
@@ -17,6 +18,8 @@
 //!
 //! Sources: xtaci/smux `session.go`, `stream.go`; amazon-ssm-agent `agent/session/plugins/port/port_mux.go`
 //! (handleServerConnections: serial dials, Flag 3 before the FIN of a failed dial).
+
+mod dials;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,6 +29,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use self::dials::Syn;
 use super::frame::{Command, FrameError, FrameReader, HEADER, Header, Piece, StreamId};
 use crate::limits;
 
@@ -37,8 +41,8 @@ pub struct Options {
     pub max_unread: usize,
     /// Bytes written and not yet sent, of each stream. Default 256 KiB.
     pub max_unsent: usize,
-    /// A stream without a first byte, FIN or refusal after this time makes the session stuck: the agent dials one
-    /// stream at a time and waits two minutes. Default 8 s.
+    /// Without a first byte, FIN or refusal this long after the agent has acknowledged a stream's SYN the session is stuck:
+    /// the agent dials one stream at a time and waits two minutes. Default 8 s.
     pub dial_timeout: Duration,
     /// When a dial without an answer is asked after, see the module's description. Default 4 s.
     pub dial_question: Duration,
@@ -61,6 +65,11 @@ const RECENTLY: Duration = Duration::from_millis(500);
 /// Bytes that a session takes beyond [`Options::max_unread`] while an urgent stream is open: its few answers come behind
 /// whatever the agent has already sent for the clients that do not read.
 const URGENT_ROOM: usize = 16 << 20;
+/// The agent stops reading its websocket, acknowledgements included, once 4 MiB wait for destinations that do not read
+/// (agent `port_mux.go`: smux.DefaultConfig, MaxReceiveBuffer). With less than that outstanding it cannot be blocked.
+const BLOCKS_FROM: usize = 4 << 20;
+/// Most bytes that one stream can have outstanding at the agent: the above and the buffers of its socket, generously.
+const MOST_OUTSTANDING: usize = 16 << 20;
 
 /// Why a stream gives no more bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +80,12 @@ pub enum StreamError {
     /// No byte within [`Options::dial_timeout`].
     #[error("the bastion did not reach the database within {} s", .0.as_secs())]
     DialTimeout(Duration),
+    /// The agent did not acknowledge that it was to dial. Nothing has been said on the stream.
+    #[error("the SSM agent on the bastion does not answer")]
+    AgentSilent,
+    /// The session has lost its connection before the agent acknowledged that it was to dial.
+    #[error("the SSM session has lost its connection to AWS")]
+    LinkLost,
     /// The session ended under the stream.
     #[error("the SSM session ended: {0}")]
     SessionEnded(String),
@@ -94,7 +109,7 @@ enum Local {
 struct Stream {
     unread: BytesMut,
     unsent: BytesMut,
-    syn_sent: bool,
+    syn: Syn,
     local: Local,
     /// The agent's FIN came.
     remote_closed: bool,
@@ -102,6 +117,11 @@ struct Stream {
     /// When data last moved, either way.
     used: Instant,
     heard: bool,
+    /// Data went out since data last came: the client waits for an answer.
+    unanswered: bool,
+    /// At most so many bytes may wait at the agent for a destination that does not read them. Grows with what is sent; an
+    /// answer is taken as a sign that half of it was read.
+    outstanding: usize,
     error: Option<StreamError>,
     /// Nobody holds the handle any more.
     abandoned: bool,
@@ -124,16 +144,12 @@ impl Stream {
     }
 
     fn has_output(&self) -> bool {
-        !self.syn_sent || !self.unsent.is_empty() || matches!(self.local, Local::Closing)
+        matches!(self.syn, Syn::Queued) || !self.unsent.is_empty() || matches!(self.local, Local::Closing)
     }
 
     /// Its client may still send.
     fn is_open(&self) -> bool {
         matches!(self.local, Local::Open)
-    }
-
-    fn is_dialling(&self) -> bool {
-        !self.heard && !self.accepted && !self.question && !self.remote_closed && self.error.is_none()
     }
 }
 
@@ -149,6 +165,10 @@ pub struct Mux {
     unread: usize,
     /// Flag 3 received, the FIN of its stream not yet.
     failed_dials: usize,
+    /// Streams whose SYN is in the payload that [`Mux::poll_output`] made last.
+    syns: Vec<StreamId>,
+    /// Streams whose SYN the agent has not acknowledged, with the sequence number of its message.
+    unacknowledged: Vec<(i64, StreamId)>,
     stuck: bool,
     /// The stream that asks whether a dial is over, until it is answered.
     question: Option<StreamId>,
@@ -167,6 +187,8 @@ impl Mux {
             ready: VecDeque::new(),
             unread: 0,
             failed_dials: 0,
+            syns: Vec::new(),
+            unacknowledged: Vec::new(),
             stuck: false,
             question: None,
             ended: None,
@@ -185,12 +207,14 @@ impl Mux {
             Stream {
                 unread: BytesMut::new(),
                 unsent: BytesMut::new(),
-                syn_sent: false,
+                syn: Syn::Queued,
                 local: Local::Open,
                 remote_closed: false,
                 opened: now,
                 used: now,
                 heard: false,
+                unanswered: false,
+                outstanding: 0,
                 error: None,
                 abandoned: false,
                 urgent: false,
@@ -231,7 +255,7 @@ impl Mux {
     /// it have come to their end. One that failed has had its FIN by then.
     fn has_reached(&mut self, id: StreamId) {
         for (&earlier, stream) in &mut self.streams {
-            if earlier < id && stream.syn_sent && stream.is_dialling() {
+            if earlier < id && stream.dial_started().is_some() {
                 stream.accepted = true;
             }
         }
@@ -247,15 +271,20 @@ impl Mux {
         self.stuck || self.next_id.checked_add(2).is_none()
     }
 
-    /// Whether a stream is being dialled, or was opened only just now and is still open.
-    pub fn is_dialling(&self, now: Instant) -> bool {
-        let just_opened = |stream: &Stream| stream.is_open() && now < stream.opened + RECENTLY;
-        self.streams.values().any(|stream| stream.is_dialling() || just_opened(stream))
-    }
-
     /// How many streams are in use just now.
     pub fn active_count(&self, now: Instant) -> usize {
         self.streams.values().filter(|stream| stream.is_open() && now < stream.used + RECENTLY).count()
+    }
+
+    /// Whether a client waits for an answer: what moved last on its stream was its own.
+    pub fn is_awaiting(&self) -> bool {
+        self.streams.values().any(|stream| stream.unanswered && !stream.abandoned && !stream.remote_closed)
+    }
+
+    /// Whether the agent may have stopped reading because destinations do not: then its silence says nothing.
+    pub fn may_block_the_agent(&self) -> bool {
+        let outstanding = self.streams.values().filter(|stream| !stream.remote_closed).map(|stream| stream.outstanding);
+        outstanding.sum::<usize>() >= BLOCKS_FROM
     }
 
     /// Whether clients have left so much unread that nothing more may be read from the websocket.
@@ -288,15 +317,12 @@ impl Mux {
         Ok(())
     }
 
-    /// Flag 3 came: the next FIN of a stream that was never heard from is a failed dial.
-    pub fn on_dial_failed(&mut self) {
-        self.failed_dials += 1;
-    }
-
     fn on_data(&mut self, id: StreamId, data: &Bytes, now: Instant) {
         self.has_reached(id);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.heard = true;
+        stream.unanswered = false;
+        stream.outstanding /= 2;
         if stream.abandoned {
             return;
         }
@@ -313,9 +339,10 @@ impl Mux {
         self.question = self.question.filter(|&question| question != id);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.remote_closed = true;
-        if self.failed_dials > 0 && !stream.heard && stream.error.is_none() {
+        if self.failed_dials > 0 && !stream.heard {
+            // Also for a stream that has been given up meanwhile: the refusal is not the next one's.
             self.failed_dials -= 1;
-            stream.error = Some(StreamError::Refused);
+            stream.error.get_or_insert(StreamError::Refused);
         }
         // The agent has closed the connection both ways; what is queued would be thrown away there.
         stream.unsent.clear();
@@ -346,9 +373,10 @@ impl Mux {
             turns -= 1;
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             stream.queued = false;
-            if !stream.syn_sent {
+            if matches!(stream.syn, Syn::Queued) {
                 Header::control(Command::Syn, id).encode(&mut payload);
-                stream.syn_sent = true;
+                stream.syn = Syn::Sent(now);
+                self.syns.push(id);
             }
             let room = max.saturating_sub(payload.len() + HEADER);
             let length = stream.unsent.len().min(room).min(usize::from(u16::MAX));
@@ -357,6 +385,8 @@ impl Mux {
                 payload.extend_from_slice(stream.unsent.get(..usize::from(length)).unwrap_or_default());
                 stream.unsent.advance(usize::from(length));
                 stream.used = now;
+                stream.unanswered = true;
+                stream.outstanding = (stream.outstanding + usize::from(length)).min(MOST_OUTSTANDING);
                 // Not at every message: a writer that is woken for each thousand bytes costs more than it writes.
                 if stream.unsent.len() <= self.options.max_unsent / 2
                     && let Some(writer) = stream.writer.take()
@@ -386,12 +416,13 @@ impl Mux {
 
     /// When a dial is asked after; `None` when that is not needed or has been done.
     fn question_due(&self, stream: &Stream) -> Option<Instant> {
-        let asks = self.question.is_none() && stream.syn_sent && stream.is_dialling() && !stream.abandoned;
-        asks.then(|| stream.opened + self.options.dial_question)
+        // Before the agent has acknowledged the SYN, the question is whether it is there, and not the dial.
+        let asks = self.question.is_none() && !stream.abandoned && matches!(stream.syn, Syn::Taken(_));
+        stream.dial_started().filter(|_| asks).map(|at| at + self.options.dial_question)
     }
 
     fn deadline(&self, stream: &Stream) -> Option<Instant> {
-        stream.is_dialling().then(|| stream.opened + self.options.dial_timeout)
+        stream.dial_started().map(|at| at + self.options.dial_timeout)
     }
 
     /// Does what is due at `now`.
@@ -400,18 +431,9 @@ impl Mux {
             self.ask_after_dials(now);
         }
         for stream in self.streams.values_mut() {
-            if stream.is_dialling() && now >= stream.opened + self.options.dial_timeout {
-                stream.error = Some(StreamError::DialTimeout(self.options.dial_timeout));
-                self.stuck = true;
-                stream.wake();
+            if stream.dial_started().is_some_and(|at| now >= at + self.options.dial_timeout) {
+                self.stuck |= stream.give_up_dial(self.options.dial_timeout);
             }
-        }
-    }
-
-    /// Nothing could be heard until now, so no dial could have been answered: their time starts again.
-    pub fn restart_dials(&mut self, now: Instant) {
-        for stream in self.streams.values_mut().filter(|stream| stream.is_dialling()) {
-            stream.opened = now;
         }
     }
 

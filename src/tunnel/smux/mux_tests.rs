@@ -186,8 +186,8 @@ fn flag_3_marks_the_next_silent_stream_that_ends_and_no_other() {
 #[test]
 fn a_dial_without_an_answer_makes_the_session_stuck_until_the_agent_comes_back() {
     let now = Instant::now();
-    let mut mux = Mux::new(Options::default());
-    let id = mux.open(now).unwrap();
+    let mut mux = Mux::new(without_question());
+    let id = dialled(&mut mux, 1, now);
     let deadline = mux.next_timeout().unwrap();
     assert_eq!(deadline, now + Duration::from_secs(10));
     mux.on_timeout(deadline);
@@ -195,6 +195,93 @@ fn a_dial_without_an_answer_makes_the_session_stuck_until_the_agent_comes_back()
     assert_eq!(read(&mut mux, id), Poll::Ready(Err(StreamError::DialTimeout(Duration::from_secs(10)))));
     mux.on_input(fin(id), now).unwrap();
     assert!(!mux.is_stuck());
+}
+
+/// A dial timeout of 10 s, before which nothing asks after a dial.
+fn without_question() -> Options {
+    let (dial_timeout, dial_question) = (Duration::from_secs(10), Duration::from_hours(1));
+    Options { dial_timeout, dial_question, ..Options::default() }
+}
+
+/// Opens a stream whose SYN goes out under a number and is acknowledged.
+fn dialled(mux: &mut Mux, sequence: i64, now: Instant) -> StreamId {
+    let id = mux.open(now).unwrap();
+    mux.poll_output(1024, now).unwrap();
+    mux.on_sent(sequence);
+    mux.on_acknowledged(|acknowledged| acknowledged == sequence, now);
+    id
+}
+
+#[test]
+fn the_dial_timeout_begins_when_the_agent_has_acknowledged_the_syn() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let now = Instant::now();
+    let mut mux = Mux::new(without_question());
+    let id = mux.open(now).unwrap();
+    assert_eq!(mux.next_timeout(), None, "the SYN waits behind a full window");
+    mux.poll_output(1024, now + SECOND * 20).unwrap();
+    mux.on_sent(7);
+    mux.on_acknowledged(|acknowledged| acknowledged == 6, now + SECOND * 21);
+    assert_eq!(mux.next_timeout(), Some(now + SECOND * 30));
+    mux.on_acknowledged(|acknowledged| acknowledged == 7, now + SECOND * 22);
+    assert_eq!(mux.next_timeout(), Some(now + SECOND * 32));
+    mux.on_timeout(now + SECOND * 31);
+    assert!(read(&mut mux, id).is_pending() && !mux.is_stuck());
+}
+
+#[test]
+fn a_syn_that_is_never_acknowledged_is_the_agents_fault_and_no_dial_hangs() {
+    let now = Instant::now();
+    let mut mux = Mux::new(without_question());
+    let (sent, queued) = (mux.open(now).unwrap(), mux.open(now).unwrap());
+    mux.poll_output(9, now).unwrap();
+    mux.on_sent(1);
+    let taken = dialled(&mut mux, 2, now);
+    mux.on_timeout(now + Duration::from_secs(9));
+    mux.fail_unacknowledged(&StreamError::AgentSilent);
+    assert_eq!(read(&mut mux, sent), Poll::Ready(Err(StreamError::AgentSilent)));
+    assert!(read(&mut mux, queued).is_pending(), "its SYN went out with the next message");
+    assert!(read(&mut mux, taken).is_pending() && !mux.is_stuck());
+}
+
+#[test]
+fn the_refusal_of_a_dial_that_timed_out_is_not_the_next_streams() {
+    let now = Instant::now();
+    let mut mux = Mux::new(without_question());
+    let late = dialled(&mut mux, 1, now);
+    mux.on_timeout(now + Duration::from_secs(10));
+    assert!(matches!(read(&mut mux, late), Poll::Ready(Err(StreamError::DialTimeout(_)))));
+    mux.abandon(late);
+    mux.on_dial_failed();
+    mux.on_input(fin(late), now).unwrap();
+    let next = dialled(&mut mux, 2, now);
+    mux.on_input(fin(next), now).unwrap();
+    assert!(matches!(read(&mut mux, next), Poll::Ready(Ok(end)) if end.is_empty()), "the server closed without a word");
+}
+
+#[test]
+fn an_agent_may_be_blocked_once_four_megabytes_are_outstanding_and_no_answer_came() {
+    let now = Instant::now();
+    let mut mux = Mux::new(Options { max_unsent: 64 << 20, ..Options::default() });
+    let id = dialled(&mut mux, 1, now);
+    let upload = |mux: &mut Mux, bytes: usize| {
+        assert_eq!(write(mux, id, &vec![7; bytes]), Poll::Ready(Ok(bytes)));
+        while mux.poll_output(32 << 10, now).is_some() {}
+    };
+    upload(&mut mux, 4 << 20);
+    assert!(mux.may_block_the_agent() && mux.is_awaiting());
+    mux.on_input(psh(id, b"an answer"), now).unwrap();
+    assert!(!mux.may_block_the_agent() && !mux.is_awaiting());
+    upload(&mut mux, 64 << 20);
+    for _ in 0..2 {
+        assert!(mux.may_block_the_agent());
+        mux.on_input(psh(id, b"an answer"), now).unwrap();
+    }
+    mux.on_input(psh(id, b"an answer"), now).unwrap();
+    assert!(!mux.may_block_the_agent(), "a long upload is over soon after its end");
+    upload(&mut mux, 64 << 20);
+    mux.on_input(fin(id), now).unwrap();
+    assert!(!mux.may_block_the_agent(), "what was left is thrown away with the connection");
 }
 
 #[test]
@@ -259,6 +346,8 @@ fn a_database_that_accepts_and_is_silent_is_told_from_one_that_does_not_accept()
         let id = mux.open(start).unwrap();
         assert!(write(&mut mux, id, b"SSLRequest").is_ready());
         mux.poll_output(1024, start).unwrap();
+        mux.on_sent(1);
+        mux.on_acknowledged(|_| true, start);
         assert_eq!(mux.next_timeout(), Some(at(4)));
         mux.on_timeout(at(4));
         let question = StreamId(id.0 + 2);
@@ -296,6 +385,8 @@ fn an_answer_on_a_later_stream_shows_that_the_earlier_ones_are_connected() {
     let mut mux = Mux::new(Options::default());
     let (first, second, third) = (mux.open(start).unwrap(), mux.open(start).unwrap(), mux.open(start).unwrap());
     mux.poll_output(1024, start).unwrap();
+    mux.on_sent(1);
+    mux.on_acknowledged(|_| true, start);
     mux.on_input(psh(second, b"x"), start).unwrap();
     assert_eq!([first, second, third].map(|id| mux.is_accepted(id)), [true, true, false]);
     mux.on_timeout(start + Duration::from_secs(8));

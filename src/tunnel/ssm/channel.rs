@@ -149,6 +149,10 @@ pub struct Channel {
     window: Window,
     timeouts_in_a_row: u32,
     last_progress: Instant,
+    /// When the agent's last message came: an acknowledgement or stream data.
+    agent_heard_at: Instant,
+    /// pause_publication came after it: the service knows that the agent is away.
+    peer_away: bool,
     /// The agent's port takes data: it has sent some, or acknowledged a data message that was the oldest. (Later
     /// messages are acknowledged before that, as out of order.)
     port_ready: bool,
@@ -159,12 +163,11 @@ pub struct Channel {
 impl Channel {
     /// A channel before its first message, not connected.
     pub fn new(options: Options, random: fastrand::Rng, now: Instant, wall_clock: SystemTime) -> Self {
-        let millis = wall_clock.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |d| d.as_millis().max(1));
         let window = Window::new(options.max_window);
         Self {
             options,
             random,
-            epoch: (now, u64::try_from(millis).unwrap_or(u64::MAX)),
+            epoch: (now, millis_since_epoch(wall_clock)),
             connected: false,
             paused_since: None,
             stats: Stats::default(),
@@ -186,9 +189,16 @@ impl Channel {
             window,
             timeouts_in_a_row: 0,
             last_progress: now,
+            agent_heard_at: now,
+            peer_away: false,
             port_ready: false,
             infers_delivery: false,
         }
+    }
+
+    /// The time of day at `now`, for messages from now on.
+    pub fn set_wall_clock(&mut self, now: Instant, wall_clock: SystemTime) {
+        self.epoch = (now, millis_since_epoch(wall_clock));
     }
 
     /// Counts since the start.
@@ -217,12 +227,22 @@ impl Channel {
         Some(since)
     }
 
+    /// When the agent's last message came, or since when one could have come.
+    pub fn agent_heard_at(&self) -> Instant {
+        self.agent_heard_at
+    }
+
+    /// Whether the service has said, since then, that the agent is away.
+    pub fn is_peer_away(&self) -> bool {
+        self.peer_away
+    }
+
     /// A websocket is open and its first frame is sent: everything unacknowledged goes out again, in order.
     pub fn connected(&mut self, now: Instant) {
         self.connected = true;
         self.paused_since = None;
         self.timeouts_in_a_row = 0;
-        self.last_progress = now;
+        self.restart_give_up(now);
         self.newest_acked_send = None;
         self.sent_order.clear();
         self.in_flight = 0;
@@ -249,9 +269,14 @@ impl Channel {
         }
     }
 
-    /// Acknowledgements could not be heard until now.
+    /// Nothing of the agent could be heard until now.
     pub fn restart_give_up(&mut self, now: Instant) {
-        self.last_progress = now;
+        (self.last_progress, self.agent_heard_at) = (now, now);
+    }
+
+    fn on_agent(&mut self, now: Instant) {
+        (self.agent_heard_at, self.peer_away) = (now, false);
+        self.paused_since = None;
     }
 
     /// The websocket is gone; nothing is transmitted until [`Channel::connected`].
@@ -268,11 +293,11 @@ impl Channel {
         let message = AgentMessage::decode(frame).inspect_err(|_| self.stats.malformed += 1)?;
         match message.message_type {
             MessageType::OutputStreamData => {
-                self.paused_since = None;
+                self.on_agent(now);
                 self.on_stream_data(&message, now);
             }
             MessageType::Acknowledge => {
-                self.paused_since = None;
+                self.on_agent(now);
                 match payload::acknowledged_sequence_number(&message.payload) {
                     Ok(sequence) => self.on_acknowledge(sequence, now),
                     Err(_) => self.stats.malformed += 1,
@@ -282,12 +307,13 @@ impl Channel {
                 self.events.push_back(Event::ChannelClosed(ChannelClosed::decode(&message.payload).output));
             }
             MessageType::PausePublication => {
+                self.peer_away = true;
                 if self.paused_since.is_none() {
                     self.paused_since = Some(now);
                     self.window.lost(&self.round_trip, now);
                 }
             }
-            MessageType::StartPublication => self.paused_since = None,
+            MessageType::StartPublication => (self.paused_since, self.peer_away) = (None, false),
             MessageType::InputStreamData | MessageType::Unknown => {}
         }
         self.assert_invariants();
@@ -416,6 +442,12 @@ impl Channel {
         debug_assert!(self.stored.keys().next().is_none_or(|&first| first > self.expected));
         debug_assert!(self.base <= self.next_unsent && self.next_unsent <= self.end());
     }
+}
+
+/// As messages carry it, where 0 is not allowed.
+fn millis_since_epoch(wall_clock: SystemTime) -> u64 {
+    let millis = wall_clock.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_millis().max(1));
+    u64::try_from(millis).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! Calling contract: after any call, hand on what [`Conversation::poll_transmit`] gives, and call
 //! [`Conversation::on_timeout`] at [`Conversation::next_timeout`].
 
+mod answering;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use super::{
     idle::{Idle, IdleWarning},
     load::{Availability, Condition, Load, Meter, STALLED_FROM},
     payload::{Flag, HandshakeComplete, PayloadType},
+    silence::Silence,
     tally::{Stall, Stalls, Tally},
     trial::{NOP, Trial, USUAL_PAYLOAD},
 };
@@ -42,6 +45,9 @@ pub struct Options {
     pub keep_alive: bool,
     /// That idle timeout, if it is known, for a warning. Default `None`.
     pub idle_timeout: Option<Duration>,
+    /// A message that the agent does not acknowledge within this time, with nothing else heard of it: new connections do not
+    /// wait for it. Default 5 s: below the client's deadlines, above the time in which a swallowed message is replaced.
+    pub unresponsive_after: Duration,
     /// From the first frame to HandshakeComplete. Default 25 s: the agent itself gives up after 15.
     pub handshake_timeout: Duration,
 }
@@ -54,6 +60,7 @@ impl Default for Options {
             payload_size: USUAL_PAYLOAD,
             keep_alive: false,
             idle_timeout: None,
+            unresponsive_after: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(25),
         }
     }
@@ -83,9 +90,18 @@ pub enum EndReason {
     /// The agent's bytes make no sense.
     #[error("the agent broke the protocol: {0}")]
     Smux(#[from] FrameError),
-    /// Nothing was acknowledged for minutes.
-    #[error("the agent acknowledges nothing any more")]
+    /// Nothing was acknowledged for minutes, perhaps because the database reads nothing.
+    #[error("the SSM agent has acknowledged nothing for minutes")]
     NotAcknowledging,
+    /// The agent was asked and said nothing for so long.
+    #[error("the SSM agent on the bastion has not answered for {} s, though AWS has", .0.as_secs())]
+    AgentSilent(Duration),
+    /// Systems Manager has no connection to the agent, which has not answered either.
+    #[error("the SSM agent on the bastion is not connected to AWS any more")]
+    AgentGone,
+    /// The task that serves it has failed.
+    #[error("rdsgate failed inside; please report this with the log")]
+    Failed,
     /// The connection was lost and could not be had again.
     #[error("the connection to AWS was lost and could not be resumed: {0}")]
     NotResumed(String),
@@ -114,6 +130,7 @@ pub struct Conversation {
     idle_since: Option<Instant>,
     idle: Idle,
     trial: Trial,
+    silence: Silence,
     /// Data are held back until then, see [`HANDSHAKE_LAG`].
     data_from: Option<Instant>,
     customer_message: Option<String>,
@@ -132,6 +149,7 @@ impl Conversation {
             idle_since: Some(now),
             idle: Idle::new(options.keep_alive, options.idle_timeout, now),
             trial: Trial::new(options.payload_size),
+            silence: Silence::default(),
             data_from: None,
             customer_message: None,
             options,
@@ -159,6 +177,7 @@ impl Conversation {
         match self.state {
             State::Terminating { .. } | State::Ended(_) => Availability::Over,
             State::Open { .. } if !self.channel.is_connected() => Availability::Restoring,
+            State::Open { .. } if self.silence.is_unresponsive() => Availability::Unresponsive,
             State::Open { .. } if self.mux.is_stuck() => Availability::Stuck,
             State::Open { .. } if self.mux.is_full() => Availability::Full,
             State::Open { .. } => Availability::Ready,
@@ -233,7 +252,13 @@ impl Conversation {
     /// agent.
     pub fn not_listening(&mut self, now: Instant) {
         self.channel.restart_give_up(now);
+        self.silence.on_heard(now);
         self.mux.restart_dials(now);
+    }
+
+    /// The time of day. The clock behind `now` stands still while the machine sleeps.
+    pub fn set_wall_clock(&mut self, now: Instant, wall_clock: SystemTime) {
+        self.channel.set_wall_clock(now, wall_clock);
     }
 
     /// A websocket is open and its first frame is sent.
@@ -246,6 +271,7 @@ impl Conversation {
         // ResumeSession starts the idle timeout again (Systems Manager API reference).
         self.idle.on_input(now);
         self.channel.connected(now);
+        self.silence.on_heard(now);
         self.mux.restart_dials(now);
     }
 
@@ -280,6 +306,7 @@ impl Conversation {
     /// What was wrong with a frame that was dropped, for the debug log; the session goes on.
     pub fn on_frame(&mut self, frame: &Bytes, now: Instant) -> Result<(), super::message::DecodeError> {
         self.channel.on_message(frame, now)?;
+        self.silence.on_heard(self.channel.agent_heard_at());
         self.handle_events(now);
         Ok(())
     }
@@ -293,8 +320,10 @@ impl Conversation {
                 let Some(payload) = self.mux.poll_output(self.trial.payload_size(), now) else { break };
                 let length = payload.len();
                 self.meter.moved(length, now);
-                self.channel.send(PayloadType::Output, payload, now);
+                let sequence = self.channel.send(PayloadType::Output, payload, now);
+                self.mux.on_sent(sequence);
                 self.idle.on_input(now);
+                self.silence.on_data();
                 if self.channel.is_port_ready()
                     && let Some(payload) = self.trial.payload(length)
                 {
@@ -317,7 +346,8 @@ impl Conversation {
         };
         let connected = self.channel.is_connected();
         let trial = self.trial.next_timeout().filter(|_| connected);
-        let due = [self.keep_alive_at(), self.idle_warning_at(), trial, self.data_from];
+        let silence = self.silence_at().filter(|_| connected);
+        let due = [self.keep_alive_at(), self.idle_warning_at(), trial, self.data_from, silence];
         let below = [self.channel.next_timeout(), self.mux.next_timeout()];
         due.into_iter().chain(below).chain([own]).flatten().min()
     }
@@ -333,11 +363,14 @@ impl Conversation {
                 self.end(EndReason::HandshakeTimeout(self.options.handshake_timeout));
             }
             State::Open { .. } => {
-                if self.channel.wants_probe(now) || self.keep_alive_at().is_some_and(|at| now >= at) {
+                let asks = self.question_at().is_some_and(|at| now >= at);
+                if asks || self.channel.wants_probe(now) || self.keep_alive_at().is_some_and(|at| now >= at) {
                     self.channel.send(PayloadType::Output, NOP, now);
                     self.idle.on_input(now);
+                    self.silence.on_question();
                 }
                 self.idle.check(self.mux.stream_count(), now);
+                self.check_silence(now);
             }
             State::Terminating { until } if now >= *until => self.end(EndReason::Terminated),
             _ => {}
@@ -401,6 +434,8 @@ impl Conversation {
         if let Some(sequence) = self.trial.check(acknowledged, overtaken, now) {
             self.channel.replace(sequence, NOP, now);
         }
+        let channel = &self.channel;
+        self.mux.on_acknowledged(|it| channel.is_acknowledged(it), now);
         while let Some(event) = self.channel.poll_event() {
             match event {
                 Event::Payload(payload_type, payload) => self.on_payload(payload_type, payload, now),
@@ -446,6 +481,7 @@ impl Conversation {
             }
             (PayloadType::Output, State::Open { .. } | State::Terminating { .. }) => {
                 self.meter.moved(payload.len(), now);
+                self.silence.on_data();
                 if let Err(error) = self.mux.on_input(payload, now) {
                     self.end(EndReason::Smux(error));
                 }

@@ -122,7 +122,7 @@ pub(super) async fn run(
         info!(session = %session_id, reason = %lost.reason, "connection of the SSM session lost, resuming");
         recovery.lost(&lost, deadline);
         let started = now();
-        match recovery.reconnect(&mut link, &cancel).await {
+        match recovery.reconnect(&shared, &mut link, &cancel).await {
             Ok(resumed) => (websocket, machine) = resumed,
             Err(reason) => {
                 shared.lock().end(reason.clone());
@@ -145,6 +145,24 @@ pub(super) async fn run(
     if !matches!(reason, EndReason::ChannelClosed(_)) {
         link.terminate().await;
     }
+}
+
+/// Runs the `work` of a session's task. When that ends without having ended the session, by a panic, its streams learn it.
+pub(super) async fn supervise(shared: Arc<Shared>, work: impl Future<Output = ()>) {
+    struct Guard(Arc<Shared>);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let mut conversation = self.0.lock();
+            if conversation.ended().is_none() {
+                conversation.end(EndReason::Failed);
+                drop(conversation);
+                self.0.phase.send_replace(Phase::Ended(EndReason::Failed));
+                self.0.changed.notify_waiters();
+            }
+        }
+    }
+    let _guard = Guard(shared);
+    work.await;
 }
 
 /// Notes that the websocket is gone. Says until when the session is worth resuming; `None` when there is nothing to keep.
@@ -222,6 +240,9 @@ impl Pump<'_> {
     /// Ready when the conversation is over, or with the reason why the websocket is lost.
     fn poll(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         self.shared.driver.register(cx.waker());
+        // First, since what is received is acknowledged with the time of day.
+        let wall_clock = (self.machine.wall_clock)();
+        self.shared.lock().set_wall_clock(now(), wall_clock);
         if let Poll::Ready(Err(error)) = self.receive(cx) {
             return Poll::Ready(Err(error));
         }

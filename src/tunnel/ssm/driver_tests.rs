@@ -165,8 +165,8 @@ async fn a_question_that_nobody_acknowledges_has_the_link_checked_and_a_service_
         let asked = now();
         tokio::io::AsyncWriteExt::write_all(&mut stream, b"select 1").await.unwrap();
         if answers {
-            // An agent that is blocked acknowledges nothing, for minutes.
-            answer_for(&mut service, Duration::from_mins(4)).await;
+            // Then it is the agent that is silent, and the conversation's to judge.
+            answer_for(&mut service, Duration::from_secs(50)).await;
             assert!(!pump.is_finished());
             pump.abort();
             continue;
@@ -252,4 +252,49 @@ async fn a_conversation_that_ends_ends_the_pump() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     say(&mut service, 2, PayloadType::Output, b"no smux at all").await;
     assert!(matches!(pump(&shared, &mut websocket, &mut awake()).await, PumpEnd::Ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_after_a_long_sleep_carry_the_time_of_day() {
+    let (shared, mut websocket, mut service) = start(1 << 20).await;
+    let wall = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_hours(1)));
+    let clock = Arc::clone(&wall);
+    let mut machine = Machine { wall_clock: Box::new(move || *clock.lock().unwrap()), ..awake() };
+    let pump = tokio::spawn(async move { pump(&shared, &mut websocket, &mut machine).await });
+    answer_for(&mut service, Duration::from_secs(3)).await;
+    *wall.lock().unwrap() += Duration::from_hours(8);
+    say(&mut service, 2, PayloadType::Output, &push(b"data")).await;
+    let created = loop {
+        let Message::Binary(frame) = service.next().await.unwrap().unwrap() else { continue };
+        let message = AgentMessage::decode(&frame).unwrap();
+        if message.message_type == MessageType::Acknowledge
+            && payload::acknowledged_sequence_number(&message.payload).unwrap() == 2
+        {
+            break Duration::from_millis(message.created_date);
+        }
+    };
+    assert_eq!(created, Duration::from_hours(9));
+    pump.abort();
+}
+
+#[tokio::test]
+async fn a_task_that_panics_does_not_leave_its_streams_hanging() {
+    let (shared, mut websocket, _service) = start(1 << 20).await;
+    let pumping = Arc::clone(&shared);
+    let mut phase = shared.phase.subscribe();
+    let panics = Arc::new(AtomicBool::new(false));
+    let clock = Arc::clone(&panics);
+    let wall_clock = move || if clock.load(Ordering::Relaxed) { panic!("as in a bug") } else { SystemTime::UNIX_EPOCH };
+    let mut machine = Machine { wall_clock: Box::new(wall_clock), ..awake() };
+    let task = tokio::spawn(supervise(Arc::clone(&shared), async move {
+        pump(&pumping, &mut websocket, &mut machine).await;
+    }));
+    phase.wait_for(|phase| *phase == Phase::Open).await.unwrap();
+    let mut stream = SessionStream::open(&shared).unwrap();
+    panics.store(true, Ordering::Relaxed);
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"select 1").await.unwrap();
+    let error = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.to_string(), "the SSM session ended: rdsgate failed inside; please report this with the log");
+    assert!(task.await.unwrap_err().is_panic());
+    assert_eq!(*phase.borrow(), Phase::Ended(EndReason::Failed));
 }

@@ -4,6 +4,7 @@
 //! every step the memory in use is within the options' bounds; at the end every byte has arrived, once and in its place, on
 //! both sides; and the end comes, within a bound of simulated time and of steps.
 
+mod death;
 mod far_side;
 mod upload;
 

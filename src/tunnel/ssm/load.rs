@@ -24,6 +24,8 @@ pub enum Availability {
     Full,
     /// A dial hangs, and the agent dials one at a time.
     Stuck,
+    /// The agent does not answer, though the service does.
+    Unresponsive,
     /// It is over, or ending.
     Over,
 }

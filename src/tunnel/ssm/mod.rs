@@ -1,7 +1,7 @@
 //! The SSM data channel: a session's messages, what makes a reliable byte stream of them, and the session's life.
 //!
-//! `message`, `payload`, `features`, `handshake`, `window`, `load`, `tally`, `trial`, `idle`, `channel`, `conversation` and
-//! `liveness` are sans-IO: bytes and time come in, values go out. `websocket` opens the socket, `driver` is the one task that owns it,
+//! `message`, `payload`, `features`, `handshake`, `window`, `load`, `tally`, `trial`, `idle`, `silence`, `channel`,
+//! `conversation` and `liveness` are sans-IO: bytes and time come in, values go out. `websocket` opens the socket, `driver` is the one task that owns it,
 //! `stream` the handle that the rest of the program reads and writes, `session` the calls to AWS around them all.
 
 pub mod channel;
@@ -17,6 +17,7 @@ pub mod load;
 pub mod message;
 pub mod payload;
 pub mod session;
+mod silence;
 pub mod stream;
 pub mod tally;
 mod trial;

@@ -4,11 +4,13 @@
 //! driver's.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::SinkExt;
+use http::{HeaderName, HeaderValue};
 use tokio::{
     sync::{Notify, watch},
     time::timeout,
@@ -53,6 +55,8 @@ pub struct Spec {
     pub settings: SessionSettings,
     /// Limits and delays.
     pub options: Options,
+    /// How long to go on asking for a session while AWS throttles. Default 22 s.
+    pub start_for: Duration,
     /// How long to try to resume a session whose connection was lost. Default 2 minutes.
     pub resume_for: Duration,
 }
@@ -90,6 +94,13 @@ pub enum Error {
         #[source]
         reason: EndReason,
     },
+}
+
+impl Error {
+    /// Whether Systems Manager says that it has no connection to the agent.
+    pub fn says_agent_is_gone(&self) -> bool {
+        matches!(self, Self::Start { cause, .. } if matches!(**cause, aws::Error::TargetNotConnected { .. }))
+    }
 }
 
 /// Why a session was not resumed.
@@ -149,7 +160,7 @@ impl Session {
             reason: spec.settings.reason.marked(&mark),
         };
         debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
-        let Start { outcome, may_have_orphans } = spec.account.start_session(&request).await;
+        let Start { outcome, may_have_orphans } = spec.account.start_session(&request, spec.start_for).await;
         if may_have_orphans {
             let keep = outcome.as_ref().ok().map(|grant| grant.session_id.clone());
             let account = spec.account.clone();
@@ -175,7 +186,8 @@ impl Session {
         let shared = Arc::new(Shared::new(Arc::clone(link.session_id()), conversation, Arc::clone(changed)));
         let session =
             Self { phase: shared.phase.subscribe(), cancel: CancellationToken::new(), shared: Arc::clone(&shared) };
-        tasks.spawn(driver::run(shared, connection, link, session.cancel.clone()));
+        let driver = driver::run(Arc::clone(&shared), connection, link, session.cancel.clone());
+        tasks.spawn(driver::supervise(shared, driver));
         // Bounded by the conversation's own handshake timeout.
         let settled = tokio::select! {
             phase = session.settled() => phase,
@@ -240,6 +252,12 @@ impl Session {
         SessionStream::open(&self.shared)
     }
 
+    /// Ends it for `reason`; the driver sees to the rest.
+    pub fn end(&self, reason: EndReason) {
+        self.shared.lock().end(reason);
+        self.shared.driver.wake();
+    }
+
     /// Asks for its end; the driver sees to it.
     pub fn terminate(&self) {
         self.cancel.cancel();
@@ -287,7 +305,23 @@ pub(super) struct Link {
     token: Secret<String>,
     client_id: Uuid,
     endpoint: Option<Endpoint>,
+    may_go_unsigned: bool,
     resume_for: Duration,
+}
+
+/// One try of opening the websocket.
+async fn open(
+    address: &websocket::Address,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    ca_bundle: Option<&Path>,
+) -> Result<(WebSocket, websocket::Path), Error> {
+    let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(address, headers, ca_bundle)).await;
+    opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))
+}
+
+/// What the service says to a signature that it does not take.
+fn is_forbidden<T>(opened: &Result<T, Error>) -> bool {
+    matches!(opened, Err(Error::WebSocket(cause)) if cause.is_forbidden())
 }
 
 impl Link {
@@ -299,6 +333,7 @@ impl Link {
             token: grant.token,
             client_id: Uuid::new_v4(),
             endpoint: spec.settings.ssmmessages_endpoint.clone(),
+            may_go_unsigned: spec.settings.unsigned_stream,
             resume_for: spec.resume_for,
         }
     }
@@ -348,11 +383,23 @@ impl Link {
         };
         let refused = |error| Error::WebSocket(Arc::new(websocket::Error::Url(error)));
         let address = websocket::check_url(self.stream_url.expose(), &rules).map_err(refused)?;
-        let headers = sign::websocket_headers(address.uri(), self.account.region(), &credentials, SystemTime::now())
-            .map_err(sign)?;
-        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(&address, headers, self.account.ca_bundle())).await;
-        let (mut websocket, path) =
-            opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))?;
+        let signed =
+            |plus| sign::websocket_headers(address.uri(), self.account.region(), &credentials, SystemTime::now(), plus);
+        let (plus, bundle) = (self.account.raw_plus(), self.account.ca_bundle());
+        let mut opened = open(&address, signed(plus).map_err(sign)?, bundle).await;
+        if is_forbidden(&opened) && address.uri().query().is_some_and(|query| query.contains('+')) {
+            debug!("the data channel was refused; trying the other way to sign a plus sign");
+            let other = open(&address, signed(plus.other()).map_err(sign)?, bundle).await;
+            if other.is_ok() {
+                self.account.remember_raw_plus(plus.other());
+                opened = other;
+            }
+        }
+        if is_forbidden(&opened) && self.may_go_unsigned {
+            debug!("the data channel was refused; trying without a signature, as the configuration allows");
+            opened = open(&address, Vec::new(), bundle).await.or(opened);
+        }
+        let (mut websocket, path) = opened?;
         let request_id = Uuid::new_v4().to_string();
         let client_id = self.client_id.to_string();
         let first = serde_json::to_string(&OpenDataChannelInput {

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use futures_util::task::AtomicWaker;
@@ -35,6 +36,8 @@ pub enum Phase {
 pub(super) struct Shared {
     /// The session's id at AWS.
     pub(super) session_id: Arc<str>,
+    /// When it was opened.
+    opened: Instant,
     conversation: Mutex<Conversation>,
     /// Wakes the driver: there is something to send, or room to read.
     pub(super) driver: AtomicWaker,
@@ -47,6 +50,7 @@ impl Shared {
     pub(super) fn new(session_id: Arc<str>, conversation: Conversation, changed: Arc<Notify>) -> Self {
         Self {
             session_id,
+            opened: driver::now(),
             conversation: Mutex::new(conversation),
             driver: AtomicWaker::new(),
             phase: watch::Sender::new(Phase::Waiting),
@@ -80,6 +84,11 @@ impl SessionStream {
     /// The SSM session that carries the stream.
     pub fn session_id(&self) -> &Arc<str> {
         &self.shared.session_id
+    }
+
+    /// When that was opened.
+    pub fn session_opened(&self) -> Instant {
+        self.shared.opened
     }
 
     /// Tells whether the agent has connected the stream to its destination.
@@ -128,11 +137,21 @@ impl StreamError {
     fn into_io(self) -> io::Error {
         let kind = match self {
             Self::Refused => io::ErrorKind::ConnectionRefused,
-            Self::DialTimeout(_) => io::ErrorKind::TimedOut,
+            Self::DialTimeout(_) | Self::AgentSilent | Self::LinkLost => io::ErrorKind::TimedOut,
             Self::SessionEnded(_) => io::ErrorKind::NetworkDown,
             Self::Closed => io::ErrorKind::BrokenPipe,
         };
         io::Error::new(kind, self)
+    }
+
+    /// Whether another session may do better: the database was not dialled, or the session `is_old` and may have ended
+    /// unnoticed. One that ends as soon as it has opened would do so again.
+    pub fn calls_for_another_session(&self, is_old: bool) -> bool {
+        match self {
+            Self::AgentSilent | Self::LinkLost => true,
+            Self::SessionEnded(_) => is_old,
+            Self::Refused | Self::DialTimeout(_) | Self::Closed => false,
+        }
     }
 
     /// The stream error inside an I/O error, if that is where it came from.

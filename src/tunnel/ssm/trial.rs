@@ -7,7 +7,7 @@
 //! ```text
 //!   Waiting ── more is queued than usual messages hold, the port takes data ──▶ Running ── acknowledged ──▶ Passed
 //!                                                                                  │
-//!             2 s without while later ones are,  5 s without, the websocket gone ──┴──▶ Failed
+//!             2 s without while later ones are,  4 s without, the websocket gone ──┴──▶ Failed
 //! ```
 //!
 //! Until it has passed messages are as large as usual. When it has failed one NOP takes its place under the same sequence
@@ -25,8 +25,8 @@ pub(super) const USUAL_PAYLOAD: usize = 1024;
 /// everything behind it waits at the agent.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Time for it when nothing came later, as when it fills the window alone. Far above any way there and back, and below the
-/// dial timeout of streams that wait behind it.
-const LONGEST: Duration = Duration::from_secs(5);
+/// time after which an agent that acknowledges nothing counts as unresponsive (see `silence`).
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// How large messages may be.
 #[derive(Debug, Clone)]

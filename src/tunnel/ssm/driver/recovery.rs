@@ -13,9 +13,13 @@ use super::{Lost, Machine, WebSocket, now};
 use crate::{
     backoff::Backoff,
     causes,
-    tunnel::ssm::{
-        conversation::EndReason,
-        session::{Link, ResumeError},
+    tunnel::{
+        smux::mux::StreamError,
+        ssm::{
+            conversation::EndReason,
+            session::{Link, ResumeError},
+            stream::Shared,
+        },
     },
 };
 
@@ -53,6 +57,7 @@ impl Recovery {
     /// Asks for the session again until it is there, or known to be gone, or the time is over.
     pub(super) async fn reconnect(
         &mut self,
+        shared: &Shared,
         link: &mut Link,
         cancel: &CancellationToken,
     ) -> Result<(WebSocket, Machine), EndReason> {
@@ -80,6 +85,8 @@ impl Recovery {
                 Err(_) => last.unwrap_or_else(|| "AWS did not answer in time".into()),
             };
             debug!(session = %link.session_id(), cause = error, "resuming failed, trying again");
+            // It may take minutes; another session may serve those who have said nothing yet.
+            shared.lock().mux().fail_unacknowledged(&StreamError::LinkLost);
             last = Some(error);
         }
     }

@@ -39,18 +39,21 @@ const STALL: Duration = Duration::from_secs(3);
 /// What does not ask for room in the window: the handshake's answer and probes of 8 bytes.
 const CONTROL: usize = 256;
 
-/// Small, so that short conversations reach the bounds; but for a gap, and for bulk.
+/// Small, so that short conversations reach the bounds; but for a gap, and for bulk. What counts as hanging or as dead is not
+/// what these tables are about: on a path that loses a third of all, an agent may be silent for some seconds.
 fn options(row: &Row) -> Options {
-    let dial_timeout = Duration::from_hours(1);
+    let hour = Duration::from_hours(1);
+    let mux = mux::Options { dial_timeout: hour, dial_question: hour, ..mux::Options::default() };
+    let patient = Options { mux, unresponsive_after: hour, ..Options::default() };
     if row.pace.is_some() {
-        return Options { mux: mux::Options { dial_timeout, ..mux::Options::default() }, ..Options::default() };
+        return patient;
     }
     let stored = if row.gap > 0 { channel::Options::default().max_stored_bytes } else { 2000 };
     Options {
         channel: channel::Options { max_window: 2000, max_stored_bytes: stored, ..channel::Options::default() },
-        mux: mux::Options { max_unread: 1500, max_unsent: 1000, dial_timeout, ..mux::Options::default() },
+        mux: mux::Options { max_unread: 1500, max_unsent: 1000, ..patient.mux },
         payload_size: 512,
-        ..Options::default()
+        ..patient
     }
 }
 
@@ -72,6 +75,7 @@ pub(super) struct Agent {
     pub(super) outgoing: BTreeMap<i64, (Bytes, Instant)>,
     next: i64,
     next_tick: Instant,
+    dead: bool,
 }
 
 impl Agent {
@@ -104,8 +108,21 @@ impl Agent {
         self.send(PayloadType::HandshakeRequest, request.into(), now)
     }
 
+    /// What a stream's destination will say when it first hears something.
+    pub(super) fn will_answer(&mut self, id: StreamId, answer: Vec<u8>) {
+        self.answers.insert(id.0, answer);
+    }
+
+    /// From now on it hears and says nothing.
+    pub(super) fn die(&mut self) {
+        self.dead = true;
+    }
+
     /// What it answers to a frame.
     fn on_frame(&mut self, frame: &Bytes, now: Instant) -> Vec<Bytes> {
+        if self.dead {
+            return Vec::new();
+        }
         let message = AgentMessage::decode(frame).expect("what we send can be read");
         if message.message_type == MessageType::Acknowledge {
             let sequence = payload::acknowledged_sequence_number(&message.payload).expect("it names a number");
@@ -245,6 +262,7 @@ impl World {
                 outgoing: BTreeMap::new(),
                 next: 0,
                 next_tick: now,
+                dead: false,
             },
             row,
             now,
@@ -352,11 +370,12 @@ impl World {
         }
         self.check_memory();
         let connected = self.back_at.is_none();
+        let speaks = connected && !self.agent.dead;
         let next = [
             self.wire.peek().map(|Reverse((at, ..))| *at).filter(|_| connected),
             self.client.next_timeout().filter(|_| connected),
-            (connected && !self.agent.outgoing.is_empty()).then_some(self.agent.next_tick),
-            (connected && !self.agent.pending.is_empty()).then_some(self.agent.next_message),
+            (speaks && !self.agent.outgoing.is_empty()).then_some(self.agent.next_tick),
+            (speaks && !self.agent.pending.is_empty()).then_some(self.agent.next_message),
             self.pauses.iter().min().copied(),
             self.back_at,
         ];
@@ -411,7 +430,7 @@ impl World {
 
     /// What the agent says of its own accord; nothing while the client is away.
     fn agent_speaks(&mut self) {
-        if self.back_at.is_some() {
+        if self.back_at.is_some() || self.agent.dead {
             return;
         }
         if !self.agent.pending.is_empty() && self.now >= self.agent.next_message {
