@@ -25,8 +25,9 @@ pub struct Start {
 }
 
 impl Account {
-    /// Starts a session, again after what may pass. While AWS throttles, the tries go on for `throttled_for`.
-    pub async fn start_session(&self, request: &StartSession, throttled_for: Duration) -> Start {
+    /// Starts a session, again after what may pass. While AWS throttles, the tries go on for `throttled_for`, and `hope` is
+    /// called.
+    pub async fn start_session(&self, request: &StartSession, throttled_for: Duration, hope: impl Fn()) -> Start {
         let throttled_until = Instant::now() + throttled_for;
         let deadline = Instant::now() + CALL_DEADLINE;
         let mut backoff = Backoff::default();
@@ -41,7 +42,10 @@ impl Account {
             let delay = backoff.next_delay(&mut random);
             let tried = Instant::now() + delay;
             let may_retry = match cause {
-                Error::Throttled { .. } => tried < throttled_until,
+                Error::Throttled { .. } => {
+                    hope();
+                    tried < throttled_until
+                }
                 cause => cause.retry() == Retry::Backoff && tries < ATTEMPTS && tried < deadline,
             };
             if !may_retry {

@@ -35,7 +35,7 @@ use crate::{
     stream::BoxIo,
     target::{Compress, Engine, Target},
     tls::{self, Verified},
-    tunnel::{self, Dialer},
+    tunnel::{self, Dialer, pool::Pool},
 };
 
 /// An encrypted stream to the database.
@@ -223,7 +223,7 @@ impl Upstream {
     }
 
     /// The route's sessions, which other targets may share; `None` when it has none.
-    pub fn pool(&self) -> Option<&tunnel::pool::Pool> {
+    pub fn pool(&self) -> Option<&Pool> {
         self.dialer.pool()
     }
 
@@ -491,7 +491,8 @@ impl Upstream {
 
     async fn dial(&self, clock: &mut Clock) -> Result<tunnel::Stream, Error> {
         let dial = async { self.dialer.dial().await.map_err(Error::Route) };
-        clock.run(Stage::Route, Hope::None, dial).await
+        let gives_hope = || self.dialer.pool().is_some_and(Pool::gives_hope);
+        clock.run(Stage::Route, Hope::If(&gives_hope), dial).await
     }
 
     /// Asked for before anything is dialled, so that dead credentials cost no session.

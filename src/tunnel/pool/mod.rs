@@ -14,7 +14,10 @@ pub mod plan;
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -59,6 +62,8 @@ struct Inner {
     closing: CancellationToken,
     /// Something that a plan looks at is not as it was.
     changed: Arc<Notify>,
+    /// AWS has granted a session that is being opened, or throttles: it is worth waiting for.
+    hope: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -165,6 +170,7 @@ impl Pool {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             changed: Arc::new(Notify::new()),
+            hope: AtomicBool::new(false),
             state: Mutex::default(),
         }))
     }
@@ -197,6 +203,12 @@ impl Pool {
                 () = sleep_until(next.unwrap_or(ticket.since).into()), if next.is_some() => {}
             }
         }
+    }
+
+    /// Whether a connection that waits for its stream has reason to go on: AWS has answered, by granting the session that it
+    /// waits for, or by throttling.
+    pub fn gives_hope(&self) -> bool {
+        self.0.hope.load(Ordering::Relaxed)
     }
 
     /// Opens the sessions that are to be warm, and waits for them.
@@ -355,10 +367,14 @@ impl Pool {
         }
         let (pool, own) = (self.clone(), Arc::clone(&opening));
         self.0.tasks.spawn(async move {
-            let Inner { spec, tasks, closing, changed, .. } = &*pool.0;
-            let opened = Session::open(spec, tasks, closing, changed).await.map_err(Arc::new);
+            let Inner { spec, tasks, closing, changed, hope, .. } = &*pool.0;
+            let gives_hope = || hope.store(true, Ordering::Relaxed);
+            let opened = Session::open(spec, tasks, closing, changed, gives_hope).await.map_err(Arc::new);
             let mut state = pool.state();
             state.openings.retain(|opening| !Arc::ptr_eq(opening, &own));
+            if state.openings.is_empty() {
+                hope.store(false, Ordering::Relaxed);
+            }
             match &opened {
                 Ok(session) if state.closed => session.terminate(),
                 Ok(session) => {

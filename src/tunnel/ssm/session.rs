@@ -140,7 +140,7 @@ pub struct Session {
 
 impl Session {
     /// Starts a session and waits until it takes streams. Its driver runs on `tasks` until it is over, and tells `changed` of
-    /// each new [`Condition`]. Not cancel safe: dropped between StartSession and the end it would leave a session behind, so
+    /// each new [`Condition`]. Calls `hope` when AWS has answered, by granting the session or by throttling. Not cancel safe: dropped between StartSession and the end it would leave a session behind, so
     /// run it as a task of its own, and cancel `closing` to have it given up in order.
     ///
     /// # Errors
@@ -150,6 +150,7 @@ impl Session {
         tasks: &TaskTracker,
         closing: &CancellationToken,
         changed: &Arc<Notify>,
+        hope: impl Fn(),
     ) -> Result<Self, Error> {
         // So short that it is no eyesore in the session history, and unlike all others of this caller.
         let mark = format!("#{:08x}", fastrand::u32(..));
@@ -160,13 +161,14 @@ impl Session {
             reason: spec.settings.reason.marked(&mark),
         };
         debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
-        let Start { outcome, may_have_orphans } = spec.account.start_session(&request, spec.start_for).await;
+        let Start { outcome, may_have_orphans } = spec.account.start_session(&request, spec.start_for, &hope).await;
         if may_have_orphans {
             let keep = outcome.as_ref().ok().map(|grant| grant.session_id.clone());
             let account = spec.account.clone();
             tasks.spawn(async move { account.end_orphans(&mark, keep.as_deref()).await });
         }
         let grant = outcome.map_err(|cause| Error::Start { bastion: spec.bastion.clone(), cause: cause.into() })?;
+        hope();
         let given_up = || Error::Ended { bastion: spec.bastion.clone(), reason: EndReason::Terminated };
         let link = Link::new(spec, grant);
         let connected = tokio::select! {
