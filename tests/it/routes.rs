@@ -305,6 +305,31 @@ async fn automatic_compression_is_for_the_way_that_was_taken() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_the_client_asked_for_is_the_clients_on_both_routes() {
+    const CLIENTS: usize = 20;
+    let hosts = vec!["db.c1auto.eu-central-1.rds.amazonaws.com".into(), "localhost".into()];
+    let server = Server::start(&ServerOptions { engine: Engine::MariaDb, hosts, ..ServerOptions::default() });
+    let sandbox = sandbox(&server).await;
+    for (host, port) in [("localhost", server.addr.port()), (server.rds_host.as_str(), 3306)] {
+        let mut gate = automatic(&server, &sandbox, host, port).await;
+        for _ in 0..CLIENTS {
+            let mut client = Command::new("mariadb");
+            client.args(["--no-defaults", "-h", "127.0.0.1", "-u", "app_user", "-e", "select 42"]);
+            let ran = within("mariadb", client.args(["-P", &gate.port.to_string()]).kill_on_drop(true).output()).await;
+            assert!(ran.expect("it is installed").status.success(), "{}", gate.log());
+        }
+        let ended = |log: &str| -> Vec<String> {
+            log.lines().filter(|line| line.contains("connection ended")).map(str::to_owned).collect()
+        };
+        assert!(gate.until(|log| ended(log).len() == CLIENTS).await, "{}", gate.log());
+        let log = gate.log();
+        let others: Vec<_> = ended(&log).into_iter().filter(|line| !line.contains("reason=closed")).collect();
+        assert_eq!(others, Vec::<String>::new(), "{host}");
+        assert!(ended(&log).iter().all(|line| line.contains("side=client")), "{host}: {log}");
+    }
+}
+
 /// A gate that tries `host` and `port` directly before it goes through the bastion.
 async fn automatic(server: &Server, sandbox: &Sandbox, host: &str, port: u16) -> Gate {
     let engine = if server.engine == Engine::Postgres { "postgres" } else { "mysql" };
