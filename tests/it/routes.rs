@@ -324,9 +324,9 @@ async fn an_end_that_the_client_asked_for_is_the_clients_on_both_routes() {
         };
         assert!(gate.until(|log| ended(log).len() == CLIENTS).await, "{}", gate.log());
         let log = gate.log();
-        let others: Vec<_> = ended(&log).into_iter().filter(|line| !line.contains("reason=closed")).collect();
+        let others: Vec<_> = ended(&log).into_iter().filter(|line| !line.contains("reason=\"closed\"")).collect();
         assert_eq!(others, Vec::<String>::new(), "{host}");
-        assert!(ended(&log).iter().all(|line| line.contains("side=client")), "{host}: {log}");
+        assert!(ended(&log).iter().all(|line| line.contains("side=\"client\"")), "{host}: {log}");
     }
 }
 
