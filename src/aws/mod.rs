@@ -223,6 +223,11 @@ impl Account {
         self.0.credentials.may_ask()
     }
 
+    /// Whether a `credential_process` runs now, which may take its time.
+    pub fn runs_process(&self) -> bool {
+        process::is_running()
+    }
+
     /// Whether the SSM endpoint, as the AWS variables and files set it, is on this machine: a sandbox.
     pub fn ssm_endpoint_is_loopback(&self) -> bool {
         self.0.calls.endpoints.url("ssm").is_some_and(http::is_loopback)

@@ -1,7 +1,11 @@
 //! `credential_process`: a program that prints credentials as JSON (AWS CLI guide, "Sourcing credentials with an external
 //! process"). As in botocore, the command is split into words and run without a shell.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use aws_credential_types::Credentials;
 use serde_json::Value;
@@ -16,6 +20,30 @@ const PROCESS_TIMEOUT: Duration = Duration::from_mins(5);
 /// How much of what it says about a failure is shown.
 const SHOWN: usize = 200;
 
+/// How many run now, of all identities.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a program while it runs.
+struct Running;
+
+impl Running {
+    fn begin() -> Self {
+        RUNNING.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether such a program runs now.
+pub(super) fn is_running() -> bool {
+    RUNNING.load(Ordering::Relaxed) > 0
+}
+
 /// What the program prints.
 ///
 /// # Errors
@@ -23,6 +51,7 @@ const SHOWN: usize = 200;
 pub(super) async fn run(words: &[String], place: &Place) -> Result<Credentials, Reason> {
     let failed = |reason: String| Reason(format!("{place}: {reason}"));
     let (program, arguments) = words.split_first().ok_or_else(|| failed("the command is empty".into()))?;
+    let _running = Running::begin();
     let process = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
     let output = match tokio::time::timeout(PROCESS_TIMEOUT, process).await {
         Ok(Ok(output)) => output,

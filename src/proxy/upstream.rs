@@ -497,7 +497,7 @@ impl Upstream {
 
     /// Asked for before anything is dialled, so that dead credentials cost no session.
     async fn credentials(&self, clock: &mut Clock) -> Result<Credentials, Error> {
-        let waits_for_somebody = || self.account.may_ask();
+        let waits_for_somebody = || self.account.may_ask() || self.account.runs_process();
         let credentials = async { self.account.credentials_for_client().await.map_err(Error::Credentials) };
         clock.run(Stage::Credentials, Hope::If(&waits_for_somebody), credentials).await
     }

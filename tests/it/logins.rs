@@ -250,6 +250,23 @@ async fn a_role_is_assumed_with_what_a_process_gives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_credential_process_may_use_the_connect_timeout() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let user = Identity::user();
+    let answer = serde_json::json!({
+        "Version": 1, "AccessKeyId": user.access_key, "SecretAccessKey": user.secret.expose(),
+    });
+    let home = Home::new("");
+    let answer = home.write("answer", &answer.to_string());
+    // Longer than a client without hope waits.
+    let config = format!("[profile slow]\ncredential_process = sh -c \"sleep 11; cat {}\"\n", answer.display());
+    home.write(".aws/config", &config);
+    let gate = home.gate(server, &sandbox).flag("--profile", "slow").start().await;
+    assert_eq!(gate.query("select 42").await, "42", "{}", gate.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_goes_on_when_its_client_has_lost_patience() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
