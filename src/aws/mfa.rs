@@ -138,6 +138,7 @@ impl Devices {
 /// The first line that a command prints.
 async fn run(command: &str) -> Result<MfaCode, Error> {
     let failed = |reason: String| Error::MfaCommand { reason };
+    let _running = super::process::Running::begin();
     let process = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true).output();
     let output = match tokio::time::timeout(COMMAND_DEADLINE, process).await {
         Ok(Ok(output)) => output,

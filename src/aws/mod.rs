@@ -223,7 +223,7 @@ impl Account {
         self.0.credentials.may_ask()
     }
 
-    /// Whether a `credential_process` runs now, which may take its time.
+    /// Whether a `credential_process` or a command for an MFA code runs now, which may take its time.
     pub fn runs_process(&self) -> bool {
         process::is_running()
     }

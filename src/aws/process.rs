@@ -20,14 +20,15 @@ const PROCESS_TIMEOUT: Duration = Duration::from_mins(5);
 /// How much of what it says about a failure is shown.
 const SHOWN: usize = 200;
 
-/// How many run now, of all identities.
+/// How many run now, of all identities, commands for MFA codes included.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts a program while it runs.
-struct Running;
+#[must_use = "it is counted until this is dropped"]
+pub(super) struct Running;
 
 impl Running {
-    fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         RUNNING.fetch_add(1, Ordering::Relaxed);
         Self
     }
