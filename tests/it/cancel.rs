@@ -110,8 +110,9 @@ async fn a_cancel_request_that_comes_too_late_does_no_harm() {
 /// The name of an Aurora cluster's readers, which leads to one of several servers.
 const READER: &str = "orders.cluster-ro-c1abcdefghij.eu-central-1.rds.amazonaws.com";
 
-fn reader() -> PgServer {
-    PgServer::start(&PgOptions { hosts: vec![READER.into(), "localhost".into()], ..PgOptions::default() })
+fn reader(port: u16) -> PgServer {
+    let hosts = vec![READER.into(), "localhost".into()];
+    PgServer::start(&PgOptions { hosts, rds_ports: vec![port], ..PgOptions::default() })
 }
 
 /// Sleeps on `server` under this name until a cancel request comes, and cancels.
@@ -130,9 +131,9 @@ async fn cancels(client: &Driver, server: &PgServer, name: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_reaches_its_own_server_when_sessions_lead_to_several_and_none_is_free() {
-    let (first_server, second_server) = (reader(), reader());
+    let (first_server, second_server) = (reader(5432), reader(5432));
     let sandbox = sandbox(&first_server).await;
-    let options = GateOptions::new(&first_server, &sandbox).usual_sessions();
+    let options = GateOptions::new(&first_server, &sandbox);
     let gate = options.flag("--isolation", "connection").flag("--max-sessions", "2").start().await;
     let first = Driver::connected(&gate, "on the first").await;
     sandbox.name(READER, 5432, Destination::Address(second_server.addr));
@@ -145,10 +146,10 @@ async fn cancel_reaches_its_own_server_when_sessions_lead_to_several_and_none_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_reaches_its_own_server_through_a_session_that_is_draining() {
-    let (first_server, second_server) = (reader(), reader());
+    let (first_server, second_server) = (reader(5432), reader(5432));
     let sandbox = sandbox(&first_server).await;
-    let options = GateOptions::new(&first_server, &sandbox).usual_sessions();
-    let mut gate = options.flag("--rotate-after", "1s").start().await;
+    let options = GateOptions::new(&first_server, &sandbox);
+    let mut gate = options.flag("--max-sessions", "4").flag("--rotate-after", "1s").start().await;
     let first = Driver::connected(&gate, "draining").await;
     sandbox.name(READER, 5432, Destination::Address(second_server.addr));
     assert!(gate.until(|log| log.contains("takes no new connections")).await);
@@ -159,9 +160,9 @@ async fn cancel_reaches_its_own_server_through_a_session_that_is_draining() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_on_the_direct_route_reaches_the_address_that_was_dialled() {
-    let (first_server, second_server) = (reader(), reader());
     let v4 = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
     let port = v4.local_addr().expect("it is bound").port();
+    let (first_server, second_server) = (reader(port), reader(port));
     forward(v4, first_server.addr);
     let folder = tempfile::tempdir().expect("there is room");
     let file = folder.path().join("rdsgate.toml");
