@@ -241,6 +241,8 @@ impl GateOptions {
 
     /// Starts it, for one that is not to get ready.
     pub(crate) fn spawn(self) -> Gate {
+        let user = self.arguments.iter().skip_while(|argument| *argument != "--user").nth(1);
+        let user = user.map_or("app_user", String::as_str).to_owned();
         let mut child =
             self.traced().command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cargo built rdsgate");
         let (sender, output) = watch::channel(String::new());
@@ -248,7 +250,7 @@ impl GateOptions {
         collect(child.stderr.take().expect("piped"), Arc::clone(&sender));
         collect(child.stdout.take().expect("piped"), sender);
         let keyboard = child.stdin.take();
-        Gate { child, output, keyboard, port: 0 }
+        Gate { child, output, keyboard, port: 0, user }
     }
 }
 
@@ -270,6 +272,8 @@ pub(crate) struct Gate {
     output: watch::Receiver<String>,
     keyboard: Option<ChildStdin>,
     pub(crate) port: u16,
+    /// The configured user, which its clients name.
+    pub(crate) user: String,
 }
 
 impl Gate {
@@ -303,7 +307,7 @@ impl Gate {
 
     /// Where clients find it.
     pub(crate) fn door(&self) -> Door<'_> {
-        Door { host: "localhost", port: self.port, database: "appdb", user: "app_user" }
+        Door { host: "localhost", port: self.port, database: "appdb", user: &self.user }
     }
 
     /// psql's command, as a user would type it, with nothing of this machine's settings.
@@ -319,7 +323,7 @@ impl Gate {
             "-p",
             &self.port.to_string(),
             "-U",
-            "app_user",
+            &self.user,
             "appdb",
         ])
         .env_clear()
@@ -374,8 +378,8 @@ pub(crate) async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
     let mut client = Command::new("mariadb");
     client
         // From 11.4 on it insists on TLS when it is given a password, and warns when it is not.
-        .args(["--no-defaults", "--skip-ssl", "--batch", "--skip-column-names", "-h", "127.0.0.1", "-u", "app_user"])
-        .args(["-P", &gate.port.to_string()])
+        .args(["--no-defaults", "--skip-ssl", "--batch", "--skip-column-names", "-h", "127.0.0.1"])
+        .args(["-u", &gate.user, "-P", &gate.port.to_string()])
         .args(arguments)
         .env("LC_ALL", "C.UTF-8")
         .kill_on_drop(true);

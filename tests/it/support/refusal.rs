@@ -38,7 +38,8 @@ impl Refusal {
     pub(crate) async fn in_database(gate: &Gate, database: &str) -> Self {
         let mut psql = gate.psql_command();
         psql.args(["-d", database]);
-        let by_hand = async { Wire::connect(gate.port).await.start(&[("database", database)]).await.refusal().await };
+        let parameters = [("user", gate.user.as_str()), ("database", database)];
+        let by_hand = async { Wire::connect(gate.port).await.start(&parameters).await.refusal().await };
         let (psql, by_hand) = tokio::join!(Self::of_psql(psql), by_hand);
         assert_eq!(field(&by_hand, 'S'), "FATAL", "{by_hand:?}\n{}", gate.log());
         Self { sqlstate: field(&by_hand, 'C').into(), ..psql }
