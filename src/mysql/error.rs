@@ -32,6 +32,9 @@ pub mod code {
     pub const READ_ERROR: (u16, &str) = (1158, "08S01");
     /// `ER_NOT_SUPPORTED_AUTH_MODE`: the client is too old.
     pub const NOT_SUPPORTED_AUTH_MODE: (u16, &str) = (1251, "08004");
+    /// `ER_CONNECTION_KILLED` of MariaDB, with the SQLSTATE of a broken connection instead of its own 70100: what drivers
+    /// and pools take for a lost connection (`proxy/serve/mysql/last_words.rs`).
+    pub const CONNECTION_LOST: (u16, &str) = (1927, "08S01");
     /// What a server that is read only says to who would write: `ER_OPTION_PREVENTS_STATEMENT`, which has other reasons too,
     /// and `ER_READ_ONLY_MODE`.
     pub const READ_ONLY: [u16; 2] = [1290, 1836];
@@ -71,6 +74,9 @@ pub enum Error {
     /// The client asks for TLS, which it was not offered.
     #[error("the client asks for TLS, which this listener does not offer")]
     ClientTls,
+    /// The client spoke before it was greeted, which no client of MySQL does.
+    #[error("the client spoke before the server's greeting, so it does not speak MySQL's protocol")]
+    SpokeFirst,
     /// A client from before MySQL 4.1 (2004).
     #[error("the client speaks the protocol of before MySQL 4.1")]
     OldClient,
@@ -84,6 +90,9 @@ pub enum Error {
     /// Another version of the greeting.
     #[error("the database server greets with protocol version {0}, not with MySQL's 10")]
     GreetingVersion(u8),
+    /// Another kind of server than the one that the client was greeted by.
+    #[error("the database server is another one than a moment ago")]
+    GreetingChanged,
     /// A server that knows no authentication plugins; its version.
     #[error("the database server is too old for IAM database authentication: version {0}")]
     TooOld(String),
@@ -183,11 +192,13 @@ impl Error {
                 (code::NOT_SUPPORTED_AUTH_MODE, Some("Upgrade the client, or turn off its old_passwords option."))
             }
             Self::Response(_)
+            | Self::SpokeFirst
             | Self::ChangeUser(_)
             | Self::GreetingVersion(_)
             | Self::Unexpected { .. }
             | Self::Malformed(_)
             | Self::Nul(_) => (code::BAD_HANDSHAKE, None),
+            Self::GreetingChanged => (code::UNKNOWN, Some("Connect again.")),
             Self::TooOld(_) | Self::TokenLength => (code::UNKNOWN, None),
             Self::NoTls => (
                 code::BAD_HANDSHAKE,

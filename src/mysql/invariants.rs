@@ -139,7 +139,8 @@ pub fn follows(bytes: &[u8]) {
 pub fn watches(bytes: &[u8]) {
     let [seed, bytes @ ..] = bytes else { return };
     let mut random = u32::from(*seed) | 1;
-    let flags = [Capabilities::DEPRECATE_EOF, Capabilities::MARIADB_CACHE_METADATA];
+    let flags =
+        [Capabilities::DEPRECATE_EOF, Capabilities::MARIADB_CACHE_METADATA, Capabilities::OPTIONAL_RESULTSET_METADATA];
     let capabilities = flags
         .iter()
         .enumerate()
@@ -161,7 +162,7 @@ pub fn watches(bytes: &[u8]) {
             chunk.chunks(1).for_each(|byte| by_byte.on_upstream(byte));
             upstream.extend_from_slice(chunk);
         }
-        assert_eq!((by_chunk.state(), by_chunk.turn()), (by_byte.state(), by_byte.turn()));
+        assert_eq!((by_chunk.state(), by_chunk.waiting()), (by_byte.state(), by_byte.waiting()));
         assert_eq!(by_chunk.is_answered(), by_byte.is_answered());
     }
     let mut packets = &upstream[..];
@@ -170,7 +171,7 @@ pub fn watches(bytes: &[u8]) {
         let Some(behind) = behind.get(length..) else { break };
         packets = behind;
     }
-    assert!(packets.is_empty() || by_byte.turn().is_none());
+    assert!(packets.is_empty() || by_byte.waiting().is_none());
 }
 
 /// A compressed stream ends or fails, and what a client says through one to another arrives.

@@ -2,8 +2,9 @@
 //!
 //! Each command but a few has one answer, which is a packet or a result; where it ends is told by the kind of command, the
 //! number of columns and the first byte of what comes behind them. Of a packet only the header and the first
-//! few bytes are looked at, rows are skipped by their length. It never holds bytes back and never fails: what it
-//! cannot follow it calls busy.
+//! few bytes are looked at, rows are skipped by their length. It never holds bytes back and never fails. An answer that it
+//! cannot follow counts as busy until the server has said something and stands between two packets, and the next command
+//! begins afresh: so no combination of capabilities, known or not, keeps a connection busy for ever.
 //!
 //! That a server was silent for a while tells none of this: a query may think between two rows, a transaction waits for
 //! its client.
@@ -61,10 +62,12 @@ pub struct Watch {
     /// Status flags of the last OK or EOF.
     status: u16,
     refused_to_write: bool,
-    /// It cannot be followed any more.
+    /// The answer under way cannot be followed. Cleared by the next command.
     lost: bool,
     /// The client has sent COM_QUIT.
     quit: bool,
+    /// The client has sent a command since the server last said anything.
+    unheard: bool,
 }
 
 impl Watch {
@@ -78,9 +81,9 @@ impl Watch {
             expect: None,
             status,
             refused_to_write: false,
-            // Where results have their columns only on request, one without them begins as an OK does.
-            lost: capabilities.contains(Capabilities::OPTIONAL_RESULTSET_METADATA),
             quit: false,
+            lost: false,
+            unheard: false,
         }
     }
 
@@ -91,7 +94,7 @@ impl Watch {
 
     /// Sees bytes on their way to the upstream.
     pub fn on_client(&mut self, chunk: &[u8]) {
-        let Self { client, owed, status, lost, quit, .. } = self;
+        let Self { client, owed, expect, status, lost, unheard, quit, .. } = self;
         client.follow(chunk, |before, packet, head| {
             if packet.length == 0 || !before.is_command(packet.sequence) {
                 return;
@@ -109,7 +112,11 @@ impl Watch {
                     *status &= !CURSOR_EXISTS;
                     return;
                 }
-                // COM_FIELD_LIST, COM_BINLOG_DUMP, COM_TABLE_DUMP, COM_STMT_FETCH, COM_BINLOG_DUMP_GTID
+                // COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID: for ever, unless BINLOG_DUMP_NON_BLOCK is set
+                // (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_binlog_dump.html>).
+                Some(0x12) if head.get(5).is_some_and(|flags| flags & 1 == 0) => Answer::Events,
+                Some(0x1e) if head.get(1).is_some_and(|flags| flags & 1 == 0) => Answer::Events,
+                // The same with an end; COM_FIELD_LIST, COM_TABLE_DUMP, COM_STMT_FETCH
                 Some(0x04 | 0x12 | 0x13 | 0x1c | 0x1e) => Answer::Rows,
                 // COM_STATISTICS
                 Some(0x09) => Answer::Text,
@@ -117,18 +124,23 @@ impl Watch {
                 Some(0x16) => Answer::Prepare,
                 Some(_) => Answer::Usual,
             };
+            // Clients wait for an answer before they send more, but for those that send far ahead.
+            if *lost && !*unheard {
+                (*lost, *expect) = (false, None);
+            }
+            *unheard = true;
             owed.push_back(answer);
-            *lost |= owed.len() > MAX_OWED;
+            if *lost || owed.len() > MAX_OWED {
+                (*lost, *owed) = (true, VecDeque::new());
+            }
         });
-        if self.lost {
-            self.owed = VecDeque::new();
-        }
     }
 
     /// Sees bytes on their way to the client.
     pub fn on_upstream(&mut self, chunk: &[u8]) {
-        let Self { capabilities, upstream, owed, expect, status, refused_to_write, lost, .. } = self;
+        let Self { capabilities, upstream, owed, expect, status, refused_to_write, lost, unheard, .. } = self;
         upstream.follow(chunk, |_, packet, head| {
+            *unheard = false;
             // Nearly always: a row.
             if let (Some(Expect::Rows), Some(..message::EOF)) = (&*expect, head.first()) {
                 return;
@@ -140,7 +152,7 @@ impl Watch {
             if let Some(now) = expect.take().or_else(|| owed.pop_front().map(Expect::Answer)) {
                 match now.then(packet.length, head, *capabilities, status) {
                     Ok(next) => *expect = next,
-                    Err(Lost) => *lost = true,
+                    Err(Lost) => (*lost, *owed) = (true, VecDeque::new()),
                 }
             }
         });
@@ -153,14 +165,19 @@ impl Watch {
 
     /// Whether every command has had its whole answer; true too where that cannot be told.
     pub fn is_answered(&self) -> bool {
-        let between = self.client.at_boundary() && self.upstream.at_boundary();
-        self.lost || self.owed.is_empty() && self.expect.is_none() && between
+        self.lost || self.owed.is_empty() && self.expect.is_none() && self.is_between_packets()
     }
 
     /// What the connection is doing.
     pub fn state(&self) -> Activity {
         let cursor = self.status & (CURSOR_EXISTS | LAST_ROW_SENT) == CURSOR_EXISTS;
-        match self.is_answered() && !self.lost {
+        let waits = match self.expect {
+            _ if self.lost => !self.unheard,
+            // Whoever follows the binary log begins again where it was, and is never done.
+            None | Some(Expect::Events) => self.owed.is_empty(),
+            Some(_) => false,
+        };
+        match waits && self.is_between_packets() {
             true if self.status & IN_TRANSACTION != 0 || cursor => Activity::InTransaction,
             true => Activity::Idle,
             false => Activity::Busy,
@@ -172,17 +189,16 @@ impl Watch {
         self.quit && self.is_answered()
     }
 
-    /// Where an ERR of ours would go now: behind what has come of an answer, or in its place; `None` inside a packet and
-    /// where the server waits for the client's file.
-    pub fn turn(&self) -> Option<Turn> {
-        match self.expect {
-            _ if self.lost || !self.upstream.at_boundary() => None,
-            Some(Expect::File) => None,
-            Some(_) => Some(Turn::answer(self.upstream.last.sequence.wrapping_add(1))),
-            None if self.owed.is_empty() => Some(Turn::COMMAND),
-            // A command of more than 16 MiB takes several packets.
-            None => Some(Turn::answer(self.client.last.sequence.wrapping_add(1))),
-        }
+    /// Where an ERR of ours would go that answers a command of which nothing has been answered; `None` where no command is
+    /// waiting, an answer has begun, or the client is sending.
+    pub fn waiting(&self) -> Option<Turn> {
+        let waits = !self.lost && self.expect.is_none() && !self.owed.is_empty() && self.is_between_packets();
+        // A command of more than 16 MiB takes several packets.
+        waits.then(|| Turn::answer(self.client.last.sequence.wrapping_add(1)))
+    }
+
+    fn is_between_packets(&self) -> bool {
+        self.client.at_boundary() && self.upstream.at_boundary()
     }
 }
 
@@ -259,7 +275,7 @@ mod tests {
 
     fn logged_in(flags: Capabilities) -> Watch {
         let watch = Watch::new(Capabilities::PROTOCOL_41 | flags, 2);
-        assert_eq!((watch.state(), watch.turn()), (Activity::Idle, Some(Turn::COMMAND)));
+        assert_eq!((watch.state(), watch.waiting()), (Activity::Idle, None));
         watch
     }
 
@@ -272,7 +288,7 @@ mod tests {
                 watch.on_upstream(&[byte]);
             }
         }
-        assert_eq!(watch.turn(), Some(Turn::COMMAND), "{}", command.escape_ascii());
+        assert_eq!(watch.waiting(), None, "{}", command.escape_ascii());
         watch.state()
     }
 
@@ -374,23 +390,28 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_ours_has_the_number_that_is_next() {
+    fn an_error_of_ours_answers_a_command_or_is_not_said() {
         let mut watch = logged_in(Capabilities::default());
-        watch.on_client(&packet(0, b"\x03a"));
-        assert_eq!(watch.turn(), Some(Turn::COMMAND));
-        for (n, payload) in (1..).zip([b"\x01", COLUMN, EOF, b"\x01x"]) {
-            watch.on_upstream(&packet(n, payload));
-            assert_eq!(watch.turn(), Some(Turn::answer(n + 1)));
+        let command = packet(0, b"\x03a");
+        let (begun, rest) = command.split_at(3);
+        watch.on_client(begun);
+        assert_eq!(watch.waiting(), None, "the client is sending");
+        watch.on_client(rest);
+        assert_eq!(watch.waiting(), Some(Turn::COMMAND));
+        for (n, payload) in (1..).zip([b"\x01", COLUMN, EOF, b"\x01x", EOF]) {
+            for byte in packet(n, payload) {
+                watch.on_upstream(&[byte]);
+                assert_eq!(watch.waiting(), None, "part of an answer");
+            }
         }
-        watch.on_upstream(b"\x10");
-        assert_eq!(watch.turn(), None, "in a header");
-        watch.on_upstream(b"\0\0\x05\x01x");
-        assert_eq!(watch.turn(), None, "in a row");
+        watch.on_client(&[packet(0, b"\x03a"), packet(0, b"\x0e")].concat());
+        watch.on_upstream(&packet(1, OK));
+        assert_eq!(watch.waiting(), Some(Turn::COMMAND), "the second");
+        watch.on_upstream(&packet(1, OK));
 
-        let mut watch = logged_in(Capabilities::default());
         watch.on_client(&packet(0, b"\x03load"));
         watch.on_upstream(&packet(1, b"\xfbname"));
-        assert_eq!(watch.turn(), None, "the client sends");
+        assert_eq!(watch.waiting(), None, "the client sends");
         watch.on_client(&[packet(2, b"\x03 a line"), packet(3, b"")].concat());
         watch.on_upstream(&packet(4, OK));
         assert_eq!(watch.state(), Activity::Idle);
@@ -404,7 +425,7 @@ mod tests {
         // The length of its column takes eight bytes, behind what is an EOF elsewhere.
         let row = [&b"\xff\xff\xff\x04\xfe\xf6\xff\xff\0\0\0\0\0"[..], &vec![b'x'; CONTINUED - 9]].concat();
         watch.on_upstream(&row);
-        assert_eq!((watch.state(), watch.turn()), (Activity::Busy, None), "it goes on");
+        assert_eq!((watch.state(), watch.waiting()), (Activity::Busy, None), "it goes on");
         watch.on_upstream(&packet(5, b""));
         assert_eq!(watch.state(), Activity::Busy);
         watch.on_upstream(&packet(6, EOF));
@@ -412,24 +433,89 @@ mod tests {
 
         // And a command of that size.
         watch.on_client(&[&b"\xff\xff\xff\0\x03"[..], &vec![b'x'; CONTINUED - 1], &packet(1, b"rest")].concat());
-        assert_eq!((watch.state(), watch.turn()), (Activity::Busy, Some(Turn::answer(2))));
+        assert_eq!((watch.state(), watch.waiting()), (Activity::Busy, Some(Turn::answer(2))));
         watch.on_upstream(&packet(2, OK));
-        assert_eq!((watch.state(), watch.turn()), (Activity::Idle, Some(Turn::COMMAND)));
+        assert_eq!((watch.state(), watch.waiting()), (Activity::Idle, None));
     }
 
     #[test]
-    fn what_cannot_be_followed_is_busy_for_ever() {
+    fn results_without_their_columns_are_followed() {
+        let optional = Capabilities::OPTIONAL_RESULTSET_METADATA;
+        // A thousand columns: the length of their number takes three bytes.
+        for (columns, row) in [(&b"\x02"[..], &b"\0"[..]), (b"\xfc\xe8\x03", b"\x01x")] {
+            // As MySQL 9.7 sends them.
+            let (none, full) = ([columns, b"\0"].concat(), vec![1, 1]);
+            for (command, answer) in [
+                (&b"\x03select"[..], &[&none[..], EOF, row, EOF][..]),
+                (b"\x03select", &[&full, COLUMN, EOF, row, row, EOF]),
+                (b"\x17", &[&none, EOF, row, EOF]),
+                (b"\x16select", &[b"\0\x01\0\0\0\x02\0\x01\0\0\0\0\0", EOF, EOF]),
+                (b"\x16select", &[b"\0\x01\0\0\0\x02\0\0\0\0\0\0\x01", COLUMN, COLUMN, EOF]),
+                (b"\x03do 0", &[OK]),
+                (b"\x03selec", &[b"\xff\x15\x04#28000no"]),
+                (b"\x03load", &[b"\xfbname", OK]),
+            ] {
+                assert_eq!(asked(&mut logged_in(optional), command, answer), Activity::Idle);
+            }
+            let end = b"\xfe\0\0\x02\0\0\0";
+            let mut watch = logged_in(optional | Capabilities::DEPRECATE_EOF);
+            assert_eq!(asked(&mut watch, b"\x03select", &[&none, row, row, end]), Activity::Idle);
+            assert_eq!(asked(&mut watch, b"\x03select", &[&full, COLUMN, row, end]), Activity::Idle);
+            let prepared = b"\0\x01\0\0\0\x02\0\x01\0\0\0\0\0";
+            assert_eq!(asked(&mut watch, b"\x16select", &[prepared]), Activity::Idle);
+        }
+    }
+
+    #[test]
+    fn whoever_follows_the_binary_log_is_idle_between_its_events() {
+        let (position, number) = (4_u32.to_le_bytes(), 7_u32.to_le_bytes());
+        for (flags, between) in [(0_u16, Activity::Idle), (1, Activity::Busy)] {
+            let flags = flags.to_le_bytes();
+            for dump in [
+                [&b"\x12"[..], &position, &flags, &number, b"binlog.000001"].concat(),
+                [&b"\x1e"[..], &flags, &number, b"\0\0\0\0"].concat(),
+            ] {
+                let mut watch = logged_in(Capabilities::default());
+                watch.on_client(&packet(0, &dump));
+                assert_eq!(watch.state(), Activity::Busy);
+                for n in 1..5 {
+                    let event = packet(n, b"\0 an event of the binary log, longer than what is looked at");
+                    let (begun, rest) = event.split_at(10);
+                    watch.on_upstream(begun);
+                    assert_eq!(watch.state(), Activity::Busy);
+                    watch.on_upstream(rest);
+                    assert_eq!(watch.state(), between);
+                    assert!(!watch.is_answered());
+                }
+                watch.on_upstream(&packet(5, EOF));
+                assert_eq!((watch.state(), watch.is_answered()), (Activity::Idle, true));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_keeps_nothing_busy() {
         for answer in [&b""[..], b"\0\0", b"\xfc\x01"] {
             let mut watch = logged_in(Capabilities::default());
             watch.on_client(&packet(0, b"\x03a"));
-            watch.on_upstream(&[packet(1, answer), packet(1, OK)].concat());
-            assert_eq!((watch.state(), watch.turn()), (Activity::Busy, None));
+            assert_eq!(watch.state(), Activity::Busy);
+            let answer = [packet(1, answer), packet(2, b"who knows what")].concat();
+            let (all_but_one, last) = answer.split_at(answer.len() - 1);
+            watch.on_upstream(all_but_one);
+            assert_eq!((watch.state(), watch.waiting()), (Activity::Busy, None), "in a packet");
+            watch.on_upstream(last);
+            assert_eq!((watch.state(), watch.waiting()), (Activity::Idle, None));
             assert!(watch.is_answered(), "nobody is to wait for it");
+            // And the next command is followed again.
+            watch.on_client(&packet(0, b"\x03begin"));
+            assert_eq!((watch.state(), watch.waiting()), (Activity::Busy, Some(Turn::COMMAND)));
+            watch.on_upstream(&packet(1, b"\0\0\0\x03\0\0\0"));
+            assert_eq!(watch.state(), Activity::InTransaction);
         }
-        let watch = Watch::new(Capabilities::OPTIONAL_RESULTSET_METADATA, 2);
-        assert_eq!(watch.state(), Activity::Busy);
         let mut watch = logged_in(Capabilities::default());
         watch.on_client(&packet(0, b"\x03a").repeat(MAX_OWED + 1));
         assert_eq!((watch.state(), watch.owed.capacity()), (Activity::Busy, 0));
+        watch.on_upstream(&packet(1, OK).repeat(MAX_OWED + 1));
+        assert_eq!(watch.state(), Activity::Idle);
     }
 }

@@ -266,7 +266,7 @@ fn mariadb(gate: &Gate) -> Command {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_an_outage_lasts_too_long_each_client_is_told_in_its_own_protocol() {
-    for (engine, code) in [(Engine::Postgres, "08006"), (Engine::MariaDb, "1158"), (Engine::MySql, "1158")] {
+    for (engine, code) in [(Engine::Postgres, "08006"), (Engine::MariaDb, "1927"), (Engine::MySql, "1927")] {
         let (server, sandbox) = scene(engine).await;
         let mut gate = GateOptions::new(server, &sandbox).env("RDSGATE_RESUME_FOR", "3s").start().await;
         let (mut asking, mut idle) = (Client::connected(&gate, engine).await, Client::connected(&gate, engine).await);
@@ -280,14 +280,14 @@ async fn when_an_outage_lasts_too_long_each_client_is_told_in_its_own_protocol()
         sandbox.cut_all();
         let heard = asking.hears().await;
         let took = cut.elapsed();
-        let words = "the connection to the database was lost: the SSM session ended: the connection to AWS was lost and could \
-                     not be resumed: ";
+        let words = "the SSM session ended: the connection to AWS was lost and could not be resumed: ";
         assert!(heard.starts_with(code) && heard.contains(words), "{engine:?}: {heard}");
         assert!(took > Duration::from_secs(2) && took < PATIENCE / 2, "{took:?}");
         assert!(gate.until(|log| log.matches("connection ended").count() == 2).await);
         if engine != Engine::Postgres {
+            // Who waits for nothing is closed, which every driver takes for a lost connection.
             let heard = idle.hears().await;
-            assert!(heard.starts_with(code) && heard.contains(words), "{engine:?}, idle: {heard}");
+            assert!(!heard.contains("SSM"), "{engine:?}, idle: {heard}");
         }
         for way in WAYS_IN {
             sandbox.heal(way);

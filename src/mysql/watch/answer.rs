@@ -10,13 +10,19 @@ use crate::mysql::{
 /// `SERVER_MORE_RESULTS_EXISTS`.
 const MORE_RESULTS: u16 = 1 << 3;
 
+/// The first packet of the answer to COM_STMT_PREPARE, without metadata_follows.
+const PREPARED: usize = 12;
+
 /// How a command is answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Answer {
     /// By OK, ERR, EOF, results, or the server's request for a file.
     Usual,
-    /// By rows alone, up to EOF or ERR: COM_STMT_FETCH, COM_FIELD_LIST and the binary log, whose events look like rows.
+    /// By rows alone, up to EOF or ERR: COM_STMT_FETCH, COM_FIELD_LIST and the binary log up to now, whose events look like
+    /// rows.
     Rows,
+    /// By the events of the binary log as they come, without an end.
+    Events,
     /// COM_STMT_PREPARE: by numbers of parameters and columns, and as many definitions.
     Prepare,
     /// COM_STATISTICS: by a text.
@@ -32,6 +38,8 @@ pub(super) enum Expect {
     /// So many definitions of columns, then rows.
     Columns(u64),
     Rows,
+    /// Another event of the binary log.
+    Events,
     /// So many packets.
     Rest(u32),
 }
@@ -56,7 +64,7 @@ impl Expect {
             (Self::Answer(Answer::Text), _) | (_, Some(message::ERR)) => None,
             (Self::Rest(left), _) => left.checked_sub(1).filter(|left| *left > 0).map(Self::Rest),
             (Self::Answer(Answer::Prepare), Some(message::OK)) => {
-                let packets = definitions(reader, deprecate_eof).ok_or(Lost)?;
+                let packets = definitions(reader, length, capabilities).ok_or(Lost)?;
                 (packets > 0).then_some(Self::Rest(packets))
             }
             (Self::Answer(Answer::Usual) | Self::File, Some(message::OK)) => {
@@ -79,12 +87,16 @@ impl Expect {
             }
             (Self::Columns(left), _) => Some(if left > 1 { Self::Columns(left - 1) } else { Self::Rows }),
             // A row whose first column is as long as this byte says goes on in the next packet.
-            (Self::Rows | Self::Answer(Answer::Rows | Answer::Usual), Some(message::EOF)) if length != CONTINUED => {
+            (
+                Self::Rows | Self::Events | Self::Answer(Answer::Rows | Answer::Events | Answer::Usual),
+                Some(message::EOF),
+            ) if length != CONTINUED => {
                 let now = if deprecate_eof { status_of_ok(reader) } else { status_of_eof(reader) };
                 *status = now.ok_or(Lost)?;
                 (*status & MORE_RESULTS != 0).then_some(Self::Answer(Answer::Usual))
             }
             (Self::Rows | Self::Answer(Answer::Rows), _) => Some(Self::Rows),
+            (Self::Events | Self::Answer(Answer::Events), _) => Some(Self::Events),
             (Self::Answer(Answer::Usual | Answer::Prepare) | Self::File, _) => return Err(Lost),
         })
     }
@@ -106,14 +118,24 @@ fn status_of_eof(mut reader: Reader<'_>) -> Option<u16> {
 fn columns(head: &[u8], capabilities: Capabilities) -> Option<u64> {
     let mut reader = Reader::new(head);
     let columns = reader.lenenc_int()?;
-    let cached = capabilities.contains(Capabilities::MARIADB_CACHE_METADATA) && reader.byte()? == 0;
+    // Whether they follow stands behind their number, whatever MySQL's documentation says (tried with 9.7).
+    let may_be_missing = capabilities.contains(Capabilities::MARIADB_CACHE_METADATA)
+        || capabilities.contains(Capabilities::OPTIONAL_RESULTSET_METADATA);
+    let are_missing = may_be_missing && reader.byte()? == 0;
     let eof = u64::from(!capabilities.contains(Capabilities::DEPRECATE_EOF));
-    if cached { Some(eof) } else { columns.checked_add(eof) }
+    if are_missing { Some(eof) } else { columns.checked_add(eof) }
 }
 
-/// How many packets follow the first of the answer to COM_STMT_PREPARE.
-fn definitions(mut reader: Reader<'_>, deprecate_eof: bool) -> Option<u32> {
+/// How many packets follow the first of the answer to COM_STMT_PREPARE, which has this length. Where the definitions are
+/// missing, the EOF behind each kind of them is not.
+fn definitions(mut reader: Reader<'_>, length: usize, capabilities: Capabilities) -> Option<u32> {
     let (_statement, columns, parameters) = (reader.u32()?, reader.u16()?, reader.u16()?);
-    let eof = u32::from(!deprecate_eof);
-    Some([columns, parameters].into_iter().filter(|n| *n > 0).map(|n| u32::from(n) + eof).sum())
+    let mut are_missing = false;
+    if capabilities.contains(Capabilities::OPTIONAL_RESULTSET_METADATA) && length > PREPARED {
+        let (_filler, _warnings, metadata_follows) = (reader.byte()?, reader.u16()?, reader.byte()?);
+        are_missing = metadata_follows == 0;
+    }
+    let eof = u32::from(!capabilities.contains(Capabilities::DEPRECATE_EOF));
+    let packets = |n: u16| eof + if are_missing { 0 } else { u32::from(n) };
+    Some([columns, parameters].into_iter().filter(|n| *n > 0).map(packets).sum())
 }
