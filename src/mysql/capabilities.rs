@@ -42,6 +42,8 @@ impl Capabilities {
     pub const OPTIONAL_RESULTSET_METADATA: Self = Self(1 << 25);
     /// `CLIENT_ZSTD_COMPRESSION_ALGORITHM`: the zstd compressed protocol.
     pub const ZSTD: Self = Self(1 << 26);
+    /// `CLIENT_QUERY_ATTRIBUTES`: each COM_QUERY has a block of parameters before its statement, empty or not.
+    pub const QUERY_ATTRIBUTES: Self = Self(1 << 27);
     /// `MULTI_FACTOR_AUTHENTICATION`.
     pub const MULTI_FACTOR: Self = Self(1 << 28);
     /// `MARIADB_CLIENT_CACHE_METADATA`: the columns of a prepared statement come only when they have changed.

@@ -5,6 +5,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    capabilities::Capabilities,
     codec::{self, put_packet},
     commands::COM_RESET_CONNECTION,
     error::{Error, ServerError},
@@ -15,12 +16,20 @@ use super::{
 const COM_QUERY: u8 = 0x03;
 const WAITING_FOR: &str = "OK of a command of rdsgate's";
 
-/// Runs a statement that has no result. The caller sets the deadline. Not cancel safe.
+/// Runs a statement that has no result, on a connection with these `capabilities`. The caller sets the deadline. Not
+/// cancel safe.
 ///
 /// # Errors
 /// [`Error::Refused`] by the server, and whatever breaks the protocol or the connection.
-pub async fn query<S: AsyncRead + AsyncWrite + Unpin>(upstream: &mut S, statement: &str) -> Result<OkPacket, Error> {
-    run(upstream, COM_QUERY, statement.as_bytes()).await
+pub async fn query<S: AsyncRead + AsyncWrite + Unpin>(
+    upstream: &mut S,
+    capabilities: Capabilities,
+    statement: &str,
+) -> Result<OkPacket, Error> {
+    // parameter_count 0 and parameter_set_count 1, which is always 1
+    // (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_query.html>).
+    let parameters: &[u8] = if capabilities.contains(Capabilities::QUERY_ATTRIBUTES) { &[0, 1] } else { &[] };
+    run(upstream, COM_QUERY, &[parameters, statement.as_bytes()].concat()).await
 }
 
 /// Resets the session: its variables are as after the login.
@@ -72,15 +81,20 @@ mod tests {
     async fn a_statement_goes_out_and_its_verdict_comes_back() {
         let answer = packet(1, OK);
         let mut upstream = tokio::io::join(&answer[..], Vec::new());
-        let ok = query(&mut upstream, "SET x=1").await.unwrap();
+        let ok = query(&mut upstream, Capabilities::PROTOCOL_41, "SET x=1").await.unwrap();
         assert_eq!(ok.encode(1), answer);
         assert_eq!(upstream.writer()[..], packet(0, b"\x03SET x=1"));
 
+        let mut upstream = tokio::io::join(&answer[..], Vec::new());
+        query(&mut upstream, Capabilities::QUERY_ATTRIBUTES, "SET x=1").await.unwrap();
+        assert_eq!(upstream.writer()[..], packet(0, b"\x03\x00\x01SET x=1"));
+
         let denied = packet(1, b"\xff\xa9\x04#HY000Unknown system variable 'x'");
-        let error = query(&mut tokio::io::join(&denied[..], Vec::new()), "SET x=1").await.unwrap_err();
+        let error =
+            query(&mut tokio::io::join(&denied[..], Vec::new()), Capabilities::default(), "SET x=1").await.unwrap_err();
         assert!(matches!(&error, Error::Refused(refused) if refused.code() == 1193), "{error}");
         for other in [packet(1, b"\x01"), packet(1, b""), packet(2, OK), Vec::new()] {
-            query(&mut tokio::io::join(&other[..], Vec::new()), "SET x=1").await.unwrap_err();
+            query(&mut tokio::io::join(&other[..], Vec::new()), Capabilities::default(), "SET x=1").await.unwrap_err();
         }
     }
 

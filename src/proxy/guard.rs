@@ -55,20 +55,21 @@ fn application_name(own: &str, principal: &str) -> String {
     format!("{} ({principal})", own.get(..end).unwrap_or_default())
 }
 
-/// The statement that guards a MySQL session, `None` when there is nothing to guard.
-pub fn statement(guard: &Guard, mariadb: bool) -> Option<String> {
-    let mut settings = Vec::new();
-    if guard.read_only {
-        settings.push(format!("SESSION {}_read_only=1", if mariadb { "tx" } else { "transaction" }));
-    }
-    if let Some(limit) = guard.statement_timeout {
-        settings.push(if mariadb {
-            format!("SESSION max_statement_time={}", limit.as_secs_f64())
+/// The statements that guard a MySQL session, in order; none where there is nothing to guard.
+///
+/// `SET SESSION TRANSACTION READ ONLY` is known to every server that has such transactions (MySQL 5.6.5, MariaDB 10.0),
+/// while the variable's name depends on the version: `tx_read_only` until MySQL 8.0.3, `transaction_read_only` since
+/// MySQL 5.7.20 and MariaDB 11.1.
+pub fn statements(guard: &Guard, mariadb: bool) -> Vec<String> {
+    let read_only = guard.read_only.then(|| "SET SESSION TRANSACTION READ ONLY".to_owned());
+    let timeout = guard.statement_timeout.map(|limit| {
+        if mariadb {
+            format!("SET SESSION max_statement_time={}", limit.as_secs_f64())
         } else {
-            format!("SESSION max_execution_time={}", limit.as_millis())
-        });
-    }
-    (!settings.is_empty()).then(|| format!("SET {}", settings.join(", ")))
+            format!("SET SESSION max_execution_time={}", limit.as_millis())
+        }
+    });
+    read_only.into_iter().chain(timeout).collect()
 }
 
 #[cfg(test)]
@@ -148,17 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn each_server_has_its_own_statement() {
+    fn each_server_has_its_own_statements() {
         let both = guard(true, Some(1500));
         assert_eq!(
-            statement(&both, true).as_deref(),
-            Some("SET SESSION tx_read_only=1, SESSION max_statement_time=1.5")
+            statements(&both, true),
+            ["SET SESSION TRANSACTION READ ONLY", "SET SESSION max_statement_time=1.5"]
         );
         assert_eq!(
-            statement(&both, false).as_deref(),
-            Some("SET SESSION transaction_read_only=1, SESSION max_execution_time=1500")
+            statements(&both, false),
+            ["SET SESSION TRANSACTION READ ONLY", "SET SESSION max_execution_time=1500"]
         );
-        assert_eq!(statement(&guard(false, Some(1000)), true).as_deref(), Some("SET SESSION max_statement_time=1"));
-        assert_eq!(statement(&guard(false, None), true), None);
+        assert_eq!(statements(&guard(false, Some(1000)), true), ["SET SESSION max_statement_time=1"]);
+        assert!(statements(&guard(false, None), true).is_empty());
     }
 }

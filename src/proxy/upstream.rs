@@ -357,7 +357,7 @@ impl Upstream {
             Some(compression) => Box::new(Compressed::new(stream, compression)),
             None => Box::new(stream),
         };
-        self.guard_mysql(&mut stream, &greeting, &mut clock).await?;
+        self.guard_mysql(&mut stream, &greeting, logged_in.capabilities, &mut clock).await?;
         let facts = Facts::new(reached, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
     }
@@ -380,7 +380,7 @@ impl Upstream {
         let login =
             async { mysql::change_user(stream, logged_in, &response, token.secret()).await.map_err(Error::from_mysql) };
         let ok = clock.run(Stage::Login, Hope::Real, login).await?;
-        self.guard_mysql(stream, greeting, &mut clock).await?;
+        self.guard_mysql(stream, greeting, logged_in.capabilities, &mut clock).await?;
         Ok(ok)
     }
 
@@ -388,28 +388,38 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Error`], by stage; the connection is of no use then.
-    pub async fn reset_mysql(&self, stream: &mut BoxIo, greeting: &mysql::Greeting) -> Result<mysql::OkPacket, Error> {
+    pub async fn reset_mysql(
+        &self,
+        stream: &mut BoxIo,
+        greeting: &mysql::Greeting,
+        logged_in: &mysql::LoggedIn,
+    ) -> Result<mysql::OkPacket, Error> {
         let mut clock = Clock::until(Deadline::patient(Instant::now() + RELOGIN_TIMEOUT));
         let reset = async { mysql::command::reset_connection(stream).await.map_err(Error::from_mysql) };
         let ok = clock.run(Stage::Login, Hope::Real, reset).await?;
-        self.guard_mysql(stream, greeting, &mut clock).await?;
+        self.guard_mysql(stream, greeting, logged_in.capabilities, &mut clock).await?;
         Ok(ok)
     }
 
     /// Whether MySQL sessions have something to guard, which a reset would undo.
     pub fn guards_sessions(&self) -> bool {
-        guard::statement(&self.target.guard, false).is_some()
+        !guard::statements(&self.target.guard, false).is_empty()
     }
 
     async fn guard_mysql(
         &self,
         stream: &mut BoxIo,
         greeting: &mysql::Greeting,
+        capabilities: mysql::Capabilities,
         clock: &mut Clock,
     ) -> Result<(), Error> {
-        let Some(statement) = guard::statement(&self.target.guard, greeting.is_mariadb()) else { return Ok(()) };
-        let run = async { mysql::command::query(stream, &statement).await.map_err(Error::from_mysql) };
-        clock.run(Stage::Login, Hope::Real, run).await.map(drop)
+        let run = async {
+            for statement in guard::statements(&self.target.guard, greeting.is_mariadb()) {
+                mysql::command::query(stream, capabilities, &statement).await.map_err(Error::from_mysql)?;
+            }
+            Ok(())
+        };
+        clock.run(Stage::Login, Hope::Real, run).await
     }
 
     /// The response with the principal among its attributes, where it is known and the server takes them.

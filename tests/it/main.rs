@@ -35,6 +35,7 @@ mod moving;
 mod mysql;
 mod mysql_clients;
 mod mysql_end;
+mod mysql_guard;
 mod mysql_lost;
 mod mysql_rust;
 mod mysql_sqlx;

@@ -226,7 +226,7 @@ impl Connection<'_> {
             let mut taken = self.client.take_over();
             let reading = mysql::command::accept_reset_connection(&mut taken);
             in_time(self.service, Instant::now() + STARTUP_TIMEOUT, reading).await?.map_err(Error::MysqlClient)?;
-            let ok = self.service.upstream.reset_mysql(&mut self.upstream, &self.greeting).await?;
+            let ok = self.service.upstream.reset_mysql(&mut self.upstream, &self.greeting, &self.logged_in).await?;
             mysql::command::answer(&mut taken, &ok).await.map_err(Error::MysqlClient)?;
             Ok(ok.status)
         };

@@ -18,6 +18,10 @@ pub(crate) const PLUGIN_AUTH: u64 = 1 << 19;
 pub(crate) const SESSION_TRACK: u64 = 1 << 23;
 /// CLIENT_DEPRECATE_EOF.
 pub(crate) const DEPRECATE_EOF: u64 = 1 << 24;
+/// CLIENT_COMPRESS.
+pub(crate) const COMPRESS: u64 = 1 << 5;
+/// CLIENT_OPTIONAL_RESULTSET_METADATA.
+pub(crate) const OPTIONAL_METADATA: u64 = 1 << 25;
 /// CLIENT_QUERY_ATTRIBUTES.
 pub(crate) const QUERY_ATTRIBUTES: u64 = 1 << 27;
 
@@ -36,6 +40,8 @@ pub(crate) struct Wire {
     /// Sees all that this client sends and hears after its login: where an answer ends is for it to say, and if it is
     /// wrong the next answer does not begin with number 1, or this one never ends.
     pub(crate) watch: Watch,
+    /// What was agreed on.
+    agreed: Capabilities,
     /// The OK of the login.
     pub(crate) login: Vec<u8>,
     pub(crate) greeting: Greeting,
@@ -86,8 +92,9 @@ impl Wire {
             match payload.first() {
                 Some(0) => {
                     let status = rdsgate::mysql::OkPacket::parse(payload.clone()).expect("an OK").status;
-                    let watch = Watch::new(wanted & greeting.capabilities, status);
-                    return Ok(Self { stream, watch, login: payload, greeting });
+                    let agreed = wanted & greeting.capabilities;
+                    let watch = Watch::new(agreed, status);
+                    return Ok(Self { stream, watch, agreed, login: payload, greeting });
                 }
                 Some(0xfe) => send(&mut stream, sequence + 1, b"").await,
                 Some(1) => {}
@@ -126,9 +133,10 @@ impl Wire {
         answer
     }
 
-    /// The answer to a statement.
+    /// The answer to a statement, which is sent without attributes.
     pub(crate) async fn query(&mut self, sql: &str) -> Vec<Vec<u8>> {
-        self.ask(COM_QUERY, sql.as_bytes()).await
+        let none: &[u8] = if self.agreed.contains(Capabilities(QUERY_ATTRIBUTES)) { &[0, 1] } else { &[] };
+        self.ask(COM_QUERY, &[none, sql.as_bytes()].concat()).await
     }
 
     /// The first column of each row of a statement's one result, as text.
