@@ -25,7 +25,7 @@ use crate::{
         clock::Deadline,
         error, listener,
         registry::Registry,
-        serve::{Service, Strangers, counts, serve},
+        serve::{Service, Strangers, counts, keep, serve},
         upstream::Upstream,
     },
     target::Target,
@@ -66,6 +66,7 @@ pub struct Served {
     /// The addresses, with the port that the system chose if it was to.
     pub addresses: Vec<SocketAddr>,
     pub(super) current: Arc<Current>,
+    tasks: TaskTracker,
 }
 
 impl fmt::Debug for Served {
@@ -84,7 +85,11 @@ impl Served {
     /// What the first client would be told.
     pub async fn reach(&self) -> Result<(), error::Error> {
         let service = self.current.service().await;
-        service.upstream.reach(Deadline::patient(Instant::now() + service.connect_timeout)).await
+        let deadline = Deadline::patient(Instant::now() + service.connect_timeout);
+        if let Some(greeted) = service.upstream.reach(deadline).await? {
+            self.tasks.spawn(async move { keep(&service, greeted).await });
+        }
+        Ok(())
     }
 }
 
@@ -135,7 +140,8 @@ impl Running {
             for listener in listeners {
                 running.listen(listener, &current);
             }
-            running.served.push(Served { target, addresses, current });
+            let tasks = running.tasks.clone();
+            running.served.push(Served { target, addresses, current, tasks });
         }
         Ok(running)
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::{
@@ -13,7 +14,7 @@ use crate::{
         Account,
         token::{self, Token},
     },
-    mysql::{self, Capabilities, HandshakeResponse, TokenTiming},
+    mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
     postgres::{self, Mode, ProtocolVersion, Startup, quote_identifier},
     proxy::error::Error,
     target::Target,
@@ -49,6 +50,7 @@ pub(super) async fn examine(
     let (Some(user), Some(credentials)) = (&target.user, &known.credentials) else {
         let why = if target.user.is_none() { NO_USER } else { cloud::NO_CREDENTIALS };
         examination.skip(Check::Token, why);
+        leave(connection).await;
         return skip(examination, why);
     };
     let work = async {
@@ -61,15 +63,22 @@ pub(super) async fn examine(
         }
     };
     let token = examination.check(Check::Token, TOKEN, work).await;
-    let (Some(Connection { stream, server }), Some(token)) = (connection, token) else {
-        return skip(examination, "there is no connection to log in on");
+    let (Connection { stream, server }, token) = match (connection, token) {
+        (Some(connection), Some(token)) => (connection, token),
+        (connection, _) => {
+            leave(connection).await;
+            return skip(examination, "there is no connection to log in on");
+        }
     };
     let resource = known.resource(target, user);
     let by_proxy = known.database.as_ref().is_some_and(|database| cloud::is_proxy(database.kind));
     let work = log_in(stream, server, target, (&token, &resource));
     match examination.check(Check::Login, LOGIN, work).await {
         Some(LoggedIn::Postgres(stream)) => ask_postgres(examination, stream, by_proxy).await,
-        Some(LoggedIn::Mysql(stream)) => ask_mysql(examination, stream, user, by_proxy).await,
+        Some(LoggedIn::Mysql(mut stream)) => {
+            ask_mysql(examination, &mut stream, user, by_proxy).await;
+            let _ = timeout(way::LEAVE, mysql::goodbye::quit(&mut stream)).await;
+        }
         None => {
             for check in [Check::Query, Check::User] {
                 examination.skip(check, "the login failed");
@@ -78,6 +87,13 @@ pub(super) async fn examine(
         }
     }
     examination.note(Check::Log, Finding::pass("not read: the login succeeded"));
+}
+
+/// Ends a connection that nobody logs in on.
+async fn leave(connection: Option<Connection>) {
+    if let Some(Connection { mut stream, server: Server::Mysql(greeting) }) = connection {
+        way::leave(&mut stream, &greeting, Progress::Encrypted).await;
+    }
 }
 
 enum LoggedIn {
@@ -194,9 +210,9 @@ async fn ask_postgres(examination: &mut Examination, mut stream: Stream, by_prox
     examination.check(Check::User, CALL, work).await;
 }
 
-async fn ask_mysql(examination: &mut Examination, mut stream: Stream, user: &str, by_proxy: bool) {
+async fn ask_mysql(examination: &mut Examination, stream: &mut Stream, user: &str, by_proxy: bool) {
     let work = async {
-        match mysql::query::query(&mut stream, "SELECT current_user(), version()").await.map(first_two) {
+        match mysql::query::query(stream, "SELECT current_user(), version()").await.map(first_two) {
             Ok(Some((account, version))) => {
                 (vec![Finding::pass(format!("{version} answers as {account}"))], Some(account))
             }
@@ -211,7 +227,7 @@ async fn ask_mysql(examination: &mut Examination, mut stream: Stream, user: &str
         return examination.note(Check::User, Finding::pass(BY_PROXY));
     }
     let work = async {
-        let finding = match mysql::query::query(&mut stream, "SHOW CREATE USER CURRENT_USER()").await.map(first) {
+        let finding = match mysql::query::query(stream, "SHOW CREATE USER CURRENT_USER()").await.map(first) {
             Ok(statement) => match statement.as_deref().and_then(plugin) {
                 Some(plugin) if plugin == "AWSAuthenticationPlugin" => Finding::pass(format!("{account} has {plugin}")),
                 Some(plugin) => {

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use tokio_rustls::client::TlsStream;
 
 use super::{
@@ -13,7 +16,8 @@ use super::{
 use crate::{
     app::{Cause, Pools},
     aws::rds::Database,
-    mysql, postgres,
+    mysql::{self, goodbye::Progress},
+    postgres,
     proxy::error::Error,
     target::{Engine, Host, Route, Target},
     tls::{self, Certificate},
@@ -27,6 +31,8 @@ const DIAL: Duration = Duration::from_secs(12);
 const TLS: Duration = Duration::from_secs(8);
 /// For TerminateSession, which has five seconds of its own.
 const END: Duration = Duration::from_secs(7);
+/// A round trip or two.
+pub(super) const LEAVE: Duration = Duration::from_secs(3);
 /// A certificate that ends within this time deserves a word.
 const RENEWAL: Duration = Duration::from_hours(30 * 24);
 
@@ -184,7 +190,15 @@ async fn secure(
 ) -> (Vec<Finding>, Option<Connection>) {
     let host = &target.endpoint.host;
     let secured = async {
-        let connector = tls::Connector::new(host, target.ca_file.as_deref()).map_err(Error::Tls)?;
+        let connector = match tls::Connector::new(host, target.ca_file.as_deref()) {
+            Ok(connector) => connector,
+            Err(error) => {
+                if let Server::Mysql(greeting) = &server {
+                    leave(&mut stream, greeting, Progress::Greeted).await;
+                }
+                return Err(Error::Tls(error));
+            }
+        };
         if let Server::Mysql(greeting) = &server {
             let response = login::handshake_response(target).map_err(Error::from_mysql)?;
             mysql::ssl_request(&mut stream, greeting, &response, None).await.map_err(Error::from_mysql)?;
@@ -210,6 +224,15 @@ async fn secure(
             (findings, None)
         }
     }
+}
+
+/// Leaves a MySQL server that is not logged in to, so that it does not count a broken handshake.
+pub(super) async fn leave(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    greeting: &mysql::Greeting,
+    progress: Progress,
+) {
+    let _ = timeout(LEAVE, mysql::goodbye::decline(stream, greeting, progress)).await;
 }
 
 fn part_of_tls(error: &Error) -> Cause {

@@ -152,6 +152,11 @@ impl Greeting {
         !self.capabilities.contains(Capabilities::MYSQL)
     }
 
+    /// Whether a client that was greeted as `other` says can go on with this server.
+    pub fn is_compatible_with(&self, other: &Self) -> bool {
+        self.is_mariadb() == other.is_mariadb() && self.capabilities.contains(other.capabilities)
+    }
+
     /// Whether the server is known to read authentication data of more than 250 bytes where the response to its greeting
     /// has them.
     ///

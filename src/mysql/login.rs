@@ -22,6 +22,7 @@ use super::{
     capabilities::Capabilities,
     codec,
     error::{Error, ServerError},
+    goodbye,
     greeting::Greeting,
     message::{self, OkPacket, Plugin},
     response::HandshakeResponse,
@@ -172,7 +173,13 @@ pub(super) async fn verdict<S: AsyncRead + AsyncWrite + Unpin>(
                     codec::send(upstream, &password, VERDICT).await?;
                     sequence = packet.next().wrapping_add(1);
                 }
-                other => return Err(Error::Authentication(other)),
+                other => {
+                    // Closing here would count as a broken handshake of the bastion's.
+                    let nothing = codec::packet(packet.next(), b"");
+                    codec::send(upstream, &nothing, VERDICT).await?;
+                    let _ = goodbye::refused(upstream, packet.next().wrapping_add(1)).await;
+                    return Err(Error::Authentication(other));
+                }
             },
             other => return Err(Error::Unexpected { first: other.copied(), waiting_for: VERDICT }),
         }

@@ -29,6 +29,7 @@ pub mod commands;
 pub mod compress;
 pub mod error;
 mod error_packet;
+pub mod goodbye;
 pub mod greeting;
 mod hint;
 #[cfg(test)]

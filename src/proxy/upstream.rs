@@ -3,6 +3,8 @@
 //! The only file where the four meet. It serves one target and keeps what connections to it share: the identity, the TLS
 //! configuration with its resumable sessions, the sessions of the route.
 
+mod spares;
+
 use std::{
     fmt,
     sync::{
@@ -21,6 +23,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
+use self::spares::Spares;
 use super::{
     clock::{Clock, Deadline, Hope},
     error::{Error, Stage},
@@ -56,6 +59,7 @@ pub struct Upstream {
     /// STS would not say who we are; it is not asked again.
     nameless: AtomicBool,
     explainer: Explainer,
+    spares: Spares,
 }
 
 /// A connection that is logged in. `L` is what the engine's login came to, `S` the stream it goes on with.
@@ -75,6 +79,8 @@ pub struct Greeted {
     pub greeting: mysql::Greeting,
     credentials: Credentials,
     clock: Clock,
+    /// When it was heard.
+    since: Instant,
 }
 
 /// What a connection reached, and by which way.
@@ -153,6 +159,7 @@ impl Upstream {
             token_when_asked: AtomicBool::new(false),
             nameless: AtomicBool::new(false),
             explainer,
+            spares: Spares::default(),
         }
     }
 
@@ -228,18 +235,19 @@ impl Upstream {
     }
 
     /// Goes to the database as far as it is possible without a user, before `deadline`: with PostgreSQL that is TLS, with
-    /// MySQL its greeting. Afterwards the route has what the first client needs.
+    /// MySQL its greeting. Afterwards the route has what the first client needs; a greeted connection is for
+    /// [`keep_spare`](Self::keep_spare).
     ///
     /// # Errors
     /// [`Error`], by stage.
-    pub async fn reach(&self, deadline: Deadline) -> Result<(), Error> {
+    pub async fn reach(&self, deadline: Deadline) -> Result<Option<Greeted>, Error> {
         match self.target.engine {
             Engine::Postgres => {
                 let mut clock = Clock::until(deadline);
                 self.credentials(&mut clock).await?;
-                self.connect(&mut clock).await.map(drop)
+                self.connect(&mut clock).await.map(|_| None)
             }
-            Engine::Mysql => self.greet_mysql(deadline).await.map(drop),
+            Engine::Mysql => self.greet_mysql(deadline).await.map(Some),
         }
     }
 
@@ -285,12 +293,38 @@ impl Upstream {
     /// # Errors
     /// [`Error`], by stage.
     pub async fn greet_mysql(&self, deadline: Deadline) -> Result<Greeted, Error> {
+        self.greet_mysql_noting(deadline, &AtomicBool::new(false)).await
+    }
+
+    /// The same; `reached` is set as soon as the server may know of the connection. Cancelling this before has no effect on
+    /// the server; after it, the server counts a broken handshake.
+    ///
+    /// # Errors
+    /// [`Error`], by stage.
+    pub async fn greet_mysql_noting(&self, deadline: Deadline, reached: &AtomicBool) -> Result<Greeted, Error> {
         let mut clock = Clock::until(deadline);
         let credentials = self.credentials(&mut clock).await?;
-        let exchange = self.first_exchange(&mut clock, |stream| Box::pin(read_greeting(stream)));
+        let exchange = self.first_exchange(&mut clock, |stream| {
+            reached.store(true, Ordering::Relaxed);
+            Box::pin(read_greeting(stream))
+        });
         let exchange = self.learning_who(exchange).await;
         let (stream, greeting) = self.note_failover(exchange)?;
-        Ok(Greeted { stream, greeting, credentials, clock })
+        Ok(Greeted { stream, greeting, credentials, clock, since: Instant::now() })
+    }
+
+    /// Connects again to a MySQL server for a client that was greeted as `greeting` says, before `deadline`. Only the
+    /// connection id may differ.
+    ///
+    /// # Errors
+    /// [`Error`], by stage; [`mysql::Error::GreetingChanged`] when another kind of server answers.
+    pub async fn greet_mysql_again(&self, greeting: &mysql::Greeting, deadline: Deadline) -> Result<Greeted, Error> {
+        let greeted = self.greet_mysql(deadline).await?;
+        if greeted.greeting.is_compatible_with(greeting) {
+            return Ok(greeted);
+        }
+        self.retire(greeted).await;
+        Err(Error::MysqlLogin(mysql::Error::GreetingChanged))
     }
 
     /// Logs in to a MySQL server as `response` says.
@@ -335,17 +369,18 @@ impl Upstream {
         response: &mysql::HandshakeResponse,
         timing: TokenTiming,
     ) -> Result<Established<mysql::LoggedIn, BoxIo>, Error> {
-        let Greeted { mut stream, greeting, credentials, mut clock } = greeted;
+        let Greeted { mut stream, greeting, credentials, mut clock, .. } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
         let reached = self.reached(&stream);
         let response = &self.introduced(response, &greeting);
         let compression = Compression::choose(self.compressions(reached.session.is_some()), &greeting);
+        // Before TLS, so that nothing of ours can break off what has begun.
+        let token = self.token(&user, &credentials)?;
         let secure = async {
             mysql::ssl_request(&mut stream, &greeting, response, compression).await.map_err(Error::from_mysql)?;
             self.tls.connect(stream).await.map_err(Error::from_tls)
         };
         let (mut stream, verified) = clock.run(Stage::Tls, Hope::Real, secure).await?;
-        let token = self.token(&user, &credentials)?;
         let login = async {
             mysql::login(&mut stream, &greeting, response, compression, token.secret(), timing)
                 .await
@@ -358,6 +393,7 @@ impl Upstream {
             None => Box::new(stream),
         };
         self.guard_mysql(&mut stream, &greeting, logged_in.capabilities, &mut clock).await?;
+        self.spares.logged_in(&user);
         let facts = Facts::new(reached, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
     }

@@ -5,6 +5,9 @@
 #[allow(dead_code, clippy::indexing_slicing, clippy::format_push_string, reason = "it is shared with `tests/it`")]
 mod support;
 
+mod blocked_hosts;
+mod namespace;
+
 use std::{
     pin::Pin,
     process::{ExitCode, Stdio},
@@ -22,7 +25,7 @@ use support::{
     admin::Admin,
     gate::{Gate, GateOptions, PATIENCE, sandbox},
     refusal::{Refusal, field, fields, startup},
-    servers::PgServer,
+    servers::{Engine, PgServer},
 };
 
 fn main() -> ExitCode {
@@ -34,6 +37,12 @@ fn main() -> ExitCode {
             Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
         }),
         as_root("strangers_that_say_nothing_take_few_files", || Box::pin(strangers_that_say_nothing_take_few_files())),
+        as_root("nothing_gets_the_bastion_blocked_by_mariadb", || {
+            Box::pin(blocked_hosts::nothing_gets_the_bastion_blocked(Engine::MariaDb))
+        }),
+        as_root("nothing_gets_the_bastion_blocked_by_mysql", || {
+            Box::pin(blocked_hosts::nothing_gets_the_bastion_blocked(Engine::MySql))
+        }),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
@@ -42,7 +51,7 @@ fn main() -> ExitCode {
 fn as_root(name: &str, test: fn() -> Pin<Box<dyn Future<Output = ()>>>) -> Trial {
     Trial::ignorable_test(name, move || {
         if !rustix::process::geteuid().is_root() {
-            return Ok(Completion::ignored_with("only root can become another user"));
+            return Ok(Completion::ignored_with("only root can become another user or make a network namespace"));
         }
         Runtime::new()?.block_on(test());
         Ok(Completion::Completed)

@@ -230,6 +230,9 @@ enter() { # enter ROOT ARGUMENTS... : this script again, inside of ROOT, with th
       exec chroot "$root" "${@:3}"' enter "$root" "$repository" "$repository/tests/servers/${0##*/}" "$@"
 }
 
+# MySQL keeps to a skip-name-resolve that a later line takes back.
+without_names() { case " ${settings[*]-} " in *" skip-name-resolve=OFF "*) ;; *) echo skip-name-resolve ;; esac; }
+
 quoted() { local s=${1//\\/\\\\}; printf '"%s"' "${s//\"/\\\"}"; }
 
 obey() { # the lines on standard input

@@ -4,6 +4,8 @@
 mod mysql;
 mod postgres;
 
+pub use self::mysql::keep;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},

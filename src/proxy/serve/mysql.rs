@@ -1,9 +1,10 @@
 //! Serving one MySQL client: the server's greeting first, then the client's response, login upstream, relay.
 //!
 //! The greeting must be the server's own, because it carries the connection id that `KILL` needs; so the database is
-//! dialled before the client has said a word. COM_CHANGE_USER is answered here: the relay stops before it, a fresh token
-//! goes upstream, and the relay goes on.
+//! dialled before the client has said a word. [`greeted`] sees to it that a client which then leaves costs the server nothing.
+//! COM_CHANGE_USER is answered here: the relay stops before it, a fresh token goes upstream, and the relay goes on.
 
+mod greeted;
 mod last_words;
 
 use tokio::{
@@ -13,6 +14,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
+pub use self::greeted::keep;
 use self::last_words::{last_words, lost_in_command};
 use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, facts, farewell, in_time};
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
         access::{self, Peer},
         error::{self, Error},
         names::{Configured, Named},
-        upstream::Established,
+        upstream::{Established, Greeted},
     },
     stream::{
         BoxIo,
@@ -34,24 +36,24 @@ pub(super) async fn serve(service: &Service, client: Client) {
     Box::pin(connect(service, client)).await;
 }
 
-async fn connect(service: &Service, mut client: Client) {
-    let Arrival { peer, local, limits, .. } = client.arrival;
+async fn connect(service: &Service, client: Client) {
+    let Arrival { peer, local, .. } = client.arrival;
     let target = service.upstream.target();
     let owner = match access::check_peer(peer, local) {
         Ok(owner) => owner,
         Err(error) => return refuse(client, Error::Access(error), service, "", Turn::GREETING).await,
     };
-    let greeted = tokio::select! {
-        greeted = service.upstream.greet_mysql(limits) => greeted,
-        () = client.left(&mysql::message::QUIT) => Err(Error::ClientLeft),
-        () = service.drain.cancelled() => Err(Error::ShuttingDown),
-    };
-    let greeted = match greeted {
-        Ok(greeted) => greeted,
-        Err(error) => return refuse(client, error, service, "", Turn::GREETING).await,
-    };
+    let Some((mut client, greeted)) = greeted::reach(service, client).await else { return };
     let scramble = Scramble::new(std::array::from_fn(|_| fastrand::u8(..)));
-    let mut login = match accept(service, &mut client, &greeted.greeting, &scramble).await {
+    let greeting = greeted.greeting.clone();
+    let (accepted, greeted) = greeted::accept(service, &mut client, greeted, &scramble).await;
+    // What becomes of the connection when this client does not log in.
+    let keep = async |greeted: Option<Greeted>| {
+        if let Some(greeted) = greeted {
+            keep(service, greeted).await;
+        }
+    };
+    let mut login = match accepted {
         Ok(Accepted::Login(login)) => login,
         Ok(Accepted::Gone) => {
             info!(
@@ -59,26 +61,40 @@ async fn connect(service: &Service, mut client: Client) {
                 "the client left after the greeting: a port probe, or it insists on TLS, which this listener does not \
                  offer; use --ssl-mode=DISABLED (MySQL) or --skip-ssl (MariaDB)"
             );
-            return;
+            drop(client);
+            return keep(greeted).await;
         }
         Err(error) => {
             let turn = if let Error::MysqlClient(error) = &error { error.turn() } else { Turn::RESPONSE };
-            return refuse(client, error, service, "", turn).await;
+            tokio::join!(refuse(client, error, service, "", turn), keep(greeted));
+            return;
         }
     };
     if let Err(error) = apply_configured_names(&mut login.response, service, client.arrival, owner) {
         let asked = text(login.response.user());
-        return refuse(client, error, service, &asked, login.turn()).await;
+        tokio::join!(refuse(client, error, service, &asked, login.turn()), keep(greeted));
+        return;
     }
-    let greeting = greeted.greeting.clone();
     let user = text(login.response.user());
+    // With its own copies, because it may have to outlive the client.
+    let (known, response, limits) = (greeting.clone(), login.response.clone(), client.arrival.limits);
+    let mut logging_in = Box::pin(async move {
+        let greeted = greeted::renewed(service, &known, greeted, limits).await?;
+        service.upstream.log_in_mysql(greeted, &response).await
+    });
     let established = tokio::select! {
-        established = service.upstream.log_in_mysql(greeted, &login.response) => established,
+        established = &mut logging_in => established,
         () = client.left(&mysql::message::QUIT) => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
     let Established { stream, logged_in, facts } = match established {
         Ok(established) => established,
+        Err(error @ (Error::ClientLeft | Error::ShuttingDown)) => {
+            // A login that is broken off would be counted at the server.
+            let finishing = greeted::unless_aborted(service, quit(logging_in));
+            tokio::join!(refuse(client, error, service, &user, login.turn()), finishing);
+            return;
+        }
         Err(error) => return refuse(client, error, service, &user, login.turn()).await,
     };
     client.arrival.log_logged_in(service, &user, Some(&text(&greeting.version)), &facts);
@@ -109,17 +125,12 @@ async fn connect(service: &Service, mut client: Client) {
     let _ = timeout(FAREWELL_TIMEOUT, connection.upstream.shutdown()).await;
 }
 
-async fn accept(
-    service: &Service,
-    client: &mut Client,
-    greeting: &mysql::Greeting,
-    scramble: &Scramble,
-) -> Result<Accepted, Error> {
-    let conversation = async {
-        mysql::greet(&mut client.stream, greeting, scramble).await?;
-        mysql::accept(&mut client.stream, greeting, scramble).await
-    };
-    in_time(service, client.arrival.deadline, conversation).await?.map_err(Error::MysqlClient)
+/// Finishes a login that nobody waits for any more, and ends the connection.
+async fn quit(logging_in: impl Future<Output = Result<Established<LoggedIn, BoxIo>, Error>>) {
+    if let Ok(mut established) = logging_in.await {
+        let _ = mysql::goodbye::quit(&mut established.stream).await;
+        let _ = timeout(FAREWELL_TIMEOUT, established.stream.shutdown()).await;
+    }
 }
 
 /// Puts the configured user and database where the client named none.

@@ -8,7 +8,7 @@ use std::{
     fmt,
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Deref,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -105,6 +105,10 @@ pub(crate) struct Options {
     pub(crate) allow: Vec<String>,
     /// No TLS and no password: a plain server to compare with.
     pub(crate) trust: bool,
+    /// Where it listens, if not on 127.0.0.1.
+    pub(crate) listen: Option<IpAddr>,
+    /// A command that runs the script somewhere else: in a namespace.
+    pub(crate) within: Vec<String>,
 }
 
 /// Most scenarios are about PostgreSQL, the engine of [`Options::default`].
@@ -116,7 +120,7 @@ pub(crate) type PgOptions = Options;
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) engine: Engine,
-    /// Where it listens, on 127.0.0.1.
+    /// Where it listens.
     pub(crate) addr: SocketAddr,
     ready: Ready,
     process: Mutex<Process>,
@@ -187,7 +191,18 @@ impl Server {
     /// When it does not start; its script has then said on standard error what is missing.
     pub(crate) fn start(options: &Options) -> Self {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers");
-        let mut command = Command::new(scripts.join(options.engine.script()));
+        let script = scripts.join(options.engine.script());
+        let mut command = match &options.within[..] {
+            [] => Command::new(script),
+            [program, arguments @ ..] => {
+                let mut within = Command::new(program);
+                within.args(arguments).arg(script);
+                within
+            }
+        };
+        if let Some(listen) = options.listen {
+            command.args(["--listen", &listen.to_string()]);
+        }
         if !options.hosts.is_empty() {
             command.args(["--host", &options.hosts.join(",")]);
         }
@@ -222,7 +237,7 @@ impl Server {
         });
         Self {
             engine: options.engine,
-            addr: (Ipv4Addr::LOCALHOST, ready.port).into(),
+            addr: (options.listen.unwrap_or(Ipv4Addr::LOCALHOST.into()), ready.port).into(),
             ready,
             process: Mutex::new(Process { commands: child.stdin.take(), child, answers }),
         }

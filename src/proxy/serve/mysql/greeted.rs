@@ -1,0 +1,114 @@
+//! From accept to the client's response: a connection to the server for the client, and what becomes of it when the client
+//! does not log in.
+//!
+//! Once the server has been reached, nothing here drops a connection before its login: the server would count that
+//! against the bastion ([`mysql::goodbye`](crate::mysql::goodbye)).
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use tokio::{io::Interest, time::sleep_until};
+
+use super::refuse;
+use crate::proxy::serve::{Client, Service, in_time};
+use crate::{
+    mysql::{self, Accepted, Greeting, Scramble, Turn, message},
+    proxy::{clock::Deadline, error::Error, upstream::Greeted},
+};
+
+/// Keeps a connection that nobody uses for the next client of the target, and ends it in order when none comes.
+pub async fn keep(service: &Service, greeted: Greeted) {
+    let keeping = service.upstream.keep_spare(greeted, service.drain.cancelled());
+    unless_aborted(service, keeping).await;
+}
+
+/// Does `work`, which nobody waits for, until everything is to end at once.
+pub(super) async fn unless_aborted(service: &Service, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = service.abort.cancelled() => {}
+    }
+}
+
+/// A greeted connection for this client: one that waits for a client, or a new one. Hands the client back with it; `None` when
+/// it was refused, or has left.
+pub(super) async fn reach(service: &Service, client: Client) -> Option<(Client, Greeted)> {
+    let limits = client.arrival.limits;
+    if let Some(spare) = service.upstream.spare(limits) {
+        return Some((client, spare));
+    }
+    let reached = AtomicBool::new(false);
+    let mut greeting = pin!(service.upstream.greet_mysql_noting(limits, &reached));
+    let interrupted = tokio::select! {
+        greeted = &mut greeting => match greeted {
+            Ok(greeted) => return Some((client, greeted)),
+            Err(error) => {
+                refuse(client, error, service, "", Turn::GREETING).await;
+                return None;
+            }
+        },
+        error = no_client_of_mysql(&client) => error,
+        () = service.drain.cancelled() => Error::ShuttingDown,
+    };
+    let rest = async {
+        if reached.load(Ordering::Relaxed)
+            && let Ok(greeted) = greeting.await
+        {
+            service.upstream.keep_spare(greeted, service.drain.cancelled()).await;
+        }
+    };
+    tokio::join!(refuse(client, interrupted, service, "", Turn::GREETING), unless_aborted(service, rest));
+    None
+}
+
+/// Resolves when a client that was not greeted yet leaves or says something, which no client of MySQL does.
+async fn no_client_of_mysql(client: &Client) -> Error {
+    if client.stream.ready(Interest::READABLE).await.is_err() {
+        return Error::ClientLeft;
+    }
+    let mut said = [0; message::QUIT.len()];
+    match client.stream.peek(&mut said).await {
+        Ok(n) if n > 0 && said != message::QUIT => Error::MysqlClient(mysql::Error::SpokeFirst),
+        Ok(_) | Err(_) => Error::ClientLeft,
+    }
+}
+
+/// Greets the client and reads its response. The connection comes back unless the client took so long that it had to be
+/// ended.
+pub(super) async fn accept(
+    service: &Service,
+    client: &mut Client,
+    greeted: Greeted,
+    scramble: &Scramble,
+) -> (Result<Accepted, Error>, Option<Greeted>) {
+    let greeting = greeted.greeting.clone();
+    let until = service.upstream.retires_at(&greeted);
+    let deadline = client.arrival.deadline;
+    let conversation = async {
+        mysql::greet(&mut client.stream, &greeting, scramble).await?;
+        mysql::accept(&mut client.stream, &greeting, scramble).await
+    };
+    let mut accepting = pin!(async { in_time(service, deadline, conversation).await?.map_err(Error::MysqlClient) });
+    tokio::select! {
+        accepted = &mut accepting => (accepted, Some(greeted)),
+        () = sleep_until(until) => {
+            let (accepted, ()) = tokio::join!(accepting, unless_aborted(service, service.upstream.retire(greeted)));
+            (accepted, None)
+        }
+    }
+}
+
+/// The connection that the client was greeted from, or another one where that has ended.
+pub(super) async fn renewed(
+    service: &Service,
+    greeting: &Greeting,
+    greeted: Option<Greeted>,
+    limits: Deadline,
+) -> Result<Greeted, Error> {
+    match greeted.and_then(|greeted| service.upstream.usable(greeted)) {
+        Some(greeted) => Ok(greeted),
+        None => service.upstream.greet_mysql_again(greeting, limits).await,
+    }
+}

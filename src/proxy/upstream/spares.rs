@@ -1,0 +1,194 @@
+//! Greeted connections to a MySQL server that no client has a use for: kept for the next client, and ended in order when none
+//! comes in time.
+//!
+//! A MySQL server speaks first, so it is dialled before a client has said anything; and it counts each connection that is
+//! broken off after its greeting, until it refuses everybody from the bastion's address ([`mysql::goodbye`]). So whoever
+//! leaves here (a port probe, a client that insists on TLS, one that is too slow) leaves the connection behind.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::debug;
+
+use super::{Clock, Deadline, Greeted, Upstream};
+use crate::{
+    mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
+    proxy::error::Error,
+};
+
+/// How long a greeted connection may wait: well below the `connect_timeout` of servers, 10 s unless it was changed. A server
+/// with a shorter one is noticed ([`Spares::shorten`]).
+const LIFETIME: Duration = Duration::from_secs(5);
+/// The least that is tried.
+const MIN_LIFETIME: Duration = Duration::from_millis(500);
+/// Connections of a target that wait at the same time; more are ended at once.
+const MAX_WAITING: usize = 4;
+/// For a connection to be ended: TLS, login, COM_QUIT.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The spare connections of one target.
+#[derive(Default)]
+pub(super) struct Spares(Mutex<State>);
+
+struct State {
+    next: u64,
+    /// Oldest first.
+    waiting: Vec<(u64, Greeted)>,
+    lifetime: Duration,
+    /// The user of the last login that succeeded.
+    user: Option<String>,
+    /// A login that was to end a connection has failed: the next ones are ended without TLS and token.
+    login_fails: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { next: 0, waiting: Vec::new(), lifetime: LIFETIME, user: None, login_fails: false }
+    }
+}
+
+impl Spares {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client has logged in as this user.
+    pub(super) fn logged_in(&self, user: &str) {
+        let mut state = self.lock();
+        state.login_fails = false;
+        if state.user.as_deref() != Some(user) {
+            state.user = Some(user.to_owned());
+        }
+    }
+
+    fn put(&self, greeted: Greeted) -> Result<u64, Greeted> {
+        let mut state = self.lock();
+        if state.waiting.len() >= MAX_WAITING {
+            return Err(greeted);
+        }
+        let id = state.next;
+        state.next += 1;
+        state.waiting.push((id, greeted));
+        Ok(id)
+    }
+
+    fn take(&self, id: u64) -> Option<Greeted> {
+        let mut state = self.lock();
+        let at = state.waiting.iter().position(|(waiting, _)| *waiting == id)?;
+        Some(state.waiting.remove(at).1)
+    }
+
+    /// The newest; half of its lifetime is left for the client to answer in.
+    fn take_newest(&self) -> Option<Greeted> {
+        let mut state = self.lock();
+        let (_, newest) = state.waiting.last()?;
+        if newest.since.elapsed() > state.lifetime / 2 {
+            return None;
+        }
+        state.waiting.pop().map(|(_, greeted)| greeted)
+    }
+
+    /// A server has ended a connection that had waited for `age`: the next ones wait for half of that.
+    fn shorten(&self, age: Duration) {
+        let mut state = self.lock();
+        state.lifetime = state.lifetime.min(age / 2).max(MIN_LIFETIME);
+    }
+}
+
+impl Upstream {
+    /// A connection that waits for a client, which has until `deadline` to log in.
+    pub fn spare(&self, deadline: Deadline) -> Option<Greeted> {
+        while let Some(greeted) = self.spares.take_newest() {
+            if let Some(greeted) = self.usable(greeted) {
+                return Some(Greeted { clock: Clock::until(deadline), ..greeted });
+            }
+        }
+        None
+    }
+
+    /// When a greeted connection has to be used, or ended.
+    pub fn retires_at(&self, greeted: &Greeted) -> Instant {
+        greeted.since + self.spares.lock().lifetime
+    }
+
+    /// A greeted connection, if the server has not ended it.
+    pub fn usable(&self, mut greeted: Greeted) -> Option<Greeted> {
+        // Until it is answered, a server says nothing but that it ends.
+        if greeted.stream.read(&mut [0]).now_or_never().is_none() {
+            return Some(greeted);
+        }
+        let age = greeted.since.elapsed();
+        debug!(target = %self.target.name, ?age, "the database server has ended a connection that nobody used");
+        self.spares.shorten(age);
+        None
+    }
+
+    /// Keeps a greeted connection for the next client, and ends it when its time is over or `stop` resolves. Cancelling this
+    /// ends it out of order, at the latest with the target.
+    pub async fn keep_spare(&self, greeted: Greeted, stop: impl Future<Output = ()>) {
+        let until = self.retires_at(&greeted);
+        let id = match self.spares.put(greeted) {
+            Ok(id) => id,
+            Err(greeted) => return self.retire(greeted).await,
+        };
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = stop => {}
+        }
+        if let Some(greeted) = self.spares.take(id) {
+            self.retire(greeted).await;
+        }
+    }
+
+    /// Ends a greeted connection in a way that the server does not count as a broken handshake: logs in and says COM_QUIT, where
+    /// a user is known who can; else lets the server refuse a login without a user.
+    pub async fn retire(&self, greeted: Greeted) {
+        let Some(greeted) = self.usable(greeted) else { return };
+        let user = {
+            let state = self.spares.lock();
+            let user = self.target.user.clone().or_else(|| state.user.clone());
+            user.filter(|_| !state.login_fails)
+        };
+        let ended = match user {
+            Some(user) => {
+                let ended = timeout(RETIRE_TIMEOUT, self.log_in_and_quit(greeted, &user)).await;
+                self.spares.lock().login_fails = !matches!(ended, Ok(Ok(())));
+                ended
+            }
+            None => timeout(RETIRE_TIMEOUT, decline(greeted)).await,
+        };
+        match ended {
+            Ok(Ok(())) => debug!(target = %self.target.name, "a connection that nobody used has ended"),
+            Ok(Err(error)) => {
+                debug!(target = %self.target.name, cause = error.message(), "a connection that nobody used has broken");
+            }
+            Err(_) => debug!(target = %self.target.name, "a connection that nobody used did not end in time"),
+        }
+    }
+
+    async fn log_in_and_quit(&self, greeted: Greeted, user: &str) -> Result<(), Error> {
+        let greeted = Greeted { clock: Clock::until(Deadline::patient(Instant::now() + RETIRE_TIMEOUT)), ..greeted };
+        let capabilities = Capabilities::MYSQL | Capabilities::PROTOCOL_41;
+        let mut response = HandshakeResponse::new(capabilities, greeted.greeting.charset);
+        response.set_user(user.as_bytes()).map_err(Error::from_mysql)?;
+        // No database, so it tells nothing about when tokens are read.
+        let mut established = self.try_log_in_mysql(greeted, &response, TokenTiming::WhenAsked).await?;
+        mysql::goodbye::quit(&mut established.stream).await.map_err(Error::from_mysql)?;
+        let _ = established.stream.shutdown().await;
+        Ok(())
+    }
+}
+
+async fn decline(greeted: Greeted) -> Result<(), Error> {
+    let Greeted { mut stream, greeting, .. } = greeted;
+    mysql::goodbye::decline(&mut stream, &greeting, Progress::Greeted).await.map_err(Error::from_mysql)?;
+    let _ = stream.shutdown().await;
+    Ok(())
+}
