@@ -13,8 +13,17 @@ use crate::{
 
 /// Variables of libpq that would lead past the proxy, or make libpq demand of it what only the database has. They are
 /// taken away wherever ours are set (PostgreSQL, "Environment Variables").
-const MISLEADING: [&str; 6] =
-    ["PGSERVICE", "PGHOSTADDR", "PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIREAUTH", "PGCHANNELBINDING"];
+const MISLEADING: [&str; 9] = [
+    "PGSERVICE",
+    "PGHOSTADDR",
+    "PGREQUIRESSL",
+    "PGSSLROOTCERT",
+    "PGSSLNEGOTIATION",
+    "PGSSLCERTMODE",
+    "PGGSSENCMODE",
+    "PGREQUIREAUTH",
+    "PGCHANNELBINDING",
+];
 
 /// A target and where it is on this machine.
 #[derive(Debug, Clone, Copy)]

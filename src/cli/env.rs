@@ -98,14 +98,16 @@ mod tests {
         let connection = Connection::new(&target, None);
         assert_eq!(
             text(&connection, Format::Sh).unwrap(),
-            "unset PGSERVICE PGHOSTADDR PGSSLROOTCERT PGSSLNEGOTIATION PGREQUIREAUTH PGCHANNELBINDING\n\
+            "unset PGSERVICE PGHOSTADDR PGREQUIRESSL PGSSLROOTCERT PGSSLNEGOTIATION PGSSLCERTMODE PGGSSENCMODE PGREQUIREAUTH \
+             PGCHANNELBINDING\n\
              export PGHOST=localhost\nexport PGPORT=5432\nexport PGUSER='it'\\''s me'\nexport PGDATABASE='$db'\n\
              export PGSSLMODE=disable\n\
              export DATABASE_URL='postgresql://it%27s%20me@localhost:5432/%24db?sslmode=disable'\n"
         );
         assert_eq!(
             text(&connection, Format::Fish).unwrap(),
-            "set -e PGSERVICE PGHOSTADDR PGSSLROOTCERT PGSSLNEGOTIATION PGREQUIREAUTH PGCHANNELBINDING\n\
+            "set -e PGSERVICE PGHOSTADDR PGREQUIRESSL PGSSLROOTCERT PGSSLNEGOTIATION PGSSLCERTMODE PGGSSENCMODE PGREQUIREAUTH \
+             PGCHANNELBINDING\n\
              set -gx PGHOST localhost\nset -gx PGPORT 5432\nset -gx PGUSER 'it\\'s me'\nset -gx PGDATABASE '$db'\n\
              set -gx PGSSLMODE disable\n\
              set -gx DATABASE_URL 'postgresql://it%27s%20me@localhost:5432/%24db?sslmode=disable'\n"

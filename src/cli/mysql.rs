@@ -76,9 +76,11 @@ fn arguments(connection: &Connection<'_>, of_mariadb: bool, own: &[OsString]) ->
     let leading = own.iter().take_while(first).count();
     let (leading, rest) = own.split_at(leading);
     let mut arguments = leading.to_vec();
-    // An option file may say otherwise.
+    // An option file may say otherwise. MariaDB's client verifies where it does not encrypt, and then wants TLS after all.
     arguments.push("--protocol=tcp".into());
-    arguments.push(if of_mariadb { "--skip-ssl" } else { "--ssl-mode=DISABLED" }.into());
+    let without_tls: &[&str] =
+        if of_mariadb { &["--skip-ssl", "--skip-ssl-verify-server-cert"] } else { &["--ssl-mode=DISABLED"] };
+    arguments.extend(without_tls.iter().map(OsString::from));
     arguments.push(format!("--host={}", connection.host).into());
     arguments.push(format!("--port={}", connection.port).into());
     arguments.extend(connection.target.user.as_ref().map(|user| format!("--user={user}").into()));
@@ -134,6 +136,7 @@ mod tests {
                 "--no-defaults",
                 "--protocol=tcp",
                 "--skip-ssl",
+                "--skip-ssl-verify-server-cert",
                 "--host=127.0.0.1",
                 "--port=3307",
                 "--user=app",

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_rustls::client::TlsStream;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::spares::Spares;
 use super::{
@@ -60,6 +60,8 @@ pub struct Upstream {
     nameless: AtomicBool,
     explainer: Explainer,
     spares: Spares,
+    /// It was said that the server does not have the compression that was asked for.
+    said_no_compression: AtomicBool,
 }
 
 /// A connection that is logged in. `L` is what the engine's login came to, `S` the stream it goes on with.
@@ -160,6 +162,7 @@ impl Upstream {
             nameless: AtomicBool::new(false),
             explainer,
             spares: Spares::default(),
+            said_no_compression: AtomicBool::new(false),
         }
     }
 
@@ -374,6 +377,7 @@ impl Upstream {
         let reached = self.reached(&stream);
         let response = &self.introduced(response, &greeting);
         let compression = Compression::choose(self.compressions(reached.session.is_some()), &greeting);
+        self.say_compression(compression, &greeting);
         // Before TLS, so that nothing of ours can break off what has begun.
         let token = self.token(&user, &credentials)?;
         let secure = async {
@@ -396,6 +400,23 @@ impl Upstream {
         self.spares.logged_in(&user);
         let facts = Facts::new(reached, verified, &token, clock);
         Ok(Established { stream, logged_in, facts })
+    }
+
+    /// Says once that packets are not compressed as the configuration asks.
+    fn say_compression(&self, chosen: Option<Compression>, greeting: &mysql::Greeting) {
+        let asked = match self.target.compress {
+            Compress::Zlib => "zlib",
+            Compress::Zstd => "zstd",
+            Compress::Auto | Compress::Off => return,
+        };
+        if chosen.is_none() && !self.said_no_compression.swap(true, Ordering::Relaxed) {
+            let server = if greeting.is_mariadb() { "MariaDB" } else { "MySQL" };
+            warn!(
+                target = %self.target.name,
+                version = %String::from_utf8_lossy(&greeting.version).escape_debug(),
+                "this {server} server does not offer {asked} compression: packets are not compressed; use --compress auto"
+            );
+        }
     }
 
     /// Logs in anew on a MySQL connection, with a fresh token.

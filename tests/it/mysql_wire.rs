@@ -410,11 +410,17 @@ async fn compression_is_what_was_asked_for_and_nothing_where_the_server_has_none
         (&without, "zstd", "OFF"),
     ] {
         let sandbox = sandbox(server).await;
-        let gate = GateOptions::new(server, &sandbox).flag("--compress", wanted).start().await;
+        let mut gate = GateOptions::new(server, &sandbox).flag("--compress", wanted).start().await;
         let mut wire = Wire::through(&gate, PLAIN | PLUGIN_AUTH).await;
         let answer = wire.query("show session status like 'compression'").await;
         let value = [&[u8::try_from(expected.len()).expect("short")][..], expected.as_bytes()].concat();
         assert!(answer.iter().any(|row| row.ends_with(&value)), "{:?} {wanted}: {answer:?}", server.engine);
+        let words = format!("does not offer {wanted} compression");
+        if expected == "OFF" && ["zlib", "zstd"].contains(&wanted) {
+            assert!(gate.until(|log| log.contains(&words)).await, "{:?} {wanted}: it is said", server.engine);
+        } else {
+            assert!(!gate.log().contains(&words), "{:?} {wanted}", server.engine);
+        }
     }
 }
 

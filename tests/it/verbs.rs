@@ -134,7 +134,8 @@ fn url_in_every_form() {
 #[test]
 fn env_for_every_reader() {
     let user = User::new(PROJECT);
-    let names = "PGSERVICE PGHOSTADDR PGSSLROOTCERT PGSSLNEGOTIATION PGREQUIREAUTH PGCHANNELBINDING";
+    let names = "PGSERVICE PGHOSTADDR PGREQUIRESSL PGSSLROOTCERT PGSSLNEGOTIATION PGSSLCERTMODE PGGSSENCMODE PGREQUIREAUTH \
+                 PGCHANNELBINDING";
     let url = "postgresql://it%27s%20me@localhost:5432/a%20b%2Fc?sslmode=disable";
     let sh = format!(
         "unset {names}\nexport PGHOST=localhost\nexport PGPORT=5432\nexport PGUSER='it'\\''s me'\n\
@@ -315,7 +316,7 @@ fn export_for_one_engine_or_for_all() {
     );
     assert_eq!(
         user.prints(&["export", "mycnf"]),
-        "[client_shop]\nprotocol=tcp\nhost=::1\nport=3307\nuser=app\n[client-mariadb_shop]\nskip-ssl\n\
+        "[client_shop]\nprotocol=tcp\nhost=::1\nport=3307\nuser=app\n[client-mariadb_shop]\nskip-ssl\nskip-ssl-verify-server-cert\n\
          [mysql_shop]\ndatabase=shop\n"
     );
     for format in ["dbeaver", "vscode"] {

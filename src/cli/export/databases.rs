@@ -39,7 +39,7 @@ pub(super) fn mycnf(connections: &[Connection<'_>]) -> String {
             let _ = writeln!(text, "user={}", option(user));
         }
         // MariaDB's programs insist on TLS since 11.4, and MySQL's do not know the word.
-        let _ = write!(text, "[client-mariadb_{name}]\nskip-ssl\n");
+        let _ = write!(text, "[client-mariadb_{name}]\nskip-ssl\nskip-ssl-verify-server-cert\n");
         if let Some(database) = &connection.target.database {
             // Not every program of the group [client] knows the option.
             let _ = write!(text, "[mysql_{name}]\ndatabase={}\n", option(database));

@@ -39,7 +39,7 @@ fn mycnf() {
     assert_eq!(
         exported(Format::Mycnf),
         "[client_shop]\nprotocol=tcp\nhost=127.0.0.1\nport=3307\nuser=\"it's \"me\" #1\"\n\
-         [client-mariadb_shop]\nskip-ssl\n[mysql_shop]\ndatabase=\"<shop>\"\n"
+         [client-mariadb_shop]\nskip-ssl\nskip-ssl-verify-server-cert\n[mysql_shop]\ndatabase=\"<shop>\"\n"
     );
 }
 
