@@ -49,8 +49,11 @@ impl Capabilities {
     /// `MARIADB_CLIENT_CACHE_METADATA`: the columns of a prepared statement come only when they have changed.
     pub const MARIADB_CACHE_METADATA: Self = Self(1 << 36);
 
+    /// Both kinds of compression, which are agreed on with each side by itself.
+    pub(super) const COMPRESSION: Self = Self(Self::COMPRESS.0 | Self::ZSTD.0);
+
     /// What is between us and the server and never offered to a client.
-    const OURS: Self = Self(Self::SSL.0 | Self::COMPRESS.0 | Self::ZSTD.0 | Self::MULTI_FACTOR.0);
+    const OURS: Self = Self(Self::SSL.0 | Self::COMPRESSION.0 | Self::MULTI_FACTOR.0);
 
     /// From the two 16-bit halves and the extended part of a greeting, or the 32 bits and the extended part of a
     /// response; the extended part counts only without [`Self::MYSQL`].
@@ -88,10 +91,11 @@ impl Capabilities {
         if on { self | flags } else { self.without(flags) }
     }
 
-    /// What a server's offer becomes for a client of ours.
+    /// What a server's offer becomes for a client of ours: with the compression that we have, and zstd only where MySQL's
+    /// clients may expect it.
     #[must_use]
     pub(super) fn for_client(self) -> Self {
-        self.without(Self::OURS)
+        (self.without(Self::OURS) | Self::COMPRESS).with(Self::ZSTD, self.contains(Self::MYSQL))
     }
 }
 
@@ -130,8 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_offered_neither_tls_nor_compression_nor_more_factors() {
+    fn a_client_is_offered_our_compression_but_neither_tls_nor_more_factors() {
         let offered = Capabilities::new(u32::MAX, 0).for_client();
-        assert_eq!(offered.basic(), !(1 << 5 | 1 << 11 | 1 << 26 | 1 << 28));
+        assert_eq!(offered.basic(), !(1 << 11 | 1 << 28));
+        assert_eq!(Capabilities::MYSQL.for_client().basic(), 1 | 1 << 5 | 1 << 26, "whatever the server has");
+        assert_eq!(Capabilities::default().for_client().basic(), 1 << 5, "MariaDB has no zstd");
     }
 }

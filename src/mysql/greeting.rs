@@ -262,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_is_greeted_as_the_server_greets_but_without_tls() {
         for (theirs, capabilities, plugin) in
-            [(MARIADB, 0x1d_81ff_f7de, Plugin::Native), (MYSQL, 0xcbff_f7df, Plugin::CachingSha2)]
+            [(MARIADB, 0x1d_81ff_f7fe, Plugin::Native), (MYSQL, 0xcfff_f7ff, Plugin::CachingSha2)]
         {
             let greeting = Greeting::parse(&theirs[4..]).unwrap();
             let mut sent = Vec::new();

@@ -56,6 +56,11 @@ impl Compression {
         }
     }
 
+    /// What a client that was offered both has chosen; of both zlib, as servers do.
+    pub fn of_client(response: &HandshakeResponse) -> Option<Self> {
+        [Self::Zlib, Self::Zstd].into_iter().find(|algorithm| response.capabilities.contains(algorithm.capability()))
+    }
+
     /// The first of `preferred` that the server offers.
     pub fn choose(preferred: &[Self], greeting: &Greeting) -> Option<Self> {
         preferred.iter().copied().find(|algorithm| greeting.capabilities.contains(algorithm.capability()))
@@ -201,7 +206,8 @@ fn agreed(
         | Capabilities::PLUGIN_AUTH
         | (greeting.capabilities & Capabilities::PLUGIN_AUTH_LENENC)
         | compression.map_or(Capabilities::default(), Compression::capability);
-    Ok((response.capabilities & (greeting.offered() | Capabilities::MYSQL) | needed)
+    let of_client = response.capabilities & (greeting.offered() | Capabilities::MYSQL);
+    Ok((of_client.without(Capabilities::COMPRESSION) | needed)
         .with(Capabilities::CONNECT_WITH_DB, response.database().is_some()))
 }
 

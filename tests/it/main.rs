@@ -34,6 +34,7 @@ mod moto;
 mod moving;
 mod mysql;
 mod mysql_clients;
+mod mysql_compress;
 mod mysql_end;
 mod mysql_guard;
 mod mysql_lost;

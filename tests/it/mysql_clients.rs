@@ -62,4 +62,5 @@ clients! {
     mariadb_connector_j_is_content: MariaDbJava,
     mariadb_command_line_is_content: MariaDbCommand,
     mysql_command_line_is_content: MySqlCommand,
+    php_is_content: Php,
 }

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::support::{
+    clients::mysql_programs,
     gate::{BASTION, GateOptions, PATIENCE, sandbox},
     servers::{Engine, PgServer, Server},
     snapshot::{masked, snapshot},
@@ -217,6 +218,54 @@ async fn psql_and_mysql_are_run_with_the_right_arguments() {
     let ran = mysql.run().await;
     assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "appdb\tapp_user@%\n", ""));
     assert!(all_ended(&pg) && all_ended(&maria));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_files_and_variables_say_of_tls_keeps_neither_psql_nor_mysql_away() {
+    let home = tempfile::tempdir().expect("there is a folder for such files");
+    let at_home = home.path().display().to_string();
+    let services = home.path().join("services");
+    std::fs::write(&services, "[elsewhere]\nhost=192.0.2.1\nsslmode=verify-full\ngssencmode=require\n")
+        .expect("written");
+    let server = PgServer::shared();
+    let pg = sandbox(server).await;
+    let psql = GateOptions::new(server, &pg).verb("psql").without("--listen").env("HOME", &at_home);
+    let psql = [
+        ("PGSERVICEFILE", &*services.display().to_string()),
+        ("PGSERVICE", "elsewhere"),
+        ("PGSSLMODE", "verify-full"),
+        ("PGREQUIRESSL", "1"),
+        ("PGSSLROOTCERT", "/nowhere/root.pem"),
+        ("PGSSLNEGOTIATION", "direct"),
+        ("PGSSLCERTMODE", "require"),
+        ("PGGSSENCMODE", "require"),
+        ("PGREQUIREAUTH", "scram-sha-256"),
+        ("PGCHANNELBINDING", "require"),
+    ]
+    .into_iter()
+    .fold(psql, |options, (name, value)| options.env(name, value));
+    let ran = psql.argument("-XAt").argument("-c").argument("select current_database()").run().await;
+    assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "appdb\n", ""));
+
+    // MariaDB's client, and MySQL's own, which is not on this machine's path.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let own = format!("{}:{path}", tokio::task::block_in_place(mysql_programs).display());
+    for (engine, path, options) in [
+        (Engine::MariaDb, &path, "ssl\nssl-verify-server-cert\ncompress\n"),
+        (Engine::MySql, &own, "ssl-mode=VERIFY_IDENTITY\nssl-ca=/nowhere/root.pem\ncompression-algorithms=zstd\n"),
+    ] {
+        let options = format!("[client]\nprotocol=socket\nhost=192.0.2.1\nport=1\n{options}");
+        std::fs::write(home.path().join(".my.cnf"), options).expect("written");
+        let server = tokio::task::block_in_place(|| Server::shared_of(engine));
+        let sandbox = sandbox(server).await;
+        let mysql = GateOptions::new(server, &sandbox).verb("mysql").without("--listen");
+        let mysql = mysql.env("HOME", &at_home).env("PATH", path);
+        let mysql = ["--batch", "--skip-column-names", "-e", "select current_user()"]
+            .iter()
+            .fold(mysql, |options, word| options.argument(word));
+        let ran = mysql.run().await;
+        assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(0), "app_user@%\n"), "{engine:?}: {}", ran.stderr);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

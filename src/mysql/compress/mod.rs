@@ -1,4 +1,4 @@
-//! The compressed protocol between us and the server, after the login; outside it is the plain one.
+//! The compressed protocol after the login, between us and the server or between a client and us; outside it is the plain one.
 //!
 //! Packets travel inside compressed packets, which begin and end where they like:
 //!
@@ -12,12 +12,16 @@
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_compression.html>,
 //! <https://mariadb.com/kb/en/0-packet/#compressed-packet>). Each payload is a zlib stream or zstd frame of its own.
 //!
-//! The numbers of the packets inside are another matter: see `numbers.rs`.
+//! The numbers of the packets inside are another matter: see `numbers.rs`, and `answers.rs` for those towards a client.
 //!
-//! Nothing is allocated by a length that the server announces: payloads are decompressed as they come, into the reader's
+//! Clients were seen that say they compress and do not; so the form of the first packet decides (`form.rs`).
+//!
+//! Nothing is allocated by a length that the peer announces: payloads are decompressed as they come, into the reader's
 //! buffer. An idle connection holds no buffer and no decompressor.
 
 mod algorithm;
+mod answers;
+mod form;
 mod numbers;
 
 use std::{
@@ -31,39 +35,81 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::{
     algorithm::Decoder,
+    answers::Answers,
+    form::Form,
     numbers::{Numbers, Segment},
 };
 use super::login::Compression;
 
 /// Length, sequence number, length before compression.
 const HEADER: usize = 7;
-/// One read from the server.
+/// One read from the peer.
 const INPUT: usize = 16 * 1024;
-/// The most of the client's bytes in one compressed packet. Larger ones compress little better.
+/// The most bytes in one compressed packet of ours. Larger ones compress little better.
 const SEGMENT: usize = 32 * 1024;
 /// Less is sent as it is: a compressor costs more than it saves. (The reference's limit is 50.)
 const MIN_COMPRESSED: usize = 512;
 
-/// A stream to a server that speaks the compressed protocol. Reading and writing it is the plain protocol.
+/// A stream to a server or a client that speaks the compressed protocol. Reading and writing it is the plain protocol.
 ///
 /// Not for the login: both sides begin to compress behind its OK.
 pub struct Compressed<S> {
     inner: S,
     algorithm: Compression,
-    numbers: Numbers,
-    /// From the server, not yet looked at.
+    numbers: Numbering,
+    /// What the peer speaks; open until its first packet where it is a client.
+    form: Option<Form>,
+    /// From the peer, not yet looked at.
     input: BytesMut,
     payload: Option<Payload>,
     decoder: Option<Decoder>,
-    /// From the client: the part of a packet's header that does not tell yet what it is.
+    /// For the peer: the part of a packet's header that does not tell yet what it is.
     unsent: BytesMut,
-    /// For the server.
+    /// For the peer, compressed.
     output: BytesMut,
+}
+
+/// The sequence numbers, by who the peer is.
+enum Numbering {
+    ToServer(Numbers),
+    ToClient(Answers),
+}
+
+impl Numbering {
+    fn on_compressed(&mut self, sequence: u8) {
+        match self {
+            Self::ToServer(numbers) => numbers.on_compressed(sequence),
+            Self::ToClient(answers) => answers.on_compressed(sequence),
+        }
+    }
+
+    /// Plain bytes from the peer.
+    fn on_plain(&mut self, bytes: &mut [u8]) {
+        match self {
+            Self::ToServer(numbers) => numbers.on_upstream(bytes),
+            Self::ToClient(answers) => answers.on_client(bytes),
+        }
+    }
+
+    fn next_segment(&mut self, bytes: &[u8]) -> Option<Segment> {
+        match self {
+            Self::ToServer(numbers) => numbers.next_segment(bytes),
+            Self::ToClient(answers) => answers.next_segment(bytes),
+        }
+    }
+
+    fn broken(&self, what: &'static str) -> io::Error {
+        let peer = match self {
+            Self::ToServer(_) => "database server",
+            Self::ToClient(_) => "client",
+        };
+        io::Error::new(io::ErrorKind::InvalidData, format!("the {peer}'s compressed packet is broken: {what}"))
+    }
 }
 
 /// A compressed packet whose payload is being read.
 struct Payload {
-    /// Bytes still to come from the server.
+    /// Bytes still to come from the peer.
     coded: usize,
     /// Bytes still to come from the decoder.
     plain: usize,
@@ -71,11 +117,19 @@ struct Payload {
 }
 
 impl<S> Compressed<S> {
-    /// For a connection that was just logged in with this compression.
+    /// For a connection to a server that was just logged in with this compression.
     pub fn new(inner: S, algorithm: Compression) -> Self {
+        Self::with(inner, algorithm, Numbering::ToServer(Numbers::default()), Some(Form::Compressed))
+    }
+
+    /// For the connection of a client that was just told OK and had chosen this compression.
+    pub fn for_client(inner: S, algorithm: Compression) -> Self {
+        Self::with(inner, algorithm, Numbering::ToClient(Answers::default()), None)
+    }
+
+    fn with(inner: S, algorithm: Compression, numbers: Numbering, form: Option<Form>) -> Self {
         let [input, unsent, output] = [(); 3].map(|()| BytesMut::new());
-        let numbers = Numbers::default();
-        Self { inner, algorithm, numbers, input, payload: None, decoder: None, unsent, output }
+        Self { inner, algorithm, numbers, form, input, payload: None, decoder: None, unsent, output }
     }
 
     /// The stream inside.
@@ -86,6 +140,18 @@ impl<S> Compressed<S> {
     /// Moves bytes from the input to `buf`, as far as both go. Whether any did.
     fn decode(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
         let start = buf.filled().len();
+        if self.form.is_none() {
+            self.form = Form::of_first_packet(&self.input);
+        }
+        match self.form {
+            None => return Ok(false),
+            Some(Form::Plain) => {
+                let now = self.input.split_to(self.input.len().min(buf.remaining()));
+                buf.put_slice(&now);
+                return Ok(!now.is_empty());
+            }
+            Some(Form::Compressed) => {}
+        }
         while buf.remaining() > 0 {
             let Some(payload) = &mut self.payload else {
                 let Some((header, _)) = self.input.split_first_chunk::<HEADER>() else { break };
@@ -122,20 +188,20 @@ impl<S> Compressed<S> {
             payload.plain -= written;
             let end = buf.filled().len();
             if let Some(new) = buf.filled_mut().get_mut(end - written..) {
-                self.numbers.on_upstream(new);
+                self.numbers.on_plain(new);
             }
             match payload {
                 Payload { coded: 0, plain: 0, .. } => self.payload = None,
                 _ if read > 0 || written > 0 => {}
-                Payload { coded: 0, .. } => return Err(broken("it ends early")),
+                Payload { coded: 0, .. } => return Err(self.numbers.broken("it ends early")),
                 _ if self.input.is_empty() => break,
-                _ => return Err(broken("it does not go on")),
+                _ => return Err(self.numbers.broken("it does not go on")),
             }
         }
         Ok(buf.filled().len() > start)
     }
 
-    /// Takes a client's bytes and puts what can be sent of them into the output.
+    /// Takes bytes for the peer and puts what can be sent of them into the output.
     fn encode(&mut self, bytes: &[u8]) -> io::Result<()> {
         let held = !self.unsent.is_empty();
         let mut unsent = std::mem::take(&mut self.unsent);
@@ -168,10 +234,6 @@ fn put(out: &mut BytesMut, sequence: u8, plain: &[u8], algorithm: Compression) -
     Ok(())
 }
 
-fn broken(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the database server's compressed packet is broken: {what}"))
-}
-
 impl<S: AsyncRead + Unpin> AsyncRead for Compressed<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -201,6 +263,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Compressed<S> {
                 if this.input.is_empty() && this.payload.is_none() {
                     break;
                 }
+                // A client that ends within its first packet: whatever it is, it is over.
+                if this.form.is_none() {
+                    this.form = Some(Form::Plain);
+                    continue;
+                }
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -225,6 +292,9 @@ impl<S: AsyncWrite + Unpin> Compressed<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Compressed<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.form == Some(Form::Plain) {
+            return Pin::new(&mut this.inner).poll_write(cx, buf);
+        }
         ready!(this.poll_drain(cx))?;
         let now = buf.get(..SEGMENT).unwrap_or(buf);
         this.encode(now)?;
@@ -248,5 +318,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Compressed<S> {
     }
 }
 
+#[cfg(test)]
+mod client_tests;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use crate::mysql::{
 };
 
 /// Commands that a server does not answer: COM_QUIT, COM_STMT_SEND_LONG_DATA, COM_STMT_CLOSE.
-const UNANSWERED: [u8; 3] = [0x01, 0x18, 0x19];
+pub(super) const UNANSWERED: [u8; 3] = [0x01, 0x18, 0x19];
 
 /// The numbers of both directions.
 #[derive(Default)]

@@ -9,7 +9,6 @@ mod last_words;
 
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
     time::{Instant, timeout},
 };
 use tracing::{debug, info};
@@ -18,7 +17,10 @@ pub use self::greeted::keep;
 use self::last_words::{last_words, lost_in_command};
 use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, facts, farewell, in_time};
 use crate::{
-    mysql::{self, Accepted, Activity, Commands, HandshakeResponse, LoggedIn, Login, Scramble, Signal, Turn, Watch},
+    mysql::{
+        self, Accepted, Activity, Commands, Compressed, Compression, HandshakeResponse, LoggedIn, Login, Scramble,
+        Signal, Turn, Watch,
+    },
     proxy::{
         access::{self, Peer},
         error::{self, Error},
@@ -100,11 +102,17 @@ async fn connect(service: &Service, client: Client) {
     client.arrival.log_logged_in(service, &user, Some(&text(&greeting.version)), &facts);
     let database = text(login.response.database().unwrap_or_default());
     let arrival = client.arrival;
+    let finished = mysql::finish(&mut client.stream, &login, &logged_in.ok).await;
+    // Behind its OK the client compresses if it chose to.
+    let client: BoxIo = match Compression::of_client(&login.response) {
+        Some(algorithm) => Box::new(Compressed::for_client(client.stream, algorithm)),
+        None => Box::new(client.stream),
+    };
     let mut connection = Connection {
         service,
         arrival,
         owner,
-        client: Commands::new(client.stream).with_resets(service.upstream.guards_sessions()),
+        client: Commands::new(client).with_resets(service.upstream.guards_sessions()),
         upstream: stream,
         greeting,
         scramble,
@@ -115,7 +123,10 @@ async fn connect(service: &Service, client: Client) {
     };
     let watch = Watch::new(connection.login.response.capabilities, connection.logged_in.ok.status);
     let mut observer = Observer { watch, change_user: connection.client.signal(), service, arrival };
-    let reason = connection.run(&mut observer).await;
+    let reason = match finished {
+        Ok(()) => connection.run(&mut observer).await,
+        Err(error) => Reason::Broke(Side::Client, std::io::Error::other(error)),
+    };
     let end = End { reason, to_upstream: connection.sent, to_client: connection.received };
     arrival.log_end(service, &user, &database, &facts, &end);
     if let Some(words) = last_words(&end.reason, &observer.watch) {
@@ -188,7 +199,7 @@ struct Connection<'a> {
     service: &'a Service,
     arrival: Arrival,
     owner: Peer,
-    client: Commands<TcpStream>,
+    client: Commands<BoxIo>,
     upstream: BoxIo,
     greeting: mysql::Greeting,
     scramble: Scramble,
@@ -202,9 +213,6 @@ struct Connection<'a> {
 impl Connection<'_> {
     /// Relays until the end, and logs in anew whenever the client asks for it.
     async fn run(&mut self, observer: &mut Observer<'_>) -> Reason {
-        if let Err(error) = mysql::finish(&mut self.client, &self.login, &self.logged_in.ok).await {
-            return Reason::Broke(Side::Client, std::io::Error::other(error));
-        }
         loop {
             let change_user = self.client.signal();
             let stop = async {

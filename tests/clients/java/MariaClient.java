@@ -60,6 +60,7 @@ public final class MariaClient {
         Properties properties = new Properties();
         properties.setProperty("user", user);
         properties.setProperty("allowMultiQueries", "true");
+        if (System.getenv("COMPRESS") != null) properties.setProperty("useCompression", "true");
         for (int at = 0; at < settings.length; at += 2) properties.setProperty(settings[at], settings[at + 1]);
         return DriverManager.getConnection(url + database, properties);
     }

@@ -22,6 +22,7 @@ const settings = {
   bigIntAsNumber: true,
   insertIdAsNumber: true,
   maxAllowedPacket: 1 << 28,
+  compress: Boolean(process.env.COMPRESS),
   // MySQL's default plugin gives its public key to whom it asks.
   allowPublicKeyRetrieval: true,
 };

@@ -28,7 +28,8 @@ class Scenario:
 
     def connect(self, **more):
         settings = {"host": to.host, "port": to.port, "user": to.user, "database": to.database, "autocommit": True}
-        return self.module.connect(**(settings | self.settings | more))
+        compress = {"compress": True} if os.environ.get("COMPRESS") else {}
+        return self.module.connect(**(settings | self.settings | compress | more))
 
     def rows(self, db, sql, values=None):
         with db.cursor() as cursor:

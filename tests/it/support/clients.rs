@@ -41,6 +41,7 @@ pub(crate) enum Client {
     MariaDbJava,
     MariaDbCommand,
     MySqlCommand,
+    Php,
 }
 
 /// Where a client connects, without a password.
@@ -80,7 +81,7 @@ impl Client {
 
     /// Those for MariaDB and MySQL. MySQL's own command line has no `mysql_native_password` any more, so it comes to a MariaDB
     /// only through a door that asks for something else.
-    pub(crate) const MYSQL: [Self; 9] = [
+    pub(crate) const MYSQL: [Self; 10] = [
         Self::PyMySql,
         Self::PythonMysqlclient,
         Self::ConnectorPython,
@@ -90,6 +91,7 @@ impl Client {
         Self::MariaDbJava,
         Self::MariaDbCommand,
         Self::MySqlCommand,
+        Self::Php,
     ];
 
     /// Runs the program to its end, blocking the thread, and returns what it has shown: its `ok` lines without the word.
@@ -105,7 +107,16 @@ impl Client {
         self.run_with(door, &[bytes.to_string()])
     }
 
+    /// As [`Client::run_with_row_of`], compressing what it exchanges with its server.
+    pub(crate) fn run_compressing(self, algorithm: &str, bytes: usize, door: Door<'_>) -> Vec<String> {
+        self.run_in(door, &[bytes.to_string()], &[("COMPRESS", algorithm)])
+    }
+
     fn run_with(self, door: Door<'_>, more: &[String]) -> Vec<String> {
+        self.run_in(door, more, &[])
+    }
+
+    fn run_in(self, door: Door<'_>, more: &[String], environment: &[(&str, &str)]) -> Vec<String> {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", LIMIT]).args(self.program());
         command.args([door.host, &door.port.to_string(), door.database, door.user]).args(more);
@@ -115,7 +126,7 @@ impl Client {
                 command.env_remove(name);
             }
         }
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("COMPRESS").envs(environment.iter().copied());
         if matches!(self, Self::Node | Self::MySql2 | Self::MariaDbNode) {
             command.env("NODE_PATH", node_modules());
         }
@@ -161,6 +172,14 @@ impl Client {
             Self::Pgbench => vec![here.join("shell/pgbench")],
             Self::MariaDbCommand => vec![here.join("shell/mysql_cli"), "mariadb".into()],
             Self::MySqlCommand => vec![here.join("shell/mysql_cli"), "mysql".into()],
+            Self::Php => {
+                vec![
+                    "php".into(),
+                    "-d".into(),
+                    "mysqli.allow_local_infile=On".into(),
+                    here.join("php/mysqli_client.php"),
+                ]
+            }
         }
     }
 }
@@ -250,6 +269,11 @@ fn node_modules() -> PathBuf {
         succeed(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder));
     });
     folder.join("node_modules")
+}
+
+/// The folder of MySQL's own programs. Blocks while they are fetched.
+pub(crate) fn mysql_programs() -> PathBuf {
+    mysql().join("bin")
 }
 
 /// MySQL's own programs, in the place where `tests/servers/mysql-run` has them too.
