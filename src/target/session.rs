@@ -58,6 +58,16 @@ impl SessionSettings {
         };
         parameters.iter().map(given).collect()
     }
+
+    /// The port of the node that the owner has chosen instead of the target's: `portNumber=…` for a document that dials the
+    /// node itself.
+    pub fn node_port(&self) -> Option<String> {
+        let fixed = |parameter: &Parameter| match parameter {
+            Parameter::Fixed { name, value } if name == "portNumber" => Some(value.clone()),
+            Parameter::Host | Parameter::PortNumber | Parameter::Fixed { .. } => None,
+        };
+        self.parameters.as_ref().filter(|_| self.document.is_for_node())?.iter().find_map(fixed)
+    }
 }
 
 /// The name of a session document, or its ARN where another account shares it.
@@ -78,6 +88,12 @@ impl Document {
     /// Whether what is dialled is a port of the node itself.
     pub fn is_for_node(&self) -> bool {
         &*self.0 == Self::NODE
+    }
+
+    /// Whether the document is one of AWS's own. An account cannot give a document of its own such a name (CreateDocument,
+    /// `Name`), and one that another account shares is named by its ARN.
+    pub fn is_of_aws(&self) -> bool {
+        self.0.starts_with("AWS-")
     }
 
     /// What to send unless the user says otherwise: AWS refuses a parameter that the document does not have. A document of

@@ -108,8 +108,48 @@ async fn a_document_of_ones_own_gets_the_parameters_that_it_takes() {
         let mut expected = vec![("host", host), ("portNumber", "5432")];
         expected.extend(takes.contains(&"stage").then_some(("stage", "dev")));
         assert_eq!(properties, expected);
-        assert!(!gate.log().contains("dials another address"), "{}", gate.log());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_that_leads_elsewhere_is_refused_before_a_byte_is_sent() {
+    let server = PgServer::shared();
+    let host = server.rds_host.as_str();
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let address = elsewhere.local_addr().expect("it is bound");
+    for (document, takes, fixed, given, said) in [
+        ("Corp", &["portNumber"][..], &[("host", "evil.example")][..], "portNumber", "would dial evil.example:5432"),
+        ("Corp", &["host"], &[("portNumber", "5433")], "host", "5433 instead of"),
+        ("Corp", &["portNumber"], &[], "portNumber", "does not say which address"),
+        ("Corp", &[], &[], "none", "does not say which address"),
+        (
+            "AWS-StartPortForwardingSessionToRemoteHost",
+            &[],
+            &[],
+            "host=evil.example,portNumber",
+            "would dial evil.example:5432",
+        ),
+    ] {
+        let leads = rdsgate::sandbox::Destination::Address(address);
+        let sandbox = sandbox_with(server, |options| {
+            let names = [("evil.example", 5432), (host, 5433), ("localhost", 5432), ("localhost", 80)];
+            let options =
+                names.into_iter().fold(options, |options, (name, port)| options.name(name, port, leads.clone()));
+            if document == "Corp" { options.document(document, takes, fixed) } else { options }
+        })
+        .await;
+        let options = GateOptions::new(server, &sandbox).flag("--document", document);
+        let gate = options.flag("--document-parameters", given).start().await;
+        let refusal = Refusal::of(&gate).await;
+        assert!(refusal.detail.contains(said) || refusal.message.contains(said), "{refusal:#?}");
+        assert!(refusal.hint.contains("--document-parameters"), "{refusal:#?}");
+        let sessions = sandbox.sessions();
+        assert!(!sessions.is_empty() && sessions.iter().all(|session| session.streams == 0), "{sessions:?}");
+        assert!(!gate.log().contains("logged in"), "{}", gate.log());
+    }
+    // The agents connected to nothing, so that nothing waits to be accepted.
+    let accepted = tokio::time::timeout(std::time::Duration::from_millis(1), elsewhere.accept()).await;
+    assert!(accepted.is_err(), "{accepted:?}");
 }
 
 /// A proxy that takes every CONNECT to the same place and notes where it was to go.

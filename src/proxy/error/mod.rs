@@ -428,6 +428,11 @@ fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> 
             EndReason::Handshake(HandshakeError::AgentTooOld(_) | HandshakeError::NoRemoteHost(_)) => {
                 Some("Update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets …".into())
             }
+            EndReason::Handshake(HandshakeError::Elsewhere { .. } | HandshakeError::NoAddress(_)) => Some(
+                "Check --document and --document-parameters: the document must dial the target's host and port, and name \
+                 both in its properties."
+                    .into(),
+            ),
             EndReason::HandshakeTimeout(_) => Some("Restart the SSM agent on the bastion, or update it.".into()),
             EndReason::ChannelClosed(_) => Some(session_ended_hint(target)),
             _ => None,

@@ -12,6 +12,7 @@ use super::{
         SessionTypeRequest,
     },
 };
+use crate::target::{Document, Endpoint, SessionSettings};
 
 /// Why a session cannot be used, found out during the handshake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,17 @@ pub enum HandshakeError {
     /// Not the document it should be.
     #[error("the SSM agent sent a malformed handshake message")]
     Malformed,
+    /// The agent would dial another address than the target's.
+    #[error("the SSM agent would dial {dials} instead of {asked}")]
+    Elsewhere {
+        /// The target's address.
+        asked: Endpoint,
+        /// What the handshake names, escaped and shortened.
+        dials: String,
+    },
+    /// A document of the account's own leads to an address that the handshake does not name.
+    #[error("the handshake does not say which address the SSM agent dials with the document {0}")]
+    NoAddress(Document),
 }
 
 /// What the agent said of itself and of the session.
@@ -46,10 +58,45 @@ pub struct Agent {
     pub version: String,
     /// What that version can do.
     pub features: AgentFeatures,
-    /// The host it will dial, from the document; may differ from what was asked for.
+    /// The host that it will dial, from the document. Nothing is known of it before [`Agent::check_destination`].
     pub host: Option<String>,
-    /// The port it will dial.
+    /// The port that it will dial.
     pub port: Option<String>,
+}
+
+impl Agent {
+    /// Checks that the agent dials the target, as far as the handshake says so. A token must not leave otherwise.
+    ///
+    /// AWS's own documents need not name the host: `AWS-StartPortForwardingSession` dials a port of the node itself, which
+    /// the owner of the configuration has chosen by naming that document.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Elsewhere`], [`HandshakeError::NoAddress`].
+    pub fn check_destination(&self, endpoint: &Endpoint, settings: &SessionSettings) -> Result<(), HandshakeError> {
+        let document = &settings.document;
+        let (host, port) = (named(self.host.as_deref()), named(self.port.as_deref()));
+        if !document.is_of_aws() && (host.is_none() || port.is_none()) {
+            return Err(HandshakeError::NoAddress(document.clone()));
+        }
+        let is_target = |host: &str| host.trim_end_matches('.').eq_ignore_ascii_case(endpoint.host.as_str());
+        let is_node = |host: &str| document.is_for_node() && LOCALHOST.contains(&host);
+        let expected_port = settings.node_port().unwrap_or_else(|| endpoint.port.to_string());
+        if host.is_none_or(|host| is_target(host) || is_node(host)) && port.is_none_or(|port| port == expected_port) {
+            return Ok(());
+        }
+        let shown = |part: Option<&str>| part.unwrap_or("?").escape_debug().take(MAX_SHOWN).collect::<String>();
+        Err(HandshakeError::Elsewhere { asked: endpoint.clone(), dials: format!("{}:{}", shown(host), shown(port)) })
+    }
+}
+
+/// How a node names itself.
+const LOCALHOST: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// Most characters of a name from the handshake in a message: the longest DNS name has 253.
+const MAX_SHOWN: usize = 255;
+
+/// A property that says something.
+fn named(property: Option<&str>) -> Option<&str> {
+    property.map(str::trim).filter(|property| !property.is_empty())
 }
 
 /// Reads a HandshakeRequest and makes the one answer to it. With an error the answer still has to be sent: it tells the
@@ -180,6 +227,56 @@ mod tests {
         }
         for garbage in [&b"{"[..], b"[]", b"{}", b"\xff"] {
             assert_eq!(respond(garbage).1, Err(HandshakeError::Malformed));
+        }
+    }
+
+    #[test]
+    fn agent_that_dials_another_address_or_names_none_is_refused() {
+        let endpoint = Endpoint { host: "db.example".parse().unwrap(), port: 5432 };
+        let (remote, node) = ("AWS-StartPortForwardingSessionToRemoteHost", "AWS-StartPortForwardingSession");
+        for (document, parameters, host, port, dials) in [
+            (remote, None, Some("db.example"), Some("5432"), Ok(())),
+            (remote, None, Some("DB.example."), Some("5432"), Ok(())),
+            (remote, None, None, None, Ok(())),
+            (remote, None, Some("evil.example"), Some("5432"), Err("evil.example:5432")),
+            (remote, None, Some("db.example"), Some("5433"), Err("db.example:5433")),
+            (
+                remote,
+                Some("host=evil.example,portNumber"),
+                Some("evil.example"),
+                Some("5432"),
+                Err("evil.example:5432"),
+            ),
+            (remote, None, Some("localhost"), Some("5432"), Err("localhost:5432")),
+            (remote, None, Some("x\u{1b}[2J"), None, Err("x\\u{1b}[2J:?")),
+            (node, None, None, Some("5432"), Ok(())),
+            (node, None, Some("localhost"), Some("5432"), Ok(())),
+            (node, Some("portNumber=6432"), None, Some("6432"), Ok(())),
+            (node, None, None, Some("22"), Err("?:22")),
+            (node, None, Some("evil.example"), Some("5432"), Err("evil.example:5432")),
+            ("Corp", None, Some("db.example"), Some("5432"), Ok(())),
+            ("Corp", Some("portNumber=5433"), Some("db.example"), Some("5433"), Err("db.example:5433")),
+            ("Corp", None, Some("localhost"), Some("5432"), Err("localhost:5432")),
+            ("Corp", None, None, None, Err("")),
+            ("Corp", None, Some("db.example"), None, Err("")),
+            ("Corp", None, Some(" "), Some("5432"), Err("")),
+            ("arn:aws:ssm:us-east-1:1:document/AWS-StartPortForwardingSession", None, None, Some("5432"), Err("")),
+        ] {
+            let parameters: Option<Vec<_>> =
+                parameters.map(|text: &str| text.split(',').map(|word| word.parse().unwrap()).collect());
+            let settings =
+                SessionSettings { document: document.parse().unwrap(), parameters, ..SessionSettings::default() };
+            let agent = Agent {
+                version: "3.3.987.0".into(),
+                features: AgentFeatures::of(Version::parse("3.3.987.0")),
+                host: host.map(str::to_owned),
+                port: port.map(str::to_owned),
+            };
+            let expected = dials.map_err(|dials| match dials {
+                "" => HandshakeError::NoAddress(document.parse().unwrap()),
+                dials => HandshakeError::Elsewhere { asked: endpoint.clone(), dials: dials.into() },
+            });
+            assert_eq!(agent.check_destination(&endpoint, &settings), expected, "{document} {host:?} {port:?}");
         }
     }
 }

@@ -24,7 +24,7 @@ use super::{
     conversation::{Conversation, EndReason, Options},
     driver::{self, Machine, WebSocket},
     features::CLIENT_VERSION,
-    handshake::Agent,
+    handshake::{Agent, HandshakeError},
     load::{Condition, Load},
     payload::OpenDataChannelInput,
     stream::{Phase, SessionStream, Shared},
@@ -144,7 +144,8 @@ impl Session {
     /// run it as a task of its own, and cancel `closing` to have it given up in order.
     ///
     /// # Errors
-    /// See [`Error`]; a session that AWS had started is terminated.
+    /// See [`Error`]; a session that AWS had started is terminated. One whose agent would dial another address than the
+    /// target's is such an error: no stream was opened, and so nothing was sent.
     pub async fn open(
         spec: &Spec,
         tasks: &TaskTracker,
@@ -201,7 +202,11 @@ impl Session {
         match settled {
             Phase::Ended(reason) => Err(Error::Ended { bastion: spec.bastion.clone(), reason }),
             Phase::Open | Phase::Waiting => {
-                session.warn_if_elsewhere(&spec.endpoint);
+                if let Err(error) = session.check_destination(spec) {
+                    session.terminate();
+                    let reason = EndReason::Handshake(error);
+                    return Err(Error::Ended { bastion: spec.bastion.clone(), reason });
+                }
                 session.learn_idle_timeout(spec, tasks, closing);
                 Ok(session)
             }
@@ -286,16 +291,13 @@ impl Session {
         });
     }
 
-    /// A custom document may fix host and port, so that something else is dialled than was asked for.
-    fn warn_if_elsewhere(&self, endpoint: &Endpoint) {
-        let Some(agent) = self.agent() else { return };
-        let host_differs = agent.host.as_deref().is_some_and(|host| !host.eq_ignore_ascii_case(endpoint.host.as_str()));
-        let port_differs = agent.port.as_deref().is_some_and(|port| port != endpoint.port.to_string());
-        if host_differs || port_differs {
-            warn!(session = %self.id(), asked = %endpoint, host = ?agent.host, port = ?agent.port,
-                "the session document dials another address than the target's");
-        }
+    /// Whether the agent dials the target, before any stream is opened: see [`Agent::check_destination`].
+    fn check_destination(&self, spec: &Spec) -> Result<(), HandshakeError> {
+        // Without an agent the session has ended in the meantime, and takes no streams.
+        let Some(agent) = self.agent() else { return Ok(()) };
+        agent.check_destination(&spec.endpoint, &spec.settings)?;
         debug!(session = %self.id(), agent = %agent.version, "SSM session open");
+        Ok(())
     }
 }
 
