@@ -28,6 +28,7 @@ pub mod outbound;
 pub mod postgres;
 pub mod printable;
 pub mod proxy;
+pub mod regular_file;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod secret;

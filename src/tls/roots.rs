@@ -13,7 +13,10 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 
 use super::{CaFileError, Error};
-use crate::target::{Host, Region};
+use crate::{
+    regular_file,
+    target::{Host, Region},
+};
 
 /// AWS's `global-bundle.pem`; source and date in certs/README.md.
 static RDS: LazyLock<Vec<(Scope, CertificateDer<'static>)>> = LazyLock::new(|| {
@@ -89,7 +92,7 @@ pub(super) fn for_host(host: &Host, ca_file: Option<&Path>) -> Result<RootCertSt
 /// Adds every certificate of a PEM file, or none: half a file trusted in silence would be a puzzle later.
 pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Error> {
     let refused = |cause| Error::CaFile { path: path.into(), cause };
-    let pem = std::fs::read(path).map_err(|cause| refused(CaFileError::Read(cause)))?;
+    let pem = regular_file::read(path).map_err(|cause| refused(CaFileError::Read(cause)))?.bytes;
     // A byte order mark, which editors on Windows write, would hide the first line.
     let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&pem);
     if let Some(line) = misplaced_marker(pem) {

@@ -1,0 +1,91 @@
+//! Reading a file whose name came from a configuration: a regular file of a bounded size, or an error.
+//!
+//! A name may lead to a FIFO that nobody writes to, to a device or to a file without an end. None of these may hang or fill
+//! the process.
+
+use std::{
+    fs::{File, FileType, Metadata},
+    io::{self, Read as _},
+    os::unix::fs::FileTypeExt as _,
+    path::Path,
+};
+
+use rustix::fs::{Mode, OFlags};
+
+/// The largest file that is read, in bytes: above any configuration and any bundle of roots (AWS's has 170 kB).
+pub const MAX_LENGTH: u64 = 1 << 20;
+
+/// A file that was read whole.
+#[derive(Debug)]
+pub struct RegularFile {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// What the system said of the very file that was read.
+    pub metadata: Metadata,
+}
+
+/// Reads a regular file of at most [`MAX_LENGTH`] bytes. Never waits for a writer.
+///
+/// # Errors
+/// The system's reason, or that it is another kind of file or a larger one.
+pub fn read(path: &Path) -> io::Result<RegularFile> {
+    // To open a device may already do something, so the name is looked at first; what was opened is looked at again.
+    must_be_regular(std::fs::metadata(path)?.file_type())?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    must_be_regular(metadata.file_type())?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LENGTH + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_LENGTH {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok(RegularFile { bytes, metadata })
+}
+
+fn must_be_regular(kind: FileType) -> io::Result<()> {
+    let name = match kind {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {name}, expected a regular file")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::net::UnixListener};
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_of_a_bounded_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "text").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        for name in ["file", "link"] {
+            assert_eq!(read(&path(name)).unwrap().bytes, b"text");
+        }
+        let made = std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap();
+        assert!(made.success());
+        std::os::unix::fs::symlink(path("fifo"), path("to-fifo")).unwrap();
+        let _listener = UnixListener::bind(path("socket")).unwrap();
+        File::create(path("large")).unwrap().set_len(MAX_LENGTH + 1).unwrap();
+        File::create(path("largest")).unwrap().set_len(MAX_LENGTH).unwrap();
+        assert_eq!(read(&path("largest")).unwrap().bytes.len() as u64, MAX_LENGTH);
+        for (path, said) in [
+            (path("fifo"), "it is a FIFO, expected a regular file"),
+            (path("to-fifo"), "it is a FIFO, expected a regular file"),
+            (path("socket"), "it is a socket, expected a regular file"),
+            ("/dev/zero".into(), "it is a device, expected a regular file"),
+            (path("large"), "it is larger than 1 MiB"),
+            (path(""), "is a directory"),
+            (path("none"), "No such file or directory (os error 2)"),
+        ] {
+            assert_eq!(read(&path).unwrap_err().to_string(), said, "{}", path.display());
+        }
+    }
+}
