@@ -10,10 +10,21 @@ use std::{
     path::Path,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::{Mode, OFlags};
 
 /// The largest file that is read, in bytes: above any configuration and any bundle of roots (AWS's has 170 kB).
 pub const MAX_LENGTH: u64 = 1 << 20;
+
+/// A SHA-256.
+pub type Sha256 = [u8; 32];
+
+/// The SHA-256 of some bytes.
+pub fn sha256(bytes: &[u8]) -> Sha256 {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
 
 /// A file that was read whole.
 #[derive(Debug)]

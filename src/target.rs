@@ -12,7 +12,14 @@ mod pooling;
 mod reference;
 mod session;
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
@@ -22,6 +29,8 @@ pub use self::{
     reference::{Arn, Host, Reference, Region},
     session::{Document, Parameter, Reason, SessionSettings},
 };
+
+use crate::regular_file::Sha256;
 
 /// The database engine of a target: which startup protocol the listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -241,7 +250,7 @@ pub struct Target {
     /// Who we are for AWS.
     pub identity: Identity,
     /// Extra roots for the database's certificate, PEM.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<CaFile>,
     /// Compression upstream; MySQL only.
     pub compress: Compress,
     /// What protects it from a slip of the hand.
@@ -278,6 +287,22 @@ pub struct Guard {
     pub label: Option<String>,
     /// Whether serving it has to be confirmed.
     pub confirm: bool,
+}
+
+/// A file of further roots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What its content must be, where the owner trusts a project's file that names it: a SHA-256.
+    pub sha256: Option<Sha256>,
+}
+
+impl From<&Path> for CaFile {
+    /// Whatever its content is.
+    fn from(path: &Path) -> Self {
+        Self { path: path.to_owned(), sha256: None }
+    }
 }
 
 /// Where clients connect.

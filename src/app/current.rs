@@ -89,7 +89,7 @@ impl Current {
 
     fn move_to(&self, service: &Service, host: Host) -> Upstream {
         let target = Arc::new(service.upstream.target().moved_to(host));
-        match tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()) {
+        match tls::Connector::new(&target.endpoint.host, target.ca_file.as_ref()) {
             Ok(tls) => {
                 let account = service.upstream.account().clone();
                 let dialer = self.pools.lock().unwrap_or_else(PoisonError::into_inner).dialer(&target, &account);

@@ -185,7 +185,7 @@ impl Running {
         let aws_failed = |cause| Error::Aws { target: Arc::clone(&target.name), cause };
         let account = accounts.load(&options).map_err(aws_failed)?;
         let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
-        let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_deref()).map_err(tls_failed)?;
+        let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_ref()).map_err(tls_failed)?;
         let dialer = self.pools.lock().unwrap_or_else(PoisonError::into_inner).dialer(target, &account);
         Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
     }

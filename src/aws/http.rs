@@ -29,7 +29,7 @@ use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use super::{Error, profiles::Setting};
 use crate::{
     outbound::{self, Proxies, Proxy},
-    tls,
+    regular_file, tls,
 };
 
 /// The clients of a process, one for each file of further roots.
@@ -200,7 +200,7 @@ fn context(bundle: Option<&Setting>) -> Result<TlsContext, Error> {
         let path = PathBuf::from(bundle.text.as_str());
         let refused = |cause| Error::CaBundle { path: path.clone(), place: bundle.place.to_string(), cause };
         tls::system::system_roots(Some(&path)).map_err(|cause| refused(Arc::new(cause)))?;
-        let pem = std::fs::read(&path).map_err(|cause| refused(Arc::new(cause)))?;
+        let pem = regular_file::read(&path).map_err(|cause| refused(Arc::new(cause)))?.bytes;
         trust = trust.with_pem_certificate(pem);
     }
     TlsContext::builder().with_trust_store(trust).build().map_err(|cause| Error::HttpClient(Arc::new(cause)))

@@ -32,12 +32,12 @@ impl ConfirmArguments {
     pub fn ask(&self, targets: &[Target], output: &mut Output) -> Result<(), Exit> {
         for target in targets.iter().filter(|target| target.guard.confirm && !self.yes) {
             let name = super::output::name(target);
-            let asked = ask(&name);
+            let asked = ask(&format!("serve {name}?"));
             let Some(answer) = asked else {
                 output.error(&Error::NoTerminal(name), Some("use --yes, or remove confirm"));
                 return Err(Exit::Usage);
             };
-            if !["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+            if !is_yes(&answer) {
                 output.error(&Error::Refused(name), None);
                 return Err(Exit::Failure);
             }
@@ -47,13 +47,18 @@ impl ConfirmArguments {
 }
 
 /// The answer from the terminal, `None` when there is none. Not from stdin alone: that may be what a program is to read.
-fn ask(name: &str) -> Option<String> {
+pub(super) fn ask(question: &str) -> Option<String> {
     if !io::stdin().is_terminal() || !terminal::in_foreground() {
         return None;
     }
     let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
-    write!(terminal, "serve {}? [y/N] ", printable::line(name)).and_then(|()| terminal.flush()).ok()?;
+    write!(terminal, "{} [y/N] ", printable::line(question)).and_then(|()| terminal.flush()).ok()?;
     let mut answer = String::new();
     io::BufReader::new(terminal).read_line(&mut answer).ok()?;
     Some(answer)
+}
+
+/// Whether an answer is yes; everything else is no.
+pub(super) fn is_yes(answer: &str) -> bool {
+    ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
 }

@@ -19,11 +19,12 @@ use super::{
     output::Output,
     running::{self, Files},
     target_arguments::TargetArguments,
+    trust,
 };
 use crate::{
     app::Signals,
     aws,
-    config::{self, Config, Environment, Plan, Warning, value::Via},
+    config::{self, Config, Plan, Warning, value::Via},
     doctor::{self, Check, Finding, Patient, Report, Stage, Subject, Verdict},
     printable,
     target::{Reference, Target},
@@ -67,7 +68,11 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Arguments { target: name, json, options } = arguments;
     let started = Instant::now();
     let request = options.request(vec![name.clone()]);
-    let plan = Environment::of_process().and_then(|environment| config::read(&request, &environment));
+    let plan = trust::with_consent(
+        output,
+        |environment, warnings| config::read(&request, environment, warnings),
+        |plan: &Plan| plan.consent.as_ref(),
+    );
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => {

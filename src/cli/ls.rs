@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, sync::Arc};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{caller::Caller, complete::exit_of, exit::Exit, output::Output, target_arguments::IdentityArguments};
+use super::{
+    caller::Caller, complete::exit_of, exit::Exit, output::Output, target_arguments::IdentityArguments, trust,
+};
 use crate::{
     app::Cause,
     aws::{
@@ -13,7 +15,7 @@ use crate::{
         nodes::{Node, NodeKind, Nodes},
         rds::{Database, Databases},
     },
-    config::{self, Environment, Place, Request},
+    config::{self, Place, Request},
     printable,
 };
 
@@ -97,8 +99,12 @@ fn options(arguments: Arguments, output: &mut Output) -> Result<(Options, Caller
     let flags = [(config::Key::Profile, profile), (config::Key::Region, region)].into_iter().chain(identity.flags());
     let flags = flags.filter_map(|(key, value)| Some((key, value?))).collect();
     let request = Request { flags, file, ..Request::default() };
-    let place = Environment::of_process().and_then(|environment| config::place(&request, &environment));
-    let Place { identity, region, mfa_code, open_browser, warnings } = place.map_err(|error| {
+    let place = trust::with_consent(
+        output,
+        |environment, _| config::place(&request, environment),
+        |place: &Place| place.consent.as_ref(),
+    );
+    let Place { identity, region, mfa_code, open_browser, warnings, consent: _ } = place.map_err(|error| {
         output.error(&error, error.hint().as_deref());
         Exit::Usage
     })?;

@@ -1,7 +1,7 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
 //! - one file a subcommand, or a folder: [`up`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`],
-//!   [`export`], [`config`], [`wait`], [`stop`], [`completion`], [`man`];
+//!   [`export`], [`config`], [`mod@trust`], [`wait`], [`stop`], [`completion`], [`man`];
 //! - [`target_arguments`]: the flags that every subcommand with a TARGET has;
 //! - `caller`: who calls AWS, and whom it may ask;
 //! - [`confirm`]: whether a guarded target may be served;
@@ -41,6 +41,7 @@ pub mod stop;
 pub mod target_arguments;
 pub mod terminal;
 pub mod token;
+pub mod trust;
 pub mod up;
 pub mod url;
 pub mod wait;
@@ -81,6 +82,7 @@ enum Command {
     Sessions(sessions::Arguments),
     Export(export::Arguments),
     Config(config::Arguments),
+    Trust(trust::Arguments),
     Wait(wait::Arguments),
     Stop(stop::Arguments),
     Completion(completion::Arguments),
@@ -177,6 +179,7 @@ fn run() -> Exit {
         Command::Sessions(arguments) => sessions::run(arguments, &mut output),
         Command::Export(arguments) => export::run(arguments, &mut output),
         Command::Config(arguments) => config::run(arguments, &mut output),
+        Command::Trust(arguments) => trust::run(&arguments, &mut output),
         Command::Wait(arguments) => wait::run(&arguments, &mut output),
         Command::Stop(arguments) => stop::run(&arguments, &mut output),
         Command::Completion(arguments) => completion::run(&arguments, &mut output),

@@ -260,7 +260,9 @@ impl Wanted {
     /// Looks the name up in the configuration, which may not have it: a process of another project may.
     pub(super) fn of(name: &str) -> Self {
         let request = Request { targets: vec![name.to_owned()], ..Request::default() };
-        let plan = Environment::of_process().and_then(|environment| crate::config::read(&request, &environment)).ok();
+        let plan = Environment::of_process()
+            .and_then(|environment| crate::config::read(&request, &environment, &mut Vec::new()))
+            .ok();
         let draft = plan.as_ref().and_then(|plan| plan.drafts.first());
         let host = draft.and_then(|draft| match &draft.reference {
             Reference::Host(host) if host.region().is_some() => Some(host.to_string()),

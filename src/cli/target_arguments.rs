@@ -13,6 +13,7 @@ use super::{
     exit::Exit,
     output::Output,
     running::{self, ServedForAnother},
+    trust,
 };
 use crate::config::{self, Environment, Key, Plan, Request};
 
@@ -287,7 +288,7 @@ impl TargetArguments {
         output: &mut Output,
         work: impl FnOnce(&Connection<'_>, &mut Output) -> Exit,
     ) -> Exit {
-        let ready = match self.without_bastion().load(vec![target], output) {
+        let ready = match self.without_bastion().load_without_trust(vec![target], output) {
             Ok(ready) => ready,
             Err(exit) => return exit,
         };
@@ -315,26 +316,60 @@ impl TargetArguments {
     /// # Errors
     /// The exit code, when it was wrong.
     pub(super) fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Ready, Exit> {
+        let request = self.request(targets);
+        let read = trust::with_consent(
+            output,
+            |environment, warnings| config::read(&request, environment, warnings),
+            |plan: &Plan| plan.consent.as_ref(),
+        );
+        let plan = planned(read, output)?;
+        Self::complete(plan, output)
+    }
+
+    /// The same for a command that logs in nowhere: what a project's file asks for and may not is left out, with a warning.
+    ///
+    /// # Errors
+    /// As for [`TargetArguments::load`].
+    pub(super) fn load_without_trust(self, targets: Vec<String>, output: &mut Output) -> Result<Ready, Exit> {
         let plan = self.plan(targets, output)?;
+        Self::complete(plan, output)
+    }
+
+    fn complete(plan: Plan, output: &mut Output) -> Result<Ready, Exit> {
         let process = plan.process();
         let caller = Caller::new(process.mfa_code.clone(), process.open_browser);
         complete::complete(plan, caller, output)
     }
 
-    /// Joins the flags with the variables and the files, and prints what is odd or wrong there. Nothing is looked up.
+    /// Joins the flags with the variables and the files, and prints what is odd or wrong there. Nothing is looked up, and what
+    /// a project's file asks for and may not is left out.
     ///
     /// # Errors
     /// The exit code, when it was wrong.
     pub(super) fn plan(self, targets: Vec<String>, output: &mut Output) -> Result<Plan, Exit> {
-        match Environment::of_process().and_then(|environment| config::read(&self.request(targets), &environment)) {
-            Ok(plan) => {
-                output.warnings(&plan.warnings);
-                Ok(plan)
-            }
-            Err(error) => {
-                output.error(&error, error.hint().as_deref());
-                Err(Exit::Usage)
-            }
+        let request = self.request(targets);
+        let mut warnings = Vec::new();
+        let read =
+            Environment::of_process().and_then(|environment| config::read(&request, &environment, &mut warnings));
+        output.warnings(&warnings);
+        let plan = planned(read, output)?;
+        if let Some(consent) = &plan.consent {
+            output.warnings(&[consent.warning()]);
+        }
+        Ok(plan)
+    }
+}
+
+/// A plan that was read, its warnings printed, or the exit code when it could not be.
+fn planned(read: Result<Plan, config::Error>, output: &mut Output) -> Result<Plan, Exit> {
+    match read {
+        Ok(plan) => {
+            output.warnings(&plan.warnings);
+            Ok(plan)
+        }
+        Err(error) => {
+            output.error(&error, error.hint().as_deref());
+            Err(Exit::Usage)
         }
     }
 }

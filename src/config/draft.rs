@@ -3,11 +3,7 @@
 //! Whoever can find out fills in what is missing (`cli`, by asking AWS and the DNS); [`Draft::finish`] puts in the defaults
 //! and holds the result to the rules that span keys.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     env::Environment,
@@ -17,7 +13,7 @@ use super::{
     value::{self, Via},
 };
 use crate::target::{
-    Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling, Reason,
+    CaFile, Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling, Reason,
     Reference, Region, Route, SessionName, SessionSettings, Target,
 };
 
@@ -47,7 +43,7 @@ pub struct Draft {
     /// The region: the one that was set for this database, else the one in the reference, else what is set for all.
     pub region: Option<Region>,
     /// Extra roots for the database's certificate.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<CaFile>,
     /// Compression upstream.
     pub compress: Compress,
     /// What protects it from a slip of the hand.
@@ -80,7 +76,7 @@ impl Draft {
             None => return Err(Error::NoHost { target: name.to_owned() }),
         };
         let parsed = |text: &str| Ok(text.parse::<Region>()?);
-        let said = settings.own(Key::Region).map(|setting| setting.parse(Key::Region, parsed)).transpose()?;
+        let said = settings.for_target(Key::Region).map(|setting| setting.parse(Key::Region, parsed)).transpose()?;
         let region = match said.clone().or_else(|| reference.region()) {
             Some(region) => Some(region),
             None => default_region(settings, environment)?,
@@ -97,7 +93,7 @@ impl Draft {
             via: settings.parse(Key::Via, value::via)?.unwrap_or(Via::Ssm),
             identity: identity(settings, environment)?,
             region,
-            ca_file: settings.text(Key::CaFile)?.map(|path| environment.expand_home(Path::new(&path))),
+            ca_file: ca_file(settings, environment)?,
             compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
             guard: guard(settings)?,
             listen: settings.parse(Key::Listen, value::listen)?,
@@ -259,6 +255,11 @@ pub(super) fn identity(settings: &Settings<'_>, environment: &Environment) -> Re
         mfa_serial: settings.parse(Key::MfaSerial, |text| Ok(text.parse()?))?,
         mfa_command: settings.text(Key::MfaCommand)?,
     })
+}
+
+fn ca_file(settings: &Settings<'_>, environment: &Environment) -> Result<Option<CaFile>, Error> {
+    let path = settings.text(Key::CaFile)?.map(|path| environment.expand_home(Path::new(&path)));
+    Ok(path.map(|path| CaFile { sha256: settings.sha256(&path), path }))
 }
 
 fn guard(settings: &Settings<'_>) -> Result<Guard, Error> {

@@ -10,6 +10,7 @@ use super::{
     error::{Error, Warning, nearest},
     key::{Key, Scope},
     layers::{Layer, Origin},
+    search::{self, Found},
 };
 
 /// The file looked for in the working directory and above.
@@ -22,6 +23,14 @@ const USER_FILE: &str = "rdsgate/config.toml";
 const CONFIG: &str = "RDSGATE_CONFIG";
 /// Variables with our prefix that other parts read.
 const ELSEWHERE: [&str; 4] = [CONFIG, "RDSGATE_DNS", "RDSGATE_LOG", "RDSGATE_LOG_FORMAT"];
+
+/// Where the files are that are to be read.
+pub(super) struct Places {
+    /// The project's, a real path.
+    pub(super) project: Option<PathBuf>,
+    /// The user's own, or the one that was named.
+    pub(super) own: Option<PathBuf>,
+}
 
 /// What the process was started in. A value, so that tests need not change their own process.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +52,13 @@ impl Environment {
         let strategy = etcetera::choose_base_strategy().ok();
         let config_home = strategy.as_ref().map(etcetera::BaseStrategy::config_dir);
         let state_home = strategy.as_ref().and_then(etcetera::BaseStrategy::state_dir);
-        Ok(Self { state_home, ..Self::new(std::env::vars_os(), directory, config_home) })
+        Ok(Self::new(std::env::vars_os(), directory, config_home).remembering(state_home))
+    }
+
+    /// The same with a folder to remember things in.
+    #[must_use]
+    pub fn remembering(self, state_home: Option<PathBuf>) -> Self {
+        Self { state_home, ..self }
     }
 
     /// Where to remember things.
@@ -118,16 +133,35 @@ impl Environment {
         Ok(layer)
     }
 
-    /// The files to read, the strongest first: the one that was named, or the project's and the user's if they exist.
-    pub(super) fn files(&self, named: Option<&Path>) -> Vec<PathBuf> {
+    /// Where the files are that are to be read: the one that was named, or the project's and the user's if they exist. A
+    /// project's file that is not safe to read becomes a warning.
+    pub(super) fn places(&self, named: Option<&Path>, warnings: &mut Vec<Warning>) -> Places {
         if let Some(path) =
             named.or(self.variables.get(OsStr::new(CONFIG)).filter(|path| !path.is_empty()).map(Path::new))
         {
-            return vec![self.directory.join(self.expand_home(path))];
+            return Places { project: None, own: Some(self.directory.join(self.expand_home(path))) };
         }
-        let project = self.directory.ancestors().map(|folder| folder.join(PROJECT_FILE)).find(|path| path.is_file());
-        let user = self.config_home.as_ref().map(|home| home.join(USER_FILE)).filter(|path| path.is_file());
-        project.into_iter().chain(user).collect()
+        let is_there = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|meta| !meta.is_dir());
+        let own = self.config_home.as_ref().map(|home| home.join(USER_FILE)).filter(is_there);
+        Places { project: self.project_file(warnings), own }
+    }
+
+    /// The project's file, a real path. One that is not safe to read becomes a warning.
+    pub(super) fn project_file(&self, warnings: &mut Vec<Warning>) -> Option<PathBuf> {
+        let home = self.variables.get(OsStr::new("HOME")).filter(|home| !home.is_empty()).map(Path::new);
+        match search::project_file(&self.directory, home, rustix::process::geteuid().as_raw()) {
+            Found::Nothing => None,
+            Found::File(path) => Some(path),
+            Found::Unsafe { path, reason } => {
+                warnings.push(Warning::UnsafeFile { path: self.shown(&path), reason });
+                None
+            }
+        }
+    }
+
+    /// A path as the user wrote it, from the root.
+    pub(super) fn absolute(&self, path: &Path) -> PathBuf {
+        self.directory.join(path)
     }
 
     /// The path as the user would write it: relative where it lies below the working directory.

@@ -3,9 +3,12 @@
 use std::{fmt, io, path::PathBuf};
 
 use super::{
+    consent::Keys,
     env::PROJECT_FILE,
+    file::Asked,
     key::{Key, Scope},
     layers::{Location, Origin},
+    search::Reason,
     value::ValueError,
 };
 use crate::target::{Host, ParseError, Reference, Region};
@@ -64,6 +67,32 @@ pub enum Error {
         at: Location,
         /// The key.
         key: Key,
+    },
+    /// A target in a project's file that is called like a host: typed in full, that must lead to the host.
+    #[error("{at}: {name:?} is a host name, which cannot name a target of a project's file")]
+    NamedLikeHost {
+        /// Where.
+        at: Location,
+        /// The name.
+        name: String,
+    },
+    /// A project's file asks for what the owner decides, and has not been trusted.
+    #[error("{} {}: {}", path.display(), Asks(*changed), Keys(requests))]
+    NotTrusted {
+        /// The file.
+        path: PathBuf,
+        /// Whether it was trusted once, and has changed since.
+        changed: bool,
+        /// What it asks for.
+        requests: Vec<Asked>,
+    },
+    /// That a file is trusted cannot be recorded.
+    #[error("cannot record that {} is trusted", path.display())]
+    TrustRecord {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
     },
     /// Not the TOML type of this key.
     #[error("{at}: {key} is {} {found}, expected {expected}", article(found))]
@@ -228,6 +257,12 @@ impl Error {
             Self::ForeignCommand { key, .. } => Some(format!(
                 "put it into your own file, ~/.config/rdsgate/config.toml, or use {}", key.flag()
             )),
+            Self::NamedLikeHost { .. } => Some("call it by a word of at most one dot".into()),
+            Self::NotTrusted { requests, .. } => Some(format!(
+                "look at it and accept it: rdsgate trust. Or set them yourself: {}, or your own file, \
+                 ~/.config/rdsgate/config.toml",
+                flags(requests)
+            )),
             Self::TwoPorts { .. } => Some("keep one of the two; the local port is listen's".into()),
             Self::NoTargets { .. } => Some(format!(
                 "name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into {PROJECT_FILE}"
@@ -266,6 +301,7 @@ impl Error {
             Self::BadValue { source, .. } => source.hint(),
             Self::NotLookedUp { .. }
             | Self::WorkingDirectory { .. }
+            | Self::TrustRecord { .. }
             | Self::Read { .. }
             | Self::Syntax { .. }
             | Self::WrongType { .. }
@@ -293,6 +329,29 @@ pub enum Warning {
         /// The region that was set.
         said: Region,
     },
+    /// A project's file that is not read.
+    UnsafeFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: Reason,
+    },
+    /// A project's file asks for what the owner decides; it is done without.
+    NotTrusted {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        requests: Vec<Asked>,
+    },
+    /// A target that both files have.
+    SameName {
+        /// Its name.
+        name: String,
+        /// The project's file.
+        project: PathBuf,
+        /// The user's own.
+        own: PathBuf,
+    },
     /// A variable with our prefix that nobody reads.
     UnknownVariable {
         /// Its name.
@@ -311,6 +370,16 @@ impl fmt::Display for Warning {
             Self::OtherRegion { target, in_host, said } => {
                 write!(f, "target {target} is in {in_host} by its host name; using the configured region {said}")
             }
+            Self::UnsafeFile { path, reason } => write!(f, "{} is not read: {reason}", path.display()),
+            Self::NotTrusted { path, requests } => {
+                write!(f, "{} is not trusted yet, so these do not count: {}", path.display(), Keys(requests))
+            }
+            Self::SameName { name, project, own } => write!(
+                f,
+                "{name} is the one of {}; {} has another of that name, which only adds its guards",
+                own.display(),
+                project.display()
+            ),
             Self::UnknownVariable { name, .. } => write!(f, "the variable {name} means nothing to rdsgate"),
         }
     }
@@ -324,6 +393,9 @@ impl Warning {
             Self::OtherRegion { in_host, .. } => Some(format!(
                 "remove the region if the database is in {in_host}: a token for another region is refused"
             )),
+            Self::UnsafeFile { path, reason } => Some(reason.hint(path)),
+            Self::NotTrusted { .. } => Some("look at it and accept it: rdsgate trust".into()),
+            Self::SameName { .. } => Some("rename one of the two".into()),
             Self::UnknownVariable { suggestion, .. } => suggestion.as_ref().map(|near| format!("did you mean {near}?")),
         }
     }
@@ -339,6 +411,30 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .filter(|(distance, _)| *distance <= most)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
+}
+
+/// What a project's file does that only its owner may.
+struct Asks(bool);
+
+impl fmt::Display for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 {
+            "has changed since you trusted it, and asks for what only you decide"
+        } else {
+            "asks for what only you decide"
+        })
+    }
+}
+
+/// The flags of these keys, each once.
+fn flags(requests: &[Asked]) -> String {
+    let mut flags: Vec<String> = Vec::new();
+    for flag in requests.iter().map(|request| request.key.flag()) {
+        if !flags.contains(&flag) {
+            flags.push(flag);
+        }
+    }
+    flags.join(", ")
 }
 
 /// "in [targets.orders]" or "at the top level".

@@ -1,6 +1,8 @@
 //! Every value of a configuration, with where it came from.
 
-use super::{Config, Environment, Error, Key, Plan, Request, Scope, Settings, layers::Origin, value::duration_text};
+use super::{
+    Config, Environment, Error, Key, Plan, Request, Scope, Settings, Warning, layers::Origin, value::duration_text,
+};
 use crate::target::{Compress, Isolation, Route, Target};
 
 /// A configuration, and its values one by one.
@@ -30,26 +32,33 @@ pub struct Explained {
     pub value: Option<String>,
     /// Who said so, `None` when nobody did and it is the default.
     pub origin: Option<Origin>,
+    /// Where the project's file says something else that does not count, since the file is not trusted.
+    pub withheld: Option<Origin>,
 }
 
 /// Loads a configuration and says where each value came from.
 ///
 /// # Errors
-/// As [`super::load`], but for what is missing.
-pub fn explain(request: &Request, environment: &Environment) -> Result<Explanation, Error> {
-    let plan = super::read(request, environment)?;
+/// As for [`super::read`].
+pub fn explain(
+    request: &Request,
+    environment: &Environment,
+    warnings: &mut Vec<Warning>,
+) -> Result<Explanation, Error> {
+    let plan = super::read(request, environment, warnings)?;
     let (sources, targets) = (&plan.sources, plan.preview()?);
     let of = |settings: &Settings<'_>, key: Key, effective: Option<String>| {
         let setting = settings.get(key);
         let value = effective.or_else(|| setting.map(|setting| setting.value.clone()));
-        Explained { key, value, origin: setting.map(|setting| setting.origin.clone()) }
+        let origin = setting.map(|setting| setting.origin.clone());
+        Explained { key, value, origin, withheld: settings.withheld(key).map(|setting| setting.origin.clone()) }
     };
     // What is for one use is nobody's configuration, and a code is not to be shown.
     let keys = |process: bool| {
         let fits = move |scope| scope != Scope::Once && (scope == Scope::Process) == process;
         Key::ALL.into_iter().filter(move |key| fits(key.scope()))
     };
-    let settings = sources.process();
+    let settings = sources.process(&plan.chosen);
     let mut tables = vec![Table {
         title: "[defaults]".into(),
         values: keys(true).map(|key| of(&settings, key, of_process(key, &plan.config))).collect(),

@@ -4,7 +4,10 @@
 //! found later, and an unknown key can be answered with the nearest known one.
 
 use std::{
+    fs::Metadata,
+    io,
     ops::Range,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -14,11 +17,139 @@ use toml::{
 };
 
 use super::{
-    env::{Environment, PROJECT_FILE},
+    env::Environment,
     error::{Error, Warning, nearest},
     key::{Key, Kind, List, Scope},
-    layers::{Layer, Location, Origin},
+    layers::{Layer, Location, Origin, Setting, Whose, switches_off},
+    record::{Fingerprint, Record, Standing},
+    search,
+    trust::Trust,
+    value,
 };
+use crate::regular_file::{self, RegularFile, sha256};
+
+/// The files that were read.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// The project's.
+    pub project: Option<Project>,
+    /// The user's own, or the one that was named.
+    pub own: Option<File>,
+}
+
+impl Files {
+    /// Both, the project's first.
+    pub fn iter(&self) -> impl Iterator<Item = &File> {
+        self.project.iter().map(|project| &project.file).chain(&self.own)
+    }
+
+    /// The targets of both, each once, in the order of the files. Where both have one of the same name it is the user's own.
+    pub fn targets(&self) -> Vec<(String, Whose)> {
+        let own = |name: &str| self.own.as_ref().is_some_and(|file| file.target(name).is_some());
+        let mut targets: Vec<(String, Whose)> = Vec::new();
+        for name in self.iter().flat_map(File::target_names) {
+            if !targets.iter().any(|(known, _)| known == name) {
+                targets.push((name.to_owned(), if own(name) { Whose::Own } else { Whose::Project }));
+            }
+        }
+        targets
+    }
+}
+
+/// A project's file, and whether the user trusts it as it is.
+#[derive(Debug)]
+pub struct Project {
+    /// What it says.
+    pub file: File,
+    /// The path for messages.
+    pub shown: PathBuf,
+    /// What it is recognized by: of the very bytes that were parsed.
+    pub fingerprint: Fingerprint,
+    /// What the user's record says of it.
+    pub standing: Standing,
+}
+
+/// A value of a project's file that is the owner's to decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The key.
+    pub key: Key,
+    /// The value, and where it stands.
+    pub setting: Setting,
+}
+
+impl Project {
+    /// Reads a project's file that was found at `path`, a real one. `None` when it is not safe to read, which becomes a
+    /// warning.
+    ///
+    /// # Errors
+    /// As for [`File::read`].
+    pub fn read(path: PathBuf, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Option<Self>, Error> {
+        let shown = environment.shown(&path);
+        let (text, RegularFile { bytes, metadata }) = read_text(&path, &shown)?;
+        if let Err(reason) = search::check(&path, &metadata, rustix::process::geteuid().as_raw()) {
+            warnings.push(Warning::UnsafeFile { path: shown, reason });
+            return Ok(None);
+        }
+        let file = File::parse(path.clone(), shown.clone(), &text, Whose::Project)?;
+        let named = file.layers().filter_map(|layer| layer.get(Key::CaFile));
+        let named = named.map(|setting| (environment.expand_home(Path::new(&setting.value)), None)).collect();
+        let mut fingerprint = Fingerprint { path, sha256: sha256(&bytes), named };
+        let record = environment.state_home().map(Record::read).unwrap_or_default();
+        // A file that was never trusted does not make us read others.
+        if record.knows(&fingerprint.path) {
+            fingerprint.read_named();
+        }
+        let standing = record.standing(&fingerprint);
+        Ok(Some(Self { file, shown, fingerprint, standing }))
+    }
+
+    /// Whether the user trusts it as it is.
+    pub fn is_trusted(&self) -> bool {
+        self.standing == Standing::Trusted
+    }
+
+    /// All that it asks for beyond what anyone may say, in the order of the file.
+    pub fn requests(&self) -> Vec<Asked> {
+        let is_rds = |layer: &Layer| {
+            let reference = layer.get(Key::Host).and_then(|host| value::reference(&host.value).ok());
+            reference.is_some_and(|reference| reference.is_rds())
+        };
+        let mut requests = Vec::new();
+        for layer in self.file.layers() {
+            for (key, setting) in layer.iter() {
+                let asks = match key.trust() {
+                    Trust::Owner(_) => !switches_off(key, setting),
+                    // In `[defaults]` it is for all of them.
+                    Trust::OwnerUnlessRds(_) => {
+                        let own = std::ptr::eq(layer, &self.file.defaults);
+                        let mut concerned = self.file.targets.iter().map(|(_, table)| table);
+                        let others = own && concerned.any(|table| table.get(key).is_none() && !is_rds(table));
+                        setting.value != "ssm" && (others || !own && !is_rds(layer))
+                    }
+                    Trust::Project | Trust::Stricter | Trust::Never => false,
+                };
+                if asks {
+                    requests.push(Asked { key, setting: setting.clone() });
+                }
+            }
+        }
+        requests.sort_by_key(|request| match &request.setting.origin {
+            Origin::File(at) => (at.line, at.column),
+            Origin::Flag | Origin::Argument | Origin::Variable(_) => (0, 0),
+        });
+        requests
+    }
+}
+
+/// Reads a configuration file as text.
+fn read_text(path: &Path, shown: &Path) -> Result<(String, RegularFile), Error> {
+    let failed = |source| Error::Read { path: shown.to_owned(), source };
+    let file = regular_file::read(path).map_err(failed)?;
+    let text = String::from_utf8(file.bytes.clone());
+    let text = text.map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-8")))?;
+    Ok((text, file))
+}
 
 /// What one file says.
 #[derive(Debug)]
@@ -32,26 +163,30 @@ pub struct File {
 }
 
 impl File {
-    /// Reads and parses a file.
+    /// Reads and parses the user's own file, or the one that was named.
     ///
     /// # Errors
     /// [`Error::Read`], and what is wrong inside.
     pub fn read(path: PathBuf, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Self, Error> {
         let shown = environment.shown(&path);
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: shown.clone(), source })?;
-        if writable_by_others(&path) {
+        // The usual name for "no file".
+        if path == Path::new("/dev/null") {
+            return Self::parse(path, shown, "", Whose::Own);
+        }
+        let (text, RegularFile { metadata, .. }) = read_text(&path, &shown)?;
+        if writable_by_others(&metadata) {
             warnings.push(Warning::WritableByOthers { path: shown.clone() });
         }
-        Self::parse(path, shown, &text)
+        Self::parse(path, shown, &text, Whose::Own)
     }
 
     /// Parses a file's text. `shown` is the path for messages.
     ///
     /// # Errors
     /// [`Error::Syntax`], [`Error::UnknownKey`], [`Error::Misplaced`], [`Error::WrongType`], [`Error::TargetName`],
-    /// [`Error::TwoPorts`].
-    pub fn parse(path: PathBuf, shown: PathBuf, text: &str) -> Result<Self, Error> {
-        let source = Source { folder: path.parent().unwrap_or(Path::new("")).to_owned(), shown, text };
+    /// [`Error::TwoPorts`]; of a project's file also [`Error::ForeignCommand`], [`Error::NamedLikeHost`].
+    pub fn parse(path: PathBuf, shown: PathBuf, text: &str, whose: Whose) -> Result<Self, Error> {
+        let source = Source { folder: path.parent().unwrap_or(Path::new("")).to_owned(), shown, text, whose };
         let tree = DeTable::parse(text).map_err(|error| Error::Syntax {
             at: source.at(error.span().unwrap_or_default()),
             message: error.message().replace('\n', ", "),
@@ -79,6 +214,11 @@ impl File {
         self.targets.iter().map(|(name, _)| name.as_str())
     }
 
+    /// `[defaults]` and the tables of the targets.
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        std::iter::once(&self.defaults).chain(self.targets.iter().map(|(_, layer)| layer))
+    }
+
     /// One target's own table.
     pub fn target(&self, name: &str) -> Option<&Layer> {
         self.targets.iter().find(|(own, _)| own == name).map(|(_, layer)| layer)
@@ -90,6 +230,7 @@ struct Source<'a> {
     folder: PathBuf,
     shown: PathBuf,
     text: &'a str,
+    whose: Whose,
 }
 
 type Name<'i> = Spanned<std::borrow::Cow<'i, str>>;
@@ -124,7 +265,7 @@ impl Source<'_> {
                 return Err(Error::Misplaced { at: self.at(name.span()), key, table: title.to_owned() });
             }
             // Cloning a repository must not be enough to run what is in it.
-            if key == Key::MfaCommand && self.shown.file_name().is_some_and(|name| name == PROJECT_FILE) {
+            if key.trust() == Trust::Never && self.whose == Whose::Project {
                 return Err(Error::ForeignCommand { at: self.at(name.span()), key });
             }
             let mut text = self.scalar(key, value)?;
@@ -183,6 +324,10 @@ impl Source<'_> {
         let text = name.get_ref().as_ref();
         if text.is_empty() || text.len() > 63 || text.starts_with('-') || !text.bytes().all(plain) {
             return Err(Error::TargetName { at: self.at(name.span()), name: text.into() });
+        }
+        // An endpoint that is typed in full must lead to that endpoint, whatever a project calls its targets.
+        if self.whose == Whose::Project && text.matches('.').count() > 1 {
+            return Err(Error::NamedLikeHost { at: self.at(name.span()), name: text.into() });
         }
         Ok(text)
     }
@@ -247,14 +392,7 @@ fn suggest(name: &str, kind: Scope) -> Option<String> {
     alias.or_else(|| nearest(&plain, Key::ALL.iter().filter(|key| fits(key)).map(|key| key.name()))).map(str::to_owned)
 }
 
-#[cfg(unix)]
-fn writable_by_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
+fn writable_by_others(metadata: &Metadata) -> bool {
     // Not the group's bit: where each user has a group of their own, files are made with it.
-    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o002 != 0)
-}
-
-#[cfg(not(unix))]
-fn writable_by_others(_path: &Path) -> bool {
-    false
+    metadata.mode() & 0o002 != 0
 }

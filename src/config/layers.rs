@@ -1,13 +1,19 @@
 //! Where a value came from, and which value wins.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use super::{
     error::Error,
-    file::File,
-    key::Key,
+    file::{File, Files, Project},
+    key::{Key, Kind},
+    trust::Trust,
     value::{self, ValueError},
 };
+use crate::regular_file::Sha256;
 
 /// A place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +86,11 @@ impl Layer {
         self.0.get(&key)
     }
 
+    /// The keys that it has, with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &Setting)> {
+        self.0.iter().map(|(key, setting)| (*key, setting))
+    }
+
     /// Sets a key.
     pub fn set(&mut self, key: Key, value: String, origin: Origin) {
         self.0.insert(key, Setting { value, origin });
@@ -115,38 +126,150 @@ impl FromIterator<(Key, String, Origin)> for Layer {
     }
 }
 
-/// The layers that apply to one target (or, with none, to the process), the strongest first.
+/// Whose word a target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// A project's file describes it.
+    Project,
+    /// The user's own file does.
+    Own,
+    /// It was typed in full on the command line.
+    CommandLine,
+}
+
+/// What one file says of one target, or of the process.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tables<'a> {
+    /// `[targets.NAME]`.
+    target: Option<&'a Layer>,
+    /// `[defaults]`.
+    defaults: Option<&'a Layer>,
+}
+
+impl<'a> Tables<'a> {
+    fn of(file: &'a File, target: Option<&str>) -> Self {
+        Self { target: target.and_then(|name| file.target(name)), defaults: Some(&file.defaults) }
+    }
+
+    fn get(&self, key: Key) -> Option<&'a Setting> {
+        [self.target, self.defaults].into_iter().flatten().find_map(|layer| layer.get(key))
+    }
+}
+
+/// How much the project's file may say here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Everything, since the owner trusts it as it is.
+    Trusted,
+    /// What anyone may say.
+    Untrusted,
+    /// Stricter guards: the target is not the project's.
+    Guards,
+}
+
+/// What applies to one target (or, without one, to the process), the strongest first: flags, variables, the project's
+/// tables, the user's own.
 ///
-/// A target's own tables come before any `[defaults]`, and in each the project's file before the user's.
-#[derive(Debug)]
+/// A target is described by one file. The user's own `[defaults]` apply to a project's targets too, since they are the
+/// owner's word; a project's `[defaults]` apply to its own targets alone. Of two targets with one name the user's own is
+/// meant, and the project's adds its guards to it.
+#[derive(Debug, Clone)]
 pub struct Settings<'a> {
-    own: Vec<&'a Layer>,
-    defaults: Vec<&'a Layer>,
+    outside: Vec<&'a Layer>,
+    project: Tables<'a>,
+    own: Tables<'a>,
+    reach: Reach,
+    file: Option<&'a Project>,
 }
 
 impl<'a> Settings<'a> {
-    /// Joins the layers outside of files with those of the files.
-    pub fn new(outside: &[&'a Layer], files: &'a [File], target: Option<&str>) -> Self {
-        let tables = files.iter().filter_map(|file| file.target(target?));
+    /// What applies to the target called `name`.
+    pub fn of_target(outside: &[&'a Layer], files: &'a Files, whose: Whose, name: &str) -> Self {
+        let project = files.project.as_ref();
+        let of_own = |target| files.own.as_ref().map(|file| Tables::of(file, target)).unwrap_or_default();
+        let (project_tables, own, reach) = match (whose, project) {
+            (Whose::Project, Some(project)) => {
+                let reach = if project.is_trusted() { Reach::Trusted } else { Reach::Untrusted };
+                (Tables::of(&project.file, Some(name)), of_own(None), reach)
+            }
+            (Whose::Own, Some(project)) => {
+                let tables = Tables { defaults: None, ..Tables::of(&project.file, Some(name)) };
+                (tables, of_own(Some(name)), Reach::Guards)
+            }
+            (Whose::Own, None) => (Tables::default(), of_own(Some(name)), Reach::Guards),
+            (Whose::CommandLine | Whose::Project, _) => (Tables::default(), of_own(None), Reach::Guards),
+        };
+        Self { outside: outside.to_vec(), project: project_tables, own, reach, file: project }
+    }
+
+    /// What applies to the process; the project's `[defaults]` too where it serves nothing but the project's targets.
+    pub fn of_process(outside: &[&'a Layer], files: &'a Files, with_project: bool) -> Self {
+        let of = |file| Tables::of(file, None);
+        let project = files.project.as_ref().filter(|_| with_project);
+        let reach = if project.is_some_and(Project::is_trusted) { Reach::Trusted } else { Reach::Untrusted };
         Self {
-            own: outside.iter().copied().chain(tables).collect(),
-            defaults: files.iter().map(|file| &file.defaults).collect(),
+            outside: outside.to_vec(),
+            project: project.map(|project| of(&project.file)).unwrap_or_default(),
+            own: files.own.as_ref().map(of).unwrap_or_default(),
+            reach,
+            file: project,
         }
+    }
+
+    /// What would apply if the owner trusted the project's file.
+    pub fn if_trusted(&self) -> Self {
+        let reach = if self.reach == Reach::Untrusted { Reach::Trusted } else { self.reach };
+        Self { reach, ..self.clone() }
     }
 
     /// The value that wins.
     pub fn get(&self, key: Key) -> Option<&'a Setting> {
-        self.own(key).or_else(|| self.default(key))
+        self.outside(key).or_else(|| {
+            let project = self.project.get(key).filter(|setting| self.may_say(key, setting));
+            let own = self.own.get(key);
+            match key.trust() {
+                Trust::Stricter => stricter(key, project, own),
+                Trust::Project | Trust::Owner(_) | Trust::OwnerUnlessRds(_) | Trust::Never => project.or(own),
+            }
+        })
     }
 
     /// The value said for this target: by a flag, a variable or its own table.
-    pub fn own(&self, key: Key) -> Option<&'a Setting> {
-        self.own.iter().find_map(|layer| layer.get(key))
+    pub fn for_target(&self, key: Key) -> Option<&'a Setting> {
+        let project = || self.project.target?.get(key).filter(|setting| self.may_say(key, setting));
+        self.outside(key).or_else(project).or_else(|| self.own.target?.get(key))
     }
 
-    /// The value of `[defaults]`.
-    pub fn default(&self, key: Key) -> Option<&'a Setting> {
-        self.defaults.iter().find_map(|layer| layer.get(key))
+    /// What the project's file says and may not, since the owner has not trusted it. Nothing where a flag or a variable
+    /// says something else anyway.
+    pub fn withheld(&self, key: Key) -> Option<&'a Setting> {
+        let said = self.project.get(key).filter(|setting| !self.may_say(key, setting))?;
+        (self.reach == Reach::Untrusted && self.outside(key).is_none()).then_some(said)
+    }
+
+    /// The content that the file with this path must have, where it was read before the owner trusted it.
+    pub fn sha256(&self, path: &Path) -> Option<Sha256> {
+        self.file.filter(|_| self.reach == Reach::Trusted)?.fingerprint.named.get(path).copied().flatten()
+    }
+
+    fn outside(&self, key: Key) -> Option<&'a Setting> {
+        self.outside.iter().find_map(|layer| layer.get(key))
+    }
+
+    /// Whether the project's file may say this here.
+    fn may_say(&self, key: Key, setting: &Setting) -> bool {
+        match (key.trust(), self.reach) {
+            (Trust::Stricter, _) => true,
+            (_, Reach::Guards) | (Trust::Never, _) => false,
+            (_, Reach::Trusted) | (Trust::Project, Reach::Untrusted) => true,
+            (Trust::Owner(_), Reach::Untrusted) => switches_off(key, setting),
+            // The bastion is the way that a project may always choose.
+            (Trust::OwnerUnlessRds(_), Reach::Untrusted) => {
+                let host = self.project.target.and_then(|table| table.get(Key::Host));
+                let reference = host.and_then(|host| value::reference(&host.value).ok());
+                setting.value == "ssm" || reference.is_some_and(|reference| reference.is_rds())
+            }
+        }
     }
 
     /// The value that wins, parsed.
@@ -164,4 +287,25 @@ impl<'a> Settings<'a> {
     pub fn text(&self, key: Key) -> Result<Option<String>, Error> {
         self.parse(key, value::text)
     }
+}
+
+/// Whether a value only switches off what the owner decides, which takes no trust.
+pub fn switches_off(key: Key, setting: &Setting) -> bool {
+    key.kind() == Kind::Boolean && setting.value == "false"
+}
+
+/// Of two values of a guard the one that guards better. A value that does not parse wins, so that it is complained of.
+fn stricter<'a>(key: Key, project: Option<&'a Setting>, own: Option<&'a Setting>) -> Option<&'a Setting> {
+    let (Some(project), Some(own)) = (project, own) else { return project.or(own) };
+    let time = |setting: &Setting| value::duration(&setting.value, value::STATEMENT_TIMEOUT);
+    let projects = match key {
+        Key::StatementTimeout => match (time(project), time(own)) {
+            (Ok(project), Ok(own)) => project < own,
+            (project, _) => project.is_err(),
+        },
+        // The owner's words are not replaced.
+        Key::Label => false,
+        _ => own.value != "true",
+    };
+    Some(if projects { project } else { own })
 }

@@ -1,13 +1,15 @@
 //! What the user asked for, from four places, as one checked [`Config`].
 //!
 //! ```text
-//!   flags ─▶ RDSGATE_* ─▶ .rdsgate.toml ─▶ config.toml ─▶ defaults        the first that has a key wins
+//!   flags ─▶ RDSGATE_* ─▶ .rdsgate.toml ─▶ config.toml ─▶ defaults        the first that has a key wins, and may say it
 //!     └─────────┴──────────────┴───────────────┴── layers (text with its origin) ─▶ drafts (parsed) ─▶ Config
 //!                                                                  what is missing ──┘  filled in by others, or an error
 //! ```
 //!
 //! - `key`: the keys; `layers`: where a value came from, and which value wins;
 //! - `file`: TOML to layers, with line and column kept for the errors;
+//! - `trust`: who may set a key; `search`: where a project's file may lie; `record`: which ones the user trusts; `consent`:
+//!   what such a file asks for;
 //! - `env`: the environment to a layer, and the folders that files are looked for in;
 //! - `value`: one text to one value; `draft`: the values of one database, and those to a [`Target`];
 //! - `ports`: the local port of a target that has none of its own, the same every time;
@@ -17,6 +19,7 @@
 //! Files and environment are read here and nowhere else. Nothing here opens a socket, asks AWS or knows what the
 //! values are used for; after [`load`] nothing is checked again.
 
+mod consent;
 pub mod draft;
 pub mod env;
 pub mod error;
@@ -25,6 +28,9 @@ pub mod file;
 pub mod key;
 pub mod layers;
 pub mod ports;
+mod record;
+mod search;
+pub mod trust;
 pub mod value;
 
 use std::{
@@ -33,18 +39,22 @@ use std::{
     time::Duration,
 };
 
+pub use consent::{Consent, project, revoke, trusted};
 pub use draft::Draft;
 pub use env::Environment;
 pub use error::{Error, Warning};
 pub use explain::explain;
+pub use file::Asked;
 pub use key::{Key, Kind, Scope};
+pub use record::Standing;
+pub use search::Reason;
 
 use crate::{
     admin,
     target::{Engine, Identity, ListenAddress, MfaCode, Reference, Region, Target},
 };
-use file::File;
-use layers::{Layer, Origin, Settings};
+use file::{File, Files, Project};
+use layers::{Layer, Origin, Settings, Whose};
 
 /// Everything that a running proxy needs to know.
 ///
@@ -98,10 +108,12 @@ pub struct Plan {
     pub drafts: Vec<Draft>,
     /// What is odd but no error.
     pub warnings: Vec<Warning>,
+    /// What a project's file asks for that is missing from this, since the user has not trusted the file.
+    pub consent: Option<Consent>,
     /// All but the targets.
     config: Config,
     /// The targets in the files.
-    known: Vec<String>,
+    known: Vec<(String, Whose)>,
     /// What each of `drafts` was made of.
     chosen: Vec<Chosen>,
     sources: Sources,
@@ -117,30 +129,50 @@ impl fmt::Debug for Plan {
 /// Reads the files and the environment, and joins them with the request; nothing may be missing.
 ///
 /// # Errors
-/// [`Error`] says what is wrong, with file, line and column where there is one.
+/// [`Error`] says what is wrong, with file, line and column where there is one; [`Error::NotTrusted`] that a project's file
+/// takes the user's consent.
 pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Error> {
-    read(request, environment)?.finish()
+    let plan = read(request, environment, &mut Vec::new())?;
+    match &plan.consent {
+        Some(consent) => Err(consent.refused()),
+        None => plan.finish(),
+    }
 }
 
 /// Reads the files and the environment, and joins them with the request.
 ///
 /// # Errors
-/// As for [`load`], but for what is missing.
-pub fn read(request: &Request, environment: &Environment) -> Result<Plan, Error> {
+/// As for [`load`], but for what is missing. `warnings` are then those that were found before: they may explain the error.
+pub fn read(request: &Request, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Plan, Error> {
     let mut sources = Sources::read(request, environment)?;
-    let mut warnings = std::mem::take(&mut sources.warnings);
-    let known = known(&sources.files);
+    warnings.append(&mut sources.warnings);
+    let known = sources.files.targets();
     let chosen = sources.choose(request, &known)?;
+    warnings.extend(sources.same_names(&chosen, environment));
     let mut drafts = Vec::new();
     for one in &chosen {
-        drafts.push(Draft::parse(&one.name, &sources.settings(one), environment)?);
+        let settings = sources.settings(one);
+        // What does not count yet must be sound all the same.
+        Draft::parse(&one.name, &settings.if_trusted(), environment)?;
+        drafts.push(Draft::parse(&one.name, &settings, environment)?);
     }
     warnings.extend(drafts.iter().filter_map(Draft::warning));
-    let settings = sources.process();
+    let settings = sources.process(&chosen);
+    of_process(&settings.if_trusted(), environment)?;
+    let config = of_process(&settings, environment)?;
+    let of_targets = chosen.iter().map(|chosen| sources.settings(chosen));
+    let of_all: Vec<Settings<'_>> = of_targets.chain([settings]).collect();
+    let consent = sources.consent(&of_all, Key::ALL, environment);
+    let state_home = environment.state_home().map(Path::to_owned);
+    Ok(Plan { drafts, warnings: std::mem::take(warnings), consent, config, known, chosen, sources, state_home })
+}
+
+/// All but the targets.
+fn of_process(settings: &Settings<'_>, environment: &Environment) -> Result<Config, Error> {
     let time = |key, range, default| {
         Ok::<_, Error>(settings.parse(key, |text| value::duration(text, range))?.unwrap_or(default))
     };
-    let config = Config {
+    Ok(Config {
         targets: Vec::new(),
         connect_timeout: time(Key::ConnectTimeout, value::CONNECT_TIMEOUT, Duration::from_secs(30))?,
         resume_for: time(Key::ResumeFor, value::RESUME_FOR, Duration::from_mins(2))?,
@@ -151,9 +183,7 @@ pub fn read(request: &Request, environment: &Environment) -> Result<Plan, Error>
         }),
         mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
         open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),
-    };
-    let state_home = environment.state_home().map(Path::to_owned);
-    Ok(Plan { drafts, warnings, config, known, chosen, sources, state_home })
+    })
 }
 
 /// Who calls AWS and where, for a command that is about no particular database.
@@ -169,6 +199,8 @@ pub struct Place {
     pub open_browser: bool,
     /// What is odd but no error.
     pub warnings: Vec<Warning>,
+    /// See [`Plan::consent`].
+    pub consent: Option<Consent>,
 }
 
 /// Reads the files and the environment for what is set for all targets.
@@ -176,9 +208,19 @@ pub struct Place {
 /// # Errors
 /// As for [`load`].
 pub fn place(request: &Request, environment: &Environment) -> Result<Place, Error> {
+    const KEYS: [Key; 7] = [
+        Key::Profile,
+        Key::RoleArn,
+        Key::ExternalId,
+        Key::SessionName,
+        Key::MfaSerial,
+        Key::MfaCommand,
+        Key::OpenBrowser,
+    ];
     let sources = Sources::read(request, environment)?;
-    let settings = sources.process();
+    let settings = sources.of_process(true);
     Ok(Place {
+        consent: sources.consent(std::slice::from_ref(&settings), KEYS, environment),
         identity: draft::identity(&settings, environment)?,
         region: draft::default_region(&settings, environment)?,
         mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
@@ -234,11 +276,13 @@ impl Plan {
 
     /// The file that describes a target, absolute; `None` for one that is in no file.
     pub fn file_of(&self, name: &str) -> Option<PathBuf> {
-        let chosen = self.chosen.iter().find(|chosen| chosen.name == name && chosen.in_files)?;
-        match &self.sources.settings(chosen).get(Key::Host)?.origin {
-            Origin::File(at) => Some(at.path.canonicalize().unwrap_or_else(|_| at.path.clone())),
-            Origin::Flag | Origin::Argument | Origin::Variable(_) => None,
-        }
+        let Files { project, own } = &self.sources.files;
+        let file = match self.chosen.iter().find(|chosen| chosen.name == name)?.whose {
+            Whose::Project => project.as_ref().map(|project| &project.file),
+            Whose::Own => own.as_ref(),
+            Whose::CommandLine => None,
+        }?;
+        Some(file.path.canonicalize().unwrap_or_else(|_| file.path.clone()))
     }
 
     /// Puts a draft in the place of the one with its name.
@@ -258,7 +302,7 @@ impl Plan {
 
     /// The error for a word that names neither a target nor, as others found out, a database.
     pub fn unknown(&self, name: &str) -> Error {
-        unknown(name, &self.known)
+        unknown(name, &names(&self.known))
     }
 
     /// The rules between targets: each has a local port of its own.
@@ -278,7 +322,9 @@ impl Plan {
         };
         let said = |settings: &Settings<'_>| claim(&value::listen(&settings.get(Key::Listen)?.value).ok()?);
         let Sources { flags, variables, files, .. } = &self.sources;
-        let of_file = |name: &String| (name.clone(), Settings::new(&[flags, variables], files, Some(name)));
+        let of_file = |(name, whose): &(String, Whose)| {
+            (name.clone(), Settings::of_target(&[flags, variables], files, *whose, name))
+        };
         let in_files: Vec<(String, Settings<'_>)> = self.known.iter().map(of_file).collect();
         let mut taken: Vec<u16> = in_files.iter().filter_map(|(_, settings)| said(settings)).collect();
         let unsaid = || in_files.iter().filter(|(_, settings)| settings.get(Key::Listen).is_none());
@@ -298,7 +344,7 @@ impl Plan {
                 continue;
             }
             let usual = target.engine.default_port();
-            let first = !chosen.in_files || is_first(&chosen.name, target.engine);
+            let first = chosen.whose == Whose::CommandLine || is_first(&chosen.name, target.engine);
             if !first || taken.contains(&usual) {
                 target.listen.port = ports::own(target, self.state_home.as_deref(), &taken);
             }
@@ -309,7 +355,7 @@ impl Plan {
 
 /// What the four places say, before any of it is parsed.
 struct Sources {
-    files: Vec<File>,
+    files: Files,
     flags: Layer,
     variables: Layer,
     warnings: Vec<Warning>,
@@ -319,54 +365,85 @@ struct Sources {
 struct Chosen {
     name: String,
     flags: Layer,
-    in_files: bool,
+    whose: Whose,
 }
 
 impl Sources {
     fn read(request: &Request, environment: &Environment) -> Result<Self, Error> {
         let mut warnings = Vec::new();
-        let files = environment
-            .files(request.file.as_deref())
-            .into_iter()
-            .map(|path| File::read(path, environment, &mut warnings))
-            .collect::<Result<Vec<_>, _>>()?;
+        let env::Places { project, own } = environment.places(request.file.as_deref(), &mut warnings);
+        let project = project.map(|path| Project::read(path, environment, &mut warnings)).transpose()?.flatten();
+        let own = own.map(|path| File::read(path, environment, &mut warnings)).transpose()?;
+        let files = Files { project, own };
         let flags = request.flags.iter().map(|(key, value)| (*key, value.clone(), Origin::Flag)).collect();
         let variables = environment.layer(&mut warnings)?;
         Ok(Self { files, flags, variables, warnings })
     }
 
-    fn choose(&self, request: &Request, known: &[String]) -> Result<Vec<Chosen>, Error> {
+    fn choose(&self, request: &Request, known: &[(String, Whose)]) -> Result<Vec<Chosen>, Error> {
         let mut chosen = Vec::new();
-        for (name, reference) in choose(&request.targets, known, &self.files)? {
-            let (mut flags, in_files) = (self.flags.clone(), reference.is_none());
-            if let Some(reference) = reference {
-                flags.set(Key::Host, reference, Origin::Argument);
-                flags.split_port()?;
-            }
-            chosen.push(Chosen { name, flags, in_files });
+        for (name, reference) in choose(&request.targets, &names(known), &self.files)? {
+            let mut flags = self.flags.clone();
+            let in_files = known.iter().find(|(known, _)| *known == name).map(|(_, whose)| *whose);
+            let whose = match reference {
+                Some(reference) => {
+                    flags.set(Key::Host, reference, Origin::Argument);
+                    flags.split_port()?;
+                    Whose::CommandLine
+                }
+                None => in_files.unwrap_or(Whose::CommandLine),
+            };
+            chosen.push(Chosen { name, flags, whose });
         }
         Ok(chosen)
     }
 
     fn settings<'a>(&'a self, chosen: &'a Chosen) -> Settings<'a> {
-        Settings::new(&[&chosen.flags, &self.variables], &self.files, Some(&chosen.name))
+        Settings::of_target(&[&chosen.flags, &self.variables], &self.files, chosen.whose, &chosen.name)
     }
 
-    /// What is about the process.
-    fn process(&self) -> Settings<'_> {
-        Settings::new(&[&self.flags, &self.variables], &self.files, None)
+    /// What is about the process that serves these targets.
+    fn process(&self, chosen: &[Chosen]) -> Settings<'_> {
+        self.of_process(chosen.iter().all(|chosen| chosen.whose == Whose::Project))
+    }
+
+    fn of_process(&self, with_project: bool) -> Settings<'_> {
+        Settings::of_process(&[&self.flags, &self.variables], &self.files, with_project)
+    }
+
+    /// What the project's file asks for of these keys that is missing from these settings.
+    fn consent(
+        &self,
+        settings: &[Settings<'_>],
+        keys: impl IntoIterator<Item = Key> + Clone,
+        environment: &Environment,
+    ) -> Option<Consent> {
+        let mut withheld: Vec<Asked> = Vec::new();
+        for settings in settings {
+            for key in keys.clone() {
+                let said = settings.withheld(key).map(|setting| Asked { key, setting: setting.clone() });
+                withheld.extend(said.filter(|said| !withheld.contains(said)));
+            }
+        }
+        let project = self.files.project.as_ref().filter(|_| !withheld.is_empty())?;
+        Some(Consent::of(project, withheld, environment))
+    }
+
+    /// The targets to serve that both files have.
+    fn same_names(&self, chosen: &[Chosen], environment: &Environment) -> Vec<Warning> {
+        let Files { project: Some(project), own: Some(own) } = &self.files else { return Vec::new() };
+        let both = chosen.iter().filter(|one| one.whose == Whose::Own && project.file.target(&one.name).is_some());
+        let warning = |one: &Chosen| Warning::SameName {
+            name: one.name.clone(),
+            project: project.shown.clone(),
+            own: environment.shown(&own.path),
+        };
+        both.map(warning).collect()
     }
 }
 
-/// The targets of all files, each once.
-fn known(files: &[File]) -> Vec<String> {
-    let mut known: Vec<String> = Vec::new();
-    for name in files.iter().flat_map(File::target_names) {
-        if !known.iter().any(|known| known == name) {
-            known.push(name.to_owned());
-        }
-    }
-    known
+fn names(known: &[(String, Whose)]) -> Vec<String> {
+    known.iter().map(|(name, _)| name.clone()).collect()
 }
 
 fn unknown(name: &str, known: &[String]) -> Error {
@@ -378,7 +455,7 @@ fn unknown(name: &str, known: &[String]) -> Error {
 }
 
 /// The names of the targets to serve, each with its database when that came from the command line.
-fn choose(wanted: &[String], known: &[String], files: &[File]) -> Result<Vec<(String, Option<String>)>, Error> {
+fn choose(wanted: &[String], known: &[String], files: &Files) -> Result<Vec<(String, Option<String>)>, Error> {
     if wanted.is_empty() {
         if known.is_empty() {
             return Err(Error::NoTargets { files: files.iter().map(|file| file.path.clone()).collect() });

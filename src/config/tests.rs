@@ -2,6 +2,7 @@ mod complaints;
 mod layers;
 mod readme;
 mod targets;
+mod trust;
 
 use std::fs;
 
@@ -59,10 +60,25 @@ impl Scene {
         self
     }
 
-    fn load_in(&self, folder: &str) -> Result<Loaded, Error> {
+    fn environment(&self, folder: &str) -> Environment {
         let root = self.root.path();
         let environment = Environment::new(self.variables.iter().copied(), root.join(folder), Some(root.join("home")));
-        load(&self.request, &environment)
+        environment.remembering(Some(root.join("state")))
+    }
+
+    /// The user trusts the project's file as it is.
+    fn trusting(self) -> Self {
+        let consent = project(None, &self.environment("project"), &mut Vec::new()).unwrap();
+        consent.expect("there is a file").give().unwrap();
+        self
+    }
+
+    fn read(&self) -> Result<Plan, Error> {
+        read(&self.request, &self.environment("project"), &mut Vec::new())
+    }
+
+    fn load_in(&self, folder: &str) -> Result<Loaded, Error> {
+        load(&self.request, &self.environment(folder))
     }
 
     fn load(&self) -> Result<Loaded, Error> {

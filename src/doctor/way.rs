@@ -190,7 +190,7 @@ async fn secure(
 ) -> (Vec<Finding>, Option<Connection>) {
     let host = &target.endpoint.host;
     let secured = async {
-        let connector = match tls::Connector::new(host, target.ca_file.as_deref()) {
+        let connector = match tls::Connector::new(host, target.ca_file.as_ref()) {
             Ok(connector) => connector,
             Err(error) => {
                 if let Server::Mysql(greeting) = &server {

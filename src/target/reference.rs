@@ -131,6 +131,14 @@ pub enum Reference {
 }
 
 impl Reference {
+    /// Whether it can only lead to RDS: a host name of one of its forms, an ARN, an identifier.
+    pub fn is_rds(&self) -> bool {
+        match self {
+            Self::Host(host) => host.kind().is_some(),
+            Self::Arn(_) | Self::Identifier(_) => true,
+        }
+    }
+
     /// The region in it, if there is one.
     pub fn region(&self) -> Option<Region> {
         match self {

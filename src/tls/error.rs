@@ -50,6 +50,9 @@ pub enum CaFileError {
     /// It cannot be read.
     #[error("the file cannot be read")]
     Read(#[source] io::Error),
+    /// It is not the one that the owner trusts any more.
+    #[error("the file has changed since it was trusted")]
+    Changed,
     /// It is broken as PEM.
     #[error("the file is not well-formed PEM")]
     Pem(#[source] pem::Error),
@@ -96,6 +99,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Certificate(rejected) => Some(rejected.hint()),
+            Self::CaFile { cause: CaFileError::Changed, .. } => Some("look at it, then: rdsgate trust".into()),
             Self::CaFile { .. } => Some("ca_file must be a PEM file of root certificates".into()),
             Self::Handshake(cause) => Disagreement::of(cause).map(|about| about.hint().into()),
             Self::Name(_) | Self::Verifier(_) | Self::Closed | Self::Io(_) | Self::NoCertificate => None,

@@ -15,7 +15,7 @@ mod roots;
 pub mod system;
 mod verifier;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use rustls::{
     ClientConfig,
@@ -28,7 +28,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 pub use error::{CaFileError, Error};
 pub use rejected::{Certificate, Reason, Rejected};
 
-use crate::target::Host;
+use crate::target::{CaFile, Host};
 
 /// Opens verified TLS connections to one endpoint. Cheap to clone; clones share the cache of resumable sessions.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl Connector {
     ///
     /// # Errors
     /// [`Error::CaFile`] when `ca_file` cannot be read or holds anything but usable certificates.
-    pub fn new(host: &Host, ca_file: Option<&Path>) -> Result<Self, Error> {
+    pub fn new(host: &Host, ca_file: Option<&CaFile>) -> Result<Self, Error> {
         Self::with_roots(host, roots::for_host(host, ca_file)?)
     }
 

@@ -4,7 +4,7 @@
 //! one. RDS Proxy and Aurora Serverless v1 use public certificates under Amazon Trust Services. The machine's own roots
 //! play no part: a company's TLS inspection cannot reach into a database connection.
 
-use std::{path::Path, sync::LazyLock};
+use std::sync::LazyLock;
 
 use rustls::{
     RootCertStore,
@@ -15,7 +15,7 @@ use x509_parser::parse_x509_certificate;
 use super::{CaFileError, Error};
 use crate::{
     regular_file,
-    target::{Host, Region},
+    target::{CaFile, Host, Region},
 };
 
 /// AWS's `global-bundle.pem`; source and date in certs/README.md.
@@ -79,20 +79,24 @@ fn is_preview(host: &Host) -> bool {
 ///
 /// # Errors
 /// [`Error::CaFile`]; the bundled roots cannot fail.
-pub(super) fn for_host(host: &Host, ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
+pub(super) fn for_host(host: &Host, ca_file: Option<&CaFile>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     let rds = RDS.iter().filter(|(scope, _)| scope.covers(host)).map(|(_, certificate)| certificate);
     roots.add_parsable_certificates(rds.chain(TRUST_SERVICES.iter()).cloned());
-    if let Some(path) = ca_file {
-        add_file(&mut roots, path)?;
+    if let Some(file) = ca_file {
+        add_file(&mut roots, file)?;
     }
     Ok(roots)
 }
 
 /// Adds every certificate of a PEM file, or none: half a file trusted in silence would be a puzzle later.
-pub(super) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Error> {
+pub(super) fn add_file(roots: &mut RootCertStore, file: &CaFile) -> Result<(), Error> {
+    let path = file.path.as_path();
     let refused = |cause| Error::CaFile { path: path.into(), cause };
     let pem = regular_file::read(path).map_err(|cause| refused(CaFileError::Read(cause)))?.bytes;
+    if file.sha256.is_some_and(|trusted| trusted != regular_file::sha256(&pem)) {
+        return Err(refused(CaFileError::Changed));
+    }
     // A byte order mark, which editors on Windows write, would hide the first line.
     let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&pem);
     if let Some(line) = misplaced_marker(pem) {
@@ -124,7 +128,7 @@ fn misplaced_marker(pem: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{io::Write, path::Path};
 
     use tempfile::NamedTempFile;
 
@@ -144,7 +148,7 @@ mod tests {
 
     fn problem(content: &[u8]) -> CaFileError {
         let file = file(content);
-        match for_host(&"db.internal.example".parse().unwrap(), Some(file.path())) {
+        match for_host(&"db.internal.example".parse().unwrap(), Some(&file.path().into())) {
             Err(Error::CaFile { path, cause }) if path == file.path() => cause,
             other => panic!("{other:?}"),
         }
@@ -175,13 +179,17 @@ mod tests {
     fn a_ca_file_adds_its_certificates_and_a_bad_one_says_why() {
         let good = include_bytes!("../../certs/amazon-trust-services.pem");
         let host = "a.c1abcdefghij.us-gov-west-1.rds.amazonaws.com".parse().unwrap();
-        let roots = for_host(&host, Some(file(good).path())).unwrap();
+        let roots = for_host(&host, Some(&file(good).path().into())).unwrap();
         assert_eq!(roots.len(), 2 * AMAZON);
 
         let with_mark = [b"\xef\xbb\xbf", &good[..]].concat();
-        assert_eq!(for_host(&host, Some(file(&with_mark).path())).unwrap().len(), 2 * AMAZON, "byte order mark");
+        assert_eq!(
+            for_host(&host, Some(&file(&with_mark).path().into())).unwrap().len(),
+            2 * AMAZON,
+            "byte order mark"
+        );
         let crlf = String::from_utf8_lossy(good).replace('\n', "\r\n");
-        assert_eq!(for_host(&host, Some(file(crlf.as_bytes()).path())).unwrap().len(), 2 * AMAZON, "CRLF");
+        assert_eq!(for_host(&host, Some(&file(crlf.as_bytes()).path().into())).unwrap().len(), 2 * AMAZON, "CRLF");
         for (hidden, line) in [(" -----BEGIN CERTIFICATE-----", 1), ("# a comment\nx-----BEGIN CERTIFICATE-----", 2)] {
             let text = String::from_utf8_lossy(good).into_owned();
             let at = text.find("-----BEGIN").unwrap();
@@ -194,12 +202,19 @@ mod tests {
         let trusted = b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n";
         assert!(matches!(problem(&[good, &trusted[..]].concat()), CaFileError::Marker { .. }));
 
+        let trusted = file(good);
+        let mut pinned = CaFile { sha256: Some(regular_file::sha256(good)), ..trusted.path().into() };
+        assert_eq!(for_host(&host, Some(&pinned)).unwrap().len(), 2 * AMAZON);
+        pinned.sha256 = Some(regular_file::sha256(b"what the owner has seen"));
+        let changed = for_host(&host, Some(&pinned)).unwrap_err();
+        assert!(matches!(changed, Error::CaFile { cause: CaFileError::Changed, .. }));
+
         assert!(matches!(problem(b""), CaFileError::Empty));
         assert!(matches!(problem(b"nothing of the kind\n"), CaFileError::Empty));
         assert!(matches!(problem(&good[..good.len() - 100]), CaFileError::Pem(_)));
         let second_is_broken = [good, &b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"[..]].concat();
         assert!(matches!(problem(&second_is_broken), CaFileError::Certificate { number: 6, .. }));
-        let missing = for_host(&host, Some(Path::new("/nonexistent/ca.pem"))).unwrap_err();
+        let missing = for_host(&host, Some(&Path::new("/nonexistent/ca.pem").into())).unwrap_err();
         assert_eq!(missing.to_string(), "cannot use the certificates in /nonexistent/ca.pem");
         assert!(matches!(missing, Error::CaFile { cause: CaFileError::Read(_), .. }));
     }

@@ -17,7 +17,7 @@ use super::{Error, roots};
 pub fn system_roots(extra: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut store = native_roots();
     if let Some(path) = extra {
-        roots::add_file(&mut store, path)?;
+        roots::add_file(&mut store, &path.into())?;
     }
     Ok(store)
 }

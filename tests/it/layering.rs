@@ -15,7 +15,8 @@ const WORDS: [&str; 9] =
 fn allowed(module: &str) -> Option<Vec<&'static str>> {
     let with_words = |more: &[&'static str]| [&WORDS[..], more].concat();
     Some(match module {
-        "backoff" | "limits" | "printable" | "regular_file" | "secret" | "stream" | "target" => vec![],
+        "backoff" | "limits" | "printable" | "regular_file" | "secret" | "stream" => vec![],
+        "target" => vec!["regular_file"],
         "causes" => vec!["printable"],
         "outbound" => vec!["secret", "target"],
         "telemetry" => vec!["printable", "secret", "target"],

@@ -51,4 +51,5 @@ mod routes;
 mod run;
 mod secrets;
 mod support;
+mod trust;
 mod verbs;

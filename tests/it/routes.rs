@@ -130,7 +130,7 @@ async fn session_that_leads_elsewhere_is_refused_before_a_byte_is_sent() {
             "would dial evil.example:5432",
         ),
     ] {
-        let leads = rdsgate::sandbox::Destination::Address(address);
+        let leads = Destination::Address(address);
         let sandbox = sandbox_with(server, |options| {
             let names = [("evil.example", 5432), (host, 5433), ("localhost", 5432), ("localhost", 80)];
             let options =

@@ -289,7 +289,9 @@ fn config_show_has_each_value_with_its_origin() {
         "{stdout}"
     );
     // It is a configuration file itself, that means the same.
-    let again = User::new(&stdout).prints(&["config", "show"]);
+    let second = User::new(&stdout);
+    assert_eq!(second.run(&["trust", "--yes"]).0, 0, "it has a profile");
+    let again = second.prints(&["config", "show"]);
     let values = |text: &str| -> Vec<String> {
         let settings = text.lines().filter(|line| !line.starts_with('#'));
         settings.map(|line| line.split("  # ").next().unwrap_or_default().trim().to_owned()).collect()

@@ -39,12 +39,18 @@ fn template() -> String {
          # `rdsgate config check` says whether it is sound, `rdsgate config show` what counts and why.\n\n\
          # For every target that does not say otherwise.\n[defaults]\n",
     );
-    let lines = |scopes: &[Scope], text: &mut String| {
-        for key in keys().filter(|key| scopes.contains(&key.scope())) {
+    let lines = |scopes: &[Scope], takes_trust: bool, text: &mut String| {
+        for key in keys().filter(|key| scopes.contains(&key.scope()) && key.asks().is_some() == takes_trust) {
             let _ = write!(text, "# {}\n# {} = {}\n", about(key), key.name(), example(key));
         }
     };
-    lines(&[Scope::Any, Scope::Process], &mut text);
+    lines(&[Scope::Any, Scope::Process], false, &mut text);
+    text.push_str(
+        "\n# These say whom rdsgate believes and who you are, so that a file that comes with a repository cannot decide them alone:\n\
+         # each user accepts the file once (`rdsgate trust`), or sets them in a file of their own,\n\
+         # ~/.config/rdsgate/config.toml.\n",
+    );
+    lines(&[Scope::Any, Scope::Process], true, &mut text);
     let of_process: Vec<&str> = keys().filter(|key| key.scope() == Scope::Process).map(Key::name).collect();
     let _ = write!(
         text,
@@ -52,7 +58,7 @@ fn template() -> String {
          about\n# the process: {}.\n# [targets.orders]\n",
         of_process.join(", ")
     );
-    lines(&[Scope::Target], &mut text);
+    lines(&[Scope::Target], false, &mut text);
     let _ = write!(text, "# user = {}\n# database = {}\n", example(Key::User), example(Key::Database));
     text
 }
@@ -67,10 +73,11 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::file::File;
+    use crate::config::{file::File, layers::Whose};
 
     fn parse(text: &str) -> File {
-        File::parse(PathBuf::from("/x.toml"), PathBuf::from("x.toml"), text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+        File::parse(PathBuf::from("/x.toml"), PathBuf::from("x.toml"), text, Whose::Project)
+            .unwrap_or_else(|e| panic!("{e}\n{text}"))
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use super::{exit::Exit, output::Output, target_arguments::TargetArguments};
-use crate::config::{self, Environment, Key};
+use crate::config::{self, Consent, Environment, Key};
 
 /// Write, check and explain the configuration
 #[derive(Debug, Args)]
@@ -86,10 +86,14 @@ fn check(choice: Choice, output: &mut Output) -> Exit {
 
 fn show(choice: Choice, output: &mut Output) -> Exit {
     let request = choice.options.request(choice.targets);
-    let explained = Environment::of_process().and_then(|environment| config::explain(&request, &environment));
+    let mut warnings = Vec::new();
+    let explained =
+        Environment::of_process().and_then(|environment| config::explain(&request, &environment, &mut warnings));
+    output.warnings(&warnings);
     match explained {
         Ok(explanation) => {
             output.warnings(&explanation.plan.warnings);
+            output.warnings(&explanation.plan.consent.iter().map(Consent::warning).collect::<Vec<_>>());
             output.data(&show::text(&explanation.tables))
         }
         Err(error) => {

@@ -25,7 +25,7 @@ pub(super) fn text(tables: &[Table]) -> String {
 }
 
 fn line(explained: &Explained) -> (String, String) {
-    let Explained { key, value, origin } = explained;
+    let Explained { key, value, origin, withheld } = explained;
     let setting = match value {
         Some(value) => format!("{} = {}", key.name(), written(key.kind(), value)),
         None => format!("# {}", key.name()),
@@ -35,6 +35,8 @@ fn line(explained: &Explained) -> (String, String) {
         (None, Some(_)) => "default".into(),
         (None, None) => "not set".into(),
     };
+    let withheld = withheld.as_ref().map(|at| format!("; {} is not trusted yet", at.describe(*key)));
+    let origin = origin + &withheld.unwrap_or_default();
     (setting, origin)
 }
 
@@ -58,7 +60,12 @@ mod tests {
     #[test]
     fn origins_stand_in_a_column_behind_the_values() {
         let at = Location { path: ".rdsgate.toml".into(), line: 3, column: 8 };
-        let explained = |key, value: Option<&str>, origin| Explained { key, value: value.map(str::to_owned), origin };
+        let explained = |key, value: Option<&str>, origin| Explained {
+            key,
+            value: value.map(str::to_owned),
+            origin,
+            withheld: None,
+        };
         let table = Table {
             title: "[targets.orders]".into(),
             values: vec![

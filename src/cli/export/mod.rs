@@ -84,7 +84,8 @@ enum Error {
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let Arguments { format, targets, options } = arguments;
     let named = !targets.is_empty();
-    let Ready { config, files, caller, complete } = match options.without_bastion().load(targets, output) {
+    let Ready { config, files, caller, complete } = match options.without_bastion().load_without_trust(targets, output)
+    {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };

@@ -21,17 +21,18 @@ fn an_empty_variable_is_not_set_and_an_unknown_one_is_a_warning() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_that_everyone_can_write_is_a_warning_and_one_for_the_group_is_none() {
+fn own_file_that_everyone_can_write_is_a_warning_and_one_for_the_group_is_none() {
     use std::os::unix::fs::PermissionsExt as _;
-    let scene = Scene::new().project(&orders(""));
-    let path = scene.root.path().join("project/.rdsgate.toml");
+    let scene = Scene::new().user(&orders(""));
+    let path = scene.root.path().join("home/rdsgate/config.toml");
     for (mode, warnings) in [(0o664, 0), (0o666, 1)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let found = scene.load().unwrap().warnings;
         assert_eq!(found.len(), warnings, "{mode:o}");
         for warning in found {
-            assert_eq!(warning.to_string(), ".rdsgate.toml can be written by every user of this machine");
-            assert_eq!(warning.hint().as_deref(), Some("chmod o-w .rdsgate.toml"));
+            let path = path.display();
+            assert_eq!(warning.to_string(), format!("{path} can be written by every user of this machine"));
+            assert_eq!(warning.hint(), Some(format!("chmod o-w {path}")));
         }
     }
 }
@@ -177,7 +178,7 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
 
 #[test]
 fn roles_sessions_and_codes_have_the_form_that_sts_takes() {
-    let scene = Scene::new().project(&orders("")).user("[targets.orders]\nmfa_command = 'code aws'");
+    let scene = Scene::new().project(&orders("")).user("[defaults]\nmfa_command = 'code aws'");
     let Identity { session_name, mfa_command, .. } =
         scene.variable("LOGNAME", "x").variable("USER", "Ada Lovelace").target().identity;
     assert_eq!((session_name.as_str(), mfa_command.as_deref()), ("rdsgate-Ada-Lovelace", Some("code aws")));

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_file_with_every_key_becomes_a_config() {
-    let scene = Scene::new().project(
+    let scene = Scene::new().user(
         r#"
         [defaults]
         profile = "dev"
@@ -40,12 +40,12 @@ fn a_file_with_every_key_becomes_a_config() {
     );
     let loaded = scene.load().unwrap();
     assert_eq!(loaded.warnings, []);
-    assert_eq!(loaded.files, [scene.root.path().join("project/.rdsgate.toml")]);
+    assert_eq!(loaded.files, [scene.root.path().join("home/rdsgate/config.toml")]);
     let Config { targets, connect_timeout, resume_for, max_sigterm_delay, admin, mfa_code, open_browser } =
         loaded.config;
     assert_eq!((mfa_code, open_browser), (None, true));
     assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [5, 90, 0]);
-    let beside_the_file = scene.root.path().join("project/run/admin.sock");
+    let beside_the_file = scene.root.path().join("home/rdsgate/run/admin.sock");
     assert_eq!(admin, Some(admin::Address::Unix(beside_the_file)));
     let [target] = targets.as_slice() else { panic!("one target") };
     assert_eq!((&*target.name, target.engine.to_string().as_str()), ("orders", "postgres"));
@@ -59,7 +59,7 @@ fn a_file_with_every_key_becomes_a_config() {
     assert_eq!(external_id.as_ref().map(ExternalId::as_str), Some("partner/7"));
     assert_eq!(session_name.as_str(), "ada@example");
     assert_eq!(mfa_serial.as_ref().map(MfaSerial::as_str), Some("arn:aws:iam::123456789012:mfa/ada"));
-    assert_eq!(target.ca_file, Some(scene.root.path().join("project/certs/own.pem")));
+    assert_eq!(target.ca_file, Some(scene.root.path().join("home/rdsgate/certs/own.pem").as_path().into()));
     let session = SessionSettings {
         document: "Corp-Databases".parse().unwrap(),
         parameters: Some(value::document_parameters("portNumber,stage=dev").unwrap()),
@@ -89,24 +89,19 @@ fn the_command_line_alone_is_enough_and_the_rest_has_defaults() {
 #[test]
 fn a_stronger_layer_wins_key_by_key() {
     // Each row takes away the layer that won in the row before.
-    for (layers, user) in
-        [(5, "flag"), (4, "variable"), (3, "project"), (2, "own"), (1, "project-default"), (0, "default")]
-    {
+    for (layers, user) in [(4, "flag"), (3, "variable"), (2, "project"), (1, "project-default"), (0, "default")] {
         let line = |from: usize, text: &str| if layers >= from { text.to_owned() } else { String::new() };
         let mut scene = Scene::new()
             .project(&format!(
                 "[defaults]\n{}\n{}",
                 line(1, "user = 'project-default'"),
-                orders(&line(3, "user = 'project'"))
+                orders(&format!("port = 5544\n{}", line(2, "user = 'project'")))
             ))
-            .user(&format!(
-                "[defaults]\nuser = 'default'\ndatabase = 'from-default'\n[targets.orders]\nport = 5544\n{}",
-                line(2, "user = 'own'")
-            ));
-        if layers >= 4 {
+            .user("[defaults]\nuser = 'default'\ndatabase = 'from-default'");
+        if layers >= 3 {
             scene = scene.variable("RDSGATE_USER", "variable");
         }
-        if layers >= 5 {
+        if layers >= 4 {
             scene = scene.flag(Key::User, "flag");
         }
         let target = scene.target();
@@ -118,7 +113,7 @@ fn a_stronger_layer_wins_key_by_key() {
 #[test]
 fn a_path_that_begins_in_the_home_does_so_from_every_source() {
     let base = || Scene::new().variable("HOME", "/home/alice").up(&[ORDERS]).flag(Key::Bastion, BASTION);
-    let expected = Some(PathBuf::from("/home/alice/ca.pem"));
+    let expected = Some(Path::new("/home/alice/ca.pem").into());
     for scene in [
         base().flag(Key::CaFile, "~/ca.pem"),
         base().variable("RDSGATE_CA_FILE", "~/ca.pem"),
@@ -128,7 +123,7 @@ fn a_path_that_begins_in_the_home_does_so_from_every_source() {
     }
     for other in ["~", "~bob/ca.pem", "/~/ca.pem"] {
         let target = base().flag(Key::CaFile, other).target();
-        assert_eq!(target.ca_file, Some(PathBuf::from(other)), "no other path is the user's home");
+        assert_eq!(target.ca_file, Some(Path::new(other).into()), "no other path is the user's home");
     }
     let admin = |scene: Scene| scene.load().unwrap().config.admin;
     let expected = Some(admin::Address::Unix("/home/alice/gate.sock".into()));
@@ -165,7 +160,7 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::Isolation, "connection", "isolation = 'connection'"),
         (Key::RotateAfter, "10m", "rotate_after = '10m'"),
     ] {
-        let base = |line: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{line}"));
+        let base = |line: &str| Scene::new().user(&format!("[targets.orders]\nhost = '{ORDERS}'\n{line}"));
         // Without a bastion nothing loads; the row that sets one, or needs none, does without.
         let base = |line: &str| {
             let scene = base(line);
@@ -188,8 +183,12 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
 #[test]
 fn the_project_file_is_found_upwards_and_its_paths_are_relative_to_it() {
     let scene = Scene::new().project(&orders("ca_file = 'own.pem'"));
+    fs::write(scene.root.path().join("project/own.pem"), "PEM").unwrap();
+    let scene = scene.trusting();
     let loaded = scene.load_in("project/src/deep").unwrap();
-    assert_eq!(loaded.config.targets[0].ca_file, Some(scene.root.path().join("project/own.pem")));
+    let ca_file = loaded.config.targets[0].ca_file.clone().unwrap();
+    assert_eq!(ca_file.path, scene.root.path().join("project/own.pem"));
+    assert_eq!(ca_file.sha256, Some(crate::regular_file::sha256(b"PEM")), "as it was trusted");
     assert!(matches!(scene.load_in("home").unwrap_err(), Error::NoTargets { .. }));
 }
 
@@ -231,7 +230,7 @@ fn the_region_is_the_hosts_then_ours_then_the_sdks() {
         region(plain().variable("AWS_DEFAULT_REGION", "a-b-1").variable("AWS_REGION", "us-west-2")),
         is("us-west-2")
     );
-    let default = plain().project("[defaults]\nregion = 'us-west-2'").variable("AWS_REGION", "a-b-1");
+    let default = plain().user("[defaults]\nregion = 'us-west-2'").variable("AWS_REGION", "a-b-1");
     assert_eq!(region(default), is("us-west-2"));
     assert_eq!(region(plain().flag(Key::Region, "us-west-2").variable("RDSGATE_REGION", "a-b-1")), is("us-west-2"));
 }

@@ -30,7 +30,7 @@ fn a_user_can_be_pinned_only_where_there_is_one() {
 
 #[test]
 fn targets_are_all_of_the_files_or_those_named() {
-    let also = format!("[targets.third]\nhost = '{BILLING}'\nvia = 'direct'\nlisten = 0\n[targets.orders]\nuser = 'x'");
+    let also = format!("[targets.third]\nhost = '{BILLING}'\nvia = 'direct'\nlisten = 0");
     for (wanted, expected) in [
         (vec![], vec!["orders", "billing", "third"]),
         (vec!["billing"], vec!["billing"]),
@@ -44,7 +44,7 @@ fn targets_are_all_of_the_files_or_those_named() {
 #[test]
 fn an_endpoint_on_the_command_line_takes_defaults_but_no_target_of_a_file() {
     let scene = Scene::new()
-        .project(&format!(
+        .user(&format!(
             "[defaults]\nbastion = '{BASTION}'\nuser = 'everyone'\n[targets.orders]\nhost = '{BILLING}'\nuser = 'other'"
         ))
         .up(&[&format!("{}:5544", ORDERS.to_uppercase())]);
@@ -77,7 +77,7 @@ fn a_session_is_started_for_the_reason_that_this_user_serves_this_endpoint() {
 
 #[test]
 fn a_document_without_parameters_is_an_empty_array_or_none() {
-    let file = Scene::new().project(&orders("document_parameters = []")).target();
+    let file = Scene::new().user(&orders("document_parameters = []")).target();
     let variable = Scene::new().project(&orders("")).variable("RDSGATE_DOCUMENT_PARAMETERS", "none").target();
     assert_eq!((file.session.parameters, variable.session.parameters), (Some(vec![]), Some(vec![])));
 }
@@ -111,18 +111,18 @@ fn the_first_of_an_engine_has_its_port_and_the_others_their_own() {
         + &target("c", "")
         + &target("m", "engine = 'mysql'")
         + &target("n", "port = 3306");
-    let all = ports(&Scene::new().project(&text));
+    let all = ports(&Scene::new().user(&text));
     let [a, b, c, m, n] = all.as_slice() else { panic!("five targets: {all:?}") };
     assert_eq!([a.1, b.1, m.1], [7000, 5432, 3306]);
     assert!(ports::RANGE.contains(&c.1) && ports::RANGE.contains(&n.1) && c.1 != n.1, "{all:?}");
     // Whichever of them are served.
     for name in ["a", "b", "c", "m", "n"] {
-        let alone = ports(&Scene::new().project(&text).up(&[name]));
+        let alone = ports(&Scene::new().user(&text).up(&[name]));
         assert!(all.contains(&alone[0]), "{alone:?} of {all:?}");
     }
     // Not when another one claims it.
     let claimed = text.replace("listen = 7000", "listen = 5432");
-    assert!(ports::RANGE.contains(&ports(&Scene::new().project(&claimed).up(&["b"]))[0].1));
+    assert!(ports::RANGE.contains(&ports(&Scene::new().user(&claimed).up(&["b"]))[0].1));
     // On the command line the first is the first of those.
     let endpoints = ports(&Scene::new().up(&[ORDERS, BILLING]).flag(Key::Via, "direct"));
     assert_eq!(endpoints[0], ("orders".into(), 5432));
@@ -184,7 +184,7 @@ fn ports(scene: &Scene) -> Vec<(String, u16)> {
 /// What is read before anything is looked up.
 fn draft(scene: &Scene) -> Draft {
     let environment = Environment::new(scene.variables.iter().copied(), scene.root.path().join("project"), None);
-    let mut drafts = read(&scene.request, &environment).unwrap().drafts;
+    let mut drafts = read(&scene.request, &environment, &mut Vec::new()).unwrap().drafts;
     assert_eq!(drafts.len(), 1);
     drafts.remove(0)
 }
@@ -198,7 +198,7 @@ fn of_targets_whose_engine_was_looked_up_the_first_unknown_one_has_the_engines_p
         let text = targets.iter().map(|(name, more)| target(name, more)).collect::<String>();
         let scene = Scene::new().project(&format!("[defaults]\nvia = 'direct'\n{text}"));
         let environment = Environment::new(scene.variables.iter().copied(), scene.root.path().join("project"), None);
-        let mut plan = read(&scene.request, &environment).unwrap();
+        let mut plan = read(&scene.request, &environment, &mut Vec::new()).unwrap();
         for mut draft in plan.drafts.clone() {
             let (_, engine) =
                 found.iter().find(|(name, _)| *name == &*draft.name).copied().unwrap_or(("", Engine::Postgres));

@@ -1,6 +1,7 @@
 //! A running `rdsgate up`, the real program, between real clients and the sandbox.
 
 use std::{
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -71,6 +72,7 @@ pub(crate) struct GateOptions {
     terminal: bool,
     shell: bool,
     ignores_hang_ups: bool,
+    folder: Option<PathBuf>,
 }
 
 impl GateOptions {
@@ -102,6 +104,7 @@ impl GateOptions {
             terminal: false,
             shell: false,
             ignores_hang_ups: false,
+            folder: None,
         }
     }
 
@@ -110,6 +113,11 @@ impl GateOptions {
         self.arguments.truncate(1);
         self.arguments.extend(arguments.iter().map(|&word| word.into()));
         self
+    }
+
+    /// Runs it in this folder, where it may find a project's file.
+    pub(crate) fn in_folder(self, folder: &Path) -> Self {
+        Self { folder: Some(folder.to_owned()), ..self }
     }
 
     /// Another subcommand than `up`.
@@ -158,6 +166,9 @@ impl GateOptions {
             .env("HOME", "/proc/nonexistent")
             .envs(self.env)
             .kill_on_drop(true);
+        if let Some(folder) = self.folder {
+            command.current_dir(folder);
+        }
         command
     }
 

@@ -1,0 +1,155 @@
+//! What a project's file asks of its user beyond what anyone may say, and the user's consent to it.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    env::Environment,
+    error::{Error, Warning},
+    file::{Asked, Project},
+    layers::Origin,
+    record::{Fingerprint, Record, Standing},
+    search,
+};
+
+/// A project's file, what it asks for, and whether the user trusts it.
+#[derive(Debug, Clone)]
+pub struct Consent {
+    /// The path for messages.
+    pub shown: PathBuf,
+    /// What the record says of it.
+    pub standing: Standing,
+    /// All that it asks for.
+    pub requests: Vec<Asked>,
+    /// What of it is missing for what is to be done now; empty when the file is trusted.
+    pub withheld: Vec<Asked>,
+    fingerprint: Fingerprint,
+    state: Option<PathBuf>,
+}
+
+impl Consent {
+    /// Of a project's file as it was read.
+    pub(super) fn of(project: &Project, withheld: Vec<Asked>, environment: &Environment) -> Self {
+        Self {
+            shown: project.shown.clone(),
+            standing: project.standing,
+            requests: project.requests(),
+            withheld,
+            fingerprint: project.fingerprint.clone(),
+            state: environment.state_home().map(Path::to_owned),
+        }
+    }
+
+    /// Its real path.
+    pub fn path(&self) -> &Path {
+        &self.fingerprint.path
+    }
+
+    /// Records that the user trusts the file as it was read.
+    ///
+    /// # Errors
+    /// [`Error::TrustRecord`].
+    pub fn give(&self) -> Result<(), Error> {
+        let failed = |source| Error::TrustRecord { path: self.shown.clone(), source };
+        let state = self.state.as_deref().ok_or_else(|| failed(no_state()))?;
+        let mut now = self.fingerprint.clone();
+        now.read_named();
+        Record::add(state, &now).map_err(failed)?;
+        // A file system without owners or permissions would make this a question without an end.
+        match Record::read(state).standing(&now) {
+            Standing::Trusted => Ok(()),
+            Standing::Changed | Standing::Unknown => {
+                Err(failed(io::Error::other("the record can be written by others, or was not kept")))
+            }
+        }
+    }
+
+    /// Why nothing is done without it.
+    pub fn refused(&self) -> Error {
+        Error::NotTrusted {
+            path: self.shown.clone(),
+            changed: self.standing == Standing::Changed,
+            requests: self.withheld.clone(),
+        }
+    }
+
+    /// What is left out where it is not needed.
+    pub fn warning(&self) -> Warning {
+        Warning::NotTrusted { path: self.shown.clone(), requests: self.withheld.clone() }
+    }
+}
+
+/// The keys of requests with their lines: `profile (line 2), ca_file (line 9)`.
+pub(super) struct Keys<'a>(pub(super) &'a [Asked]);
+
+impl fmt::Display for Keys<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Asked { key, setting }) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", key.name())?;
+            if let Origin::File(at) = &setting.origin {
+                write!(f, " (line {})", at.line)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The project's file here, or the one that is named; `None` when there is none, or none that is safe to read.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn project(
+    named: Option<&Path>,
+    environment: &Environment,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<Consent>, Error> {
+    let found = match named {
+        None => environment.project_file(warnings),
+        Some(path) => named_file(path, environment, warnings)?,
+    };
+    let Some(path) = found else { return Ok(None) };
+    let project = Project::read(path, environment, warnings)?;
+    Ok(project.map(|project| Consent::of(&project, Vec::new(), environment)))
+}
+
+fn named_file(path: &Path, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Option<PathBuf>, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let real = std::fs::canonicalize(environment.absolute(path)).map_err(failed)?;
+    let folder = real.parent().unwrap_or(Path::new("/"));
+    let meta = std::fs::metadata(folder).map_err(failed)?;
+    if let Err(reason) = search::check(folder, &meta, rustix::process::geteuid().as_raw()) {
+        warnings.push(Warning::UnsafeFile { path: path.to_owned(), reason });
+        return Ok(None);
+    }
+    Ok(Some(real))
+}
+
+/// The files that the user trusts, by their real paths, and what has become of each; `None` for one that cannot be read.
+pub fn trusted(environment: &Environment) -> Vec<(PathBuf, Option<Standing>)> {
+    let record = environment.state_home().map(Record::read).unwrap_or_default();
+    let standing = |path: &Path| {
+        let project = Project::read(path.to_owned(), environment, &mut Vec::new());
+        Some(project.ok()??.standing)
+    };
+    record.paths().map(|path| (path.to_owned(), standing(path))).collect()
+}
+
+/// Forgets that the user trusts a file; whether they did.
+///
+/// # Errors
+/// [`Error::TrustRecord`].
+pub fn revoke(path: &Path, environment: &Environment) -> Result<bool, Error> {
+    let failed = |source| Error::TrustRecord { path: path.to_owned(), source };
+    let absolute = environment.absolute(path);
+    // A file that has gone is known by the path that it had.
+    let real = std::fs::canonicalize(&absolute).unwrap_or(absolute);
+    let state = environment.state_home().ok_or_else(|| failed(no_state()))?;
+    Record::remove(state, &real).map_err(failed)
+}
+
+fn no_state() -> io::Error {
+    io::Error::other("there is no folder for state: neither HOME nor XDG_STATE_HOME is set")
+}
