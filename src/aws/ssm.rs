@@ -285,4 +285,13 @@ mod tests {
             assert_eq!(idle_timeout_of(&unknown), None, "{unknown}");
         }
     }
+
+    #[test]
+    fn a_session_token_that_aws_quotes_is_cut() {
+        let token = "IQoJb3JpZ2luX2VjE/+=".repeat(30);
+        let quoted = format!("The Canonical String should have been 'POST\nx-amz-security-token:{token}\n'");
+        let error = meaning("StartSession", None, Some(403), ("SignatureDoesNotMatch".into(), quoted));
+        let text = crate::causes::one_line(&error);
+        assert!(text.contains("x-amz-security-token:[cut]") && !text.contains("IQoJ"), "{text}");
+    }
 }

@@ -293,6 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_over_when_the_client_has_quit_after_its_answers() {
+        let mut watch = logged_in(Capabilities::default());
+        watch.on_client(&packet(0, b"\x03do 0"));
+        watch.on_client(&packet(0, b"\x01"));
+        assert!(!watch.is_over(), "an answer is owed");
+        watch.on_upstream(&packet(1, OK));
+        assert!(watch.is_over());
+        assert!(!logged_in(Capabilities::default()).is_over());
+    }
+
+    #[test]
     fn answers_end_where_they_do() {
         let denied = b"\xff\x15\x04#28000no";
         for (command, answer) in [

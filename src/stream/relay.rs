@@ -417,7 +417,7 @@ mod tests {
         }
         client.shutdown().await.unwrap();
         tokio::time::timeout(
-            std::time::Duration::from_secs(3600),
+            Duration::from_secs(3600),
             relay(&mut inner_client, &mut inner_upstream, tap, async {}, pending()),
         )
         .await

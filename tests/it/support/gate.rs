@@ -373,7 +373,7 @@ impl Gate {
 
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("still running").to_string();
+        let pid = self.pid().to_string();
         let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.expect("kill is there").success());
     }
