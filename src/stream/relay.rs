@@ -176,6 +176,11 @@ where
         }
     })
     .await;
+    let reason = match reason {
+        // However upstream closes after the client's goodbye: MariaDB resets a connection on which TLS has said more than it read.
+        Reason::Closed(_) | Reason::Broke(Side::Upstream, _) if tap.is_over() => Reason::Closed(Side::Client),
+        reason => reason,
+    };
     End { reason, to_upstream: up.bytes, to_client: down.bytes }
 }
 
@@ -504,6 +509,19 @@ mod tests {
             let mut heard = Vec::new();
             client.read_to_end(&mut heard).await.unwrap();
             assert_eq!((tap.upstream, heard.len()), (capacity, capacity));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_breaks_after_the_goodbye_is_the_clients_end() {
+        for over in [true, false] {
+            let (mut client, mut inner_client) = duplex(100);
+            let mut upstream = Unwritable(b"");
+            client.write_all(b"goodbye").await.unwrap();
+            let mut tap = Counts { over, ..Counts::default() };
+            let end = relay(&mut inner_client, &mut upstream, &mut tap, pending(), pending()).await;
+            let by_client = matches!(end.reason, Reason::Closed(Side::Client));
+            assert_eq!(by_client, over, "{:?}", end.reason);
         }
     }
 
