@@ -313,6 +313,11 @@ mod tests {
             !self.busy
         }
 
+        /// It does not follow where an answer ends.
+        fn is_busy(&self) -> bool {
+            true
+        }
+
         fn is_over(&self) -> bool {
             self.over
         }
