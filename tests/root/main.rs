@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         as_root("nothing_gets_the_bastion_blocked_by_mysql", || {
             Box::pin(blocked_hosts::nothing_gets_the_bastion_blocked(Engine::MySql))
         }),
+        as_root("repository_of_another_user_is_not_read", || Box::pin(repository_of_another_user_is_not_read())),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
@@ -140,4 +141,22 @@ async fn strangers_that_say_nothing_take_few_files() {
     assert_eq!(gate.query("select 42").await, "42");
     assert!(files() < before + 40, "{before} {}", files());
     strangers.kill().await.expect("it is ours");
+}
+
+async fn repository_of_another_user_is_not_read() {
+    const OTHER: u32 = 65_534;
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    for foreign in [".rdsgate.toml", ""] {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let text = format!("[targets.orders]\nhost = '{}'\n", server.rds_host);
+        std::fs::write(folder.path().join(".rdsgate.toml"), text).expect("the folder is ours");
+        let path = folder.path().join(foreign);
+        std::os::unix::fs::chown(&path, Some(OTHER), None).expect("root may give files away");
+        let ran = GateOptions::bare(&sandbox).in_folder(folder.path()).run().await;
+        assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+        let said = "belongs to user id 65534, neither to you nor to root";
+        assert!(ran.stderr.contains(".rdsgate.toml is not read: ") && ran.stderr.contains(said), "{}", ran.stderr);
+    }
+    assert_eq!(sandbox.calls().len(), 0, "no token was signed: {:?}", sandbox.calls());
 }
