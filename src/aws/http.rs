@@ -124,17 +124,16 @@ impl Outbound {
     fn through(&self, proxy: &Proxy, secure: bool, request: HttpRequest) -> HttpConnectorFuture {
         let key = (secure, proxy.url());
         let mut connectors = self.by_proxy.lock().unwrap_or_else(PoisonError::into_inner);
-        let connector = match connectors.get(&key) {
-            Some(connector) => connector,
-            None => {
-                let Ok(config) = ProxyConfig::all(proxy.secret_url().as_str()) else {
-                    let refused = outbound::Error { variable: proxy.url(), problem: "not a URL" };
-                    return HttpConnectorFuture::ready(Err(ConnectorError::user(refused.into())));
-                };
-                connectors.entry(key).or_insert_with(|| self.connector(config))
+        if let Some(connector) = connectors.get(&key) {
+            return connector.call(request);
+        }
+        match ProxyConfig::all(proxy.secret_url().as_str()) {
+            Ok(config) => connectors.entry(key).or_insert_with(|| self.connector(config)).call(request),
+            Err(_) => {
+                let refused = outbound::Error { variable: proxy.url(), problem: "its host is not a host name" };
+                HttpConnectorFuture::ready(Err(ConnectorError::user(refused.into())))
             }
-        };
-        connector.call(request)
+        }
     }
 }
 

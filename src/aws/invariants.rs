@@ -24,7 +24,52 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
-    use crate::aws::xml::NotXml;
+    use crate::{
+        aws::{
+            profiles::{ini, words},
+            time,
+            xml::NotXml,
+        },
+        outbound::Proxies,
+    };
+
+    /// Pieces of AWS files, times and URLs, in any order.
+    fn scraps() -> impl Strategy<Value = String> {
+        let scrap = select(vec![
+            "[",
+            "]",
+            "profile ",
+            "\"",
+            "'",
+            "\\",
+            "=",
+            ":",
+            "\n",
+            "\r",
+            "  ",
+            "#",
+            ";",
+            "k",
+            "\u{e4}",
+            "\u{feff}",
+            "\u{2028}",
+            "[DEFAULT]\n",
+            "2026-11-28",
+            "T",
+            "10:11:12",
+            ".5",
+            "Z",
+            "+01:00",
+            "http://",
+            "@",
+            "%41",
+            "/",
+            "$",
+            "{",
+            "}",
+        ]);
+        vec(scrap, 0..16).prop_map(|scraps| scraps.concat())
+    }
 
     /// Pieces of documents, mostly in an order that makes none.
     fn pieces() -> impl Strategy<Value = String> {
@@ -78,6 +123,24 @@ mod tests {
         fn what_is_well_formed_is_read(inner in document()) {
             let document = format!("<root>{inner}</root>");
             prop_assert_ne!(Element::parse(&document), Err(NotXml));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_people_write_is_read_or_refused(text in scraps(), noise in vec(any::<u8>(), 0..64)) {
+            for bytes in [text.as_bytes(), &noise] {
+                let lines = bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() + 1;
+                if let Err(malformed) = ini::read(bytes) {
+                    prop_assert!((1..=lines).contains(&malformed.line));
+                }
+            }
+            if let Some(words) = words::split(&text) {
+                prop_assert!(words.concat().len() <= text.len());
+            }
+            let _ = time::parse(&text);
+            let proxies = Proxies::of(|_| Some(text.clone()));
+            let _ = (proxies.find(true, &text, 443), proxies.find(false, "example.com", 80));
         }
     }
 }

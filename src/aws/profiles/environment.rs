@@ -57,14 +57,13 @@ impl Environment {
         while let Some((before, after)) = rest.split_once('$') {
             expanded.push_str(before);
             let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            let (name, written, tail) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-                Some((name, tail)) => (name, format!("${{{name}}}"), tail),
-                None => {
-                    let end = after.find(|c| !word(c)).unwrap_or(after.len());
-                    let (name, tail) = after.split_at(end);
+            let (name, written, tail) =
+                if let Some((name, tail)) = after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+                    (name, format!("${{{name}}}"), tail)
+                } else {
+                    let (name, tail) = after.split_at(after.find(|c| !word(c)).unwrap_or(after.len()));
                     (name, format!("${name}"), tail)
-                }
-            };
+                };
             expanded.push_str(&self.get(name).filter(|_| !name.is_empty()).unwrap_or(written));
             rest = tail;
         }

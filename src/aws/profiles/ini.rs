@@ -121,6 +121,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Malformed> {
     reader.finish()
 }
 
+/// Whether a file can be read.
+///
+/// # Errors
+/// As for [`parse`].
+#[cfg(test)]
+pub(in crate::aws) fn read(bytes: &[u8]) -> Result<(), Malformed> {
+    parse(bytes).map(drop)
+}
+
 /// Python's universal newlines.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);

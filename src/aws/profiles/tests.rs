@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 use super::*;
+use crate::target::{ExternalId, MfaSerial};
 
 /// Profiles in a home of their own.
 fn profiles(
@@ -138,12 +139,9 @@ fn roles_are_followed_to_where_credentials_come_from() {
     }
     let chain = profiles(CONFIG, CREDENTIALS, &[], Some("second")).unwrap().chain().unwrap();
     let [first, second] = chain.roles.as_slice() else { panic!("two roles") };
-    assert_eq!(
-        (first.mfa_serial.as_ref().map(|serial| serial.as_str()), first.duration),
-        (Some("GAHT12345678"), Some(7200))
-    );
+    assert_eq!((first.mfa_serial.as_ref().map(MfaSerial::as_str), first.duration), (Some("GAHT12345678"), Some(7200)));
     assert_eq!((&first.external_id, &first.session_name), (&None, &None));
-    assert_eq!(second.external_id.as_ref().map(|id| id.as_str()), Some("partner/7"));
+    assert_eq!(second.external_id.as_ref().map(ExternalId::as_str), Some("partner/7"));
     assert_eq!(second.session_name.as_deref(), Some("night"));
 }
 

@@ -12,6 +12,7 @@ use super::super::{
     profiles::{Environment, Profiles, Source},
     time,
 };
+use crate::target::{ExternalId, MfaSerial};
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../../tests/vectors/aws-files.json")).unwrap()
@@ -76,9 +77,9 @@ fn credentials(profiles: &Profiles) -> Result<(Value, Value), Error> {
     };
     let roles = chain.roles.iter().map(|role| {
         json!({
-            "arn": role.arn.as_str(), "external_id": role.external_id.as_ref().map(|id| id.as_str()),
+            "arn": role.arn.as_str(), "external_id": role.external_id.as_ref().map(ExternalId::as_str),
             "session": role.session_name, "duration": role.duration,
-            "mfa_serial": role.mfa_serial.as_ref().map(|serial| serial.as_str()),
+            "mfa_serial": role.mfa_serial.as_ref().map(MfaSerial::as_str),
         })
     });
     Ok((source, roles.collect()))
