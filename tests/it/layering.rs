@@ -54,14 +54,11 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
 const ASKS_AWS: &str = "tunnel/ssm/session.rs";
 
 /// Files without sockets, tasks and clocks: time comes in as `now`, what must happen goes out as a value.
-const SANS_IO: [&str; 52] = [
-<<<<<<< HEAD
-=======
+const SANS_IO: [&str; 56] = [
     "aws/profiles/chain.rs",
     "aws/profiles/ini.rs",
     "aws/profiles/words.rs",
     "aws/time.rs",
->>>>>>> ad4f891 (aws: tidy the readers of files and proxies, and feed them noise)
     "backoff.rs",
     "causes.rs",
     "limits.rs",
