@@ -76,7 +76,7 @@ impl Current {
                 if matches!(service.upstream.dialer(), Dialer::Nowhere(_)) {
                     return service;
                 }
-                self.put(&service, self.nowhere(&service, target, &reason.to_string()))
+                self.put(&service, nowhere(&service, target, &reason.to_string()))
             }
         }
     }
@@ -95,14 +95,14 @@ impl Current {
                 let dialer = self.pools.lock().unwrap_or_else(PoisonError::into_inner).dialer(&target, &account);
                 Upstream::new(target, account, dialer, tls)
             }
-            Err(cause) => self.nowhere(service, &target, &causes::one_line(&cause)),
+            Err(cause) => nowhere(service, &target, &causes::one_line(&cause)),
         }
     }
+}
 
-    /// An upstream that refuses, so that clients learn why.
-    fn nowhere(&self, service: &Service, target: &Arc<Target>, reason: &str) -> Upstream {
-        warn!(target = %target.name, reason, "new connections are refused");
-        let (account, tls) = (service.upstream.account().clone(), service.upstream.tls().clone());
-        Upstream::new(Arc::clone(target), account, Dialer::Nowhere(reason.into()), tls)
-    }
+/// An upstream that refuses, so that clients learn why.
+fn nowhere(service: &Service, target: &Arc<Target>, reason: &str) -> Upstream {
+    warn!(target = %target.name, reason, "new connections are refused");
+    let (account, tls) = (service.upstream.account().clone(), service.upstream.tls().clone());
+    Upstream::new(Arc::clone(target), account, Dialer::Nowhere(reason.into()), tls)
 }

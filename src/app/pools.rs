@@ -25,7 +25,7 @@ const CLOSE_NOTICE: Duration = Duration::from_secs(1);
 pub struct Pools {
     start_for: Duration,
     resume_for: Duration,
-    pools: Vec<(Way, Pool)>,
+    open: Vec<(Way, Pool)>,
 }
 
 /// All that makes one pool's sessions unlike another's.
@@ -44,7 +44,7 @@ impl Pools {
     /// for the way to the database, or for telling the client. Sessions whose connection was lost are resumed for
     /// `resume_for`.
     pub fn new(connect_timeout: Duration, resume_for: Duration) -> Self {
-        Self { start_for: connect_timeout * 3 / 4, resume_for, pools: Vec::new() }
+        Self { start_for: connect_timeout * 3 / 4, resume_for, open: Vec::new() }
     }
 
     /// The way to a target. Nothing is opened yet.
@@ -65,7 +65,7 @@ impl Pools {
             session: target.session.clone(),
             pooling: target.pooling.clone(),
         };
-        if let Some((_, pool)) = self.pools.iter().find(|(known, _)| *known == way) {
+        if let Some((_, pool)) = self.open.iter().find(|(known, _)| *known == way) {
             return pool.clone();
         }
         let settings = target.session.clone();
@@ -85,7 +85,7 @@ impl Pools {
             resume_for: self.resume_for,
         };
         let pool = Pool::new(spec, target.pooling.clone());
-        self.pools.push((way, pool.clone()));
+        self.open.push((way, pool.clone()));
         pool
     }
 
@@ -96,9 +96,9 @@ impl Pools {
             let stats = pool.stats();
             stats.sessions.len() + stats.opening
         };
-        let sessions = self.pools.iter().map(|(_, pool)| open(pool)).sum();
+        let sessions = self.open.iter().map(|(_, pool)| open(pool)).sum();
         let mut closing: JoinSet<()> =
-            self.pools.into_iter().map(|(_, pool)| async move { pool.close().await }).collect();
+            self.open.into_iter().map(|(_, pool)| async move { pool.close().await }).collect();
         let mut closed = pin!(async { while closing.join_next().await.is_some() {} });
         tokio::select! {
             () = &mut closed => return,

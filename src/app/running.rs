@@ -87,7 +87,7 @@ impl Served {
         let service = self.current.service().await;
         let deadline = Deadline::patient(Instant::now() + service.connect_timeout);
         if let Some(greeted) = service.upstream.reach(deadline).await? {
-            self.tasks.spawn(async move { keep(&service, greeted).await });
+            self.tasks.spawn(async move { Box::pin(keep(&service, greeted)).await });
         }
         Ok(())
     }

@@ -127,13 +127,11 @@ impl Outbound {
         if let Some(connector) = connectors.get(&key) {
             return connector.call(request);
         }
-        match ProxyConfig::all(proxy.secret_url().as_str()) {
-            Ok(config) => connectors.entry(key).or_insert_with(|| self.connector(config)).call(request),
-            Err(_) => {
-                let refused = outbound::Error { variable: proxy.url(), problem: "its host is not a host name" };
-                HttpConnectorFuture::ready(Err(ConnectorError::user(refused.into())))
-            }
-        }
+        let Ok(config) = ProxyConfig::all(proxy.secret_url().as_str()) else {
+            let refused = outbound::Error { variable: proxy.url(), problem: "its host is not a host name" };
+            return HttpConnectorFuture::ready(Err(ConnectorError::user(refused.into())));
+        };
+        connectors.entry(key).or_insert_with(|| self.connector(config)).call(request)
     }
 }
 

@@ -51,10 +51,7 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
         // A process writes its record when its listeners are bound, and says there when it closes them: nothing has to connect,
         // of which its log would tell.
         let running = running::all();
-        let reason = match missing(&wanted, &running) {
-            None => return Exit::Success,
-            Some(reason) => reason,
-        };
+        let Some(reason) = missing(&wanted, &running) else { return Exit::Success };
         if Instant::now() >= deadline {
             let error = NotReady { target: arguments.target.clone(), after: arguments.timeout, reason };
             output.error(&error, Some("start it with rdsgate up, and look at what that says"));

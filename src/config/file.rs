@@ -122,7 +122,7 @@ impl Project {
                     Trust::Owner(_) => !switches_off(key, setting),
                     // In `[defaults]` it is for all of them.
                     Trust::OwnerUnlessRds(_) => {
-                        let own = std::ptr::eq(layer, &self.file.defaults);
+                        let own = std::ptr::eq(layer, &raw const self.file.defaults);
                         let mut concerned = self.file.targets.iter().map(|(_, table)| table);
                         let others = own && concerned.any(|table| table.get(key).is_none() && !is_rds(table));
                         setting.value != "ssm" && (others || !own && !is_rds(layer))

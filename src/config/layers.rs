@@ -217,6 +217,7 @@ impl<'a> Settings<'a> {
     }
 
     /// What would apply if the owner trusted the project's file.
+    #[must_use]
     pub fn if_trusted(&self) -> Self {
         let reach = if self.reach == Reach::Untrusted { Reach::Trusted } else { self.reach };
         Self { reach, ..self.clone() }

@@ -162,7 +162,7 @@ pub fn read(request: &Request, environment: &Environment, warnings: &mut Vec<War
     let config = of_process(&settings, environment)?;
     let of_targets = chosen.iter().map(|chosen| sources.settings(chosen));
     let of_all: Vec<Settings<'_>> = of_targets.chain([settings]).collect();
-    let consent = sources.consent(&of_all, Key::ALL, environment);
+    let consent = sources.consent(&of_all, &Key::ALL, environment);
     let state_home = environment.state_home().map(Path::to_owned);
     Ok(Plan { drafts, warnings: std::mem::take(warnings), consent, config, known, chosen, sources, state_home })
 }
@@ -220,7 +220,7 @@ pub fn place(request: &Request, environment: &Environment) -> Result<Place, Erro
     let sources = Sources::read(request, environment)?;
     let settings = sources.of_process(true);
     Ok(Place {
-        consent: sources.consent(std::slice::from_ref(&settings), KEYS, environment),
+        consent: sources.consent(std::slice::from_ref(&settings), &KEYS, environment),
         identity: draft::identity(&settings, environment)?,
         region: draft::default_region(&settings, environment)?,
         mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
@@ -415,7 +415,7 @@ impl Sources {
     fn consent(
         &self,
         settings: &[Settings<'_>],
-        keys: impl IntoIterator<Item = Key> + Clone,
+        keys: &(impl IntoIterator<Item = Key> + Clone),
         environment: &Environment,
     ) -> Option<Consent> {
         let mut withheld: Vec<Asked> = Vec::new();

@@ -134,7 +134,7 @@ fn real(path: &Path, user: u32) -> Result<Option<PathBuf>, Reason> {
 /// Whether a file or folder belongs to the user (by id) or to root, and nobody else can write it.
 pub(super) fn check(path: &Path, meta: &Metadata, user: u32) -> Result<(), Reason> {
     must_be_ours(path, meta.uid(), user)?;
-    let by_group = meta.mode() & 0o020 != 0 && !(is_private_group(meta.gid(), meta.uid()) && !has_acl(path));
+    let by_group = meta.mode() & 0o020 != 0 && (has_acl(path) || !is_private_group(meta.gid(), meta.uid()));
     if meta.mode() & 0o002 != 0 || by_group {
         return Err(Reason::Writable { path: path.to_owned(), mode: meta.mode() });
     }

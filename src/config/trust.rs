@@ -21,6 +21,7 @@ pub enum Trust {
 
 impl Key {
     /// Who may set the key. The reason beside each is the answer to "what could a cloned repository gain by it?".
+    #[expect(clippy::match_same_arms, reason = "each key stands beside its own reason")]
     pub fn trust(self) -> Trust {
         match self {
             // Which database. The token is valid for this name, port and user only, and it leaves only after the server has

@@ -17,7 +17,7 @@ mod answer;
 
 use std::collections::VecDeque;
 
-use self::answer::{Answer, Expect, Lost};
+use self::answer::{Answer, Expect};
 use super::{
     capabilities::Capabilities,
     codec::{self, CONTINUED, HEADER},
@@ -150,9 +150,10 @@ impl Watch {
             }
             // What nobody asked for is an ERR before the end.
             if let Some(now) = expect.take().or_else(|| owed.pop_front().map(Expect::Answer)) {
-                match now.then(packet.length, head, *capabilities, status) {
-                    Ok(next) => *expect = next,
-                    Err(Lost) => (*lost, *owed) = (true, VecDeque::new()),
+                if let Ok(next) = now.then(packet.length, head, *capabilities, status) {
+                    *expect = next;
+                } else {
+                    (*lost, *owed) = (true, VecDeque::new());
                 }
             }
         });

@@ -34,7 +34,7 @@ enum End {
     /// Sync: ReadyForQuery.
     Sync,
     /// CopyDone or CopyFail, sent before the server has said that it copies.
-    CopyEnd,
+    CopyDone,
 }
 
 /// A COPY from the client.
@@ -82,10 +82,10 @@ impl Exchanges {
             (b'Q' | b'F', _) => self.end(End::Query),
             (b'P' | b'B' | b'D' | b'E' | b'C', _) => self.open = Some(self.open.unwrap_or(0).saturating_add(1)),
             (b'c' | b'f', None) if self.open.is_some() => {
-                self.end(End::CopyEnd);
+                self.end(End::CopyDone);
                 self.open = Some(0);
             }
-            (b'c' | b'f', None) if !self.sent.is_empty() => self.end(End::CopyEnd),
+            (b'c' | b'f', None) if !self.sent.is_empty() => self.end(End::CopyDone),
             _ => {}
         }
     }
@@ -99,7 +99,7 @@ impl Exchanges {
                 // Of a Sync that was taken for part of a COPY, when the COPY had failed already.
                 self.skipping = false;
                 while let Some(exchange) = self.sent.pop_front() {
-                    if exchange.end != End::CopyEnd {
+                    if exchange.end != End::CopyDone {
                         break;
                     }
                 }
@@ -130,7 +130,7 @@ impl Exchanges {
 
     /// Drops a CopyDone that no COPY has read, and what it cost to have many.
     fn tidy(&mut self) {
-        while let Some(Exchange { unanswered: 0, end: End::CopyEnd }) = self.sent.front() {
+        while let Some(Exchange { unanswered: 0, end: End::CopyDone }) = self.sent.front() {
             self.sent.pop_front();
         }
         if self.sent.is_empty() && self.sent.capacity() > KEPT {

@@ -47,14 +47,13 @@ impl<'a> Configured<'a> {
 
     fn choose(target: &'a Target, sent: Named<'_>, is_default: impl Fn(&[u8]) -> bool) -> Result<Self, Error> {
         let user = match target.user.as_deref() {
-            None => None,
             Some(user) if user.as_bytes() == sent.user => None,
             Some(user) if is_default(sent.user) => Some(user),
             Some(user) if target.guard.pin_user => {
                 let asked = String::from_utf8_lossy(sent.user).into_owned();
                 return Err(Error::PinnedUser { asked, user: user.to_owned() });
             }
-            Some(_) => None,
+            None | Some(_) => None,
         };
         // Only PostgreSQL's clients make a database of the user's name.
         let unnamed = sent.database.is_empty() || target.engine == Engine::Postgres && sent.database == sent.user;

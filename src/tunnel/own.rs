@@ -9,8 +9,11 @@ use std::{
 
 /// The addresses of this process.
 static OWN: RwLock<Vec<SocketAddr>> = RwLock::new(Vec::new());
+/// The process id and an address of another process.
+type Other = (u32, SocketAddr);
+
 /// Asks for the addresses of the other rdsgate processes of this user, each with its process id.
-static OTHERS: OnceLock<fn() -> Vec<(u32, SocketAddr)>> = OnceLock::new();
+static OTHERS: OnceLock<fn() -> Vec<Other>> = OnceLock::new();
 
 /// The file that maps names to addresses before any name server is asked: hosts(5).
 const HOSTS: &str = "/etc/hosts";

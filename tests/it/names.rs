@@ -104,7 +104,7 @@ async fn mysql_clients_get_what_they_name(engine: Engine) {
                 assert!(changed, "{engine:?}");
             }
             Err(Error::Server(error)) => {
-                assert_eq!((error.code, changed), (1045, false), "{engine:?}: {}", error.message)
+                assert_eq!((error.code, changed), (1045, false), "{engine:?}: {}", error.message);
             }
             Err(error) => panic!("{engine:?}: {error}"),
         }

@@ -146,9 +146,8 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn newlines(bytes: &[u8]) -> usize {
-    let lone =
-        bytes.iter().zip(bytes.iter().skip(1).chain([&0])).filter(|&(&byte, &next)| byte == b'\r' && next != b'\n');
-    bytes.iter().filter(|&&byte| byte == b'\n').count() + lone.count()
+    let with_next = bytes.iter().zip(bytes.iter().skip(1).chain([&0]));
+    with_next.filter(|&(&byte, &next)| byte == b'\n' || byte == b'\r' && next != b'\n').count()
 }
 
 /// What Python's `str.strip` removes.

@@ -45,14 +45,14 @@ async fn connect(service: &Service, client: Client) {
         Ok(owner) => owner,
         Err(error) => return refuse(client, Error::Access(error), service, "", Turn::GREETING).await,
     };
-    let Some((mut client, greeted)) = greeted::reach(service, client).await else { return };
+    let Some((mut client, greeted)) = Box::pin(greeted::reach(service, client)).await else { return };
     let scramble = Scramble::new(std::array::from_fn(|_| fastrand::u8(..)));
     let greeting = greeted.greeting.clone();
-    let (accepted, greeted) = greeted::accept(service, &mut client, greeted, &scramble).await;
+    let (accepted, greeted) = Box::pin(greeted::accept(service, &mut client, greeted, &scramble)).await;
     // What becomes of the connection when this client does not log in.
     let keep = async |greeted: Option<Greeted>| {
         if let Some(greeted) = greeted {
-            keep(service, greeted).await;
+            Box::pin(keep(service, greeted)).await;
         }
     };
     let mut login = match accepted {
@@ -64,7 +64,7 @@ async fn connect(service: &Service, client: Client) {
                  offer; use --ssl-mode=DISABLED (MySQL) or --skip-ssl (MariaDB)"
             );
             drop(client);
-            return keep(greeted).await;
+            return Box::pin(keep(greeted)).await;
         }
         Err(error) => {
             let turn = if let Error::MysqlClient(error) = &error { error.turn() } else { Turn::RESPONSE };

@@ -68,10 +68,10 @@ impl Spares {
         }
     }
 
-    fn put(&self, greeted: Greeted) -> Result<u64, Greeted> {
+    fn put(&self, greeted: Greeted) -> Result<u64, Box<Greeted>> {
         let mut state = self.lock();
         if state.waiting.len() >= MAX_WAITING {
-            return Err(greeted);
+            return Err(Box::new(greeted));
         }
         let id = state.next;
         state.next += 1;
@@ -136,7 +136,7 @@ impl Upstream {
         let until = self.retires_at(&greeted);
         let id = match self.spares.put(greeted) {
             Ok(id) => id,
-            Err(greeted) => return self.retire(greeted).await,
+            Err(greeted) => return self.retire(*greeted).await,
         };
         tokio::select! {
             () = sleep_until(until) => {}

@@ -70,9 +70,8 @@ impl Line {
 
     /// `2026-01-31T12:00:00.123456Z  INFO message name=value`, with a newline.
     pub(super) fn for_people(&self, colour: bool) -> String {
-        let paint = |code: &str, text: &str| match colour {
-            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-            false => text.to_owned(),
+        let paint = |code: &str, text: &str| {
+            if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
         };
         let code = match self.level {
             Level::ERROR => "31",

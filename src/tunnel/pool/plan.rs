@@ -186,10 +186,9 @@ pub(super) fn upkeep(
         let rotate_at = pooling.rotate_after.map(|age| view.opened + age).filter(|_| !view.draining);
         let rotated = rotate_at.is_some_and(|at| now >= at);
         match view.load.condition.availability {
-            Availability::Over => continue,
             Availability::Stuck if !view.draining => upkeep.drain.push(index),
-            // It may answer again, and ends itself when it does not; until then others serve.
-            Availability::Unresponsive => continue,
+            // An unresponsive one may answer again, and ends itself when it does not; until then others serve.
+            Availability::Over | Availability::Unresponsive => continue,
             _ if rotated => upkeep.drain.push(index),
             _ if !view.draining => {
                 due.extend(rotate_at);

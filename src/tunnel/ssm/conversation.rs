@@ -389,9 +389,7 @@ impl Conversation {
     /// Opens a stream whatever the session's condition, as long as it is open: also while its connection is lost, while it is
     /// full, and while a dial hangs. Streams opened so are few and short.
     pub fn open_urgent_stream(&mut self, now: Instant) -> Option<StreamId> {
-        if self.agent().is_none() {
-            return None;
-        }
+        self.agent()?;
         self.idle_since = None;
         self.mux.open_urgent(now)
     }

@@ -21,7 +21,7 @@ use crate::{
 /// Keeps a connection that nobody uses for the next client of the target, and ends it in order when none comes.
 pub async fn keep(service: &Service, greeted: Greeted) {
     let keeping = service.upstream.keep_spare(greeted, service.drain.cancelled());
-    unless_aborted(service, keeping).await;
+    Box::pin(unless_aborted(service, keeping)).await;
 }
 
 /// Does `work`, which nobody waits for, until everything is to end at once.
