@@ -50,7 +50,7 @@ pub(super) async fn examine(
     let (Some(user), Some(credentials)) = (&target.user, &known.credentials) else {
         let why = if target.user.is_none() { NO_USER } else { cloud::NO_CREDENTIALS };
         examination.skip(Check::Token, why);
-        leave(connection).await;
+        leave(connection, target).await;
         return skip(examination, why);
     };
     let work = async {
@@ -66,7 +66,7 @@ pub(super) async fn examine(
     let (Connection { stream, server }, token) = match (connection, token) {
         (Some(connection), Some(token)) => (connection, token),
         (connection, _) => {
-            leave(connection).await;
+            leave(connection, target).await;
             return skip(examination, "there is no connection to log in on");
         }
     };
@@ -90,9 +90,11 @@ pub(super) async fn examine(
 }
 
 /// Ends a connection that nobody logs in on.
-async fn leave(connection: Option<Connection>) {
-    if let Some(Connection { mut stream, server: Server::Mysql(greeting) }) = connection {
-        way::leave(&mut stream, &greeting, Progress::Encrypted).await;
+async fn leave(connection: Option<Connection>, target: &Target) {
+    if let Some(Connection { mut stream, server: Server::Mysql(greeting) }) = connection
+        && let Ok(asked_with) = handshake_response(target)
+    {
+        way::leave(&mut stream, &greeting, Progress::Encrypted(&asked_with)).await;
     }
 }
 

@@ -190,19 +190,23 @@ async fn secure(
 ) -> (Vec<Finding>, Option<Connection>) {
     let host = &target.endpoint.host;
     let secured = async {
-        let connector = match tls::Connector::new(host, target.ca_file.as_ref()) {
+        let prepared = async {
+            let connector = tls::Connector::new(host, target.ca_file.as_ref()).map_err(Error::Tls)?;
+            if let Server::Mysql(greeting) = &server {
+                let response = login::handshake_response(target).map_err(Error::from_mysql)?;
+                mysql::ssl_request(&mut stream, greeting, &response, None).await.map_err(Error::from_mysql)?;
+            }
+            Ok::<_, Error>(connector)
+        };
+        let connector = match prepared.await {
             Ok(connector) => connector,
             Err(error) => {
                 if let Server::Mysql(greeting) = &server {
                     leave(&mut stream, greeting, Progress::Greeted).await;
                 }
-                return Err(Error::Tls(error));
+                return Err(error);
             }
         };
-        if let Server::Mysql(greeting) = &server {
-            let response = login::handshake_response(target).map_err(Error::from_mysql)?;
-            mysql::ssl_request(&mut stream, greeting, &response, None).await.map_err(Error::from_mysql)?;
-        }
         connector.connect(stream).await.map_err(Error::from_tls)
     };
     match secured.await {
@@ -230,7 +234,7 @@ async fn secure(
 pub(super) async fn leave(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     greeting: &mysql::Greeting,
-    progress: Progress,
+    progress: Progress<'_>,
 ) {
     let _ = timeout(LEAVE, mysql::goodbye::decline(stream, greeting, progress)).await;
 }

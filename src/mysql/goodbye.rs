@@ -3,7 +3,9 @@
 //! bastion's.
 //!
 //! It counts neither a refused login nor a COM_QUIT, and a successful login sets its count back to zero
-//! (`Host_errors::sum_connect_errors` of `hostname_cache.cc`; tried with MySQL 9.7 and MariaDB 10.11).
+//! (`Host_errors::sum_connect_errors` of `hostname_cache.cc`; tried with MySQL 9.7 and MariaDB 10.11). MySQL also counts a response
+//! within TLS with another character set than its SSLRequest had: "Bad handshake". And it reads the response by the capabilities
+//! of the SSLRequest.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -12,6 +14,7 @@ use super::{
     codec::{self, packet},
     error::Error,
     greeting::Greeting,
+    login::agreed,
     message::{self, Plugin},
     response::HandshakeResponse,
 };
@@ -21,12 +24,12 @@ const ROUNDS: u8 = 8;
 const WAITING_FOR: &str = "the refusal of a login without a user";
 
 /// Where a connection is that is not logged in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
     /// The server has greeted.
     Greeted,
-    /// TLS is set up.
-    Encrypted,
+    /// TLS is set up, asked for with the [`ssl_request`](super::ssl_request) of this response, without compression.
+    Encrypted(&'a HandshakeResponse),
 }
 
 /// Ends a connection that is logged in. The caller sets the deadline. Not cancel safe.
@@ -45,16 +48,21 @@ pub async fn quit<S: AsyncWrite + Unpin>(upstream: &mut S) -> Result<(), Error> 
 pub async fn decline<S: AsyncRead + AsyncWrite + Unpin>(
     upstream: &mut S,
     greeting: &Greeting,
-    progress: Progress,
+    progress: Progress<'_>,
 ) -> Result<(), Error> {
-    let needed = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION | Capabilities::PLUGIN_AUTH;
-    // MariaDB's bit for "extended capabilities are given" stays unset where the server has it unset.
-    let capabilities = greeting.capabilities & Capabilities::MYSQL | needed;
-    let (capabilities, sequence) = match progress {
-        Progress::Greeted => (capabilities, 1),
-        Progress::Encrypted => (capabilities | Capabilities::SSL, 2),
+    let (response, capabilities, sequence) = match progress {
+        Progress::Greeted => {
+            let needed = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION | Capabilities::PLUGIN_AUTH;
+            // MariaDB's bit for "extended capabilities are given" stays unset where the server has it unset.
+            let capabilities = greeting.capabilities & Capabilities::MYSQL | needed;
+            (HandshakeResponse::new(capabilities, greeting.charset), capabilities, 1)
+        }
+        Progress::Encrypted(asked_with) => {
+            let mut response = asked_with.clone();
+            response.set_user(b"")?;
+            (response, agreed(greeting, asked_with, None)?, 2)
+        }
     };
-    let response = HandshakeResponse::new(capabilities, greeting.charset);
     let plugin = Plugin::from(&greeting.plugin[..]);
     codec::send(upstream, &response.encode(sequence, capabilities, &plugin, b"", 0)?, WAITING_FOR).await?;
     refused(upstream, sequence.wrapping_add(1)).await
@@ -85,7 +93,7 @@ mod tests {
     const DENIED: &[u8] = b"\xff\x15\x04#28000Access denied for user ''@'10.0.0.7' (using password: NO)";
 
     /// Declines a connection to a server that greeted so and then plays `script`.
-    async fn declined(server: &[u8], progress: Progress, script: impl AsyncFnOnce(&mut Peer)) -> Result<(), Error> {
+    async fn declined(server: &[u8], progress: Progress<'_>, script: impl AsyncFnOnce(&mut Peer)) -> Result<(), Error> {
         let (mut ours, theirs) = duplex(100);
         let (greeting, mut peer) = (greeting(server), Peer(theirs));
         let ours = async move { decline(&mut ours, &greeting, progress).await };
@@ -98,13 +106,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_is_given_a_login_to_refuse() {
-        for (server, progress, sequence) in
-            [(MYSQL, Progress::Greeted, 1), (MARIADB, Progress::Greeted, 1), (MYSQL, Progress::Encrypted, 2)]
-        {
+        let mut asked_with = HandshakeResponse::new(Capabilities::MYSQL | Capabilities::PROTOCOL_41, 46);
+        asked_with.set_user(b"app_user").unwrap();
+        let encrypted = Progress::Encrypted(&asked_with);
+        for (server, progress, sequence) in [
+            (MYSQL, Progress::Greeted, 1),
+            (MARIADB, Progress::Greeted, 1),
+            (MYSQL, encrypted, 2),
+            (MARIADB, encrypted, 2),
+        ] {
             let asked = declined(server, progress, async |peer| {
                 let (number, payload) = peer.packet().await;
                 assert_eq!(number, sequence);
                 assert_eq!(payload[32..34], *b"\0\0", "neither user nor password");
+                if sequence == 2 {
+                    let request = asked_with.ssl_request(1, agreed(&greeting(server), &asked_with, None).unwrap());
+                    assert_eq!(payload[..32], request[4..], "as the SSLRequest");
+                }
                 peer.send_packet(sequence + 1, b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0").await;
                 peer.expect_packet(sequence + 2, b"").await;
                 peer.send_packet(sequence + 3, DENIED).await;

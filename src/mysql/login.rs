@@ -192,7 +192,7 @@ pub(super) async fn verdict<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// What goes upstream: what client and server agree on, and what we need ourselves.
-fn agreed(
+pub(super) fn agreed(
     greeting: &Greeting,
     response: &HandshakeResponse,
     compression: Option<Compression>,

@@ -379,7 +379,19 @@ impl Upstream {
         let compression = Compression::choose(self.compressions(reached.session.is_some()), &greeting);
         self.say_compression(compression, &greeting);
         // Before TLS, so that nothing of ours can break off what has begun.
-        let token = self.token(&user, &credentials)?;
+        let prepared = match self.token(&user, &credentials) {
+            Ok(_) if !greeting.capabilities.contains(mysql::Capabilities::SSL) => {
+                Err(Error::MysqlLogin(mysql::Error::NoTls))
+            }
+            prepared => prepared,
+        };
+        let token = match prepared {
+            Ok(token) => token,
+            Err(error) => {
+                let _ = timeout(spares::RETIRE_TIMEOUT, spares::decline(&mut stream, &greeting)).await;
+                return Err(error);
+            }
+        };
         let secure = async {
             mysql::ssl_request(&mut stream, &greeting, response, compression).await.map_err(Error::from_mysql)?;
             self.tls.connect(stream).await.map_err(Error::from_tls)

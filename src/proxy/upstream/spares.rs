@@ -21,6 +21,7 @@ use super::{Clock, Deadline, Greeted, Upstream};
 use crate::{
     mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
     proxy::error::Error,
+    tunnel,
 };
 
 /// How long a greeted connection may wait: well below the `connect_timeout` of servers, 10 s unless it was changed. A server
@@ -31,7 +32,7 @@ const MIN_LIFETIME: Duration = Duration::from_millis(500);
 /// Connections of a target that wait at the same time; more are ended at once.
 const MAX_WAITING: usize = 4;
 /// For a connection to be ended: TLS, login, COM_QUIT.
-const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The spare connections of one target.
 #[derive(Default)]
@@ -162,7 +163,10 @@ impl Upstream {
                 self.spares.lock().login_fails = !matches!(ended, Ok(Ok(())));
                 ended
             }
-            None => timeout(RETIRE_TIMEOUT, decline(greeted)).await,
+            None => {
+                let Greeted { mut stream, greeting, .. } = greeted;
+                timeout(RETIRE_TIMEOUT, decline(&mut stream, &greeting)).await
+            }
         };
         match ended {
             Ok(Ok(())) => debug!(target = %self.target.name, "a connection that nobody used has ended"),
@@ -186,9 +190,8 @@ impl Upstream {
     }
 }
 
-async fn decline(greeted: Greeted) -> Result<(), Error> {
-    let Greeted { mut stream, greeting, .. } = greeted;
-    mysql::goodbye::decline(&mut stream, &greeting, Progress::Greeted).await.map_err(Error::from_mysql)?;
+pub(super) async fn decline(stream: &mut tunnel::Stream, greeting: &mysql::Greeting) -> Result<(), Error> {
+    mysql::goodbye::decline(stream, greeting, Progress::Greeted).await.map_err(Error::from_mysql)?;
     let _ = stream.shutdown().await;
     Ok(())
 }
