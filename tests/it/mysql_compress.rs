@@ -37,6 +37,7 @@ compressing! {
     connector_python_compresses_on_mysql: ConnectorPython MySql "zlib",
     node_mysql2_compresses_on_mysql: MySql2 MySql "zlib",
     node_mariadb_compresses_on_mariadb: MariaDbNode MariaDb "zlib",
+    connector_j_compresses_on_mariadb: MariaDbJava MariaDb "zlib",
     mariadb_command_line_compresses_on_mariadb: MariaDbCommand MariaDb "zlib",
     mysql_command_line_compresses_with_zlib: MySqlCommand MySql "zlib",
     mysql_command_line_compresses_with_zstd: MySqlCommand MySql "zstd",

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::mysql::script::packet;
+use crate::mysql::{codec::CONTINUED, script::packet};
 
 /// What the client sends: plain bytes in one compressed packet with this number.
 fn compressed(sequence: u8, plain: &[u8], algorithm: Compression) -> Vec<u8> {
@@ -80,6 +80,62 @@ async fn answers_go_on_behind_their_commands() {
     }
 }
 
+/// The sizes of the payloads that an answer, sent in writes of `size` bytes, has in its compressed packets; checks what is in
+/// them.
+fn payloads(answer: &[u8], size: usize) -> Vec<usize> {
+    let mut ours = Compressed::for_client((), Compression::Zlib);
+    for bytes in answer.chunks(size) {
+        ours.encode(bytes).unwrap();
+    }
+    let (mut sizes, mut plain) = (Vec::new(), Vec::new());
+    let mut sent = &ours.output[..];
+    while let Some(([a, b, c, _, d, e, f], rest)) = sent.split_first_chunk::<HEADER>() {
+        let (payload, behind) = rest.split_at(u32::from_le_bytes([*a, *b, *c, 0]) as usize);
+        sent = behind;
+        let before = plain.len();
+        match [*d, *e, *f] {
+            [0, 0, 0] => plain.extend_from_slice(payload),
+            _ => drop(io::Read::read_to_end(&mut flate2::read::ZlibDecoder::new(payload), &mut plain).unwrap()),
+        }
+        sizes.push(plain.len() - before);
+    }
+    assert!(plain == answer, "writes of {size}");
+    sizes
+}
+
+#[test]
+fn packets_are_not_cut() {
+    let packets = [3, 0, 700, 20_000, 1, 100_000, 40_000, 9];
+    let packets: Vec<_> = (1..).zip(packets).map(|(number, size)| packet(number, &vec![b'x'; size])).collect();
+    let ends: Vec<usize> =
+        packets.iter().scan(0, |end, packet| Some(std::mem::replace(end, *end + packet.len()))).collect();
+    for size in [usize::MAX, SEGMENT, 16 * 1024, 1448, 5, 3, 1] {
+        let mut at = 0;
+        for length in payloads(&packets.concat(), size) {
+            assert!(ends.contains(&at), "writes of {size}: a compressed packet begins at {at}");
+            at += length;
+        }
+    }
+    // They are joined where they can be, and compressed.
+    assert_eq!(payloads(&packets[..3].concat(), SEGMENT).len(), 1);
+}
+
+#[test]
+fn what_does_not_fit_goes_on_in_one_more_compressed_packet() {
+    for size in [CONTINUED - 4, CONTINUED - 3, CONTINUED - 1, CONTINUED] {
+        let [a, b, c, ..] = size.to_le_bytes();
+        let first = [&[a, b, c, 1][..], &vec![b'x'; size]].concat();
+        let rest = if size == CONTINUED { packet(2, b"xyz") } else { Vec::new() };
+        let answer = [first, rest, packet(3, b"\xfe\0\0\x02\0")].concat();
+        for writes in [SEGMENT, 16 * 1024 - 1] {
+            let sizes = payloads(&answer, writes);
+            let (first, behind) = sizes.split_first().unwrap();
+            assert_eq!(*first, CONTINUED.min(4 + size));
+            assert!(behind.len() <= 2, "{sizes:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_and_what_follows_it_go_on_in_turn() {
     let (mut theirs, mut ours) = wires(Compression::Zlib);
@@ -95,6 +151,30 @@ async fn a_file_and_what_follows_it_go_on_in_turn() {
     expect(&mut ours, &file).await;
     let (numbers, _) = answered((&mut theirs, &mut ours), &packet(4, b"\0\0\0\x02\0\0\0"), 100).await;
     assert_eq!(numbers, [4]);
+}
+
+#[tokio::test]
+async fn a_client_that_numbers_packets_wrongly_is_put_right() {
+    // As MariaDB's Connector/J 2.7 does.
+    let (mut theirs, mut ours) = wires(Compression::Zlib);
+    let load = b"\x03load data local infile 'x' into table t";
+    for _ in 0..2 {
+        theirs.write_all(&compressed(0, &packet(1, load), Compression::Zlib)).await.unwrap();
+        expect(&mut ours, &packet(0, load)).await;
+        let (numbers, _) = answered((&mut theirs, &mut ours), &packet(1, b"\xfbx"), 100).await;
+        assert_eq!(numbers, [1]);
+        let mut number: u8 = 2;
+        for _ in 0..600 {
+            theirs.write_all(&compressed(number, &packet(0, b"line\n"), Compression::Zlib)).await.unwrap();
+            expect(&mut ours, &packet(number, b"line\n")).await;
+            number = number.wrapping_add(1);
+        }
+        theirs.write_all(&compressed(number, &packet(1, b""), Compression::Zlib)).await.unwrap();
+        expect(&mut ours, &packet(number, b"")).await;
+        number = number.wrapping_add(1);
+        let (numbers, _) = answered((&mut theirs, &mut ours), &packet(number, b"\0\0\0\x02\0\0\0"), 100).await;
+        assert_eq!(numbers, [number]);
+    }
 }
 
 #[tokio::test]

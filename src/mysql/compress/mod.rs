@@ -65,6 +65,8 @@ pub struct Compressed<S> {
     decoder: Option<Decoder>,
     /// For the peer: the part of a packet's header that does not tell yet what it is.
     unsent: BytesMut,
+    /// For the peer: what has yet to come of a compressed packet that is not compressed.
+    to_come: usize,
     /// For the peer, compressed.
     output: BytesMut,
 }
@@ -129,7 +131,7 @@ impl<S> Compressed<S> {
 
     fn with(inner: S, algorithm: Compression, numbers: Numbering, form: Option<Form>) -> Self {
         let [input, unsent, output] = [(); 3].map(|()| BytesMut::new());
-        Self { inner, algorithm, numbers, form, input, payload: None, decoder: None, unsent, output }
+        Self { inner, algorithm, numbers, form, input, payload: None, decoder: None, unsent, to_come: 0, output }
     }
 
     /// The stream inside.
@@ -209,11 +211,20 @@ impl<S> Compressed<S> {
             unsent.extend_from_slice(bytes);
         }
         let mut rest = if held { &unsent[..] } else { bytes };
-        while let Some(segment) = self.numbers.next_segment(rest) {
-            let Segment { length, sequence } = segment;
+        loop {
+            let (now, behind) = rest.split_at(self.to_come.min(rest.len()));
+            self.to_come -= now.len();
+            self.output.extend_from_slice(now);
+            rest = behind;
+            let Some(Segment { length, to_come, sequence }) = self.numbers.next_segment(rest) else { break };
             let (now, behind) = rest.split_at(length.min(rest.len()));
             rest = behind;
-            put(&mut self.output, sequence, now, self.algorithm)?;
+            if to_come == 0 {
+                put(&mut self.output, sequence, now, self.algorithm)?;
+            } else {
+                put_stored(&mut self.output, sequence, length + to_come, now);
+                self.to_come = to_come;
+            }
         }
         self.unsent.extend_from_slice(rest);
         Ok(())
@@ -223,15 +234,23 @@ impl<S> Compressed<S> {
 /// Appends one compressed packet.
 fn put(out: &mut BytesMut, sequence: u8, plain: &[u8], algorithm: Compression) -> io::Result<()> {
     let coded = if plain.len() < MIN_COMPRESSED { None } else { algorithm::encode(algorithm, plain)? };
-    let (payload, before) = match &coded {
-        Some(coded) if coded.len() < plain.len() => (&coded[..], plain.len()),
-        _ => (plain, 0),
-    };
-    let [a, b, c, ..] = payload.len().to_le_bytes();
-    let [d, e, f, ..] = before.to_le_bytes();
-    out.extend_from_slice(&[a, b, c, sequence, d, e, f]);
-    out.extend_from_slice(payload);
+    match &coded {
+        Some(coded) if coded.len() < plain.len() => {
+            let [a, b, c, ..] = coded.len().to_le_bytes();
+            let [d, e, f, ..] = plain.len().to_le_bytes();
+            out.extend_from_slice(&[a, b, c, sequence, d, e, f]);
+            out.extend_from_slice(coded);
+        }
+        _ => put_stored(out, sequence, plain.len(), plain),
+    }
     Ok(())
+}
+
+/// Appends the beginning of a compressed packet that is not compressed and whose payload is of this length.
+fn put_stored(out: &mut BytesMut, sequence: u8, length: usize, begins: &[u8]) {
+    let [a, b, c, ..] = length.to_le_bytes();
+    out.extend_from_slice(&[a, b, c, sequence, 0, 0, 0]);
+    out.extend_from_slice(begins);
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Compressed<S> {

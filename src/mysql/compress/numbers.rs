@@ -74,10 +74,12 @@ struct Command {
     packet: u8,
 }
 
-/// The client's bytes for one compressed packet.
+/// The bytes for one compressed packet.
 pub(super) struct Segment {
     /// How many, from the front.
     pub(super) length: usize,
+    /// How many more belong to it that have yet to come; if any, it is not compressed.
+    pub(super) to_come: usize,
     /// The compressed packet's number.
     pub(super) sequence: u8,
 }
@@ -137,7 +139,7 @@ impl Numbers {
             (Current::Reply, _) => self.received = Some(sequence),
             _ => {}
         }
-        Some(Segment { length, sequence })
+        Some(Segment { length, to_come: 0, sequence })
     }
 
     /// A compressed packet of the server begins.
