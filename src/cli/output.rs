@@ -533,7 +533,7 @@ mod tests {
                     profile: text.clone(),
                     url: text.clone(),
                     code: text.clone(),
-                    lasts: Duration::from_secs(60),
+                    lasts: Duration::from_mins(1),
                 };
                 output.error(&io::Error::other(text.clone()), Some(&text));
                 output.warning(&text, Some(&text));

@@ -210,15 +210,15 @@ mod tests {
     /// The fields as another implementation reads them.
     fn fields(message: &[u8]) -> Vec<(u8, String)> {
         let fields = match Message::parse(&mut BytesMut::from(message)).unwrap().unwrap() {
-            Message::ErrorResponse(body) => body.fields().map(owned).collect(),
-            Message::NoticeResponse(body) => body.fields().map(owned).collect(),
+            Message::ErrorResponse(body) => body.fields().map(|field| Ok(owned(&field))).collect(),
+            Message::NoticeResponse(body) => body.fields().map(|field| Ok(owned(&field))).collect(),
             _ => panic!("another message"),
         };
         fields.unwrap()
     }
 
-    fn owned(field: ErrorField<'_>) -> std::io::Result<(u8, String)> {
-        Ok((field.type_(), String::from_utf8(field.value_bytes().to_vec()).unwrap()))
+    fn owned(field: &ErrorField<'_>) -> (u8, String) {
+        (field.type_(), String::from_utf8(field.value_bytes().to_vec()).unwrap())
     }
 
     fn report() -> ErrorReport {

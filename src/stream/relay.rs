@@ -427,7 +427,7 @@ mod tests {
         }
         client.shutdown().await.unwrap();
         tokio::time::timeout(
-            Duration::from_secs(3600),
+            Duration::from_hours(1),
             relay(&mut inner_client, &mut inner_upstream, tap, async {}, pending()),
         )
         .await

@@ -145,20 +145,6 @@ async fn cancel_reaches_its_own_server_when_sessions_lead_to_several_and_none_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cancel_reaches_its_own_server_through_a_session_that_is_draining() {
-    let (first_server, second_server) = (reader(5432), reader(5432));
-    let sandbox = sandbox(&first_server).await;
-    let options = GateOptions::new(&first_server, &sandbox);
-    let mut gate = options.flag("--max-sessions", "4").flag("--rotate-after", "1s").start().await;
-    let first = Driver::connected(&gate, "draining").await;
-    sandbox.name(READER, 5432, Destination::Address(second_server.addr));
-    assert!(gate.until(|log| log.contains("takes no new connections")).await);
-    let second = Driver::connected(&gate, "successor").await;
-    assert_ne!(first.simple("show port").await, second.simple("show port").await, "two servers");
-    assert!(cancels(&first, &first_server, "draining").await < SOON);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn cancel_on_the_direct_route_reaches_the_address_that_was_dialled() {
     let v4 = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
     let port = v4.local_addr().expect("it is bound").port();

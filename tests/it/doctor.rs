@@ -287,16 +287,24 @@ async fn credentials_that_are_missing_or_over_are_the_first_failure_and_the_rest
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_contradicts_is_a_report_of_one_check() {
+async fn an_invalid_configuration_is_a_report_of_one_check() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let report = Report::alone(GateOptions::new(server, &sandbox).flag("--rotate-after", "1s"), &sandbox).await;
+    report.exits(2).first_fails("configuration").says("configuration", "fail", "out of range", "");
+    assert_eq!(report.report["stages"].as_array().map(Vec::len), Some(1));
+    assert_eq!(sandbox.calls().len(), 0);
+    let said = examined(GateOptions::new(server, &sandbox).flag("--rotate-after", "1s"), &sandbox).await;
+    assert!(said.stdout.starts_with("FAIL     configuration "), "{said:?}");
+    assert_eq!(said.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_beside_the_one_in_the_name_is_a_warning() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let report = Report::alone(GateOptions::new(server, &sandbox).flag("--region", "us-west-2"), &sandbox).await;
-    report.exits(2).first_fails("configuration").says("configuration", "fail", "us-west-2", "");
-    assert_eq!(report.report["stages"].as_array().map(Vec::len), Some(1));
-    assert_eq!(sandbox.calls().len(), 0);
-    let said = examined(GateOptions::new(server, &sandbox).flag("--region", "us-west-2"), &sandbox).await;
-    assert!(said.stdout.starts_with("FAIL     configuration "), "{said:?}");
-    assert_eq!(said.status.code(), Some(2));
+    report.says("configuration", "warn", "us-west-2", "remove the region");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -380,7 +380,7 @@ async fn an_mfa_question_in_the_background_stops_nothing() {
     let server = PgServer::shared();
     let sandbox = sandbox_with(server, mfa_world).await;
     let home = Home::new(&mfa_profiles());
-    let mut gate = home.gate(server, &sandbox).flag("--profile", "admin").as_a_job().start().await;
+    let mut gate = home.gate(server, &sandbox).flag("--profile", "admin").in_a_job().start().await;
     // Ctrl-Z, and on in the background.
     gate.types("\u{1a}").await;
     assert!(gate.until(|log| log.contains("Stopped")).await, "{}", gate.log());

@@ -137,7 +137,6 @@ async fn a_command_line_that_cannot_work_ends_with_its_code_and_a_hint() {
         (usual().flag("--listen", "localhost:65536"), 2, "65536", ""),
         (usual().flag("--profile", "nosuch"), 3, "there is no AWS profile \"nosuch\"", "aws configure sso"),
         (usual().flag("--bastion", "bastion"), 2, "\"bastion\" is not an SSM managed node", ""),
-        (usual().flag("--region", "us-east-1"), 2, "its region is set to us-east-1", ""),
         (usual().flag("--engine", "oracle"), 2, "unknown engine", "postgres"),
         (usual().flag("--ca-file", "/nonexistent.pem"), 2, "/nonexistent.pem", "PEM"),
         (usual().flag("--connect-timeout", "soon"), 2, "soon", ""),

@@ -2,6 +2,8 @@
 //! back, and nothing of it is run. Where a shell is not installed its test reports "ignored": libtest decides that when it
 //! compiles, hence a harness of their own.
 
+#![allow(clippy::indexing_slicing, clippy::format_push_string, reason = "a panic is a failure here")]
+
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, clippy::indexing_slicing, clippy::format_push_string, reason = "it is shared with `tests/it`")]
 mod support;

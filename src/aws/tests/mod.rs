@@ -28,7 +28,6 @@ use super::*;
 use crate::stream::BoxIo;
 
 /// An account whose calls go to `endpoint`, with these credentials and hardly any waiting between tries.
-#[expect(clippy::unused_async, reason = "its callers are async, and one that makes calls was")]
 pub(crate) async fn account_at(endpoint: &str, region: &str, credentials: Credentials) -> Account {
     let options = Options { identity: Identity::default(), region: region.parse().unwrap() };
     let provider = SharedCredentialsProvider::new(credentials);

@@ -121,14 +121,13 @@ fn files_and_variables_mean_what_they_mean_to_botocore() {
         for (part, ours) in [("region", region), ("credentials", source), ("roles", roles), ("settings", settings)] {
             let theirs = &expected[part];
             let refused = theirs["error"].is_string() || part == "roles" && theirs.is_null();
-            let agrees = match &ours {
-                Ok(ours) => !refused && ours == theirs,
-                Err(_) => {
-                    let stricter =
-                        REFUSED.contains(&(name, part)) || part == "roles" && REFUSED.contains(&(name, "credentials"));
-                    // One unreadable file is enough for us; botocore may not need it for this part.
-                    refused || stricter || expected["credentials"]["error"] == "ConfigParseError"
-                }
+            let agrees = if let Ok(ours) = &ours {
+                !refused && ours == theirs
+            } else {
+                let stricter =
+                    REFUSED.contains(&(name, part)) || part == "roles" && REFUSED.contains(&(name, "credentials"));
+                // One unreadable file is enough for us; botocore may not need it for this part.
+                refused || stricter || expected["credentials"]["error"] == "ConfigParseError"
             };
             if !agrees {
                 wrong.push(format!("{name}, {part}: {ours:?}, botocore: {theirs}"));

@@ -195,12 +195,10 @@ fn projects_defaults_are_for_its_own_targets_and_the_owners_for_all() {
 
 #[test]
 fn of_two_targets_with_one_name_the_users_own_is_meant_and_guarded_by_both() {
-    let project = format!(
-        "[targets.orders]\nhost = 'db.evil.example'\nuser = 'attacker'\nport = 1\nregion = 'us-east-1'\n\
-         bastion = 'i-0000000000000000a'\nread_only = true\nstatement_timeout = '1s'\nconfirm = false\nlabel = 'THEIRS'"
-    );
+    let project = "[targets.orders]\nhost = 'db.evil.example'\nuser = 'attacker'\nport = 1\nregion = 'us-east-1'\n\
+         bastion = 'i-0000000000000000a'\nread_only = true\nstatement_timeout = '1s'\nconfirm = false\nlabel = 'THEIRS'";
     let own = orders("confirm = true\nstatement_timeout = '30s'\nlabel = 'MINE'\nlisten = 6000");
-    for scene in [Scene::new().project(&project).user(&own), Scene::new().project(&project).user(&own).trusting()] {
+    for scene in [Scene::new().project(project).user(&own), Scene::new().project(project).user(&own).trusting()] {
         let loaded = scene.load().unwrap();
         let [Target { endpoint, user, route, guard, .. }] = loaded.config.targets.as_slice() else { panic!("one") };
         assert_eq!((endpoint.to_string(), user.as_deref()), (format!("{ORDERS}:5432"), None));

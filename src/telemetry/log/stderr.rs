@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     /// A reader that takes a text only when the test says so.
     struct Gated {

@@ -406,7 +406,7 @@ fn an_urgent_stream_is_heard_while_others_are_not_read() {
     mux.on_input(psh(urgent, b"S"), now).unwrap();
     for _ in 0..600 {
         if !mux.is_full() {
-            mux.on_input(psh(bulk, &[0; 32_000]), now).unwrap();
+            mux.on_input(psh(bulk, &vec![0; 32_000]), now).unwrap();
         }
     }
     assert!(mux.is_full() && mux.unread() < 101 + URGENT_ROOM + 32_000, "{}", mux.unread());

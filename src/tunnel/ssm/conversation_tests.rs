@@ -516,7 +516,7 @@ fn the_end_of_the_idle_timeout_is_told_two_minutes_before_once_and_again_after_n
     far.say_smux(Command::Psh, id, b"answer");
     far.advance(minutes(10));
     far.say_smux(Command::Psh, id, b"the agent's output does not count, the question after it does");
-    far.advance(question + minutes(18) - Duration::from_millis(1));
+    far.advance(question + minutes(17) + Duration::from_millis(59_999));
     assert_eq!(far.conversation.take_idle_warning(), None);
     far.advance(Duration::from_millis(1));
     let warning = IdleWarning { timeout: minutes(20), left: minutes(2), streams: 1 };

@@ -224,7 +224,7 @@ impl GateOptions {
     }
 
     /// Runs it as a job of a shell, which reads what is typed while the job is not in its foreground.
-    pub(crate) fn as_a_job(mut self) -> Self {
+    pub(crate) fn in_a_job(mut self) -> Self {
         self.shell = true;
         self.on_a_terminal()
     }
