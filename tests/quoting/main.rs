@@ -100,22 +100,20 @@ fn names() -> Vec<String> {
     names.filter(|name| !name.trim().is_empty()).collect()
 }
 
-/// A user whose project has a target for each name, as user and as database.
+/// A user with a configuration file for each name, whose target has it as user and as database.
 struct User(TempDir);
 
 impl User {
     fn new(names: &[String]) -> Self {
         let root = tempfile::tempdir().expect("there is a folder for temporary files");
-        let mut project = String::from("[defaults]\nbastion = \"i-0123456789abcdef0\"\n");
         for (number, name) in names.iter().enumerate() {
             let name = serde_json::to_string(name).expect("text");
-            project += &format!(
-                "[targets.t{number}]\nhost = \"orders.c1abcdefghij.eu-central-1.rds.amazonaws.com\"\nuser = {name}\n\
-                 database = {name}\nlisten = \"{}\"\n",
-                6000 + number
+            let target = format!(
+                "[targets.orders]\nhost = \"orders.c1abcdefghij.eu-central-1.rds.amazonaws.com\"\nuser = {name}\n\
+                 database = {name}\nbastion = \"i-0123456789abcdef0\"\n"
             );
+            fs::write(root.path().join(format!("{number}.toml")), target).expect("the folder is ours");
         }
-        fs::write(root.path().join(".rdsgate.toml"), project).expect("the folder is ours");
         Self(root)
     }
 
@@ -126,10 +124,11 @@ impl User {
     /// What the target's environment is in a format, `None` when it refuses to write it.
     fn env(&self, number: usize, format: &str) -> Option<String> {
         let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
-            .args(["env", &format!("t{number}"), "--format", format])
+            .args(["env", "orders", "--format", format])
             .current_dir(self.path())
             .env_clear()
             .env("HOME", self.path())
+            .env("RDSGATE_CONFIG", self.path().join(format!("{number}.toml")))
             .env("XDG_RUNTIME_DIR", self.path())
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .stdin(Stdio::null())
@@ -139,7 +138,7 @@ impl User {
         match output.status.code() {
             Some(0) => Some(String::from_utf8(output.stdout).expect("it prints UTF-8")),
             Some(2) if stderr.contains("cannot be written") => None,
-            other => panic!("t{number}: {other:?}: {stderr}"),
+            other => panic!("{number}.toml: {other:?}: {stderr}"),
         }
     }
 
