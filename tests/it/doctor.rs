@@ -291,7 +291,7 @@ async fn an_invalid_configuration_is_a_report_of_one_check() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let report = Report::alone(GateOptions::new(server, &sandbox).flag("--rotate-after", "1s"), &sandbox).await;
-    report.exits(2).first_fails("configuration").says("configuration", "fail", "out of range", "");
+    report.exits(2).first_fails("configuration").says("configuration", "fail", "--rotate-after", "");
     assert_eq!(report.report["stages"].as_array().map(Vec::len), Some(1));
     assert_eq!(sandbox.calls().len(), 0);
     let said = examined(GateOptions::new(server, &sandbox).flag("--rotate-after", "1s"), &sandbox).await;
