@@ -30,7 +30,6 @@ pub use self::{
     session::{Document, Parameter, Reason, SessionSettings},
 };
 
-use crate::regular_file::Sha256;
 
 /// The database engine of a target: which startup protocol the listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -295,7 +294,7 @@ pub struct CaFile {
     /// Where it is.
     pub path: PathBuf,
     /// What its content must be, where the owner trusts a project's file that names it: a SHA-256.
-    pub sha256: Option<Sha256>,
+    pub sha256: Option<[u8; 32]>,
 }
 
 impl From<&Path> for CaFile {

@@ -157,16 +157,13 @@ impl Upstream {
             let user = self.target.user.clone().or_else(|| state.user.clone());
             user.filter(|_| !state.login_fails)
         };
-        let ended = match user {
-            Some(user) => {
-                let ended = timeout(RETIRE_TIMEOUT, self.log_in_and_quit(greeted, &user)).await;
-                self.spares.lock().login_fails = !matches!(ended, Ok(Ok(())));
-                ended
-            }
-            None => {
-                let Greeted { mut stream, greeting, .. } = greeted;
-                timeout(RETIRE_TIMEOUT, decline(&mut stream, &greeting)).await
-            }
+        let ended = if let Some(user) = user {
+            let ended = timeout(RETIRE_TIMEOUT, self.log_in_and_quit(greeted, &user)).await;
+            self.spares.lock().login_fails = !matches!(ended, Ok(Ok(())));
+            ended
+        } else {
+            let Greeted { mut stream, greeting, .. } = greeted;
+            timeout(RETIRE_TIMEOUT, decline(&mut stream, &greeting)).await
         };
         match ended {
             Ok(Ok(())) => debug!(target = %self.target.name, "a connection that nobody used has ended"),
