@@ -30,7 +30,6 @@ pub use self::{
     session::{Document, Parameter, Reason, SessionSettings},
 };
 
-
 /// The database engine of a target: which startup protocol the listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Engine {

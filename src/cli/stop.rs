@@ -79,6 +79,8 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
     for record in chosen {
         match record.terminate() {
             Ok(()) => signalled.push(record),
+            // It has ended by itself in the meantime.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => {
                 exit = Exit::Failure;
                 output.error(&Error::Signal { pid: record.pid, source }, None);
