@@ -171,9 +171,9 @@ impl Stage {
         let log_file = self.folder.path().join(format!("{}.log", client.program()));
         let (proxy, mut log) = start_proxy(&arguments, env, log_file)?;
         self.proxies.push(proxy);
-        let listening = log.line(|line| line.starts_with('[')).await?;
+        let listening = message(&log.line(|line| message(line).starts_with('[')).await?);
         println!("{listening}");
-        log.line(|line| line.starts_with("ready:")).await?;
+        log.line(|line| message(line).starts_with("ready:")).await?;
         let port = listening.split("localhost:").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
         let client = LocalClient { client, port: port.into() };
 
@@ -420,6 +420,12 @@ impl Log {
         let tail = lines.iter().rev().take(12).rev().fold(String::new(), |text, line| text + "\n  " + line);
         error.context(format!("the last lines of rdsgate's log:{tail}\n"))
     }
+}
+
+/// The message of a line of the log; empty for a line without one.
+fn message(line: &str) -> String {
+    let event: Value = serde_json::from_str(line).unwrap_or_default();
+    event["message"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The log's events with this message.

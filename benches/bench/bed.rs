@@ -200,7 +200,8 @@ impl Gate {
         });
         let mut gate = Self { child, port: 0, log, ready_after: Duration::ZERO };
         loop {
-            let line = gate.line();
+            let event: Value = serde_json::from_str(&gate.line()).unwrap_or_default();
+            let line = event.get("message").and_then(Value::as_str).unwrap_or_default();
             if let Some(rest) = line.split("localhost:").nth(1).filter(|_| line.starts_with('[')) {
                 gate.port = rest.split(' ').next().and_then(|port| port.parse().ok()).expect("a port");
             }
