@@ -282,7 +282,7 @@ async fn when_an_outage_lasts_too_long_each_client_is_told_in_its_own_protocol()
         let took = cut.elapsed();
         let words = "the SSM session ended: the connection to AWS was lost and could not be resumed: ";
         assert!(heard.starts_with(code) && heard.contains(words), "{engine:?}: {heard}");
-        assert!(took > Duration::from_secs(2) && took < PATIENCE / 2, "{took:?}");
+        assert!(took > Duration::from_secs(2) && took < Duration::from_secs(30), "{took:?}");
         assert!(gate.until(|log| log.matches("connection ended").count() == 2).await);
         if engine != Engine::Postgres {
             // Who waits for nothing is closed, which every driver takes for a lost connection.
