@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::support::{
     driver::{Driver, told, within},
-    gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
+    gate::{BASTION, Gate, GateOptions, sandbox, sandbox_with},
     rows::Rows,
     servers::{Engine, Server},
 };
