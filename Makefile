@@ -1,4 +1,4 @@
-# Thin: each target is one script or one cargo command. README.md says what they show.
+# Thin: each target is one script or one cargo command. CONTRIBUTING.md says what they show.
 .PHONY: demo test matrix bench lint
 
 # GROUPS="connect upload" chooses among the benchmarks; KEEP=1 leaves the demo running and prints commands to try.

@@ -274,7 +274,7 @@ impl Shown<'_> {
         text
     }
 
-    /// The keys are stable: further ones may come, none goes or changes its meaning. docs/operations.md lists them.
+    /// The keys are stable: further ones may come, none goes or changes its meaning. docs/doctor.md lists them.
     fn json(&self) -> Value {
         let of = |text: &dyn Fn(&Target) -> String| self.target.map(text);
         json!({

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::command::Received;
 use crate::{app, proxy::error::Stage};
 
-/// How the process ended. The numbers are documented in `--help` and the README.
+/// How the process ended. The numbers are documented in `--help` and docs/commands.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
@@ -110,11 +110,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_has_every_code() {
+    fn every_exit_code_is_documented() {
         use Exit::{Aws, Credentials, Database, Failure, HungUp, Interrupted, Success, Terminated, Usage};
         for exit in [Success, Failure, Usage, Credentials, Aws, Database, HungUp, Interrupted, Terminated] {
             let row = format!("\n| {} | ", exit.code());
-            assert!(include_str!("../../README.md").contains(&row), "{exit:?}");
+            assert!(include_str!("../../docs/commands.md").contains(&row), "{exit:?}");
         }
     }
 

@@ -209,7 +209,7 @@ fn shown(node: &Node) -> &str {
     }
 }
 
-/// The keys are stable: further ones may come, none goes or changes its meaning. docs/operations.md lists them.
+/// The keys are stable: further ones may come, none goes or changes its meaning. docs/discovery.md lists them.
 fn in_json(options: &Options, databases: &[Database], nodes: &[Node]) -> Value {
     let node = |node: &Node| {
         json!({

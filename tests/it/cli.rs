@@ -97,9 +97,9 @@ fn help_of_up_has_each_flag_with_its_default() {
     }
     for flag in stdout.split_whitespace().filter(|word| word.starts_with("--")) {
         let flag = flag.split(['[', '=']).next().unwrap_or(flag).trim_matches(|c: char| !c.is_alphanumeric());
-        let explained =
-            ["help", "version"].contains(&flag) || include_str!("../../README.md").contains(&format!("`--{flag}`"));
-        assert!(explained, "the README does not explain --{flag}");
+        let explained = ["help", "version"].contains(&flag)
+            || include_str!("../../docs/configuration.md").contains(&format!("`--{flag}`"));
+        assert!(explained, "docs/configuration.md does not explain --{flag}");
     }
 }
 

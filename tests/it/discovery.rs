@@ -124,10 +124,10 @@ async fn ls_as_json_has_the_documented_keys() {
     assert_eq!(listed["region"], "us-east-1");
     let nodes: Vec<_> = listed["nodes"].as_array().expect("a list").iter().map(|node| node["kind"].clone()).collect();
     assert_eq!(nodes, ["ec2", "ec2", "ecs-task"]);
-    let documented = include_str!("../../docs/operations.md");
+    let documented = include_str!("../../docs/discovery.md");
     for keys in [&listed["databases"][0], &listed["nodes"][0], &listed] {
         for key in keys.as_object().expect("an object").keys() {
-            assert!(documented.contains(&format!("`{key}`")), "docs/operations.md does not explain {key}");
+            assert!(documented.contains(&format!("`{key}`")), "docs/discovery.md does not explain {key}");
         }
     }
 }

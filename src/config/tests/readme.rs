@@ -1,12 +1,12 @@
-//! What README.md says of the configuration.
+//! Holds docs/configuration.md to the program: its example file loads, and its table has every option.
 
 use super::*;
 
-const README: &str = include_str!("../../../README.md");
+const PAGE: &str = include_str!("../../../docs/configuration.md");
 
 #[test]
-fn the_readmes_file_is_one_that_loads() {
-    let (_, rest) = README.split_once("```toml\n").unwrap();
+fn documented_example_file_loads() {
+    let (_, rest) = PAGE.split_once("```toml\n").unwrap();
     let (text, _) = rest.split_once("```").unwrap();
     let loaded = Scene::new().project(text).load().unwrap();
     assert_eq!(names(&loaded), ["orders", "billing", "shop"]);
@@ -15,8 +15,8 @@ fn the_readmes_file_is_one_that_loads() {
 }
 
 #[test]
-fn the_readme_has_every_option() {
+fn every_option_is_documented() {
     for key in Key::ALL.into_iter().filter(|key| *key != Key::Host) {
-        assert!(README.contains(&format!("\n| `{}` |", key.flag())), "{}", key.flag());
+        assert!(PAGE.contains(&format!("\n| `{}` |", key.flag())), "{}", key.flag());
     }
 }
