@@ -36,7 +36,7 @@ enum Values {
 const METRICS: [Metric; 9] = [
     Metric {
         name: "rdsgate_sessions",
-        help: "SSM sessions",
+        help: "SSM sessions, by condition",
         values: Values::Gauges("condition", |stats| {
             let count = |condition| {
                 stats.sessions.iter().filter(|session| Condition::of(session) == Some(condition)).count() as u64
@@ -47,12 +47,12 @@ const METRICS: [Metric; 9] = [
     },
     Metric {
         name: "rdsgate_session_streams",
-        help: "Streams that SSM sessions carry",
+        help: "Streams open in SSM sessions",
         values: Values::Gauge(|stats| stats.sessions.iter().map(|session| session.status.streams as u64).sum()),
     },
     Metric {
         name: "rdsgate_session_unread",
-        help: "What has come through SSM sessions and clients have not read",
+        help: "Bytes buffered for clients that have not read them",
         values: Values::Bytes(|stats| stats.sessions.iter().map(|session| session.status.unread as u64).sum()),
     },
     Metric {
@@ -62,27 +62,27 @@ const METRICS: [Metric; 9] = [
     },
     Metric {
         name: "rdsgate_sessions_failed",
-        help: "SSM sessions that could not be opened",
+        help: "SSM sessions that failed to open",
         values: Values::Counter(|stats| stats.counts.failed),
     },
     Metric {
         name: "rdsgate_session_resumes",
-        help: "Times that the connection of an SSM session was lost and resumed",
+        help: "Connections of SSM sessions lost and resumed",
         values: Values::Counter(|stats| stats.tally.resumes),
     },
     Metric {
         name: "rdsgate_session_stalls",
-        help: "Times that clients which do not read held up an SSM session",
+        help: "Stalls of SSM sessions caused by unread data",
         values: Values::Counter(|stats| stats.tally.stalls),
     },
     Metric {
         name: "rdsgate_session_stalled",
-        help: "How long they did",
+        help: "Time that SSM sessions were stalled by unread data",
         values: Values::Seconds(|stats| stats.tally.stalled),
     },
     Metric {
         name: "rdsgate_channel_anomalies",
-        help: "Messages of SSM sessions that were not simply sent or received once and in order",
+        help: "Messages of SSM sessions not sent or received exactly once and in order, by kind",
         values: Values::Counters("kind", |stats| {
             let channel = stats.tally.channel;
             vec![

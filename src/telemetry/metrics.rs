@@ -69,14 +69,27 @@ impl Metrics {
     /// Makes them part of what `registry` shows.
     pub fn register(&self, registry: &mut Registry) {
         let Self { open, accepted, refused, ended, relayed, connect, stages } = self.clone();
-        registry.register("rdsgate_connections_open", "Clients, those included that are being connected", open);
-        registry.register("rdsgate_connections_accepted", "Clients that have come", accepted);
-        registry.register("rdsgate_connections_refused", "Clients told why they are not connected", refused);
-        registry.register("rdsgate_connections_ended", "Connections that had logged in and have ended", ended);
-        registry.register_with_unit("rdsgate_relayed", "What connections have carried", Unit::Bytes, relayed);
-        let help = "From accept to login";
+        registry.register(
+            "rdsgate_connections_open",
+            "Open client connections, including those still being made",
+            open,
+        );
+        registry.register("rdsgate_connections_accepted", "Accepted client connections", accepted);
+        registry.register("rdsgate_connections_refused", "Client connections refused, by stage", refused);
+        registry.register(
+            "rdsgate_connections_ended",
+            "Connections ended after their login, by side and reason",
+            ended,
+        );
+        registry.register_with_unit(
+            "rdsgate_relayed",
+            "Bytes relayed after the login, by direction",
+            Unit::Bytes,
+            relayed,
+        );
+        let help = "Time from accept to login";
         registry.register_with_unit("rdsgate_connect_duration", help, Unit::Seconds, connect);
-        let help = "The stages of that";
+        let help = "Duration of each connect stage";
         registry.register_with_unit("rdsgate_connect_stage_duration", help, Unit::Seconds, stages);
     }
 
