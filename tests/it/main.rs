@@ -53,3 +53,4 @@ mod secrets;
 mod support;
 mod trust;
 mod verbs;
+mod voice;
