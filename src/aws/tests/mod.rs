@@ -81,6 +81,10 @@ impl Fake {
                         break;
                     }
                 }
+                // The client has given the connection up, as on a busy machine after its connect timeout.
+                if !complete(&request) {
+                    continue;
+                }
                 seen.lock().unwrap().push(String::from_utf8(request).unwrap());
                 let Some((status, body)) = answers.front().cloned() else { continue };
                 if answers.len() > 1 {
