@@ -10,7 +10,7 @@ demo:
 # The scenarios mostly wait: more threads than cores.
 test:
 	tests/servers/install test
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --features sandbox
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --no-fail-fast --features sandbox
 
 # ROWS="pg-13 maria-10.5" chooses among the servers.
 matrix:
