@@ -27,7 +27,7 @@ use crate::{
     admin,
     aws::{self, Accounts, Prompt},
     config::Config,
-    proxy::listener,
+    listen,
     target::Target,
     telemetry::metrics::Metrics,
     tls,
@@ -140,7 +140,7 @@ pub enum Error {
         target: Arc<str>,
         /// Why.
         #[source]
-        cause: listener::Error,
+        cause: listen::Error,
     },
     /// The AWS configuration is unusable.
     #[error("cannot serve {target}")]
@@ -162,7 +162,7 @@ pub enum Error {
     },
     /// No admin address.
     #[error("cannot serve the admin address")]
-    Admin(#[source] admin::Error),
+    Admin(#[source] listen::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
@@ -181,13 +181,11 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Listen { cause: listener::Error::Taken { .. }, .. } => {
-                Some("stop that program, or choose another local port with --listen (0 takes a free one)".into())
-            }
+            Self::Listen { cause, .. } => cause.hint("--listen"),
             Self::Aws { cause, .. } => cause.hint(),
             Self::Tls { cause, .. } => cause.hint(),
-            Self::Admin(cause) => cause.hint(),
-            Self::Listen { .. } | Self::Signals(_) => None,
+            Self::Admin(cause) => cause.hint("--admin"),
+            Self::Signals(_) => None,
         }
     }
 }
@@ -229,7 +227,7 @@ pub async fn run(
         let served = running
             .served()
             .iter()
-            .map(|served| admin::Served { service: served.current.shown(), listeners: served.addresses.clone() });
+            .map(|served| admin::Served { service: served.current.shown(), listeners: served.bound.clone() });
         admin.view().ready(served.collect());
         events(Event::Admin { address: admin.address().into() });
     }

@@ -1,7 +1,7 @@
 //! rdsgate: a local, passwordless door to private Amazon RDS and Aurora databases.
 //!
 //! ```text
-//!   psql ─▶ listener ─▶ access ─▶ connection ─▶ serve/postgres ─▶ postgres::accept      user, database, options
+//!   psql ─▶ listen ───▶ access ─▶ connection ─▶ serve/postgres ─▶ postgres::accept      user, database, options
 //!                                     │               ▼ upstream
 //!                                     │        tunnel::dial ─▶ direct │ pool ▸ session ▸ smux stream ▸ channel ▸ websocket ─▶ agent ─▶ RDS
 //!                                     │        postgres::login asks TLS ─▶ tls::connect(real host name) ─▶ aws::token ─▶ password ─▶ ReadyForQuery
@@ -23,6 +23,7 @@ pub mod config;
 pub mod discover;
 pub mod doctor;
 pub mod limits;
+pub mod listen;
 pub mod mysql;
 pub mod outbound;
 pub mod postgres;

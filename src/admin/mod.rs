@@ -8,27 +8,22 @@
 //! ```
 //!
 //! Nothing here changes anything, and nothing secret is told; but names of hosts are, so callers are held to the same rule
-//! as database clients (`proxy::access`): our own user, and root.
+//! as database clients ([`listen::access`](crate::listen::access)): our own user, and root.
 
-pub mod address;
 pub mod model;
 pub mod server;
 mod sessions;
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-pub use self::{
-    address::{Address, Error},
-    server::Server,
-};
-use crate::proxy::serve::CurrentService;
+pub use self::server::Server;
+use crate::{listen::Local, proxy::serve::CurrentService};
 use model::Phase;
 
 /// A target that is served.
@@ -36,7 +31,7 @@ pub struct Served {
     /// What its connections share.
     pub service: Arc<CurrentService>,
     /// The addresses that are bound.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Local>,
 }
 
 /// How far the process is and what it serves; its owner keeps it true.

@@ -15,7 +15,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{
-    either::Either,
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
@@ -23,11 +22,13 @@ use tracing::{debug, info, warn};
 
 use super::{
     View,
-    address::{self, Address, Error, Listener, SocketFile, Stream},
     model::{Phase, Status},
     sessions::Sessions,
 };
-use crate::telemetry::metrics::Metrics;
+use crate::{
+    listen::{self, Accepted, Address, Error, Listener, Peer, Stream, access},
+    telemetry::metrics::Metrics,
+};
 
 /// Connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 8;
@@ -56,7 +57,6 @@ pub struct Server {
     address: String,
     shared: Arc<Shared>,
     stop: DropGuard,
-    _file: Option<SocketFile>,
 }
 
 struct Shared {
@@ -73,7 +73,8 @@ impl Server {
     /// # Errors
     /// [`Error`]; nothing is left behind.
     pub async fn start(address: &Address, metrics: &Metrics) -> Result<Self, Error> {
-        let bound = address::bind(address).await?;
+        let listeners = listen::bind(address).await?;
+        let name = listen::name(address, &listeners);
         let view = Arc::new(View::default());
         let shared = Arc::new(Shared {
             registry: registry(metrics, &view),
@@ -83,7 +84,7 @@ impl Server {
             tasks: TaskTracker::new(),
         });
         let stop = CancellationToken::new();
-        for listener in bound.listeners {
+        for listener in listeners {
             let (serving, stop) = (Arc::clone(&shared), stop.clone());
             shared.tasks.spawn(async move {
                 tokio::select! {
@@ -92,7 +93,7 @@ impl Server {
                 }
             });
         }
-        Ok(Self { address: bound.name, shared, stop: stop.drop_guard(), _file: bound.file })
+        Ok(Self { address: name, shared, stop: stop.drop_guard() })
     }
 
     /// Where it is, for people: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
@@ -127,7 +128,7 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
     loop {
         // Held by the connection to its end. Who comes when there is none waits in the kernel's queue.
         let permit = Arc::clone(&shared.connections).acquire_owned().await.expect("nobody closes it");
-        let (stream, admitted) = match listener.accept().await {
+        let Accepted { stream, peer } = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(cause) => {
                 warn!(%cause, "cannot accept a connection to the admin address");
@@ -135,7 +136,7 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
                 continue;
             }
         };
-        if let Err(cause) = admitted {
+        if let Err(cause) = access::check(peer) {
             info!(%cause, "refused a connection to the admin address");
             let Ok(permit) = Arc::clone(&shared.strangers).try_acquire_owned() else { continue };
             let words = cause.to_string();
@@ -145,7 +146,7 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
             });
             continue;
         }
-        let (tcp, serving) = (matches!(stream, Either::Left(_)), Arc::clone(shared));
+        let (tcp, serving) = (matches!(peer, Peer::Tcp { .. }), Arc::clone(shared));
         shared.tasks.spawn(async move {
             connection(stream, |request| respond(&serving, tcp, request)).await;
             drop(permit);

@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    net::TcpListener,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -21,9 +18,10 @@ use super::{Cause, Error, Event, Pools, current::Current};
 use crate::{
     aws::{self, Accounts},
     config::Config,
+    listen::{self, Address, Listener, Local},
     proxy::{
         clock::Deadline,
-        error, listener,
+        error,
         registry::Registry,
         serve::{Service, Strangers, counts, keep, serve},
         upstream::Upstream,
@@ -63,8 +61,10 @@ pub struct Running {
 pub struct Served {
     /// The target.
     pub target: Arc<Target>,
-    /// The addresses, with the port that the system chose if it was to.
+    /// The TCP addresses, with the port that the system chose if it was to.
     pub addresses: Vec<SocketAddr>,
+    /// All that its listeners are bound to.
+    pub(super) bound: Vec<Local>,
     pub(super) current: Arc<Current>,
     tasks: TaskTracker,
 }
@@ -134,14 +134,15 @@ impl Running {
         }
         for (listeners, current) in bound {
             let target = Arc::clone(current.last().upstream.target());
-            let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+            let bound: Vec<_> = listeners.iter().filter_map(|listener| listener.local().ok()).collect();
+            let addresses: Vec<_> = bound.iter().filter_map(Local::tcp).collect();
             running.listening.push(Listening::on(&addresses));
             events(Event::Listening { target: Arc::clone(&target), addresses: addresses.clone() });
             for listener in listeners {
                 running.listen(listener, &current);
             }
             let tasks = running.tasks.clone();
-            running.served.push(Served { target, addresses, current, tasks });
+            running.served.push(Served { target, addresses, bound, current, tasks });
         }
         Ok(running)
     }
@@ -165,9 +166,10 @@ impl Running {
         config: &Config,
         accounts: &Accounts,
         metrics: &Metrics,
-    ) -> Result<(Vec<TcpListener>, Arc<Current>), Error> {
-        let listen = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
-        let listeners = listener::bind(&target.listen).await.map_err(listen)?;
+    ) -> Result<(Vec<Listener>, Arc<Current>), Error> {
+        let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
+        let address = Address::Tcp(target.listen.clone());
+        let listeners = listen::bind(&address).await.map_err(listen_failed)?;
         let service = Service {
             upstream: self.upstream(&target, accounts)?,
             registry: Registry::default(),
@@ -190,7 +192,7 @@ impl Running {
         Ok(Upstream::new(Arc::clone(target), account, dialer, tls))
     }
 
-    fn listen(&self, listener: TcpListener, current: &Arc<Current>) {
+    fn listen(&self, listener: Listener, current: &Arc<Current>) {
         let (current, tasks) = (Arc::clone(current), self.tasks.clone());
         self.until_stop(async move { accept(listener, &current, &tasks).await });
     }
@@ -238,16 +240,12 @@ impl Running {
     }
 }
 
-async fn accept(listener: TcpListener, current: &Arc<Current>, tasks: &TaskTracker) {
+async fn accept(listener: Listener, current: &Arc<Current>, tasks: &TaskTracker) {
     loop {
         match listener.accept().await {
-            Ok((client, peer)) => {
-                let Ok(local) = client.local_addr() else { continue };
-                if let Err(cause) = client.set_nodelay(true) {
-                    warn!(%cause, "cannot set TCP_NODELAY on a client");
-                }
+            Ok(client) => {
                 let (current, accepted) = (Arc::clone(current), Instant::now());
-                tasks.spawn(async move { serve(&*current.service().await, client, peer, local, accepted).await });
+                tasks.spawn(async move { serve(&*current.service().await, client, accepted).await });
             }
             Err(cause) => {
                 warn!(%cause, "cannot accept a connection");

@@ -50,7 +50,7 @@ pub use record::Standing;
 pub use search::Reason;
 
 use crate::{
-    admin,
+    listen,
     target::{Engine, Identity, ListenAddress, MfaCode, Reference, Region, Target},
 };
 use file::{File, Files, Project};
@@ -72,7 +72,7 @@ pub struct Config {
     /// How long busy connections may go on after SIGTERM or the first Ctrl-C.
     pub max_sigterm_delay: Duration,
     /// Where health, metrics and status can be asked for; `None`: nowhere.
-    pub admin: Option<admin::Address>,
+    pub admin: Option<listen::Address>,
     /// A code for the first MFA device that wants one.
     pub mfa_code: Option<MfaCode>,
     /// Whether the page of an SSO login is opened in a browser, besides its address being printed.
@@ -178,8 +178,8 @@ fn of_process(settings: &Settings<'_>, environment: &Environment) -> Result<Conf
         resume_for: time(Key::ResumeFor, value::RESUME_FOR, Duration::from_mins(2))?,
         max_sigterm_delay: time(Key::MaxSigtermDelay, value::MAX_SIGTERM_DELAY, Duration::from_secs(30))?,
         admin: settings.parse(Key::Admin, value::admin)?.map(|address| match address {
-            admin::Address::Unix(path) => admin::Address::Unix(environment.expand_home(&path)),
-            tcp @ admin::Address::Tcp(_) => tcp,
+            listen::Address::Unix(path) => listen::Address::Unix(environment.expand_home(&path)),
+            tcp @ listen::Address::Tcp(_) => tcp,
         }),
         mfa_code: settings.parse(Key::MfaCode, |text| Ok(text.parse()?))?,
         open_browser: settings.parse(Key::OpenBrowser, value::boolean)?.unwrap_or(false),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    admin,
+    listen,
     target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn},
 };
 
@@ -249,12 +249,12 @@ pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
 ///
 /// # Errors
 /// [`ValueError::Admin`].
-pub fn admin(text: &str) -> Result<admin::Address, ValueError> {
+pub fn admin(text: &str) -> Result<listen::Address, ValueError> {
     let malformed = || ValueError::Admin(text.into());
     match text.strip_prefix("unix:") {
         Some(path) if path.is_empty() || path.contains('\0') => Err(malformed()),
-        Some(path) => Ok(admin::Address::Unix(path.into())),
-        None => listen(text).map(admin::Address::Tcp).map_err(|_| malformed()),
+        Some(path) => Ok(listen::Address::Unix(path.into())),
+        None => listen(text).map(listen::Address::Tcp).map_err(|_| malformed()),
     }
 }
 
@@ -385,8 +385,8 @@ mod tests {
 
     #[test]
     fn an_admin_address_is_a_port_on_loopback_or_a_path() {
-        assert_eq!(admin("[::1]:0"), Ok(admin::Address::Tcp(listen("[::1]:0").unwrap())));
-        assert_eq!(admin("unix:/run/a b"), Ok(admin::Address::Unix("/run/a b".into())));
+        assert_eq!(admin("[::1]:0"), Ok(listen::Address::Tcp(listen("[::1]:0").unwrap())));
+        assert_eq!(admin("unix:/run/a b"), Ok(listen::Address::Unix("/run/a b".into())));
         for bad in ["", "unix:", "unix:a\0b", "localhost", "/run/a", "0.0.0.0:9090", "http://localhost:9090"] {
             assert_eq!(admin(bad), Err(ValueError::Admin(bad.into())));
         }

@@ -1,7 +1,10 @@
 //! This machine's end: whether the local port can be listened on, on both loopback addresses.
 
 use super::{CALL, Check, Examination, Finding};
-use crate::{proxy::listener, target::Target};
+use crate::{
+    listen::{self, Address},
+    target::Target,
+};
 
 pub(super) async fn examine(examination: &mut Examination, target: &Target, port_of_another: Option<&str>) {
     let work = async {
@@ -18,19 +21,17 @@ async fn port(target: &Target) -> Finding {
     let listen = &target.listen;
     let addresses = listen.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     // Bound and let go at once, exactly as rdsgate up would.
-    match listener::bind(listen).await {
+    match listen::bind(&Address::Tcp(listen.clone())).await {
         Ok(_) if listen.port == 0 => Finding::pass(format!("the system chooses a free one on {addresses}")),
         Ok(_) => Finding::pass(format!("{} is free on {addresses}", listen.port)),
-        Err(listener::Error::Taken { address, owner }) => {
+        Err(listen::Error::PortTaken { address, owner }) => {
             let fact = format!("{address} is taken by {owner}");
             if owner.process.as_ref().is_some_and(|(_, name)| name == "rdsgate") {
                 return Finding::pass(format!("{fact}, which may be serving this target"));
             }
             in_the_way(Finding::fail(fact))
         }
-        Err(error @ listener::Error::Bind { .. }) => {
-            Finding::fail(error.to_string()).fix("choose another address or port with --listen".to_owned())
-        }
+        Err(error) => Finding::fail(error.to_string()).fix("choose another address or port with --listen".to_owned()),
     }
 }
 

@@ -4,8 +4,9 @@
 //! database sends the name of its user. On the wire this looks like a choice, so the rule is: these names give way to the
 //! configured ones, and the client is told; every other name was asked for and is used, or refused with the reason.
 
-use super::{access::Peer, error::Error, os_user};
+use super::{error::Error, os_user};
 use crate::{
+    listen::access::User,
     postgres::Notice,
     target::{Engine, Target},
 };
@@ -32,15 +33,15 @@ pub(super) struct Configured<'a> {
 }
 
 impl<'a> Configured<'a> {
-    /// What `target` has in the place of what a client of `peer` sent.
+    /// What `target` has in the place of what `client` sent.
     ///
     /// # Errors
     /// [`Error::PinnedUser`].
-    pub(super) fn for_client(target: &'a Target, sent: Named<'_>, peer: Peer) -> Result<Self, Error> {
+    pub(super) fn for_client(target: &'a Target, sent: Named<'_>, client: User) -> Result<Self, Error> {
         let is_default = |name: &[u8]| {
             name.is_empty()
                 || target.engine == Engine::Mysql && MYSQL_DEFAULTS.contains(&name)
-                || os_user::is_default(name, peer)
+                || os_user::is_default(name, client)
         };
         Self::choose(target, sent, is_default)
     }

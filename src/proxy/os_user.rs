@@ -1,4 +1,4 @@
-//! The names that a program may take from the operating system when it was told no database user.
+//! The names that a program takes from the operating system when it is given no database user.
 //!
 //! libpq takes the name of its effective user id in the user database (`pg_fe_getauthname`), as do pgx and pgjdbc;
 //! libmysqlclient the same or `root` for user id 0, and else `USER`, `LOGNAME` or `LOGIN` (`read_user_name`); asyncpg and
@@ -6,21 +6,21 @@
 
 use std::{env, fs};
 
-use super::access::Peer;
+use crate::listen::access::User;
 
 const PASSWD: &str = "/etc/passwd";
 
-/// Whether a client of `peer` may have sent `name` only because it was told no user.
-pub(super) fn is_default(name: &[u8], peer: Peer) -> bool {
+/// Whether a client of `user` may have sent `name` only because it was given no database user.
+pub(super) fn is_default(name: &[u8], user: User) -> bool {
     // Users of a directory service are not in the file; those variables are the same in their programs and in us.
-    let ours = || ["USER", "LOGNAME"].into_iter().filter_map(env::var_os);
+    let own = || ["USER", "LOGNAME"].into_iter().filter_map(env::var_os);
     let in_passwd = |uid| fs::read_to_string(PASSWD).is_ok_and(|text| passwd_names(&text, uid, name));
-    peer.uid == Some(0) && name == b"root"
-        || peer.ours && ours().any(|ours| ours.as_encoded_bytes() == name)
-        || peer.uid.is_some_and(in_passwd)
+    user.uid == Some(0) && name == b"root"
+        || user.is_own && own().any(|own| own.as_encoded_bytes() == name)
+        || user.uid.is_some_and(in_passwd)
 }
 
-/// Whether passwd(5) calls the user id so.
+/// Whether passwd(5) gives the user id this name.
 fn passwd_names(text: &str, uid: u32, name: &[u8]) -> bool {
     text.lines().any(|line| {
         let mut fields = line.split(':');
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_id_may_have_several_names() {
+    fn user_id_may_have_several_names() {
         let text = "root:x:0:0:root:/root:/bin/bash\ntoor:x:0:0::/root:/bin/sh\nada:x:1000:1000:Ada,,,:/home/ada:/bin/sh\nbroken\n::\n";
         for (uid, name, is) in [
             (0, "root", true),
@@ -50,9 +50,9 @@ mod tests {
     }
 
     #[test]
-    fn root_is_known_without_a_file() {
-        assert!(is_default(b"root", Peer { uid: Some(0), ours: false }));
-        assert!(!is_default(b"app_user", Peer { uid: Some(0), ours: false }));
-        assert!(!is_default(b"root", Peer { uid: None, ours: false }));
+    fn root_is_known_without_passwd() {
+        assert!(is_default(b"root", User { uid: Some(0), is_own: false }));
+        assert!(!is_default(b"app_user", User { uid: Some(0), is_own: false }));
+        assert!(!is_default(b"root", User::UNKNOWN));
     }
 }

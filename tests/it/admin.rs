@@ -300,7 +300,7 @@ async fn a_unix_socket_is_for_our_user_alone_and_goes_with_the_process() {
 
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).expect("it is ours");
     let (code, log) = ends(options()).await;
-    assert!(code == Some(1) && log.contains("is not ours alone to write in"), "{code:?} {log}");
+    assert!(code == Some(1) && log.contains("is writable by other users"), "{code:?} {log}");
     assert!(log.contains("hint: use one with mode 0700"), "{log}");
 }
 

@@ -46,7 +46,7 @@ fn a_file_with_every_key_becomes_a_config() {
     assert_eq!((mfa_code, open_browser), (None, true));
     assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [5, 90, 0]);
     let beside_the_file = scene.root.path().join("home/rdsgate/run/admin.sock");
-    assert_eq!(admin, Some(admin::Address::Unix(beside_the_file)));
+    assert_eq!(admin, Some(listen::Address::Unix(beside_the_file)));
     let [target] = targets.as_slice() else { panic!("one target") };
     assert_eq!((&*target.name, target.engine.to_string().as_str()), ("orders", "postgres"));
     assert_eq!(target.endpoint.to_string(), format!("{ORDERS}:5544"));
@@ -126,7 +126,7 @@ fn a_path_that_begins_in_the_home_does_so_from_every_source() {
         assert_eq!(target.ca_file, Some(Path::new(other).into()), "no other path is the user's home");
     }
     let admin = |scene: Scene| scene.load().unwrap().config.admin;
-    let expected = Some(admin::Address::Unix("/home/alice/gate.sock".into()));
+    let expected = Some(listen::Address::Unix("/home/alice/gate.sock".into()));
     assert_eq!(admin(base().flag(Key::Admin, "unix:~/gate.sock")), expected);
     assert_eq!(admin(base().user("[defaults]\nadmin = 'unix:~/gate.sock'")), expected);
 }

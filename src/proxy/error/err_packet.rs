@@ -2,11 +2,11 @@
 
 use super::{Error, Login};
 use crate::{
+    listen::access,
     mysql::{
         self, ErrorReport, Turn,
         error::code::{ACCESS_DENIED, BAD_HANDSHAKE, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_SHUTDOWN, UNKNOWN},
     },
-    proxy::access,
     target::Target,
     tunnel::{self, StreamError, pool},
 };

@@ -2,6 +2,7 @@
 
 use super::{Error, Login, NO_DATABASE_HINT, Stage};
 use crate::{
+    listen::access,
     postgres::{
         self, ErrorReport,
         error::sqlstate::{
@@ -9,7 +10,6 @@ use crate::{
             UNABLE_TO_CONNECT,
         },
     },
-    proxy::access,
     target::Target,
     tls,
     tunnel::{self, StreamError, pool, ssm::session},

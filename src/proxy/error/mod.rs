@@ -11,9 +11,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    aws, causes, mysql,
+    aws, causes,
+    listen::access,
+    mysql,
     postgres::{self, quote_identifier},
-    proxy::{access, explain::Facts},
+    proxy::explain::Facts,
     target::Target,
     tls,
     tunnel::{
@@ -238,7 +240,7 @@ impl Error {
                 error.report().and_then(|report| report.hint).or_else(|| Some(NO_DATABASE_HINT.into()))
             }
             Self::MysqlLogin(error) => error.report().and_then(|report| report.hint),
-            Self::Access(access::Error::Unnamed { .. }) => {
+            Self::Access(access::Error::Unmapped { .. }) => {
                 Some("Run rdsgate and its clients as a user of their own, in one user namespace.".into())
             }
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),

@@ -7,14 +7,12 @@ mod postgres;
 pub use self::mysql::keep;
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
 use tokio::{
-    io::{AsyncWrite, AsyncWriteExt, Interest},
-    net::TcpStream,
+    io::{AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -22,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
-    access,
     clock::Deadline,
     error::{Error, Stage},
     explain,
@@ -32,6 +29,7 @@ use super::{
 };
 use crate::{
     limits::{CLIENT_STARTUP_TIMEOUT as STARTUP_TIMEOUT, FACTS_TIMEOUT},
+    listen::{self, Accepted, Peer, access},
     stream::relay::{End, Reason, Side},
     target::{Engine, Target},
     telemetry::metrics::{Connections, Metrics, Words},
@@ -137,16 +135,14 @@ fn how(reason: &Reason) -> (&'static str, &'static str) {
 
 /// One accepted client.
 struct Client {
-    stream: TcpStream,
+    stream: listen::Stream,
     arrival: Arrival,
 }
 
 /// When and whence a client came.
 #[derive(Clone, Copy)]
 struct Arrival {
-    peer: SocketAddr,
-    /// Our end of the connection.
-    local: SocketAddr,
+    peer: Peer,
     accepted: Instant,
     /// For the whole of connecting.
     deadline: Instant,
@@ -155,13 +151,13 @@ struct Arrival {
 }
 
 /// Serves one client, which was accepted at `accepted`, to its end; writes the connection's log line.
-pub async fn serve(service: &Service, stream: TcpStream, peer: SocketAddr, local: SocketAddr, accepted: Instant) {
+pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accepted: Instant) {
     let _open = service.connections.accepted();
     let limits = Deadline::of_client(accepted, service.connect_timeout);
-    let arrival = Arrival { peer, local, accepted, deadline: accepted + service.connect_timeout, limits };
+    let arrival = Arrival { peer, accepted, deadline: accepted + service.connect_timeout, limits };
     let client = Client { stream, arrival };
     // The engines say why to those who are not admitted; this is about how many are told at a time.
-    let _room = match access::check_peer(peer, local) {
+    let _room = match access::check(peer) {
         Err(refused) if refused.is_stranger() => match service.strangers.0.try_acquire() {
             Ok(room) => Some(room),
             Err(_) => return arrival.log_refused(service, "", &refused.into()),
@@ -200,9 +196,8 @@ async fn in_time<T>(service: &Service, deadline: Instant, reading: impl Future<O
 impl Client {
     /// Resolves when the client has closed or said `goodbye`. One that sends something else early is there, and its bytes
     /// stay where they are.
-    async fn left<const N: usize>(&self, goodbye: &[u8; N]) {
+    async fn left<const N: usize>(&mut self, goodbye: &[u8; N]) {
         let gone = async {
-            self.stream.ready(Interest::READABLE).await.ok()?;
             let mut first = [0; N];
             match self.stream.peek(&mut first).await {
                 Ok(0) | Err(_) => Some(()),
@@ -233,7 +228,7 @@ async fn farewell(client: &mut (impl AsyncWrite + Unpin), words: &[u8]) {
 impl Arrival {
     /// Whether the client has closed its socket altogether, or ended.
     fn client_is_gone(&self) -> bool {
-        matches!(access::check_peer(self.peer, self.local), Err(access::Error::Gone))
+        matches!(access::check(self.peer), Err(access::Error::Gone))
     }
 
     fn log_refused(&self, service: &Service, user: &str, error: &Error) {

@@ -17,12 +17,12 @@ pub use self::greeted::keep;
 use self::last_words::{last_words, lost_in_command};
 use super::{Arrival, Client, FAREWELL_TIMEOUT, STARTUP_TIMEOUT, Service, facts, farewell, in_time};
 use crate::{
+    listen::access::{self, User},
     mysql::{
         self, Accepted, Activity, Commands, Compressed, Compression, HandshakeResponse, LoggedIn, Login, Scramble,
         Signal, Turn, Watch,
     },
     proxy::{
-        access::{self, Peer},
         error::{self, Error},
         names::{Configured, Named},
         upstream::{Established, Greeted},
@@ -39,9 +39,9 @@ pub(super) async fn serve(service: &Service, client: Client) {
 }
 
 async fn connect(service: &Service, client: Client) {
-    let Arrival { peer, local, .. } = client.arrival;
+    let peer = client.arrival.peer;
     let target = service.upstream.target();
-    let owner = match access::check_peer(peer, local) {
+    let owner = match access::check(peer) {
         Ok(owner) => owner,
         Err(error) => return refuse(client, Error::Access(error), service, "", Turn::GREETING).await,
     };
@@ -149,7 +149,7 @@ fn apply_configured_names(
     response: &mut HandshakeResponse,
     service: &Service,
     arrival: Arrival,
-    owner: Peer,
+    owner: User,
 ) -> Result<(), Error> {
     let (user, database) = (response.user().to_vec(), response.database().unwrap_or_default().to_vec());
     let sent = Named { user: &user, database: &database };
@@ -198,7 +198,7 @@ async fn refusal_of_command(error: &Error, service: &Service, user: &str, turn: 
 struct Connection<'a> {
     service: &'a Service,
     arrival: Arrival,
-    owner: Peer,
+    owner: User,
     client: Commands<BoxIo>,
     upstream: BoxIo,
     greeting: mysql::Greeting,

@@ -5,12 +5,12 @@ use tracing::{debug, info};
 
 use super::{Arrival, Client, FAREWELL_TIMEOUT, Service, facts, farewell, in_time};
 use crate::{
+    listen::access::{self, User},
     postgres::{
         self, Accepted, Activity, CancelRequest, ErrorReport, Notice, Startup, Watch,
         error::sqlstate::{ADMIN_SHUTDOWN, CONNECTION_FAILURE},
     },
     proxy::{
-        access::{self, Peer},
         clock::Deadline,
         error::{Error, Login},
         names::{self, Configured, Named},
@@ -23,7 +23,7 @@ use crate::{
 pub(super) async fn serve(service: &Service, mut client: Client) {
     let target = &service.upstream.target().name;
     match accept(service, &mut client).await {
-        Ok((Accepted::Startup(startup), peer)) => Box::pin(connect(service, client, startup, peer)).await,
+        Ok((Accepted::Startup(startup), owner)) => Box::pin(connect(service, client, startup, owner)).await,
         Ok((Accepted::Cancel(request), _)) => cancel(service, &request, client.arrival.limits).await,
         Ok((Accepted::Gone { asked_for_tls: true }, _)) => info!(
             %target, peer = %client.arrival.peer,
@@ -35,14 +35,14 @@ pub(super) async fn serve(service: &Service, mut client: Client) {
 }
 
 /// What the client wants, and whose it is.
-async fn accept(service: &Service, client: &mut Client) -> Result<(Accepted, Peer), Error> {
-    let admitted = access::check_peer(client.arrival.peer, client.arrival.local);
+async fn accept(service: &Service, client: &mut Client) -> Result<(Accepted, User), Error> {
+    let admitted = access::check(client.arrival.peer);
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
     let accepted = in_time(service, client.arrival.deadline, postgres::accept(&mut client.stream)).await;
     match (admitted, accepted?.map_err(Error::Client)) {
         // Drivers send a CancelRequest and close at once. Whose it was can no longer be told, but its key tells enough.
-        (Ok(peer), accepted) => Ok((accepted?, peer)),
-        (Err(access::Error::Gone), Ok(cancel @ Accepted::Cancel(_))) => Ok((cancel, Peer { uid: None, ours: false })),
+        (Ok(owner), accepted) => Ok((accepted?, owner)),
+        (Err(access::Error::Gone), Ok(cancel @ Accepted::Cancel(_))) => Ok((cancel, User::UNKNOWN)),
         (Err(refused), _) => Err(refused.into()),
     }
 }
@@ -59,9 +59,9 @@ async fn cancel(service: &Service, request: &CancelRequest, limits: Deadline) {
     }
 }
 
-async fn connect(service: &Service, mut client: Client, mut startup: Startup, peer: Peer) {
+async fn connect(service: &Service, mut client: Client, mut startup: Startup, owner: User) {
     let asked = text(&startup, b"user");
-    let notice = match apply_configured_names(&mut startup, service, &client, peer) {
+    let notice = match apply_configured_names(&mut startup, service, &client, owner) {
         Ok(notice) => notice,
         Err(error) => return refuse(client, error, service, &asked).await,
     };
@@ -110,12 +110,12 @@ fn apply_configured_names(
     startup: &mut Startup,
     service: &Service,
     client: &Client,
-    peer: Peer,
+    owner: User,
 ) -> Result<Option<Notice>, Error> {
     let (user, database) = (startup.get(b"user"), startup.get(b"database"));
     let (user, database) = (user.unwrap_or_default().to_vec(), database.unwrap_or_default().to_vec());
     let sent = Named { user: &user, database: &database };
-    let configured = Configured::for_client(service.upstream.target(), sent, peer)?;
+    let configured = Configured::for_client(service.upstream.target(), sent, owner)?;
     client.arrival.log_replaced(service, sent, configured);
     for (parameter, value) in [(&b"user"[..], configured.user), (b"database", configured.database)] {
         if let Some(value) = value {

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use tokio::{io::Interest, time::sleep_until};
+use tokio::time::sleep_until;
 
 use super::refuse;
 use crate::proxy::serve::{Client, Service, in_time};
@@ -34,7 +34,7 @@ pub(super) async fn unless_aborted(service: &Service, work: impl Future<Output =
 
 /// A greeted connection for this client: one that waits for a client, or a new one. Hands the client back with it; `None` when
 /// it was refused, or has left.
-pub(super) async fn reach(service: &Service, client: Client) -> Option<(Client, Greeted)> {
+pub(super) async fn reach(service: &Service, mut client: Client) -> Option<(Client, Greeted)> {
     let limits = client.arrival.limits;
     if let Some(spare) = service.upstream.spare(limits) {
         return Some((client, spare));
@@ -49,7 +49,7 @@ pub(super) async fn reach(service: &Service, client: Client) -> Option<(Client, 
                 return None;
             }
         },
-        error = no_client_of_mysql(&client) => error,
+        error = no_client_of_mysql(&mut client) => error,
         () = service.drain.cancelled() => Error::ShuttingDown,
     };
     let rest = async {
@@ -64,10 +64,7 @@ pub(super) async fn reach(service: &Service, client: Client) -> Option<(Client, 
 }
 
 /// Resolves when a client that was not greeted yet leaves or says something, which no client of MySQL does.
-async fn no_client_of_mysql(client: &Client) -> Error {
-    if client.stream.ready(Interest::READABLE).await.is_err() {
-        return Error::ClientLeft;
-    }
+async fn no_client_of_mysql(client: &mut Client) -> Error {
     let mut said = [0; message::QUIT.len()];
     match client.stream.peek(&mut said).await {
         Ok(n) if n > 0 && said != message::QUIT => Error::MysqlClient(mysql::Error::SpokeFirst),

@@ -1,5 +1,4 @@
-//! Where the endpoints are: a port on loopback, or a unix socket that only our own user can reach.
-
+//! Unix sockets that only our own user can reach.
 //!
 //! A socket's file outlives a process that was killed. Only a socket that rdsgate itself made is removed: beside it lies
 //! `PATH.lock` (as PostgreSQL has one), locked while its process runs, which records the socket by device, inode and time.
@@ -10,115 +9,30 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use rustix::fs::{Mode, OFlags};
-
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream},
+    net::{UnixListener, UnixSocket, UnixStream},
     time::timeout,
 };
-use tokio_util::either::Either;
 
-use crate::{
-    proxy::{access, listener},
-    target::ListenAddress,
-};
+use super::{BACKLOG, Error, Local, PROBE_TIMEOUT};
 
-/// A program that listens on this machine answers at once.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// TCP on loopback.
-    Tcp(ListenAddress),
-    /// A unix socket at this path.
-    Unix(PathBuf),
-}
-
-/// Why that is not possible.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The port.
-    #[error(transparent)]
-    Tcp(#[from] listener::Error),
-    /// Somebody else could put a socket of their own in its place.
-    #[error("the directory {} is not ours alone to write in", .0.display())]
-    Directory(PathBuf),
-    /// There is something that rdsgate did not make, and so does not remove.
-    #[error("{} is there already, and rdsgate did not make it", .0.display())]
-    NotOurs(PathBuf),
-    /// Another program listens there.
-    #[error("{} is taken: a program answers there", .0.display())]
-    Taken(PathBuf),
-    /// Anything else.
-    #[error("cannot listen on {}", path.display())]
-    Unix {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
-}
-
-impl Error {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Tcp(listener::Error::Taken { .. }) | Self::Taken(_) => {
-                Some("stop that program, or choose another address with --admin (port 0 takes a free one)".into())
-            }
-            Self::NotOurs(_) => Some("remove it if nothing needs it, or choose another path with --admin".into()),
-            Self::Directory(_) => Some("use one with mode 0700 that belongs to you, such as $XDG_RUNTIME_DIR".into()),
-            Self::Tcp(_) | Self::Unix { .. } => None,
-        }
-    }
-}
-
-/// What is listened on.
-pub(super) struct Bound {
-    pub(super) listeners: Vec<Listener>,
-    /// Where that is, with the port that the system chose if it was to.
-    pub(super) name: String,
-    pub(super) file: Option<SocketFile>,
-}
-
-pub(super) enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-/// A connection by either.
-pub(super) type Stream = Either<TcpStream, UnixStream>;
-
-impl Listener {
-    /// The next connection, and whether whoever made it may ask. Cancel safe.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Result<(), access::Error>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                let admitted = access::check_peer(peer, stream.local_addr()?).map(drop);
-                Ok((Either::Left(stream), admitted))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let admitted = access::check_user(stream.peer_cred()?.uid());
-                Ok((Either::Right(stream), admitted))
-            }
-        }
-    }
-}
-
-/// Removes the socket's file when dropped, if it is still the one that was made, and the record of it.
+/// Removes the file of a socket when dropped, if it is still the one that was created, and the record of it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
     made: Made,
     /// Locked until then.
     lock: Lock,
+}
+
+impl SocketFile {
+    /// The path of the socket.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for SocketFile {
@@ -180,36 +94,18 @@ impl Lock {
     }
 }
 
-/// Binds an address.
+/// Binds a unix socket, and replaces one that rdsgate has left behind there.
 ///
 /// # Errors
 /// [`Error`]; nothing stays bound.
-pub(super) async fn bind(address: &Address) -> Result<Bound, Error> {
-    match address {
-        Address::Tcp(listen) => {
-            let listeners = listener::bind(listen).await?;
-            let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
-            let port = bound.map_or(listen.port, |bound| bound.port());
-            let host = if listen.host.contains(':') { format!("[{}]", listen.host) } else { listen.host.clone() };
-            let listeners = listeners.into_iter().map(Listener::Tcp).collect();
-            Ok(Bound { listeners, name: format!("{host}:{port}"), file: None })
-        }
-        Address::Unix(path) => {
-            let (listener, file) = bind_unix(path).await?;
-            let name = format!("unix:{}", path.display());
-            Ok(Bound { listeners: vec![Listener::Unix(listener)], name, file: Some(file) })
-        }
-    }
-}
-
-async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
-    let failed = |cause| Error::Unix { path: path.to_owned(), cause };
+pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
+    let failed = |cause| Error::Bind { address: Local::Unix(path.to_owned()), cause };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let meta = fs::metadata(directory).map_err(failed)?;
     if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
         return Err(Error::Directory(directory.to_owned()));
     }
-    let lock = Lock::take(path).map_err(failed)?.ok_or_else(|| Error::Taken(path.to_owned()))?;
+    let lock = Lock::take(path).map_err(failed)?.ok_or_else(|| Error::PathTaken(path.to_owned()))?;
     if let Err(error) = make_room(path, &lock).await {
         let _ = fs::remove_file(&lock.path);
         return Err(error);
@@ -218,7 +114,7 @@ async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
     let made = Made::at(path).map_err(failed)?;
     lock.record(&made).map_err(failed)?;
     let file = SocketFile { path: path.to_owned(), made, lock };
-    // Whoever connects before this is refused by the check of the peer's user.
+    // Another user who connects before this is refused by the check of the peer.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok((listener, file))
 }
@@ -227,12 +123,12 @@ async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
 fn listen_on(path: &Path) -> io::Result<UnixListener> {
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?;
-    socket.listen(listener::BACKLOG)
+    socket.listen(BACKLOG)
 }
 
-/// Removes what a process of ours left behind that could not do so itself.
+/// Removes the socket of an rdsgate process that was killed.
 async fn make_room(path: &Path, lock: &Lock) -> Result<(), Error> {
-    let failed = |cause| Error::Unix { path: path.to_owned(), cause };
+    let failed = |cause| Error::Bind { address: Local::Unix(path.to_owned()), cause };
     let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
     if !meta.file_type().is_socket() {
         return Err(Error::NotOurs(path.to_owned()));
@@ -244,7 +140,7 @@ async fn make_room(path: &Path, lock: &Lock) -> Result<(), Error> {
             }
             fs::remove_file(path).map_err(failed)
         }
-        _ => Err(Error::Taken(path.to_owned())),
+        _ => Err(Error::PathTaken(path.to_owned())),
     }
 }
 
@@ -259,12 +155,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_is_our_users_alone_and_goes_with_us() {
+    async fn socket_is_private_to_our_user_and_removed_at_the_end() {
         let directory = directory(0o700);
         let path = directory.path().join("admin.sock");
-        let (listener, file) = bind_unix(&path).await.unwrap();
+        let (listener, file) = bind(&path).await.unwrap();
         assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert!(matches!(bind_unix(&path).await, Err(Error::Taken(_))), "somebody answers");
+        assert!(matches!(bind(&path).await, Err(Error::PathTaken(_))), "a program answers");
         drop((listener, file));
         assert!(!path.exists());
     }
@@ -277,35 +173,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_socket_of_ours_that_nobody_listens_on_is_replaced() {
+    async fn only_a_stale_socket_of_rdsgate_is_replaced() {
         let directory = directory(0o755);
         let path = directory.path().join("admin.sock");
-        kill(bind_unix(&path).await.unwrap());
+        kill(bind(&path).await.unwrap());
         assert!(path.exists());
-        kill(bind_unix(&path).await.unwrap());
+        kill(bind(&path).await.unwrap());
         // Another program's socket has taken its place since, and does not answer either.
         fs::remove_file(&path).unwrap();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(matches!(bind_unix(&path).await, Err(Error::NotOurs(_))));
+        assert!(matches!(bind(&path).await, Err(Error::NotOurs(_))));
         assert!(path.exists());
         fs::remove_file(&path).unwrap();
-        let (_listener, file) = bind_unix(&path).await.unwrap();
+        let (_listener, file) = bind(&path).await.unwrap();
         // What another program puts there while we run is not ours to remove either.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "a file").unwrap();
         drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
-        assert!(matches!(bind_unix(&path).await, Err(Error::NotOurs(_))));
+        assert!(matches!(bind(&path).await, Err(Error::NotOurs(_))));
     }
 
     #[tokio::test]
-    async fn socket_of_another_program_that_does_not_answer_stays() {
+    async fn stale_socket_of_another_program_stays() {
         let directory = directory(0o700);
         let path = directory.path().join("agent.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let error = bind_unix(&path).await.unwrap_err();
+        let error = bind(&path).await.unwrap_err();
         assert!(matches!(error, Error::NotOurs(_)), "{error}");
-        assert!(path.exists() && error.hint().is_some());
+        assert!(path.exists() && error.hint("--admin").is_some());
         // A link in the place of the record is not followed.
         fs::remove_file(&path).unwrap();
         let precious = directory.path().join("precious");
@@ -313,18 +209,18 @@ mod tests {
         let record = directory.path().join("agent.sock.lock");
         let _ = fs::remove_file(&record);
         std::os::unix::fs::symlink(&precious, &record).unwrap();
-        assert!(matches!(bind_unix(&path).await, Err(Error::Unix { .. })));
+        assert!(matches!(bind(&path).await, Err(Error::Bind { .. })));
         assert_eq!(fs::read_to_string(&precious).unwrap(), "text");
     }
 
     #[tokio::test]
-    async fn a_directory_that_others_write_in_is_refused() {
+    async fn directory_writable_by_other_users_is_refused() {
         for mode in [0o777, 0o1777, 0o770] {
             let directory = directory(mode);
-            let refused = bind_unix(&directory.path().join("admin.sock")).await;
+            let refused = bind(&directory.path().join("admin.sock")).await;
             assert!(matches!(refused, Err(Error::Directory(_))), "{mode:o}");
         }
-        let missing = bind_unix(&directory(0o700).path().join("missing/admin.sock")).await;
-        assert!(matches!(missing, Err(Error::Unix { .. })));
+        let missing = bind(&directory(0o700).path().join("missing/admin.sock")).await;
+        assert!(matches!(missing, Err(Error::Bind { .. })));
     }
 }

@@ -1,4 +1,4 @@
-//! Who listens on a local port, from /proc. Only for the words of an error: it may know nothing.
+//! Which program listens on a local port, from /proc. It is for the text of an error only, and may not be found.
 
 use std::{
     fmt, fs,
@@ -6,16 +6,16 @@ use std::{
     path::Path,
 };
 
-/// The program that has a port, as far as it can be known.
+/// The program that listens on a port, as far as it can be known.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Owner {
-    /// Process id and name; of other users' processes only root can tell.
+pub struct PortOwner {
+    /// Process id and name. Only root can see those of other users' processes.
     pub process: Option<(u32, String)>,
     /// The user id of the socket.
     pub user: Option<u32>,
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for PortOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.process, self.user) {
             (Some((pid, name)), _) => write!(f, "{name} (process {pid})"),
@@ -25,17 +25,17 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Who listens on `address`, or on its port on all addresses.
-pub fn of(address: SocketAddr) -> Owner {
+/// The program that listens on `address`, or on its port on all addresses.
+pub(super) fn of(address: SocketAddr) -> PortOwner {
     let Some((inode, user)) = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| listening(table, address))
     else {
-        return Owner::default();
+        return PortOwner::default();
     };
-    Owner { process: process_with(inode), user: Some(user) }
+    PortOwner { process: process_with(inode), user: Some(user) }
 }
 
 /// Whether connections in state TIME_WAIT (06) hold the port of `address`, and nothing else does.
-pub fn is_in_time_wait(address: SocketAddr) -> bool {
+pub(super) fn is_in_time_wait(address: SocketAddr) -> bool {
     let states: Vec<String> =
         ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| states_of(table, address)).collect();
     !states.is_empty() && states.iter().all(|state| state == "06")

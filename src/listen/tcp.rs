@@ -1,6 +1,6 @@
-//! Local addresses: bound all or none, and never beside somebody else's server.
+//! TCP on loopback: all addresses of a name are bound or none, and never beside another program's server.
 //!
-//! `localhost` is two addresses and clients try either first, so a port counts as free only when nobody answers on
+//! `localhost` is two addresses and clients try either first, so a port counts as free only when no program answers on
 //! 127.0.0.1 nor on ::1: people have written to the wrong database that way.
 
 use std::{
@@ -14,57 +14,30 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::owner::{self, Owner};
+use super::{BACKLOG, Error, Local, PROBE_TIMEOUT, port_owner};
 use crate::target::ListenAddress;
 
-/// The most connections that may wait to be accepted, which the system cuts to its own maximum (`net.core.somaxconn`). What
-/// does not fit is dropped, and its client tries again after a second or fails.
-pub const BACKLOG: u32 = u32::MAX;
-/// A listener on this machine answers at once.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
-/// The system frees the port of an ended connection after this time (TCP_TIMEWAIT_LEN of Linux), and a little.
-const TIME_WAIT: Duration = Duration::from_secs(62);
-/// Between looks at such a port.
+/// The system frees the port of an ended connection after this time (TCP_TIMEWAIT_LEN of Linux), and a margin.
+const TIME_WAIT_TIMEOUT: Duration = Duration::from_secs(62);
+/// Between two attempts to bind such a port.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Ports to try when the system chooses one that is taken on the other address.
 const ATTEMPTS: usize = 16;
 
-/// Why a target cannot be listened for.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another program has the port.
-    #[error("port {} is taken: {owner} listens on {address}", address.port())]
-    Taken {
-        /// Where it listens.
-        address: SocketAddr,
-        /// Who, as far as it can be known.
-        owner: Owner,
-    },
-    /// Anything else.
-    #[error("cannot listen on {address}")]
-    Bind {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        cause: io::Error,
-    },
-}
-
-/// Binds every address of a target. With port 0 the system chooses one port that is free on all.
+/// Binds every address. With port 0 the system chooses one port that is free on all.
 ///
 /// # Errors
 /// [`Error`]; nothing stays bound.
-pub async fn bind(listen: &ListenAddress) -> Result<Vec<TcpListener>, Error> {
+pub(super) async fn bind(listen: &ListenAddress) -> Result<Vec<TcpListener>, Error> {
     if listen.port != 0 {
-        return bind_port(&listen.addresses, listen.port, TIME_WAIT).await;
+        return bind_port(&listen.addresses, listen.port, TIME_WAIT_TIMEOUT).await;
     }
     let mut attempt = 1;
     loop {
         let first = listen.addresses.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let port = free_port(first).await?;
         match bind_port(&listen.addresses, port, Duration::ZERO).await {
-            Err(Error::Taken { .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(Error::PortTaken { .. }) if attempt < ATTEMPTS => attempt += 1,
             bound => return bound,
         }
     }
@@ -72,30 +45,30 @@ pub async fn bind(listen: &ListenAddress) -> Result<Vec<TcpListener>, Error> {
 
 async fn free_port(ip: IpAddr) -> Result<u16, Error> {
     let address = SocketAddr::new(ip, 0);
-    let bind = |cause| Error::Bind { address, cause };
+    let bind = |cause| Error::Bind { address: Local::Tcp(address), cause };
     Ok(TcpListener::bind(address).await.map_err(bind)?.local_addr().map_err(bind)?.port())
 }
 
-async fn bind_port(addresses: &[IpAddr], port: u16, patience: Duration) -> Result<Vec<TcpListener>, Error> {
+async fn bind_port(addresses: &[IpAddr], port: u16, wait: Duration) -> Result<Vec<TcpListener>, Error> {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let address = SocketAddr::new(ip, port);
         if let Ok(Ok(_)) = timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
-            return Err(Error::Taken { address, owner: owner::of(address) });
+            return Err(Error::PortTaken { address, owner: port_owner::of(address) });
         }
     }
     let mut bound = Vec::new();
     for &ip in addresses {
         let address = SocketAddr::new(ip, port);
-        match bind_when_free(address, patience).await {
+        match bind_when_free(address, wait).await {
             Ok(listener) => bound.push(listener),
             Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
-                return Err(Error::Taken { address, owner: owner::of(address) });
+                return Err(Error::PortTaken { address, owner: port_owner::of(address) });
             }
             // A machine without IPv6 has one address for localhost.
             Err(cause) if cause.kind() == io::ErrorKind::AddrNotAvailable && !bound.is_empty() => {
                 tracing::debug!(%address, %cause, "not available here");
             }
-            Err(cause) => return Err(Error::Bind { address, cause }),
+            Err(cause) => return Err(Error::Bind { address: Local::Tcp(address), cause }),
         }
     }
     Ok(bound)
@@ -111,19 +84,19 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Binds an address, and waits for at most `patience` while only connections hold it that have ended: a client had been given
-/// the port for the time of a connection, and the system keeps it for another minute.
-async fn bind_when_free(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
-    let give_up = Instant::now() + patience;
-    let mut said = false;
+/// Binds an address, and retries for at most `wait` while only ended connections hold it: the port had been a client's for the
+/// time of a connection, and the system keeps it for another minute.
+async fn bind_when_free(address: SocketAddr, wait: Duration) -> io::Result<TcpListener> {
+    let give_up = Instant::now() + wait;
+    let mut logged = false;
     loop {
         let bound = listen_on(address);
         let held = matches!(&bound, Err(cause) if cause.kind() == io::ErrorKind::AddrInUse);
-        if !held || Instant::now() >= give_up || !owner::is_in_time_wait(address) {
+        if !held || Instant::now() >= give_up || !port_owner::is_in_time_wait(address) {
             return bound;
         }
-        if !std::mem::replace(&mut said, true) {
-            tracing::info!(%address, "waiting for connections that have ended to free the port, for a minute at most");
+        if !std::mem::replace(&mut logged, true) {
+            tracing::info!(%address, "ended connections still hold the port; waiting at most a minute until the system frees it");
         }
         sleep(RETRY_AFTER).await;
     }
@@ -135,12 +108,12 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn as_many_clients_may_wait_as_the_system_allows() {
+    async fn backlog_is_the_systems_maximum() {
         let most: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
         let clients = most.min(1500);
         let listener = bind(&localhost(0)).await.unwrap().remove(0);
         let address = listener.local_addr().unwrap();
-        // Nobody accepts: one that does not fit gets no answer to its SYN.
+        // The listener does not accept: a client beyond the backlog gets no answer to its SYN.
         let mut waiting = Vec::new();
         for n in 0..clients {
             let connected = timeout(Duration::from_secs(5), TcpStream::connect(address)).await;
@@ -150,7 +123,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_port_in_time_wait_is_waited_for_and_not_called_taken() {
+    async fn port_in_time_wait_is_waited_for_and_not_called_taken() {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
         let address = client.local_addr().unwrap();
@@ -158,12 +131,12 @@ mod tests {
         // The client closes first, so its port waits.
         drop(client);
         drop(accepted);
-        assert!(owner::is_in_time_wait(address));
+        assert!(port_owner::is_in_time_wait(address));
         let one_address = ListenAddress { addresses: vec![Ipv4Addr::LOCALHOST.into()], ..localhost(address.port()) };
         let waiting = timeout(RETRY_AFTER * 2, bind(&one_address)).await;
         assert!(waiting.is_err(), "{waiting:?}");
         // A listener on the port takes precedence over what has ended.
-        assert!(!owner::is_in_time_wait(server.local_addr().unwrap()));
+        assert!(!port_owner::is_in_time_wait(server.local_addr().unwrap()));
     }
 
     fn localhost(port: u16) -> ListenAddress {
@@ -172,21 +145,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_addresses_get_the_same_port() {
+    async fn both_loopback_addresses_get_the_same_port() {
         let bound = bind(&localhost(0)).await.unwrap();
         let ports: Vec<u16> = bound.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert!(ports.iter().all(|port| *port == ports[0] && *port != 0), "{ports:?}");
     }
 
     #[tokio::test]
-    async fn a_port_taken_on_either_address_is_refused_and_its_owner_named() {
+    async fn port_taken_on_either_loopback_address_is_refused_with_its_owner() {
         for taken in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(other) = TcpListener::bind(taken).await else { continue };
             let port = other.local_addr().unwrap().port();
             let one_address = ListenAddress { addresses: vec![Ipv4Addr::LOCALHOST.into()], ..localhost(port) };
             for listen in [localhost(port), one_address] {
                 let error = bind(&listen).await.unwrap_err();
-                let Error::Taken { address, owner } = &error else { panic!("{error}") };
+                let Error::PortTaken { address, owner } = &error else { panic!("{error}") };
                 assert_eq!(*address, other.local_addr().unwrap());
                 #[cfg(target_os = "linux")]
                 assert_eq!(owner.process.as_ref().map(|(pid, _)| *pid), Some(std::process::id()), "{error}");

@@ -1,82 +1,93 @@
-//! Who may connect: on loopback, only the user that we run as, and root.
+//! Who may connect: the user that rdsgate runs as, and root.
 //!
-//! A TCP port on loopback is open to every user of the machine, and behind it is a database login without a password.
-//! Where the kernel tells whose socket the other end is (Linux), it is asked; elsewhere every local user is admitted,
-//! which is a limit of the product.
+//! A TCP port on loopback is open to every user of the machine, and behind it is a database login without a password. So the
+//! kernel is asked whose socket the other end is, and [`check`] decides with its answer: a fact that is not known is a
+//! refusal. The one exception is TCP where the system has no such question ([`Owner::NotTold`], everywhere but on Linux):
+//! there every local user is admitted, which SECURITY.md names as a limit of the product.
 
-use std::{io, net::SocketAddr};
+use std::io;
 
-/// Why a client is not admitted.
+use super::Peer;
+
+/// Why a client is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The other end belongs to somebody else.
+    /// The client belongs to another user.
     #[error("the client belongs to user id {peer}, the proxy to user id {own}")]
     OtherUser {
         /// The user id of the client's socket.
         peer: u32,
-        /// Ours.
+        /// Our own user id.
         own: u32,
     },
-    /// The other end belongs to a user whom the kernel cannot name, as one of another user namespace.
-    #[error("the client belongs to user id {peer}, which stands for every user that cannot be named here")]
-    Unnamed {
+    /// The client belongs to a user without an id here, as one of another user namespace.
+    #[error("the client belongs to user id {peer}, which stands for every user that has no id here")]
+    Unmapped {
         /// The overflow user id.
         peer: u32,
     },
-    /// The other end is closed already: its owner cannot be told any more.
+    /// The client has closed its socket, which has no owner any more.
     #[error("the client has gone")]
     Gone,
-    /// The kernel could not be asked.
-    #[error("cannot find out whose socket the client's is")]
+    /// The kernel did not say who the client is.
+    #[error("cannot find out which user the client belongs to")]
     Unknown(#[source] io::Error),
 }
 
-/// The user that a client belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// The user id of its socket; `None` where the kernel does not tell.
-    pub uid: Option<u32>,
-    /// Whether it is the user that we run as, as far as the kernel tells.
-    pub ours: bool,
-}
-
-/// Admits the client of a unix socket by the user id that the kernel gives for its other end.
-///
-/// # Errors
-/// [`Error::OtherUser`].
-pub fn check_user(peer: u32) -> Result<(), Error> {
-    admit(peer, rustix::process::geteuid().as_raw())
-}
-
-/// Admits a TCP client whose socket belongs to our own effective user or root.
-///
-/// `peer` and `local` are the two addresses of the accepted connection. Both must be of this machine: the kernel knows
-/// the owner of no other socket.
-///
-/// Blocks for one question to the kernel, answered without waiting (measured: 38 µs in a debug build).
-///
-/// # Errors
-/// Whoever cannot be shown to be admissible is refused.
-pub fn check_peer(peer: SocketAddr, local: SocketAddr) -> Result<Peer, Error> {
-    #[cfg(target_os = "linux")]
-    {
-        let uid = linux::owner_of(peer, local)?.ok_or(Error::Gone)?;
-        let own = linux::own_user().map_err(Error::Unknown)?;
-        admit(uid, own)?;
-        Ok(Peer { uid: Some(uid), ours: uid == own })
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (peer, local);
-        Ok(Peer { uid: None, ours: true })
-    }
-}
-
 impl Error {
-    /// Whether the client is, as far as is known, somebody else's.
+    /// Whether the client is, as far as is known, another user's.
     pub fn is_stranger(&self) -> bool {
         !matches!(self, Self::Gone)
     }
+}
+
+/// The user of an admitted client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// The user id of its socket; `None` where the system does not tell.
+    pub uid: Option<u32>,
+    /// Whether it is the user that we run as, as far as the system tells.
+    pub is_own: bool,
+}
+
+impl User {
+    /// A user of whom nothing is known.
+    pub const UNKNOWN: Self = Self { uid: None, is_own: false };
+}
+
+/// What the kernel tells of the socket at the client's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// It belongs to this user id.
+    Uid(u32),
+    /// It is closed.
+    Closed,
+    /// This system cannot tell.
+    NotTold,
+}
+
+/// Admits a client whose socket belongs to our own effective user or root.
+///
+/// For TCP both ends must be of this machine: the kernel knows the owner of no other socket. Blocks for one question to the
+/// kernel, answered without waiting (measured: 38 µs in a debug build).
+///
+/// # Errors
+/// Every client that is not known to be admissible is refused.
+pub fn check(peer: Peer) -> Result<User, Error> {
+    match peer {
+        #[cfg(target_os = "linux")]
+        Peer::Tcp { remote, local } => {
+            let owner = linux::owner_of(remote, local)?.map_or(Owner::Closed, Owner::Uid);
+            admit(owner, linux::own_user().map_err(Error::Unknown)?)
+        }
+        #[cfg(not(target_os = "linux"))]
+        Peer::Tcp { .. } => Ok(admit(Owner::NotTold, own_user()).unwrap_or(User { uid: None, is_own: true })),
+        Peer::Unix { uid } => admit(uid.map_or(Owner::NotTold, Owner::Uid), own_user()),
+    }
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 const ROOT: u32 = 0;
@@ -89,13 +100,15 @@ fn overflow_user() -> u32 {
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(OVERFLOW)
 }
 
-fn admit(peer: u32, own: u32) -> Result<(), Error> {
-    if peer == ROOT || peer == own && peer != overflow_user() {
-        Ok(())
-    } else if peer == own {
-        Err(Error::Unnamed { peer })
-    } else {
-        Err(Error::OtherUser { peer, own })
+fn admit(owner: Owner, own: u32) -> Result<User, Error> {
+    match owner {
+        Owner::Uid(uid) if uid == ROOT || uid == own && uid != overflow_user() => {
+            Ok(User { uid: Some(uid), is_own: uid == own })
+        }
+        Owner::Uid(peer) if peer == own => Err(Error::Unmapped { peer }),
+        Owner::Uid(peer) => Err(Error::OtherUser { peer, own }),
+        Owner::Closed => Err(Error::Gone),
+        Owner::NotTold => Err(Error::Unknown(io::ErrorKind::Unsupported.into())),
     }
 }
 
@@ -199,43 +212,43 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    fn check(accepted: &TcpStream) -> Result<Peer, Error> {
-        check_peer(accepted.peer_addr().unwrap(), accepted.local_addr().unwrap())
+    fn peer(accepted: &TcpStream) -> Peer {
+        Peer::Tcp { remote: accepted.peer_addr().unwrap(), local: accepted.local_addr().unwrap() }
     }
 
     #[test]
-    fn our_own_client_is_admitted_over_both_address_families() {
+    fn own_client_is_admitted_over_both_address_families() {
         for address in ["127.0.0.1", "::1", "127.0.0.2"] {
             let (_client, accepted) = connect(address);
             let own = linux::own_user().unwrap();
-            assert_eq!(check(&accepted).unwrap(), Peer { uid: Some(own), ours: true });
+            assert_eq!(check(peer(&accepted)).unwrap(), User { uid: Some(own), is_own: true });
         }
     }
 
     #[test]
-    fn a_client_that_reaches_ipv4_from_an_ipv6_socket_is_admitted() {
+    fn client_reaching_ipv4_from_an_ipv6_socket_is_admitted() {
         // A dual-stack listener sees IPv4 clients by mapped addresses.
         let listener = TcpListener::bind("[::]:0").unwrap();
         let _client = TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
-        let (accepted, peer) = listener.accept().unwrap();
-        assert!(peer.is_ipv6() && peer.ip().to_canonical().is_ipv4(), "{peer}");
-        check(&accepted).unwrap();
+        let (accepted, remote) = listener.accept().unwrap();
+        assert!(remote.is_ipv6() && remote.ip().to_canonical().is_ipv4(), "{remote}");
+        check(peer(&accepted)).unwrap();
         // And Java's clients use IPv6 sockets for IPv4 addresses.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mapped = format!("[::ffff:127.0.0.1]:{}", listener.local_addr().unwrap().port());
-        let _client = TcpStream::connect(mapped.parse::<SocketAddr>().unwrap()).unwrap();
-        check(&listener.accept().unwrap().0).unwrap();
+        let _client = TcpStream::connect(mapped.parse::<std::net::SocketAddr>().unwrap()).unwrap();
+        check(peer(&listener.accept().unwrap().0)).unwrap();
     }
 
     #[test]
-    fn a_client_that_has_gone_is_refused() {
+    fn client_that_has_gone_is_refused() {
         for address in ["127.0.0.1", "::1"] {
             let (client, accepted) = connect(address);
-            let (peer, local) = (accepted.peer_addr().unwrap(), accepted.local_addr().unwrap());
+            let peer = peer(&accepted);
             drop(client);
-            assert!(matches!(check_peer(peer, local), Err(Error::Gone)), "closed by the client alone");
+            assert!(matches!(check(peer), Err(Error::Gone)), "closed by the client alone");
             drop(accepted);
-            assert!(matches!(check_peer(peer, local), Err(Error::Gone)), "closed by both");
+            assert!(matches!(check(peer), Err(Error::Gone)), "closed by both");
         }
     }
 
@@ -244,15 +257,25 @@ mod tests {
         for (peer, own, admitted) in
             [(0, 0, true), (0, 1000, true), (1000, 1000, true), (1000, 0, false), (1000, 1001, false)]
         {
-            assert_eq!(admit(peer, own).is_ok(), admitted, "{peer} to {own}");
+            assert_eq!(admit(Owner::Uid(peer), own).is_ok(), admitted, "{peer} to {own}");
         }
         let overflow = overflow_user();
-        assert!(matches!(admit(overflow, overflow), Err(Error::Unnamed { .. })), "it may be anybody");
-        assert!(matches!(admit(overflow, 1000), Err(Error::OtherUser { .. })));
+        let unmapped = admit(Owner::Uid(overflow), overflow);
+        assert!(matches!(unmapped, Err(Error::Unmapped { .. })), "it may be any user");
+        assert!(matches!(admit(Owner::Uid(overflow), 1000), Err(Error::OtherUser { .. })));
     }
 
     #[test]
-    fn our_user_is_the_one_of_our_files() {
+    fn unknown_owner_is_refused() {
+        assert!(matches!(admit(Owner::NotTold, ROOT), Err(Error::Unknown(_))));
+        assert!(matches!(admit(Owner::Closed, ROOT), Err(Error::Gone)));
+        assert!(matches!(check(Peer::Unix { uid: None }), Err(Error::Unknown(_))));
+        let own = own_user();
+        assert_eq!(check(Peer::Unix { uid: Some(own) }).unwrap(), User { uid: Some(own), is_own: true });
+    }
+
+    #[test]
+    fn own_user_is_the_owner_of_new_files() {
         use std::os::unix::fs::MetadataExt as _;
         let file = tempfile::tempfile().unwrap();
         assert_eq!(linux::own_user().unwrap(), file.metadata().unwrap().uid());
