@@ -1,8 +1,8 @@
-//! `make demo`: the whole path on one machine. A scratch PostgreSQL behind TLS and a token check, AWS's side of it
-//! emulated, the real `rdsgate` in front, the real psql in front of that; then what happened, from rdsgate's own log.
-//! A shorter second act does the same with a MariaDB that checks the token itself, if one is installed.
+//! `make demo`: the whole path on one machine. It starts a scratch PostgreSQL behind TLS and a token check, emulates AWS, runs
+//! the real `rdsgate` in front and the real psql in front of that. Then it reports each step, from rdsgate's own log. If a
+//! MariaDB is installed, a shorter second part does the same with it; that server verifies the token itself.
 //!
-//! With `KEEP=1` everything stays up until Ctrl-C. Whatever way it ends, nothing stays behind.
+//! With `KEEP=1` everything keeps running until Ctrl-C. At the end everything is stopped and removed, and the demo says so.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a demonstration is its output")]
 #![expect(clippy::indexing_slicing, reason = "a JSON value gives null for what is not there")]
@@ -13,10 +13,11 @@ use std::{
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use aws_smithy_types::{DateTime, date_time::Format};
 use futures_util::future::select_all;
 use rdsgate::sandbox::{
     Database, DatabaseServer, Destination, Options, Sandbox,
@@ -40,8 +41,8 @@ const USER: &str = "app_user";
 const DATABASE: &str = "appdb";
 /// The status with which a server's script says that the server is not installed: `missing` in tests/servers/serve.sh.
 const NOT_INSTALLED: i32 = 69;
-/// For each thing that is waited for; far above what it takes.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// For each step that the demo waits for; far above what any of them needs.
+const STEP_TIMEOUT: Duration = Duration::from_mins(1);
 const TABLE: &str = "create table orders (id int, customer text, placed date, total numeric);
     insert into orders values (1, 'Ada', '2026-01-07', 120.50), (2, 'Grace', '2026-01-09', 64.00),
     (3, 'Edsger', '2026-01-12', 9.99)";
@@ -73,22 +74,43 @@ async fn demo() -> Result<ExitCode> {
     let folder = tempfile::tempdir()?;
     let mut stage =
         Stage { folder, sandbox: None, postgres: None, mariadb: None, proxies: Vec::new(), complete: false };
-    // A signal drops what is being done; what was started is the stage's, and ended in order.
+    // A signal drops the current step. The stage owns everything that was started and ends it in order.
     let played = tokio::select! {
         played = stage.play() => Some(played),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
     let complete = stage.complete;
-    stage.clear().await;
+    let left = stage.clear().await;
     match played {
-        Some(played) => played.map(|()| ExitCode::SUCCESS),
-        None if complete => Ok(ExitCode::SUCCESS),
+        Some(played) => played?,
+        None if complete => {}
         None => bail!("interrupted"),
+    }
+    if !left.is_empty() {
+        bail!("still there after the end: {}", left.join(", "));
+    }
+    farewell(&Style::of_terminal());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The last words: what became of it all, and what to do now.
+fn farewell(style: &Style) {
+    println!(
+        "\nEverything is stopped and removed: databases, bastion, rdsgate, temporary files. Nothing is left behind."
+    );
+    println!("{}", style.bold("What to try next"));
+    for (command, effect) in [
+        ("make demo KEEP=1", "keeps all of it running, for your own experiments"),
+        ("cargo install --path .", "installs rdsgate"),
+        ("rdsgate ls", "lists the databases and bastions of your own account"),
+        ("rdsgate psql NAME", "opens psql on one of them; README.md has the rest"),
+    ] {
+        println!("  {command:<24}{}", style.dim(effect));
     }
 }
 
-/// All that runs.
+/// Everything that runs.
 struct Stage {
     folder: tempfile::TempDir,
     sandbox: Option<Sandbox>,
@@ -123,11 +145,12 @@ impl Stage {
         self.sandbox = Some(sandbox);
 
         let (psql, mut log) = self.act(Client::Psql, HOST, env.clone(), &ca_file, &style).await?;
-        // The second one shows what a warm session costs.
+        // The second one shows the cost of a login when code and caches are warm.
         psql.run("select 1").await.map_err(|error| log.explain(error))?;
         let [first, again] = log.logins().await?;
+        let opening = log.opening()?;
         println!("{}", style.bold("What happened"));
-        report(&first, &again, &style);
+        report(opening, &first, &again, &style);
 
         let mut roots = std::fs::read_to_string(&ca_file)?;
         let (mut commands, mut logs) = (vec![psql.shown(), psql.shown_with("select pg_sleep(60)")], vec![log]);
@@ -182,7 +205,7 @@ impl Stage {
         Ok((client, log))
     }
 
-    /// What a shell needs so that other commands see the same AWS, and trust both databases.
+    /// Writes the variables with which other commands use the same AWS and trust both databases.
     fn write_env(&self, env: Vec<(String, String)>, roots: &str) -> Result<()> {
         let file = self.folder.path().join("roots.pem");
         std::fs::write(&file, roots)?;
@@ -193,18 +216,18 @@ impl Stage {
         Ok(std::fs::write(self.folder.path().join("env"), lines)?)
     }
 
-    /// Until a signal ends it all.
+    /// Shows commands to try and rdsgate's log, until a signal ends the demo.
     async fn stay(&self, commands: &[String], mut logs: Vec<Log>, style: &Style) -> Result<()> {
         let me = std::process::id();
-        let effects = ["at your leisure", "Ctrl-C cancels it in the server", "the same for MariaDB"];
+        let effects = ["a shell on PostgreSQL", "Ctrl-C cancels it in the server", "a shell on MariaDB"];
         let shown = commands.iter().cloned().zip(effects);
         println!("\n{}", style.bold("Still running; Ctrl-C ends all of it. Try in another terminal:"));
         for (command, effect) in shown.chain([
-            (format!("kill -USR1 {me}"), "cuts the websockets: what is connected stays connected"),
+            (format!("kill -USR1 {me}"), "cuts the websockets: connections survive"),
             (format!("kill -USR2 {me}"), "closes them with \"1000 Bye\", as AWS does every hour"),
             (format!("tail -f {}/*.log", self.folder.path().display()), "every step"),
-            (format!(". {}/env", self.folder.path().display()), "this AWS and no other, for what follows:"),
-            ("target/debug/rdsgate ls".into(), "and doctor, policy, psql, run, env, sessions, each with orders"),
+            (format!(". {}/env", self.folder.path().display()), "makes the commands below use this emulated AWS"),
+            ("target/debug/rdsgate ls".into(), "also doctor, policy, psql, run, env, sessions, each with orders"),
         ]) {
             println!("  {command:<51} {}", style.dim(effect));
         }
@@ -222,28 +245,39 @@ impl Stage {
         }
     }
 
-    /// Ends everything, the client's side first.
-    async fn clear(self) {
+    /// Ends everything, the client's side first. Returns the names of things that did not end in time.
+    async fn clear(self) -> Vec<String> {
+        let mut left = Vec::new();
         for proxy in &self.proxies {
             if let Some(pid) = proxy.id().and_then(rustix_pid) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
             }
         }
         for mut proxy in self.proxies {
-            if timeout(PATIENCE, proxy.wait()).await.is_err() {
+            if timeout(STEP_TIMEOUT, proxy.wait()).await.is_err() {
                 let _ = proxy.kill().await;
+                left.push("rdsgate, which had to be killed".into());
             }
         }
         if let Some(sandbox) = self.sandbox {
             sandbox.stop().await;
         }
-        let mut servers: Vec<Child> = self.postgres.into_iter().chain(self.mariadb).collect();
-        for server in &mut servers {
+        let mut servers: Vec<(&str, Child)> = Vec::new();
+        servers.extend(self.postgres.map(|server| ("PostgreSQL", server)));
+        servers.extend(self.mariadb.map(|server| ("MariaDB", server)));
+        for (_, server) in &mut servers {
             drop(server.stdin.take());
         }
-        for mut server in servers {
-            let _ = timeout(PATIENCE, server.wait()).await;
+        for (name, mut server) in servers {
+            if timeout(STEP_TIMEOUT, server.wait()).await.is_err() {
+                left.push(name.into());
+            }
         }
+        let folder = self.folder.path().display().to_string();
+        if self.folder.close().is_err() {
+            left.push(folder);
+        }
+        left
     }
 }
 
@@ -260,14 +294,14 @@ async fn start_postgres(running: &mut Option<Child>) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// A MariaDB as RDS runs it, and whom its certificate is from.
+/// A MariaDB configured as on RDS, and the certificate authority that signed its certificate.
 struct MariaDb {
     address: SocketAddr,
     ca_file: PathBuf,
 }
 
-/// A MariaDB that lets nobody in without TLS and an IAM token, which it verifies itself, with a table to look at; none where
-/// it is not installed.
+/// A MariaDB that requires TLS and an IAM token, which it verifies itself, with a table to look at. `None` if it is not
+/// installed.
 async fn start_mariadb(running: &mut Option<Child>) -> Result<Option<MariaDb>> {
     let Some(ready) = start_server(running, "maria-run", &["--host", MARIADB_HOST, "--region", REGION]).await? else {
         return Ok(None);
@@ -279,8 +313,8 @@ async fn start_mariadb(running: &mut Option<Child>) -> Result<Option<MariaDb>> {
     Ok(Some(MariaDb { address: address(&ready)?, ca_file: text("ca")?.into() }))
 }
 
-/// Runs one of the scripts in tests/servers until its server answers: what it says of it, or nothing where the server is not
-/// installed.
+/// Runs one of the scripts in tests/servers until its server answers. Returns the script's description of the server, or
+/// `None` if the server is not installed.
 async fn start_server(running: &mut Option<Child>, script: &str, arguments: &[&str]) -> Result<Option<Value>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script);
     // In a group of its own, so that Ctrl-C reaches us alone; it ends when its standard input closes.
@@ -293,22 +327,22 @@ async fn start_server(running: &mut Option<Child>, script: &str, arguments: &[&s
         .with_context(|| format!("cannot start tests/servers/{script}"))?;
     let child = running.insert(child);
     let stdout = child.stdout.take().context("standard output is piped")?;
-    if let Some(ready) = timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await?? {
+    if let Some(ready) = timeout(STEP_TIMEOUT, BufReader::new(stdout).lines().next_line()).await?? {
         return Ok(Some(serde_json::from_str(&ready)?));
     }
-    match timeout(PATIENCE, child.wait()).await??.code() {
+    match timeout(STEP_TIMEOUT, child.wait()).await??.code() {
         Some(NOT_INSTALLED) => Ok(None),
-        _ => bail!("{script} did not start its server; what it said stands above"),
+        _ => bail!("{script} did not start its server; its messages are above"),
     }
 }
 
-/// Where a server says that it listens.
+/// The address of a server, from its script's description.
 fn address(ready: &Value) -> Result<SocketAddr> {
     let port = ready["port"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no port")?;
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
-/// AWS, the bastion, and the database as RDS shows it: TLS under an authority like RDS's, IAM tokens checked.
+/// AWS, the bastion, and PostgreSQL as on RDS: behind TLS with an authority like RDS's, and with a check of IAM tokens.
 async fn start_sandbox(postgres: SocketAddr, ca_file: &Path) -> Result<Sandbox> {
     let described = Database { ca: "rds-ca-ecc384-g1".into(), ..Database::new(HOST, Client::Psql.port(), "postgres") };
     let mariadb =
@@ -336,7 +370,7 @@ fn start_proxy(arguments: &[&str], env: Vec<(String, String)>, log_file: PathBuf
         .args(arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        // Nothing of this machine's own configuration.
+        // Ignores this machine's own configuration.
         .env("RDSGATE_CONFIG", "/dev/null")
         .env("RDSGATE_LOG", "debug")
         .env("RDSGATE_LOG_FORMAT", "json")
@@ -365,7 +399,7 @@ async fn collect(stderr: impl AsyncRead + Unpin, log_file: PathBuf, sender: watc
     }
 }
 
-/// What rdsgate writes to standard error: lines for people, and its log as JSON.
+/// rdsgate's standard error: lines for people, and its log as JSON.
 struct Log {
     lines: watch::Receiver<Vec<Arc<str>>>,
     /// How many lines [`Log::next_notable`] has looked at.
@@ -376,31 +410,44 @@ impl Log {
     /// Waits for the first line that is wanted.
     async fn line(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Arc<str>> {
         let found = |lines: &Vec<Arc<str>>| lines.iter().find(|line| wanted(line)).cloned();
-        let waited = timeout(PATIENCE, self.lines.wait_for(|lines| found(lines).is_some())).await;
+        let waited = timeout(STEP_TIMEOUT, self.lines.wait_for(|lines| found(lines).is_some())).await;
         let line = waited.ok().and_then(Result::ok).and_then(|lines| found(&lines));
         line.ok_or_else(|| self.explain(anyhow!("rdsgate did not get ready")))
     }
 
-    /// How the first connections came about.
+    /// The steps of the first connections.
     async fn logins<const N: usize>(&mut self) -> Result<[Value; N]> {
         let ended = self.lines.wait_for(|lines| events(lines, "connection ended").len() >= N);
-        let found = timeout(PATIENCE, ended).await.ok().and_then(Result::ok).map(|lines| {
+        let found = timeout(STEP_TIMEOUT, ended).await.ok().and_then(Result::ok).map(|lines| {
             self.read = lines.len();
             events(&lines, "logged in")
         });
         found
             .and_then(|found| <[Value; N]>::try_from(found).ok())
-            .ok_or_else(|| self.explain(anyhow!("rdsgate's log does not tell of the connections")))
+            .ok_or_else(|| self.explain(anyhow!("rdsgate's log does not describe the connections")))
     }
 
-    /// How packets of a MySQL connection are compressed on their way, in a word.
+    /// How long it took to open the first SSM session, which rdsgate does at its start, before a client comes.
+    fn opening(&self) -> Result<Duration> {
+        let at = |message: &str| {
+            let event = events(&self.lines.borrow(), message).into_iter().next()?;
+            let at = DateTime::from_str(event["timestamp"].as_str()?, Format::DateTime).ok()?;
+            SystemTime::try_from(at).ok()
+        };
+        let took = at("starting an SSM session")
+            .zip(at("SSM session open"))
+            .and_then(|(start, end)| end.duration_since(start).ok());
+        took.ok_or_else(|| self.explain(anyhow!("rdsgate's log does not describe the SSM session")))
+    }
+
+    /// The compression between rdsgate and a MySQL server, such as `zlib`.
     fn compression(&self) -> String {
         let events = events(&self.lines.borrow(), "packets between us and the server");
         let compression = events.first().and_then(|event| event["compression"].as_str()).unwrap_or_default();
         compression.trim_start_matches("Some(").trim_end_matches(')').to_lowercase()
     }
 
-    /// The next event that is above debug, in a few words.
+    /// The next event above debug level, shortened.
     async fn next_notable(&mut self) -> Result<String> {
         loop {
             let from = self.read;
@@ -434,7 +481,7 @@ fn events(lines: &[Arc<str>], message: &str) -> Vec<Value> {
     events.filter(|event: &Value| event["message"] == message).collect()
 }
 
-/// The programs that ask the databases.
+/// A database client program.
 #[derive(Clone, Copy)]
 enum Client {
     Psql,
@@ -449,7 +496,7 @@ impl Client {
         }
     }
 
-    /// The port that it takes unasked.
+    /// Its default port.
     fn port(self) -> u16 {
         match self {
             Self::Psql => 5432,
@@ -457,7 +504,7 @@ impl Client {
         }
     }
 
-    /// What tells rdsgate of its engine.
+    /// The flags that select its engine.
     fn engine(self) -> &'static [&'static str] {
         match self {
             Self::Psql => &[],
@@ -473,15 +520,15 @@ impl Client {
     }
 }
 
-/// A client and where on this machine it finds its server.
+/// A client, and the local port of its server.
 struct LocalClient {
     client: Client,
-    /// psql's may be followed by more words of a connection string.
+    /// For psql, more parts of a connection string may follow.
     port: String,
 }
 
 impl LocalClient {
-    /// What a user would type.
+    /// The command as a user would type it.
     fn shown(&self) -> String {
         // For MariaDB's client, localhost would be a unix socket.
         let (host, flag) = match self.client {
@@ -501,7 +548,7 @@ impl LocalClient {
         format!("{} {flag} '{sql}'", self.shown())
     }
 
-    /// Runs it as a user would, with nothing of this machine's settings and no password.
+    /// Runs it as a user would, without this machine's settings and without a password.
     async fn run(&self, sql: &str) -> Result<String> {
         let mut command = bare(self.client.program());
         match self.client {
@@ -521,20 +568,20 @@ impl LocalClient {
     }
 }
 
-/// A program with nothing of this process's environment but what it is found by.
+/// A program with an empty environment but for `PATH` and a locale.
 fn bare(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C.UTF-8");
     command
 }
 
-/// Runs a client to its end: what it printed.
+/// Runs a client to its end and returns its output.
 async fn output(command: &mut Command) -> Result<String> {
     let program = command.as_std().get_program().display().to_string();
     let run = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let hangs = || format!("{program} hangs");
     let output =
-        timeout(PATIENCE, run).await.with_context(hangs)?.with_context(|| format!("cannot start {program}"))?;
+        timeout(STEP_TIMEOUT, run).await.with_context(hangs)?.with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
         bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
@@ -549,11 +596,18 @@ fn is_free(port: u16) -> bool {
     })
 }
 
-fn report(first: &Value, again: &Value, style: &Style) {
+fn report(opening: Duration, first: &Value, again: &Value, style: &Style) {
     let text = |name: &str| first[name].as_str().unwrap_or("?").to_owned();
     let minutes = first["token_lifetime_s"].as_u64().unwrap_or_default().div_ceil(60);
     let lines = [
         ("session", format!("{} through bastion {BASTION}", text("session"))),
+        (
+            "opened",
+            format!(
+                "in {:.0} ms at the start, before psql came; AWS adds its own round trips",
+                opening.as_secs_f64() * 1000.0
+            ),
+        ),
         ("host name", format!("{} verified ({})", text("host"), text("tls"))),
         ("issuer", common_name(&text("issuer")).to_owned()),
         (
@@ -565,8 +619,8 @@ fn report(first: &Value, again: &Value, style: &Style) {
             ),
         ),
         ("server", format!("PostgreSQL {}", text("server_version"))),
-        ("took", steps(first)),
-        ("the next", format!("{}, in the same session", steps(again))),
+        ("first", steps(first)),
+        ("second", format!("{}, in the same session", steps(again))),
     ];
     for (name, value) in lines {
         println!("  {} {value}", style.dim(&format!("{name:<10}")));
@@ -577,14 +631,16 @@ fn report(first: &Value, again: &Value, style: &Style) {
 fn in_short(login: &Value, compression: &str) -> String {
     let text = |name: &str| login[name].as_str().unwrap_or("?").to_owned();
     let (version, tls) = (text("server_version"), text("tls"));
-    // Before its version 11, MariaDB says this first, for old clients' sake.
+    // MariaDB before version 11 prefixes this for the sake of old clients.
     let version = version.trim_start_matches("5.5.5-").split('-').next().unwrap_or_default();
     let packed = match compression {
         "" | "none" => String::new(),
-        compression => format!(", packets packed by {compression}"),
+        compression => format!(", packets compressed with {compression}"),
     };
     let (length, took) = (&login["token_length"], &login["total_ms"]);
-    format!("MariaDB {version} over {tls}{packed}; it verified a token of {length} characters itself; {took} ms")
+    format!(
+        "MariaDB {version} over {tls}{packed}; it verified a token of {length} characters itself; login took {took} ms, without the SSM session"
+    )
 }
 
 /// The part of a distinguished name that tells one authority from another.
@@ -598,7 +654,7 @@ fn steps(login: &Value) -> String {
         let (name, took) = stage.split_once('=').unwrap_or((stage, ""));
         let name = match name {
             "AWS credentials" => "credentials",
-            "route to the database" => "SSM session",
+            "route to the database" => "stream",
             "database answer" => "dial",
             "database login" => "token and login",
             other => other,
