@@ -22,19 +22,19 @@ pub mod cli;
 pub mod config;
 pub mod discover;
 pub mod doctor;
+pub mod engine;
 pub mod limits;
 pub mod listen;
-pub mod mysql;
 pub mod outbound;
-pub mod postgres;
-pub mod printable;
 pub mod proxy;
 pub mod regular_file;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
-pub mod secret;
 pub mod stream;
 pub mod target;
 pub mod telemetry;
 pub mod tls;
 pub mod tunnel;
+
+pub use database_wire::{mysql, postgres};
+pub use safe_display::{printable, secret};

@@ -1,7 +1,8 @@
 //! The modules under fuzzing, compiled by themselves.
 //!
-//! Taken as source files and not as a dependency on `rdsgate`, so that an instrumented build takes seconds and leaves
-//! out the AWS SDK; that the modules allow it is the layering rule of `docs/architecture.md`.
+//! `database-wire` is a crate of its own. Modules of `rdsgate` are taken as source files and not as a dependency, so that an
+//! instrumented build takes seconds and leaves out the AWS SDK; that they allow it is the layering rule of
+//! `docs/architecture.md`.
 //!
 //! A target is one line: its invariant is a documented function in `invariants`, which the property tests of
 //! `cargo test` run as well. To fuzz one:
@@ -11,18 +12,7 @@
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run accepts -- -max_total_time=60      # or on a nightly toolchain
 //! ```
 
-#[path = "../../src/postgres/invariants.rs"]
-pub mod invariants;
-#[path = "../../src/mysql/mod.rs"]
-pub mod mysql;
-#[path = "../../src/mysql/invariants.rs"]
-pub mod mysql_invariants;
-#[path = "../../src/postgres/mod.rs"]
-pub mod postgres;
-#[path = "../../src/printable.rs"]
-pub mod printable;
-#[path = "../../src/secret.rs"]
-pub mod secret;
+pub use database_wire::{mysql::invariants as mysql_invariants, postgres::invariants};
 
 /// Of `aws`, what knows nothing of the SDK.
 #[path = "../../src/aws"]

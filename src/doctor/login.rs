@@ -14,8 +14,9 @@ use crate::{
         Account,
         token::{self, Token},
     },
+    engine,
     mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
-    postgres::{self, Mode, ProtocolVersion, Startup, quote_identifier},
+    postgres::{self, Mode, ProtocolVersion, Startup},
     proxy::error::Error,
     target::Target,
     tunnel,
@@ -160,8 +161,8 @@ fn refused(error: &Error, target: &Target, resource: &str) -> Finding {
     let user = target.user.as_deref().unwrap_or_default();
     let finding = way::failed(error, target);
     match error {
-        Error::Login(postgres::Error::Refused(server)) => finding.fix(server.hint(user, resource)),
-        Error::MysqlLogin(mysql::Error::Refused(server)) => finding.fix(server.hint(user, resource)),
+        Error::Login(postgres::Error::Refused(server)) => finding.fix(engine::postgres::hint(server, user, resource)),
+        Error::MysqlLogin(mysql::Error::Refused(server)) => finding.fix(engine::mysql::hint(server, user, resource)),
         Error::Login(postgres::Error::Authentication(_)) => finding
             .because("the role is not a member of rds_iam, or IAM database authentication is off")
             .paste(grant(user)),
@@ -173,7 +174,7 @@ fn refused(error: &Error, target: &Target, resource: &str) -> Finding {
 }
 
 fn grant(user: &str) -> String {
-    format!("GRANT rds_iam TO {};", quote_identifier(user))
+    format!("GRANT rds_iam TO {};", engine::postgres::quote_identifier(user))
 }
 
 fn alter(user: &str) -> String {

@@ -2,6 +2,7 @@
 
 use super::{Error, Login};
 use crate::{
+    engine,
     listen::access,
     mysql::{
         self, ErrorReport, Turn,
@@ -30,13 +31,13 @@ impl Error {
             Self::MysqlLogin(mysql::Error::Refused(server)) => {
                 // There is no room for both: a fact says more than what to look for.
                 let fact = login.facts.of_database(self.stage(), target);
-                let hint = fact.or_else(|| server.hint(login.user, &login.resource(target)));
+                let hint = fact.or_else(|| engine::mysql::hint(server, login.user, &login.resource(target)));
                 return Some(server.encode_with(turn, hint.as_deref()));
             }
             Self::MysqlLogin(mysql::Error::RefusedBeforeTls(server)) => return Some(server.encode_with(turn, None)),
             Self::MysqlLogin(error @ mysql::Error::Authentication(_)) => {
                 let fact = login.facts.of_database(self.stage(), target);
-                let hint = fact.or_else(|| Some(mysql::made_for_tokens(login.user)));
+                let hint = fact.or_else(|| Some(engine::mysql::made_for_tokens(login.user)));
                 ErrorReport { hint, ..error.report()? }
             }
             Self::MysqlClient(error) | Self::MysqlLogin(error) => error.report()?,

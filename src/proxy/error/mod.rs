@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::{
     aws, causes,
+    engine::postgres::quote_identifier,
     listen::access,
-    mysql,
-    postgres::{self, quote_identifier},
+    mysql, postgres,
     proxy::explain::Facts,
     target::Target,
     tls,

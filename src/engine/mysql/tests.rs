@@ -1,17 +1,16 @@
 //! A whole connection, wired as the proxy does: a client, our code, a server, and the relay between them.
 
-use tokio::io::{DuplexStream, duplex};
-
-use super::{
+use database_wire::mysql::{
     Accepted, Commands, Error, LoggedIn, Signal, TokenTiming, Turn, accept, accept_change_user, change_user, finish,
     greet, login, read_greeting,
     script::{MARIADB, MARIADB_CLIENT, OK, Peer, scramble},
     ssl_request,
 };
-use crate::{
-    secret::Secret,
-    stream::relay::{Reason, Tap, relay},
-};
+use safe_display::Secret;
+use tokio::io::{DuplexStream, duplex};
+
+use super::hint;
+use crate::stream::relay::{Reason, Tap, relay};
 
 struct Observer(Signal);
 
@@ -54,7 +53,7 @@ async fn serve(mut client: DuplexStream, mut upstream: DuplexStream) -> Result<R
         match change_user(&mut upstream, &logged_in, &session.response, &token(session.response.user())).await {
             Ok(ok) => finish(&mut client, &session, &ok).await?,
             Err(Error::Refused(refused)) => {
-                let told = refused.encode_with(session.turn(), refused.hint("root", "arn").as_deref());
+                let told = refused.encode_with(session.turn(), hint(&refused, "root", "arn").as_deref());
                 tokio::io::AsyncWriteExt::write_all(&mut client, &told).await.unwrap();
                 return Err(Error::Refused(refused));
             }
@@ -157,6 +156,6 @@ async fn a_server_that_is_full_says_so_in_place_of_its_greeting() {
     let Error::RefusedBeforeTls(refused) = read_greeting(&mut upstream).await.unwrap_err() else {
         panic!("no refusal")
     };
-    let told = refused.encode_with(Turn::GREETING, refused.hint("root", "arn").as_deref());
+    let told = refused.encode_with(Turn::GREETING, hint(&refused, "root", "arn").as_deref());
     assert!(told[3..].starts_with(b"\0\xff\x10\x04Too many connections\nHint: "));
 }

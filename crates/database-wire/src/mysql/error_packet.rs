@@ -17,7 +17,7 @@ use super::{
     codec::{self, Reader},
     message,
 };
-use crate::printable;
+use safe_display::printable;
 
 /// The longest message in bytes: clients keep 512 with the NUL (`MYSQL_ERRMSG_SIZE` in `mysql_com.h`).
 pub const MAX_MESSAGE: usize = 511;
@@ -143,12 +143,13 @@ impl ServerError {
     }
 
     /// The same, as the answer to a login that named this database.
-    pub(super) fn of_database(self, database: Option<&[u8]>) -> Self {
+    #[must_use]
+    pub fn of_database(self, database: Option<&[u8]>) -> Self {
         Self { database: database.map(|database| String::from_utf8_lossy(database).into_owned()), ..self }
     }
 
     /// The database that the refused login named; `None` where it named none.
-    pub(super) fn database(&self) -> Option<&str> {
+    pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
     }
 

@@ -5,13 +5,10 @@
 
 use futures_util::FutureExt as _;
 
-use crate::{
-    postgres::{
-        Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept, login,
-        startup::NEWEST_MINOR,
-    },
-    printable,
-    secret::Secret,
+use safe_display::{Secret, printable};
+
+use crate::postgres::{
+    Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept, login, startup::NEWEST_MINOR,
 };
 
 /// A client's first bytes end in a packet that is kept byte for byte, of which nothing is left unread and beyond which

@@ -17,7 +17,7 @@ use super::{
     codec::{Reader, put_message},
     message::tag,
 };
-use crate::printable;
+use safe_display::printable;
 
 /// The longest ErrorResponse body in bytes, length field included: beyond it, libpq takes an error during login for
 /// one of a server older than 7.4 (`MAX_ERRLEN` in `fe-connect.c`).
@@ -139,7 +139,7 @@ impl ServerError {
     }
 
     /// The function of the server's source that reported it: what tells apart errors with the same SQLSTATE.
-    pub(super) fn routine(&self) -> Option<&[u8]> {
+    pub fn routine(&self) -> Option<&[u8]> {
         self.field(field::ROUTINE)
     }
 

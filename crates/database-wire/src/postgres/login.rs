@@ -24,7 +24,7 @@ use super::{
     message::{self, Authentication, tag},
     startup::Startup,
 };
-use crate::secret::Secret;
+use safe_display::Secret;
 
 /// The longest message of a login, by its length field; the same as libpq allows (`fe-protocol3.c`).
 pub const MAX_MESSAGE: usize = MAX_ERROR_LENGTH;

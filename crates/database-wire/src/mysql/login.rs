@@ -27,7 +27,7 @@ use super::{
     message::{self, OkPacket, Plugin},
     response::HandshakeResponse,
 };
-use crate::secret::Secret;
+use safe_display::Secret;
 
 /// An SSLRequest follows the greeting, which is number 0.
 const SSL_REQUEST: u8 = 1;

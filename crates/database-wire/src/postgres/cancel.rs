@@ -10,7 +10,7 @@ use super::{
     error::Error,
     message::CANCEL_REQUEST_CODE,
 };
-use crate::secret::Secret;
+use safe_display::Secret;
 
 /// Lengths of a secret key in bytes: 4 up to protocol 3.0; up to 256 since 3.2 (PostgreSQL 18 sends 32).
 const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 4..=256;

@@ -31,17 +31,14 @@ pub mod error;
 mod error_packet;
 pub mod goodbye;
 pub mod greeting;
-mod hint;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod invariants;
 pub mod login;
 pub mod message;
 pub mod query;
 pub mod response;
-#[cfg(test)]
-mod script;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "testing"))]
+pub mod script;
 pub mod watch;
 
 pub use accept::{Accepted, Login, accept, finish};
@@ -51,7 +48,6 @@ pub use commands::{Commands, Signal};
 pub use compress::Compressed;
 pub use error::{Error, ErrorReport, ServerError, Turn};
 pub use greeting::{Greeting, Scramble, greet, read_greeting};
-pub use hint::made_for_tokens;
 pub use login::{Compression, LoggedIn, TokenTiming, login, ssl_request};
 pub use message::OkPacket;
 pub use response::HandshakeResponse;

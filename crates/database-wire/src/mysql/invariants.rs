@@ -6,14 +6,12 @@
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{
-    mysql::{
-        Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
-        Scramble, ServerError, TokenTiming, Turn, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish, greet,
-        login, read_greeting, ssl_request,
-    },
-    printable,
-    secret::Secret,
+use safe_display::{Secret, printable};
+
+use crate::mysql::{
+    Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket, Scramble,
+    ServerError, TokenTiming, Turn, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish, greet, login,
+    read_greeting, ssl_request,
 };
 
 const TOKEN: &str = "host:3306/?token";

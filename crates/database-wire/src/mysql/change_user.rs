@@ -29,7 +29,7 @@ use super::{
     message::{OkPacket, Plugin},
     response::{Authentication, HandshakeResponse, is_password},
 };
-use crate::secret::Secret;
+use safe_display::Secret;
 
 const WAITING_FOR: &str = "the client's COM_CHANGE_USER";
 

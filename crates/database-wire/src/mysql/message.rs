@@ -9,7 +9,7 @@ use super::{
     codec::{self, HEADER, Reader},
     error::Error,
 };
-use crate::secret::Secret;
+use safe_display::Secret;
 
 /// A client's COM_QUIT as a packet: a payload of one byte, with the number of a first packet.
 pub const QUIT: [u8; 5] = [1, 0, 0, 0, 1];

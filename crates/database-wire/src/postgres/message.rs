@@ -17,7 +17,7 @@ use super::{
     codec::{Reader, put_cstr, put_message},
     error::Error,
 };
-use crate::secret::Secret;
+use safe_display::Secret;
 
 /// The code in place of a protocol version that makes a startup packet an SSLRequest: 1234.5679 (`libpq/pqcomm.h`).
 pub const SSL_REQUEST_CODE: u32 = 80_877_103;

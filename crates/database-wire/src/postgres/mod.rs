@@ -19,8 +19,7 @@ mod codec;
 pub mod error;
 mod error_response;
 mod exchange;
-mod hint;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod invariants;
 pub mod login;
 pub mod message;
@@ -31,7 +30,6 @@ pub mod watch;
 pub use accept::{Accepted, accept};
 pub use cancel::{CancelKey, CancelRequest};
 pub use error::{Error, ErrorReport, Notice, ServerError};
-pub use hint::quote_identifier;
 pub use login::{LoggedIn, Login, Mode, login, request_tls};
 pub use startup::{ProtocolVersion, Startup};
 pub use watch::{Activity, Watch};

@@ -1,0 +1,103 @@
+//! What to do about a login that a server refused.
+//!
+//! Decided by SQLSTATE and, where PostgreSQL uses one for several things, by the routine that reported it: both are
+//! the same in every language and version, the message is not.
+
+use database_wire::postgres::ServerError;
+
+/// The next thing to try, or `None` when the server's message says all there is. `user` is the database role; `resource`
+/// what the IAM policy has to allow, `arn:aws:rds-db:…:dbuser:…/user`.
+pub fn hint(error: &ServerError, user: &str, resource: &str) -> Option<String> {
+    let role = quote_identifier(user);
+    let hint = match error.sqlstate().as_str() {
+        "28000" => match error.routine() {
+            Some(b"InitializeSessionUserId") => {
+                format!("The role must exist and may log in: CREATE ROLE {role} LOGIN; GRANT rds_iam TO {role};")
+            }
+            Some(b"ClientAuthentication") => "The server admits nobody by this user name to this database from \
+                 the bastion over TLS. On RDS, rdsadmin and replication are closed to all."
+                .into(),
+            _ => format!(
+                "The server does not say why. Check, in this order:\n\
+                 1. the credentials' IAM policy allows rds-db:connect on {resource}\n\
+                 2. the role may use IAM: GRANT rds_iam TO {role};\n\
+                 3. the user name is spelled as in the database, upper and lower case included\n\
+                 4. IAM database authentication is enabled on the instance, cluster or RDS Proxy\n\
+                 5. this machine's clock is right: a token is valid for 15 minutes\n\
+                 The log group iam-db-auth-error of the database, where exported, has the reason."
+            ),
+        },
+        "28P01" => format!(
+            "The server took the token for a password: the role is not a member of rds_iam. As an administrator: \
+             GRANT rds_iam TO {role};"
+        ),
+        "3D000" => "Name a database that exists, as in: psql -h localhost DBNAME. Clients that name none ask for \
+             one called like the user."
+            .into(),
+        "42501" => format!("As the database's owner: GRANT CONNECT ON DATABASE … TO {role};"),
+        "53300" => "The database is out of connections. Close idle ones, make pools smaller, or raise \
+             max_connections (or the role's or database's CONNECTION LIMIT)."
+            .into(),
+        "57P01" | "57P02" | "57P03" => {
+            "The database is starting, stopping or failing over. Try again in a moment.".into()
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+/// A role name as SQL takes it: quoted unless it is plain.
+pub fn quote_identifier(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain { name.into() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(sqlstate: &str, routine: &str) -> Option<String> {
+        let body = format!("SFATAL\0C{sqlstate}\0Mwhatever, in any language\0R{routine}\0\0");
+        let error = ServerError::parse(body.as_bytes()).unwrap();
+        super::hint(&error, "app_user", "arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user")
+    }
+
+    #[test]
+    fn each_way_to_be_refused_has_its_advice() {
+        for (sqlstate, routine, advice) in [
+            (
+                "28000",
+                "auth_failed",
+                "1. the credentials' IAM policy allows rds-db:connect on arn:aws:rds-db:eu-central-1",
+            ),
+            ("28000", "auth_failed", "GRANT rds_iam TO app_user;"),
+            ("28000", "InitializeSessionUserId", "CREATE ROLE app_user LOGIN"),
+            ("28000", "ClientAuthentication", "admits nobody"),
+            ("28P01", "auth_failed", "GRANT rds_iam TO app_user;"),
+            ("3D000", "InitPostgres", "psql -h localhost DBNAME"),
+            ("42501", "CheckMyDatabase", "GRANT CONNECT"),
+            ("53300", "InitProcess", "max_connections"),
+            ("57P03", "ProcessStartupPacket", "Try again"),
+        ] {
+            let hint = hint(sqlstate, routine).unwrap();
+            assert!(hint.contains(advice), "{sqlstate} {routine}: {hint}");
+        }
+        assert_eq!(hint("22023", "set_config_option"), None);
+    }
+
+    #[test]
+    fn a_role_is_named_as_sql_takes_it() {
+        for (name, sql) in [
+            ("app_user1", "app_user1"),
+            ("_x", "_x"),
+            ("App", "\"App\""),
+            ("1a", "\"1a\""),
+            ("a b", "\"a b\""),
+            ("a\"; drop role b; --", "\"a\"\"; drop role b; --\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(quote_identifier(name), sql);
+        }
+    }
+}
