@@ -127,7 +127,7 @@ fn registry(metrics: &Metrics, view: &Arc<View>) -> Registry {
 async fn serve(shared: &Arc<Shared>, listener: &Listener) {
     loop {
         // Held by the connection to its end. Who comes when there is none waits in the kernel's queue.
-        let permit = Arc::clone(&shared.connections).acquire_owned().await.expect("nobody closes it");
+        let permit = Arc::clone(&shared.connections).acquire_owned().await.expect("the semaphore is never closed");
         let Accepted { stream, peer } = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(cause) => {
@@ -167,7 +167,7 @@ async fn connection(stream: Stream, respond: impl Fn(&Request<Incoming>) -> Resp
     match timeout(CONNECTION_TIMEOUT, served).await {
         Ok(Ok(())) => {}
         Ok(Err(cause)) => debug!(%cause, "a connection to the admin address broke"),
-        Err(_) => debug!("a connection to the admin address took too long"),
+        Err(_) => debug!("a connection to the admin address timed out"),
     }
 }
 
@@ -180,7 +180,9 @@ fn respond(shared: &Shared, tcp: bool, request: &Request<Incoming>) -> Response<
         "/readyz" => readiness,
         "/metrics" => metrics,
         "/status" => status,
-        _ => return answer(StatusCode::NOT_FOUND, PLAIN, "there are /healthz, /readyz, /metrics and /status".into()),
+        _ => {
+            return answer(StatusCode::NOT_FOUND, PLAIN, "not found; try /healthz, /readyz, /metrics or /status".into());
+        }
     };
     if request.method() != Method::GET {
         let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is allowed".into());

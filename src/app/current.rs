@@ -61,13 +61,13 @@ impl Current {
                     return service;
                 }
                 info!(target = %target.name, alias = %alias.host(), from = %target.endpoint.host, to = %host,
-                    "the alias leads to another database now, and new connections with it");
+                    "the alias now points to another database; new connections go there");
                 self.put(&service, self.move_to(&service, host))
             }
             Err(AliasError::NoAnswer(host)) => {
                 if !std::mem::replace(&mut *unanswered, true) {
                     warn!(target = %target.name, alias = %host, endpoint = %target.endpoint,
-                        "no name server answers; new connections go where the alias led when one last did");
+                        "no name server answers; new connections use the last known endpoint of the alias");
                 }
                 service
             }

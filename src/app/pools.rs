@@ -113,5 +113,5 @@ impl Pools {
 }
 
 fn left_alone(sessions: usize) {
-    warn!(sessions, "signal: SSM sessions that have not ended are left to their idle timeout");
+    warn!(sessions, "signal received: leaving open SSM sessions to their idle timeout");
 }

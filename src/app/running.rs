@@ -225,9 +225,9 @@ impl Running {
         };
         tokio::select! {
             ended = timeout(delay, drained) => if ended.is_err() {
-                warn!(connections = tasks.len(), "busy connections are cut after --max-sigterm-delay");
+                warn!(connections = tasks.len(), "closing busy connections: --max-sigterm-delay is over");
             },
-            () = hurry() => warn!(connections = tasks.len(), "second signal: busy connections are cut"),
+            () = hurry() => warn!(connections = tasks.len(), "second signal: closing busy connections"),
         }
         abort.cancel();
         tokio::select! {
@@ -262,7 +262,7 @@ async fn check(service: &Service) {
     let ready = match service.upstream.check_credentials().await {
         Ok(()) => service.upstream.warm().await,
         Err(cause) if cause.needs_person() && service.upstream.may_ask() => {
-            info!(target = %target.name, %cause, "what is missing will be asked for when a client connects");
+            info!(target = %target.name, %cause, "you will be prompted to log in when a client connects");
             return;
         }
         Err(cause) => Err(error::Error::Credentials(cause)),

@@ -22,10 +22,10 @@ const FOLLOW_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AliasError {
     /// No name server answered.
-    #[error("no name server says what {0} is an alias of")]
+    #[error("no name server resolves the alias {0}")]
     NoAnswer(Host),
     /// It leads elsewhere, or nowhere.
-    #[error("{0} is not an alias of an RDS endpoint any more")]
+    #[error("{0} is no longer an alias of an RDS endpoint")]
     NotRds(Host),
 }
 

@@ -92,7 +92,7 @@ impl Cache {
             return;
         }
         if let Err(cause) = write(folder, &name, &entry) {
-            debug!(%cause, folder = %folder.display(), "what was found is not kept");
+            debug!(%cause, folder = %folder.display(), "cannot write the lookup cache");
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) enum Error {
     #[error("no name server answered")]
     NoAnswer,
     /// An alias leads back to itself, or on for too long.
-    #[error("the alias leads in a circle, or through more than {DEPTH} others")]
+    #[error("the alias leads back to itself, or through more than {DEPTH} others")]
     Circle,
     /// No socket.
     #[error("cannot ask a name server")]

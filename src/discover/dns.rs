@@ -20,13 +20,13 @@ pub(super) const MESSAGE_LIMIT: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
     /// Not a DNS message, or one that ends too early.
-    #[error("the answer is malformed")]
+    #[error("the reply is malformed")]
     Malformed,
     /// An answer to another question: late, or forged.
-    #[error("the answer is to another question")]
+    #[error("the reply is for another question")]
     Other,
     /// RFC 1035, 4.1.1, RCODE.
-    #[error("the server answered with code {0}")]
+    #[error("the server replied with code {0}")]
     Refused(u8),
 }
 

@@ -65,7 +65,7 @@ pub enum Error {
         gap: Option<aws::Error>,
     },
     /// Several things have this identifier.
-    #[error("{reference} is more than one database: {}", endpoints(candidates))]
+    #[error("{reference} names more than one database: {}", endpoints(candidates))]
     Ambiguous {
         /// What was asked for.
         reference: Reference,
@@ -95,12 +95,14 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Aws { cause, .. } | Self::NotFound { gap: Some(cause), .. } => cause.hint().or_else(|| match cause {
-                aws::Error::AccessDenied { .. } => Some(
-                    "give the endpoint's host name and --bastion, which need no permission to look things up".into(),
-                ),
+                aws::Error::AccessDenied { .. } => {
+                    Some("give the endpoint's host name and --bastion, which need no lookup permissions".into())
+                }
                 _ => None,
             }),
-            Self::NotFound { .. } => Some("rdsgate ls shows what there is; --profile and --region choose where".into()),
+            Self::NotFound { .. } => {
+                Some("run rdsgate ls to list the databases; --profile and --region select account and region".into())
+            }
             Self::Ambiguous { .. } => Some("give the endpoint's host name or the ARN".into()),
             Self::NoEndpoint { .. } => Some("wait until it is available".into()),
             Self::Engine { .. } => None,
@@ -149,7 +151,7 @@ impl Discovery {
         if let Ok(account) = self.account(options).await
             && let Err(cause) = account.credentials_for_client().await
         {
-            debug!(%cause, "no credentials to look things up with");
+            debug!(%cause, "no credentials for lookups");
         }
     }
 
@@ -173,7 +175,7 @@ impl Discovery {
         let found = match cname::chase(alias, &self.nameservers).await {
             Ok(found) => found.filter(|host| host.region().is_some())?,
             Err(cause) => {
-                debug!(%alias, %cause, "no answer from the DNS about an alias");
+                debug!(%alias, %cause, "no DNS reply for an alias");
                 return None;
             }
         };
@@ -226,11 +228,11 @@ impl Discovery {
         match tokio::time::timeout(SOFT_DEADLINE, self.database(options, reference)).await {
             Ok(Ok(database)) => Some(database),
             Ok(Err(cause)) => {
-                debug!(%reference, %cause, source = cause.source_text(), "going on without the facts of RDS");
+                debug!(%reference, %cause, source = cause.source_text(), "continuing without facts from RDS");
                 None
             }
             Err(_) => {
-                debug!(%reference, "RDS takes too long; going on without its facts");
+                debug!(%reference, "no reply from RDS in time; continuing without its facts");
                 None
             }
         }
@@ -287,7 +289,7 @@ impl Discovery {
         if let Some(known) = self.cache.get(&key, NODES_LIFE) {
             return Ok(known);
         }
-        let failed = |cause| Error::Aws { what: "the tasks of ECS".into(), cause };
+        let failed = |cause| Error::Aws { what: "the ECS tasks".into(), cause };
         let account = self.account(options).await.map_err(failed)?;
         let tasks = account.ecs_tasks().await;
         note(&tasks.gaps);
@@ -306,7 +308,7 @@ impl Error {
 
 fn note(gaps: &[aws::Error]) {
     for cause in gaps {
-        debug!(%cause, "what this call would tell is unknown");
+        debug!(%cause, "a lookup failed; its facts are unknown");
     }
 }
 

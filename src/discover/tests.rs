@@ -259,7 +259,7 @@ async fn what_is_not_there_or_not_for_us_is_said() {
     assert_eq!(text("ledger").await, "ledger runs oracle-ee: rdsgate serves PostgreSQL, MySQL and MariaDB");
     assert_eq!(text("soon").await, "soon has no endpoint yet: it is creating");
     let ambiguous = text("fleet").await;
-    assert!(ambiguous.starts_with("fleet is more than one database: fleet.c1abcdefghij"), "{ambiguous}");
+    assert!(ambiguous.starts_with("fleet names more than one database: fleet.c1abcdefghij"), "{ambiguous}");
     assert!(
         ambiguous.contains("(instance), fleet.cluster-c1abcdefghij") && ambiguous.ends_with("(writer)"),
         "{ambiguous}"

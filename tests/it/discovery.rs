@@ -216,7 +216,7 @@ async fn up_says_what_it_cannot_find_or_choose() {
     );
     let (code, stderr) = up("nothing").await;
     assert_eq!((code, stderr.lines().next()), (2, Some("error: there is no database nothing in us-east-1")));
-    assert!(stderr.contains("hint: rdsgate ls"), "{stderr}");
+    assert!(stderr.contains("hint: run rdsgate ls"), "{stderr}");
     let (code, stderr) = up("ledger").await;
     assert_eq!(
         (code, stderr.as_str()),
@@ -267,7 +267,7 @@ async fn one_target_that_is_not_found_does_not_stop_the_others_and_shows_in_the_
             .start()
             .await;
         assert_eq!(gate.query("SELECT current_user").await, "app_user");
-        let told = gate.log().contains("error: there is no database nosuch in eu-central-1\nhint: rdsgate ls");
+        let told = gate.log().contains("error: there is no database nosuch in eu-central-1\nhint: run rdsgate ls");
         assert_eq!(told, missing == "nosuch", "{}", gate.log());
         gate.signal("INT");
         assert_eq!(gate.ended().await.code(), Some(code), "{}", gate.log());

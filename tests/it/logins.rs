@@ -115,7 +115,7 @@ async fn clients_wait_for_a_login_on_the_terminal_and_all_for_the_same() {
     let home = Home::new(&sso_profiles(&server.region));
     let file = home.write(CORP, EXPIRED);
     let mut gate = home.gate(server, &sandbox).flag("--profile", "dev").on_a_terminal().start().await;
-    assert!(gate.until(|log| log.contains("what is missing will be asked for when a client connects")).await);
+    assert!(gate.until(|log| log.contains("you will be prompted to log in when a client connects")).await);
     assert_eq!(count(&sandbox, Operation::RegisterClient), 0, "nobody has connected");
 
     let clients = [client(&gate), client(&gate), client(&gate)];

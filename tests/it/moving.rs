@@ -128,7 +128,7 @@ async fn an_alias_that_leads_to_no_database_any_more_is_an_error_until_it_does()
         }
         assert!(started.elapsed() < std::time::Duration::from_mins(1), "{}", gate.log());
     };
-    assert!(refused.contains(&format!("{ALIAS} is not an alias of an RDS endpoint any more")), "{refused}");
+    assert!(refused.contains(&format!("{ALIAS} is no longer an alias of an RDS endpoint")), "{refused}");
     names.leads_to(Some(OLD));
     until_moved(&gate, OLD).await;
     assert_eq!(gate.query("select 42").await, "42");

@@ -142,7 +142,7 @@ async fn a_command_line_that_cannot_work_ends_with_its_code_and_a_hint() {
         (usual().flag("--connect-timeout", "soon"), 2, "soon", ""),
         (usual().flag("--via", "telegraph"), 2, "telegraph", ""),
         (usual().flag("--config", "/nonexistent.toml"), 2, "/nonexistent.toml", ""),
-        (usual().env("RDSGATE_LOG", "chatty"), 2, "\"chatty\" is not a log level", "expected error, warn"),
+        (usual().env("RDSGATE_LOG", "chatty"), 2, "\"chatty\" is not a log level", "use error, warn"),
         (usual().env("AWS_CA_BUNDLE", "/nonexistent.pem"), 3, "AWS_CA_BUNDLE", "PEM"),
     ] {
         let (ended, log) = ends(options).await;

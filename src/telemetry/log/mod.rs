@@ -72,7 +72,7 @@ pub enum Error {
         word: String,
     },
     /// There is one already.
-    #[error("the log is set up twice")]
+    #[error("the log is already set up")]
     Twice,
 }
 
@@ -81,7 +81,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Filter { .. } | Self::Level { .. } => {
-                Some("expected error, warn, info, debug, trace, or a filter such as rdsgate::tunnel=debug".into())
+                Some("use error, warn, info, debug, trace, or a filter such as rdsgate::tunnel=debug".into())
             }
             Self::Twice => None,
         }
