@@ -1,7 +1,7 @@
-//! Counts of connections, by target. They are kept whether anybody asks or not; who does is [`crate::admin`]'s.
+//! Counts of connections, by target. They are always kept; [`crate::admin`] serves them.
 //!
-//! Labels are a target's name and words of the program: a series for each, so nothing that a client chooses (a user, a
-//! database) may become one.
+//! Each combination of labels is a time series. Labels are therefore names of targets and fixed words of the program, never
+//! values that a client chooses, such as a user or a database.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use prometheus_client::{
 const CONNECT_BUCKETS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Of {
+struct TargetLabel {
     target: Arc<str>,
 }
 
@@ -41,12 +41,12 @@ struct Relayed {
 /// The counts of all targets. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    open: Family<Of, Gauge>,
-    accepted: Family<Of, Counter>,
+    open: Family<TargetLabel, Gauge>,
+    accepted: Family<TargetLabel, Counter>,
     refused: Family<AtStage, Counter>,
     ended: Family<Ended, Counter>,
     relayed: Family<Relayed, Counter>,
-    connect: Family<Of, Histogram>,
+    connect: Family<TargetLabel, Histogram>,
     stages: Family<AtStage, Histogram>,
 }
 
@@ -66,7 +66,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Makes them part of what `registry` shows.
+    /// Adds the metrics to `registry`.
     pub fn register(&self, registry: &mut Registry) {
         let Self { open, accepted, refused, ended, relayed, connect, stages } = self.clone();
         registry.register(
@@ -93,36 +93,36 @@ impl Metrics {
         registry.register_with_unit("rdsgate_connect_stage_duration", help, Unit::Seconds, stages);
     }
 
-    /// The counts of one target, all there and zero from the start, so that a first event is seen as a change.
-    pub fn of(&self, target: &Arc<str>, words: &Words<'_>) -> Connections {
-        let of = Of { target: Arc::clone(target) };
+    /// The counts of one target. Every series exists and is zero from the start, so that a first event shows as a change.
+    pub fn for_target(&self, target: &Arc<str>, values: &LabelValues<'_>) -> Connections {
+        let label = TargetLabel { target: Arc::clone(target) };
         let relayed = |direction| self.relayed.get_or_create_owned(&Relayed { target: Arc::clone(target), direction });
         let counts = Connections {
-            open: self.open.get_or_create_owned(&of),
-            accepted: self.accepted.get_or_create_owned(&of),
+            open: self.open.get_or_create_owned(&label),
+            accepted: self.accepted.get_or_create_owned(&label),
             sent: relayed("sent"),
             received: relayed("received"),
-            connect: self.connect.get_or_create_owned(&of),
+            connect: self.connect.get_or_create_owned(&label),
             target: Arc::clone(target),
             all: self.clone(),
         };
-        for stage in words.stages {
+        for stage in values.stages {
             drop(self.refused.get_or_create(&counts.at(stage)));
             drop(self.stages.get_or_create(&counts.at(stage)));
         }
-        for &(side, reason) in words.ends {
+        for &(side, reason) in values.ends {
             drop(self.ended.get_or_create(&Ended { target: Arc::clone(target), side, reason }));
         }
         counts
     }
 }
 
-/// The words that become labels.
+/// The values that labels can have.
 #[derive(Debug, Clone, Copy)]
-pub struct Words<'a> {
+pub struct LabelValues<'a> {
     /// The stages of connecting.
     pub stages: &'a [&'static str],
-    /// How a connection can end: which side ended it, and why.
+    /// The ways a connection can end: side and reason.
     pub ends: &'a [(&'static str, &'static str)],
 }
 
@@ -139,7 +139,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// A client has come. It counts as open until what this returns is dropped.
+    /// Counts an accepted client connection. It counts as open until the returned guard is dropped.
     #[must_use = "the connection counts as open until this is dropped"]
     pub fn accepted(&self) -> Open {
         self.accepted.inc();
@@ -147,17 +147,17 @@ impl Connections {
         Open(self.open.clone())
     }
 
-    /// Clients that are here now.
+    /// The number of open client connections.
     pub fn open(&self) -> i64 {
         self.open.get()
     }
 
-    /// A client was told why it is not connected.
+    /// Counts a client connection refused at `stage`.
     pub fn refused(&self, stage: &'static str) {
         self.all.refused.get_or_create(&self.at(stage)).inc();
     }
 
-    /// A client is logged in, `took` after it came.
+    /// Records a login, `took` after the client was accepted, and the duration of each stage.
     pub fn logged_in(&self, took: Duration, stages: impl IntoIterator<Item = (&'static str, Duration)>) {
         self.connect.observe(took.as_secs_f64());
         for (stage, took) in stages {
@@ -165,17 +165,17 @@ impl Connections {
         }
     }
 
-    /// Bytes have come from the client.
+    /// Counts bytes relayed from the client to the database.
     pub fn sent(&self, bytes: usize) {
         self.sent.inc_by(bytes as u64);
     }
 
-    /// Bytes have come from the database.
+    /// Counts bytes relayed from the database to the client.
     pub fn received(&self, bytes: usize) {
         self.received.inc_by(bytes as u64);
     }
 
-    /// A connection that was logged in has ended.
+    /// Counts the end of a connection after its login.
     pub fn ended(&self, side: &'static str, reason: &'static str) {
         self.all.ended.get_or_create(&Ended { target: Arc::clone(&self.target), side, reason }).inc();
     }
@@ -210,11 +210,12 @@ mod tests {
     }
 
     fn orders(metrics: &Metrics) -> Connections {
-        metrics.of(&"orders".into(), &Words { stages: &["route", "login"], ends: &[("client", "closed")] })
+        metrics
+            .for_target(&"orders".into(), &LabelValues { stages: &["route", "login"], ends: &[("client", "closed")] })
     }
 
     #[test]
-    fn a_connection_counts_as_open_while_its_guard_lives() {
+    fn connection_counts_as_open_while_its_guard_lives() {
         let metrics = Metrics::default();
         let orders = orders(&metrics);
         let (first, second) = (orders.accepted(), orders.accepted());
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_happened_yet_is_zero_and_not_absent() {
+    fn series_exist_before_their_first_event() {
         let metrics = Metrics::default();
         let orders = orders(&metrics);
         for line in [

@@ -1,4 +1,4 @@
-//! What the process says about itself: the log and the metrics. It does not know who calls it.
+//! The log and the metrics of the process. This module does not know its callers.
 
 pub mod log;
 pub mod metrics;

@@ -32,7 +32,7 @@ use crate::{
     listen::{self, Accepted, Peer, access},
     stream::relay::{End, Reason, Side},
     target::{Engine, Target},
-    telemetry::metrics::{Connections, Metrics, Words},
+    telemetry::metrics::{Connections, LabelValues, Metrics},
 };
 
 /// For an error to be written to a client that may have stopped reading.
@@ -118,7 +118,7 @@ const ENDS: [(&str, &str); 6] = [
 
 /// The counts of a target's connections, with the words used here.
 pub fn counts(metrics: &Metrics, target: &Target) -> Connections {
-    metrics.of(&target.name, &Words { stages: &Stage::ALL.map(Stage::label), ends: &ENDS })
+    metrics.for_target(&target.name, &LabelValues { stages: &Stage::ALL.map(Stage::label), ends: &ENDS })
 }
 
 /// One of [`ENDS`].

@@ -1,40 +1,40 @@
-//! Lines that repeat each other: the first ones are written, the others counted and told in one line. Sans-IO.
+//! Folding of repeated lines: the first ones are written, the others counted and summarised in one line. Sans-IO.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// Lines of one kind that are written within [`WINDOW`] before the others are counted.
+/// The number of lines of one kind that are written within [`WINDOW`]; further ones are counted.
 pub(super) const BURST: u64 = 5;
-/// How long lines are counted before their number is written.
+/// The time for which lines are counted before their number is written.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
-/// Kinds that are looked after at a time; lines of further ones are all written.
+/// The number of kinds tracked at a time. Lines of further kinds are all written.
 const KINDS: usize = 256;
 
-/// Makes the line that stands for a number of others.
+/// Makes the line that summarises a number of repetitions.
 pub(super) type Summary = Box<dyn FnOnce(u64) -> String + Send>;
 
-/// What was written lately.
+/// The kinds of lines written within the last window.
 #[derive(Default)]
 pub(super) struct Fold {
     kinds: HashMap<String, Kind>,
 }
 
-/// Lines that repeat each other.
+/// The state of one kind of line.
 struct Kind {
-    /// When their number is written.
+    /// The end of the window, when the summary is written.
     ends: Instant,
-    /// In this window.
+    /// Lines in this window, written or not.
     seen: u64,
-    /// Not written.
+    /// Lines in this window that were not written.
     held: u64,
-    /// Of the last one that was not written.
+    /// Makes the summary of the last line that was not written.
     summary: Option<Summary>,
 }
 
 impl Fold {
-    /// Whether a line is to be written. If not, `summary` makes the line that stands for it and others.
+    /// Whether to write a line. If not, `summary` will make the line that summarises it and others.
     pub(super) fn is_new(&mut self, kind: String, now: Instant, summary: impl FnOnce() -> Summary) -> bool {
         if let Some(known) = self.kinds.get_mut(&kind) {
             known.seen += 1;
@@ -51,13 +51,13 @@ impl Fold {
         true
     }
 
-    /// When [`Fold::due`] has something to do.
+    /// The next time at which [`Fold::due`] returns lines; `None` if no window is open.
     pub(super) fn next(&self) -> Option<Instant> {
         self.kinds.values().map(|kind| kind.ends).min()
     }
 
-    /// The numbers of the windows that are over at `now`, or with `all` of every window. A kind that was held goes on being
-    /// counted without a new burst.
+    /// The summaries of the windows that have ended at `now`, or with `all` of every window. A kind with a summary continues
+    /// to be counted, without a new burst.
     pub(super) fn due(&mut self, now: Instant, all: bool) -> Vec<String> {
         let mut lines = Vec::new();
         self.kinds.retain(|_, kind| {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_a_burst_lines_are_counted_and_their_number_is_told_when_the_window_ends() {
+    fn lines_after_a_burst_are_summarised_at_the_end_of_the_window() {
         let mut fold = Fold::default();
         let start = Instant::now();
         let seen = |fold: &mut Fold, kind: &str, now| {
@@ -93,10 +93,10 @@ mod tests {
         assert_eq!(fold.next(), Some(start + WINDOW));
         assert_eq!(fold.due(start + WINDOW / 2, false), Vec::<String>::new());
         assert_eq!(fold.due(start + WINDOW, false), ["repeated 57 times"]);
-        // A storm that goes on is a line a window.
+        // A storm that continues causes one line for each window.
         assert!(!seen(&mut fold, "refused", start + WINDOW));
         assert_eq!(fold.due(start + WINDOW, true), ["repeated 1 times"]);
-        // One that is over is forgotten.
+        // A storm that has ended is forgotten.
         assert_eq!(fold.due(start + 3 * WINDOW, false), Vec::<String>::new());
         assert_eq!(fold.next(), None);
         assert!(seen(&mut fold, "refused", start + 3 * WINDOW));

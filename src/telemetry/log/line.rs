@@ -1,5 +1,5 @@
-//! One event as one line of text: for people, or as a JSON object. What comes from elsewhere cannot end the line, nor control
-//! the terminal that shows it.
+//! One event as one line of text, for people or as a JSON object. Text from outside can neither end the line nor control the
+//! terminal that shows it.
 
 use std::fmt::{self, Write as _};
 
@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::{
 
 use crate::printable;
 
-/// The field that tells two clients of one kind apart, and is not looked at where lines are folded.
+/// The field that differs between clients, and is ignored when lines are folded.
 const PEER: &str = "peer";
 
 /// An event: its level, its message and its fields, in order.
@@ -23,7 +23,7 @@ pub(super) struct Line {
     fields: Vec<(&'static str, Shown)>,
 }
 
-/// A field's value, as people read it and as JSON has it.
+/// The value of a field, in both formats.
 #[derive(Debug, Clone)]
 struct Shown {
     human: String,
@@ -31,12 +31,12 @@ struct Shown {
 }
 
 impl Line {
-    /// One without fields.
+    /// A line without fields.
     pub(super) fn new(level: Level, message: &str) -> Self {
         Self { level, message: message.into(), fields: Vec::new() }
     }
 
-    /// What was logged.
+    /// The line of an event.
     pub(super) fn of(event: &Event<'_>) -> Self {
         let mut line = Self::new(*event.metadata().level(), "");
         event.record(&mut line);
@@ -52,7 +52,7 @@ impl Line {
         &self.level
     }
 
-    /// What lines have in common that are repetitions of each other: all but the time and the peer.
+    /// The identity of a line for folding: everything but the time and the peer.
     pub(super) fn kind(&self) -> String {
         let mut kind = format!("{} {}", self.level, self.message);
         for (name, value) in self.fields.iter().filter(|(name, _)| *name != PEER) {
@@ -61,7 +61,7 @@ impl Line {
         kind
     }
 
-    /// The line that stands for `times` others like it.
+    /// The line that summarises `times` repetitions of this one.
     pub(super) fn repeated(&self, times: u64) -> Self {
         let mut line = self.clone();
         line.fields.push(("repeated", Shown { human: format!("{times} times"), json: times.into() }));
@@ -111,7 +111,7 @@ pub fn json(level: Level, members: impl IntoIterator<Item = (&'static str, Value
 
 fn now() -> String {
     let mut text = String::new();
-    // Into memory, which does not fail.
+    // Writing to memory does not fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text
 }

@@ -1,16 +1,16 @@
 //! The log: to stderr, for people or as JSON, with a filter and one rule that no filter can lift.
 //!
-//! The rule: only our own crate logs, at every level. Libraries write requests and frames as they are at `debug` and `trace`,
-//! and their errors with `Debug` at `warn`: the SDK's error about a credentials file holds the bytes of the file. An error of
-//! a library that matters reaches us as a value, and the code that handles it logs what is safe to say.
+//! The rule: only our own code logs, at every level. Libraries log requests and frames unchanged at `debug` and `trace`, and
+//! errors with `Debug` at `warn`; the SDK's error about a credentials file contains the bytes of the file. If an error of a
+//! library matters, it reaches us as a value, and the code that handles it logs the safe part.
 //!
-//! The same holds for panics: a message that was formatted may contain an error's `Debug`, so that only a literal is shown.
+//! The same applies to panics: a formatted message may contain the `Debug` of an error, so only literals are shown.
 //!
 //! ```text
 //!   event ─▶ filter ─▶ line: escaped, human or JSON ─▶ fold: repetitions counted ─▶ stderr: a bounded queue ─▶ its own thread
 //! ```
 //!
-//! The far side's text cannot forge a line or control the terminal, and a stderr that is not read does not stop the proxy.
+//! Text from the far side cannot forge a line or control the terminal, and a stderr that is not read does not block the proxy.
 
 mod fold;
 mod line;
@@ -32,7 +32,7 @@ pub use line::json;
 use stderr::Queue;
 pub use stderr::{Stderr, flush};
 
-/// How to log.
+/// Options of the log.
 ///
 /// # Defaults
 /// `info`; for people.
@@ -40,11 +40,11 @@ pub use stderr::{Stderr, flush};
 pub struct Options {
     /// A level, or directives `TARGET=LEVEL,…` as `tracing_subscriber::EnvFilter` reads them.
     pub filter: Option<String>,
-    /// For whom.
+    /// The format of lines.
     pub format: Format,
 }
 
-/// For whom the log is.
+/// The format of lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// One short line an event, coloured on a terminal.
@@ -54,24 +54,24 @@ pub enum Format {
     Json,
 }
 
-/// Why there is no log.
+/// The log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter is malformed.
     #[error("invalid log level {filter:?}: {reason}")]
     Filter {
-        /// What was given.
+        /// The value of the option.
         filter: String,
-        /// Why. Not a `source`: its message already ends with that of its own cause.
+        /// The parser's message. Not a `source`, because it already includes its own cause.
         reason: ParseError,
     },
-    /// A lone word that is no level. A filter would take `inof` for the name of a crate, and be silent.
+    /// A single word that is not a level. As a filter `inof` would name a crate and silence the log.
     #[error("{word:?} is not a log level")]
     Level {
         /// The word.
         word: String,
     },
-    /// There is one already.
+    /// The process already has a log.
     #[error("the log is already set up")]
     Twice,
 }
@@ -88,10 +88,10 @@ impl Error {
     }
 }
 
-/// The filter when none is given.
+/// The default filter.
 const DEFAULT_FILTER: &str = "info";
 
-/// Most time that a panic waits for its report to be written.
+/// The longest time that a panic waits for its report to be written.
 const PANIC_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether messages on stderr are in colour: on a terminal, unless NO_COLOR is set (no-color.org).
@@ -147,7 +147,7 @@ impl Printer {
         }
     }
 
-    /// Logs a panic: where, and its message if that is a literal in the source.
+    /// Logs a panic with its location, and its message if that is a literal in the source.
     fn panic(&self, panic: &PanicHookInfo<'_>) {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
         let reason = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("the message may hold data");
@@ -171,7 +171,7 @@ fn filter<S: Subscriber>(text: Option<&str>) -> Result<impl Filter<S> + use<S>, 
     Ok(wanted.and(filter_fn(is_ours).with_max_level_hint(LevelFilter::TRACE)))
 }
 
-/// Whether an event or a span is of our own crate; no filter shows another one.
+/// Whether an event or span is our own; no filter shows another one.
 fn is_ours(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     target == "rdsgate" || target.starts_with("rdsgate::")
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    /// What is logged under a filter when our crate and the chatty ones speak at every level.
+    /// The log under a filter when our crate and verbose libraries log at every level.
     fn logged(filter: Option<&str>, format: Format) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
@@ -260,12 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_logged_without_what_was_formatted_into_it() {
+    fn panic_is_logged_without_formatted_values() {
         let kept = Kept::default();
         let queue = Queue::start(kept.clone());
         let printer = Printer { format: Format::Human, colour: false, queue };
         let usual = std::panic::take_hook();
-        // The hook is one for the process: other tests' threads still report as usual.
+        // The hook applies to the whole process: threads of other tests still report as usual.
         let ours = std::thread::current().id();
         std::panic::set_hook(Box::new(move |info| {
             if std::thread::current().id() == ours { printer.panic(info) } else { usual(info) }
@@ -280,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_can_ask_for_one_module_or_for_less() {
+    fn filter_can_select_one_module_or_silence() {
         let text = logged(Some("warn,rdsgate::tunnel=debug"), Format::Human);
         assert!(text.contains("rdsgate::tunnel-debug") && !text.contains("rdsgate-info"), "{text}");
         assert_eq!(logged(Some("off"), Format::Human), "");
     }
 
     #[test]
-    fn json_is_one_object_a_line_and_no_line_names_a_module() {
+    fn json_log_has_one_object_per_line_without_module() {
         for line in logged(Some("trace"), Format::Json).lines() {
             let object: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(object["timestamp"].is_string() && object["level"].is_string(), "{line}");
@@ -298,7 +298,7 @@ mod tests {
         assert!(text.lines().all(|line| line.contains(" WARN ") && !line.contains("rdsgate: ")), "{text}");
     }
 
-    /// What is logged of texts of the far side, in every way that the code logs a value.
+    /// The log of a text from the far side, in every way in which the code logs a value.
     fn far_side(text: &str, format: Format) -> String {
         let kept = Kept::default();
         let queue = Queue::start(kept.clone());
@@ -315,7 +315,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn whatever_the_far_side_says_a_line_is_a_line_and_controls_nothing(
+        fn text_of_the_far_side_cannot_end_a_line_or_control_the_terminal(
             text in "(?s:.)*|[\u{0}-\u{9f}\u{202a}-\u{202e}]{0,20}"
         ) {
             for format in [Format::Human, Format::Json] {
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_differ_in_their_peer_alone_are_folded() {
+    fn lines_that_differ_only_in_their_peer_are_folded() {
         let kept = Kept::default();
         let queue = Queue::start(kept.clone());
         let printer = Printer { format: Format::Json, colour: false, queue: Arc::clone(&queue) };
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_filter_is_an_error_with_a_hint() {
+    fn malformed_filter_is_an_error_with_a_hint() {
         for (filter, message) in [
             ("rdsgate=loud", "invalid log level \"rdsgate=loud\": error parsing level filter: expected one of"),
             ("inof", "\"inof\" is not a log level"),

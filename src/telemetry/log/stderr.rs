@@ -1,5 +1,5 @@
-//! Stderr behind a bounded queue, written by a thread of its own: a terminal that is stopped, or a pipe that is not read, must
-//! not stop the proxy. Lines that find no room are dropped, and their number is written when there is room again.
+//! Stderr behind a bounded queue, written by a thread of its own, so that a stopped terminal or an unread pipe does not block the
+//! proxy. Lines beyond the bound are dropped, and their number is written when there is room again.
 
 use std::{
     collections::VecDeque,
@@ -17,38 +17,38 @@ use super::{
     line,
 };
 
-/// Most bytes that wait.
-const ROOM: usize = 4 << 20;
-/// How often to look whether a terminal lets a job in the background write.
+/// The largest number of bytes in the queue.
+const CAPACITY: usize = 4 << 20;
+/// The interval for checking whether the terminal lets a background job write.
 const TOSTOP_PAUSE: Duration = Duration::from_millis(250);
-/// Most time that [`Stderr::flush`] waits, where what is written next should not come before.
+/// The longest wait of [`Stderr::flush`], which keeps the order with text written elsewhere.
 const IN_ORDER_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Lines on their way out.
+/// Lines waiting to be written.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Lines have come, or have been written.
+    /// Notified when lines are added or written.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     lines: VecDeque<String>,
-    /// In `lines`.
+    /// The sum of the lengths of `lines`.
     bytes: usize,
-    /// Lines that found no room since the last that did.
+    /// Lines dropped since the last report of them.
     dropped: u64,
-    /// The thread is writing a line that is not in `lines` any more.
+    /// Set while the thread writes a line that it has taken from `lines`.
     writing: bool,
     fold: Fold,
-    /// Of the lines that are made here.
+    /// The format of lines made here, such as the number of dropped lines.
     format: Format,
 }
 
 impl State {
     fn push(&mut self, line: String) {
-        if self.bytes + line.len() > ROOM {
+        if self.bytes + line.len() > CAPACITY {
             self.dropped += 1;
             return;
         }
@@ -72,7 +72,7 @@ impl Queue {
         queue
     }
 
-    /// How to write what is said here.
+    /// Sets the format of lines made by the queue itself.
     pub(super) fn set_format(&self, format: Format) {
         self.lock().format = format;
     }
@@ -87,8 +87,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Adds a line unless others of its kind came just before, which are then counted; `summary` makes the line that says
-    /// their number.
+    /// Adds a line, or counts it if it repeats recent ones. `summary` makes the line that reports the count.
     pub(super) fn push_folding(&self, line: String, kind: String, summary: impl FnOnce() -> Summary) {
         let mut state = self.lock();
         if state.fold.is_new(kind, Instant::now(), summary) {
@@ -98,7 +97,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until all is written, but not longer than `limit`; whether it is. Lines that were counted are among it.
+    /// Waits at most `limit` until everything is written, summaries of counted lines included. Returns whether it is.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let mut state = self.lock();
         for line in state.fold.due(Instant::now(), true) {
@@ -110,7 +109,7 @@ impl Queue {
         state.is_written()
     }
 
-    /// Waits until what has come is written, but not longer than `limit`. Lines go on being counted.
+    /// Waits at most `limit` until the queue is written. Repeated lines continue to be counted.
     fn settle(&self, limit: Duration) {
         let waited = self.changed.wait_timeout_while(self.lock(), limit, |state| !state.is_written());
         drop(waited.unwrap_or_else(PoisonError::into_inner));
@@ -120,7 +119,7 @@ impl Queue {
     fn write(&self, mut writer: impl Write) {
         loop {
             let line = self.next();
-            // There is nowhere to complain when that fails.
+            // A failure cannot be reported anywhere.
             let _ = writer.write_all(line.as_bytes()).and_then(|()| writer.flush());
             self.lock().writing = false;
             self.changed.notify_all();
@@ -142,7 +141,7 @@ impl Queue {
             if state.dropped > 0 {
                 let dropped = std::mem::take(&mut state.dropped);
                 state.writing = true;
-                return told(dropped, state.format);
+                return dropped_lines(dropped, state.format);
             }
             let wait = state.fold.next().map_or(Duration::MAX, |next| next.saturating_duration_since(now));
             state = match wait {
@@ -153,8 +152,8 @@ impl Queue {
     }
 }
 
-/// The number of lines that are missing.
-fn told(dropped: u64, format: Format) -> String {
+/// The line that reports dropped lines.
+fn dropped_lines(dropped: u64, format: Format) -> String {
     let message = format!("{dropped} lines of the log were dropped: stderr was not read");
     match format {
         Format::Human => format!("warning: {message}\n"),
@@ -165,13 +164,13 @@ fn told(dropped: u64, format: Format) -> String {
 /// The queue of this process.
 pub(super) fn of_process() -> Arc<Queue> {
     static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
-    Arc::clone(QUEUE.get_or_init(|| Queue::start(Patient(io::stderr()))))
+    Arc::clone(QUEUE.get_or_init(|| Queue::start(TerminalSafe(io::stderr()))))
 }
 
-/// Stderr, which a job in the background does not write to where the terminal would stop it for that (`stty tostop`).
-struct Patient(io::Stderr);
+/// Stderr that delays writes of a background job while the terminal would stop it for writing (`stty tostop`).
+struct TerminalSafe(io::Stderr);
 
-impl Write for Patient {
+impl Write for TerminalSafe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         while self.would_stop_us() {
             std::thread::sleep(TOSTOP_PAUSE);
@@ -184,14 +183,14 @@ impl Write for Patient {
     }
 }
 
-impl Patient {
+impl TerminalSafe {
     #[cfg(unix)]
     fn would_stop_us(&self) -> bool {
         use rustix::{
             process::getpgrp,
             termios::{LocalModes, tcgetattr, tcgetpgrp},
         };
-        // No attributes: not a terminal.
+        // Without attributes it is not a terminal.
         tcgetattr(&self.0).is_ok_and(|modes| modes.local_modes.contains(LocalModes::TOSTOP))
             && tcgetpgrp(&self.0).is_ok_and(|group| group != getpgrp())
     }
@@ -202,13 +201,13 @@ impl Patient {
     }
 }
 
-/// Waits until stderr has all that was said, but not longer than `limit`.
+/// Waits at most `limit` until stderr has received everything.
 pub fn flush(limit: Duration) {
     of_process().flush(limit);
 }
 
-/// Stderr for what is not the log, in order with it. Each write is text that is written whole or, when stderr is not read,
-/// dropped whole; flushing waits until it is written, for a quarter of a second at most.
+/// Stderr for text other than the log, in order with the log. Each write is written whole or, if stderr is not read, dropped
+/// whole. Flushing waits until it is written, for a quarter of a second at most.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stderr;
 
@@ -232,7 +231,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_mins(1);
 
-    /// A reader that takes a text only when the test says so.
+    /// A reader that accepts a text only when the test allows it.
     struct Gated {
         opened: mpsc::Receiver<()>,
         written: mpsc::Sender<String>,
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stderr_that_is_not_read_holds_up_nothing_and_what_was_dropped_is_counted() {
+    fn unread_stderr_blocks_nothing_and_dropped_lines_are_counted() {
         let ((open, opened), (written, read)) = (mpsc::channel(), mpsc::channel());
         let queue = Queue::start(Gated { opened, written });
         let line = "x".repeat(1 << 20) + "\n";
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_is_written_at_the_end() {
+    fn counted_lines_are_summarised_at_the_end() {
         let ((open, opened), (written, read)) = (mpsc::channel(), mpsc::channel());
         drop(open);
         let queue = Queue::start(Gated { opened, written });
