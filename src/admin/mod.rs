@@ -1,14 +1,14 @@
-//! What a supervisor, a scraper or a curious user may ask of the running process, over HTTP on this machine.
+//! HTTP endpoints on this machine for supervisors, scrapers and users: health, metrics and status of the running process.
 //!
 //! ```text
 //!   GET /healthz   200 ok; 503 while it drains
 //!   GET /readyz    200 ok once every listener is bound; else 503
-//!   GET /metrics   OpenMetrics: telemetry's counts, and those of the sessions as they are at that moment
+//!   GET /metrics   OpenMetrics: telemetry's counts, and the sessions at the time of the request
 //!   GET /status    JSON, see model
 //! ```
 //!
-//! Nothing here changes anything, and nothing secret is told; but names of hosts are, so callers are held to the same rule
-//! as database clients ([`listen::access`](crate::listen::access)): our own user, and root.
+//! The endpoints are read-only and contain no secrets. They do contain host names, so the rule for database clients applies
+//! to callers too ([`listen::access`](crate::listen::access)): only our own user and root.
 
 pub mod model;
 pub mod server;
@@ -28,13 +28,13 @@ use model::Phase;
 
 /// A target that is served.
 pub struct Served {
-    /// What its connections share.
+    /// The state that its connections share.
     pub service: Arc<CurrentService>,
     /// The addresses that are bound.
     pub listeners: Vec<Local>,
 }
 
-/// How far the process is and what it serves; its owner keeps it true.
+/// The phase of the process and the targets that it serves. The owner keeps it up to date.
 #[derive(Default)]
 pub struct View {
     served: OnceLock<Vec<Served>>,
@@ -42,13 +42,13 @@ pub struct View {
 }
 
 impl View {
-    /// Every listener is bound.
+    /// Sets the served targets, once every listener is bound.
     pub fn ready(&self, served: Vec<Served>) {
-        // A process gets ready once.
+        // A process becomes ready once.
         let _ = self.served.set(served);
     }
 
-    /// No new connections are taken.
+    /// Marks the process as draining: it accepts no new connections.
     pub fn draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! What `/status` says. Keys and words are stable: others read them.
+//! The JSON of `/status`. Keys and values are stable, because other programs read them.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,33 +11,33 @@ use crate::{
     },
 };
 
-/// The whole answer.
+/// The whole reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// rdsgate's own.
+    /// The version of rdsgate.
     pub version: String,
-    /// How far the process is.
+    /// The phase of the process.
     pub phase: Phase,
-    /// The databases that are served, in the order of the configuration; none while it starts.
+    /// The served targets, in the order of the configuration. Empty while the process starts.
     pub targets: Vec<TargetStatus>,
 }
 
-/// How far the process is.
+/// The phase of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Not every listener is bound yet.
+    /// Listeners are still being bound.
     Starting,
     /// Clients are served.
     Running,
-    /// The end is near: no new connections.
+    /// Shutting down: no new connections are accepted.
     Draining,
 }
 
-/// One database.
+/// One served target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetStatus {
-    /// What the user calls it.
+    /// The target's name.
     pub name: String,
     /// `postgres` or `mysql`.
     pub engine: String,
@@ -47,11 +47,11 @@ pub struct TargetStatus {
     pub port: u16,
     /// `ssm`, `direct` or `auto`.
     pub route: String,
-    /// The managed node; none on the route `direct`.
+    /// The bastion; `null` on the route `direct`.
     pub bastion: Option<String>,
-    /// Where clients are heard.
+    /// The local addresses that are bound.
     pub listeners: Vec<String>,
-    /// Clients, those included that are being connected.
+    /// Open client connections, including those still being made.
     pub connections: u64,
     /// SSM sessions being opened.
     pub sessions_opening: u64,
@@ -62,33 +62,33 @@ pub struct TargetStatus {
 /// One SSM session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
-    /// Its id at AWS.
+    /// The session id at AWS.
     pub id: String,
     /// Seconds since it opened.
     pub age_seconds: u64,
-    /// How it is.
+    /// The condition of the session.
     pub condition: Condition,
-    /// Streams, those included that are still saying goodbye.
+    /// Open streams, including those that are closing.
     pub streams: u64,
-    /// Bytes that have come and that clients have not read.
+    /// Bytes buffered for clients that have not read them.
     pub unread_bytes: u64,
 }
 
-/// How a session is.
+/// The condition of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
-    /// It takes connections.
+    /// Accepts new connections.
     Ready,
-    /// Its own connection to AWS is being restored.
+    /// Its connection to AWS is lost and being resumed.
     Restoring,
-    /// Clients that do not read hold it up.
+    /// Blocked by clients that do not read.
     Full,
-    /// A dial hangs in it.
+    /// Blocked by a dial without an answer.
     Stuck,
-    /// The agent in it does not answer.
+    /// Its agent does not answer.
     Unresponsive,
-    /// It takes no new connections and ends with its last.
+    /// Accepts no new connections, and ends with its last one.
     Draining,
 }
 
@@ -96,7 +96,7 @@ impl Condition {
     pub(super) const ALL: [Self; 6] =
         [Self::Ready, Self::Restoring, Self::Full, Self::Stuck, Self::Unresponsive, Self::Draining];
 
-    /// The word for it, here and in metrics.
+    /// The value in `/status` and in the label of metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -108,7 +108,7 @@ impl Condition {
         }
     }
 
-    /// `None` for a session that is over. What is wrong with one that is being drained says more than that it is.
+    /// `None` for a session that is over. A fault wins over draining, because it says more.
     pub(super) fn of(session: &SessionStats) -> Option<Self> {
         match session.status.condition.availability {
             Availability::Ready if session.draining => Some(Self::Draining),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_session_comes_before_that_it_is_drained() {
+    fn fault_of_a_session_wins_over_draining() {
         for (availability, draining, condition) in [
             (Availability::Ready, false, Some(Condition::Ready)),
             (Availability::Ready, true, Some(Condition::Draining)),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_words_are_as_others_know_them() {
+    fn keys_and_values_are_stable() {
         let status = Status {
             version: "1.2.3".into(),
             phase: Phase::Running,

@@ -1,4 +1,4 @@
-//! The HTTP/1.1 server. Every connection carries one request and has little time for it.
+//! The HTTP/1.1 server. Every connection carries one request, with a short timeout.
 
 use std::{convert::Infallible, future::ready, net::IpAddr, sync::Arc, time::Duration};
 
@@ -30,24 +30,24 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Connections at a time; more wait to be accepted.
+/// The number of connections served at a time. Further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8;
-/// Connections of other users at a time, which are only told that they may not; more are closed without a word.
-const MAX_STRANGERS: usize = 2;
-/// For the request line and headers.
+/// The number of connections of other users answered with 403 at a time. Further ones are closed without a reply.
+const MAX_OTHER_USERS: usize = 2;
+/// The time limit for request line and headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For all of a connection, the writing of the answer included.
+/// The time limit for a whole connection, including the reply.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// The least that hyper can be told, and far more than any scraper sends.
+/// The smallest limit that hyper accepts, and far more than any scraper sends.
 const MAX_HEADER_BYTES: usize = 8192;
-/// Fields in the header.
+/// The largest number of header fields.
 const MAX_HEADERS: usize = 64;
-/// The system is out of something that accepting needs.
+/// The pause after a failed accept, which means that the system is out of a resource.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// At the end, for answers that are being written.
+/// The time limit at shutdown for replies under way.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// As Prometheus asks for it (OpenMetrics 1.0, "Content-Type").
+/// The content type of OpenMetrics 1.0, section "Content-Type".
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -63,12 +63,12 @@ struct Shared {
     view: Arc<View>,
     registry: Registry,
     connections: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
+    other_users: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
 impl Server {
-    /// Binds the address and answers from now on.
+    /// Binds the address and starts serving.
     ///
     /// # Errors
     /// [`Error`]; nothing is left behind.
@@ -80,7 +80,7 @@ impl Server {
             registry: registry(metrics, &view),
             view,
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
+            other_users: Arc::new(Semaphore::new(MAX_OTHER_USERS)),
             tasks: TaskTracker::new(),
         });
         let stop = CancellationToken::new();
@@ -96,17 +96,17 @@ impl Server {
         Ok(Self { address: name, shared, stop: stop.drop_guard() })
     }
 
-    /// Where it is, for people: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
+    /// The address for people: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// What it tells of.
+    /// The state that it serves.
     pub fn view(&self) -> &View {
         &self.shared.view
     }
 
-    /// Takes no more requests, and waits a moment for the answers under way.
+    /// Stops accepting requests, and waits a moment for replies under way.
     pub async fn stop(self) {
         drop(self.stop);
         self.shared.tasks.close();
@@ -123,10 +123,10 @@ fn registry(metrics: &Metrics, view: &Arc<View>) -> Registry {
     registry
 }
 
-/// Accepts for ever.
+/// Accepts connections until cancelled.
 async fn serve(shared: &Arc<Shared>, listener: &Listener) {
     loop {
-        // Held by the connection to its end. Who comes when there is none waits in the kernel's queue.
+        // The connection holds the permit to its end. Without a permit, connections wait in the kernel's queue.
         let permit = Arc::clone(&shared.connections).acquire_owned().await.expect("the semaphore is never closed");
         let Accepted { stream, peer } = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -138,10 +138,10 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
         };
         if let Err(cause) = access::check(peer) {
             info!(%cause, "refused a connection to the admin address");
-            let Ok(permit) = Arc::clone(&shared.strangers).try_acquire_owned() else { continue };
-            let words = cause.to_string();
+            let Ok(permit) = Arc::clone(&shared.other_users).try_acquire_owned() else { continue };
+            let message = cause.to_string();
             shared.tasks.spawn(async move {
-                connection(stream, |_| answer(StatusCode::FORBIDDEN, PLAIN, words.clone())).await;
+                connection(stream, |_| reply(StatusCode::FORBIDDEN, PLAIN, message.clone())).await;
                 drop(permit);
             });
             continue;
@@ -154,7 +154,7 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
     }
 }
 
-/// One request and its answer.
+/// Serves one request.
 async fn connection(stream: Stream, respond: impl Fn(&Request<Incoming>) -> Response<String>) {
     let service = service_fn(|request| ready(Ok::<_, Infallible>(respond(&request))));
     let served = http1::Builder::new()
@@ -173,7 +173,7 @@ async fn connection(stream: Stream, respond: impl Fn(&Request<Incoming>) -> Resp
 
 fn respond(shared: &Shared, tcp: bool, request: &Request<Incoming>) -> Response<String> {
     if tcp && !names_this_machine(request.headers()) {
-        return answer(StatusCode::FORBIDDEN, PLAIN, "the Host header must be localhost or a loopback address".into());
+        return reply(StatusCode::FORBIDDEN, PLAIN, "the Host header must be localhost or a loopback address".into());
     }
     let respond: fn(&Shared) -> Response<String> = match request.uri().path() {
         "/healthz" => health,
@@ -181,18 +181,19 @@ fn respond(shared: &Shared, tcp: bool, request: &Request<Incoming>) -> Response<
         "/metrics" => metrics,
         "/status" => status,
         _ => {
-            return answer(StatusCode::NOT_FOUND, PLAIN, "not found; try /healthz, /readyz, /metrics or /status".into());
+            return reply(StatusCode::NOT_FOUND, PLAIN, "not found; try /healthz, /readyz, /metrics or /status".into());
         }
     };
     if request.method() != Method::GET {
-        let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is allowed".into());
+        let mut refusal = reply(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is allowed".into());
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return refusal;
     }
     respond(shared)
 }
 
-/// A web page that has given its own name our address must not be able to read the answers through our user's browser.
+/// Whether the Host header names this machine. A web page could point its own name at our address and read the replies through
+/// the user's browser.
 fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
@@ -202,31 +203,31 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
 
 fn health(shared: &Shared) -> Response<String> {
     match shared.view.phase() {
-        Phase::Starting | Phase::Running => answer(StatusCode::OK, PLAIN, "ok".into()),
-        Phase::Draining => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "draining".into()),
+        Phase::Starting | Phase::Running => reply(StatusCode::OK, PLAIN, "ok".into()),
+        Phase::Draining => reply(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "draining".into()),
     }
 }
 
 fn readiness(shared: &Shared) -> Response<String> {
     match shared.view.phase() {
-        Phase::Starting => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting".into()),
-        Phase::Running => answer(StatusCode::OK, PLAIN, "ok".into()),
-        Phase::Draining => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "draining".into()),
+        Phase::Starting => reply(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting".into()),
+        Phase::Running => reply(StatusCode::OK, PLAIN, "ok".into()),
+        Phase::Draining => reply(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "draining".into()),
     }
 }
 
 fn metrics(shared: &Shared) -> Response<String> {
     let mut body = String::new();
     text::encode(&mut body, &shared.registry).expect("a String takes everything");
-    answer(StatusCode::OK, OPEN_METRICS, body)
+    reply(StatusCode::OK, OPEN_METRICS, body)
 }
 
 fn status(shared: &Shared) -> Response<String> {
     let body = serde_json::to_string(&Status::of(&shared.view)).expect("strings and numbers always serialize");
-    answer(StatusCode::OK, JSON, body)
+    reply(StatusCode::OK, JSON, body)
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
+fn reply(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -238,8 +239,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_are_heard() {
-        for (host, heard) in [
+    fn only_names_of_this_machine_are_accepted() {
+        for (host, accepted) in [
             (None, true),
             (Some(""), false),
             (Some("localhost"), true),
@@ -252,7 +253,7 @@ mod tests {
             (Some("a b"), false),
         ] {
             let headers = host.map(|host| (HOST, HeaderValue::from_static(host))).into_iter().collect();
-            assert_eq!(names_this_machine(&headers), heard, "{host:?}");
+            assert_eq!(names_this_machine(&headers), accepted, "{host:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The sessions in the metrics: asked for at each scrape, since the pools know them best.
+//! Metrics of the SSM sessions, read from the pools at each scrape.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,18 +12,18 @@ use prometheus_client::{
 use super::{View, model::Condition};
 use crate::tunnel::pool::{Pool, Stats};
 
-/// Shows the sessions of every target that has some.
+/// Collects the sessions of every target that has a pool.
 #[derive(Debug)]
 pub(super) struct Sessions(pub(super) Arc<View>);
 
-/// One metric of each target.
+/// One metric, with a value for each target.
 struct Metric {
     name: &'static str,
     help: &'static str,
     values: Values,
 }
 
-/// One value, or several, which a label of this name tells apart.
+/// One value for each target, or several, distinguished by the label of this name.
 enum Values {
     Gauge(fn(&Stats) -> u64),
     Gauges(&'static str, fn(&Stats) -> Vec<(&'static str, u64)>),
@@ -102,7 +102,7 @@ impl Collector for Sessions {
         let mut pools: Vec<(&str, &Pool)> = Vec::new();
         let services: Vec<_> = served.iter().map(|served| served.service.get()).collect();
         for upstream in services.iter().map(|service| &service.upstream) {
-            // What targets share counts once, for the first of them.
+            // A shared pool counts once, for the first of its targets.
             let new = upstream.pool().filter(|pool| pools.iter().all(|(_, known)| !known.is(pool)));
             pools.extend(new.map(|pool| (upstream.target().name.as_ref(), pool)));
         }
