@@ -1,14 +1,14 @@
-//! The composition root: from a [`Config`] to a running proxy and back. Owns every long task and the order of the end.
+//! The composition root: makes a running proxy from a [`Config`]. Owns every long-lived task and the order of shutdown.
 //!
 //! ```text
-//!   admin endpoints ─▶ Running::start   bind each target's listeners ─▶ say so ─▶ accept ─▶ ready
+//!   admin endpoints ─▶ Running::start   bind each target's listeners ─▶ report ─▶ accept ─▶ ready
 //!   Running::stop   stop accepting ─▶ idle connections end, busy ones may finish ─▶ abort the rest
 //!                   ─▶ terminate SSM sessions ─▶ admin endpoints end
 //! ```
 //!
-//! [`run`] is the two with a signal between them. A target whose listeners cannot be bound is reported and does not stop the
-//! others; when none is left there is nothing to run. A further signal cuts the waiting short, whatever is waited for: busy
-//! connections are cut then, and SSM sessions are left to the service.
+//! [`run`] starts, waits for a signal and stops. A target whose listeners cannot be bound is reported and does not stop the
+//! others; without any target, `run` fails. A further signal ends the current wait: busy connections are closed then, and SSM
+//! sessions are left to the service.
 
 mod current;
 mod pools;
@@ -33,70 +33,70 @@ use crate::{
     tls,
 };
 
-/// What the user is told while the proxy runs.
+/// Something to report to the user while the proxy runs.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A target's listeners are bound.
     Listening {
         /// The target.
         target: Arc<Target>,
-        /// The addresses, with the port that the system chose if it was to.
+        /// The addresses, with the port that the system chose for port 0.
         addresses: Vec<SocketAddr>,
     },
     /// The admin address is bound.
     Admin {
-        /// Which it is.
+        /// The address, for people.
         address: String,
     },
-    /// AWS wants something of a person.
+    /// A login needs input from a person.
     Prompt {
-        /// What.
+        /// The question.
         prompt: Prompt,
-        /// Whether to open the page that it is about in a browser.
+        /// Whether to open the prompt's page in a browser.
         open_browser: bool,
     },
-    /// A target is not served; others may be.
+    /// A target cannot be served; others may be.
     Failed {
-        /// Why.
+        /// The reason.
         error: Error,
     },
-    /// Every listener is bound that could be.
+    /// Every target was tried, and at least one is served.
     Ready {
-        /// What is served.
+        /// The served targets.
         served: &'a [Served],
-        /// How many were asked for.
+        /// The number of configured targets.
         targets: usize,
     },
-    /// A signal has come: listeners are closed, idle connections end.
+    /// A signal arrived: listeners are closed, idle connections end.
     Stopping,
-    /// Busy connections are waited for.
+    /// Waiting for busy connections.
     Draining {
-        /// How many there are.
+        /// The number of busy connections.
         connections: usize,
         /// The longest wait.
         at_most: Duration,
     },
-    /// The end of SSM sessions is waited for.
+    /// Waiting for SSM sessions to end.
     Ending {
-        /// How many there are, those included that are being opened.
+        /// The number of sessions, including those that are being opened.
         sessions: usize,
         /// The longest wait.
         at_most: Duration,
     },
 }
 
-/// What ended the proxy in good order.
+/// The signal that ended the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
     /// SIGINT, Ctrl-C.
     Interrupt,
     /// SIGTERM.
     Terminate,
-    /// SIGHUP: the terminal has gone.
+    /// SIGHUP: the terminal was closed.
     HangUp,
 }
 
-/// Which part failed: decides the exit code.
+/// The part that failed, which decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// This machine: an address that is taken, a file.
@@ -112,7 +112,7 @@ pub enum Cause {
 }
 
 impl From<&aws::Error> for Cause {
-    /// An API that fails for the credentials' sake is about them.
+    /// Credential failures count as credential errors even when an API reported them.
     fn from(error: &aws::Error) -> Self {
         match error {
             aws::Error::AccessDenied { .. }
@@ -130,37 +130,37 @@ impl From<&aws::Error> for Cause {
     }
 }
 
-/// Why the proxy could not start.
+/// The proxy cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No listener.
+    /// A listener cannot be bound.
     #[error("cannot serve {target}")]
     Listen {
-        /// Which target.
+        /// The target's name.
         target: Arc<str>,
-        /// Why.
+        /// The cause.
         #[source]
         cause: listen::Error,
     },
     /// The AWS configuration is unusable.
     #[error("cannot serve {target}")]
     Aws {
-        /// Which target.
+        /// The target's name.
         target: Arc<str>,
-        /// Why.
+        /// The cause.
         #[source]
         cause: aws::Error,
     },
     /// The roots for the database's certificate are unusable.
     #[error("cannot serve {target}")]
     Tls {
-        /// Which target.
+        /// The target's name.
         target: Arc<str>,
-        /// Why.
+        /// The cause.
         #[source]
         cause: tls::Error,
     },
-    /// No admin address.
+    /// The admin address cannot be bound.
     #[error("cannot serve the admin address")]
     Admin(#[source] listen::Error),
     /// Signals cannot be received.
@@ -169,7 +169,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Which part failed.
+    /// The part that failed.
     pub fn cause(&self) -> Cause {
         match self {
             Self::Listen { .. } | Self::Admin(_) | Self::Signals(_) => Cause::Local,
@@ -178,7 +178,7 @@ impl Error {
         }
     }
 
-    /// What to do about it.
+    /// A way to fix it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Listen { cause, .. } => cause.hint("--listen"),
@@ -193,34 +193,34 @@ impl Error {
 /// How [`run`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// What ended it.
+    /// The signal.
     pub stopped: Stopped,
-    /// Why a target was not served: the first that was not.
+    /// The cause of the first target that could not be served.
     pub failed: Option<Cause>,
 }
 
-/// Runs the proxy until a signal ends it. What `accounts` want of a person comes out of `prompts`, and becomes an event.
+/// Runs the proxy until a signal ends it. Questions of `accounts` to a person arrive through `prompts` and become events.
 ///
 /// # Errors
-/// What keeps it from serving anything; nothing is left behind then.
+/// If no target can be served. Nothing is left behind then.
 pub async fn run(
     config: Config,
     accounts: &Accounts,
     prompts: &mut UnboundedReceiver<Prompt>,
     mut events: impl FnMut(Event<'_>) + Send,
 ) -> Result<Ended, Error> {
-    // Before anything is bound, so that no signal finds us unprepared.
+    // Before anything is bound, so that no signal arrives without a handler.
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let (delay, open_browser) = (config.max_sigterm_delay, config.open_browser);
     let metrics = Metrics::default();
-    // First, so that a supervisor hears that we are not ready yet.
+    // First, so that a supervisor gets 503 from /readyz while targets are being bound.
     let admin = match &config.admin {
         Some(address) => Some(admin::Server::start(address, &metrics).await.map_err(Error::Admin)?),
         None => None,
     };
     let running = tokio::select! {
         running = Running::start(config, accounts, &metrics, &mut events) => running?,
-        // Nothing has been opened yet.
+        // No connection has been opened yet.
         stopped = signals.next() => return Ok(Ended { stopped, failed: None }),
     };
     if let Some(admin) = &admin {

@@ -1,7 +1,7 @@
-//! The way to a target's database as it is now: a target that was given by an alias (CNAME) asks for every connection where
-//! that leads, and goes on by a new way when it leads elsewhere.
+//! The current upstream of a target. A target that is named by an alias (CNAME) resolves it for every connection, and switches to
+//! a new upstream when the alias points to another endpoint.
 //!
-//! Token, TLS and route are for the endpoint behind the alias, so all three change together. Connections are never moved.
+//! Token, TLS and route depend on the endpoint behind the alias, so all three change together. Open connections never move.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,37 +20,37 @@ use crate::{
     tunnel::Dialer,
 };
 
-/// A target's listeners ask it for the service of each connection.
+/// Provides the service for each connection of a target.
 pub(super) struct Current {
     service: Arc<CurrentService>,
     alias: Option<Alias>,
     pools: Arc<Mutex<Pools>>,
-    /// One at a time finds that the alias has moved. Whether the last answer was missing, so that this is said once.
-    following: tokio::sync::Mutex<bool>,
+    /// Serialises lookups of the alias. `true` after a lookup without an answer, so that the warning appears once.
+    lookup_failed: tokio::sync::Mutex<bool>,
 }
 
 impl Current {
-    /// Begins with `service`.
+    /// Starts with `service`.
     pub(super) fn new(service: Service, pools: &Arc<Mutex<Pools>>) -> Self {
         let alias = service.upstream.target().alias.clone().map(Alias::new);
         let service = Arc::new(CurrentService::new(service));
-        Self { service, alias, pools: Arc::clone(pools), following: tokio::sync::Mutex::default() }
+        Self { service, alias, pools: Arc::clone(pools), lookup_failed: tokio::sync::Mutex::default() }
     }
 
-    /// What is shown to people.
+    /// The handle that `/status` and metrics read.
     pub(super) fn shown(&self) -> Arc<CurrentService> {
         Arc::clone(&self.service)
     }
 
-    /// The service as it was for the last connection.
+    /// The service of the last connection.
     pub(super) fn last(&self) -> Arc<Service> {
         self.service.get()
     }
 
-    /// The service for a connection that begins now.
+    /// The service for a new connection. Resolves the alias, if the target has one.
     pub(super) async fn service(&self) -> Arc<Service> {
         let Some(alias) = &self.alias else { return self.service.get() };
-        let mut unanswered = self.following.lock().await;
+        let mut unanswered = self.lookup_failed.lock().await;
         let service = self.service.get();
         let target = service.upstream.target();
         match alias.follow().await {
@@ -100,7 +100,7 @@ impl Current {
     }
 }
 
-/// An upstream that refuses, so that clients learn why.
+/// An upstream that refuses every connection with `reason`.
 fn nowhere(service: &Service, target: &Arc<Target>, reason: &str) -> Upstream {
     warn!(target = %target.name, reason, "new connections are refused");
     let (account, tls) = (service.upstream.account().clone(), service.upstream.tls().clone());

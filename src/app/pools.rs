@@ -1,5 +1,5 @@
-//! The pools of several targets. Those that lead through one bastion to one endpoint in the same way share theirs, and so the
-//! sessions: two users of a database, say, or two databases of a server.
+//! The session pools of all targets. Targets with the same endpoint, bastion, identity and settings share a pool, and so its
+//! sessions: for example two users of a database, or two databases of a server.
 
 use std::{pin::pin, time::Duration};
 
@@ -17,20 +17,20 @@ use crate::{
     },
 };
 
-/// Ends of sessions that take longer than usual are worth a word.
+/// The time after which a slow end of sessions is reported.
 const CLOSE_NOTICE: Duration = Duration::from_secs(1);
 
-/// The pools so far.
+/// The pools made so far.
 #[derive(Default)]
 pub struct Pools {
     start_for: Duration,
     resume_for: Duration,
-    open: Vec<(Way, Pool)>,
+    open: Vec<(PoolKey, Pool)>,
 }
 
-/// All that makes one pool's sessions unlike another's.
+/// The settings that two targets must have in common to share a pool.
 #[derive(PartialEq, Eq)]
-struct Way {
+struct PoolKey {
     identity: Identity,
     region: Region,
     bastion: InstanceId,
@@ -40,14 +40,14 @@ struct Way {
 }
 
 impl Pools {
-    /// None yet. A client has `connect_timeout` in all, most of which its session may take while AWS throttles; the rest is
-    /// for the way to the database, or for telling the client. Sessions whose connection was lost are resumed for
+    /// Starts without pools. A session may take three quarters of `connect_timeout` to start while AWS throttles; the rest is
+    /// left for reaching the database, or for reporting the failure. A session that lost its connection is resumed for
     /// `resume_for`.
     pub fn new(connect_timeout: Duration, resume_for: Duration) -> Self {
         Self { start_for: connect_timeout * 3 / 4, resume_for, open: Vec::new() }
     }
 
-    /// The way to a target. Nothing is opened yet.
+    /// The dialer of a target. Opens nothing yet.
     pub fn dialer(&mut self, target: &Target, account: &Account) -> Dialer {
         match &target.route {
             Route::Ssm(bastion) => Dialer::Ssm(self.pool(target, account, bastion)),
@@ -57,7 +57,7 @@ impl Pools {
     }
 
     fn pool(&mut self, target: &Target, account: &Account, bastion: &InstanceId) -> Pool {
-        let way = Way {
+        let key = PoolKey {
             identity: target.identity.clone(),
             region: target.region.clone(),
             bastion: bastion.clone(),
@@ -65,7 +65,7 @@ impl Pools {
             session: target.session.clone(),
             pooling: target.pooling.clone(),
         };
-        if let Some((_, pool)) = self.open.iter().find(|(known, _)| *known == way) {
+        if let Some((_, pool)) = self.open.iter().find(|(known, _)| *known == key) {
             return pool.clone();
         }
         let settings = target.session.clone();
@@ -85,12 +85,12 @@ impl Pools {
             resume_for: self.resume_for,
         };
         let pool = Pool::new(spec, target.pooling.clone());
-        self.open.push((way, pool.clone()));
+        self.open.push((key, pool.clone()));
         pool
     }
 
-    /// Ends all sessions, together: each has its own bounded wait for AWS. When `hurry` resolves they are left to the service,
-    /// which ends them by its idle timeout.
+    /// Ends all sessions concurrently; each waits for AWS for a bounded time. When `hurry` resolves, the remaining ones are left to
+    /// the service, which ends them by its idle timeout.
     pub async fn close(self, mut hurry: impl AsyncFnMut(), mut events: impl FnMut(Event<'_>)) {
         let open = |pool: &Pool| {
             let stats = pool.stats();

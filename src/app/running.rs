@@ -1,7 +1,7 @@
-//! A proxy that serves, from its start to its end.
+//! A running proxy, from its start to its shutdown.
 //!
-//! The tasks: one that accepts for each listener, one for each connection, one for each target that looks ahead at what its
-//! clients would meet. All are [`Running`]'s, and none outlives [`Running::stop`].
+//! Its tasks: one for each listener, one for each connection, and one for each target that checks the path to the database at the
+//! start. [`Running`] owns all of them, and none outlives [`Running::stop`].
 
 use std::{
     fmt,
@@ -32,28 +32,30 @@ use crate::{
     tunnel::own::Listening,
 };
 
-/// The system is out of something that accepting needs, file descriptors mostly: wait for connections to end.
+/// The pause after a failed accept, which mostly means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that are still there so long after the start of the end are busy, which is worth a word.
+/// The time after which connections that are still open at shutdown count as busy and are reported.
 const DRAIN_NOTICE: Duration = Duration::from_millis(300);
-/// For connections that are cut to say their last words.
+/// The time limit for aborted connections to send their final error.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A proxy that serves. It ends with [`Running::stop`] only: dropping it leaves sessions to their own timeout.
+/// A running proxy. End it with [`Running::stop`]; dropping it leaves SSM sessions to their idle timeout.
 pub struct Running {
     tasks: TaskTracker,
-    /// Nobody is accepted any more.
+    /// Cancelled when no more clients are accepted.
     stop: CancellationToken,
+    /// Cancelled when idle connections must end.
     drain: CancellationToken,
+    /// Cancelled when busy connections must end too.
     abort: CancellationToken,
     served: Vec<Served>,
-    /// The addresses of `served`, which no direct dial may end at.
+    /// The addresses of `served`. A direct dial that would end at one of them is an error.
     listening: Vec<Listening>,
     pools: Arc<Mutex<Pools>>,
-    /// How many were to be.
+    /// The number of configured targets.
     pub(super) targets: usize,
-    /// Why a target is not served: the first that is not.
+    /// The cause of the first target that could not be served.
     pub(super) failed: Option<Cause>,
 }
 
@@ -61,9 +63,9 @@ pub struct Running {
 pub struct Served {
     /// The target.
     pub target: Arc<Target>,
-    /// The TCP addresses, with the port that the system chose if it was to.
+    /// The bound TCP addresses, with the port that the system chose for port 0.
     pub addresses: Vec<SocketAddr>,
-    /// All that its listeners are bound to.
+    /// Every bound address.
     pub(super) bound: Vec<Local>,
     pub(super) current: Arc<Current>,
     tasks: TaskTracker,
@@ -79,10 +81,10 @@ impl fmt::Debug for Served {
 }
 
 impl Served {
-    /// Goes all the way to the database but for the login, so that the first client need not wait for a session.
+    /// Connects to the database without logging in, so that the first client need not wait for a session.
     ///
     /// # Errors
-    /// What the first client would be told.
+    /// The error that the first client would get.
     pub async fn reach(&self) -> Result<(), error::Error> {
         let service = self.current.service().await;
         let deadline = Deadline::patient(Instant::now() + service.connect_timeout);
@@ -94,10 +96,10 @@ impl Served {
 }
 
 impl Running {
-    /// Binds and serves every target that can be.
+    /// Binds and serves every target that can be served.
     ///
     /// # Errors
-    /// When none can: the first one's reason, and nothing is left behind.
+    /// If no target can be served: the first error. Nothing is left behind then.
     pub async fn start(
         config: Config,
         accounts: &Accounts,
@@ -147,12 +149,12 @@ impl Running {
         Ok(running)
     }
 
-    /// What is served, in the order of the configuration.
+    /// The served targets, in the order of the configuration.
     pub fn served(&self) -> &[Served] {
         &self.served
     }
 
-    /// Goes as far as the targets' sessions meanwhile, and says in the log what is in the way.
+    /// Checks credentials and sessions of the targets in the background, and logs obstacles.
     pub fn check(&self) {
         for served in &self.served {
             let service = served.current.last();
@@ -207,8 +209,8 @@ impl Running {
         });
     }
 
-    /// Ends it: busy connections have `delay`, and SSM sessions are terminated. Each time that `hurry` resolves, what is waited
-    /// for is given up.
+    /// Shuts down: busy connections have `delay` to finish, then SSM sessions are terminated. Each time that `hurry` resolves, the
+    /// current wait is given up.
     pub async fn stop(self, delay: Duration, mut hurry: impl AsyncFnMut(), mut events: impl FnMut(Event<'_>)) {
         let Self { tasks, stop, drain, abort, pools, .. } = self;
         info!("stopping: no new connections");
@@ -255,8 +257,8 @@ async fn accept(listener: Listener, current: &Arc<Current>, tasks: &TaskTracker)
     }
 }
 
-/// Dead credentials and a bastion that is offline are better heard of now than at the first connection. Not fatal: they may
-/// come to life.
+/// Reports expired credentials or an offline bastion at the start instead of at the first connection. This is not fatal, because
+/// both can recover.
 async fn check(service: &Service) {
     let target = service.upstream.target();
     let ready = match service.upstream.check_credentials().await {

@@ -1,4 +1,4 @@
-//! The signals that end the proxy: Ctrl-C, SIGTERM, and SIGHUP, which comes when a terminal's window closes.
+//! The signals that end the proxy: SIGINT (Ctrl-C), SIGTERM, and SIGHUP, which a closed terminal window sends.
 
 use std::io;
 
@@ -6,20 +6,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Stopped;
 
-/// Receives them from its making on.
+/// Receives the signals from its creation on.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` where it was ignored when the process started.
+    /// `None` if SIGHUP was ignored when the process started.
     hang_up: Option<Signal>,
 }
 
 impl Signals {
-    /// From now on none of them ends the process by itself.
+    /// Installs the handlers. From now on none of the signals ends the process by itself.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn new() -> io::Result<Self> {
         let hang_up = SignalKind::hangup();
         Ok(Self {
@@ -29,7 +29,7 @@ impl Signals {
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Stopped {
         let hang_up = async {
             match &mut self.hang_up {
@@ -45,8 +45,8 @@ impl Signals {
     }
 }
 
-/// Whether a signal is ignored, as nohup(1) has it for SIGHUP: it must stay so, for us and for the programs that we start. To be
-/// asked before the signal is received for the first time.
+/// Whether a signal is ignored, as nohup(1) arranges for SIGHUP. Such a signal must stay ignored, for this process and its
+/// children. Call this before installing a handler.
 pub fn is_ignored(kind: SignalKind) -> bool {
     // proc_pid_status(5), SigIgn: a mask in hexadecimal digits; elsewhere ps(1) has the same.
     let mask = if cfg!(target_os = "linux") {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ignored_signal_is_known_by_its_bit() {
+    fn ignored_signal_is_recognised_by_its_bit() {
         // The standard library ignores SIGPIPE at the start of every program.
         assert!(is_ignored(SignalKind::pipe()));
         assert!(!is_ignored(SignalKind::terminate()));
