@@ -1,5 +1,5 @@
-//! An alias that a running process serves: the name servers are asked for every login, so that a name that has moved, to a
-//! restored database or after a failover to another region, leads new connections to the new one at once.
+//! An alias that a running process serves. It is resolved for every login, so that new connections follow it at once when it moves
+//! to a restored database, or to another region after a failover.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,35 +11,35 @@ use tokio::{
 use super::cname;
 use crate::target::Host;
 
-/// Logins that come together share one answer.
+/// Logins within this time share one reply.
 const SHARED_FOR: Duration = Duration::from_secs(1);
-/// After no answer, logins do without one for this long rather than wait for the same timeout one after the other.
+/// After a lookup without a reply, logins continue without one for this time instead of each waiting for the timeout.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// The name servers' time to answer; a client waits.
+/// The time limit for a lookup. A client is waiting.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why it is not known where an alias leads.
+/// The target of an alias is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AliasError {
     /// No name server answered.
     #[error("no name server resolves the alias {0}")]
     NoAnswer(Host),
-    /// It leads elsewhere, or nowhere.
+    /// It points elsewhere, or nowhere.
     #[error("{0} is no longer an alias of an RDS endpoint")]
     NotRds(Host),
 }
 
-/// See the module's description.
+/// An alias, with its last reply. See the module's description.
 #[derive(Debug)]
 pub struct Alias {
     host: Host,
     nameservers: Vec<SocketAddr>,
-    /// The last answer and its time.
+    /// The time and result of the last lookup.
     last: Mutex<Option<(Instant, Result<Host, AliasError>)>>,
 }
 
 impl Alias {
-    /// With this machine's name servers. Nothing is asked yet.
+    /// Uses this machine's name servers. Sends nothing yet.
     pub fn new(host: Host) -> Self {
         Self::with_servers(host, cname::nameservers())
     }
@@ -53,7 +53,7 @@ impl Alias {
         &self.host
     }
 
-    /// The RDS name that it leads to now. Takes 2 s at most.
+    /// The RDS name that it points to now. Takes 2 s at most.
     ///
     /// # Errors
     /// [`AliasError`].

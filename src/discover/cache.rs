@@ -1,8 +1,8 @@
-//! What was found, kept for this process and, in files, for the next ones.
+//! Lookup results, cached in memory for this process and in files for later ones.
 //!
-//! One file for each question, named by its digest, in `$XDG_CACHE_HOME/rdsgate` (`~/.cache`), readable by nobody else. It
-//! holds what RDS and Systems Manager describe and nothing secret. A file that is broken, from the future, too big or not
-//! ours alone counts as none; that one cannot be written is no error.
+//! Each lookup has one file, named by the digest of its key, in `$XDG_CACHE_HOME/rdsgate` (`~/.cache`), readable by its owner
+//! only. It holds facts from RDS and Systems Manager, and no secrets. A file that is malformed, dated in the future, too big or
+//! writable by others is ignored. A failure to write is not an error.
 
 use std::{
     collections::HashMap,
@@ -18,13 +18,13 @@ use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::debug;
 
-/// Below the user's cache folder.
+/// The folder's name, below the user's cache folder.
 const FOLDER: &str = "rdsgate";
-/// The form of the files; another one is not read.
+/// The format of the files; files with another version are ignored.
 const VERSION: u32 = 1;
-/// The biggest file that is read or written: some thousand nodes.
+/// The largest file that is read or written, enough for some thousand nodes.
 const LIMIT: u64 = 1 << 20;
-/// Variables that decide, beside the options, whose databases are seen.
+/// Variables that, besides the options, select the account. They are part of every key.
 const IDENTITY: [&str; 10] = [
     "AWS_DEFAULT_PROFILE",
     "AWS_PROFILE",
@@ -38,12 +38,12 @@ const IDENTITY: [&str; 10] = [
     "AWS_ENDPOINT_URL_EC2",
 ];
 
-/// See the module's description.
+/// The cache of lookup results. See the module's description.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     folder: Option<PathBuf>,
     identity: String,
-    /// By file name: when it was found, and what, as JSON.
+    /// By file name: the time of the lookup, and the result as JSON.
     memory: Mutex<HashMap<String, (u64, String)>>,
 }
 
@@ -67,10 +67,10 @@ impl Cache {
         Self { folder: Some(folder.to_owned()), ..Self::default() }
     }
 
-    /// What was found for this question less than `life` ago.
-    pub(super) fn get<T: DeserializeOwned>(&self, key: &str, life: Duration) -> Option<T> {
+    /// The cached result for a key, if it is younger than `max_age`.
+    pub(super) fn get<T: DeserializeOwned>(&self, key: &str, max_age: Duration) -> Option<T> {
         let name = self.name(key);
-        let fresh = |found: u64| now().checked_sub(found).is_some_and(|age| age < life.as_secs());
+        let fresh = |found: u64| now().checked_sub(found).is_some_and(|age| age < max_age.as_secs());
         let known = self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         if let Some((found, value)) = known {
             return fresh(found).then(|| serde_json::from_str(&value).ok()).flatten();
@@ -80,7 +80,7 @@ impl Cache {
         (version == VERSION && fresh(found)).then(|| serde_json::from_value(value).ok()).flatten()
     }
 
-    /// Keeps what was found.
+    /// Caches a result.
     pub(super) fn put<T: Serialize>(&self, key: &str, value: &T) {
         let Ok(value) = serde_json::to_value(value) else { return };
         let (name, found) = (self.name(key), now());
@@ -110,7 +110,7 @@ fn now() -> u64 {
 fn read(path: &Path) -> Option<String> {
     let file = fs::File::open(path).ok()?;
     let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || !ours_alone(&metadata) {
+    if !metadata.is_file() || !only_owner_writes(&metadata) {
         return None;
     }
     let mut text = String::new();
@@ -119,17 +119,17 @@ fn read(path: &Path) -> Option<String> {
 }
 
 #[cfg(unix)]
-fn ours_alone(metadata: &fs::Metadata) -> bool {
+fn only_owner_writes(metadata: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
 }
 
 #[cfg(not(unix))]
-fn ours_alone(_metadata: &fs::Metadata) -> bool {
+fn only_owner_writes(_metadata: &fs::Metadata) -> bool {
     true
 }
 
-/// Whole or not at all: into a file of another name, which then takes the place.
+/// Writes atomically: to a temporary file, which then replaces the old one.
 fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

@@ -1,8 +1,8 @@
-//! The RDS name behind an alias of one's own: the system's resolver gives addresses but not the names on the way, so the
-//! name servers are asked directly, over UDP.
+//! The RDS name behind a user's alias. The system's resolver returns addresses but not the names on the way, so this module sends
+//! its own queries to the name servers, over UDP.
 //!
-//! A DNS that cannot be trusted can lead to another database, but not to a token for it that is of use elsewhere, and the
-//! certificate must still be that of an RDS endpoint.
+//! A hostile DNS can redirect to another database. The token is then valid for that database only, and its certificate must
+//! still be that of an RDS endpoint.
 
 use std::{
     io,
@@ -15,27 +15,27 @@ use tokio::{net::UdpSocket, time::timeout};
 use super::dns::{self, Alias};
 use crate::target::Host;
 
-/// Names a server to ask instead of the system's, as ADDRESS or ADDRESS:PORT.
+/// Names a server to use instead of the system's, as ADDRESS or ADDRESS:PORT.
 const VARIABLE: &str = "RDSGATE_DNS";
-/// As many as the system's own resolver takes (resolv.conf(5)).
+/// The number of servers that the system's own resolver uses (resolv.conf(5)).
 const SERVERS: usize = 3;
-/// Aliases of aliases; more are a mistake.
+/// The longest chain of aliases; a longer one is a misconfiguration.
 const DEPTH: usize = 8;
-/// One server's time to answer.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// All of it.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// The time limit for one server.
+const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
+/// The time limit for a whole lookup.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the DNS does not say.
+/// A DNS lookup failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// No server is known, or none answered.
+    /// No server is known, or none replied.
     #[error("no name server answered")]
     NoAnswer,
-    /// An alias leads back to itself, or on for too long.
+    /// The chain of aliases is circular or too long.
     #[error("the alias leads back to itself, or through more than {DEPTH} others")]
     Circle,
-    /// No socket.
+    /// A socket cannot be opened or used.
     #[error("cannot ask a name server")]
     Socket(#[source] io::Error),
 }
@@ -51,14 +51,14 @@ pub(super) fn nameservers() -> Vec<SocketAddr> {
 fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
     let servers = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
-        // The zone of a link-local address cannot be said in a `SocketAddr` by name.
+        // `SocketAddr` cannot hold the zone name of a link-local address.
         (words.next() == Some("nameserver")).then(|| words.next()?.parse::<IpAddr>().ok()).flatten()
     });
     let servers: Vec<SocketAddr> = servers.take(SERVERS).map(|ip| (ip, 53).into()).collect();
     if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, 53).into()] } else { servers }
 }
 
-/// The name at the end of the aliases that begin with `host`; `None` when it is not an alias.
+/// Follows the aliases that begin with `host` to the last name; `None` if `host` is not an alias.
 ///
 /// # Errors
 /// [`Error`].
@@ -87,18 +87,18 @@ pub(super) async fn chase(host: &Host, servers: &[SocketAddr]) -> Result<Option<
             seen.push(next);
         }
     };
-    timeout(DEADLINE, chase).await.unwrap_or(Err(Error::NoAnswer))
+    timeout(LOOKUP_TIMEOUT, chase).await.unwrap_or(Err(Error::NoAnswer))
 }
 
 fn step<'a>(host: &Host, aliases: &'a [Alias]) -> Option<&'a str> {
     aliases.iter().find(|alias| alias.owner == host.as_str()).map(|alias| alias.target.as_str())
 }
 
-/// Asks one server after the other, twice around.
+/// Queries the servers one after the other, in two rounds.
 async fn ask(host: &Host, servers: &[SocketAddr]) -> Result<Vec<Alias>, Error> {
     let mut failure = Error::NoAnswer;
     for server in servers.iter().chain(servers) {
-        match timeout(PATIENCE, ask_one(host, *server)).await {
+        match timeout(SERVER_TIMEOUT, ask_one(host, *server)).await {
             Ok(Ok(aliases)) => return Ok(aliases),
             Ok(Err(cause)) => failure = Error::Socket(cause),
             Err(_) => {}
@@ -107,8 +107,8 @@ async fn ask(host: &Host, servers: &[SocketAddr]) -> Result<Vec<Alias>, Error> {
     Err(failure)
 }
 
-/// Waits until the server answers this very question. The socket is connected, so nobody else's datagrams come in, and its
-/// port is the system's random choice.
+/// Queries one server and waits for the matching reply. The socket is connected, so it receives datagrams of this server only,
+/// and its port is chosen at random by the system.
 async fn ask_one(host: &Host, server: SocketAddr) -> io::Result<Vec<Alias>> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_are_those_of_resolv_conf() {
+    fn servers_are_those_of_resolv_conf() {
         let text = "# comment\nsearch example.com\nnameserver 10.0.0.2\nnameserver\nnameserver ::1\noptions x\n\
                     nameserver fe80::1%eth0\n nameserver 10.0.0.3 \nnameserver 10.0.0.4\n";
         let servers: Vec<String> = parse_resolv_conf(text).iter().map(ToString::to_string).collect();

@@ -1,7 +1,7 @@
-//! DNS messages, as far as following aliases needs them (RFC 1035): a question for an address, the CNAMEs of the answer.
+//! The DNS messages needed for following aliases (RFC 1035): a query for an address, and the CNAMEs of the reply.
 //!
-//! Sans-IO. What comes in is a stranger's: every read is bounded, a name is at most 255 bytes long, and a compression
-//! pointer leads backwards only, so none leads in a circle.
+//! Sans-IO. Replies are untrusted: every read is bounded, a name has at most 255 bytes, and compression pointers may only point
+//! backwards, so they cannot form a loop.
 
 use crate::target::Host;
 
@@ -11,18 +11,19 @@ const CNAME: u16 = 5;
 const IN: u16 = 1;
 /// The longest name, RFC 1035, 2.3.4.
 const NAME_LIMIT: usize = 255;
-/// The records of an answer that are looked at.
+/// The number of records that are read from a reply.
 const RECORDS: u16 = 64;
-/// The longest message that a question without EDNS is answered with, RFC 1035, 2.3.4; some servers send more.
+/// The size of the receive buffer. Replies to queries without EDNS have at most 512 bytes (RFC 1035, 2.3.4); some servers send
+/// more.
 pub(super) const MESSAGE_LIMIT: usize = 4096;
 
-/// Why an answer is none.
+/// A reply cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
     /// Not a DNS message, or one that ends too early.
     #[error("the reply is malformed")]
     Malformed,
-    /// An answer to another question: late, or forged.
+    /// A reply to another query: late, or forged.
     #[error("the reply is for another question")]
     Other,
     /// RFC 1035, 4.1.1, RCODE.
@@ -30,14 +31,14 @@ pub(super) enum Error {
     Refused(u8),
 }
 
-/// An alias and what it stands for.
+/// A CNAME record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Alias {
     pub(super) owner: String,
     pub(super) target: String,
 }
 
-/// A recursive question for the IPv4 address of `host`: the answer has every alias on the way to it.
+/// Makes a recursive query for the IPv4 address of `host`. The reply contains every alias on the way to it.
 pub(super) fn question(id: u16, host: &Host) -> Vec<u8> {
     let mut message = Vec::with_capacity(host.as_str().len() + 18);
     message.extend(id.to_be_bytes());
@@ -54,7 +55,7 @@ pub(super) fn question(id: u16, host: &Host) -> Vec<u8> {
     message
 }
 
-/// The aliases in the answer to [`question`]. None there is fine; so is a name that does not exist at the end of them.
+/// Reads the aliases in the reply to [`question`]. There may be none, and the last name need not exist.
 pub(super) fn aliases(message: &[u8], id: u16, host: &Host) -> Result<Vec<Alias>, Error> {
     let mut reader = Reader { message, at: 0 };
     if reader.u16()? != id {
@@ -69,7 +70,7 @@ pub(super) fn aliases(message: &[u8], id: u16, host: &Host) -> Result<Vec<Alias>
     if reader.name()? != host.as_str() || reader.u16()? != A || reader.u16()? != IN {
         return Err(Error::Other);
     }
-    // 3: the name, or what it stands for, does not exist.
+    // 3: the name, or the last one in the chain, does not exist.
     if code != 0 && code != 3 {
         return Err(Error::Refused(code));
     }
@@ -113,12 +114,12 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A name in lower case, dots between its labels, none at the end. Pointers are RFC 1035, 4.1.4.
+    /// Reads a name, in lower case and without a trailing dot. Pointers: RFC 1035, 4.1.4.
     fn name(&mut self) -> Result<String, Error> {
         let mut name = String::new();
-        // Where reading goes on after the name: behind the first pointer.
+        // The position after the name: behind its first pointer.
         let mut after = None;
-        // Each pointer leads before the place that the last one led to.
+        // Each pointer must point before the target of the previous one.
         let mut earliest = self.at;
         loop {
             match self.u8()? {
@@ -130,7 +131,7 @@ impl Reader<'_> {
                     if !name.is_empty() {
                         name.push('.');
                     }
-                    // A label of its own may hold a dot (RFC 2181, 11), which a name with dots between labels cannot show.
+                    // A label may contain a dot (RFC 2181, 11), which the dotted form cannot represent.
                     let label = std::str::from_utf8(label).ok().filter(|label| !label.contains('.'));
                     let label = label.ok_or(Error::Malformed)?;
                     name.push_str(&label.to_ascii_lowercase());
@@ -166,7 +167,7 @@ mod tests {
         "db.example.com".parse().unwrap()
     }
 
-    /// The answer of a server that compresses names: db.example.com is an alias of orders.rds.example, which has an address.
+    /// A reply with compressed names: db.example.com is an alias of orders.rds.example, which has an address.
     fn answer() -> Vec<u8> {
         let mut message = question(ID, &host());
         message[2..4].copy_from_slice(&[0x81, 0x80]);
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_question_is_as_the_rfc_has_it() {
+    fn query_has_the_form_of_the_rfc() {
         let expected = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x02db\x07example\x03com\0\0\x01\0\x01";
         assert_eq!(question(ID, &host()), expected);
     }
@@ -189,24 +190,24 @@ mod tests {
         assert_eq!(aliases(&answer(), ID, &host()), Ok(vec![alias.clone()]));
         let mut gone = answer();
         gone[3] |= 3;
-        assert_eq!(aliases(&gone, ID, &host()), Ok(vec![alias]), "what it stands for need not exist");
+        assert_eq!(aliases(&gone, ID, &host()), Ok(vec![alias]), "the last name need not exist");
         let mut none = question(ID, &host());
         none[2] |= 0x80;
         assert_eq!(aliases(&none, ID, &host()), Ok(vec![]));
     }
 
     #[test]
-    fn an_answer_to_something_else_or_a_refusal_is_an_error() {
+    fn reply_to_another_query_and_refusal_are_errors() {
         assert_eq!(aliases(&answer(), ID + 1, &host()), Err(Error::Other));
         assert_eq!(aliases(&answer(), ID, &"db.example.org".parse().unwrap()), Err(Error::Other));
-        assert_eq!(aliases(&question(ID, &host()), ID, &host()), Err(Error::Malformed), "a question is no answer");
+        assert_eq!(aliases(&question(ID, &host()), ID, &host()), Err(Error::Malformed), "a query is not a reply");
         let mut refused = answer();
         refused[3] |= 5;
         assert_eq!(aliases(&refused, ID, &host()), Err(Error::Refused(5)));
     }
 
     #[test]
-    fn an_answer_cut_anywhere_is_malformed() {
+    fn truncated_reply_is_malformed() {
         let answer = answer();
         for end in 0..answer.len() {
             assert_eq!(aliases(&answer[..end], ID, &host()), Err(Error::Malformed), "{end}");
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_with_a_dot_is_not_taken_for_two() {
+    fn label_with_a_dot_is_malformed() {
         // The name asked for, as one label; the target, as one label.
         let mut message = answer();
         message.splice(12..28, *b"\x0edb.example.com\0");
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_to_itself_or_forwards_is_malformed() {
+    fn pointer_to_itself_or_forwards_is_malformed() {
         for to in [32, 33, 200] {
             let mut message = answer();
             message[33] = to;
@@ -236,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_message_makes_it_panic(tail in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_message_does_not_panic(tail in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut message = answer()[..32].to_vec();
             message[7] = 3;
             message.extend(tail);

@@ -1,15 +1,15 @@
-//! What must hold for any bytes whatever from a name server. The function is the body of a fuzz target (`fuzz/`) and of a
-//! property test below, which feeds it bytes that get further than noise does.
+//! Properties that hold for arbitrary bytes from a name server. The function is the body of a fuzz target (`fuzz/`) and of the
+//! property tests below, which feed it almost valid messages.
 //!
-//! Panics when its sentence is false.
+//! It panics if a property is violated.
 
 use crate::{
     discover::dns::{self, Alias, Error},
     target::Host,
 };
 
-/// An answer with another number is never believed. One with the number has no more aliases than its bytes can say, each a
-/// name of at most 255 bytes in lower case; or it is refused.
+/// A reply with another id is never accepted. A reply with the right id is refused, or has no more aliases than its bytes can hold,
+/// each with names of at most 255 bytes in lower case.
 pub fn reads_aliases(bytes: &[u8]) {
     let host: Host = "db.example.com".parse().expect("a host name");
     let [high, low, ..] = *bytes else {
@@ -20,8 +20,8 @@ pub fn reads_aliases(bytes: &[u8]) {
     let Ok(aliases) = dns::aliases(bytes, id, &host) else { return };
     let question = dns::question(id, &host);
     let answered = bytes.get(12..question.len()).map(<[u8]>::to_ascii_lowercase);
-    assert_eq!(answered.as_deref(), question.get(12..), "another question was answered");
-    // A record is at least a name of a byte, ten bytes of its own and another name.
+    assert_eq!(answered.as_deref(), question.get(12..), "the reply is for another query");
+    // A record has at least one byte of name, ten fixed bytes and another name.
     assert!(aliases.len() <= bytes.len().saturating_sub(question.len()) / 12);
     for Alias { owner, target } in &aliases {
         for name in [owner, target] {
@@ -36,7 +36,7 @@ mod tests {
 
     use super::*;
 
-    /// A name: labels, then its end, or a pointer to somewhere.
+    /// A name: labels, then the end or a pointer.
     fn name() -> impl Strategy<Value = Vec<u8>> {
         let label = select(vec![&b"\x02db"[..], b"\x07example", b"\x03COM", b"\x01\xff", b"\x3fshort", b"\x40"]);
         let end = prop_oneof![Just(vec![0]), (0xc0..=0xc1_u8, 0..80_u8).prop_map(|(high, low)| vec![high, low])];
@@ -51,7 +51,7 @@ mod tests {
         })
     }
 
-    /// An answer to the question, whose records are right or nearly.
+    /// A reply whose records are valid or almost valid.
     fn answer() -> impl Strategy<Value = Vec<u8>> {
         (any::<bool>(), vec(record(), 0..5), 0..6_u8).prop_map(|(shouted, records, count)| {
             let mut message = dns::question(0x1234, &"db.example.com".parse().unwrap());
@@ -66,12 +66,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_answer_is_read_within_its_bounds_or_refused(bytes in answer()) {
+        fn almost_valid_reply_is_read_within_bounds_or_refused(bytes in answer()) {
             reads_aliases(&bytes);
         }
 
         #[test]
-        fn noise_breaks_nothing(bytes in vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_do_not_panic(bytes in vec(any::<u8>(), 0..200)) {
             reads_aliases(&bytes);
         }
     }

@@ -1,16 +1,16 @@
-//! Discovery: from what a user calls a database to its endpoint, and from a database to the managed nodes beside it.
+//! Discovery: finds the endpoint behind the name of a database, and the managed nodes beside a database.
 //!
 //! ```text
-//!   alias of one's own ─▶ cname (DNS) ─▶ RDS name ─┐
+//!   alias of the user  ─▶ cname (DNS) ─▶ RDS name ─┐
 //!   identifier, ARN ───────────────────────────────┼─▶ RDS Describe… ─▶ Database ─▶ its VPC ─▶ nodes online there
 //!                                                  └── cache: an hour, in memory and in a file
 //! ```
 //!
 //! - `cname`: the RDS name behind an alias, with `dns` for the messages; `alias` follows one while it is served;
-//! - `cache`: what was found is kept, for this process and for the next.
+//! - `cache`: keeps results, for this process and for later ones.
 //!
-//! It finds; it does not choose between what it has found, ask anybody, or know the configuration. Nothing here is needed
-//! for a database that the user has described in full.
+//! This module finds candidates. It does not choose between them, ask the user, or know the configuration. A database with a
+//! complete configuration needs nothing from here.
 
 mod alias;
 mod cache;
@@ -34,64 +34,64 @@ use crate::{
 pub use alias::{Alias, AliasError};
 use cache::Cache;
 
-/// How long a database's facts are believed: endpoints do not move.
-const DATABASE_LIFE: Duration = Duration::from_hours(1);
-/// How long the list of nodes is believed: they come and go.
-const NODES_LIFE: Duration = Duration::from_mins(5);
-/// For facts that are good to have: whoever waits for them can do without.
-const SOFT_DEADLINE: Duration = Duration::from_secs(5);
+/// The time for which facts about a database are cached. Endpoints do not move.
+const DATABASE_MAX_AGE: Duration = Duration::from_hours(1);
+/// The time for which the list of nodes is cached. Nodes start and stop.
+const NODES_MAX_AGE: Duration = Duration::from_mins(5);
+/// The time limit for optional facts.
+const OPTIONAL_FACTS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why something was not found.
+/// A lookup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// AWS did not answer, or would not.
+    /// AWS did not reply, or refused.
     #[error("cannot look up {what}")]
     Aws {
-        /// What was wanted.
+        /// The subject of the lookup.
         what: String,
-        /// Why.
+        /// The cause.
         #[source]
         cause: aws::Error,
     },
-    /// There is no such database.
+    /// No database has this name.
     #[error("there is no database {reference} in {region}")]
     NotFound {
-        /// What was asked for.
+        /// The name that was looked up.
         reference: Reference,
-        /// Where.
+        /// The region that was searched.
         region: Region,
-        /// A call that failed, so that it may be there all the same.
+        /// A call that failed, because of which the database may exist all the same.
         #[source]
         gap: Option<aws::Error>,
     },
-    /// Several things have this identifier.
+    /// Several databases have this identifier.
     #[error("{reference} names more than one database: {}", endpoints(candidates))]
     Ambiguous {
-        /// What was asked for.
+        /// The name that was looked up.
         reference: Reference,
-        /// What it could be.
+        /// The databases with this identifier.
         candidates: Vec<Database>,
     },
-    /// It is being created, or is a kind without an endpoint.
+    /// The database is being created, or is of a kind without an endpoint.
     #[error("{id} has no endpoint yet: it is {status}")]
     NoEndpoint {
-        /// Its identifier.
+        /// The database's identifier.
         id: String,
-        /// RDS's word.
+        /// The status, as RDS reports it.
         status: String,
     },
     /// Not PostgreSQL, MySQL or MariaDB.
     #[error("{id} runs {engine}: rdsgate serves PostgreSQL, MySQL and MariaDB")]
     Engine {
-        /// Its identifier.
+        /// The database's identifier.
         id: String,
-        /// RDS's word.
+        /// The engine, as RDS reports it.
         engine: String,
     },
 }
 
 impl Error {
-    /// What to do about it.
+    /// A way to fix it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Aws { cause, .. } | Self::NotFound { gap: Some(cause), .. } => cause.hint().or_else(|| match cause {
@@ -116,18 +116,18 @@ fn endpoints(candidates: &[Database]) -> String {
     candidates.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Nodes that may forward to a database.
+/// Nodes that can probably reach a database.
 #[derive(Debug, Clone, Default)]
 pub struct Bastions {
-    /// The candidates, in the order of their names.
+    /// The candidates, sorted by name.
     pub candidates: Vec<Node>,
     /// Whether they are known to be in the database's VPC.
     pub in_vpc: bool,
-    /// How many nodes there are that are offline, or online in another VPC.
+    /// The number of nodes that are offline, or online in another VPC.
     pub others: usize,
 }
 
-/// Finds, and remembers what it has found.
+/// Looks things up, and caches the results.
 pub struct Discovery {
     cache: Cache,
     nameservers: Vec<SocketAddr>,
@@ -136,7 +136,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// With this machine's name servers and the user's own cache.
+    /// Uses this machine's name servers and the user's cache.
     pub fn of_process(accounts: Arc<Accounts>) -> Self {
         Self::new(accounts, Cache::of_user(), cname::nameservers())
     }
@@ -145,8 +145,8 @@ impl Discovery {
         Self { cache, nameservers, accounts, loaded: tokio::sync::Mutex::default() }
     }
 
-    /// Has a person asked for what credentials take, where one is there; without that, or when it comes to nothing, whatever
-    /// is looked up says so.
+    /// Obtains credentials, and prompts a person if necessary and possible. Failures are ignored here: the lookups that follow
+    /// report them.
     pub async fn may_ask(&self, options: &aws::Options) {
         if let Ok(account) = self.account(options).await
             && let Err(cause) = account.credentials_for_client().await
@@ -155,7 +155,7 @@ impl Discovery {
         }
     }
 
-    /// The account for these options; the same for the same ones.
+    /// The account for these options. Equal options share an account.
     ///
     /// # Errors
     /// As for [`Accounts::load`].
@@ -169,8 +169,8 @@ impl Discovery {
         Ok(account)
     }
 
-    /// The RDS name behind an alias. `None` when there is none, or the DNS does not say. It is not kept: an alias may lead to
-    /// another database at any time.
+    /// The RDS name behind an alias; `None` if there is none, or no DNS reply. Not cached, because an alias may point to another
+    /// database at any time.
     pub async fn rds_name(&self, alias: &Host) -> Option<Host> {
         let found = match cname::chase(alias, &self.nameservers).await {
             Ok(found) => found.filter(|host| host.region().is_some())?,
@@ -183,13 +183,13 @@ impl Discovery {
         Some(found)
     }
 
-    /// The database that `reference` names, with an endpoint and an engine that we speak.
+    /// The database that `reference` names. It has an endpoint and a supported engine.
     ///
     /// # Errors
-    /// Why there is none.
+    /// If there is no such database.
     pub async fn database(&self, options: &aws::Options, reference: &Reference) -> Result<Database, Error> {
         let key = format!("database {options:?} {reference:?}");
-        if let Some(known) = self.cache.get(&key, DATABASE_LIFE) {
+        if let Some(known) = self.cache.get(&key, DATABASE_MAX_AGE) {
             return Ok(known);
         }
         let failed = |cause| Error::Aws { what: reference.to_string(), cause };
@@ -202,7 +202,7 @@ impl Discovery {
             Reference::Arn(arn) => (account.database_with_arn(arn).await.map_err(failed)?.into_iter().collect(), None),
             Reference::Host(host) => (account.database_at(host).await.map_err(failed)?.into_iter().collect(), None),
         };
-        // What we could not serve is no candidate beside what we can.
+        // A database that cannot be served is not a candidate beside one that can.
         if found.iter().any(|database| database.endpoint().is_some()) {
             found.retain(|database| database.endpoint().is_some());
         }
@@ -223,9 +223,9 @@ impl Discovery {
         Ok(database)
     }
 
-    /// [`Discovery::database`] for facts that are good to have: nothing when it fails or takes long.
+    /// [`Discovery::database`] for optional facts: `None` if it fails or takes long.
     pub async fn database_if_known(&self, options: &aws::Options, reference: &Reference) -> Option<Database> {
-        match tokio::time::timeout(SOFT_DEADLINE, self.database(options, reference)).await {
+        match tokio::time::timeout(OPTIONAL_FACTS_TIMEOUT, self.database(options, reference)).await {
             Ok(Ok(database)) => Some(database),
             Ok(Err(cause)) => {
                 debug!(%reference, %cause, source = cause.source_text(), "continuing without facts from RDS");
@@ -238,11 +238,11 @@ impl Discovery {
         }
     }
 
-    /// The nodes that could forward to a database in `vpc`: managed nodes that are online there, then tasks of ECS there;
-    /// with neither, those of which nobody knows where they are.
+    /// The nodes that could forward to a database in `vpc`: managed nodes that are online there; otherwise ECS tasks there;
+    /// otherwise nodes whose VPC is unknown.
     ///
     /// # Errors
-    /// When Systems Manager does not list its nodes.
+    /// If Systems Manager does not list its nodes.
     pub async fn bastions(&self, options: &aws::Options, vpc: Option<&str>) -> Result<Bastions, Error> {
         let nodes = self.nodes(options).await?;
         let beside = |nodes: &[Node]| -> Vec<Node> {
@@ -259,7 +259,7 @@ impl Discovery {
         if !candidates.is_empty() {
             return Ok(Bastions { others: all - candidates.len(), candidates, in_vpc: true });
         }
-        // A machine elsewhere may have a way to the VPC, and where EC2 says nothing any node may be in it.
+        // A machine elsewhere may have a route to the VPC, and without facts from EC2 any node may be in it.
         let unplaced = |node: &Node| node.online && (vpc.is_none() || node.vpc.is_none());
         let mut candidates: Vec<Node> = nodes.into_iter().filter(&unplaced).collect();
         if candidates.is_empty() {
@@ -270,14 +270,14 @@ impl Discovery {
 
     async fn nodes(&self, options: &aws::Options) -> Result<Vec<Node>, Error> {
         let key = format!("nodes {options:?}");
-        if let Some(known) = self.cache.get(&key, NODES_LIFE) {
+        if let Some(known) = self.cache.get(&key, NODES_MAX_AGE) {
             return Ok(known);
         }
         let failed = |cause| Error::Aws { what: "the managed nodes".into(), cause };
         let account = self.account(options).await.map_err(failed)?;
         let nodes = account.managed_nodes().await.map_err(failed)?;
         note(&nodes.gaps);
-        // What could not be seen now may be seen soon.
+        // An incomplete list is not cached, because the missing part may become visible.
         if nodes.gaps.is_empty() {
             self.cache.put(&key, &nodes.found);
         }
@@ -286,7 +286,7 @@ impl Discovery {
 
     async fn tasks(&self, options: &aws::Options) -> Result<Vec<Node>, Error> {
         let key = format!("tasks {options:?}");
-        if let Some(known) = self.cache.get(&key, NODES_LIFE) {
+        if let Some(known) = self.cache.get(&key, NODES_MAX_AGE) {
             return Ok(known);
         }
         let failed = |cause| Error::Aws { what: "the ECS tasks".into(), cause };
