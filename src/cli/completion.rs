@@ -1,9 +1,9 @@
 //! `rdsgate completion`: what a shell needs to complete our command line.
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Cli, exit::Exit, output::Output};
+use super::{exit::Exit, output::Output};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
@@ -21,9 +21,9 @@ Examples:
   rdsgate completion fish > ~/.config/fish/completions/rdsgate.fish
 ";
 
-/// Runs the subcommand.
-pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
+/// Runs the subcommand. `command` is the whole command line.
+pub fn run(arguments: &Arguments, command: &mut Command, output: &mut Output) -> Exit {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "rdsgate", &mut script);
+    clap_complete::generate(arguments.shell, command, "rdsgate", &mut script);
     output.print(&String::from_utf8_lossy(&script))
 }

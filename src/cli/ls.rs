@@ -1,13 +1,11 @@
 //! `rdsgate ls`: the databases of an account and region, and the managed nodes beside them.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde_json::{Value, json};
 
-use super::{
-    caller::Caller, complete::exit_of, exit::Exit, output::Output, target_arguments::IdentityArguments, trust,
-};
+use super::{caller::Caller, complete::exit_of, exit::Exit, flags::Flags, output::Output, trust};
 use crate::{
     app::Cause,
     aws::{
@@ -15,7 +13,7 @@ use crate::{
         nodes::{Node, NodeKind, Nodes},
         rds::{Database, Databases},
     },
-    config::{self, Place, Request},
+    config::{self, Key, Place, options::Group},
     printable,
 };
 
@@ -28,17 +26,39 @@ pub struct Arguments {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]
-    #[arg(long, value_name = "NAME")]
-    profile: Option<String>,
-    /// AWS region [default: AWS_REGION, then the profile's]
-    #[arg(long, value_name = "REGION")]
-    region: Option<String>,
     #[command(flatten)]
-    identity: IdentityArguments,
-    /// Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    account: AccountArguments,
+}
+
+/// The options that say who we are for AWS, and where.
+#[derive(Debug)]
+struct AccountArguments(Flags);
+
+impl AccountArguments {
+    fn keys() -> impl Iterator<Item = Key> + Clone {
+        Key::flags().filter(|key| key.entry().group == Group::Identity)
+    }
+}
+
+impl Args for AccountArguments {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment(command, Self::keys())
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for AccountArguments {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(Flags::read(matches, Self::keys())))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 pub(super) const EPILOG: &str = "\
@@ -95,10 +115,7 @@ fn listed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
 }
 
 fn options(arguments: Arguments, output: &mut Output) -> Result<(Options, Caller), Exit> {
-    let Arguments { profile, region, identity, config: file, .. } = arguments;
-    let flags = [(config::Key::Profile, profile), (config::Key::Region, region)].into_iter().chain(identity.flags());
-    let flags = flags.filter_map(|(key, value)| Some((key, value?))).collect();
-    let request = Request { flags, file, ..Request::default() };
+    let request = arguments.account.0.request(Vec::new());
     let place = trust::with_consent(
         output,
         |environment, _| config::place(&request, environment),

@@ -2,9 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 
-use super::{Cli, exit::Exit, output::Output};
+use super::{exit::Exit, output::Output};
 
 /// Write the manual pages into a folder
 #[derive(Debug, Args)]
@@ -22,9 +22,9 @@ struct Error {
     source: io::Error,
 }
 
-/// Runs the subcommand.
-pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
-    for (name, page) in pages() {
+/// Runs the subcommand. `command` is the whole command line.
+pub fn run(arguments: &Arguments, command: Command, output: &mut Output) -> Exit {
+    for (name, page) in pages(command) {
         let path = arguments.folder.join(name);
         if let Err(source) = std::fs::write(&path, page) {
             output.error(&Error { path, source }, None);
@@ -35,15 +35,15 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
 }
 
 /// Every page: a file name and its text.
-fn pages() -> Vec<(String, Vec<u8>)> {
-    let mut root = Cli::command().disable_help_subcommand(true);
+fn pages(command: Command) -> Vec<(String, Vec<u8>)> {
+    let mut root = command.disable_help_subcommand(true);
     root.build();
     let mut pages = Vec::new();
     render(&root, &mut pages);
     pages
 }
 
-fn render(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) {
+fn render(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) {
     let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
     // No version or date in the head, so that pages change only with what they say.
     let man = clap_mangen::Man::new(command.clone()).source("rdsgate").manual("rdsgate");
@@ -61,12 +61,12 @@ mod tests {
 
     use super::*;
 
-    /// `RDSGATE_WRITE_MAN=1 cargo test pages` writes them anew.
+    /// `RDSGATE_WRITE_DOCS=1 cargo test --features sandbox --lib committed` writes them again.
     #[test]
-    fn the_pages_in_docs_are_those_of_this_command_line() {
+    fn committed_pages_are_those_of_this_command_line() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man");
-        let pages = pages();
-        if std::env::var_os("RDSGATE_WRITE_MAN").is_some() {
+        let pages = pages(crate::cli::command_line());
+        if std::env::var_os("RDSGATE_WRITE_DOCS").is_some() {
             std::fs::create_dir_all(&folder).unwrap();
             for (name, page) in &pages {
                 std::fs::write(folder.join(name), page).unwrap();

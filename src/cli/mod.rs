@@ -26,6 +26,8 @@ pub mod doctor;
 pub mod env;
 pub mod exit;
 pub mod export;
+mod flags;
+mod help;
 pub mod ls;
 pub mod man;
 pub mod mysql;
@@ -33,6 +35,8 @@ pub mod output;
 pub mod policy;
 pub mod psql;
 mod quote;
+#[cfg(test)]
+mod reference;
 mod rlimits;
 pub mod run;
 mod running;
@@ -48,7 +52,7 @@ pub mod wait;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::telemetry::log;
 use exit::Exit;
@@ -154,8 +158,17 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
+/// The command line as clap has it.
+fn command_line() -> clap::Command {
+    help::shorten(Cli::command())
+}
+
 fn run() -> Exit {
-    let cli = match Cli::try_parse() {
+    let parsed = command_line().try_get_matches().and_then(|mut matches| {
+        let parsed = Cli::from_arg_matches_mut(&mut matches);
+        parsed.map_err(|error| error.format(&mut command_line()))
+    });
+    let cli = match parsed {
         Ok(cli) => cli,
         // Help and version come this way too, with exit code 0.
         Err(error) => return Output::of_process(wanted_format()).usage(&error),
@@ -182,8 +195,8 @@ fn run() -> Exit {
         Command::Trust(arguments) => trust::run(&arguments, &mut output),
         Command::Wait(arguments) => wait::run(&arguments, &mut output),
         Command::Stop(arguments) => stop::run(&arguments, &mut output),
-        Command::Completion(arguments) => completion::run(&arguments, &mut output),
-        Command::Man(arguments) => man::run(&arguments, &mut output),
+        Command::Completion(arguments) => completion::run(&arguments, &mut command_line(), &mut output),
+        Command::Man(arguments) => man::run(&arguments, command_line(), &mut output),
         Command::Ls(arguments) => ls::run(arguments, &mut output),
         Command::Policy(arguments) => policy::run(arguments, &mut output),
         Command::Doctor(arguments) => doctor::run(arguments, &mut output),
@@ -217,13 +230,11 @@ fn runtime(output: &mut Output) -> Result<tokio::runtime::Runtime, Exit> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]
@@ -270,7 +281,7 @@ mod tests {
         ] {
             assert!(EPILOG.contains(code), "{code}");
         }
-        let commands = Cli::command();
+        let commands = command_line();
         let epilogs = commands.get_subcommands().filter_map(clap::Command::get_after_help).map(ToString::to_string);
         for epilog in epilogs.chain([EPILOG.to_owned()]) {
             assert!(epilog.lines().all(|line| line.chars().count() <= 80), "{epilog}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{confirm, exit::Exit, output::Output, terminal};
-use crate::config::{self, Asked, Consent, Environment, Error, Standing, Warning, layers::Origin};
+use crate::config::{self, Asked, Consent, Environment, Error, Standing, Warning, origin::Origin};
 
 /// Look at what a project's file asks for, and accept it
 ///

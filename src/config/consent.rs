@@ -1,15 +1,15 @@
 //! What a project's file asks of its user beyond what anyone may say, and the user's consent to it.
 
 use std::{
-    fmt, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::{
     env::Environment,
     error::{Error, Warning},
-    file::{Asked, Project},
-    layers::Origin,
+    file::Project,
+    origin::Asked,
     record::{Fingerprint, Record, Standing},
     search,
 };
@@ -78,22 +78,6 @@ impl Consent {
     /// What is left out where it is not needed.
     pub fn warning(&self) -> Warning {
         Warning::NotTrusted { path: self.shown.clone(), requests: self.withheld.clone() }
-    }
-}
-
-/// The keys of requests with their lines: `profile (line 2), ca_file (line 9)`.
-pub(super) struct Keys<'a>(pub(super) &'a [Asked]);
-
-impl fmt::Display for Keys<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Asked { key, setting }) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{}", key.name())?;
-            if let Origin::File(at) = &setting.origin {
-                write!(f, " (line {})", at.line)?;
-            }
-        }
-        Ok(())
     }
 }
 

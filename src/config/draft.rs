@@ -8,8 +8,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 use super::{
     env::Environment,
     error::{Error, Warning},
-    key::Key,
-    layers::{Origin, Setting, Settings},
+    options::{Key, typed},
+    origin::{Origin, Setting},
+    settings::{self, Settings},
     value::{self, Via},
 };
 use crate::target::{
@@ -72,11 +73,10 @@ impl Draft {
             Some(Setting { value, origin: Origin::Argument }) if value::is_identifier(value) => {
                 Reference::Identifier(value.to_ascii_lowercase())
             }
-            Some(setting) => setting.parse(Key::Host, value::reference)?,
+            Some(setting) => settings::parse::<typed::Host>(setting)?,
             None => return Err(Error::NoHost { target: name.to_owned() }),
         };
-        let parsed = |text: &str| Ok(text.parse::<Region>()?);
-        let said = settings.for_target(Key::Region).map(|setting| setting.parse(Key::Region, parsed)).transpose()?;
+        let said = settings.for_target(Key::Region).map(settings::parse::<typed::Region>).transpose()?;
         let region = match said.clone().or_else(|| reference.region()) {
             Some(region) => Some(region),
             None => default_region(settings, environment)?,
@@ -85,20 +85,20 @@ impl Draft {
             name: Arc::from(name),
             reference,
             alias: None,
-            engine: settings.parse(Key::Engine, |text| Ok(text.parse()?))?,
-            port: settings.parse(Key::Port, value::port)?,
-            user: settings.text(Key::User)?,
-            database: settings.text(Key::Database)?,
-            bastion: settings.parse(Key::Bastion, |text| Ok(text.parse()?))?,
-            via: settings.parse(Key::Via, value::via)?.unwrap_or(Via::Ssm),
+            engine: settings.value::<typed::Engine>()?,
+            port: settings.value::<typed::Port>()?,
+            user: settings.value::<typed::User>()?,
+            database: settings.value::<typed::Database>()?,
+            bastion: settings.value::<typed::Bastion>()?,
+            via: settings.value_or_default::<typed::Via>()?,
             identity: identity(settings, environment)?,
             region,
             ca_file: ca_file(settings, environment)?,
-            compress: settings.parse(Key::Compress, |text| Ok(text.parse()?))?.unwrap_or(Compress::Auto),
+            compress: settings.value_or_default::<typed::Compress>()?,
             guard: guard(settings)?,
-            listen: settings.parse(Key::Listen, value::listen)?,
+            listen: settings.value::<typed::Listen>()?,
             session: session(settings)?,
-            reason: settings.parse(Key::Reason, |text| Ok(text.parse()?))?,
+            reason: settings.value::<typed::Reason>()?,
             // A name that is not Unicode is left out.
             local_user: environment.user().ok().flatten().map(str::to_owned),
             sessions: Sessions::parse(settings)?,
@@ -201,11 +201,11 @@ struct Sessions {
 impl Sessions {
     fn parse(settings: &Settings<'_>) -> Result<Self, Error> {
         Ok(Self {
-            isolation: settings.parse(Key::Isolation, |text| Ok(text.parse()?))?.unwrap_or(Isolation::Shared),
-            most: settings.parse(Key::MaxSessions, |text| value::number(text, value::MAX_SESSIONS))?,
-            warm: settings.parse(Key::WarmSessions, |text| value::number(text, value::WARM_SESSIONS))?,
-            idle_close: settings.parse(Key::IdleClose, |text| value::duration(text, value::IDLE_CLOSE))?,
-            rotate_after: settings.parse(Key::RotateAfter, |text| value::duration(text, value::ROTATE_AFTER))?,
+            isolation: settings.value_or_default::<typed::Isolation>()?,
+            most: settings.value::<typed::MaxSessions>()?,
+            warm: settings.value::<typed::WarmSessions>()?,
+            idle_close: settings.value::<typed::IdleClose>()?,
+            rotate_after: settings.value::<typed::RotateAfter>()?,
         })
     }
 
@@ -237,39 +237,38 @@ fn engine(said: Option<Engine>, port: Option<u16>) -> Option<Engine> {
 /// # Errors
 /// [`Error::BadValue`].
 pub(super) fn said_engine(settings: &Settings<'_>) -> Result<Option<Engine>, Error> {
-    let said = settings.parse(Key::Engine, |text| Ok(text.parse()?))?;
-    Ok(engine(said, settings.parse(Key::Port, value::port)?))
+    let said = settings.value::<typed::Engine>()?;
+    Ok(engine(said, settings.value::<typed::Port>()?))
 }
 
 /// Who we are for AWS. Sessions of roles are named after the local user, whom CloudTrail would not know otherwise.
 pub(super) fn identity(settings: &Settings<'_>, environment: &Environment) -> Result<Identity, Error> {
-    let session_name = match settings.parse(Key::SessionName, |text| Ok(text.parse()?))? {
+    let session_name = match settings.value::<typed::SessionName>()? {
         Some(name) => name,
         None => environment.user()?.map_or_else(SessionName::default, SessionName::of_user),
     };
     Ok(Identity {
-        profile: settings.text(Key::Profile)?,
-        roles: settings.parse(Key::RoleArn, value::roles)?.unwrap_or_default(),
-        external_id: settings.parse(Key::ExternalId, |text| Ok(text.parse()?))?,
+        profile: settings.value::<typed::Profile>()?,
+        roles: settings.value::<typed::RoleArn>()?.unwrap_or_default(),
+        external_id: settings.value::<typed::ExternalId>()?,
         session_name,
-        mfa_serial: settings.parse(Key::MfaSerial, |text| Ok(text.parse()?))?,
-        mfa_command: settings.text(Key::MfaCommand)?,
+        mfa_serial: settings.value::<typed::MfaSerial>()?,
+        mfa_command: settings.value::<typed::MfaCommand>()?,
     })
 }
 
 fn ca_file(settings: &Settings<'_>, environment: &Environment) -> Result<Option<CaFile>, Error> {
-    let path = settings.text(Key::CaFile)?.map(|path| environment.expand_home(Path::new(&path)));
+    let path = settings.value::<typed::CaFile>()?.map(|path| environment.expand_home(Path::new(&path)));
     Ok(path.map(|path| CaFile { sha256: settings.sha256(&path), path }))
 }
 
 fn guard(settings: &Settings<'_>) -> Result<Guard, Error> {
     Ok(Guard {
-        pin_user: settings.parse(Key::PinUser, value::boolean)?.unwrap_or_default(),
-        read_only: settings.parse(Key::ReadOnly, value::boolean)?.unwrap_or_default(),
-        statement_timeout: settings
-            .parse(Key::StatementTimeout, |text| value::duration(text, value::STATEMENT_TIMEOUT))?,
-        label: settings.parse(Key::Label, value::label)?,
-        confirm: settings.parse(Key::Confirm, value::boolean)?.unwrap_or_default(),
+        pin_user: settings.value_or_default::<typed::PinUser>()?,
+        read_only: settings.value_or_default::<typed::ReadOnly>()?,
+        statement_timeout: settings.value::<typed::StatementTimeout>()?,
+        label: settings.value::<typed::Label>()?,
+        confirm: settings.value_or_default::<typed::Confirm>()?,
     })
 }
 
@@ -277,22 +276,20 @@ fn guard(settings: &Settings<'_>) -> Result<Guard, Error> {
 fn session(settings: &Settings<'_>) -> Result<SessionSettings, Error> {
     let default = SessionSettings::default();
     Ok(SessionSettings {
-        document: settings.parse(Key::Document, |text| Ok(text.parse()?))?.unwrap_or(default.document),
-        parameters: settings.parse(Key::DocumentParameters, value::document_parameters)?,
+        document: settings.value_or_default::<typed::Document>()?,
+        parameters: settings.value::<typed::DocumentParameters>()?,
         reason: default.reason,
-        ssmmessages_endpoint: settings.parse(Key::SsmmessagesEndpoint, value::service_endpoint)?,
-        unsigned_stream: settings.parse(Key::UnsignedStream, value::boolean)?.unwrap_or(default.unsigned_stream),
-        payload_size: settings
-            .parse(Key::PayloadSize, |text| value::number(text, value::PAYLOAD_SIZE))?
-            .unwrap_or(default.payload_size),
-        keep_alive: settings.parse(Key::KeepAlive, value::boolean)?.unwrap_or(default.keep_alive),
-        idle_timeout: settings.parse(Key::IdleTimeout, |text| value::duration(text, value::IDLE_TIMEOUT))?,
+        ssmmessages_endpoint: settings.value::<typed::SsmmessagesEndpoint>()?,
+        unsigned_stream: settings.value_or_default::<typed::UnsignedStream>()?,
+        payload_size: settings.value_or_default::<typed::PayloadSize>()?,
+        keep_alive: settings.value_or_default::<typed::KeepAlive>()?,
+        idle_timeout: settings.value::<typed::IdleTimeout>()?,
     })
 }
 
 /// What is set for all targets, then what the AWS variables say.
 pub(super) fn default_region(settings: &Settings<'_>, environment: &Environment) -> Result<Option<Region>, Error> {
-    if let Some(region) = settings.parse(Key::Region, |text| Ok(text.parse()?))? {
+    if let Some(region) = settings.value::<typed::Region>()? {
         return Ok(Some(region));
     }
     for variable in ["AWS_REGION", "AWS_DEFAULT_REGION"] {

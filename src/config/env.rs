@@ -8,15 +8,12 @@ use std::{
 
 use super::{
     error::{Error, Warning, nearest},
-    key::{Key, Scope},
-    layers::{Layer, Origin},
+    layer::Layer,
+    options::Key,
+    origin::Origin,
     search::{self, Found},
 };
 
-/// The file looked for in the working directory and above.
-pub const PROJECT_FILE: &str = ".rdsgate.toml";
-/// Which local port a target has; see [`super::ports`].
-pub const PORTS_FILE: &str = "rdsgate/ports.json";
 /// The file in the user's configuration folder.
 const USER_FILE: &str = "rdsgate/config.toml";
 /// Names the one file to read.
@@ -117,7 +114,7 @@ impl Environment {
     /// [`Error::NotUnicode`].
     pub(super) fn layer(&self, warnings: &mut Vec<Warning>) -> Result<Layer, Error> {
         let mut layer = Layer::default();
-        let keys = Key::ALL.into_iter().filter(|key| key.scope() != Scope::Target);
+        let keys = Key::flags();
         for (key, name) in keys.clone().map(|key| (key, key.variable())) {
             if let Some(value) = self.variable(&name)? {
                 layer.set(key, value.to_owned(), Origin::Variable(name));

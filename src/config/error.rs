@@ -3,12 +3,9 @@
 use std::{fmt, io, path::PathBuf};
 
 use super::{
-    consent::Keys,
-    env::PROJECT_FILE,
-    file::Asked,
-    key::{Key, Scope},
-    layers::{Location, Origin},
-    search::Reason,
+    options::{Key, Scope},
+    origin::{Asked, Keys, Location, Origin},
+    search::{PROJECT_FILE, Reason},
     value::ValueError,
 };
 use crate::target::{Host, ParseError, Reference, Region};

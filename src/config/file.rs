@@ -19,12 +19,11 @@ use toml::{
 use super::{
     env::Environment,
     error::{Error, Warning, nearest},
-    key::{Key, Kind, List, Scope},
-    layers::{Layer, Location, Origin, Setting, Whose, switches_off},
+    layer::Layer,
+    options::{Key, Kind, List, Scope, Trust},
+    origin::{Asked, Location, Origin, Whose},
     record::{Fingerprint, Record, Standing},
-    search,
-    trust::Trust,
-    value,
+    search, value,
 };
 use crate::regular_file::{self, RegularFile, sha256};
 
@@ -69,15 +68,6 @@ pub struct Project {
     pub standing: Standing,
 }
 
-/// A value of a project's file that is the owner's to decide.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The key.
-    pub key: Key,
-    /// The value, and where it stands.
-    pub setting: Setting,
-}
-
 impl Project {
     /// Reads a project's file that was found at `path`, a real one. `None` when it is not safe to read, which becomes a
     /// warning.
@@ -119,7 +109,7 @@ impl Project {
         for layer in self.file.layers() {
             for (key, setting) in layer.iter() {
                 let asks = match key.trust() {
-                    Trust::Owner(_) => !switches_off(key, setting),
+                    Trust::Owner(_) => !key.switched_off_by(&setting.value),
                     // In `[defaults]` it is for all of them.
                     Trust::OwnerUnlessRds(_) => {
                         let own = std::ptr::eq(layer, &raw const self.file.defaults);
@@ -270,9 +260,9 @@ impl Source<'_> {
             }
             let mut text = self.scalar(key, value)?;
             // Paths are relative to the file that they stand in, unless they begin in the user's home.
-            let prefix = match key {
-                Key::CaFile => Some(""),
-                Key::Admin => Some("unix:"),
+            let prefix = match key.kind() {
+                Kind::File => Some(""),
+                Kind::Admin => Some("unix:"),
                 _ => None,
             };
             if let Some((prefix, path)) = prefix.and_then(|prefix| Some((prefix, text.strip_prefix(prefix)?)))
@@ -289,7 +279,7 @@ impl Source<'_> {
     /// The text of a value that is of the key's kind.
     fn scalar(&self, key: Key, value: &Spanned<DeValue<'_>>) -> Result<String, Error> {
         let expected = match (key.kind(), value.get_ref()) {
-            (Kind::Port | Kind::Listen | Kind::Count | Kind::Size, DeValue::Integer(number)) => {
+            (Kind::Port | Kind::Listen | Kind::Admin | Kind::Count | Kind::Size, DeValue::Integer(number)) => {
                 return Ok(number.to_string());
             }
             (Kind::Boolean, DeValue::Boolean(value)) => return Ok(value.to_string()),
@@ -304,11 +294,9 @@ impl Source<'_> {
             },
             (Kind::List(list), _) => list.expected,
             (Kind::Duration, _) => "a string with a unit, such as \"30s\"",
-            (Kind::Listen, _) if key == Key::Admin => {
-                "a string or an integer, such as \"unix:/run/rdsgate.sock\" or 9090"
-            }
+            (Kind::Admin, _) => "a string or an integer, such as \"unix:/run/rdsgate.sock\" or 9090",
             (Kind::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
-            (Kind::Text | Kind::Word(_), _) => "a string",
+            (Kind::Text | Kind::Word(_) | Kind::File, _) => "a string",
         };
         Err(Error::WrongType {
             at: self.at(value.span()),
@@ -363,33 +351,12 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Spanned<De
     entries
 }
 
-/// What other programs call our keys.
-const ALIASES: [(&str, Key); 18] = [
-    ("endpoint", Key::Host),
-    ("hostname", Key::Host),
-    ("address", Key::Listen),
-    ("local_port", Key::Listen),
-    ("instance", Key::Bastion),
-    ("instance_id", Key::Bastion),
-    ("jump_host", Key::Bastion),
-    ("username", Key::User),
-    ("db", Key::Database),
-    ("dbname", Key::Database),
-    ("aws_profile", Key::Profile),
-    ("aws_region", Key::Region),
-    ("role", Key::RoleArn),
-    ("role_session_name", Key::SessionName),
-    ("mfa_process", Key::MfaCommand),
-    ("sslrootcert", Key::CaFile),
-    ("route", Key::Via),
-    ("document_name", Key::Document),
-];
-
 fn suggest(name: &str, kind: Scope) -> Option<String> {
     let fits = |key: &Key| key.scope() == Scope::Any || key.scope() == kind;
     let plain = name.to_ascii_lowercase().replace('-', "_");
-    let alias = ALIASES.iter().find(|(other, key)| *other == plain && fits(key)).map(|(_, key)| key.name());
-    alias.or_else(|| nearest(&plain, Key::ALL.iter().filter(|key| fits(key)).map(|key| key.name()))).map(str::to_owned)
+    let fitting = || Key::ALL.into_iter().filter(fits);
+    let alias = fitting().find(|key| key.entry().aliases.contains(&plain.as_str())).map(Key::name);
+    alias.or_else(|| nearest(&plain, fitting().map(Key::name))).map(str::to_owned)
 }
 
 fn writable_by_others(metadata: &Metadata) -> bool {

@@ -12,8 +12,10 @@ use std::{
     path::Path,
 };
 
-use super::env::PORTS_FILE;
 use crate::target::Target;
+
+/// The file that remembers which local port a target has, below `$XDG_STATE_HOME`.
+pub const PORTS_FILE: &str = "rdsgate/ports.json";
 
 /// The ports to choose from: below those that systems give to outgoing connections (Linux 32768, IANA and macOS 49152).
 pub const RANGE: Range<u16> = 20_000..25_000;

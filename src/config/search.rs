@@ -16,7 +16,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::env::PROJECT_FILE;
+/// The file looked for in the working directory and above.
+pub const PROJECT_FILE: &str = ".rdsgate.toml";
 
 /// What the search came to.
 #[derive(Debug, PartialEq, Eq)]

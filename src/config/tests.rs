@@ -4,14 +4,20 @@ mod readme;
 mod targets;
 mod trust;
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    causes,
-    target::{ExternalId, Identity, MfaCode, MfaSerial, Region, RoleArn, Route, SessionSettings},
+    causes, listen,
+    target::{
+        Engine, ExternalId, Identity, MfaCode, MfaSerial, Reference, Region, RoleArn, Route, SessionSettings, Target,
+    },
 };
 
 const ORDERS: &str = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com";

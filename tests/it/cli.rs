@@ -62,35 +62,20 @@ fn help_of_up_has_each_flag_with_its_default() {
     let words = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for flag in [
         "Usage: rdsgate up [OPTIONS] [TARGET]...",
-        "--bastion <ID> The SSM managed node to go through",
-        "--via <ROUTE> ssm (through the bastion), direct (this machine reaches the database by itself) or auto (direct if \
-         that works, else the bastion) [default: ssm]",
+        "--bastion <ID> SSM managed node: i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME [default: looked up]",
+        "--via <ROUTE> ssm (through the bastion), direct (from this machine) or auto [default: ssm]",
         "--profile <NAME> Profile in the AWS configuration files [default: AWS_PROFILE, then the default chain]",
         "--region <REGION> AWS region [default: the one in the endpoint's name, then AWS_REGION, then the profile's]",
-        "--role-arn <ARN> Role to assume with the profile's credentials; again for a role to assume with that one's [default: none]",
-        "--external-id <ID> External id that the roles' trust policies ask for [default: none]",
-        "--session-name <NAME> What CloudTrail calls the roles' sessions [default: rdsgate-USER]",
-        "--mfa-serial <ARN> MFA device whose code the roles want: its ARN or serial number [default: the profile's mfa_serial]",
-        "--mfa-code <CODE> A code of the MFA device, for the first time that one is wanted [default: asked on the terminal]",
-        "--mfa-command <COMMAND> Command whose first line of output is a code of the MFA device [default: asked on the terminal]",
+        "--role-arn <ARN> Role to assume with the credentials of the profile [default: none]",
+        "--mfa-code <CODE> Code of the MFA device for the first time that one is required [default: asked on the terminal]",
         "--open-browser[=<BOOL>] Open the page of an SSO login in a browser, besides printing its address [default: false]",
-        "--engine <ENGINE> postgres or mysql (also mariadb) [default: looked up, else mysql for port 3306, else postgres]",
-        "--port <PORT> The database's own port, not the local one [default: the engine's, 5432 or 3306]",
         "--user <NAME> Database user for clients that name none [default: the name that the client sends]",
-        "--pin-user[=<BOOL>] Refuse clients that name another database user than --user [default: false]",
-        "--database <NAME> Database for clients that name none [default: none]",
-        "--ca-file <FILE> PEM file with further roots",
-        "--listen <[HOST:]PORT> Local address to listen on, loopback only; port 0 takes a free one [default: localhost and the engine's port]",
+        "--ca-file <FILE> PEM file with additional roots",
+        "--listen <[HOST:]PORT> Local address to listen on, loopback only; port 0: a free one [default: localhost and the \
+         engine's port]",
         "--config <FILE> Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml",
-        "--connect-timeout <TIME> Longest time from a client's arrival to its login [default: 30s]",
-        "--resume-for <TIME> How long to resume a broken SSM session before its connections are given up [default: 2m]",
-        "--read-only[=<BOOL>] Make transactions read only unless the client asks for another kind [default: false]",
-        "--statement-timeout <TIME> Longest time that a statement may run [default: the database's]",
-        "--label <WORDS> Words to show with the target's name, such as PRODUCTION [default: none]",
-        "--confirm[=<BOOL>] Ask on the terminal before serving the target [default: false]",
+        "--read-only[=<BOOL>] Make transactions read-only unless the client asks for another mode [default: false]",
         "--yes Serve targets that ask to be confirmed without asking",
-        "--max-sigterm-delay <TIME> How long busy connections may go on after SIGTERM or Ctrl-C [default: 30s]",
-        "--admin <ADDRESS> Address of /healthz, /readyz, /metrics and /status: [HOST:]PORT on loopback or unix:PATH [default: none]",
         "rdsgate up orders --listen 6543",
     ] {
         assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");
@@ -98,8 +83,8 @@ fn help_of_up_has_each_flag_with_its_default() {
     for flag in stdout.split_whitespace().filter(|word| word.starts_with("--")) {
         let flag = flag.split(['[', '=']).next().unwrap_or(flag).trim_matches(|c: char| !c.is_alphanumeric());
         let explained = ["help", "version"].contains(&flag)
-            || include_str!("../../docs/configuration.md").contains(&format!("`--{flag}`"));
-        assert!(explained, "docs/configuration.md does not explain --{flag}");
+            || include_str!("../../docs/options.md").contains(&format!("`--{flag}`"));
+        assert!(explained, "docs/options.md does not explain --{flag}");
     }
 }
 

@@ -6,10 +6,10 @@ mod show;
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, Subcommand};
 
 use super::{exit::Exit, output::Output, target_arguments::TargetArguments};
-use crate::config::{self, Consent, Environment, Key};
+use crate::config::{self, Consent, Environment};
 
 /// Write, check and explain the configuration
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ enum Command {
     /// It is written into the working directory and never over a file that is there.
     Init {
         /// Another file to write
-        #[arg(long, value_name = "FILE", default_value = config::env::PROJECT_FILE)]
+        #[arg(long, value_name = "FILE", default_value = config::PROJECT_FILE)]
         file: PathBuf,
     },
     /// Check the configuration
@@ -100,54 +100,5 @@ fn show(choice: Choice, output: &mut Output) -> Exit {
             output.error(&error, error.hint().as_deref());
             Exit::Usage
         }
-    }
-}
-
-/// What a key means, in the words of its flag.
-fn about(key: Key) -> String {
-    #[derive(Parser)]
-    struct Flags {
-        #[command(flatten)]
-        _options: TargetArguments,
-    }
-    if key == Key::Host {
-        return "The database's endpoint, HOST[:PORT]".into();
-    }
-    let command = Flags::command();
-    let flag = command.get_arguments().find(|flag| flag.get_long() == Some(key.flag().trim_start_matches("--")));
-    flag.and_then(|flag| flag.get_help()).map(ToString::to_string).unwrap_or_default()
-}
-
-/// A value that could stand in a file.
-fn example(key: Key) -> String {
-    match (key, key.kind()) {
-        (Key::Host, _) => "\"orders.c1abcdefghij.eu-central-1.rds.amazonaws.com\"".into(),
-        (Key::Bastion, _) => "\"i-0123456789abcdef0\"".into(),
-        (Key::Region, _) => "\"eu-central-1\"".into(),
-        (Key::User, _) => "\"app_user\"".into(),
-        (Key::Database, _) => "\"orders_db\"".into(),
-        (Key::CaFile, _) => "\"ca.pem\"".into(),
-        (Key::Label, _) => "\"PRODUCTION\"".into(),
-        (Key::RoleArn, _) => "[\"arn:aws:iam::123456789012:role/reader\"]".into(),
-        (Key::MfaSerial, _) => "\"arn:aws:iam::123456789012:mfa/me\"".into(),
-        (Key::Document, _) => "\"AWS-StartPortForwardingSessionToRemoteHost\"".into(),
-        (Key::DocumentParameters, _) => "[\"host\", \"portNumber\"]".into(),
-        (Key::SsmmessagesEndpoint, _) => {
-            "\"vpce-0123456789abcdef1-abcdefgh.ssmmessages.eu-central-1.vpce.amazonaws.com\"".into()
-        }
-        (Key::ExternalId, _) => "\"partner/7\"".into(),
-        (Key::SessionName, _) => "\"rdsgate-ada\"".into(),
-        (Key::Reason, _) => "\"ticket 4711\"".into(),
-        (Key::MfaCommand, _) => "\"ykman oath accounts code --single aws\"".into(),
-        (Key::Admin, _) => "\"localhost:9090\"".into(),
-        (Key::IdleTimeout, _) => "\"20m\"".into(),
-        (_, config::Kind::Word(words)) => format!("\"{}\"", words.first().copied().unwrap_or_default()),
-        (_, config::Kind::Duration) => "\"30s\"".into(),
-        (_, config::Kind::Port) => "5432".into(),
-        (_, config::Kind::Count) => "4".into(),
-        (_, config::Kind::Size) => "1024".into(),
-        (_, config::Kind::Listen) => "\"localhost:5433\"".into(),
-        (_, config::Kind::Boolean) => "true".into(),
-        (_, config::Kind::Text | config::Kind::List(_)) => "\"dev\"".into(),
     }
 }

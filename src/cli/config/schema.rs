@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::about;
 use crate::config::{Key, Kind, Scope, value::PAYLOAD_SIZE};
 
 /// The schema, of the draft that TOML editors know.
@@ -41,12 +40,12 @@ pub(super) fn schema() -> Value {
 
 fn property(key: Key) -> Value {
     let mut schema = match key.kind() {
-        Kind::Text => json!({ "type": "string", "minLength": 1 }),
+        Kind::Text | Kind::File => json!({ "type": "string", "minLength": 1 }),
         Kind::Word(words) => json!({ "type": "string", "enum": words }),
         Kind::Duration => json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$" }),
         Kind::Port => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
         Kind::Count => json!({ "type": "integer", "minimum": 0 }),
-        Kind::Listen => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
+        Kind::Listen | Kind::Admin => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
         Kind::Size => json!({ "type": "integer", "minimum": PAYLOAD_SIZE.start(), "maximum": PAYLOAD_SIZE.end() }),
         Kind::List(_) => {
             json!({ "type": ["string", "array"], "minLength": 1, "items": { "type": "string", "minLength": 1 } })
@@ -54,7 +53,7 @@ fn property(key: Key) -> Value {
         Kind::Boolean => json!({ "type": "boolean" }),
     };
     if let Some(schema) = schema.as_object_mut() {
-        schema.insert("description".into(), about(key).into());
+        schema.insert("description".into(), key.entry().summary().into());
     }
     schema
 }
@@ -81,7 +80,7 @@ mod tests {
         }
         assert_eq!(
             target["via"],
-            json!({ "type": "string", "enum": ["ssm", "direct", "auto"], "description": about(Key::Via) })
+            json!({ "type": "string", "enum": ["ssm", "direct", "auto"], "description": Key::Via.entry().summary() })
         );
     }
 }

@@ -43,7 +43,7 @@ fn line(explained: &Explained) -> (String, String) {
 fn written(kind: Kind, value: &str) -> String {
     match kind {
         Kind::Port | Kind::Count | Kind::Size | Kind::Boolean => value.to_owned(),
-        Kind::Text | Kind::Word(_) | Kind::Duration | Kind::Listen | Kind::List(_) => {
+        Kind::Text | Kind::Word(_) | Kind::File | Kind::Duration | Kind::Listen | Kind::Admin | Kind::List(_) => {
             toml::Value::from(value).to_string()
         }
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::config::{
         Key,
-        layers::{Location, Origin},
+        origin::{Location, Origin},
     };
 
     #[test]

@@ -234,3 +234,14 @@ fn the_region_is_the_hosts_then_ours_then_the_sdks() {
     assert_eq!(region(default), is("us-west-2"));
     assert_eq!(region(plain().flag(Key::Region, "us-west-2").variable("RDSGATE_REGION", "a-b-1")), is("us-west-2"));
 }
+
+#[test]
+fn fixed_defaults_of_the_table_are_the_values_that_count() {
+    let scene = Scene::new().project(&orders(""));
+    let tables = explain(&scene.request, &scene.environment("project"), &mut Vec::new()).unwrap().tables;
+    for explained in tables.iter().flat_map(|table| &table.values).filter(|explained| explained.origin.is_none()) {
+        if let options::DefaultValue::Fixed(text) = explained.key.entry().default {
+            assert_eq!(explained.value.as_deref(), Some(text), "{:?}", explained.key);
+        }
+    }
+}

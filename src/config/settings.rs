@@ -1,141 +1,16 @@
-//! Where a value came from, and which value wins.
+//! Which value wins.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use super::{
     error::Error,
     file::{File, Files, Project},
-    key::{Key, Kind},
-    trust::Trust,
-    value::{self, ValueError},
+    layer::Layer,
+    options::{Key, Trust, Typed, typed},
+    origin::{Setting, Whose},
+    value,
 };
 use crate::regular_file::Sha256;
-
-/// A place in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
-    /// The file, relative to the working directory where it lies below it.
-    pub path: PathBuf,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
-    }
-}
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// The flag of its key.
-    Flag,
-    /// A TARGET on the command line.
-    Argument,
-    /// This environment variable.
-    Variable(String),
-    /// A configuration file.
-    File(Location),
-}
-
-impl Origin {
-    /// How it is named to the user, for a value of `key`.
-    pub fn describe(&self, key: Key) -> String {
-        match self {
-            Self::Flag => key.flag(),
-            Self::Argument => "TARGET".into(),
-            Self::Variable(name) => name.clone(),
-            Self::File(at) => at.to_string(),
-        }
-    }
-}
-
-/// A value as it was written, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// The text.
-    pub value: String,
-    /// Where it came from.
-    pub origin: Origin,
-}
-
-impl Setting {
-    /// The value, parsed.
-    ///
-    /// # Errors
-    /// [`Error::BadValue`] with the place that it came from.
-    pub fn parse<T>(&self, key: Key, parse: impl FnOnce(&str) -> Result<T, ValueError>) -> Result<T, Error> {
-        parse(&self.value).map_err(|source| Error::BadValue { key, origin: self.origin.clone(), source })
-    }
-}
-
-/// The values of one source.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Layer(BTreeMap<Key, Setting>);
-
-impl Layer {
-    /// The value of a key, if this source has one.
-    pub fn get(&self, key: Key) -> Option<&Setting> {
-        self.0.get(&key)
-    }
-
-    /// The keys that it has, with their values.
-    pub fn iter(&self) -> impl Iterator<Item = (Key, &Setting)> {
-        self.0.iter().map(|(key, setting)| (*key, setting))
-    }
-
-    /// Sets a key.
-    pub fn set(&mut self, key: Key, value: String, origin: Origin) {
-        self.0.insert(key, Setting { value, origin });
-    }
-
-    /// Moves the port of `host = "name:port"` to the key `port` of the same layer.
-    ///
-    /// # Errors
-    /// [`Error::TwoPorts`] when the layer has another port as well.
-    pub fn split_port(&mut self) -> Result<(), Error> {
-        let Some(host) = self.0.get_mut(&Key::Host) else { return Ok(()) };
-        // An ARN has colons of its own.
-        let host_and_port = host.value.rsplit_once(':').filter(|_| !host.value.starts_with("arn:"));
-        let Some((name, port)) = host_and_port else { return Ok(()) };
-        let (name, port, origin) = (name.to_owned(), port.to_owned(), host.origin.clone());
-        host.value = name;
-        match self.0.get(&Key::Port) {
-            Some(other) if other.value != port => {
-                Err(Error::TwoPorts { origin, in_host: port, in_port: other.value.clone() })
-            }
-            Some(_) => Ok(()),
-            None => {
-                self.set(Key::Port, port, origin);
-                Ok(())
-            }
-        }
-    }
-}
-
-impl FromIterator<(Key, String, Origin)> for Layer {
-    fn from_iter<I: IntoIterator<Item = (Key, String, Origin)>>(settings: I) -> Self {
-        Self(settings.into_iter().map(|(key, value, origin)| (key, Setting { value, origin })).collect())
-    }
-}
-
-/// Whose word a target is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
-    /// A project's file describes it.
-    Project,
-    /// The user's own file does.
-    Own,
-    /// It was typed in full on the command line.
-    CommandLine,
-}
 
 /// What one file says of one target, or of the process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -174,7 +49,7 @@ enum Reach {
 /// owner's word; a project's `[defaults]` apply to its own targets alone. Of two targets with one name the user's own is
 /// meant, and the project's adds its guards to it.
 #[derive(Debug, Clone)]
-pub struct Settings<'a> {
+pub(super) struct Settings<'a> {
     outside: Vec<&'a Layer>,
     project: Tables<'a>,
     own: Tables<'a>,
@@ -184,7 +59,7 @@ pub struct Settings<'a> {
 
 impl<'a> Settings<'a> {
     /// What applies to the target called `name`.
-    pub fn of_target(outside: &[&'a Layer], files: &'a Files, whose: Whose, name: &str) -> Self {
+    pub(super) fn of_target(outside: &[&'a Layer], files: &'a Files, whose: Whose, name: &str) -> Self {
         let project = files.project.as_ref();
         let of_own = |target| files.own.as_ref().map(|file| Tables::of(file, target)).unwrap_or_default();
         let (project_tables, own, reach) = match (whose, project) {
@@ -203,7 +78,7 @@ impl<'a> Settings<'a> {
     }
 
     /// What applies to the process; the project's `[defaults]` too where it serves nothing but the project's targets.
-    pub fn of_process(outside: &[&'a Layer], files: &'a Files, with_project: bool) -> Self {
+    pub(super) fn of_process(outside: &[&'a Layer], files: &'a Files, with_project: bool) -> Self {
         let of = |file| Tables::of(file, None);
         let project = files.project.as_ref().filter(|_| with_project);
         let reach = if project.is_some_and(Project::is_trusted) { Reach::Trusted } else { Reach::Untrusted };
@@ -218,13 +93,13 @@ impl<'a> Settings<'a> {
 
     /// What would apply if the owner trusted the project's file.
     #[must_use]
-    pub fn if_trusted(&self) -> Self {
+    pub(super) fn if_trusted(&self) -> Self {
         let reach = if self.reach == Reach::Untrusted { Reach::Trusted } else { self.reach };
         Self { reach, ..self.clone() }
     }
 
     /// The value that wins.
-    pub fn get(&self, key: Key) -> Option<&'a Setting> {
+    pub(super) fn get(&self, key: Key) -> Option<&'a Setting> {
         self.outside(key).or_else(|| {
             let project = self.project.get(key).filter(|setting| self.may_say(key, setting));
             let own = self.own.get(key);
@@ -236,20 +111,20 @@ impl<'a> Settings<'a> {
     }
 
     /// The value said for this target: by a flag, a variable or its own table.
-    pub fn for_target(&self, key: Key) -> Option<&'a Setting> {
+    pub(super) fn for_target(&self, key: Key) -> Option<&'a Setting> {
         let project = || self.project.target?.get(key).filter(|setting| self.may_say(key, setting));
         self.outside(key).or_else(project).or_else(|| self.own.target?.get(key))
     }
 
     /// What the project's file says and may not, since the owner has not trusted it. Nothing where a flag or a variable
     /// says something else anyway.
-    pub fn withheld(&self, key: Key) -> Option<&'a Setting> {
+    pub(super) fn withheld(&self, key: Key) -> Option<&'a Setting> {
         let said = self.project.get(key).filter(|setting| !self.may_say(key, setting))?;
         (self.reach == Reach::Untrusted && self.outside(key).is_none()).then_some(said)
     }
 
     /// The content that the file with this path must have, where it was read before the owner trusted it.
-    pub fn sha256(&self, path: &Path) -> Option<Sha256> {
+    pub(super) fn sha256(&self, path: &Path) -> Option<Sha256> {
         self.file.filter(|_| self.reach == Reach::Trusted)?.fingerprint.named.get(path).copied().flatten()
     }
 
@@ -263,7 +138,7 @@ impl<'a> Settings<'a> {
             (Trust::Stricter, _) => true,
             (_, Reach::Guards) | (Trust::Never, _) => false,
             (_, Reach::Trusted) | (Trust::Project, Reach::Untrusted) => true,
-            (Trust::Owner(_), Reach::Untrusted) => switches_off(key, setting),
+            (Trust::Owner(_), Reach::Untrusted) => key.switched_off_by(&setting.value),
             // The bastion is the way that a project may always choose.
             (Trust::OwnerUnlessRds(_), Reach::Untrusted) => {
                 let host = self.project.target.and_then(|table| table.get(Key::Host));
@@ -277,28 +152,32 @@ impl<'a> Settings<'a> {
     ///
     /// # Errors
     /// [`Error::BadValue`] with the place that it came from.
-    pub fn parse<T>(&self, key: Key, parse: impl FnOnce(&str) -> Result<T, ValueError>) -> Result<Option<T>, Error> {
-        self.get(key).map(|setting| setting.parse(key, parse)).transpose()
+    pub(super) fn value<O: Typed>(&self) -> Result<Option<O::Value>, Error> {
+        self.get(O::KEY).map(parse::<O>).transpose()
     }
 
-    /// The value that wins, as text.
+    /// The value that wins, else the default in the table of options, which must be a fixed one.
     ///
     /// # Errors
-    /// [`Error::BadValue`] if it is empty or holds a NUL.
-    pub fn text(&self, key: Key) -> Result<Option<String>, Error> {
-        self.parse(key, value::text)
+    /// [`Error::BadValue`] with the place that it came from.
+    pub(super) fn value_or_default<O: Typed>(&self) -> Result<O::Value, Error> {
+        let default = const { O::KEY.entry().default.fixed() };
+        Ok(self.value::<O>()?.unwrap_or_else(|| O::parse(default).expect("a test parses the defaults of all options")))
     }
 }
 
-/// Whether a value only switches off what the owner decides, which takes no trust.
-pub fn switches_off(key: Key, setting: &Setting) -> bool {
-    key.kind() == Kind::Boolean && setting.value == "false"
+/// One value, parsed.
+///
+/// # Errors
+/// [`Error::BadValue`] with the place that it came from.
+pub(super) fn parse<O: Typed>(setting: &Setting) -> Result<O::Value, Error> {
+    O::parse(&setting.value).map_err(|source| Error::BadValue { key: O::KEY, origin: setting.origin.clone(), source })
 }
 
 /// Of two values of a guard the one that guards better. A value that does not parse wins, so that it is complained of.
 fn stricter<'a>(key: Key, project: Option<&'a Setting>, own: Option<&'a Setting>) -> Option<&'a Setting> {
     let (Some(project), Some(own)) = (project, own) else { return project.or(own) };
-    let time = |setting: &Setting| value::duration(&setting.value, value::STATEMENT_TIMEOUT);
+    let time = |setting: &Setting| typed::StatementTimeout::parse(&setting.value);
     let projects = match key {
         Key::StatementTimeout => match (time(project), time(own)) {
             (Ok(project), Ok(own)) => project < own,

@@ -1,0 +1,31 @@
+//! The result: a configuration of which nothing is checked again.
+
+use std::time::Duration;
+
+use crate::{
+    listen,
+    target::{MfaCode, Target},
+};
+
+/// Everything that a running proxy needs to know.
+///
+/// # Defaults
+/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, no `admin`, `open_browser` false.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The databases to serve, at least one; names are unique and no two listen on the same address.
+    pub targets: Vec<Target>,
+    /// The longest time from accepting a client to its login at the database. Long enough for a new SSM session, short
+    /// enough that a client's own timeout does not hide our explanation.
+    pub connect_timeout: Duration,
+    /// How long a broken SSM session is resumed before its connections are given up.
+    pub resume_for: Duration,
+    /// How long busy connections may go on after SIGTERM or the first Ctrl-C.
+    pub max_sigterm_delay: Duration,
+    /// Where health, metrics and status can be asked for; `None`: nowhere.
+    pub admin: Option<listen::Address>,
+    /// A code for the first MFA device that wants one.
+    pub mfa_code: Option<MfaCode>,
+    /// Whether the page of an SSO login is opened in a browser, besides its address being printed.
+    pub open_browser: bool,
+}

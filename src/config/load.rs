@@ -1,0 +1,119 @@
+//! From what was asked for, the environment and the files to a [`Plan`], a [`Loaded`] or a [`Place`].
+
+use std::path::Path;
+
+use super::{
+    checked::Config,
+    consent::Consent,
+    draft::{self, Draft},
+    env::Environment,
+    error::{Error, Warning},
+    options::{Key, typed},
+    plan::{Loaded, Plan},
+    settings::Settings,
+    sources::{Request, Sources},
+};
+use crate::{
+    listen,
+    target::{Identity, MfaCode, Region},
+};
+
+/// Reads the files and the environment, and joins them with the request; nothing may be missing.
+///
+/// # Errors
+/// [`Error`] says what is wrong, with file, line and column where there is one; [`Error::NotTrusted`] that a project's file
+/// takes the user's consent.
+pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Error> {
+    let plan = read(request, environment, &mut Vec::new())?;
+    match &plan.consent {
+        Some(consent) => Err(consent.refused()),
+        None => plan.finish(),
+    }
+}
+
+/// Reads the files and the environment, and joins them with the request.
+///
+/// # Errors
+/// As for [`load`], but for what is missing. `warnings` are then those that were found before: they may explain the error.
+pub fn read(request: &Request, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Plan, Error> {
+    let mut sources = Sources::read(request, environment)?;
+    warnings.append(&mut sources.warnings);
+    let known = sources.files.targets();
+    let chosen = sources.choose(request, &known)?;
+    warnings.extend(sources.same_names(&chosen, environment));
+    let mut drafts = Vec::new();
+    for one in &chosen {
+        let settings = sources.settings(one);
+        // What does not count yet must be sound all the same.
+        Draft::parse(&one.name, &settings.if_trusted(), environment)?;
+        drafts.push(Draft::parse(&one.name, &settings, environment)?);
+    }
+    warnings.extend(drafts.iter().filter_map(Draft::warning));
+    let settings = sources.process(&chosen);
+    of_process(&settings.if_trusted(), environment)?;
+    let config = of_process(&settings, environment)?;
+    let of_targets = chosen.iter().map(|chosen| sources.settings(chosen));
+    let of_all: Vec<Settings<'_>> = of_targets.chain([settings]).collect();
+    let consent = sources.consent(&of_all, &Key::ALL, environment);
+    let state_home = environment.state_home().map(Path::to_owned);
+    Ok(Plan { drafts, warnings: std::mem::take(warnings), consent, config, known, chosen, sources, state_home })
+}
+
+/// All but the targets.
+fn of_process(settings: &Settings<'_>, environment: &Environment) -> Result<Config, Error> {
+    Ok(Config {
+        targets: Vec::new(),
+        connect_timeout: settings.value_or_default::<typed::ConnectTimeout>()?,
+        resume_for: settings.value_or_default::<typed::ResumeFor>()?,
+        max_sigterm_delay: settings.value_or_default::<typed::MaxSigtermDelay>()?,
+        admin: settings.value::<typed::Admin>()?.map(|address| match address {
+            listen::Address::Unix(path) => listen::Address::Unix(environment.expand_home(&path)),
+            tcp @ listen::Address::Tcp(_) => tcp,
+        }),
+        mfa_code: settings.value::<typed::MfaCode>()?,
+        open_browser: settings.value_or_default::<typed::OpenBrowser>()?,
+    })
+}
+
+/// Who calls AWS and where, for a command that is about no particular database.
+#[derive(Debug)]
+pub struct Place {
+    /// Who.
+    pub identity: Identity,
+    /// The region, if one is set.
+    pub region: Option<Region>,
+    /// See [`Config::mfa_code`].
+    pub mfa_code: Option<MfaCode>,
+    /// See [`Config::open_browser`].
+    pub open_browser: bool,
+    /// What is odd but no error.
+    pub warnings: Vec<Warning>,
+    /// See [`Plan::consent`].
+    pub consent: Option<Consent>,
+}
+
+/// Reads the files and the environment for what is set for all targets.
+///
+/// # Errors
+/// As for [`load`].
+pub fn place(request: &Request, environment: &Environment) -> Result<Place, Error> {
+    const KEYS: [Key; 7] = [
+        Key::Profile,
+        Key::RoleArn,
+        Key::ExternalId,
+        Key::SessionName,
+        Key::MfaSerial,
+        Key::MfaCommand,
+        Key::OpenBrowser,
+    ];
+    let sources = Sources::read(request, environment)?;
+    let settings = sources.of_process(true);
+    Ok(Place {
+        consent: sources.consent(std::slice::from_ref(&settings), &KEYS, environment),
+        identity: draft::identity(&settings, environment)?,
+        region: draft::default_region(&settings, environment)?,
+        mfa_code: settings.value::<typed::MfaCode>()?,
+        open_browser: settings.value_or_default::<typed::OpenBrowser>()?,
+        warnings: sources.warnings,
+    })
+}

@@ -1,0 +1,197 @@
+//! What was asked for, and the rules between targets.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    checked::Config,
+    consent::Consent,
+    draft::{self, Draft},
+    error::{Error, Warning},
+    file::Files,
+    options::{Key, Typed as _, typed},
+    origin::Whose,
+    ports,
+    settings::Settings,
+    sources::{Chosen, Sources, names, unknown},
+    value,
+};
+use crate::target::{Engine, ListenAddress, Reference, Target};
+
+/// A [`Config`] and what is worth saying about how it came to be.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The result.
+    pub config: Config,
+    /// The files that were read, the project's first.
+    pub files: Vec<PathBuf>,
+    /// What is odd but no error.
+    pub warnings: Vec<Warning>,
+}
+
+/// What was asked for, read and parsed; some of it may be missing yet.
+pub struct Plan {
+    /// The databases, in the order of what was asked for.
+    pub drafts: Vec<Draft>,
+    /// What is odd but no error.
+    pub warnings: Vec<Warning>,
+    /// What a project's file asks for that is missing from this, since the user has not trusted the file.
+    pub consent: Option<Consent>,
+    /// All but the targets.
+    pub(super) config: Config,
+    /// The targets in the files.
+    pub(super) known: Vec<(String, Whose)>,
+    /// What each of `drafts` was made of.
+    pub(super) chosen: Vec<Chosen>,
+    pub(super) sources: Sources,
+    pub(super) state_home: Option<PathBuf>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("drafts", &self.drafts).finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    /// The targets, complete.
+    ///
+    /// # Errors
+    /// What is missing all the same, or contradicts.
+    pub fn finish(mut self) -> Result<Loaded, Error> {
+        let mut targets = Vec::with_capacity(self.drafts.len());
+        for draft in std::mem::take(&mut self.drafts) {
+            if let Reference::Identifier(name) = &draft.reference {
+                return Err(self.unknown(name));
+            }
+            targets.push(draft.finish()?);
+        }
+        self.join(&mut targets.iter_mut().map(Some).collect::<Vec<_>>())?;
+        let files = self.files().map(Path::to_owned).collect();
+        Ok(Loaded { config: Config { targets, ..self.config }, files, warnings: self.warnings })
+    }
+
+    /// The targets as far as they are known without looking anything up: `None` for one that takes that.
+    ///
+    /// # Errors
+    /// What contradicts.
+    pub fn preview(&self) -> Result<Vec<Option<Target>>, Error> {
+        let mut targets = Vec::with_capacity(self.drafts.len());
+        for draft in &self.drafts {
+            targets.push(match draft.clone().finish() {
+                Ok(target) => Some(target),
+                Err(error) if error.is_gap() => None,
+                Err(error) => return Err(error),
+            });
+        }
+        self.join(&mut targets.iter_mut().map(Option::as_mut).collect::<Vec<_>>())?;
+        Ok(targets)
+    }
+
+    /// What is about the process; its targets are the plan's.
+    pub fn process(&self) -> &Config {
+        &self.config
+    }
+
+    /// The files that were read, the project's first.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.sources.files.iter().map(|file| file.path.as_path())
+    }
+
+    /// The file that describes a target, absolute; `None` for one that is in no file.
+    pub fn file_of(&self, name: &str) -> Option<PathBuf> {
+        let Files { project, own } = &self.sources.files;
+        let file = match self.chosen.iter().find(|chosen| chosen.name == name)?.whose {
+            Whose::Project => project.as_ref().map(|project| &project.file),
+            Whose::Own => own.as_ref(),
+            Whose::CommandLine => None,
+        }?;
+        Some(file.path.canonicalize().unwrap_or_else(|_| file.path.clone()))
+    }
+
+    /// Puts a draft in the place of the one with its name.
+    pub fn replace(&mut self, completed: Draft) {
+        if let Some(draft) = self.drafts.iter_mut().find(|draft| draft.name == completed.name) {
+            *draft = completed;
+        }
+    }
+
+    /// Leaves out those of the drafts that are not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&Draft) -> bool) {
+        let Self { drafts, chosen, .. } = self;
+        let mut kept = drafts.iter().map(&keep).collect::<Vec<_>>().into_iter();
+        chosen.retain(|_| kept.next().unwrap_or_default());
+        drafts.retain(keep);
+    }
+
+    /// The error for a word that names neither a target nor, as others found out, a database.
+    pub fn unknown(&self, name: &str) -> Error {
+        unknown(name, &names(&self.known))
+    }
+
+    /// The rules between targets: each has a local port of its own.
+    fn join(&self, targets: &mut [Option<&mut Target>]) -> Result<(), Error> {
+        self.choose_ports(targets);
+        let Sources { flags, variables, .. } = &self.sources;
+        let everywhere = flags.get(Key::Listen).or(variables.get(Key::Listen)).is_some();
+        refuse_shared_addresses(&targets.iter().flatten().map(|target| &**target).collect::<Vec<_>>(), everywhere)
+    }
+
+    /// Gives each target without `listen` the port of its engine, or one of its own when another target has that.
+    fn choose_ports(&self, targets: &mut [Option<&mut Target>]) {
+        // A port on another address than localhost's does not conflict.
+        let claim = |listen: &ListenAddress| {
+            let localhost = value::both_loopbacks();
+            listen.addresses.iter().any(|address| localhost.contains(address)).then_some(listen.port)
+        };
+        let said = |settings: &Settings<'_>| claim(&typed::Listen::parse(&settings.get(Key::Listen)?.value).ok()?);
+        let Sources { flags, variables, files, .. } = &self.sources;
+        let of_file = |(name, whose): &(String, Whose)| {
+            (name.clone(), Settings::of_target(&[flags, variables], files, *whose, name))
+        };
+        let in_files: Vec<(String, Settings<'_>)> = self.known.iter().map(of_file).collect();
+        let mut taken: Vec<u16> = in_files.iter().filter_map(|(_, settings)| said(settings)).collect();
+        let unsaid = || in_files.iter().filter(|(_, settings)| settings.get(Key::Listen).is_none());
+        let said_engine = |settings: &Settings<'_>| draft::said_engine(settings).ok().flatten();
+        let first_of = |engine: Engine| {
+            let mut of_engine = unsaid().filter(|(_, own)| said_engine(own).unwrap_or(Engine::Postgres) == engine);
+            of_engine.next().map(|(name, _)| name.as_str())
+        };
+        // One whose engine had to be looked up counts as PostgreSQL for the others, who cannot know it.
+        let first_unknown = || unsaid().find(|(_, own)| said_engine(own).is_none()).map(|(name, _)| name.as_str());
+        let is_first =
+            |name: &str, engine: Engine| first_of(engine).or_else(first_unknown).is_some_and(|first| first == name);
+        for (chosen, target) in self.chosen.iter().zip(targets) {
+            let Some(target) = target else { continue };
+            if self.sources.settings(chosen).get(Key::Listen).is_some() {
+                taken.extend(claim(&target.listen));
+                continue;
+            }
+            let usual = target.engine.default_port();
+            let first = chosen.whose == Whose::CommandLine || is_first(&chosen.name, target.engine);
+            if !first || taken.contains(&usual) {
+                target.listen.port = ports::own(target, self.state_home.as_deref(), &taken);
+            }
+            taken.push(target.listen.port);
+        }
+    }
+}
+
+fn refuse_shared_addresses(targets: &[&Target], everywhere: bool) -> Result<(), Error> {
+    for (index, second) in targets.iter().enumerate() {
+        for first in targets.iter().take(index) {
+            let overlap = first.listen.addresses.iter().any(|address| second.listen.addresses.contains(address));
+            if overlap && first.listen.port == second.listen.port && first.listen.port != 0 {
+                return Err(Error::SharedAddress {
+                    first: first.name.to_string(),
+                    second: second.name.to_string(),
+                    port: first.listen.port,
+                    everywhere,
+                });
+            }
+        }
+    }
+    Ok(())
+}
