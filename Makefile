@@ -10,7 +10,7 @@ demo:
 # The scenarios mostly wait: more threads than cores.
 test:
 	tests/servers/install test
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --no-fail-fast --features sandbox
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --workspace --no-fail-fast --features sandbox
 
 # ROWS="pg-13 maria-10.5" chooses among the servers.
 matrix:
@@ -22,6 +22,6 @@ bench:
 	cargo bench --features sandbox --bench bench -- $(GROUPS)
 
 lint:
-	cargo fmt --check
-	cargo clippy --features sandbox --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features sandbox
+	cargo fmt --all --check
+	cargo clippy --workspace --features sandbox --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features sandbox

@@ -16,7 +16,6 @@
 pub mod admin;
 pub mod app;
 pub mod aws;
-pub mod backoff;
 pub mod causes;
 pub mod cli;
 pub mod config;

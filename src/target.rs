@@ -21,6 +21,8 @@ use std::{
     time::Duration,
 };
 
+use ssm_session::request::Destination;
+
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
     name::EndpointKind,
@@ -102,12 +104,9 @@ pub enum ParseError {
     /// Not a code of one; it is not shown.
     #[error("not an MFA code: expected six digits")]
     MfaCode,
-    /// Not the name of a session document.
-    #[error("{0:?} is not the name of a session document: expected 3 to 128 letters, digits and any of _ - . : /")]
-    Document(String),
-    /// Not a parameter of one.
-    #[error("{0:?} is not a document parameter: expected host, portNumber or NAME=VALUE")]
-    Parameter(String),
+    /// Not a session document, or not a parameter of one.
+    #[error(transparent)]
+    Session(#[from] ssm_session::request::ParseError),
     /// Too long a reason, or one that breaks lines.
     #[error("a reason of {0} characters: expected 1 to 256 of them, without line breaks")]
     Reason(usize),
@@ -164,6 +163,13 @@ pub struct Endpoint {
     pub host: Host,
     /// The port; of a database the real one.
     pub port: u16,
+}
+
+impl Endpoint {
+    /// What the agent of a node dials.
+    pub fn destination(&self) -> Destination {
+        Destination::new(self.host.as_str(), self.port)
+    }
 }
 
 impl fmt::Display for Endpoint {

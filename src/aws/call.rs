@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::{
 use aws_smithy_types::{DateTime, body::SdkBody, byte_stream::ByteStream, date_time::Format};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use ssm_session::backoff::Backoff;
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -24,7 +25,7 @@ use super::{
     sign,
     xml::{Element, NotXml},
 };
-use crate::{backoff::Backoff, outbound, target::Region};
+use crate::{outbound, target::Region};
 
 /// RFC 3986: all but the unreserved characters.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
+use ssm_session::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use super::{ATTEMPTS, Account, CALL_DEADLINE, Error, Retry, SessionGrant, StartSession};
-use crate::backoff::Backoff;
 
 /// From the last try to the search: a call that was cut off may still be at work.
 const SEARCH_AFTER: Duration = Duration::from_secs(2);

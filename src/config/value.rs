@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use ssm_session::request;
+
 use crate::{
     listen,
     target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn},
@@ -94,6 +96,12 @@ pub enum ValueError {
         /// The longest allowed.
         most: Duration,
     },
+}
+
+impl From<request::ParseError> for ValueError {
+    fn from(error: request::ParseError) -> Self {
+        Self::Word(error.into())
+    }
 }
 
 impl ValueError {
@@ -266,7 +274,7 @@ pub fn both_loopbacks() -> Vec<IpAddr> {
 /// The parameters of a session document, with commas between them; `none` is a document without.
 ///
 /// # Errors
-/// [`ParseError::Parameter`].
+/// [`request::ParseError::Parameter`].
 pub fn document_parameters(text: &str) -> Result<Vec<Parameter>, ValueError> {
     if text == NO_PARAMETERS {
         return Ok(Vec::new());
@@ -461,7 +469,7 @@ mod tests {
             assert_eq!(document_parameters(text), Ok(parameters), "{text}");
         }
         for (text, wrong) in [("", ""), ("host,", ""), ("hostname", "hostname"), ("host,a b=c", "a b=c")] {
-            assert_eq!(document_parameters(text), Err(ParseError::Parameter(wrong.into()).into()), "{text}");
+            assert_eq!(document_parameters(text), Err(request::ParseError::Parameter(wrong.into()).into()), "{text}");
         }
     }
 

@@ -5,14 +5,13 @@
 //!          └▶ pool ─▶ session ─▶ stream ─▶ smux ─▶ channel ─▶ websocket ─▶ service ─▶ agent ─▶ TCP
 //! ```
 //!
-//! [`ssm`] holds the data channel, sans-IO but for its driver; [`smux`] the multiplexer inside it. Nothing here knows what
-//! a database says.
+//! [`ssm`] holds the data channel's socket and clock, the crate `ssm-session` its protocol. Nothing here knows what a database
+//! says.
 
 pub mod auto;
 pub mod direct;
 pub mod own;
 pub mod pool;
-pub mod smux;
 pub mod ssm;
 
 use std::{
@@ -29,12 +28,11 @@ use tokio::{
     net::TcpStream,
 };
 
-pub use self::{
-    smux::mux::StreamError,
-    ssm::{
-        session::Spec,
-        stream::{SessionAcceptance, SessionPeer, SessionStream},
-    },
+pub use ssm_session::smux::{self, mux::StreamError};
+
+pub use self::ssm::{
+    session::Spec,
+    stream::{SessionAcceptance, SessionPeer, SessionStream},
 };
 use crate::{limits::DIAL_TIMEOUT, target::Endpoint};
 

@@ -1,25 +1,13 @@
-//! The SSM data channel: a session's messages, what makes a reliable byte stream of them, and the session's life.
+//! The SSM data channel with a socket: the session's life around the protocol, which is the crate `ssm-session`'s.
 //!
-//! `message`, `payload`, `features`, `handshake`, `window`, `load`, `tally`, `trial`, `idle`, `silence`, `channel`,
-//! `conversation` and `liveness` are sans-IO: bytes and time come in, values go out. `websocket` opens the socket, `driver` is the one task that owns it,
-//! `stream` the handle that the rest of the program reads and writes, `session` the calls to AWS around them all.
+//! `websocket` opens the socket, `driver` is the one task that owns it, `stream` the handle that the rest of the program
+//! reads and writes, `session` the calls to AWS around them all.
 
-pub mod channel;
-pub mod conversation;
 pub(super) mod driver;
-#[cfg(test)]
-mod fault_table;
-pub mod features;
-pub mod handshake;
-pub mod idle;
-mod liveness;
-pub mod load;
-pub mod message;
-pub mod payload;
 pub mod session;
-mod silence;
 pub mod stream;
-pub mod tally;
-mod trial;
 pub mod websocket;
-mod window;
+
+pub use ssm_session::{
+    channel, conversation, features, handshake, idle, liveness, load, message, payload, smux, tally,
+};

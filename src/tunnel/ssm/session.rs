@@ -155,11 +155,12 @@ impl Session {
     ) -> Result<Self, Error> {
         // So short that it is no eyesore in the session history, and unlike all others of this caller.
         let mark = format!("#{:08x}", fastrand::u32(..));
+        let asked = spec.settings.request();
         let request = StartSession {
             target: spec.bastion.clone(),
             document: spec.settings.document.to_string(),
-            parameters: spec.settings.parameters_for(&spec.endpoint),
-            reason: spec.settings.reason.marked(&mark),
+            parameters: asked.parameters_for(&spec.endpoint.destination()),
+            reason: asked.marked_reason(&mark),
         };
         debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
         let Start { outcome, may_have_orphans } = spec.account.start_session(&request, spec.start_for, &hope).await;
@@ -295,7 +296,7 @@ impl Session {
     fn check_destination(&self, spec: &Spec) -> Result<(), HandshakeError> {
         // Without an agent the session has ended in the meantime, and takes no streams.
         let Some(agent) = self.agent() else { return Ok(()) };
-        agent.check_destination(&spec.endpoint, &spec.settings)?;
+        agent.check_destination(&spec.endpoint.destination(), &spec.settings.request())?;
         debug!(session = %self.id(), agent = %agent.version, "SSM session open");
         Ok(())
     }

@@ -132,34 +132,6 @@ impl SessionPeer {
     }
 }
 
-impl StreamError {
-    /// The form in which [`AsyncRead`] can carry it.
-    fn into_io(self) -> io::Error {
-        let kind = match self {
-            Self::Refused => io::ErrorKind::ConnectionRefused,
-            Self::DialTimeout(_) | Self::AgentSilent | Self::LinkLost => io::ErrorKind::TimedOut,
-            Self::SessionEnded(_) => io::ErrorKind::NetworkDown,
-            Self::Closed => io::ErrorKind::BrokenPipe,
-        };
-        io::Error::new(kind, self)
-    }
-
-    /// Whether another session may do better: the database was not dialled, or the session `is_old` and may have ended
-    /// unnoticed. One that ends as soon as it has opened would do so again.
-    pub fn calls_for_another_session(&self, is_old: bool) -> bool {
-        match self {
-            Self::AgentSilent | Self::LinkLost => true,
-            Self::SessionEnded(_) => is_old,
-            Self::Refused | Self::DialTimeout(_) | Self::Closed => false,
-        }
-    }
-
-    /// The stream error inside an I/O error, if that is where it came from.
-    pub fn from_io(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
-    }
-}
-
 impl AsyncRead for SessionStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let (data, made_room) = {

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ssm_session::backoff::Backoff;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{Lost, Machine, WebSocket, now};
 use crate::{
-    backoff::Backoff,
     causes,
     tunnel::{
         smux::mux::StreamError,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::tunnel::smux::frame::{Command, Header, StreamId};
+use crate::smux::frame::{Command, Header, StreamId};
 
 /// What both official sides send (plugin and agent `config.go`, StreamDataPayloadSize).
 pub(super) const USUAL_PAYLOAD: usize = 1024;

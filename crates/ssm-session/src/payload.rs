@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_is_byte_for_byte_the_reference_clients() {
         let vectors: serde_json::Value =
-            serde_json::from_str(include_str!("../../../tests/vectors/ssm-messages.json")).unwrap();
+            serde_json::from_str(include_str!("../tests/vectors/ssm-messages.json")).unwrap();
         let golden = vectors["messages"].as_array().unwrap().iter().find(|m| m["name"] == "ack_by_client").unwrap();
         let acknowledged = "00112233-4455-4677-8899-aabbccddeeff".parse().unwrap();
         let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap();

@@ -26,7 +26,7 @@ use super::{
     tally::{Stall, Stalls, Tally},
     trial::{NOP, Trial, USUAL_PAYLOAD},
 };
-use crate::tunnel::smux::{
+use crate::smux::{
     frame::{FrameError, StreamId},
     mux::{self, Mux, StreamError},
 };

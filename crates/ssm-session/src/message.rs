@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     fn vectors() -> Value {
-        serde_json::from_str(include_str!("../../../tests/vectors/ssm-messages.json")).unwrap()
+        serde_json::from_str(include_str!("../tests/vectors/ssm-messages.json")).unwrap()
     }
 
     fn unhex(hex: &Value) -> Bytes {

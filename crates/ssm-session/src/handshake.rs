@@ -11,8 +11,8 @@ use super::{
         ActionStatus, HandshakeRequest, HandshakeResponse, ProcessedClientAction, RequestedClientAction,
         SessionTypeRequest,
     },
+    request::{Destination, Document, Request},
 };
-use crate::target::{Document, Endpoint, SessionSettings};
 
 /// Why a session cannot be used, found out during the handshake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum HandshakeError {
     #[error("the SSM agent would dial {dials} instead of {asked}")]
     Elsewhere {
         /// The target's address.
-        asked: Endpoint,
+        asked: Destination,
         /// What the handshake names, escaped and shortened.
         dials: String,
     },
@@ -72,20 +72,20 @@ impl Agent {
     ///
     /// # Errors
     /// [`HandshakeError::Elsewhere`], [`HandshakeError::NoAddress`].
-    pub fn check_destination(&self, endpoint: &Endpoint, settings: &SessionSettings) -> Result<(), HandshakeError> {
-        let document = &settings.document;
+    pub fn check_destination(&self, destination: &Destination, request: &Request) -> Result<(), HandshakeError> {
+        let document = &request.document;
         let (host, port) = (named(self.host.as_deref()), named(self.port.as_deref()));
         if !document.is_of_aws() && (host.is_none() || port.is_none()) {
             return Err(HandshakeError::NoAddress(document.clone()));
         }
-        let is_target = |host: &str| host.trim_end_matches('.').eq_ignore_ascii_case(endpoint.host.as_str());
+        let is_target = |host: &str| host.trim_end_matches('.').eq_ignore_ascii_case(&destination.host);
         let is_node = |host: &str| document.is_for_node() && LOCALHOST.contains(&host);
-        let expected_port = settings.node_port().unwrap_or_else(|| endpoint.port.to_string());
+        let expected_port = request.node_port().unwrap_or_else(|| destination.port.to_string());
         if host.is_none_or(|host| is_target(host) || is_node(host)) && port.is_none_or(|port| port == expected_port) {
             return Ok(());
         }
         let shown = |part: Option<&str>| part.unwrap_or("?").escape_debug().take(MAX_SHOWN).collect::<String>();
-        Err(HandshakeError::Elsewhere { asked: endpoint.clone(), dials: format!("{}:{}", shown(host), shown(port)) })
+        Err(HandshakeError::Elsewhere { asked: destination.clone(), dials: format!("{}:{}", shown(host), shown(port)) })
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn agent_that_dials_another_address_or_names_none_is_refused() {
-        let endpoint = Endpoint { host: "db.example".parse().unwrap(), port: 5432 };
+        let destination = Destination::new("db.example", 5432);
         let (remote, node) = ("AWS-StartPortForwardingSessionToRemoteHost", "AWS-StartPortForwardingSession");
         for (document, parameters, host, port, dials) in [
             (remote, None, Some("db.example"), Some("5432"), Ok(())),
@@ -264,8 +264,7 @@ mod tests {
         ] {
             let parameters: Option<Vec<_>> =
                 parameters.map(|text: &str| text.split(',').map(|word| word.parse().unwrap()).collect());
-            let settings =
-                SessionSettings { document: document.parse().unwrap(), parameters, ..SessionSettings::default() };
+            let request = Request { document: document.parse().unwrap(), parameters, ..Request::default() };
             let agent = Agent {
                 version: "3.3.987.0".into(),
                 features: AgentFeatures::of(Version::parse("3.3.987.0")),
@@ -274,9 +273,9 @@ mod tests {
             };
             let expected = dials.map_err(|dials| match dials {
                 "" => HandshakeError::NoAddress(document.parse().unwrap()),
-                dials => HandshakeError::Elsewhere { asked: endpoint.clone(), dials: dials.into() },
+                dials => HandshakeError::Elsewhere { asked: destination.clone(), dials: dials.into() },
             });
-            assert_eq!(agent.check_destination(&endpoint, &settings), expected, "{document} {host:?} {port:?}");
+            assert_eq!(agent.check_destination(&destination, &request), expected, "{document} {host:?} {port:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Channel, Outgoing};
-use crate::tunnel::ssm::{
+use crate::{
     message::{AgentMessage, MessageType},
     payload::PayloadType,
 };

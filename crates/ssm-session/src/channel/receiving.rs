@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Channel, Event, REACKNOWLEDGED};
-use crate::tunnel::ssm::{
+use crate::{
     message::{AgentMessage, MessageType},
     payload::{self, PayloadType},
 };

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Conversation, EndReason};
-use crate::tunnel::{smux::mux::StreamError, ssm::silence::Question};
+use crate::{silence::Question, smux::mux::StreamError};
 
 impl Conversation {
     /// When the agent is to be asked whether it is there, by a NOP, which it must acknowledge.

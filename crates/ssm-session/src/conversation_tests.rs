@@ -9,13 +9,11 @@ use bytes::BytesMut;
 use uuid::Uuid;
 
 use super::*;
-use crate::tunnel::{
+use crate::{
+    fault_table::Held,
+    message::{AgentMessage, MessageType},
+    payload,
     smux::frame::{Command, FrameReader, Header, Piece, StreamId},
-    ssm::{
-        fault_table::Held,
-        message::{AgentMessage, MessageType},
-        payload,
-    },
 };
 
 impl Conversation {

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn vectors() -> Value {
-        serde_json::from_str(include_str!("../../../tests/vectors/smux-frames.json")).unwrap()
+        serde_json::from_str(include_str!("../../tests/vectors/smux-frames.json")).unwrap()
     }
 
     fn unhex(hex: &Value) -> Bytes {

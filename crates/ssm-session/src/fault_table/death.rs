@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{CALM, ROUGH, Row, World};
-use crate::tunnel::{smux::mux::StreamError, ssm::conversation::EndReason};
+use crate::{conversation::EndReason, smux::mux::StreamError};
 
 /// From the agent's death to the end of its session: 15 s of silence, a question, and the rest of a minute; on a bad path
 /// the last of its messages is heard late.

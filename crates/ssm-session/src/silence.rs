@@ -10,7 +10,7 @@
 //! ```
 //!
 //! One agent is silent and alive: its reader blocks while 4 MiB wait for a database that does not read
-//! ([`crate::tunnel::smux::mux::Mux::may_block_the_agent`]). Its session is kept for as long as the channel allows.
+//! ([`crate::smux::mux::Mux::may_block_the_agent`]). Its session is kept for as long as the channel allows.
 
 use std::time::{Duration, Instant};
 

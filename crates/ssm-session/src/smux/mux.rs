@@ -23,6 +23,7 @@ mod dials;
 
 use std::{
     collections::{HashMap, VecDeque},
+    io,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -31,7 +32,6 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use self::dials::Syn;
 use super::frame::{Command, FrameError, FrameReader, HEADER, Header, Piece, StreamId};
-use crate::limits;
 
 /// Limits and delays of a session's streams.
 #[derive(Debug, Clone)]
@@ -50,15 +50,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            max_unread: 64 << 20,
-            max_unsent: 256 << 10,
-            dial_timeout: limits::DIAL_TIMEOUT,
-            dial_question: limits::DIAL_QUESTION,
-        }
+        Self { max_unread: 64 << 20, max_unsent: 256 << 10, dial_timeout: DIAL_TIMEOUT, dial_question: DIAL_QUESTION }
     }
 }
 
+/// A dial that nothing has accepted after this time is hopeless: SYN has been sent again after 1, 3 and 7 s (RFC 6298).
+const DIAL_TIMEOUT: Duration = Duration::from_secs(8);
+/// A dial that has not been answered after this time is asked after: whether the destination has accepted it.
+const DIAL_QUESTION: Duration = Duration::from_secs(4);
 /// A stream that is younger than this will show only later what it carries, and one on which nothing has moved for so long
 /// is at rest.
 const RECENTLY: Duration = Duration::from_millis(500);
@@ -92,6 +91,34 @@ pub enum StreamError {
     /// A write after the end of the stream.
     #[error("the stream is closed")]
     Closed,
+}
+
+impl StreamError {
+    /// The form in which an asynchronous reader can carry it.
+    pub fn into_io(self) -> io::Error {
+        let kind = match self {
+            Self::Refused => io::ErrorKind::ConnectionRefused,
+            Self::DialTimeout(_) | Self::AgentSilent | Self::LinkLost => io::ErrorKind::TimedOut,
+            Self::SessionEnded(_) => io::ErrorKind::NetworkDown,
+            Self::Closed => io::ErrorKind::BrokenPipe,
+        };
+        io::Error::new(kind, self)
+    }
+
+    /// Whether another session may do better: the database was not dialled, or the session `is_old` and may have ended
+    /// unnoticed. One that ends as soon as it has opened would do so again.
+    pub fn calls_for_another_session(&self, is_old: bool) -> bool {
+        match self {
+            Self::AgentSilent | Self::LinkLost => true,
+            Self::SessionEnded(_) => is_old,
+            Self::Refused | Self::DialTimeout(_) | Self::Closed => false,
+        }
+    }
+
+    /// The stream error inside an I/O error, if that is where it came from.
+    pub fn from_io(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::*;
 
 impl Mux {
     /// Bytes written and not yet sent.
-    pub(in crate::tunnel) fn unsent(&self) -> usize {
+    pub(crate) fn unsent(&self) -> usize {
         self.streams.values().map(|stream| stream.unsent.len()).sum()
     }
 }
@@ -44,7 +44,7 @@ fn pieces(mut payload: Bytes) -> Vec<Piece> {
 
 #[test]
 fn the_reference_receivers_cases_read_the_same_here() {
-    let vectors: Value = serde_json::from_str(include_str!("../../../tests/vectors/smux-frames.json")).unwrap();
+    let vectors: Value = serde_json::from_str(include_str!("../../tests/vectors/smux-frames.json")).unwrap();
     let mut run = 0;
     for case in vectors["receive_cases"].as_array().unwrap() {
         let Some(chunks) = case["input_chunks_hex"].as_array() else { continue };

@@ -14,17 +14,15 @@ use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::{Cuts, Pace, Row};
-use crate::tunnel::{
+use crate::{
+    channel,
+    conversation::{Conversation, Options},
+    features::{AgentFeatures, Version},
+    message::{AgentMessage, MessageType},
+    payload::{self, PayloadType},
     smux::{
         frame::{Command, FrameReader, HEADER, Header, Piece, StreamId},
         mux,
-    },
-    ssm::{
-        channel,
-        conversation::{Conversation, Options},
-        features::{AgentFeatures, Version},
-        message::{AgentMessage, MessageType},
-        payload::{self, PayloadType},
     },
 };
 
