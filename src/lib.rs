@@ -24,11 +24,13 @@ pub mod doctor;
 pub mod engine;
 pub mod limits;
 pub mod listen;
+pub mod login;
 pub mod outbound;
 pub mod proxy;
 pub mod regular_file;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod service;
 pub mod stream;
 pub mod target;
 pub mod telemetry;

@@ -1,13 +1,10 @@
 //! The vocabulary of what we connect to: [`Engine`], [`Endpoint`], [`InstanceId`], [`Route`], [`Target`]; in `reference`
-//! the names that AWS has for databases and where they are, with `name` for the forms of endpoints' names and `partition`
-//! for the groups of regions; in `identity` who we are for AWS, in `session` and `pooling`
-//! what SSM sessions are like. Each is parsed once; after that nothing is re-checked.
+//! the names that users give to databases: host names, ARNs, identifiers; in `identity` who we are for AWS; in `session`
+//! and `pooling` the settings of SSM sessions. Each is parsed once; after that nothing is checked again.
 //!
 //! Nothing here opens a socket or asks AWS.
 
 mod identity;
-mod name;
-mod partition;
 mod pooling;
 mod reference;
 mod session;
@@ -25,12 +22,12 @@ use ssm_session::request::Destination;
 
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
-    name::EndpointKind,
-    partition::Partition,
     pooling::{Isolation, Pooling},
-    reference::{Arn, Host, Reference, Region},
+    reference::{Arn, Host, Reference},
     session::{Document, Parameter, Reason, SessionSettings},
 };
+use crate::service::{InvalidRegion, Service};
+pub use crate::service::{Partition, Region};
 
 /// The database engine of a target: which startup protocol the listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,8 +75,8 @@ pub enum ParseError {
     )]
     Arn(String),
     /// Not an AWS region.
-    #[error("{0:?} is not an AWS region: expected something like eu-central-1")]
-    Region(String),
+    #[error(transparent)]
+    Region(#[from] InvalidRegion),
     /// Not a way to compress.
     #[error("{0:?} is not a compression: expected auto, zlib, zstd or off")]
     Compress(String),
@@ -169,6 +166,12 @@ impl Endpoint {
     /// What the agent of a node dials.
     pub fn destination(&self) -> Destination {
         Destination::new(self.host.as_str(), self.port)
+    }
+
+    /// The service behind it. A name that has no form of AWS's is an alias of one that could not be followed, and is taken
+    /// for an RDS instance.
+    pub fn service(&self) -> Service {
+        self.host.service().unwrap_or(Service::Instance)
     }
 }
 

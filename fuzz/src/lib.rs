@@ -30,6 +30,7 @@ pub mod discover {
 /// A folder's modules find their own files only below a folder that is named.
 #[path = "../../src"]
 mod words {
+    pub mod service;
     pub mod target;
 }
-pub use words::target;
+pub use words::{service, target};

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::{Account, Error, Principal, Service};
+use crate::service::Permission;
 
 /// Entries of the log in one answer.
 const ENTRIES: usize = 50;
@@ -40,16 +41,16 @@ impl Principal {
 }
 
 impl Account {
-    /// Whether the policies of `source` (the ARN of a user or role) let it log in as `resource` says.
+    /// Whether the policies of `source` (the ARN of a user or role) grant `permission`.
     ///
     /// # Errors
     /// As for every call; it takes `iam:SimulatePrincipalPolicy`.
-    pub async fn simulate_connect(&self, source: &str, resource: &str) -> Result<Decision, Error> {
+    pub async fn simulate_connect(&self, source: &str, permission: &Permission) -> Result<Decision, Error> {
         const OPERATION: &str = "SimulatePrincipalPolicy";
         let parameters = [
             ("PolicySourceArn".into(), source.into()),
-            ("ActionNames.member.1".into(), "rds-db:connect".into()),
-            ("ResourceArns.member.1".into(), resource.into()),
+            ("ActionNames.member.1".into(), permission.action.into()),
+            ("ResourceArns.member.1".into(), permission.resource.clone()),
         ];
         let answer = self.query(Service::Iam, OPERATION, &parameters).await?;
         let result = answer.child("SimulatePrincipalPolicyResult");

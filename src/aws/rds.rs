@@ -8,59 +8,22 @@
 
 mod describe;
 
-use std::fmt;
-
 use aws_sdk_rds::types::{
     DbCluster, DbClusterEndpoint, DbInstance, DbProxy, DbProxyEndpoint, IamAuthMode, VpcSecurityGroupMembership,
 };
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::target::{Arn, Endpoint, Engine, Host};
-
-/// What kind of address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// A database instance's own.
-    Instance,
-    /// A cluster's, always its writer.
-    Writer,
-    /// A cluster's, any of its readers.
-    Reader,
-    /// A cluster's, for the members that somebody chose.
-    Custom,
-    /// An RDS Proxy's.
-    Proxy,
-    /// A further one of an RDS Proxy.
-    ProxyEndpoint,
-}
-
-impl Kind {
-    /// The name in tables and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Instance => "instance",
-            Self::Writer => "writer",
-            Self::Reader => "reader",
-            Self::Custom => "custom",
-            Self::Proxy => "proxy",
-            Self::ProxyEndpoint => "proxy-endpoint",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use crate::{
+    service::Service,
+    target::{Arn, Endpoint, Engine, Host},
+};
 
 /// One address at which one may log in. What AWS did not say, or would not, is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Database {
-    /// What kind of address.
-    pub kind: Kind,
+    /// The service.
+    pub kind: Service,
     /// The identifier of the instance, cluster, custom endpoint, proxy or proxy endpoint.
     pub id: String,
     /// The ARN of the same.
@@ -141,7 +104,7 @@ impl Described {
         let cluster = instance.db_cluster_identifier.as_deref().and_then(|id| self.cluster_called(id));
         let endpoint = instance.endpoint.as_ref();
         Database {
-            kind: Kind::Instance,
+            kind: Service::Instance,
             id: instance.db_instance_identifier.clone().unwrap_or_default(),
             arn: instance.db_instance_arn.clone(),
             resource_id: match instance.db_cluster_identifier {
@@ -167,7 +130,7 @@ impl Described {
     fn cluster(&self, cluster: &DbCluster) -> Vec<Database> {
         let member = self.member_of(cluster.db_cluster_identifier.as_deref());
         let base = Database {
-            kind: Kind::Writer,
+            kind: Service::Writer,
             id: cluster.db_cluster_identifier.clone().unwrap_or_default(),
             arn: cluster.db_cluster_arn.clone(),
             resource_id: cluster.db_cluster_resource_id.clone(),
@@ -194,11 +157,13 @@ impl Described {
             parent: Some(base.id.clone()),
             ..base.clone()
         };
-        let readers = cluster.reader_endpoint.iter().map(|host| of_host(Kind::Reader, &base.id, host));
+        let readers = cluster.reader_endpoint.iter().map(|host| of_host(Service::Reader, &base.id, host));
         let described = |host: &&String| self.endpoints.iter().any(|endpoint| endpoint.endpoint.as_ref() == Some(host));
         let custom = cluster.custom_endpoints.iter().flatten().filter(|host| !described(host));
-        let custom = custom
-            .map(|host| Database { arn: None, ..of_host(Kind::Custom, host.split('.').next().unwrap_or(host), host) });
+        let custom = custom.map(|host| Database {
+            arn: None,
+            ..of_host(Service::Custom, host.split('.').next().unwrap_or(host), host)
+        });
         [base.clone()].into_iter().chain(readers).chain(custom).collect()
     }
 
@@ -208,7 +173,7 @@ impl Described {
         let cluster = endpoint.db_cluster_identifier.as_deref().and_then(|id| self.cluster_called(id));
         let writer = cluster.and_then(|cluster| self.cluster(cluster).into_iter().next());
         Some(Database {
-            kind: Kind::Custom,
+            kind: Service::Custom,
             id,
             arn: endpoint.db_cluster_endpoint_arn.clone(),
             resource_id: writer.as_ref().and_then(|writer| writer.resource_id.clone()),
@@ -230,7 +195,7 @@ impl Described {
         let of = |found: &&DbProxy| found.db_proxy_name == endpoint.db_proxy_name;
         let parent = self.proxies.iter().find(of).map(proxy);
         Database {
-            kind: Kind::ProxyEndpoint,
+            kind: Service::ProxyEndpoint,
             id: endpoint.db_proxy_endpoint_name.clone().unwrap_or_default(),
             arn: endpoint.db_proxy_endpoint_arn.clone(),
             resource_id: parent.as_ref().and_then(|proxy| proxy.resource_id.clone()),
@@ -263,7 +228,7 @@ fn proxy(proxy: &DbProxy) -> Database {
     let users: Vec<&String> = auth.iter().filter_map(|auth| auth.user_name.as_ref()).collect();
     let engine = proxy.engine_family.as_deref().unwrap_or_default().to_ascii_lowercase();
     Database {
-        kind: Kind::Proxy,
+        kind: Service::Proxy,
         id: proxy.db_proxy_name.clone().unwrap_or_default(),
         // The name is the user's and may be given to another proxy later; the ARN ends with the resource id.
         resource_id: proxy.db_proxy_arn.as_deref().and_then(|arn| Some(arn.parse::<Arn>().ok()?.name().to_owned())),

@@ -18,6 +18,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{Error, sign};
 use crate::{
     secret::Secret,
+    service::TokenRequest,
     target::{Endpoint, Region},
 };
 
@@ -68,7 +69,8 @@ pub fn sign(
     let encoded = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
     // Stated, because the signer would leave out port 443 as the default one of https.
     let authority = endpoint.to_string();
-    let mut token = format!("{authority}/?Action=connect&DBUser={}", encoded(user));
+    let TokenRequest { signing_name, action, user_parameter } = endpoint.service().token();
+    let mut token = format!("{authority}/?Action={action}&{user_parameter}={}", encoded(user));
 
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
@@ -79,7 +81,7 @@ pub fn sign(
         url: format!("https://{token}"),
         headers: &[("host", &authority)],
         body: b"",
-        service: "rds-db",
+        service: signing_name,
     };
     for (name, value) in request.sign(region, credentials, now, settings)?.params() {
         token.push('&');

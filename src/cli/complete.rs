@@ -198,7 +198,7 @@ fn lacks_engine(draft: &Draft) -> bool {
 /// Looks up what is missing; the nodes that it can be reached through, when one of them is to be chosen.
 async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastions>, Problem> {
     if let Reference::Host(host) = &draft.reference
-        && host.region().is_none()
+        && !host.is_regional_endpoint()
         && let Some(found) = discovery.rds_name(host).await
     {
         let alias = host.clone();
@@ -224,7 +224,7 @@ async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastion
     }
     let failed = |name: &str, error| Problem::Discovery { name: name.to_owned(), error: Box::new(error) };
     let database = match &draft.reference {
-        Reference::Host(host) if host.region().is_some() && (draft.lacks_bastion() || lacks_engine(draft)) => {
+        Reference::Host(host) if host.is_regional_endpoint() && (draft.lacks_bastion() || lacks_engine(draft)) => {
             discovery.database_if_known(&options, &draft.reference).await
         }
         Reference::Host(_) => None,

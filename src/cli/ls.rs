@@ -198,8 +198,7 @@ fn table(databases: &[Database], nodes: &[Node]) -> String {
 }
 
 fn is_proxy(database: &Database) -> bool {
-    use aws::rds::Kind;
-    matches!(database.kind, Kind::Proxy | Kind::ProxyEndpoint)
+    database.kind.is_proxy()
 }
 
 fn is_available(database: &Database) -> bool {

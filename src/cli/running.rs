@@ -265,7 +265,7 @@ impl Wanted {
             .ok();
         let draft = plan.as_ref().and_then(|plan| plan.drafts.first());
         let host = draft.and_then(|draft| match &draft.reference {
-            Reference::Host(host) if host.region().is_some() => Some(host.to_string()),
+            Reference::Host(host) if host.is_regional_endpoint() => Some(host.to_string()),
             _ => None,
         });
         let file = plan.as_ref().and_then(|plan| plan.file_of(name));

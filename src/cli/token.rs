@@ -7,7 +7,8 @@ use clap::Args;
 use super::{complete::Ready, exit::Exit, output::Output, target_arguments::TargetArguments};
 use crate::{
     app,
-    aws::{self, Accounts, token},
+    aws::{self, Accounts},
+    login::{Login, Proof},
     target::Target,
 };
 
@@ -55,7 +56,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let made = parts.block_on(output, make(target, &accounts));
     parts.end();
     match made {
-        Ok(token) => output.print(&format!("{}\n", token.secret().expose())),
+        Ok(proof) => output.print(&format!("{}\n", proof.cleartext().expose())),
         Err(error @ Error::NoUser(_)) => {
             output.error(&error, Some("set --user (or user, or RDSGATE_USER)"));
             Exit::Usage
@@ -67,9 +68,10 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     }
 }
 
-async fn make(target: &Target, accounts: &Accounts) -> Result<token::Token, Error> {
+async fn make(target: &Target, accounts: &Accounts) -> Result<Proof, Error> {
     let user = target.user.as_deref().ok_or_else(|| Error::NoUser(target.name.to_string()))?;
     let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
-    let credentials = accounts.load(&options)?.credentials_for_client().await?;
-    Ok(token::sign(&target.endpoint, &target.region, user, &credentials, SystemTime::now())?)
+    let account = accounts.load(&options)?;
+    let login = Login::of(target).prepare(&account).await?;
+    Ok(login.proof(target, user, SystemTime::now())?)
 }

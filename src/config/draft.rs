@@ -13,9 +13,12 @@ use super::{
     settings::{self, Settings},
     value::{self, Via},
 };
-use crate::target::{
-    CaFile, Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling, Reason,
-    Reference, Region, Route, SessionName, SessionSettings, Target,
+use crate::{
+    service::InvalidRegion,
+    target::{
+        CaFile, Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling,
+        Reason, Reference, Region, Route, SessionName, SessionSettings, Target,
+    },
 };
 
 /// See the module's description.
@@ -294,7 +297,10 @@ pub(super) fn default_region(settings: &Settings<'_>, environment: &Environment)
     }
     for variable in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
         if let Some(text) = environment.variable(variable)? {
-            return text.parse().map(Some).map_err(|source| Error::AwsRegion { variable, source });
+            return text
+                .parse()
+                .map(Some)
+                .map_err(|cause: InvalidRegion| Error::AwsRegion { variable, source: cause.into() });
         }
     }
     Ok(None)

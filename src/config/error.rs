@@ -184,7 +184,7 @@ pub enum Error {
     /// The host name does not tell the region, and nothing else does.
     #[error(
         "the region of {target} is unknown: {host} is {}",
-        host.kind().map_or("not an RDS endpoint name".to_owned(), |kind| format!("{kind}, which no region is part of"))
+        host.service().map_or("not an RDS endpoint name".to_owned(), |service| format!("{}, which no region is part of", service.description()))
     )]
     NoRegion {
         /// The target.
@@ -275,7 +275,7 @@ impl Error {
                  machine can reach by itself needs none: --via direct"
                     .into(),
             ),
-            Self::NoRegion { host, .. } if host.kind().is_some() => Some(
+            Self::NoRegion { host, .. } if host.service().is_some() => Some(
                 "set --region (or region) to the region of the writer's cluster; by itself rdsgate finds it where a name \
                  server of this machine, or the one in RDSGATE_DNS, resolves the name"
                     .into(),

@@ -66,7 +66,7 @@ impl Alias {
             }
         }
         let answer = match timeout(FOLLOW_TIMEOUT, cname::chase(&self.host, &self.nameservers)).await {
-            Ok(Ok(Some(found))) if found.region().is_some() => Ok(found),
+            Ok(Ok(Some(found))) if found.is_regional_endpoint() => Ok(found),
             Ok(Ok(_) | Err(cname::Error::Circle)) => Err(AliasError::NotRds(self.host.clone())),
             Ok(Err(_)) | Err(_) => Err(AliasError::NoAnswer(self.host.clone())),
         };

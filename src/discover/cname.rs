@@ -71,7 +71,7 @@ pub(super) async fn chase(host: &Host, servers: &[SocketAddr]) -> Result<Option<
             // A server that recurses has told the whole way; one that does not is asked for each step.
             let next = match step(&current, &known) {
                 Some(next) => next,
-                None if current.region().is_some() => return Ok(Some(current)),
+                None if current.is_regional_endpoint() => return Ok(Some(current)),
                 None => {
                     known = ask(&current, servers).await?;
                     match step(&current, &known) {

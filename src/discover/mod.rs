@@ -173,7 +173,7 @@ impl Discovery {
     /// database at any time.
     pub async fn rds_name(&self, alias: &Host) -> Option<Host> {
         let found = match cname::chase(alias, &self.nameservers).await {
-            Ok(found) => found.filter(|host| host.region().is_some())?,
+            Ok(found) => found.filter(Host::is_regional_endpoint)?,
             Err(cause) => {
                 debug!(%alias, %cause, "no DNS reply for an alias");
                 return None;

@@ -10,8 +10,9 @@ use tokio::net::UdpSocket;
 
 use super::*;
 use crate::{
-    aws::{rds::Kind, tests::account_at},
+    aws::tests::account_at,
     sandbox::{self, Database as Described, Failure, Identity, Node as Managed, Operation, Options, Sandbox, Task},
+    service::Service,
 };
 
 const REGION: &str = "us-east-1";
@@ -110,16 +111,16 @@ async fn every_address_is_listed_with_its_facts_however_small_the_pages() {
         assert_eq!(
             found,
             [
-                row("analysts", Kind::Custom, 5432, "cluster-F", VPC, "fleet"),
-                row("fleet", Kind::Writer, 5432, "cluster-F", VPC, ""),
-                row("fleet", Kind::Reader, 5432, "cluster-F", VPC, "fleet"),
-                row("fleet-1", Kind::Instance, 5432, "cluster-F", VPC, "fleet"),
-                row("fleet-2", Kind::Instance, 5432, "cluster-F", VPC, "fleet"),
-                row("ledger", Kind::Instance, 1521, "db-LEDGER", VPC, ""),
-                row("orders", Kind::Instance, 5433, "db-ORDERS", VPC, ""),
-                row("pooled", Kind::Proxy, 5432, "prx-poole", VPC, ""),
-                row("readers", Kind::ProxyEndpoint, 5432, "prx-poole", VPC, "pooled"),
-                row("shop", Kind::Instance, 3306, "db-SHOPAA", OTHER_VPC, ""),
+                row("analysts", Service::Custom, 5432, "cluster-F", VPC, "fleet"),
+                row("fleet", Service::Writer, 5432, "cluster-F", VPC, ""),
+                row("fleet", Service::Reader, 5432, "cluster-F", VPC, "fleet"),
+                row("fleet-1", Service::Instance, 5432, "cluster-F", VPC, "fleet"),
+                row("fleet-2", Service::Instance, 5432, "cluster-F", VPC, "fleet"),
+                row("ledger", Service::Instance, 1521, "db-LEDGER", VPC, ""),
+                row("orders", Service::Instance, 5433, "db-ORDERS", VPC, ""),
+                row("pooled", Service::Proxy, 5432, "prx-poole", VPC, ""),
+                row("readers", Service::ProxyEndpoint, 5432, "prx-poole", VPC, "pooled"),
+                row("shop", Service::Instance, 3306, "db-SHOPAA", OTHER_VPC, ""),
             ],
             "{page} a page"
         );
@@ -157,7 +158,7 @@ async fn throttling_passes_and_what_is_denied_is_a_gap() {
     let databases = account.databases().await.unwrap();
     assert_eq!(databases.gaps.len(), 2);
     assert!(databases.gaps.iter().all(|gap| matches!(gap, aws::Error::AccessDenied { .. })));
-    let custom = databases.found.iter().find(|database| database.kind == Kind::Custom).unwrap();
+    let custom = databases.found.iter().find(|database| database.kind == Service::Custom).unwrap();
     assert_eq!((custom.id.as_str(), custom.port), ("analysts", Some(5432)), "the cluster tells of it as well");
     let nodes = account.managed_nodes().await.unwrap();
     assert_eq!((nodes.found[0].vpc.as_deref(), nodes.gaps.len()), (None, 1), "{:?}", nodes.gaps);
@@ -180,61 +181,61 @@ async fn a_database_is_found_by_every_name_it_has() {
     for (reference, kind, id, endpoint, resource) in [
         (
             identifier("orders"),
-            Kind::Instance,
+            Service::Instance,
             "orders",
             host("orders", "") + ":5433",
             Some("db-ORDERSAAAAAAAAAAAAAAAAAAAA"),
         ),
-        (identifier("fleet"), Kind::Writer, "fleet", host("fleet", "cluster-") + ":5432", fleet),
-        (identifier("fleet-2"), Kind::Instance, "fleet-2", host("fleet-2", "") + ":5432", fleet),
-        (identifier("analysts"), Kind::Custom, "analysts", host("analysts", "cluster-custom-") + ":5432", fleet),
+        (identifier("fleet"), Service::Writer, "fleet", host("fleet", "cluster-") + ":5432", fleet),
+        (identifier("fleet-2"), Service::Instance, "fleet-2", host("fleet-2", "") + ":5432", fleet),
+        (identifier("analysts"), Service::Custom, "analysts", host("analysts", "cluster-custom-") + ":5432", fleet),
         (
             identifier("pooled"),
-            Kind::Proxy,
+            Service::Proxy,
             "pooled",
             host("pooled", "proxy-") + ":5432",
             Some("prx-pooledaaaaaaaaaaaaaaaaaaaa"),
         ),
         (
             arn("db:orders"),
-            Kind::Instance,
+            Service::Instance,
             "orders",
             host("orders", "") + ":5433",
             Some("db-ORDERSAAAAAAAAAAAAAAAAAAAA"),
         ),
-        (arn("cluster:fleet"), Kind::Writer, "fleet", host("fleet", "cluster-") + ":5432", fleet),
+        (arn("cluster:fleet"), Service::Writer, "fleet", host("fleet", "cluster-") + ":5432", fleet),
         (
             arn("cluster-endpoint:analysts"),
-            Kind::Custom,
+            Service::Custom,
             "analysts",
             host("analysts", "cluster-custom-") + ":5432",
             fleet,
         ),
         (
             arn("db-proxy:prx-pooledaaaaaaaaaaaaaaaaaaaa"),
-            Kind::Proxy,
+            Service::Proxy,
             "pooled",
             host("pooled", "proxy-") + ":5432",
             Some("prx-pooledaaaaaaaaaaaaaaaaaaaa"),
         ),
         (
             at("orders", ""),
-            Kind::Instance,
+            Service::Instance,
             "orders",
             host("orders", "") + ":5433",
             Some("db-ORDERSAAAAAAAAAAAAAAAAAAAA"),
         ),
-        (at("fleet", "cluster-ro-"), Kind::Reader, "fleet", host("fleet", "cluster-ro-") + ":5432", fleet),
+        (at("fleet", "cluster-ro-"), Service::Reader, "fleet", host("fleet", "cluster-ro-") + ":5432", fleet),
         (
             at("analysts", "cluster-custom-"),
-            Kind::Custom,
+            Service::Custom,
             "analysts",
             host("analysts", "cluster-custom-") + ":5432",
             fleet,
         ),
         (
             at("readers", "endpoint.proxy-"),
-            Kind::ProxyEndpoint,
+            Service::ProxyEndpoint,
             "readers",
             host("readers", "endpoint.proxy-") + ":5432",
             Some("prx-pooledaaaaaaaaaaaaaaaaaaaa"),

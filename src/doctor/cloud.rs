@@ -11,8 +11,10 @@ use crate::{
     aws::{
         Account,
         nodes::{self, Node},
-        rds::{Database, Kind},
+        rds::Database,
     },
+    login::Prepared,
+    service::Service,
     target::{Host, InstanceId, Region, Target},
     tunnel::ssm::features::{AgentFeatures, Version},
 };
@@ -30,7 +32,7 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
     let account = match &patient.account {
         Ok(account) => {
             identify(examination, account, known).await;
-            known.credentials.is_some().then_some(account)
+            known.login.is_some().then_some(account)
         }
         Err(error) => {
             examination.note(Check::Credentials, Finding::of_call(Verdict::Fail, error));
@@ -72,8 +74,8 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
 
 /// Who we are, and when.
 async fn identify(examination: &mut Examination, account: &Account, known: &mut Known) {
-    known.credentials = examination.check(Check::Credentials, CREDENTIALS, credentials(account)).await;
-    if known.credentials.is_some() {
+    known.login = examination.check(Check::Credentials, CREDENTIALS, credentials(account)).await;
+    if known.login.is_some() {
         let identity = async {
             match account.principal().await {
                 Ok(principal) => (vec![Finding::pass(principal.arn.clone())], Some(principal)),
@@ -87,7 +89,7 @@ async fn identify(examination: &mut Examination, account: &Account, known: &mut 
     examination.check(Check::Clock, CALL, clock(account)).await;
 }
 
-async fn credentials(account: &Account) -> (Vec<Finding>, Option<aws_credential_types::Credentials>) {
+async fn credentials(account: &Account) -> (Vec<Finding>, Option<Prepared>) {
     let credentials = match account.credentials().await {
         Ok(credentials) => credentials,
         Err(error) => return (vec![Finding::of_call(Verdict::Fail, &error)], None),
@@ -105,7 +107,7 @@ async fn credentials(account: &Account) -> (Vec<Finding>, Option<aws_credential_
             }
         }
     };
-    (vec![finding], Some(credentials))
+    (vec![finding], Some(Prepared::Iam(credentials)))
 }
 
 async fn clock(account: &Account) -> (Vec<Finding>, Option<()>) {
@@ -135,13 +137,13 @@ async fn clock(account: &Account) -> (Vec<Finding>, Option<()>) {
 /// From the name alone.
 fn endpoint(target: &Target, alias: Option<&Host>) -> Finding {
     let (host, region) = (&target.endpoint.host, &target.region);
-    let Some(kind) = host.kind() else {
+    let Some(service) = host.service() else {
         return Finding::warn(format!("{host} is not an RDS endpoint name; using the configured region {region}"))
             .because("a token is good only for the RDS endpoint's own name")
             .fix("use the endpoint that rdsgate ls shows, or a CNAME of it".to_owned());
     };
     let alias = alias.map(|alias| format!("{alias} is an alias of ")).unwrap_or_default();
-    Finding::pass(format!("{alias}{host}: {kind} in {region}"))
+    Finding::pass(format!("{alias}{host}: {} in {region}", service.description()))
 }
 
 async fn database(account: &Account, target: &Target) -> (Vec<Finding>, Option<Database>) {
@@ -162,7 +164,7 @@ fn facts(database: &Database, target: &Target) -> Vec<Finding> {
     let Database { kind, id, engine, .. } = database;
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
     let version = database.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
-    let authority = if is_proxy(*kind) { "a public authority".into() } else { text(&database.ca) };
+    let authority = if kind.is_proxy() { "a public authority".into() } else { text(&database.ca) };
     let mut findings = vec![Finding::pass(format!(
         "{id}, {kind}: {engine}{version}, certificate of {authority}, resource id {}",
         text(&database.resource_id)
@@ -190,11 +192,11 @@ fn facts(database: &Database, target: &Target) -> Vec<Finding> {
         None => Finding::unknown("whether IAM database authentication is on"),
         Some(false) => {
             Finding::fail("IAM database authentication is off").because("no token is accepted").paste(match kind {
-                Kind::Proxy | Kind::ProxyEndpoint => {
+                Service::Proxy | Service::ProxyEndpoint => {
                     let proxy = database.parent.as_ref().unwrap_or(id);
                     format!("aws rds modify-db-proxy --db-proxy-name {proxy} --default-auth-scheme IAM_AUTH")
                 }
-                Kind::Instance if database.parent.is_none() => format!(
+                Service::Instance if database.parent.is_none() => format!(
                     "aws rds modify-db-instance --db-instance-identifier {id} \
                  --enable-iam-database-authentication --apply-immediately"
                 ),
@@ -207,10 +209,6 @@ fn facts(database: &Database, target: &Target) -> Vec<Finding> {
         }
     });
     findings
-}
-
-pub(super) fn is_proxy(kind: Kind) -> bool {
-    matches!(kind, Kind::Proxy | Kind::ProxyEndpoint)
 }
 
 async fn bastion(account: &Account, id: &InstanceId, region: &Region) -> (Vec<Finding>, Option<()>) {

@@ -10,11 +10,9 @@ use super::{
     way::{self, Connection, Server},
 };
 use crate::{
-    aws::{
-        Account,
-        token::{self, Token},
-    },
+    aws::Account,
     engine,
+    login::Proof,
     mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
     postgres::{self, Mode, ProtocolVersion, Startup},
     proxy::error::Error,
@@ -48,32 +46,32 @@ pub(super) async fn examine(
     known: &Known,
     connection: Option<Connection>,
 ) {
-    let (Some(user), Some(credentials)) = (&target.user, &known.credentials) else {
+    let (Some(user), Some(login)) = (&target.user, &known.login) else {
         let why = if target.user.is_none() { NO_USER } else { cloud::NO_CREDENTIALS };
         examination.skip(Check::Token, why);
         leave(connection, target).await;
         return skip(examination, why);
     };
     let work = async {
-        match token::sign(&target.endpoint, &target.region, user, credentials, SystemTime::now()) {
-            Ok(token) => {
-                let fact = format!("{} characters, good until {}", token.len(), cloud::time(token.expires_at()));
-                (vec![Finding::pass(fact)], Some(token))
+        match login.proof(target, user, SystemTime::now()) {
+            Ok(proof) => {
+                let fact = format!("{} characters, good until {}", proof.len(), cloud::time(proof.expires_at()));
+                (vec![Finding::pass(fact)], Some(proof))
             }
             Err(error) => (vec![Finding::of_call(Verdict::Fail, &error)], None),
         }
     };
-    let token = examination.check(Check::Token, TOKEN, work).await;
-    let (Connection { stream, server }, token) = match (connection, token) {
-        (Some(connection), Some(token)) => (connection, token),
+    let proof = examination.check(Check::Token, TOKEN, work).await;
+    let (Connection { stream, server }, proof) = match (connection, proof) {
+        (Some(connection), Some(proof)) => (connection, proof),
         (connection, _) => {
             leave(connection, target).await;
             return skip(examination, "there is no connection to log in on");
         }
     };
-    let resource = known.resource(target, user);
-    let by_proxy = known.database.as_ref().is_some_and(|database| cloud::is_proxy(database.kind));
-    let work = log_in(stream, server, target, (&token, &resource));
+    let permission = known.permission(target, user).to_string();
+    let by_proxy = known.database.as_ref().is_some_and(|database| database.kind.is_proxy());
+    let work = log_in(stream, server, target, (&proof, &permission));
     match examination.check(Check::Login, LOGIN, work).await {
         Some(LoggedIn::Postgres(stream)) => ask_postgres(examination, stream, by_proxy).await,
         Some(LoggedIn::Mysql(mut stream)) => {
@@ -108,14 +106,14 @@ async fn log_in(
     mut stream: Stream,
     server: Server,
     target: &Target,
-    (token, resource): (&Token, &str),
+    (proof, permission): (&Proof, &str),
 ) -> (Vec<Finding>, Option<LoggedIn>) {
     let user = target.user.as_deref().unwrap_or_default();
     let logged_in = match server {
         Server::Postgres => {
             let login = async {
                 let startup = startup(target)?;
-                postgres::login(&mut stream, &startup, token.secret(), Mode::OneByOne).await.map(drop)
+                postgres::login(&mut stream, &startup, proof.cleartext(), Mode::OneByOne).await.map(drop)
             };
             login.await.map(|()| LoggedIn::Postgres(stream)).map_err(Error::from_login)
         }
@@ -124,7 +122,7 @@ async fn log_in(
                 let response = handshake_response(target)?;
                 // One round trip more is nothing here, and every server takes the token so.
                 let timing = TokenTiming::WhenAsked;
-                mysql::login(&mut stream, &greeting, &response, None, token.secret(), timing).await.map(drop)
+                mysql::login(&mut stream, &greeting, &response, None, proof.cleartext(), timing).await.map(drop)
             };
             login.await.map(|()| LoggedIn::Mysql(stream)).map_err(Error::from_mysql)
         }
@@ -132,9 +130,9 @@ async fn log_in(
     match logged_in {
         Ok(logged_in) => (vec![Finding::pass(format!("as {user}"))], Some(logged_in)),
         Err(error) => {
-            let refused = refused(&error, target, resource);
+            let refused = refused(&error, target, permission);
             // A server may repeat what it was given.
-            let repeats = refused.fact.contains(token.secret().expose().as_str());
+            let repeats = refused.fact.contains(proof.cleartext().expose().as_str());
             let fact = if repeats { "the database refused the login".into() } else { refused.fact };
             (vec![Finding { fact, ..refused }], None)
         }
@@ -157,12 +155,12 @@ pub(super) fn handshake_response(target: &Target) -> Result<HandshakeResponse, m
     Ok(response)
 }
 
-fn refused(error: &Error, target: &Target, resource: &str) -> Finding {
+fn refused(error: &Error, target: &Target, permission: &str) -> Finding {
     let user = target.user.as_deref().unwrap_or_default();
     let finding = way::failed(error, target);
     match error {
-        Error::Login(postgres::Error::Refused(server)) => finding.fix(engine::postgres::hint(server, user, resource)),
-        Error::MysqlLogin(mysql::Error::Refused(server)) => finding.fix(engine::mysql::hint(server, user, resource)),
+        Error::Login(postgres::Error::Refused(server)) => finding.fix(engine::postgres::hint(server, user, permission)),
+        Error::MysqlLogin(mysql::Error::Refused(server)) => finding.fix(engine::mysql::hint(server, user, permission)),
         Error::Login(postgres::Error::Authentication(_)) => finding
             .because("the role is not a member of rds_iam, or IAM database authentication is off")
             .paste(grant(user)),

@@ -24,7 +24,6 @@ mod words;
 
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::Cause,
     aws::{self, Account, Principal, rds::Database},
+    login::Prepared,
     printable,
+    service::{DatabaseUser, Permission},
     target::{Host, InstanceId, Region, Route, Target},
 };
 
@@ -362,7 +363,7 @@ pub struct Patient {
 /// What an examination has come to know, for its later stages.
 #[derive(Default)]
 struct Known {
-    credentials: Option<Credentials>,
+    login: Option<Prepared>,
     principal: Option<Principal>,
     database: Option<Database>,
     /// Security groups, the database's first, between which a rule is missing.
@@ -371,14 +372,13 @@ struct Known {
 
 impl Known {
     /// What the policy must allow: exact where account and resource id are known.
-    fn resource(&self, target: &Target, user: &str) -> String {
-        format!(
-            "arn:{}:rds-db:{}:{}:dbuser:{}/{user}",
-            target.region.partition().name(),
-            target.region,
-            self.principal.as_ref().map_or("<account>", |principal| &principal.account),
-            self.database.as_ref().and_then(|database| database.resource_id.as_deref()).unwrap_or("<DbiResourceId>"),
-        )
+    fn permission(&self, target: &Target, user: &str) -> Permission {
+        let user = DatabaseUser {
+            account: self.principal.as_ref().map(|principal| principal.account.as_str()),
+            resource_id: self.database.as_ref().and_then(|database| database.resource_id.as_deref()),
+            name: user,
+        };
+        target.endpoint.service().permission(&target.region, user)
     }
 }
 

@@ -4,11 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{CALL, Check, Examination, Finding, Known, Verdict, cloud};
 use crate::{
-    aws::{
-        Account, Error,
-        permission::Decision,
-        rds::{Database, Kind},
-    },
+    aws::{Account, Error, permission::Decision, rds::Database},
+    service::{Permission, Service},
     target::Target,
 };
 
@@ -43,14 +40,15 @@ pub(super) async fn examine(examination: &mut Examination, target: &Target, acco
             Finding::unknown("for which database user? none is set").fix("--user NAME".to_owned()),
         );
     };
-    let resource = known.resource(target, user);
-    let work = async { (vec![simulated(account, &resource, known).await], None::<()>) };
+    let permission = known.permission(target, user);
+    let work = async { (vec![simulated(account, &permission, known).await], None::<()>) };
     examination.check(Check::Permission, CALL, work).await;
 }
 
-async fn simulated(account: &Account, resource: &str, known: &Known) -> Finding {
-    let statement = format!(r#"{{"Effect":"Allow","Action":"rds-db:connect","Resource":"{resource}"}}"#);
-    let needed = format!("a login needs rds-db:connect on {resource}");
+async fn simulated(account: &Account, permission: &Permission, known: &Known) -> Finding {
+    let Permission { action, resource } = permission;
+    let statement = format!(r#"{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}"#);
+    let needed = format!("a login needs {permission}");
     let unknown = |why: &str| Finding::unknown(format!("{needed}; {why}"));
     if known.database.as_ref().and_then(|database| database.resource_id.as_ref()).is_none() {
         return unknown("not simulated without the resource id");
@@ -59,7 +57,7 @@ async fn simulated(account: &Account, resource: &str, known: &Known) -> Finding 
     let Some(source) = principal.policy_source() else {
         return unknown("the policies of this kind of principal cannot be simulated");
     };
-    match account.simulate_connect(&source, resource).await {
+    match account.simulate_connect(&source, permission).await {
         Ok(Decision::Allowed) => Finding::pass(format!("{resource} is allowed to {source}")).because(LIMITS),
         Ok(decision) => {
             let how = match decision {
@@ -81,8 +79,8 @@ async fn simulated(account: &Account, resource: &str, known: &Known) -> Finding 
 /// The end of the log, after a login that failed.
 pub(super) async fn log(account: &Account, database: &Database) -> Vec<Finding> {
     let id = database.parent.as_ref().unwrap_or(&database.id);
-    let clustered = database.parent.is_some() || database.kind != Kind::Instance;
-    if cloud::is_proxy(database.kind) {
+    let clustered = database.parent.is_some() || database.kind != Service::Instance;
+    if database.kind.is_proxy() {
         return vec![Finding::unknown("an RDS Proxy has no such log; see /aws/rds/proxy in CloudWatch Logs")];
     }
     let (what, modify) = if clustered {

@@ -61,7 +61,7 @@ pub(super) async fn examine(examination: &mut Examination, patient: &Patient, kn
         }
     };
     let account = match &patient.account {
-        Ok(account) if known.credentials.is_some() || target.route == Route::Direct => account,
+        Ok(account) if known.login.is_some() || target.route == Route::Direct => account,
         _ => {
             for check in on_the_way.into_iter().chain([Check::Token]) {
                 examination.skip(check, cloud::NO_CREDENTIALS);

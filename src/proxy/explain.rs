@@ -101,8 +101,9 @@ impl Explainer {
     }
 
     async fn database(&self) -> Option<Database> {
-        // RDS knows nothing of a name that is not its own.
-        self.target.endpoint.host.region()?;
+        if !self.target.endpoint.host.is_regional_endpoint() {
+            return None;
+        }
         let ask = async { self.account.database_at(&self.target.endpoint.host).await.ok().flatten() };
         kept(&self.database, Box::pin(ask)).await
     }

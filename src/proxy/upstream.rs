@@ -14,7 +14,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_credential_types::Credentials;
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -31,8 +30,9 @@ use super::{
     guard,
 };
 use crate::{
-    aws::{Account, token, token::Token},
+    aws::Account,
     limits::{PIPELINED_TIMEOUT, RELOGIN_TIMEOUT},
+    login::{Login, Prepared, Proof},
     mysql::{self, Compression, TokenTiming, compress::Compressed},
     postgres::{self, CancelRequest, LoggedIn, Mode, Startup},
     stream::BoxIo,
@@ -79,7 +79,7 @@ pub struct Greeted {
     stream: tunnel::Stream,
     /// What it said.
     pub greeting: mysql::Greeting,
-    credentials: Credentials,
+    login: Prepared,
     clock: Clock,
     /// When it was heard.
     since: Instant,
@@ -215,7 +215,7 @@ impl Upstream {
     /// A server that is to be the writer has refused to write: the name may lead to another one by now.
     pub fn on_refused_to_write(&self) {
         // What the guard makes read only says nothing about the server.
-        if self.target.endpoint.host.is_cluster_writer() && !self.target.guard.read_only {
+        if self.target.endpoint.service().is_writer() && !self.target.guard.read_only {
             self.dialer.suspect_failover();
         }
     }
@@ -247,7 +247,7 @@ impl Upstream {
         match self.target.engine {
             Engine::Postgres => {
                 let mut clock = Clock::until(deadline);
-                self.credentials(&mut clock).await?;
+                self.prepare(&mut clock).await?;
                 self.connect(&mut clock).await.map(|_| None)
             }
             Engine::Mysql => self.greet_mysql(deadline).await.map(Some),
@@ -279,15 +279,15 @@ impl Upstream {
     ) -> Result<Established<LoggedIn>, Error> {
         let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
         let mut clock = Clock::until(deadline);
-        let credentials = self.credentials(&mut clock).await?;
+        let prepared = self.prepare(&mut clock).await?;
         let (mut stream, reached, verified) = self.learning_who(self.connect(&mut clock)).await?;
         let startup = guard::startup(startup, &self.target.guard, self.account.known_principal());
         let startup = startup.map_err(Error::Client)?;
-        let token = self.token(&user, &credentials)?;
-        let login = log_in_postgres(&mut stream, &startup, &token, mode);
+        let proof = self.proof(&user, &prepared)?;
+        let login = log_in_postgres(&mut stream, &startup, &proof, mode);
         let login = async { login.await.map_err(Error::from_login) };
         let logged_in = clock.run(Stage::Login, Hope::Real, login).await?;
-        let facts = Facts::new(reached, verified, &token, clock);
+        let facts = Facts::new(reached, verified, &proof, clock);
         Ok(Established { stream, logged_in, facts })
     }
 
@@ -306,14 +306,14 @@ impl Upstream {
     /// [`Error`], by stage.
     pub async fn greet_mysql_noting(&self, deadline: Deadline, reached: &AtomicBool) -> Result<Greeted, Error> {
         let mut clock = Clock::until(deadline);
-        let credentials = self.credentials(&mut clock).await?;
+        let prepared = self.prepare(&mut clock).await?;
         let exchange = self.first_exchange(&mut clock, |stream| {
             reached.store(true, Ordering::Relaxed);
             Box::pin(read_greeting(stream))
         });
         let exchange = self.learning_who(exchange).await;
         let (stream, greeting) = self.note_failover(exchange)?;
-        Ok(Greeted { stream, greeting, credentials, clock, since: Instant::now() })
+        Ok(Greeted { stream, greeting, login: prepared, clock, since: Instant::now() })
     }
 
     /// Connects again to a MySQL server for a client that was greeted as `greeting` says, before `deadline`. Only the
@@ -372,21 +372,21 @@ impl Upstream {
         response: &mysql::HandshakeResponse,
         timing: TokenTiming,
     ) -> Result<Established<mysql::LoggedIn, BoxIo>, Error> {
-        let Greeted { mut stream, greeting, credentials, mut clock, .. } = greeted;
+        let Greeted { mut stream, greeting, login: prepared, mut clock, .. } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
         let reached = self.reached(&stream);
         let response = &self.introduced(response, &greeting);
         let compression = Compression::choose(self.compressions(reached.session.is_some()), &greeting);
         self.say_compression(compression, &greeting);
         // Before TLS, so that nothing of ours can break off what has begun.
-        let prepared = match self.token(&user, &credentials) {
+        let proof = match self.proof(&user, &prepared) {
             Ok(_) if !greeting.capabilities.contains(mysql::Capabilities::SSL) => {
                 Err(Error::MysqlLogin(mysql::Error::NoTls))
             }
-            prepared => prepared,
+            proof => proof,
         };
-        let token = match prepared {
-            Ok(token) => token,
+        let proof = match proof {
+            Ok(proof) => proof,
             Err(error) => {
                 let _ = timeout(spares::RETIRE_TIMEOUT, spares::decline(&mut stream, &greeting)).await;
                 return Err(error);
@@ -398,7 +398,7 @@ impl Upstream {
         };
         let (mut stream, verified) = clock.run(Stage::Tls, Hope::Real, secure).await?;
         let login = async {
-            mysql::login(&mut stream, &greeting, response, compression, token.secret(), timing)
+            mysql::login(&mut stream, &greeting, response, compression, proof.cleartext(), timing)
                 .await
                 .map_err(Error::from_mysql)
         };
@@ -410,7 +410,7 @@ impl Upstream {
         };
         self.guard_mysql(&mut stream, &greeting, logged_in.capabilities, &mut clock).await?;
         self.spares.logged_in(&user);
-        let facts = Facts::new(reached, verified, &token, clock);
+        let facts = Facts::new(reached, verified, &proof, clock);
         Ok(Established { stream, logged_in, facts })
     }
 
@@ -443,11 +443,12 @@ impl Upstream {
         response: &mysql::HandshakeResponse,
     ) -> Result<mysql::OkPacket, Error> {
         let mut clock = Clock::until(Deadline::patient(Instant::now() + RELOGIN_TIMEOUT));
-        let credentials = self.credentials(&mut clock).await?;
-        let token = self.token(&String::from_utf8_lossy(response.user()), &credentials)?;
+        let prepared = self.prepare(&mut clock).await?;
+        let proof = self.proof(&String::from_utf8_lossy(response.user()), &prepared)?;
         let response = self.introduced(response, greeting);
-        let login =
-            async { mysql::change_user(stream, logged_in, &response, token.secret()).await.map_err(Error::from_mysql) };
+        let login = async {
+            mysql::change_user(stream, logged_in, &response, proof.cleartext()).await.map_err(Error::from_mysql)
+        };
         let ok = clock.run(Stage::Login, Hope::Real, login).await?;
         self.guard_mysql(stream, greeting, logged_in.capabilities, &mut clock).await?;
         Ok(ok)
@@ -574,27 +575,26 @@ impl Upstream {
         clock.run(Stage::Route, Hope::If(&gives_hope), dial).await
     }
 
-    /// Asked for before anything is dialled, so that dead credentials cost no session.
-    async fn credentials(&self, clock: &mut Clock) -> Result<Credentials, Error> {
-        let waits_for_somebody = || self.account.may_ask() || self.account.runs_process();
-        let credentials = async { self.account.credentials_for_client().await.map_err(Error::Credentials) };
-        clock.run(Stage::Credentials, Hope::If(&waits_for_somebody), credentials).await
+    async fn prepare(&self, clock: &mut Clock) -> Result<Prepared, Error> {
+        let login = Login::of(&self.target);
+        let may_wait = || login.may_wait(&self.account);
+        let prepare = async { login.prepare(&self.account).await.map_err(Error::Credentials) };
+        clock.run(Stage::Credentials, Hope::If(&may_wait), prepare).await
     }
 
     /// Made last, so that it is fresh.
-    fn token(&self, user: &str, credentials: &Credentials) -> Result<Token, Error> {
-        let Target { endpoint, region, .. } = &*self.target;
-        token::sign(endpoint, region, user, credentials, SystemTime::now()).map_err(Error::Credentials)
+    fn proof(&self, user: &str, prepared: &Prepared) -> Result<Proof, Error> {
+        prepared.proof(&self.target, user, SystemTime::now()).map_err(Error::Credentials)
     }
 }
 
 async fn log_in_postgres(
     stream: &mut Stream,
     startup: &Startup,
-    token: &Token,
+    proof: &Proof,
     mode: Mode,
 ) -> Result<LoggedIn, postgres::Error> {
-    let mut login = postgres::Login::begin(stream, startup, token.secret(), mode).await?;
+    let mut login = postgres::Login::begin(stream, startup, proof.cleartext(), mode).await?;
     match mode {
         Mode::Pipelined => {
             let dropped = |_| postgres::Error::NotPipelined("it asked for the password that had been sent, and waited");
@@ -625,8 +625,8 @@ async fn answer<T>(
 }
 
 impl Facts {
-    fn new(Reached { session, server }: Reached, verified: Verified, token: &Token, clock: Clock) -> Self {
-        let (token_length, token_expires) = (token.len(), token.expires_at());
+    fn new(Reached { session, server }: Reached, verified: Verified, proof: &Proof, clock: Clock) -> Self {
+        let (token_length, token_expires) = (proof.len(), proof.expires_at());
         Self { session, server, verified, token_length, token_expires, stages: clock.stages }
     }
 }

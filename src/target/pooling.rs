@@ -3,6 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use super::{Host, ParseError};
+use crate::service::Service;
 
 /// Whether connections share sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Pooling {
             warm_sessions: 1,
             idle_close: Duration::from_mins(5),
             isolation,
-            rotate_after: host.is_cluster().then_some(Duration::from_mins(30)),
+            rotate_after: host.service().is_some_and(Service::moves).then_some(Duration::from_mins(30)),
         }
     }
 }

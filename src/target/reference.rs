@@ -1,8 +1,9 @@
-//! What a database is called by, and where that says it is: host names, ARNs, regions.
+//! The names of a database, and the region in them: host names, ARNs, identifiers.
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-use super::{EndpointKind, ParseError, Partition, name::RdsName};
+use super::{ParseError, Region};
+use crate::service::{Anchors, Name, Service};
 
 /// A DNS host name in lower case, without a trailing dot: the form that goes into a token and into certificate checks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,26 +15,25 @@ impl Host {
         &self.0
     }
 
-    /// Whether the name moves from one instance to another: an Aurora cluster's, reader's or custom endpoint, a shard group's,
-    /// a global database's.
-    pub fn is_cluster(&self) -> bool {
-        self.kind().is_some_and(EndpointKind::moves)
+    /// The service whose endpoint has this name; `None` for a name that is not AWS's.
+    pub fn service(&self) -> Option<Service> {
+        Name::parse(&self.0).map(|name| name.service)
     }
 
-    /// Whether the name is to lead to the one instance that can be written to: an Aurora cluster's own endpoint, or that of a
-    /// global database.
-    pub fn is_cluster_writer(&self) -> bool {
-        matches!(self.kind(), Some(EndpointKind::Writer | EndpointKind::GlobalWriter))
-    }
-
-    /// What kind of endpoint the name is RDS's for; `None` for any other name.
-    pub fn kind(&self) -> Option<EndpointKind> {
-        RdsName::parse(&self.0).map(|name| name.kind)
-    }
-
-    /// The region in an RDS or Aurora endpoint name; `None` for any other name, and for that of a global database's writer.
+    /// The region in an endpoint's name; `None` for any other name, and for that of a global database's writer.
     pub fn region(&self) -> Option<Region> {
-        RdsName::parse(&self.0)?.region
+        Name::parse(&self.0)?.region
+    }
+
+    /// Whether the name belongs to an endpoint in one region, so that tokens can be signed for it and its region's API
+    /// knows it. An alias is none, and the name of a global database's writer is an alias.
+    pub fn is_regional_endpoint(&self) -> bool {
+        self.region().is_some()
+    }
+
+    /// The roots that may vouch for the host.
+    pub fn anchors(&self) -> Anchors {
+        Name::parse(&self.0).map_or(Anchors::AnyRegion, |name| name.anchors)
     }
 }
 
@@ -69,6 +69,7 @@ impl FromStr for Host {
 pub struct Arn {
     text: Arc<str>,
     region: Region,
+    service: Service,
 }
 
 impl Arn {
@@ -82,12 +83,12 @@ impl Arn {
         &self.region
     }
 
-    /// `db`, `cluster`, `cluster-endpoint`, `db-proxy` or `db-proxy-endpoint`.
-    pub fn kind(&self) -> &str {
-        self.text.split(':').nth(5).unwrap_or_default()
+    /// The service of the endpoint; for a cluster its writer.
+    pub fn service(&self) -> Service {
+        self.service
     }
 
-    /// What comes last: an identifier, or a proxy's resource id.
+    /// The last field: an identifier, or a proxy's resource id.
     pub fn name(&self) -> &str {
         self.text.rsplit(':').next().unwrap_or_default()
     }
@@ -103,19 +104,20 @@ impl FromStr for Arn {
     type Err = ParseError;
 
     fn from_str(s: &str) -> Result<Self, ParseError> {
-        const KINDS: [&str; 5] = ["db", "cluster", "cluster-endpoint", "db-proxy", "db-proxy-endpoint"];
         let refused = || ParseError::Arn(s.into());
         let fields: Vec<&str> = s.split(':').collect();
-        let ["arn", partition, "rds", region, account, kind, name] = fields.as_slice() else { return Err(refused()) };
+        let ["arn", partition, "rds", region, account, resource_type, name] = fields.as_slice() else {
+            return Err(refused());
+        };
         let region: Region = region.parse().map_err(|_| refused())?;
+        let service = Service::of_resource_type(resource_type).ok_or_else(refused)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let ok = *partition == region.partition().name()
             && account.len() == 12
             && account.bytes().all(|byte| byte.is_ascii_digit())
-            && KINDS.contains(kind)
             && !name.is_empty()
             && name.chars().all(plain);
-        if ok { Ok(Self { text: s.into(), region }) } else { Err(refused()) }
+        if ok { Ok(Self { text: s.into(), region, service }) } else { Err(refused()) }
     }
 }
 
@@ -134,7 +136,7 @@ impl Reference {
     /// Whether it can only lead to RDS: a host name of one of its forms, an ARN, an identifier.
     pub fn is_rds(&self) -> bool {
         match self {
-            Self::Host(host) => host.kind().is_some(),
+            Self::Host(host) => host.service().is_some(),
             Self::Arn(_) | Self::Identifier(_) => true,
         }
     }
@@ -156,40 +158,6 @@ impl fmt::Display for Reference {
             Self::Arn(arn) => arn.fmt(f),
             Self::Identifier(id) => f.write_str(id),
         }
-    }
-}
-
-/// An AWS region such as `eu-central-1`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Region(Arc<str>);
-
-impl Region {
-    /// The region's name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The partition that the region belongs to.
-    pub fn partition(&self) -> Partition {
-        Partition::of(self)
-    }
-}
-
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for Region {
-    type Err = ParseError;
-
-    fn from_str(s: &str) -> Result<Self, ParseError> {
-        let parts: Vec<&str> = s.split('-').collect();
-        let shape = (3..=5).contains(&parts.len())
-            && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
-            && parts.last().is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()));
-        if shape { Ok(Self(s.into())) } else { Err(ParseError::Region(s.into())) }
     }
 }
 
@@ -216,13 +184,18 @@ mod tests {
 
     #[test]
     fn an_arn_names_what_has_an_endpoint() {
-        for (text, region, kind, name) in [
-            ("arn:aws:rds:eu-central-1:123456789012:db:orders", "eu-central-1", "db", "orders"),
-            ("arn:aws-cn:rds:cn-north-1:123456789012:cluster:a-b", "cn-north-1", "cluster", "a-b"),
-            ("arn:aws-us-gov:rds:us-gov-west-1:123456789012:db-proxy:prx-0a1", "us-gov-west-1", "db-proxy", "prx-0a1"),
+        for (text, region, service, name) in [
+            ("arn:aws:rds:eu-central-1:123456789012:db:orders", "eu-central-1", Service::Instance, "orders"),
+            ("arn:aws-cn:rds:cn-north-1:123456789012:cluster:a-b", "cn-north-1", Service::Writer, "a-b"),
+            (
+                "arn:aws-us-gov:rds:us-gov-west-1:123456789012:db-proxy:prx-0a1",
+                "us-gov-west-1",
+                Service::Proxy,
+                "prx-0a1",
+            ),
         ] {
             let arn: Arn = text.parse().unwrap();
-            assert_eq!((arn.as_str(), arn.region().as_str(), arn.kind(), arn.name()), (text, region, kind, name));
+            assert_eq!((arn.as_str(), arn.region().as_str(), arn.service(), arn.name()), (text, region, service, name));
         }
         for text in [
             "arn:aws:rds:eu-central-1:123456789012:snapshot:orders",
@@ -242,9 +215,6 @@ mod tests {
     fn what_is_no_name_is_refused() {
         for name in ["", ".", "a..b", "-a.b", "a b", "10.0.0.1", "::1", "zoë.example", "a/b", &"a".repeat(64)] {
             assert!(name.parse::<Host>().is_err(), "{name}");
-        }
-        for region in ["", "eu", "eu-central", "EU-CENTRAL-1", "eu--1", "eu-central-x"] {
-            assert!(region.parse::<Region>().is_err(), "{region}");
         }
     }
 }

@@ -11,7 +11,7 @@ use rustls::{
 };
 use x509_parser::{extensions::GeneralName, parse_x509_certificate, time::ASN1Time};
 
-use crate::target::{Host, Partition};
+use crate::{service::RootBundle, target::Host};
 
 /// What one certificate says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,28 +176,19 @@ impl Rejected {
         let Some(region) = self.host.region() else {
             return "if this is not an RDS certificate, name the file of its root with ca_file (--ca-file)".into();
         };
-        let (covered, bundle) = match region.partition() {
-            Partition::Aws => {
-                return format!(
-                    "the roots of {region} are built in: what answers may not be RDS, or the region has newer roots: download \
-                     https://truststore.pki.rds.amazonaws.com/{region}/{region}-bundle.pem and name it with ca_file (--ca-file)"
-                );
-            }
-            Partition::AwsUsGov => (
-                "GovCloud",
-                format!("https://truststore.pki.us-gov-west-1.rds.amazonaws.com/{region}/{region}-bundle.pem"),
+        match region.root_bundle() {
+            RootBundle::BuiltIn(url) => format!(
+                "the roots of {region} are built in: what answers may not be RDS, or the region has newer roots: download {url} \
+                 and name it with ca_file (--ca-file)"
             ),
-            Partition::AwsCn => {
-                ("China", format!("https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/{region}/{region}-bundle.pem"))
+            RootBundle::Download { place, url } => {
+                format!("the roots of {place} are not built in: download {url} and name it with ca_file (--ca-file)")
             }
-            Partition::AwsIso | Partition::AwsIsoB | Partition::AwsIsoE | Partition::AwsIsoF | Partition::AwsEusc => {
-                return format!(
-                    "the roots of {region} are not built in: download that region's bundle, which the RDS user guide of its \
-                     partition names, and name it with ca_file (--ca-file)"
-                );
-            }
-        };
-        format!("the roots of {covered} are not built in: download {bundle} and name it with ca_file (--ca-file)")
+            RootBundle::InPartition => format!(
+                "the roots of {region} are not built in: download that region's bundle, which the RDS user guide of its \
+                 partition names, and name it with ca_file (--ca-file)"
+            ),
+        }
     }
 }
 

@@ -15,7 +15,8 @@ use x509_parser::parse_x509_certificate;
 use super::{CaFileError, Error};
 use crate::{
     regular_file,
-    target::{CaFile, Host, Region},
+    service::{Anchors, Region},
+    target::{CaFile, Host},
 };
 
 /// AWS's `global-bundle.pem`; source and date in certs/README.md.
@@ -61,18 +62,12 @@ impl Scope {
     }
 
     fn covers(&self, host: &Host) -> bool {
-        match (self, host.region()) {
-            (Self::Preview, _) => is_preview(host),
-            (Self::Region(own), Some(region)) => *own == region && !is_preview(host),
-            // A name of one's own in front of an endpoint does not tell the region.
-            (Self::Region(_), None) => true,
-            (Self::Other, _) => false,
+        match (self, host.anchors()) {
+            (Self::Region(own), Anchors::Region(region)) => *own == region,
+            (Self::Region(_), Anchors::AnyRegion) | (Self::Preview, Anchors::Preview) => true,
+            (Self::Region(_) | Self::Preview | Self::Other, _) => false,
         }
     }
-}
-
-fn is_preview(host: &Host) -> bool {
-    host.as_str().ends_with(".rds-preview.amazonaws.com")
 }
 
 /// The roots for one endpoint.

@@ -8,6 +8,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use super::{Database, Databases, Described};
 use crate::{
     aws::{Account, Error},
+    service::{Describe, Service},
     target::{Arn, Host},
 };
 
@@ -32,7 +33,7 @@ impl Account {
         let mut described = self.describe(Some(id)).await?;
         self.add_parents(&mut described).await?;
         let mut databases = described.join();
-        databases.found.retain(|database| database.id == id && database.kind != super::Kind::Reader);
+        databases.found.retain(|database| database.id == id && database.kind != Service::Reader);
         Ok(databases)
     }
 
@@ -42,38 +43,31 @@ impl Account {
     /// As for every call.
     pub async fn database_with_arn(&self, arn: &Arn) -> Result<Option<Database>, Error> {
         let mut described = Described::default();
-        match arn.kind() {
-            "db" => described.instances = self.db_instances(Some(arn.name()), None).await?,
-            "cluster" => described.clusters = self.db_clusters(Some(arn.name())).await?,
-            // Its ARN has the identifier, a proxy's and its endpoints' have a resource id that cannot be asked for.
-            "cluster-endpoint" => described.endpoints = self.db_cluster_endpoints(Some(arn.name())).await?,
-            "db-proxy" => described.proxies = self.db_proxies(None).await?,
-            "db-proxy-endpoint" => described.proxy_endpoints = self.db_proxy_endpoints(None).await?,
-            _ => return Ok(None),
+        match arn.service().describe() {
+            Describe::Instances => described.instances = self.db_instances(Some(arn.name()), None).await?,
+            Describe::Clusters => described.clusters = self.db_clusters(Some(arn.name())).await?,
+            Describe::ClusterEndpoints => described.endpoints = self.db_cluster_endpoints(Some(arn.name())).await?,
+            // The ARNs of proxies and their endpoints hold a resource id, which these calls do not take.
+            Describe::Proxies => described.proxies = self.db_proxies(None).await?,
+            Describe::ProxyEndpoints => described.proxy_endpoints = self.db_proxy_endpoints(None).await?,
         }
         self.add_parents(&mut described).await?;
         Ok(described.join().found.into_iter().find(|database| database.arn.as_deref() == Some(arn.as_str())))
     }
 
-    /// The database with this RDS endpoint name, looked for by what its labels say of its kind.
+    /// The database with this endpoint name, which tells the service and so the call that lists it.
     ///
     /// # Errors
     /// As for every call.
     pub async fn database_at(&self, host: &Host) -> Result<Option<Database>, Error> {
-        let mut labels = host.as_str().split('.');
-        let (id, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
+        let id = host.as_str().split('.').next();
         let mut described = Described::default();
-        // "Connecting to a DB instance", "Amazon Aurora connection management", "Working with RDS Proxy endpoints".
-        if second == "endpoint" {
-            described.proxy_endpoints = self.db_proxy_endpoints(Some(id)).await?;
-        } else if second.starts_with("proxy-") {
-            described.proxies = self.db_proxies(Some(id)).await?;
-        } else if second.starts_with("cluster-custom-") {
-            described.endpoints = self.db_cluster_endpoints(Some(id)).await?;
-        } else if second.starts_with("cluster-") {
-            described.clusters = self.db_clusters(Some(id)).await?;
-        } else {
-            described.instances = self.db_instances(Some(id), None).await?;
+        match host.service().unwrap_or(Service::Instance).describe() {
+            Describe::Instances => described.instances = self.db_instances(id, None).await?,
+            Describe::Clusters => described.clusters = self.db_clusters(id).await?,
+            Describe::ClusterEndpoints => described.endpoints = self.db_cluster_endpoints(id).await?,
+            Describe::Proxies => described.proxies = self.db_proxies(id).await?,
+            Describe::ProxyEndpoints => described.proxy_endpoints = self.db_proxy_endpoints(id).await?,
         }
         self.add_parents(&mut described).await?;
         let at = |database: &Database| {

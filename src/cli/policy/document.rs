@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::target::{InstanceId, Route, Target};
+use crate::{
+    service::{DatabaseUser, Permission},
+    target::{InstanceId, Route, Target},
+};
 
 /// What is to be allowed.
 pub(super) struct Grant<'a> {
@@ -58,12 +61,10 @@ impl Grant<'_> {
                 "Resource": own_sessions,
             }));
         }
-        statements.push(json!({
-            "Sid": "Connect",
-            "Effect": "Allow",
-            "Action": "rds-db:connect",
-            "Resource": format!("arn:{aws}:rds-db:{region}:{account}:dbuser:{}/{}", self.resource_id, literal(self.user)),
-        }));
+        let user =
+            DatabaseUser { account: Some(account), resource_id: Some(self.resource_id), name: &literal(self.user) };
+        let Permission { action, resource } = self.target.endpoint.service().permission(region, user);
+        statements.push(json!({ "Sid": "Connect", "Effect": "Allow", "Action": action, "Resource": resource }));
         if self.discovery {
             statements.push(json!({
                 "Sid": "Discover",

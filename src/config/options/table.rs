@@ -69,8 +69,8 @@ macro_rules! options {
 }
 
 /// A word of the vocabulary.
-fn word<T: FromStr<Err = ParseError>>(text: &str) -> Result<T, ValueError> {
-    Ok(text.parse()?)
+fn word<T: FromStr<Err: Into<ParseError>>>(text: &str) -> Result<T, ValueError> {
+    Ok(text.parse().map_err(Into::into)?)
 }
 
 options! {

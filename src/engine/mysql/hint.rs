@@ -3,14 +3,14 @@
 
 use database_wire::mysql::ServerError;
 
-/// The next thing to try, or `None` when the server's message says all there is. `user` is the database user; `resource`
-/// what the IAM policy has to allow, `arn:aws:rds-db:…:dbuser:…/user`.
-pub fn hint(error: &ServerError, user: &str, resource: &str) -> Option<String> {
+/// The next thing to try, or `None` when the server's message says all there is. `user` is the database user;
+/// `permission` is what the IAM policy must allow, `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
+pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String> {
     let user = quote(user);
     let hint = match error.code() {
         // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
         1045 | 1698 => format!(
-            "Check, in this order: 1. the IAM policy allows rds-db:connect on {resource} 2. CREATE USER {user} \
+            "Check, in this order: 1. the IAM policy allows {permission} 2. CREATE USER {user} \
              IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; 3. the user name's spelling 4. IAM authentication \
              is enabled on the database 5. this machine's clock"
         ),
@@ -80,8 +80,11 @@ mod tests {
             (1524, "Enable IAM"),
             (3118, "ACCOUNT UNLOCK"),
         ] {
-            let hint =
-                hint(&error(code), "app_user", "arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user");
+            let hint = hint(
+                &error(code),
+                "app_user",
+                "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
+            );
             assert!(hint.as_ref().is_some_and(|hint| hint.contains(advice)), "{code}: {hint:?}");
             let told = error(code).encode_with(Turn::RESPONSE, hint.as_deref());
             assert!(String::from_utf8(told[13..].to_vec()).unwrap().contains(advice), "{code}: fits");

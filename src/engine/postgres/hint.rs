@@ -5,9 +5,9 @@
 
 use database_wire::postgres::ServerError;
 
-/// The next thing to try, or `None` when the server's message says all there is. `user` is the database role; `resource`
-/// what the IAM policy has to allow, `arn:aws:rds-db:…:dbuser:…/user`.
-pub fn hint(error: &ServerError, user: &str, resource: &str) -> Option<String> {
+/// The next thing to try, or `None` when the server's message says all there is. `user` is the database role;
+/// `permission` is what the IAM policy must allow, `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
+pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String> {
     let role = quote_identifier(user);
     let hint = match error.sqlstate().as_str() {
         "28000" => match error.routine() {
@@ -19,7 +19,7 @@ pub fn hint(error: &ServerError, user: &str, resource: &str) -> Option<String> {
                 .into(),
             _ => format!(
                 "The server does not say why. Check, in this order:\n\
-                 1. the credentials' IAM policy allows rds-db:connect on {resource}\n\
+                 1. the credentials' IAM policy allows {permission}\n\
                  2. the role may use IAM: GRANT rds_iam TO {role};\n\
                  3. the user name is spelled as in the database, upper and lower case included\n\
                  4. IAM database authentication is enabled on the instance, cluster or RDS Proxy\n\
@@ -60,7 +60,11 @@ mod tests {
     fn hint(sqlstate: &str, routine: &str) -> Option<String> {
         let body = format!("SFATAL\0C{sqlstate}\0Mwhatever, in any language\0R{routine}\0\0");
         let error = ServerError::parse(body.as_bytes()).unwrap();
-        super::hint(&error, "app_user", "arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user")
+        super::hint(
+            &error,
+            "app_user",
+            "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
+        )
     }
 
     #[test]

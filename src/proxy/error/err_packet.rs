@@ -31,7 +31,7 @@ impl Error {
             Self::MysqlLogin(mysql::Error::Refused(server)) => {
                 // There is no room for both: a fact says more than what to look for.
                 let fact = login.facts.of_database(self.stage(), target);
-                let hint = fact.or_else(|| engine::mysql::hint(server, login.user, &login.resource(target)));
+                let hint = fact.or_else(|| engine::mysql::hint(server, login.user, &login.permission(target)));
                 return Some(server.encode_with(turn, hint.as_deref()));
             }
             Self::MysqlLogin(mysql::Error::RefusedBeforeTls(server)) => return Some(server.encode_with(turn, None)),

@@ -25,7 +25,7 @@ impl Error {
             | Self::Access(access::Error::Gone)
             | Self::Client(postgres::Error::Closed { .. } | postgres::Error::Io(_)) => None,
             Self::Login(postgres::Error::Refused(server)) => {
-                let hint = engine::postgres::hint(server, login.user, &login.resource(target));
+                let hint = engine::postgres::hint(server, login.user, &login.permission(target));
                 let hint = joined(login.facts.of_database(Stage::Login, target), hint);
                 Some(server.encode_with(Some(&context), hint.as_deref()))
             }
@@ -35,7 +35,7 @@ impl Error {
                 match error {
                     postgres::Error::Authentication(_) => report.hint = Some(login.grant_hint()),
                     postgres::Error::RefusedBeforeTls(server) => {
-                        report.hint = engine::postgres::hint(server, login.user, &login.resource(target));
+                        report.hint = engine::postgres::hint(server, login.user, &login.permission(target));
                     }
                     // The layer below does not know whose connection it was.
                     postgres::Error::Closed { .. } | postgres::Error::Io(_) => {

@@ -16,6 +16,7 @@ use crate::{
     listen::access,
     mysql, postgres,
     proxy::explain::Facts,
+    service::DatabaseUser,
     target::Target,
     tls,
     tunnel::{
@@ -331,16 +332,14 @@ impl Login<'_> {
     }
 
     /// What the policy must allow, as far as it is known: the resource id of the database is not in its name.
-    fn resource(&self, target: &Target) -> String {
+    fn permission(&self, target: &Target) -> String {
         let Facts { principal, database, .. } = self.facts;
-        format!(
-            "arn:{}:rds-db:{}:{}:dbuser:{}/{}",
-            target.region.partition().name(),
-            target.region,
-            principal.as_ref().map_or("<account>", |principal| &principal.account),
-            database.as_ref().and_then(|database| database.resource_id.as_deref()).unwrap_or("<DbiResourceId>"),
-            self.user
-        )
+        let user = DatabaseUser {
+            account: principal.as_ref().map(|principal| principal.account.as_str()),
+            resource_id: database.as_ref().and_then(|database| database.resource_id.as_deref()),
+            name: self.user,
+        };
+        target.endpoint.service().permission(&target.region, user).to_string()
     }
 }
 

@@ -13,7 +13,7 @@ pub enum Partition {
     AwsUsGov,
     /// The isolated regions of the US intelligence community, top secret.
     AwsIso,
-    /// The same, secret.
+    /// The isolated regions of the US intelligence community, secret.
     AwsIsoB,
     /// The isolated regions in the United Kingdom.
     AwsIsoE,
@@ -23,9 +23,9 @@ pub enum Partition {
     AwsEusc,
 }
 
-/// Of each partition: its name in ARNs, how its regions begin, the DNS suffix, the dual-stack DNS suffix.
+/// Of each partition: its name in ARNs, the prefix of its regions, the DNS suffix, the dual-stack DNS suffix.
 /// Source: botocore 1.40 `data/partitions.json` (`regionRegex`, `outputs.dnsSuffix`, `outputs.dualStackDnsSuffix`). The
-/// commercial one comes last, for its regions have no beginning in common.
+/// commercial one comes last, since its regions have no common prefix.
 const TABLE: [Row; 8] = [
     (Partition::AwsCn, "aws-cn", "cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
     (Partition::AwsUsGov, "aws-us-gov", "us-gov-", "amazonaws.com", "api.aws"),
@@ -63,14 +63,19 @@ impl Partition {
         self.row().1
     }
 
-    /// What the names of its endpoints end in.
+    /// The end of its endpoints' host names.
     pub fn dns_suffix(self) -> &'static str {
         self.row().3
     }
 
-    /// What the names of its endpoints end in that have IPv6 addresses as well.
+    /// The end of the host names of endpoints that have IPv6 addresses as well.
     pub fn dual_stack_suffix(self) -> &'static str {
         self.row().4
+    }
+
+    /// Both of these.
+    pub(super) fn suffixes(self) -> [&'static str; 2] {
+        [self.dns_suffix(), self.dual_stack_suffix()]
     }
 
     fn row(self) -> Row {

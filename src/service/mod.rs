@@ -1,0 +1,235 @@
+//! What kind of AWS endpoint a database is behind, and everything that follows from the kind: the forms of its names, the
+//! login token, the IAM permission, the API that describes it, the roots of its certificate.
+//!
+//! | question | answer |
+//! | --- | --- |
+//! | which service does this host name belong to, in which region? | [`Name::parse`], a table of forms |
+//! | what is signed for a login? | [`Service::token`] |
+//! | what must the IAM policy allow? | [`Service::permission`] |
+//! | which Describe call lists it? | [`Service::describe`] |
+//! | which roots may vouch for it? | [`Name::anchors`], [`Region::root_bundle`] |
+//!
+//! A new service is a variant of [`Service`], its rows in `name`, and an arm in each match here; the compiler names the
+//! rest. Nothing here opens a socket or asks AWS.
+
+mod anchors;
+mod name;
+mod partition;
+mod permission;
+mod region;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    anchors::{Anchors, RootBundle},
+    name::Name,
+    partition::Partition,
+    permission::{DatabaseUser, Permission},
+    region::{InvalidRegion, Region},
+};
+
+/// The kind of AWS endpoint that a name leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// One database instance.
+    Instance,
+    /// The writer of a cluster, in Aurora or Multi-AZ.
+    Writer,
+    /// Any reader of a cluster.
+    Reader,
+    /// The members of a custom endpoint of a cluster.
+    Custom,
+    /// An RDS Proxy.
+    Proxy,
+    /// An additional endpoint of an RDS Proxy.
+    ProxyEndpoint,
+    /// The routers of a shard group, in Aurora Limitless.
+    ShardGroup,
+    /// The writer of an Aurora global database, in whichever region it is.
+    GlobalWriter,
+}
+
+/// The request that a login token is a presigned form of: `GET /?Action=ACTION&USER=…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// The name of the service in the signature.
+    pub signing_name: &'static str,
+    /// The value of the parameter `Action`.
+    pub action: &'static str,
+    /// The parameter that holds the database user.
+    pub user_parameter: &'static str,
+}
+
+/// The RDS call that lists an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Describe {
+    /// DescribeDBInstances.
+    Instances,
+    /// DescribeDBClusters.
+    Clusters,
+    /// DescribeDBClusterEndpoints.
+    ClusterEndpoints,
+    /// DescribeDBProxies.
+    Proxies,
+    /// DescribeDBProxyEndpoints.
+    ProxyEndpoints,
+}
+
+impl Service {
+    /// The service that an ARN of RDS names by its resource type; a cluster's ARN leads to its writer ("Amazon Resource
+    /// Names in Amazon RDS").
+    pub fn of_resource_type(resource_type: &str) -> Option<Self> {
+        Some(match resource_type {
+            "db" => Self::Instance,
+            "cluster" => Self::Writer,
+            "cluster-endpoint" => Self::Custom,
+            "db-proxy" => Self::Proxy,
+            "db-proxy-endpoint" => Self::ProxyEndpoint,
+            _ => return None,
+        })
+    }
+
+    /// The name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Writer => "writer",
+            Self::Reader => "reader",
+            Self::Custom => "custom",
+            Self::Proxy => "proxy",
+            Self::ProxyEndpoint => "proxy-endpoint",
+            Self::ShardGroup => "shard-group",
+            Self::GlobalWriter => "global-writer",
+        }
+    }
+
+    /// The name in a sentence, with its article.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Instance => "an instance",
+            Self::Writer => "a cluster's writer",
+            Self::Reader => "an Aurora cluster's readers",
+            Self::Custom => "a custom endpoint of an Aurora cluster",
+            Self::Proxy => "an RDS Proxy",
+            Self::ProxyEndpoint => "an additional endpoint of an RDS Proxy",
+            Self::ShardGroup => "a shard group of Aurora Limitless",
+            Self::GlobalWriter => "the writer of an Aurora global database",
+        }
+    }
+
+    /// Whether the name moves from one instance to another.
+    pub fn moves(self) -> bool {
+        match self {
+            Self::Instance | Self::Proxy | Self::ProxyEndpoint => false,
+            Self::Writer | Self::Reader | Self::Custom | Self::ShardGroup | Self::GlobalWriter => true,
+        }
+    }
+
+    /// Whether the name leads to the one instance that accepts writes.
+    pub fn is_writer(self) -> bool {
+        matches!(self, Self::Writer | Self::GlobalWriter)
+    }
+
+    /// Whether an RDS Proxy answers, which logs in to the database by itself.
+    pub fn is_proxy(self) -> bool {
+        matches!(self, Self::Proxy | Self::ProxyEndpoint)
+    }
+
+    /// What is signed for a login ("Connecting to your DB instance using IAM authentication").
+    pub fn token(self) -> TokenRequest {
+        match self {
+            Self::Instance
+            | Self::Writer
+            | Self::Reader
+            | Self::Custom
+            | Self::Proxy
+            | Self::ProxyEndpoint
+            | Self::ShardGroup
+            | Self::GlobalWriter => {
+                TokenRequest { signing_name: "rds-db", action: "connect", user_parameter: "DBUser" }
+            }
+        }
+    }
+
+    /// What the IAM policy must allow for a login as `user` ("Creating and using an IAM policy for IAM database access").
+    pub fn permission(self, region: &Region, user: DatabaseUser<'_>) -> Permission {
+        let DatabaseUser { account, resource_id, name } = user;
+        match self {
+            Self::Instance
+            | Self::Writer
+            | Self::Reader
+            | Self::Custom
+            | Self::Proxy
+            | Self::ProxyEndpoint
+            | Self::ShardGroup
+            | Self::GlobalWriter => Permission {
+                action: "rds-db:connect",
+                resource: format!(
+                    "arn:{}:rds-db:{region}:{}:dbuser:{}/{name}",
+                    region.partition().name(),
+                    account.unwrap_or("<account>"),
+                    resource_id.unwrap_or("<DbiResourceId>"),
+                ),
+            },
+        }
+    }
+
+    /// The call that lists the endpoint. No call lists a shard group or a global database by its host name; both are
+    /// looked for among the instances, where they are not found.
+    pub fn describe(self) -> Describe {
+        match self {
+            Self::Instance | Self::ShardGroup | Self::GlobalWriter => Describe::Instances,
+            Self::Writer | Self::Reader => Describe::Clusters,
+            Self::Custom => Describe::ClusterEndpoints,
+            Self::Proxy => Describe::Proxies,
+            Self::ProxyEndpoint => Describe::ProxyEndpoints,
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permission_names_account_resource_and_user() {
+        for (region, account, resource_id, resource) in [
+            (
+                "eu-central-1",
+                Some("123456789012"),
+                Some("db-ABC"),
+                "arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/u",
+            ),
+            ("cn-north-1", None, None, "arn:aws-cn:rds-db:cn-north-1:<account>:dbuser:<DbiResourceId>/u"),
+        ] {
+            let user = DatabaseUser { account, resource_id, name: "u" };
+            let permission = Service::Instance.permission(&region.parse().unwrap(), user);
+            assert_eq!(permission.to_string(), format!("rds-db:connect on {resource}"));
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_serialized_form() {
+        for service in [
+            Service::Instance,
+            Service::Writer,
+            Service::Reader,
+            Service::Custom,
+            Service::Proxy,
+            Service::ProxyEndpoint,
+            Service::ShardGroup,
+            Service::GlobalWriter,
+        ] {
+            assert_eq!(serde_json::to_value(service).unwrap(), service.name());
+        }
+    }
+}
