@@ -19,6 +19,7 @@ pub mod aws;
 pub mod causes;
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod discover;
 pub mod doctor;
 pub mod engine;

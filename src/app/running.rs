@@ -18,10 +18,9 @@ use super::{Cause, Error, Event, Pools, current::Current};
 use crate::{
     aws::{self, Accounts},
     config::Config,
+    connect::{self, Deadline},
     listen::{self, Address, Listener, Local},
     proxy::{
-        clock::Deadline,
-        error,
         registry::Registry,
         serve::{Service, Strangers, counts, keep, serve},
         upstream::Upstream,
@@ -85,9 +84,9 @@ impl Served {
     ///
     /// # Errors
     /// The error that the first client would get.
-    pub async fn reach(&self) -> Result<(), error::Error> {
+    pub async fn reach(&self) -> Result<(), connect::Error> {
         let service = self.current.service().await;
-        let deadline = Deadline::patient(Instant::now() + service.connect_timeout);
+        let deadline = Deadline::unattended(Instant::now() + service.connect_timeout);
         if let Some(greeted) = service.upstream.reach(deadline).await? {
             self.tasks.spawn(async move { Box::pin(keep(&service, greeted)).await });
         }
@@ -267,7 +266,7 @@ async fn check(service: &Service) {
             info!(target = %target.name, %cause, "you will be prompted to log in when a client connects");
             return;
         }
-        Err(cause) => Err(error::Error::Credentials(cause)),
+        Err(cause) => Err(connect::Error::Credentials(cause)),
     };
     if let Err(cause) = ready {
         let hint = cause.hint(target).unwrap_or_default();

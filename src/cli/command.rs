@@ -118,7 +118,7 @@ async fn beside(
     tokio::select! {
         reached = person.during(output, Box::pin(served.reach())) => if let Err(error) = reached {
             output.unreachable(&served.target, &error);
-            return error.stage().into();
+            return error.step().into();
         },
         signal = signals.next() => return Exit::Signalled(signal),
     }

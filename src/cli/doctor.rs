@@ -25,7 +25,7 @@ use crate::{
     app::Signals,
     aws,
     config::{self, Config, Plan, Warning, value::Via},
-    doctor::{self, Check, Finding, Patient, Report, Stage, Subject, Verdict},
+    doctor::{self, Check, Extent, Finding, Report, Stage, Subject, Verdict},
     printable,
     target::{Reference, Target},
 };
@@ -82,8 +82,9 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     };
     let alias = plan.drafts.first().map(|draft| draft.reference.clone());
     let warnings: Vec<Finding> = plan.warnings.iter().map(of_warning).collect();
-    let Config { resume_for, mfa_code, open_browser, .. } = plan.process();
-    let (resume_for, mut caller) = (*resume_for, Caller::new(mfa_code.clone(), *open_browser));
+    let Config { connect_timeout, resume_for, mfa_code, open_browser, .. } = plan.process();
+    let (connect_timeout, resume_for, mut caller) =
+        (*connect_timeout, *resume_for, Caller::new(mfa_code.clone(), *open_browser));
     let configured = started.elapsed();
     let files = Files::of(&plan);
     let looked_up = match look_up(plan, &mut caller, output) {
@@ -91,12 +92,12 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Err(End::Exit(exit)) => return exit,
         Err(End::Finding(finding)) => return not_described(&name, json, (started, finding), Exit::Usage, output),
     };
-    let LookedUp { subject, identity, discovery } = looked_up;
-    let alias = match (alias, subject.target()) {
+    let LookedUp { extent, identity, discovery } = looked_up;
+    let alias = match (alias, extent.target()) {
         (Some(Reference::Host(host)), Some(target)) if host != target.endpoint.host => Some(host),
         _ => None,
     };
-    let mut findings = vec![Finding::new(Verdict::Pass, described(&subject, &name))];
+    let mut findings = vec![Finding::new(Verdict::Pass, described(&extent, &name))];
     findings.extend(warnings);
     let configuration = Stage::new(Check::Configuration, configured, findings);
     let mut parts = match caller.into_parts(output) {
@@ -104,30 +105,40 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Err(exit) => return exit,
     };
     let accounts = Arc::clone(&parts.accounts);
-    let running = subject.target().map(|target| running::address_of(target, &files));
+    let running = extent.target().map(|target| running::address_of(target, &files));
     let port_of_another = running.and_then(Result::err).map(|error| error.to_string());
     let examined = parts.block_on(output, async {
         let stop = CancellationToken::new();
         let account = accounts.load(&identity);
-        let patient = Patient { subject, discovery, alias, account, resume_for, port_of_another, stop: stop.clone() };
-        let mut examination = Box::pin(doctor::examine(configuration, &patient));
+        let stop_early = stop.clone();
+        let subject = Subject {
+            extent,
+            discovery,
+            alias,
+            account,
+            connect_timeout,
+            resume_for,
+            port_of_another,
+            stop: stop_early,
+        };
+        let mut checks = Box::pin(doctor::run_checks(configuration, &subject));
         let examined = tokio::select! {
-            report = &mut examination => Ok(report),
+            report = &mut checks => Ok(report),
             exit = signalled() => Err(exit),
         };
         if examined.is_err() {
             stop.cancel();
-            examination.await;
+            checks.await;
         } else {
-            drop(examination);
+            drop(checks);
         }
-        examined.map(|report| (patient.subject, report))
+        examined.map(|report| (subject.extent, report))
     });
     parts.end();
     match examined {
-        Ok((subject, report)) => {
+        Ok((extent, report)) => {
             let exit = report.first_failure().map_or(Exit::Success, Exit::from);
-            let shown = Shown { name: &name, target: subject.target(), report: &report, exit };
+            let shown = Shown { name: &name, target: extent.target(), report: &report, exit };
             shown.print(json, output);
             exit
         }
@@ -137,12 +148,12 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
 
 /// A target, or what could be looked up of it.
 struct LookedUp {
-    subject: Subject,
+    extent: Extent,
     identity: aws::Options,
     discovery: Stage,
 }
 
-/// Why there is nothing to examine.
+/// Why there is nothing to check.
 enum End {
     Finding(Finding),
     /// It has been said.
@@ -156,10 +167,10 @@ fn look_up(mut plan: Plan, caller: &mut Caller, output: &mut Output) -> Result<L
     let stage = |finding| Stage::new(Check::Discovery, started.elapsed(), vec![finding]);
     let Some((mut draft, problem)) = failed else {
         let target = finished(plan)?;
-        let discovery = if complete { "not needed: everything is said" } else { "found what was not said" };
+        let discovery = if complete { "not needed: configuration is complete" } else { "looked up the missing values" };
         return Ok(LookedUp {
             identity: aws::Options { identity: target.identity.clone(), region: target.region.clone() },
-            subject: Subject::Whole(Box::new(target)),
+            extent: Extent::Complete(Box::new(target)),
             discovery: stage(Finding::new(Verdict::Pass, discovery)),
         });
     };
@@ -168,14 +179,14 @@ fn look_up(mut plan: Plan, caller: &mut Caller, output: &mut Output) -> Result<L
     // Without a region nothing can be asked of anybody.
     let Some(region) = draft.region.clone() else { return Err(End::Finding(finding)) };
     let identity = aws::Options { identity: draft.identity.clone(), region: region.clone() };
-    let subject = if let Reference::Host(_) = draft.reference {
+    let extent = if let Reference::Host(_) = draft.reference {
         draft.via = Via::Direct;
         plan.replace(draft);
-        Subject::NoRoute(Box::new(finished(plan)?))
+        Extent::WithoutRoute(Box::new(finished(plan)?))
     } else {
-        Subject::NoEndpoint { region, bastion: draft.bastion }
+        Extent::WithoutEndpoint { region, bastion: draft.bastion }
     };
-    Ok(LookedUp { subject, identity, discovery: stage(finding) })
+    Ok(LookedUp { extent, identity, discovery: stage(finding) })
 }
 
 fn finished(plan: Plan) -> Result<Target, End> {
@@ -210,11 +221,11 @@ fn of_warning(warning: &Warning) -> Finding {
     Finding::new(Verdict::Warn, warning.to_string()).fix(warning.hint())
 }
 
-fn described(subject: &Subject, name: &str) -> String {
-    let (target, route) = match subject {
-        Subject::Whole(target) => (target, format!(" {}", target.route)),
-        Subject::NoRoute(target) => (target, String::new()),
-        Subject::NoEndpoint { region, .. } => return format!("{name} in {region}"),
+fn described(extent: &Extent, name: &str) -> String {
+    let (target, route) = match extent {
+        Extent::Complete(target) => (target, format!(" {}", target.route)),
+        Extent::WithoutRoute(target) => (target, String::new()),
+        Extent::WithoutEndpoint { region, .. } => return format!("{name} in {region}"),
     };
     let user = target.user.as_ref().map(|user| format!(", user {user}")).unwrap_or_default();
     let database = target.database.as_ref().map(|database| format!(", database {database}")).unwrap_or_default();

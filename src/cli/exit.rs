@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::command::Received;
-use crate::{app, proxy::error::Stage};
+use crate::{app, connect::Step};
 
 /// How the process ended. The numbers are documented in `--help` and docs/commands.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +77,12 @@ impl Exit {
     }
 }
 
-impl From<Stage> for Exit {
-    fn from(stage: Stage) -> Self {
-        match stage {
-            Stage::Client => Self::Failure,
-            Stage::Credentials => Self::Credentials,
-            Stage::Route => Self::Aws,
-            Stage::Database | Stage::Tls | Stage::Login => Self::Database,
+impl From<Step> for Exit {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Credentials => Self::Credentials,
+            Step::Route => Self::Aws,
+            Step::Answer | Step::Tls | Step::Login => Self::Database,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{connection::Connection, exit::Exit, terminal};
 use crate::{
     app::Event,
     aws::Prompt,
-    causes, config, printable, proxy,
+    causes, config, connect, printable,
     target::{Engine, Route, Target},
     telemetry::log::{self, Format, Stderr},
 };
@@ -194,7 +194,7 @@ impl Output {
     }
 
     /// Why there is no way to a database, as its clients would be told.
-    pub fn unreachable(&mut self, target: &Target, error: &proxy::error::Error) {
+    pub fn unreachable(&mut self, target: &Target, error: &connect::Error) {
         let text = format!("{}: {}", target.name, error.message());
         self.message(Kind::Error, &text, error.hint(target).as_deref(), &[]);
     }

@@ -1,11 +1,13 @@
-//! What AWS says: credentials, who we are, the time, the database, the bastion. Questions only; nothing is opened.
+//! The checks that ask AWS: credentials, principal, time, database, bastion. They open nothing.
 
 use std::time::{Duration, SystemTime};
 
-use aws_smithy_types::{DateTime, date_time::Format};
-
 use super::{
-    CALL, CREDENTIALS, Check, Examination, Finding, Known, NO_ENDPOINT, Patient, Verdict, network, permission,
+    network, permission,
+    report::{Check, Finding, Verdict},
+    run::{CALL_TIMEOUT, CREDENTIALS_TIMEOUT, Known, Run},
+    subject::Subject,
+    words::{DIRECT, NO_CREDENTIALS, NO_ENDPOINT, time},
 };
 use crate::{
     aws::{
@@ -19,62 +21,60 @@ use crate::{
     tunnel::ssm::features::{AgentFeatures, Version},
 };
 
-/// Less than this is left: the next hour will need new ones.
+/// Credentials that expire within this time deserve a warning.
 const SOON: Duration = Duration::from_mins(10);
-/// What AWS's signatures bear ("Signature Version 4", five minutes either way).
+/// The skew that AWS accepts in signatures ("Signature Version 4", five minutes either way).
 const SKEW_LIMIT: Duration = Duration::from_mins(5);
-/// More than the seconds of a `Date` header and a slow answer explain.
+/// A skew above this is reported: the seconds of a `Date` header and a slow answer explain less.
 const SKEW_NOTED: Duration = Duration::from_secs(30);
-pub(super) const DIRECT: &str = "not needed: the route is direct";
-pub(super) const NO_CREDENTIALS: &str = "there are no usable credentials";
 
-pub(super) async fn examine(examination: &mut Examination, patient: &Patient, known: &mut Known) {
-    let account = match &patient.account {
+pub(super) async fn check(run: &mut Run, subject: &Subject, known: &mut Known) {
+    let account = match &subject.account {
         Ok(account) => {
-            identify(examination, account, known).await;
+            identify(run, account, known).await;
             known.login.is_some().then_some(account)
         }
         Err(error) => {
-            examination.note(Check::Credentials, Finding::of_call(Verdict::Fail, error));
+            run.note(Check::Credentials, Finding::of_call(Verdict::Fail, error));
             for check in [Check::Identity, Check::Clock] {
-                examination.skip(check, NO_CREDENTIALS);
+                run.skip(check, NO_CREDENTIALS);
             }
             None
         }
     };
-    examination.report.stages.push(patient.discovery.clone());
-    match (patient.subject.target(), account) {
+    run.report.stages.push(subject.discovery.clone());
+    match (subject.extent.target(), account) {
         (Some(target), account) => {
-            examination.note(Check::Endpoint, endpoint(target, patient.alias.as_ref()));
+            run.note(Check::Endpoint, endpoint(target, subject.alias.as_ref()));
             if let Some(account) = account {
-                known.database = examination.check(Check::Database, CALL, database(account, target)).await;
-                permission::examine(examination, target, account, known).await;
+                known.database = run.check(Check::Database, CALL_TIMEOUT, database(account, target)).await;
+                permission::check(run, target, account, known).await;
             } else {
                 for check in [Check::Database, Check::Permission] {
-                    examination.skip(check, NO_CREDENTIALS);
+                    run.skip(check, NO_CREDENTIALS);
                 }
             }
         }
         (None, _) => {
             for check in [Check::Endpoint, Check::Database, Check::Permission] {
-                examination.skip(check, NO_ENDPOINT);
+                run.skip(check, NO_ENDPOINT);
             }
         }
     }
-    match (patient.subject.bastion(), account) {
-        (Ok(None), _) => examination.note(Check::Bastion, Finding::pass(DIRECT)),
+    match (subject.extent.bastion(), account) {
+        (Ok(None), _) => run.note(Check::Bastion, Finding::pass(DIRECT)),
         (Ok(Some(id)), Some(account)) => {
-            examination.check(Check::Bastion, CALL, bastion(account, id, patient.subject.region())).await;
+            run.check(Check::Bastion, CALL_TIMEOUT, bastion(account, id, subject.extent.region())).await;
         }
-        (Ok(Some(_)), None) => examination.skip(Check::Bastion, NO_CREDENTIALS),
-        (Err(why), _) => examination.skip(Check::Bastion, why),
+        (Ok(Some(_)), None) => run.skip(Check::Bastion, NO_CREDENTIALS),
+        (Err(why), _) => run.skip(Check::Bastion, why),
     }
-    network::examine(examination, patient, account, known).await;
+    network::check(run, subject, account, known).await;
 }
 
-/// Who we are, and when.
-async fn identify(examination: &mut Examination, account: &Account, known: &mut Known) {
-    known.login = examination.check(Check::Credentials, CREDENTIALS, credentials(account)).await;
+/// The principal and the time.
+async fn identify(run: &mut Run, account: &Account, known: &mut Known) {
+    known.login = run.check(Check::Credentials, CREDENTIALS_TIMEOUT, credentials(account)).await;
     if known.login.is_some() {
         let identity = async {
             match account.principal().await {
@@ -82,11 +82,11 @@ async fn identify(examination: &mut Examination, account: &Account, known: &mut 
                 Err(error) => (vec![Finding::of_call(Verdict::Fail, &error)], None),
             }
         };
-        known.principal = examination.check(Check::Identity, CALL, identity).await;
+        known.principal = run.check(Check::Identity, CALL_TIMEOUT, identity).await;
     } else {
-        examination.skip(Check::Identity, NO_CREDENTIALS);
+        run.skip(Check::Identity, NO_CREDENTIALS);
     }
-    examination.check(Check::Clock, CALL, clock(account)).await;
+    run.check(Check::Clock, CALL_TIMEOUT, clock(account)).await;
 }
 
 async fn credentials(account: &Account) -> (Vec<Finding>, Option<Prepared>) {
@@ -123,9 +123,9 @@ async fn clock(account: &Account) -> (Vec<Finding>, Option<()>) {
     };
     // The header has whole seconds.
     let finding = if skew <= SKEW_NOTED {
-        Finding::pass("right, to some seconds")
+        Finding::pass("in sync with AWS (within 30 s)")
     } else {
-        let fact = format!("{} s {way} AWS's", skew.as_secs());
+        let fact = format!("{} s {way} AWS", skew.as_secs());
         let finding = if skew > SKEW_LIMIT { Finding::fail(fact) } else { Finding::warn(fact) };
         finding
             .because("AWS refuses requests and tokens that are signed more than five minutes away from its own clock")
@@ -134,7 +134,7 @@ async fn clock(account: &Account) -> (Vec<Finding>, Option<()>) {
     (vec![finding], None)
 }
 
-/// From the name alone.
+/// Checks the name alone.
 fn endpoint(target: &Target, alias: Option<&Host>) -> Finding {
     let (host, region) = (&target.endpoint.host, &target.region);
     let Some(service) = host.service() else {
@@ -151,8 +151,8 @@ async fn database(account: &Account, target: &Target) -> (Vec<Finding>, Option<D
     match account.database_at(host).await {
         Err(error) => (vec![Finding::of_call(Verdict::Unknown, &error)], None),
         Ok(None) => {
-            let finding = Finding::warn(format!("RDS knows no {host} in {}", target.region))
-                .because("it is another account's or gone, or the name is not the endpoint's own")
+            let finding = Finding::warn(format!("RDS does not know {host} in {}", target.region))
+                .because("it belongs to another account or was deleted, or the name is not the endpoint's own")
                 .fix("rdsgate ls (with --profile and --region) shows what there is".to_owned());
             (vec![finding], None)
         }
@@ -181,7 +181,7 @@ fn facts(database: &Database, target: &Target) -> Vec<Finding> {
         Some(protocol) => findings.push(
             Finding::fail(format!("the target's engine is {}", target.engine)).fix(format!("--engine {protocol}")),
         ),
-        None => findings.push(Finding::fail(format!("rdsgate does not speak {engine}'s protocol"))),
+        None => findings.push(Finding::fail(format!("rdsgate does not support {engine}"))),
     }
     if let Some(port) = database.port.filter(|port| *port != target.endpoint.port) {
         let finding = Finding::fail(format!("it listens on {port}, the target says {}", target.endpoint.port));
@@ -213,7 +213,7 @@ fn facts(database: &Database, target: &Target) -> Vec<Finding> {
 
 async fn bastion(account: &Account, id: &InstanceId, region: &Region) -> (Vec<Finding>, Option<()>) {
     if id.as_str().starts_with("ecs:") {
-        return (vec![Finding::unknown("tasks of ECS are in no list of Systems Manager's")], None);
+        return (vec![Finding::unknown("Systems Manager does not list ECS tasks")], None);
     }
     let findings = match account.managed_node(id).await {
         Err(error) => vec![Finding::of_call(Verdict::Unknown, &error)],
@@ -256,10 +256,4 @@ fn of_node(id: &InstanceId, node: &Node) -> Vec<Finding> {
             .paste(update)
     };
     vec![ping, agent]
-}
-
-/// RFC 3339, to the second.
-pub(super) fn time(at: SystemTime) -> String {
-    let seconds = DateTime::from_secs(DateTime::from(at).secs());
-    seconds.fmt(Format::DateTime).unwrap_or_else(|_| "an unknown time".into())
 }

@@ -1,20 +1,23 @@
-//! This machine's end: whether the local port can be listened on, on both loopback addresses.
+//! Whether the local port can be listened on, on both loopback addresses.
 
-use super::{CALL, Check, Examination, Finding};
+use super::{
+    report::{Check, Finding},
+    run::{CALL_TIMEOUT, Run},
+};
 use crate::{
     listen::{self, Address},
     target::Target,
 };
 
-pub(super) async fn examine(examination: &mut Examination, target: &Target, port_of_another: Option<&str>) {
+pub(super) async fn check(run: &mut Run, target: &Target, port_of_another: Option<&str>) {
     let work = async {
         let finding = match port_of_another {
-            Some(served) => in_the_way(Finding::fail(served)),
+            Some(served) => port_in_use(Finding::fail(served)),
             None => port(target).await,
         };
         (vec![finding], Some(()))
     };
-    examination.check(Check::Port, CALL, work).await;
+    run.check(Check::Port, CALL_TIMEOUT, work).await;
 }
 
 async fn port(target: &Target) -> Finding {
@@ -29,13 +32,13 @@ async fn port(target: &Target) -> Finding {
             if owner.process.as_ref().is_some_and(|(_, name)| name == "rdsgate") {
                 return Finding::pass(format!("{fact}, which may be serving this target"));
             }
-            in_the_way(Finding::fail(fact))
+            port_in_use(Finding::fail(fact))
         }
         Err(error) => Finding::fail(error.to_string()).fix("choose another address or port with --listen".to_owned()),
     }
 }
 
-fn in_the_way(finding: Finding) -> Finding {
+fn port_in_use(finding: Finding) -> Finding {
     finding
         .because("clients of this port would reach that program, on either loopback address")
         .fix("stop that program, or choose another port with --listen (0 takes a free one)".to_owned())

@@ -1,99 +1,96 @@
-//! The login over an open connection, and what the database says of the user. The token is told by its length and its end.
+//! The login over an open connection, and the database's description of the user. Of the token, a report has the length and
+//! the expiry.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 use super::{
-    CALL, Check, Examination, Finding, Known, Verdict, cloud, permission,
-    way::{self, Connection, Server},
+    connection::{Connection, Server, failed, handshake_response},
+    permission,
+    report::{Check, Finding, Verdict},
+    run::{CALL_TIMEOUT, Known, Run},
+    words::{NO_CREDENTIALS, time},
 };
 use crate::{
     aws::Account,
+    connect::{self, Error, Step, Stream},
     engine,
     login::Proof,
-    mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
+    mysql::{self, TokenTiming, goodbye::Progress},
     postgres::{self, Mode, ProtocolVersion, Startup},
-    proxy::error::Error,
     target::Target,
-    tunnel,
 };
 
-/// The server asks IAM meanwhile.
-const LOGIN: Duration = Duration::from_secs(12);
-const TOKEN: Duration = Duration::from_secs(1);
-/// Every server of RDS has it; only whoever names no database of their own is sent there.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(1);
+/// For COM_QUIT to be sent.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Every server of RDS has it; a login without a configured database goes there.
 const ANY_DATABASE: &str = "postgres";
-/// "RDS Proxy", IAM authentication: what it logs in to the database with is its own affair.
+/// "RDS Proxy", IAM authentication: the proxy has its own login to the database.
 const BY_PROXY: &str = "not needed: the RDS Proxy takes the token, and logs in to the database by itself";
 const NO_USER: &str = "no database user is set";
-/// `utf8mb4_general_ci`.
-const CHARSET: u8 = 45;
 
-type Stream = TlsStream<tunnel::Stream>;
-
-/// The checks from the login on.
-pub(super) fn skip(examination: &mut Examination, why: &str) {
+/// Skips the checks from the login on.
+pub(super) fn skip(run: &mut Run, why: &str) {
     for check in [Check::Login, Check::Query, Check::User, Check::Log] {
-        examination.skip(check, why);
+        run.skip(check, why);
     }
 }
 
-pub(super) async fn examine(
-    examination: &mut Examination,
+pub(super) async fn check(
+    run: &mut Run,
     (target, account): (&Target, &Account),
     known: &Known,
     connection: Option<Connection>,
 ) {
     let (Some(user), Some(login)) = (&target.user, &known.login) else {
-        let why = if target.user.is_none() { NO_USER } else { cloud::NO_CREDENTIALS };
-        examination.skip(Check::Token, why);
+        let why = if target.user.is_none() { NO_USER } else { NO_CREDENTIALS };
+        run.skip(Check::Token, why);
         leave(connection, target).await;
-        return skip(examination, why);
+        return skip(run, why);
     };
     let work = async {
         match login.proof(target, user, SystemTime::now()) {
             Ok(proof) => {
-                let fact = format!("{} characters, good until {}", proof.len(), cloud::time(proof.expires_at()));
+                let fact = format!("{} characters, valid until {}", proof.len(), time(proof.expires_at()));
                 (vec![Finding::pass(fact)], Some(proof))
             }
             Err(error) => (vec![Finding::of_call(Verdict::Fail, &error)], None),
         }
     };
-    let proof = examination.check(Check::Token, TOKEN, work).await;
-    let (Connection { stream, server }, proof) = match (connection, proof) {
+    let proof = run.check(Check::Token, TOKEN_TIMEOUT, work).await;
+    let (connection, proof) = match (connection, proof) {
         (Some(connection), Some(proof)) => (connection, proof),
         (connection, _) => {
             leave(connection, target).await;
-            return skip(examination, "there is no connection to log in on");
+            return skip(run, "there is no connection to log in on");
         }
     };
     let permission = known.permission(target, user).to_string();
     let by_proxy = known.database.as_ref().is_some_and(|database| database.kind.is_proxy());
-    let work = log_in(stream, server, target, (&proof, &permission));
-    match examination.check(Check::Login, LOGIN, work).await {
-        Some(LoggedIn::Postgres(stream)) => ask_postgres(examination, stream, by_proxy).await,
+    match log_in(run, connection, target, (&proof, &permission)).await {
+        Some(LoggedIn::Postgres(stream)) => ask_postgres(run, stream, by_proxy).await,
         Some(LoggedIn::Mysql(mut stream)) => {
-            ask_mysql(examination, &mut stream, user, by_proxy).await;
-            let _ = timeout(way::LEAVE, mysql::goodbye::quit(&mut stream)).await;
+            ask_mysql(run, &mut stream, user, by_proxy).await;
+            let _ = timeout(QUIT_TIMEOUT, mysql::goodbye::quit(&mut stream)).await;
         }
         None => {
             for check in [Check::Query, Check::User] {
-                examination.skip(check, "the login failed");
+                run.skip(check, "the login failed");
             }
-            return log(examination, account, known).await;
+            return log(run, account, known).await;
         }
     }
-    examination.note(Check::Log, Finding::pass("not read: the login succeeded"));
+    run.note(Check::Log, Finding::pass("not read: the login succeeded"));
 }
 
-/// Ends a connection that nobody logs in on.
+/// Ends a connection without a login.
 async fn leave(connection: Option<Connection>, target: &Target) {
-    if let Some(Connection { mut stream, server: Server::Mysql(greeting) }) = connection
+    if let Some(Connection { mut stream, server: Server::Mysql(greeting), .. }) = connection
         && let Ok(asked_with) = handshake_response(target)
     {
-        way::leave(&mut stream, &greeting, Progress::Encrypted(&asked_with)).await;
+        let _ = connect::mysql::decline(&mut stream, &greeting, Progress::Encrypted(&asked_with)).await;
     }
 }
 
@@ -103,40 +100,40 @@ enum LoggedIn {
 }
 
 async fn log_in(
-    mut stream: Stream,
-    server: Server,
+    run: &mut Run,
+    Connection { mut stream, server, mut attempt }: Connection,
     target: &Target,
     (proof, permission): (&Proof, &str),
-) -> (Vec<Finding>, Option<LoggedIn>) {
-    let user = target.user.as_deref().unwrap_or_default();
-    let logged_in = match server {
-        Server::Postgres => {
-            let login = async {
-                let startup = startup(target)?;
-                postgres::login(&mut stream, &startup, proof.cleartext(), Mode::OneByOne).await.map(drop)
-            };
-            login.await.map(|()| LoggedIn::Postgres(stream)).map_err(Error::from_login)
-        }
-        Server::Mysql(greeting) => {
-            let login = async {
-                let response = handshake_response(target)?;
-                // One round trip more is nothing here, and every server takes the token so.
-                let timing = TokenTiming::WhenAsked;
-                mysql::login(&mut stream, &greeting, &response, None, proof.cleartext(), timing).await.map(drop)
-            };
-            login.await.map(|()| LoggedIn::Mysql(stream)).map_err(Error::from_mysql)
+) -> Option<LoggedIn> {
+    let login = async {
+        match server {
+            Server::Postgres => {
+                let startup = startup(target).map_err(Error::Login)?;
+                let mode = Mode::OneByOne;
+                connect::postgres::log_in(&mut attempt, &mut stream, &startup, proof, mode).await?;
+                Ok(LoggedIn::Postgres(stream))
+            }
+            Server::Mysql(greeting) => {
+                let response = handshake_response(target).map_err(Error::MysqlLogin)?;
+                // It costs one more round trip, and every server takes the token so.
+                let proof_at = (proof, TokenTiming::WhenAsked);
+                connect::mysql::log_in(&mut attempt, &mut stream, &greeting, &response, None, proof_at).await?;
+                Ok(LoggedIn::Mysql(stream))
+            }
         }
     };
-    match logged_in {
-        Ok(logged_in) => (vec![Finding::pass(format!("as {user}"))], Some(logged_in)),
+    let (finding, logged_in) = match login.await {
+        Ok(logged_in) => (Finding::pass(format!("as {}", target.user.as_deref().unwrap_or_default())), Some(logged_in)),
         Err(error) => {
             let refused = refused(&error, target, permission);
-            // A server may repeat what it was given.
+            // A server may repeat the token that it was sent.
             let repeats = refused.fact.contains(proof.cleartext().expose().as_str());
             let fact = if repeats { "the database refused the login".into() } else { refused.fact };
-            (vec![Finding { fact, ..refused }], None)
+            (Finding { fact, ..refused }, None)
         }
-    }
+    };
+    run.record(Check::Login, attempt.time_of(Step::Login), vec![finding]);
+    logged_in
 }
 
 fn startup(target: &Target) -> Result<Startup, postgres::Error> {
@@ -147,17 +144,9 @@ fn startup(target: &Target) -> Result<Startup, postgres::Error> {
     Ok(startup)
 }
 
-/// What we would log in to a MySQL server with.
-pub(super) fn handshake_response(target: &Target) -> Result<HandshakeResponse, mysql::Error> {
-    let mut response = HandshakeResponse::new(Capabilities::MYSQL | Capabilities::PROTOCOL_41, CHARSET);
-    response.set_user(target.user.as_deref().unwrap_or_default().as_bytes())?;
-    response.set_database(target.database.as_deref().unwrap_or_default().as_bytes())?;
-    Ok(response)
-}
-
 fn refused(error: &Error, target: &Target, permission: &str) -> Finding {
     let user = target.user.as_deref().unwrap_or_default();
-    let finding = way::failed(error, target);
+    let finding = failed(error, target);
     match error {
         Error::Login(postgres::Error::Refused(server)) => finding.fix(engine::postgres::hint(server, user, permission)),
         Error::MysqlLogin(mysql::Error::Refused(server)) => finding.fix(engine::mysql::hint(server, user, permission)),
@@ -180,7 +169,7 @@ fn alter(user: &str) -> String {
     format!("ALTER USER '{name}'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;")
 }
 
-async fn ask_postgres(examination: &mut Examination, mut stream: Stream, by_proxy: bool) {
+async fn ask_postgres(run: &mut Run, mut stream: Stream, by_proxy: bool) {
     let work = async {
         let answer =
             postgres::query::query(&mut stream, "SELECT current_user, current_setting('server_version')").await;
@@ -192,26 +181,28 @@ async fn ask_postgres(examination: &mut Examination, mut stream: Stream, by_prox
             Err(error) => (vec![Finding::fail(Error::from_login(error).to_string())], None),
         }
     };
-    let Some(user) = examination.check(Check::Query, CALL, work).await else {
-        return examination.skip(Check::User, "the query failed");
+    let Some(user) = run.check(Check::Query, CALL_TIMEOUT, work).await else {
+        return run.skip(Check::User, "the query failed");
     };
     if by_proxy {
-        return examination.note(Check::User, Finding::pass(BY_PROXY));
+        return run.note(Check::User, Finding::pass(BY_PROXY));
     }
     let work = async {
         let sql = "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = 'rds_iam'";
         let finding = match postgres::query::query(&mut stream, sql).await.map(first) {
             Ok(Some(member)) if member == "t" => Finding::pass(format!("{user} is a member of rds_iam")),
             Ok(Some(_)) => Finding::fail(format!("{user} is not a member of rds_iam")).paste(grant(&user)),
-            Ok(None) => Finding::fail("there is no role rds_iam: this is not RDS, or IAM authentication was never on"),
+            Ok(None) => {
+                Finding::fail("there is no role rds_iam: this is not RDS, or IAM authentication was never enabled")
+            }
             Err(error) => Finding::unknown(Error::from_login(error).to_string()),
         };
         (vec![finding], None::<()>)
     };
-    examination.check(Check::User, CALL, work).await;
+    run.check(Check::User, CALL_TIMEOUT, work).await;
 }
 
-async fn ask_mysql(examination: &mut Examination, stream: &mut Stream, user: &str, by_proxy: bool) {
+async fn ask_mysql(run: &mut Run, stream: &mut Stream, user: &str, by_proxy: bool) {
     let work = async {
         match mysql::query::query(stream, "SELECT current_user(), version()").await.map(first_two) {
             Ok(Some((account, version))) => {
@@ -221,11 +212,11 @@ async fn ask_mysql(examination: &mut Examination, stream: &mut Stream, user: &st
             Err(error) => (vec![Finding::fail(Error::from_mysql(error).to_string())], None),
         }
     };
-    let Some(account) = examination.check(Check::Query, CALL, work).await else {
-        return examination.skip(Check::User, "the query failed");
+    let Some(account) = run.check(Check::Query, CALL_TIMEOUT, work).await else {
+        return run.skip(Check::User, "the query failed");
     };
     if by_proxy {
-        return examination.note(Check::User, Finding::pass(BY_PROXY));
+        return run.note(Check::User, Finding::pass(BY_PROXY));
     }
     let work = async {
         let finding = match mysql::query::query(stream, "SHOW CREATE USER CURRENT_USER()").await.map(first) {
@@ -241,7 +232,7 @@ async fn ask_mysql(examination: &mut Examination, stream: &mut Stream, user: &st
         };
         (vec![finding], None::<()>)
     };
-    examination.check(Check::User, CALL, work).await;
+    run.check(Check::User, CALL_TIMEOUT, work).await;
 }
 
 fn first(row: Option<Vec<Option<String>>>) -> Option<String> {
@@ -264,12 +255,12 @@ fn plugin(statement: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-async fn log(examination: &mut Examination, account: &Account, known: &Known) {
+async fn log(run: &mut Run, account: &Account, known: &Known) {
     let Some(database) = &known.database else {
-        return examination.skip(Check::Log, "its name is that of the database, which RDS did not describe");
+        return run.skip(Check::Log, "RDS did not describe the database, whose name the log has");
     };
     let work = async { (permission::log(account, database).await, None::<()>) };
-    examination.check(Check::Log, CALL, work).await;
+    run.check(Check::Log, CALL_TIMEOUT, work).await;
 }
 
 #[cfg(test)]
@@ -277,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plugin_is_read_from_both_dialects_without_what_follows() {
+    fn plugin_is_read_from_both_dialects_without_the_rest() {
         for (statement, expected) in [
             (
                 "CREATE USER `a`@`%` IDENTIFIED WITH 'AWSAuthenticationPlugin' AS 'RDS' REQUIRE SSL",

@@ -1,7 +1,12 @@
-//! Whether the database's security groups let the bastion in, as EC2 describes them. What decides is the dial; this says
-//! which rule is missing.
+//! Whether the database's security groups let the bastion in, as EC2 describes them. The dial decides; this check names the
+//! missing rule.
 
-use super::{CALL, Check, Examination, Finding, Known, Patient, Verdict, cloud};
+use super::{
+    report::{Check, Finding, Verdict},
+    run::{CALL_TIMEOUT, Known, Run},
+    subject::Subject,
+    words::{DIRECT, NO_CREDENTIALS, NO_ENDPOINT},
+};
 use crate::{
     aws::{
         Account, Error,
@@ -10,25 +15,20 @@ use crate::{
     target::InstanceId,
 };
 
-pub(super) async fn examine(
-    examination: &mut Examination,
-    patient: &Patient,
-    account: Option<&Account>,
-    known: &mut Known,
-) {
-    let (port, id) = match (patient.subject.target(), patient.subject.bastion()) {
-        (_, Ok(None)) => return examination.note(Check::Network, Finding::pass(cloud::DIRECT)),
-        (_, Err(why)) => return examination.skip(Check::Network, why),
-        (None, _) => return examination.skip(Check::Network, super::NO_ENDPOINT),
+pub(super) async fn check(run: &mut Run, subject: &Subject, account: Option<&Account>, known: &mut Known) {
+    let (port, id) = match (subject.extent.target(), subject.extent.bastion()) {
+        (_, Ok(None)) => return run.note(Check::Network, Finding::pass(DIRECT)),
+        (_, Err(why)) => return run.skip(Check::Network, why),
+        (None, _) => return run.skip(Check::Network, NO_ENDPOINT),
         (Some(target), Ok(Some(id))) => (target.endpoint.port, id),
     };
-    let Some(account) = account else { return examination.skip(Check::Network, cloud::NO_CREDENTIALS) };
+    let Some(account) = account else { return run.skip(Check::Network, NO_CREDENTIALS) };
     if !id.as_str().starts_with("i-") {
-        return examination.skip(Check::Network, "the bastion is no EC2 instance");
+        return run.skip(Check::Network, "the bastion is not an EC2 instance");
     }
     let groups = known.database.as_ref().map(|database| database.security_groups.clone()).unwrap_or_default();
     if groups.is_empty() {
-        return examination.skip(Check::Network, "RDS does not say the database's security groups");
+        return run.skip(Check::Network, "RDS does not name the security groups of the database");
     }
     let work = async {
         match look(account, id, &groups, port).await {
@@ -36,10 +36,10 @@ pub(super) async fn examine(
             Err(error) => (vec![Finding::of_call(Verdict::Unknown, &error)], None),
         }
     };
-    known.missing_rule = examination.check(Check::Network, CALL, work).await;
+    known.missing_rule = run.check(Check::Network, CALL_TIMEOUT, work).await;
 }
 
-/// What was found, and the groups, the database's first, between which a rule is missing.
+/// The finding, and the groups between which a rule is missing, the database's first.
 async fn look(
     account: &Account,
     id: &InstanceId,
@@ -55,11 +55,11 @@ async fn look(
     Ok(match admission {
         Admission::Admitted { group, from } => (Finding::pass(format!("{group} lets {from} in on port {port}")), None),
         Admission::Perhaps { list } => {
-            (Finding::unknown(format!("whether {all} lets {id} in on port {port}: that is up to {list}")), None)
+            (Finding::unknown(format!("whether {all} lets {id} in on port {port}: that depends on {list}")), None)
         }
         Admission::Refused => {
             let finding = Finding::warn(format!("no rule of {all} lets {id} ({bastions}) in on port {port}"));
-            let finding = finding.because("without one, what the bastion sends is dropped");
+            let finding = finding.because("without one, packets from the bastion are dropped");
             match (groups.first(), of_bastion.first()) {
                 (Some(database), Some(bastion)) => {
                     (finding.paste(ingress(database, bastion, port)), Some((database.clone(), bastion.clone())))

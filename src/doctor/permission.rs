@@ -1,8 +1,12 @@
-//! What IAM says to the login, as far as it can be asked, and what the database's own log says of one that failed.
+//! Whether IAM allows the login, as far as it can be asked, and the database's own log of a failed one.
 
 use std::time::{Duration, SystemTime};
 
-use super::{CALL, Check, Examination, Finding, Known, Verdict, cloud};
+use super::{
+    report::{Check, Finding, Verdict},
+    run::{CALL_TIMEOUT, Known, Run},
+    words::time,
+};
 use crate::{
     aws::{Account, Error, permission::Decision, rds::Database},
     service::{Permission, Service},
@@ -11,12 +15,12 @@ use crate::{
 
 /// How far back the log is read: the entries of an earlier try have the same cause.
 const BACK: Duration = Duration::from_mins(15);
-/// The newest entries that are told.
-const TOLD: usize = 3;
-const LIMITS: &str = "a simulation sees the policies of the user or role and its boundary; not those of a session, and how it \
-                      takes service control policies into account is not known here";
+/// How many of the newest entries are reported.
+const MAX_ENTRIES: usize = 3;
+const LIMITS: &str = "the simulation covers the policies and the permissions boundary of the user or role; it does not cover session \
+                      policies, and may not cover service control policies";
 
-/// What the log of IAM logins says ("IAM database authentication: monitoring", error codes).
+/// The error codes of the log of IAM logins ("IAM database authentication: monitoring", error codes).
 const CODES: [(&str, &str, &str); 5] = [
     ("NotAuthorized", "the policy does not allow rds-db:connect on this database and user", "add the statement above"),
     (
@@ -33,16 +37,13 @@ const CODES: [(&str, &str, &str); 5] = [
     ),
 ];
 
-pub(super) async fn examine(examination: &mut Examination, target: &Target, account: &Account, known: &Known) {
+pub(super) async fn check(run: &mut Run, target: &Target, account: &Account, known: &Known) {
     let Some(user) = &target.user else {
-        return examination.note(
-            Check::Permission,
-            Finding::unknown("for which database user? none is set").fix("--user NAME".to_owned()),
-        );
+        return run.note(Check::Permission, Finding::unknown("no database user is set").fix("--user NAME".to_owned()));
     };
     let permission = known.permission(target, user);
     let work = async { (vec![simulated(account, &permission, known).await], None::<()>) };
-    examination.check(Check::Permission, CALL, work).await;
+    run.check(Check::Permission, CALL_TIMEOUT, work).await;
 }
 
 async fn simulated(account: &Account, permission: &Permission, known: &Known) -> Finding {
@@ -76,7 +77,7 @@ async fn simulated(account: &Account, permission: &Permission, known: &Known) ->
     }
 }
 
-/// The end of the log, after a login that failed.
+/// The end of the log, after a failed login.
 pub(super) async fn log(account: &Account, database: &Database) -> Vec<Finding> {
     let id = database.parent.as_ref().unwrap_or(&database.id);
     let clustered = database.parent.is_some() || database.kind != Service::Instance;
@@ -98,16 +99,17 @@ pub(super) async fn log(account: &Account, database: &Database) -> Vec<Finding> 
         }
         Ok(Some(events)) => events,
     };
-    let told: Vec<Finding> = events.iter().rev().take(TOLD).rev().map(|(at, entry)| of_entry(*at, entry)).collect();
+    let told: Vec<Finding> =
+        events.iter().rev().take(MAX_ENTRIES).rev().map(|(at, entry)| of_entry(*at, entry)).collect();
     if told.is_empty() {
         return vec![Finding::unknown(format!("nothing in {group} within 15 minutes; entries come late"))];
     }
     told
 }
 
-/// By its code alone: an entry may hold what is nobody's business.
+/// Reports the code alone: an entry may hold text that a report must not have.
 fn of_entry(at: SystemTime, entry: &str) -> Finding {
-    let at = cloud::time(at);
+    let at = time(at);
     let Some((code, meaning, fix)) = CODES.iter().find(|(code, ..)| entry.contains(code)) else {
         return Finding::warn(format!("{at}: an entry without a known code"));
     };
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_told_by_its_code_and_not_repeated() {
+    fn entry_is_reported_by_its_code_alone() {
         let entry = "Failed to authenticate SECRET because the token is malformed. (Status Code: 400, Error Code: InvalidToken)";
         let finding = of_entry(SystemTime::UNIX_EPOCH, entry);
         assert!(finding.fact.starts_with("1970-01-01T00:00:00Z: InvalidToken: "), "{finding:?}");

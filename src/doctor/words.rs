@@ -1,12 +1,31 @@
-//! What may be said of an error in a report: the words of our own types, which hold names of the user's and of AWS's, and no
-//! further. What lies below them is of libraries' making, and may repeat a URL or a header.
+//! The texts of a report. Of an error they hold the messages of our own types, which name things of the user and of AWS, but
+//! not the causes below them: those come from libraries, and may repeat a URL or a header.
+
+use std::time::SystemTime;
+
+use aws_smithy_types::{DateTime, date_time::Format};
 
 use crate::{
-    proxy::error::Error,
+    connect::Error,
     tunnel::{self, direct, pool, ssm::session},
 };
 
-/// An error on the way to the database, in one line.
+/// No session is needed.
+pub(super) const DIRECT: &str = "not needed: the route is direct";
+/// Why a check is skipped.
+pub(super) const NO_CREDENTIALS: &str = "there are no usable credentials";
+/// Why a check is skipped.
+pub(super) const NO_BASTION: &str = "no bastion is chosen";
+/// Why a check is skipped.
+pub(super) const NO_ENDPOINT: &str = "the endpoint is not known";
+
+/// A time by RFC 3339, to the second.
+pub(super) fn time(at: SystemTime) -> String {
+    let seconds = DateTime::from_secs(DateTime::from(at).secs());
+    seconds.fmt(Format::DateTime).unwrap_or_else(|_| "an unknown time".into())
+}
+
+/// An error of connecting, in one line.
 pub(super) fn of(error: &Error) -> String {
     match error {
         Error::Credentials(cause) => format!("{error}: {cause}"),

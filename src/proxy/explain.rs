@@ -1,6 +1,6 @@
-//! What AWS knows that explains a failure: who we are, what RDS says of the database, what Systems Manager says of the
-//! bastion. Asked for only after a failure, bounded, and kept for a minute, so that a client that tries again and again
-//! costs no calls.
+//! Facts from AWS that explain a failure: our principal, the database as RDS describes it, the bastion as Systems Manager
+//! does. Asked for only after a failure, bounded, and kept for a minute, so that a client that retries in a loop costs no
+//! calls.
 
 use std::{
     sync::Arc,
@@ -19,17 +19,18 @@ use crate::{
         nodes::{self, Node},
         rds::Database,
     },
+    connect::Step,
     limits::FACTS_TIMEOUT,
     target::{Route, Target},
 };
 
-/// How long an answer, or that there was none, is kept.
+/// How long an answer is kept, or the fact that there was none.
 const LIFE: Duration = Duration::from_mins(1);
 
-/// What is known of a failure; nothing is what nobody would say in time.
+/// Facts AWS gave about a failure. `None`: no answer within the timeout.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// Who we are.
+    /// Our IAM principal.
     pub principal: Option<Principal>,
     /// The database as RDS describes it.
     pub database: Option<Database>,
@@ -46,10 +47,10 @@ impl Facts {
             return Some(format!("RDS says that {id} is {}.", database.status));
         }
         match (stage, database.port) {
-            (Stage::Database, Some(port)) if port != target.endpoint.port => {
+            (Stage::Connect(Step::Answer), Some(port)) if port != target.endpoint.port => {
                 Some(format!("RDS says that the port of {id} is {port}, not {}.", target.endpoint.port))
             }
-            (Stage::Login, _) if database.iam == Some(false) => {
+            (Stage::Connect(Step::Login), _) if database.iam == Some(false) => {
                 Some(format!("IAM database authentication is disabled on {id}."))
             }
             _ => None,
@@ -86,16 +87,18 @@ impl Explainer {
         Self { target, account, database: Mutex::default(), bastion: Mutex::default() }
     }
 
-    /// The facts that bear on `error`. Takes two seconds at most, and none for errors that they would not explain.
+    /// The facts that explain `error`. Takes two seconds at most; makes no call where facts would not explain it.
     pub(super) async fn facts(&self, error: &Error) -> Facts {
         match (error, error.stage()) {
-            (_, Stage::Login) => {
+            (_, Stage::Connect(Step::Login)) => {
                 let principal = timeout(FACTS_TIMEOUT, self.account.principal());
                 let (principal, database) = tokio::join!(principal, self.database());
                 Facts { principal: principal.ok().and_then(Result::ok), database, bastion: None }
             }
-            (_, Stage::Database) => Facts { database: self.database().await, ..Facts::default() },
-            _ if error.bastion_is_not_connected() => Facts { bastion: self.bastion().await, ..Facts::default() },
+            (_, Stage::Connect(Step::Answer)) => Facts { database: self.database().await, ..Facts::default() },
+            (Error::Connect(error), _) if error.bastion_is_not_connected() => {
+                Facts { bastion: self.bastion().await, ..Facts::default() }
+            }
             _ => Facts::default(),
         }
     }
@@ -118,7 +121,7 @@ impl Explainer {
     }
 }
 
-/// The answer that is kept, or a new one. Whoever comes meanwhile waits for that and no longer.
+/// The kept answer, or a new one. Callers that come meanwhile wait for the same call.
 async fn kept<T: Clone>(kept: &Kept<T>, ask: impl Future<Output = Option<T>>) -> Option<T> {
     let mut kept = kept.lock().await;
     if let Some((at, answer)) = &*kept
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_asked_for_once_a_minute_and_waited_for_two_seconds() {
+    async fn facts_are_asked_for_once_a_minute_and_awaited_two_seconds() {
         let asked = AtomicU32::new(0);
         let cell = Kept::default();
         let ask = |answer, takes| {

@@ -1,12 +1,11 @@
 //! The proxy core: the life of a connection, from its acceptance to its end.
 //!
 //! ```text
-//!   listen ─▶ serve ─▶ listen::access, postgres::accept ─▶ upstream: route, TLS, token, login ─▶ relay ─▶ one log line
+//!   listen ─▶ serve ─▶ listen::access, postgres::accept ─▶ upstream: connect, guard ─▶ relay ─▶ one log line
 //! ```
 //!
 //! It knows nothing of configuration files and command lines; tasks and signals are [`crate::app`]'s.
 
-pub mod clock;
 pub mod error;
 pub mod explain;
 pub mod guard;

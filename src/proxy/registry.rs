@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::{
+    connect::Server,
     postgres::{CancelKey, CancelRequest},
-    proxy::upstream::Server,
 };
 
 /// Keys of one target's open connections. Clones share them.

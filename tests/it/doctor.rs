@@ -57,51 +57,51 @@ async fn a_target_that_works_has_every_fact_told() {
 ok       configuration N ms
          postgres at orders.c1abcdefghij.eu-central-1.rds.amazonaws.com:5432 via
          i-0123456789abcdef0, user app_user, database appdb
-ok       AWS credentials and their end N ms
+ok       AWS credentials and expiry N ms
          from AWS_ACCESS_KEY_ID in the environment; they do not expire
-ok       who AWS says we are N ms
+ok       IAM principal N ms
          arn:aws:iam::123456789012:user/dev
-ok       this machine's clock against AWS's N ms
-         right, to some seconds
-ok       what was left to be looked up N ms
-         not needed: everything is said
+ok       local clock, compared with AWS N ms
+         in sync with AWS (within 30 s)
+ok       discovery N ms
+         not needed: configuration is complete
 ok       endpoint name and region N ms
          orders.c1abcdefghij.eu-central-1.rds.amazonaws.com: an instance in eu-central-1
-ok       the database, as RDS describes it N ms
+ok       database in RDS N ms
          orders, instance: postgres 15.8, certificate of rds-ca-rsa2048-g1, resource id
          db-ORDERSAAAAAAAAAAAAAAAAAAAA
          IAM database authentication is on
 ok       IAM permission rds-db:connect N ms
          arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ORDERSAAAAAAAAAAAAAAAAAAAA/app_user is
          allowed to arn:aws:iam::123456789012:user/dev
-         why: a simulation sees the policies of the user or role and its boundary; not those of a
-         session, and how it takes service control policies into account is not known here
-ok       the bastion, as Systems Manager describes it N ms
+         why: the simulation covers the policies and the permissions boundary of the user or role;
+         it does not cover session policies, and may not cover service control policies
+ok       bastion in Systems Manager N ms
          i-0123456789abcdef0 is online
          SSM agent 3.3.987.0
-ok       security groups from bastion to database N ms
+ok       security groups, bastion to database N ms
          sg-0d0000000000da7a0 lets sg-0b0000000000ba570 in on port 5432
 ok       SSM session N ms
          SESSION on i-0123456789abcdef0
-ok       connection to the database's port N ms
+ok       connection to the database port N ms
          orders.c1abcdefghij.eu-central-1.rds.amazonaws.com:5432 answers
-ok       certificate of the database N ms
-         TLSv1.3, good for orders.c1abcdefghij.eu-central-1.rds.amazonaws.com
+ok       database certificate N ms
+         TLSv1.3, valid for orders.c1abcdefghij.eu-central-1.rds.amazonaws.com
          orders.c1abcdefghij.eu-central-1.rds.amazonaws.com for
          orders.c1abcdefghij.eu-central-1.rds.amazonaws.com, issued by TEST ONLY Subordinate CA
          RSA2048 G1.A.1, from TIME to TIME
          TEST ONLY Subordinate CA RSA2048 G1.A.1, issued by TEST ONLY Root CA RSA2048 G1, from
          TIME to TIME
-         the authority is the one that RDS names: rds-ca-rsa2048-g1
+         issued by the authority that RDS names: rds-ca-rsa2048-g1
 ok       login token N ms
-         360 characters, good until TIME
+         360 characters, valid until TIME
 ok       login N ms
          as app_user
 ok       query N ms
          VERSION answers as app_user
-ok       database user for IAM logins N ms
+ok       IAM login of the database user N ms
          app_user is a member of rds_iam
-ok       the database's log of IAM logins N ms
+ok       IAM login log of the database N ms
          not read: the login succeeded
 ok       local port N ms
          the system chooses a free one on 127.0.0.1 and ::1
@@ -312,10 +312,10 @@ async fn a_clock_that_is_wrong_is_told_by_how_much() {
     let sandbox = sandbox(server).await;
     sandbox.clock_ahead(Duration::from_mins(2));
     let report = Report::alone(GateOptions::new(server, &sandbox), &sandbox).await;
-    report.exits(0).says("clock", "warn", "s behind AWS's", "timedatectl");
+    report.exits(0).says("clock", "warn", "s behind AWS", "timedatectl");
     sandbox.clock_ahead(Duration::from_mins(20));
     let report = Report::alone(GateOptions::new(server, &sandbox), &sandbox).await;
-    report.exits(1).first_fails("clock").says("clock", "fail", "s behind AWS's", "timedatectl");
+    report.exits(1).first_fails("clock").says("clock", "fail", "s behind AWS", "timedatectl");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,7 +369,7 @@ async fn security_groups_let_in_a_group_a_network_or_nobody_knows() {
     for (protocol, from, verdict, fact) in [
         ("tcp", "sg-0b0000000000ba570", "pass", "sg-0d0000000000da7a0 lets sg-0b0000000000ba570 in on port 5432"),
         ("-1", "10.0.0.0/28", "pass", "lets 10.0.0.0/28 in"),
-        ("tcp", "pl-0123", "unknown", "up to pl-0123"),
+        ("tcp", "pl-0123", "unknown", "depends on pl-0123"),
         (
             "tcp",
             "10.0.0.16/28",

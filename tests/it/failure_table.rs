@@ -475,7 +475,7 @@ const DIALS: &[Row] = &[
         },
         doctor: (
             0,
-            &[("database", "warn", "RDS knows no <host> in <region>", "rdsgate ls"), ("login", "pass", "", "")],
+            &[("database", "warn", "RDS does not know <host> in <region>", "rdsgate ls"), ("login", "pass", "", "")],
         ),
         ..ROW
     },

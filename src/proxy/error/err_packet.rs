@@ -2,7 +2,7 @@
 
 use super::{Error, Login};
 use crate::{
-    engine,
+    connect, engine,
     listen::access,
     mysql::{
         self, ErrorReport, Turn,
@@ -13,34 +13,26 @@ use crate::{
 };
 
 impl Error {
-    /// Sorts an error of a conversation with a MySQL server: what broke underneath it says more.
-    pub fn from_mysql(error: mysql::Error) -> Self {
-        if let mysql::Error::Io(cause) = &error
-            && let Some(stream) = StreamError::from_io(cause)
-        {
-            return Self::Stream(stream.clone());
-        }
-        Self::MysqlLogin(error)
-    }
-
     /// The ERR packet for the client, `None` when it cannot be told. `login` is who was to log in, `turn` where the
     /// packet stands in the conversation.
     pub fn mysql_response(&self, target: &Target, login: &Login<'_>, turn: Turn) -> Option<Vec<u8>> {
         let report = match self {
             Self::ClientLeft | Self::Access(access::Error::Gone) => return None,
-            Self::MysqlLogin(mysql::Error::Refused(server)) => {
+            Self::Connect(connect::Error::MysqlLogin(mysql::Error::Refused(server))) => {
                 // There is no room for both: a fact says more than what to look for.
                 let fact = login.facts.of_database(self.stage(), target);
                 let hint = fact.or_else(|| engine::mysql::hint(server, login.user, &login.permission(target)));
                 return Some(server.encode_with(turn, hint.as_deref()));
             }
-            Self::MysqlLogin(mysql::Error::RefusedBeforeTls(server)) => return Some(server.encode_with(turn, None)),
-            Self::MysqlLogin(error @ mysql::Error::Authentication(_)) => {
+            Self::Connect(connect::Error::MysqlLogin(mysql::Error::RefusedBeforeTls(server))) => {
+                return Some(server.encode_with(turn, None));
+            }
+            Self::Connect(connect::Error::MysqlLogin(error @ mysql::Error::Authentication(_))) => {
                 let fact = login.facts.of_database(self.stage(), target);
                 let hint = fact.or_else(|| Some(engine::mysql::made_for_tokens(login.user)));
                 ErrorReport { hint, ..error.report()? }
             }
-            Self::MysqlClient(error) | Self::MysqlLogin(error) => error.report()?,
+            Self::MysqlClient(error) | Self::Connect(connect::Error::MysqlLogin(error)) => error.report()?,
             _ => {
                 let (code, sqlstate) = self.mysql_code();
                 let message = match (code, sqlstate) {
@@ -67,26 +59,30 @@ impl Error {
     fn mysql_code(&self) -> (u16, &'static str) {
         match self {
             Self::Access(_) => HOST_NOT_PRIVILEGED,
-            Self::PinnedUser { .. } | Self::Credentials(_) => ACCESS_DENIED,
-            Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => SERVER_SHUTDOWN,
-            Self::Route(_)
-            | Self::Stream(
-                StreamError::Refused
-                | StreamError::DialTimeout(_)
-                | StreamError::AgentSilent
-                | StreamError::LinkLost
-                | StreamError::SessionEnded(_),
-            )
-            | Self::Timeout { .. }
-            | Self::ConnectTimeout { .. } => UNKNOWN,
-            Self::Tls(_) => BAD_HANDSHAKE,
-            Self::Stream(StreamError::Closed)
-            | Self::Client(_)
-            | Self::Answer(_)
-            | Self::Login(_)
-            | Self::MysqlClient(_)
-            | Self::MysqlLogin(_)
-            | Self::ClientLeft => READ_ERROR,
+            Self::PinnedUser { .. } => ACCESS_DENIED,
+            Self::ShuttingDown => SERVER_SHUTDOWN,
+            Self::StartupTimeout(_) | Self::ConnectTimeout { .. } => UNKNOWN,
+            Self::Client(_) | Self::MysqlClient(_) | Self::ClientLeft => READ_ERROR,
+            Self::Connect(error) => code_of(error),
         }
+    }
+}
+
+fn code_of(error: &connect::Error) -> (u16, &'static str) {
+    use connect::Error;
+    match error {
+        Error::Credentials(_) => ACCESS_DENIED,
+        Error::Route(tunnel::Error::Pool(pool::Error::Closed)) => SERVER_SHUTDOWN,
+        Error::Route(_)
+        | Error::Stream(
+            StreamError::Refused
+            | StreamError::DialTimeout(_)
+            | StreamError::AgentSilent
+            | StreamError::LinkLost
+            | StreamError::SessionEnded(_),
+        )
+        | Error::Timeout { .. } => UNKNOWN,
+        Error::Tls(_) => BAD_HANDSHAKE,
+        Error::Stream(StreamError::Closed) | Error::Answer(_) | Error::Login(_) | Error::MysqlLogin(_) => READ_ERROR,
     }
 }

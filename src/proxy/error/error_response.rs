@@ -1,7 +1,8 @@
 //! What a PostgreSQL client is told: one match from error to ErrorResponse, with DETAIL and HINT.
 
-use super::{Error, Login, NO_DATABASE_HINT, Stage};
+use super::{Error, Login, Stage};
 use crate::{
+    connect::{self, NO_DATABASE_HINT, Step},
     engine,
     listen::access,
     postgres::{
@@ -24,13 +25,13 @@ impl Error {
             Self::ClientLeft
             | Self::Access(access::Error::Gone)
             | Self::Client(postgres::Error::Closed { .. } | postgres::Error::Io(_)) => None,
-            Self::Login(postgres::Error::Refused(server)) => {
+            Self::Connect(connect::Error::Login(postgres::Error::Refused(server))) => {
                 let hint = engine::postgres::hint(server, login.user, &login.permission(target));
-                let hint = joined(login.facts.of_database(Stage::Login, target), hint);
+                let hint = joined(login.facts.of_database(Stage::Connect(Step::Login), target), hint);
                 Some(server.encode_with(Some(&context), hint.as_deref()))
             }
             Self::Client(error) => Some(error.report()?.encode()),
-            Self::Answer(error) | Self::Login(error) => {
+            Self::Connect(connect::Error::Answer(error) | connect::Error::Login(error)) => {
                 let mut report = error.report()?;
                 match error {
                     postgres::Error::Authentication(_) => report.hint = Some(login.grant_hint()),
@@ -64,30 +65,37 @@ impl Error {
     /// Class 28 is what clients and their pools do not try again by themselves, class 08 what they do.
     fn sqlstate(&self) -> &'static str {
         match self {
-            Self::Access(_) | Self::PinnedUser { .. } | Self::Credentials(_) => INVALID_AUTHORIZATION,
-            Self::Route(tunnel::Error::Pool(pool::Error::Closed)) | Self::ShuttingDown => CANNOT_CONNECT_NOW,
-            Self::Route(tunnel::Error::Pool(pool::Error::NoRoom { .. })) => TOO_MANY_CONNECTIONS,
-            Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => INVALID_AUTHORIZATION,
-            Self::Route(_)
-            | Self::Stream(
-                StreamError::Refused
-                | StreamError::DialTimeout(_)
-                | StreamError::AgentSilent
-                | StreamError::LinkLost
-                | StreamError::SessionEnded(_),
-            )
-            | Self::Timeout { .. }
-            | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
-            Self::Stream(StreamError::Closed)
-            | Self::Tls(tls::Error::Closed | tls::Error::Io(_))
-            | Self::Client(_)
-            | Self::Answer(_)
-            | Self::Login(_)
-            | Self::MysqlClient(_)
-            | Self::MysqlLogin(_)
-            | Self::ClientLeft => CONNECTION_FAILURE,
-            Self::Tls(_) => REJECTED,
+            Self::Access(_) | Self::PinnedUser { .. } => INVALID_AUTHORIZATION,
+            Self::ShuttingDown => CANNOT_CONNECT_NOW,
+            Self::StartupTimeout(_) | Self::ConnectTimeout { .. } => UNABLE_TO_CONNECT,
+            Self::Client(_) | Self::MysqlClient(_) | Self::ClientLeft => CONNECTION_FAILURE,
+            Self::Connect(error) => sqlstate_of(error),
         }
+    }
+}
+
+fn sqlstate_of(error: &connect::Error) -> &'static str {
+    use connect::Error;
+    match error {
+        Error::Credentials(_) => INVALID_AUTHORIZATION,
+        Error::Route(tunnel::Error::Pool(pool::Error::Closed)) => CANNOT_CONNECT_NOW,
+        Error::Route(tunnel::Error::Pool(pool::Error::NoRoom { .. })) => TOO_MANY_CONNECTIONS,
+        Error::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => INVALID_AUTHORIZATION,
+        Error::Route(_)
+        | Error::Stream(
+            StreamError::Refused
+            | StreamError::DialTimeout(_)
+            | StreamError::AgentSilent
+            | StreamError::LinkLost
+            | StreamError::SessionEnded(_),
+        )
+        | Error::Timeout { .. } => UNABLE_TO_CONNECT,
+        Error::Stream(StreamError::Closed)
+        | Error::Tls(tls::Error::Closed | tls::Error::Io(_))
+        | Error::Answer(_)
+        | Error::Login(_)
+        | Error::MysqlLogin(_) => CONNECTION_FAILURE,
+        Error::Tls(_) => REJECTED,
     }
 }
 

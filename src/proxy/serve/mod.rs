@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
-    clock::Deadline,
     error::{Error, Stage},
     explain,
     names::{Configured, Named},
@@ -28,6 +27,7 @@ use super::{
     upstream::{Facts, Upstream},
 };
 use crate::{
+    connect::Deadline,
     limits::{CLIENT_STARTUP_TIMEOUT as STARTUP_TIMEOUT, FACTS_TIMEOUT},
     listen::{self, Accepted, Peer, access},
     stream::relay::{End, Reason, Side},
@@ -187,7 +187,7 @@ async fn in_time<T>(service: &Service, deadline: Instant, reading: impl Future<O
     tokio::select! {
         biased;
         read = timeout_at(limit, reading) => {
-            read.map_err(|_| Error::Timeout { stage: Stage::Client, after: STARTUP_TIMEOUT })
+            read.map_err(|_| Error::StartupTimeout(STARTUP_TIMEOUT))
         }
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     }
@@ -259,12 +259,12 @@ impl Arrival {
     }
 
     fn log_logged_in(&self, service: &Service, user: &str, server_version: Option<&str>, facts: &Facts) {
-        let Facts { session, verified, token_length, token_expires, stages, .. } = facts;
-        let took = stages.iter().map(|(stage, took)| (stage.label(), *took));
+        let Facts { session, verified, token_length, token_expires, steps, .. } = facts;
+        let took = steps.iter().map(|(step, took)| (step.label(), *took));
         service.connections.logged_in(self.accepted.elapsed(), took);
         let lifetime = token_expires.duration_since(SystemTime::now()).unwrap_or_default();
         let stages: Vec<String> =
-            stages.iter().map(|(stage, took)| format!("{}={:.1}", stage.as_str(), took.as_secs_f64() * 1e3)).collect();
+            steps.iter().map(|(step, took)| format!("{}={:.1}", step.as_str(), took.as_secs_f64() * 1e3)).collect();
         debug!(
             target = %service.upstream.target().name,
             user,

@@ -82,7 +82,7 @@ async fn connect(service: &Service, client: Client) {
     let (known, response, limits) = (greeting.clone(), login.response.clone(), client.arrival.limits);
     let mut logging_in = Box::pin(async move {
         let greeted = greeted::renewed(service, &known, greeted, limits).await?;
-        service.upstream.log_in_mysql(greeted, &response).await
+        Ok(service.upstream.log_in_mysql(greeted, &response).await?)
     });
     let established = tokio::select! {
         established = &mut logging_in => established,

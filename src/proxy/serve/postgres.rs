@@ -5,13 +5,13 @@ use tracing::{debug, info};
 
 use super::{Arrival, Client, FAREWELL_TIMEOUT, Service, facts, farewell, in_time};
 use crate::{
+    connect::Deadline,
     listen::access::{self, User},
     postgres::{
         self, Accepted, Activity, CancelRequest, ErrorReport, Notice, Startup, Watch,
         error::sqlstate::{ADMIN_SHUTDOWN, CONNECTION_FAILURE},
     },
     proxy::{
-        clock::Deadline,
         error::{Error, Login},
         names::{self, Configured, Named},
         upstream::Established,
@@ -67,7 +67,7 @@ async fn connect(service: &Service, mut client: Client, mut startup: Startup, ow
     };
     let (user, database) = (text(&startup, b"user"), text(&startup, b"database"));
     let established = tokio::select! {
-        established = Box::pin(service.upstream.log_in(&startup, client.arrival.limits)) => established,
+        established = Box::pin(service.upstream.log_in(&startup, client.arrival.limits)) => established.map_err(Error::from),
         () = client.left(&postgres::message::TERMINATE) => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };

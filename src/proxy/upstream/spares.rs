@@ -1,9 +1,9 @@
-//! Greeted connections to a MySQL server that no client has a use for: kept for the next client, and ended in order when none
-//! comes in time.
+//! Spare connections: greeted connections to a MySQL server without a client. They are kept for the next client, and ended in
+//! order when none comes in time.
 //!
 //! A MySQL server speaks first, so it is dialled before a client has said anything; and it counts each connection that is
-//! broken off after its greeting, until it refuses everybody from the bastion's address ([`mysql::goodbye`]). So whoever
-//! leaves here (a port probe, a client that insists on TLS, one that is too slow) leaves the connection behind.
+//! broken off after its greeting, until it refuses every connection from the bastion's address ([`mysql::goodbye`]). So a
+//! client that leaves (a port probe, one that insists on TLS, one that is too slow) leaves its connection to the next.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,11 +17,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Clock, Deadline, Greeted, Upstream};
+use super::{Greeted, Upstream};
 use crate::{
+    connect::{self, Attempt, Deadline, Error},
     mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
-    proxy::error::Error,
-    tunnel,
 };
 
 /// How long a greeted connection may wait: well below the `connect_timeout` of servers, 10 s unless it was changed. A server
@@ -32,7 +31,7 @@ const MIN_LIFETIME: Duration = Duration::from_millis(500);
 /// Connections of a target that wait at the same time; more are ended at once.
 const MAX_WAITING: usize = 4;
 /// For a connection to be ended: TLS, login, COM_QUIT.
-pub(super) const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The spare connections of one target.
 #[derive(Default)]
@@ -108,7 +107,7 @@ impl Upstream {
     pub fn spare(&self, deadline: Deadline) -> Option<Greeted> {
         while let Some(greeted) = self.spares.take_newest() {
             if let Some(greeted) = self.usable(greeted) {
-                return Some(Greeted { clock: Clock::until(deadline), ..greeted });
+                return Some(Greeted { attempt: Attempt::new(deadline), ..greeted });
             }
         }
         None
@@ -126,7 +125,7 @@ impl Upstream {
             return Some(greeted);
         }
         let age = greeted.since.elapsed();
-        debug!(target = %self.target.name, ?age, "the database server has ended a connection that nobody used");
+        debug!(target = %self.target.name, ?age, "the database server ended an unused spare connection");
         self.spares.shorten(age);
         None
     }
@@ -163,19 +162,20 @@ impl Upstream {
             ended
         } else {
             let Greeted { mut stream, greeting, .. } = greeted;
-            timeout(RETIRE_TIMEOUT, decline(&mut stream, &greeting)).await
+            Ok(connect::mysql::decline(&mut stream, &greeting, Progress::Greeted).await)
         };
         match ended {
-            Ok(Ok(())) => debug!(target = %self.target.name, "a connection that nobody used has ended"),
+            Ok(Ok(())) => debug!(target = %self.target.name, "ended an unused spare connection"),
             Ok(Err(error)) => {
-                debug!(target = %self.target.name, cause = error.message(), "a connection that nobody used has broken");
+                debug!(target = %self.target.name, cause = error.message(), "an unused spare connection broke");
             }
-            Err(_) => debug!(target = %self.target.name, "a connection that nobody used did not end in time"),
+            Err(_) => debug!(target = %self.target.name, "an unused spare connection did not end in time"),
         }
     }
 
     async fn log_in_and_quit(&self, greeted: Greeted, user: &str) -> Result<(), Error> {
-        let greeted = Greeted { clock: Clock::until(Deadline::patient(Instant::now() + RETIRE_TIMEOUT)), ..greeted };
+        let greeted =
+            Greeted { attempt: Attempt::new(Deadline::unattended(Instant::now() + RETIRE_TIMEOUT)), ..greeted };
         let capabilities = Capabilities::MYSQL | Capabilities::PROTOCOL_41;
         let mut response = HandshakeResponse::new(capabilities, greeted.greeting.charset);
         response.set_user(user.as_bytes()).map_err(Error::from_mysql)?;
@@ -185,10 +185,4 @@ impl Upstream {
         let _ = established.stream.shutdown().await;
         Ok(())
     }
-}
-
-pub(super) async fn decline(stream: &mut tunnel::Stream, greeting: &mysql::Greeting) -> Result<(), Error> {
-    mysql::goodbye::decline(stream, greeting, Progress::Greeted).await.map_err(Error::from_mysql)?;
-    let _ = stream.shutdown().await;
-    Ok(())
 }

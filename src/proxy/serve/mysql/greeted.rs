@@ -14,8 +14,9 @@ use tokio::time::sleep_until;
 use super::refuse;
 use crate::proxy::serve::{Client, Service, in_time};
 use crate::{
+    connect::{self, Deadline},
     mysql::{self, Accepted, Greeting, Scramble, Turn, message},
-    proxy::{clock::Deadline, error::Error, upstream::Greeted},
+    proxy::{error::Error, upstream::Greeted},
 };
 
 /// Keeps a connection that nobody uses for the next client of the target, and ends it in order when none comes.
@@ -45,7 +46,7 @@ pub(super) async fn reach(service: &Service, mut client: Client) -> Option<(Clie
         greeted = &mut greeting => match greeted {
             Ok(greeted) => return Some((client, greeted)),
             Err(error) => {
-                refuse(client, error, service, "", Turn::GREETING).await;
+                refuse(client, error.into(), service, "", Turn::GREETING).await;
                 return None;
             }
         },
@@ -103,7 +104,7 @@ pub(super) async fn renewed(
     greeting: &Greeting,
     greeted: Option<Greeted>,
     limits: Deadline,
-) -> Result<Greeted, Error> {
+) -> Result<Greeted, connect::Error> {
     match greeted.and_then(|greeted| service.upstream.usable(greeted)) {
         Some(greeted) => Ok(greeted),
         None => service.upstream.greet_mysql_again(greeting, limits).await,

@@ -5,6 +5,7 @@
 //! they take for a lost connection; everywhere else the connection is closed, as the server would have closed it.
 
 use crate::{
+    connect,
     mysql::{self, ErrorReport, Turn, Watch, error::code},
     proxy::error::Error,
     stream::relay::{Reason, Side},
@@ -33,7 +34,12 @@ fn lost(cause: &str, turn: Turn) -> Vec<u8> {
 pub(super) fn lost_in_command(error: &Error, turn: Turn) -> Option<Vec<u8>> {
     let broken = matches!(
         error,
-        Error::Stream(_) | Error::MysqlLogin(mysql::Error::Io(_) | mysql::Error::Closed { .. }) | Error::Timeout { .. }
+        Error::StartupTimeout(_)
+            | Error::Connect(
+                connect::Error::Stream(_)
+                    | connect::Error::MysqlLogin(mysql::Error::Io(_) | mysql::Error::Closed { .. })
+                    | connect::Error::Timeout { .. }
+            )
     );
     broken.then(|| lost(&error.message(), turn))
 }

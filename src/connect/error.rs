@@ -1,0 +1,154 @@
+//! Why connecting got no further, by step.
+//!
+//! Messages and hints name hosts and principals of the user's own, never a token or key.
+
+use std::time::Duration;
+
+use super::{Step, hint};
+use crate::{
+    aws, causes, mysql, postgres,
+    target::Target,
+    tls,
+    tunnel::{self, StreamError, pool, ssm::session},
+};
+
+/// Why there is no connection to the database.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No usable credentials or no token.
+    #[error("no AWS credentials for the database login")]
+    Credentials(#[source] aws::Error),
+    /// No route.
+    #[error("cannot open the route to the database")]
+    Route(#[source] tunnel::Error),
+    /// The route is open, but the connection through it failed.
+    #[error("cannot reach the database")]
+    Stream(#[source] StreamError),
+    /// The first answer is not that of a database server with TLS.
+    #[error(transparent)]
+    Answer(postgres::Error),
+    /// TLS failed.
+    #[error("cannot set up TLS with the database server")]
+    Tls(#[source] tls::Error),
+    /// A PostgreSQL server refused the login, or broke the protocol.
+    #[error(transparent)]
+    Login(postgres::Error),
+    /// A MySQL server refused the login, or broke the protocol.
+    #[error(transparent)]
+    MysqlLogin(mysql::Error),
+    /// A step took too long.
+    #[error("{} took longer than {} s", step.as_str(), after.as_secs())]
+    Timeout {
+        /// The step.
+        step: Step,
+        /// How long it took.
+        after: Duration,
+    },
+}
+
+impl Error {
+    /// The step that failed.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Credentials(_) => Step::Credentials,
+            Self::Route(_) => Step::Route,
+            Self::Stream(_)
+            | Self::Answer(_)
+            | Self::MysqlLogin(mysql::Error::NoTls | mysql::Error::RefusedBeforeTls(_)) => Step::Answer,
+            Self::Tls(_) => Step::Tls,
+            Self::Login(_) | Self::MysqlLogin(_) => Step::Login,
+            Self::Timeout { step, .. } => *step,
+        }
+    }
+
+    /// Classifies an error of the answer to SSLRequest, preferring the tunnel error beneath it.
+    pub fn from_answer(error: postgres::Error) -> Self {
+        stream_error(&error).map_or_else(|| Self::Answer(error), Self::Stream)
+    }
+
+    /// Classifies an error of a PostgreSQL login, preferring the tunnel error beneath it.
+    pub fn from_login(error: postgres::Error) -> Self {
+        stream_error(&error).map_or_else(|| Self::Login(error), Self::Stream)
+    }
+
+    /// Classifies an error of a conversation with a MySQL server, preferring the tunnel error beneath it.
+    pub fn from_mysql(error: mysql::Error) -> Self {
+        if let mysql::Error::Io(cause) = &error
+            && let Some(stream) = StreamError::from_io(cause)
+        {
+            return Self::Stream(stream.clone());
+        }
+        Self::MysqlLogin(error)
+    }
+
+    /// Classifies a TLS error, preferring the tunnel error beneath it.
+    pub fn from_tls(error: tls::Error) -> Self {
+        let stream = match &error {
+            tls::Error::Io(cause) => StreamError::from_io(cause),
+            _ => None,
+        };
+        match stream {
+            // TLS reports a write after the server's end so.
+            Some(StreamError::Closed) => Self::Tls(tls::Error::Closed),
+            Some(stream) => Self::Stream(stream.clone()),
+            None => Self::Tls(error),
+        }
+    }
+
+    /// Whether it shows that the database itself answered, before TLS.
+    pub fn is_from_database(&self) -> bool {
+        matches!(
+            self,
+            Self::Answer(postgres::Error::NoTls | postgres::Error::RefusedBeforeTls(_))
+                | Self::MysqlLogin(
+                    mysql::Error::NoTls
+                        | mysql::Error::RefusedBeforeTls(_)
+                        | mysql::Error::GreetingVersion(_)
+                        | mysql::Error::TooOld(_)
+                )
+        )
+    }
+
+    /// Whether the database may have moved to another address: what was dialled refuses, goes away or shuts down.
+    pub fn suggests_failover(&self) -> bool {
+        match self {
+            Self::Stream(StreamError::Refused) | Self::Tls(tls::Error::Closed | tls::Error::Io(_)) => true,
+            Self::Answer(error) | Self::Login(error) => error.suggests_failover(),
+            Self::MysqlLogin(error) => error.suggests_failover(),
+            Self::Stream(_) | Self::Tls(_) | Self::Credentials(_) | Self::Route(_) | Self::Timeout { .. } => false,
+        }
+    }
+
+    /// Whether the server itself refused the login.
+    pub fn is_refused_login(&self) -> bool {
+        matches!(self, Self::Login(postgres::Error::Refused(_)) | Self::MysqlLogin(mysql::Error::Refused(_)))
+    }
+
+    /// Whether Systems Manager has no connection to the bastion's agent.
+    pub fn bastion_is_not_connected(&self) -> bool {
+        match self {
+            Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) => {
+                let session::Error::Start { cause, .. } = &**error else { return false };
+                matches!(&**cause, aws::Error::TargetNotConnected { .. })
+            }
+            _ => false,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self, target: &Target) -> Option<String> {
+        hint::of(self, target)
+    }
+
+    /// The error with its causes, one line.
+    pub fn message(&self) -> String {
+        causes::one_line(self)
+    }
+}
+
+fn stream_error(error: &postgres::Error) -> Option<StreamError> {
+    match error {
+        postgres::Error::Io(cause) => StreamError::from_io(cause).cloned(),
+        _ => None,
+    }
+}

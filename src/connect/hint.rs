@@ -1,0 +1,132 @@
+//! What to do about an error of connecting.
+
+use std::sync::Arc;
+
+use super::{Error, Step};
+use crate::{
+    target::Target,
+    tunnel::{
+        self, StreamError, direct, pool, ssm::conversation::EndReason, ssm::handshake::HandshakeError, ssm::session,
+    },
+};
+
+pub(super) fn of(error: &Error, target: &Target) -> Option<String> {
+    match error {
+        Error::Credentials(cause) => cause.hint(),
+        Error::Route(cause) => route_hint(cause, target),
+        Error::Tls(cause) => cause.hint(),
+        Error::Stream(StreamError::Refused) if target.session.document.is_for_node() => Some(format!(
+            "The session document forwards to the bastion itself: check that something listens on its port {}.",
+            target.endpoint.port
+        )),
+        Error::Stream(StreamError::Refused) => Some(format!(
+            "Check that the security group of the database lets the bastion in on port {port}, that {port} is its port, and \
+             that {host} resolves on the bastion.",
+            port = target.endpoint.port,
+            host = target.endpoint.host,
+        )),
+        Error::Stream(StreamError::DialTimeout(_)) => of_step(Step::Answer, target),
+        Error::Stream(StreamError::AgentSilent) => {
+            Some("See whether the bastion is running and its DNS answers; restart its SSM agent, or update it.".into())
+        }
+        Error::Stream(StreamError::LinkLost) => of_step(Step::Route, target),
+        Error::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
+        Error::Timeout { step, .. } => of_step(*step, target),
+        Error::Answer(error) => error.report().and_then(|report| report.hint).or_else(|| Some(NO_DATABASE_HINT.into())),
+        Error::MysqlLogin(error) => error.report().and_then(|report| report.hint),
+        Error::Stream(StreamError::Closed) | Error::Login(_) => None,
+    }
+}
+
+/// What to do when a step takes too long.
+pub(super) fn of_step(step: Step, target: &Target) -> Option<String> {
+    match step {
+        Step::Route => Some("Check the network and that the SSM agent on the bastion is online.".into()),
+        Step::Answer if target.session.document.is_for_node() => Some(format!(
+            "See whether what listens on port {} of the bastion itself answers there.",
+            target.endpoint.port
+        )),
+        Step::Answer => Some(format!(
+            "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} from \
+             the bastion.",
+            target.endpoint.port,
+        )),
+        Step::Login => {
+            Some("The database is busy, or its authentication is: IAM logins are limited to about 200 a second.".into())
+        }
+        Step::Credentials => Some(
+            "If rdsgate's terminal asks for a login or an MFA code, answer there and connect again; otherwise see whether \
+             aws sts get-caller-identity answers."
+                .into(),
+        ),
+        Step::Tls => None,
+    }
+}
+
+/// The message holds the agent's or the service's last words, whose text is not documented.
+fn session_ended_hint(target: &Target) -> String {
+    // Short, so that a MySQL client sees both this and what it is about.
+    format!(
+        "If about {}: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. \
+         Else restart or update the bastion's SSM agent.",
+        target.endpoint.host
+    )
+}
+
+/// For an answer that is not a database server's.
+pub const NO_DATABASE_HINT: &str =
+    "Check that host and port are those of the database's endpoint, and that it is available.";
+
+fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {
+    match cause {
+        tunnel::Error::Pool(pool::Error::Session(error)) => session_hint(error, target),
+        tunnel::Error::Pool(pool::Error::Closed) | tunnel::Error::PeerGone | tunnel::Error::Peer { .. } => None,
+        tunnel::Error::Nowhere(_) => {
+            Some("Correct the DNS record, or name the database's own endpoint; rdsgate ls shows it.".into())
+        }
+        tunnel::Error::Pool(pool::Error::NoRoom { .. }) => {
+            Some("Close idle connections, make clients read their results, or raise max_sessions.".into())
+        }
+        tunnel::Error::Direct(direct::Error::Resolve { .. }) => {
+            Some("Private endpoints may resolve inside their VPC only: use --bastion.".into())
+        }
+        tunnel::Error::Direct(direct::Error::Own { hosts: Some(line), .. }) => Some(format!(
+            "Remove line {} of /etc/hosts: clients connect to localhost, and rdsgate needs the address of the database.",
+            line.number
+        )),
+        tunnel::Error::Direct(direct::Error::Own { endpoint, .. }) => {
+            Some(format!("Correct the name server of this machine, which says that {} is here.", endpoint.host))
+        }
+        tunnel::Error::Direct(direct::Error::Connect { .. }) => Some(
+            "A private database is not reachable from here: use --bastion, or check the VPN and security group.".into(),
+        ),
+    }
+}
+
+fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> {
+    let way = || {
+        format!(
+            "Check the way to ssmmessages.{}.{}: proxy, firewall, VPC endpoint.",
+            target.region,
+            target.region.partition().dns_suffix()
+        )
+    };
+    match &**error {
+        session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.hint(),
+        session::Error::WebSocket(cause) => Some(cause.hint().map_or_else(way, str::to_owned)),
+        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => Some(way()),
+        session::Error::Ended { reason, .. } => match reason {
+            EndReason::Handshake(HandshakeError::AgentTooOld(_) | HandshakeError::NoRemoteHost(_)) => {
+                Some("Update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets …".into())
+            }
+            EndReason::Handshake(HandshakeError::Elsewhere { .. } | HandshakeError::NoAddress(_)) => Some(
+                "Check --document and --document-parameters: the document must dial the target's host and port, and name \
+                 both in its properties."
+                    .into(),
+            ),
+            EndReason::HandshakeTimeout(_) => Some("Restart the SSM agent on the bastion, or update it.".into()),
+            EndReason::ChannelClosed(_) => Some(session_ended_hint(target)),
+            _ => None,
+        },
+    }
+}

@@ -1,0 +1,89 @@
+//! The steps that are MySQL's own.
+//!
+//! A MySQL server counts each connection that is broken off between its greeting and the login, until it refuses everybody
+//! from the bastion's address ([`goodbye`](crate::mysql::goodbye)). So a connection that is not logged in on is declined,
+//! wherever that is still possible.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::{Attempt, Error, Hope, Step, Stream};
+use crate::{
+    login::Proof,
+    mysql::{self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, TokenTiming, goodbye::Progress},
+    tls::{self, Verified},
+    tunnel,
+};
+
+/// For a server to be told that there will be no login.
+const DECLINE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The first exchange with a server: its greeting.
+///
+/// # Errors
+/// [`Error::MysqlLogin`], [`Error::Stream`].
+pub async fn read_greeting(stream: &mut tunnel::Stream) -> Result<Greeting, Error> {
+    mysql::read_greeting(stream).await.map_err(Error::from_mysql)
+}
+
+/// [`Step::Tls`], which begins with the head of the client's response. A server without TLS is declined.
+///
+/// # Errors
+/// [`Error::MysqlLogin`], [`Error::Tls`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn secure(
+    attempt: &mut Attempt,
+    connector: &tls::Connector,
+    mut stream: tunnel::Stream,
+    greeting: &Greeting,
+    response: &HandshakeResponse,
+    compression: Option<Compression>,
+) -> Result<(Stream, Verified), Error> {
+    if !greeting.capabilities.contains(Capabilities::SSL) {
+        let _ = decline(&mut stream, greeting, Progress::Greeted).await;
+        return Err(Error::MysqlLogin(mysql::Error::NoTls));
+    }
+    let handshake = async {
+        mysql::ssl_request(&mut stream, greeting, response, compression).await.map_err(Error::from_mysql)?;
+        connector.connect(stream).await.map_err(Error::from_tls)
+    };
+    attempt.run(Step::Tls, Hope::Real, handshake).await
+}
+
+/// [`Step::Login`].
+///
+/// # Errors
+/// [`Error::MysqlLogin`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn log_in(
+    attempt: &mut Attempt,
+    stream: &mut Stream,
+    greeting: &Greeting,
+    response: &HandshakeResponse,
+    compression: Option<Compression>,
+    (proof, timing): (&Proof, TokenTiming),
+) -> Result<LoggedIn, Error> {
+    let login = mysql::login(stream, greeting, response, compression, proof.cleartext(), timing);
+    let login = async { login.await.map_err(Error::from_mysql) };
+    attempt.run(Step::Login, Hope::Real, login).await
+}
+
+/// Ends a connection without a login in a way that the server does not count as a broken handshake.
+///
+/// # Errors
+/// When the connection breaks, or the server takes too long.
+pub async fn decline(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    greeting: &Greeting,
+    progress: Progress<'_>,
+) -> Result<(), Error> {
+    let declined = async {
+        mysql::goodbye::decline(stream, greeting, progress).await.map_err(Error::from_mysql)?;
+        let _ = stream.shutdown().await;
+        Ok(())
+    };
+    let late = |_| Error::Timeout { step: Step::Login, after: DECLINE_TIMEOUT };
+    timeout(DECLINE_TIMEOUT, declined).await.map_err(late)?
+}

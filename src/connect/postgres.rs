@@ -1,0 +1,65 @@
+//! The steps that are PostgreSQL's own.
+
+use tokio::time::timeout;
+
+use super::{Attempt, Error, Hope, Step, Stream};
+use crate::{
+    limits::PIPELINED_TIMEOUT,
+    login::Proof,
+    postgres::{self, LoggedIn, Mode, Startup},
+    tls::{self, Verified},
+    tunnel,
+};
+
+/// The first exchange with a server: SSLRequest and its one byte.
+///
+/// # Errors
+/// [`Error::Answer`], [`Error::Stream`].
+pub async fn request_tls(stream: &mut tunnel::Stream) -> Result<(), Error> {
+    postgres::request_tls(stream).await.map_err(Error::from_answer)
+}
+
+/// [`Step::Tls`].
+///
+/// # Errors
+/// [`Error::Tls`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn secure(
+    attempt: &mut Attempt,
+    connector: &tls::Connector,
+    stream: tunnel::Stream,
+) -> Result<(Stream, Verified), Error> {
+    let handshake = async { connector.connect(stream).await.map_err(Error::from_tls) };
+    attempt.run(Step::Tls, Hope::Real, handshake).await
+}
+
+/// [`Step::Login`].
+///
+/// # Errors
+/// [`Error::Login`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn log_in(
+    attempt: &mut Attempt,
+    stream: &mut Stream,
+    startup: &Startup,
+    proof: &Proof,
+    mode: Mode,
+) -> Result<LoggedIn, Error> {
+    let login = async { exchange(stream, startup, proof, mode).await.map_err(Error::from_login) };
+    attempt.run(Step::Login, Hope::Real, login).await
+}
+
+async fn exchange(
+    stream: &mut Stream,
+    startup: &Startup,
+    proof: &Proof,
+    mode: Mode,
+) -> Result<LoggedIn, postgres::Error> {
+    let mut login = postgres::Login::begin(stream, startup, proof.cleartext(), mode).await?;
+    match mode {
+        Mode::Pipelined => {
+            let dropped = |_| postgres::Error::NotPipelined("it asked for the password that had been sent, and waited");
+            timeout(PIPELINED_TIMEOUT, login.authenticate()).await.map_err(dropped)??;
+        }
+        Mode::OneByOne => login.authenticate().await?,
+    }
+    login.greeting().await
+}

@@ -1,0 +1,51 @@
+//! The steps of connecting, in order.
+
+use super::hint;
+use crate::target::Target;
+
+/// A step of connecting to a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// AWS credentials, and the token signed with them.
+    Credentials,
+    /// An SSM session, or a TCP connection of our own.
+    Route,
+    /// The server's first bytes: they prove that the connection reaches it.
+    Answer,
+    /// The TLS handshake.
+    Tls,
+    /// Startup, token, and the server's verdict.
+    Login,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Self; 5] = [Self::Credentials, Self::Route, Self::Answer, Self::Tls, Self::Login];
+
+    /// The name for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Credentials => "AWS credentials",
+            Self::Route => "route to the database",
+            Self::Answer => "database answer",
+            Self::Tls => "TLS",
+            Self::Login => "database login",
+        }
+    }
+
+    /// The label in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Credentials => "credentials",
+            Self::Route => "route",
+            Self::Answer => "database",
+            Self::Tls => "tls",
+            Self::Login => "login",
+        }
+    }
+
+    /// What to do when the step takes too long.
+    pub fn timeout_hint(self, target: &Target) -> Option<String> {
+        hint::of_step(self, target)
+    }
+}
