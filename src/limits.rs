@@ -1,13 +1,14 @@
-//! The limits in time between a client's arrival and its login, in one table.
+//! The limits in time of connecting, from a client's arrival to its login, in one table. [`connect`](crate::connect) applies
+//! them, for the proxy and for doctor.
 //!
-//! Two rules. A step may use what is left of `--connect-timeout`: nothing of its own ends it while there is real hope. And a
+//! Two rules. A step may use all that is left of `--connect-timeout`: its own limit only cuts an attempt that is hopeless. And a
 //! client without hope is told why within [`EXPLAIN_WITHIN`] of its arrival, before it gives up by itself.
 //!
-//! | step | real hope, which may use the whole `--connect-timeout` | without it |
+//! | step | hope, with which it may use the whole `--connect-timeout` | limit without hope |
 //! |---|---|---|
 //! | AWS credentials | a person is asked, or a `credential_process` runs | [`EXPLAIN_WITHIN`] |
 //! | route | AWS has answered: the session was granted, or the call is throttled | [`EXPLAIN_WITHIN`] |
-//! | direct route of `--via auto` | none: there is the bastion | [`AUTO_DIRECT_TIMEOUT`] |
+//! | direct route of `--via auto` | none: the bastion is tried next | [`AUTO_DIRECT_TIMEOUT`] |
 //! | database answer | the database has accepted the connection | [`DIAL_TIMEOUT`] |
 //! | TLS, login | always: the database has answered | |
 //!
@@ -15,24 +16,24 @@
 
 use std::time::Duration;
 
-/// From a client's arrival until it is told why it is not connected, when nothing gives hope. pgAdmin and Node's mysql2 give
-/// up by themselves after 10 s.
+/// From a client's arrival until it is told why it is not connected, without hope. pgAdmin and Node's mysql2 give up by
+/// themselves after 10 s.
 pub const EXPLAIN_WITHIN: Duration = Duration::from_secs(9);
-/// A dial that nothing has accepted after this time is hopeless: SYN has been sent again after 1, 3 and 7 s (RFC 6298).
+/// A dial that was not accepted within this time is hopeless: SYN has been sent again after 1, 3 and 7 s (RFC 6298).
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(8);
-/// What a step has at least, when those before it have used the time up.
+/// The least time of a step, when the steps before it have used up theirs.
 pub const STEP_MINIMUM: Duration = Duration::from_secs(3);
-/// A bastion's dial that has not been answered after this time is asked after: whether the database has accepted it.
+/// After this time without an answer, the bastion's agent is asked whether the database has accepted the dial.
 pub const DIAL_QUESTION: Duration = Duration::from_secs(4);
-/// For the direct route of `--via auto`, lookup, connection and first byte together. Far above what a VPN takes, and a firewall
-/// that drops costs no more.
+/// For the direct route of `--via auto`: name lookup, connection and first byte together. It is far above the time that a VPN
+/// takes, and all that a firewall costs which drops packets.
 pub const AUTO_DIRECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a client's first packets: it has nothing to wait for.
+/// For a client's first packets, which wait for nothing.
 pub const CLIENT_STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a further login on a MySQL connection, by COM_CHANGE_USER, and for a reset.
+/// For another login on a MySQL connection, by COM_CHANGE_USER, and for a reset.
 pub const RELOGIN_TIMEOUT: Duration = Duration::from_secs(35);
-/// For a server to judge a password that came before it asked. One that takes this long has dropped it, as a proxy does that
-/// reads the startup alone, or it has much to do; either way a second connection that waits to be asked does no harm.
+/// For a server to check a password that came before it asked. A server that takes longer has dropped it, as a proxy does that
+/// reads the startup alone, or is busy; in both cases a second connection that waits for the request does no harm.
 pub const PIPELINED_TIMEOUT: Duration = Duration::from_secs(3);
-/// For what AWS knows of a failure, which the client waits for.
+/// For facts from AWS about a failure: the client waits for them.
 pub const FACTS_TIMEOUT: Duration = Duration::from_secs(2);

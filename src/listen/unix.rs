@@ -1,7 +1,7 @@
 //! Unix sockets that only our own user can reach.
 //!
-//! A socket's file outlives a process that was killed. Only a socket that rdsgate itself made is removed: beside it lies
-//! `PATH.lock` (as PostgreSQL has one), locked while its process runs, which records the socket by device, inode and time.
+//! A socket's file outlives a process that was killed. Only a socket that rdsgate itself created is removed: `PATH.lock` beside
+//! it (as PostgreSQL has one) is locked while its process runs, and records the socket by device, inode and time.
 
 use std::{
     ffi::OsString,
@@ -24,7 +24,7 @@ use super::{BACKLOG, Error, Local, PROBE_TIMEOUT};
 pub(super) struct SocketFile {
     path: PathBuf,
     made: Made,
-    /// Locked until then.
+    /// Held until then.
     lock: Lock,
 }
 
@@ -44,8 +44,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Which socket was made. The time of its making tells it from a later one that was given the same inode; unlike the time of
-/// its change it outlives a change of permissions.
+/// The identity of a socket's file. Its modification time distinguishes it from a later file with the same inode; unlike the
+/// change time, it survives a change of permissions.
 #[derive(Debug, PartialEq, Eq)]
 struct Made(String);
 

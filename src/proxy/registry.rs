@@ -1,6 +1,5 @@
-//! The cancel keys of the connections that are open, each with the server that it is for: only a key that we handed out is
-//! forwarded, and only to the server that gave it. Process ids and keys mean something to that server alone, and a name may
-//! lead to another one by now.
+//! The cancel keys of the open connections, each with its server: only a key that we handed out is forwarded, and only to the
+//! server that issued it. Process ids and keys are meaningless to any other server, and a name may lead to another one by now.
 
 use std::{
     collections::HashMap,
@@ -29,7 +28,7 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Takes a key that the client is about to hear, with the server that it is for.
+    /// Takes a key that is about to be sent to the client, with its server.
     #[must_use = "the key is forgotten when this is dropped"]
     pub fn register(&self, key: CancelKey, server: Server) -> Registered {
         let mut keys = self.lock();

@@ -1,7 +1,7 @@
-//! Copies bytes both ways until both sides have finished, one breaks, or somebody asks for the end.
+//! Copies bytes both ways until both sides have finished, one breaks, or the caller asks for the end.
 //!
 //! Idle connections hold no buffer: one is taken when a read is tried and given back when there is nothing to read. Each
-//! direction closes on its own, so a half-closed client still gets its answer. What the bytes mean is the [`Tap`]'s.
+//! direction closes on its own, so a half-closed client still gets its answer. The [`Tap`] knows what the bytes mean.
 
 use std::{
     future::poll_fn,
@@ -21,10 +21,10 @@ const BUFFER: usize = 32 * 1024;
 /// Bytes that one direction moves before the other has its turn.
 const TURN: usize = 16 * BUFFER;
 
-/// Between looks at whether a client that has half-closed is gone.
+/// Interval between the checks whether a half-closed client is gone.
 const GONE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Which end of a connection.
+/// One end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The program that connected to us.
@@ -35,8 +35,8 @@ pub enum Side {
 
 /// Sees the bytes that pass, and says when the relay may stop.
 ///
-/// What it has seen of a command is at least what upstream has, and what it has seen of an answer is exactly what the client
-/// has: so it knows whether the client is in the middle of a message.
+/// It sees the bytes of a command before upstream does, and those of an answer once they are written to the client: so it knows
+/// whether the client is in the middle of a message.
 pub trait Tap {
     /// Bytes from the client, before they are written to upstream.
     fn on_client(&mut self, bytes: &[u8]);
@@ -48,12 +48,12 @@ pub trait Tap {
     fn is_busy(&self) -> bool {
         !self.may_stop()
     }
-    /// Whether a client that has said all is gone altogether, so that no answer can reach it. Asked now and then while it
-    /// waits for one.
+    /// Whether a half-closed client is gone altogether, so that no answer can reach it. Asked at intervals while it waits for
+    /// one.
     fn client_is_gone(&self) -> bool {
         false
     }
-    /// Whether the client has said goodbye and nothing is owed to it. A relay that was asked to end does so then, even where
+    /// Whether the client has sent its goodbye and waits for no answer. A relay that was asked to end does so then, even where
     /// the goodbye cannot be delivered.
     fn is_over(&self) -> bool {
         false
@@ -69,14 +69,14 @@ pub enum Reason {
     Broke(Side, io::Error),
     /// It was asked to, and the tap agreed.
     Stopped,
-    /// It was told to, whatever was on its way.
+    /// It was cut, whatever was on its way.
     Cut,
 }
 
 /// How a relay ended.
 #[derive(Debug)]
 pub struct End {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
     /// Bytes from the client to upstream.
     pub to_upstream: u64,
@@ -88,7 +88,7 @@ pub struct End {
 /// not yet written are lost. After [`Reason::Stopped`] no byte was on its way, so a relay may be taken up again.
 ///
 /// There is no deadline: a database connection may be idle for days, and a client that has half-closed may wait for its answer
-/// as long. It ends when nothing is owed to such a client, or when that is gone altogether.
+/// as long. It ends when such a client waits for no answer, or when it is gone altogether.
 pub async fn relay<C, U, T>(
     client: &mut C,
     upstream: &mut U,
@@ -106,7 +106,7 @@ where
     let mut stopping = false;
     let mut first_closed = None;
     let mut look = pin!(sleep(GONE_INTERVAL));
-    // A write to upstream has failed; what upstream said before it broke is still on its way to the client.
+    // A write to upstream has failed; bytes that upstream sent before it broke are still on their way to the client.
     let mut unwritable = None;
     let reason = poll_fn(|cx| {
         stopping = stopping || stop.as_mut().poll(cx).is_ready();
@@ -126,7 +126,7 @@ where
         };
         if down_done || down.is_empty() {
             match unwritable.take() {
-                // It has said its end, after which it need not take anything.
+                // It has sent its end, after which it need not read anything.
                 Some(_) if down_done => return Poll::Ready(Reason::Closed(Side::Upstream)),
                 Some(error) => return Poll::Ready(Reason::Broke(Side::Upstream, error)),
                 None => {}
@@ -184,7 +184,7 @@ where
     End { reason, to_upstream: up.bytes, to_client: down.bytes }
 }
 
-/// What one direction has just done with these bytes.
+/// The event of one direction, with its bytes.
 enum Moved<'a> {
     Read(&'a [u8]),
     Written(&'a [u8]),
@@ -213,7 +213,7 @@ impl Direction {
         self.start == self.end && !self.unflushed
     }
 
-    /// Whether the reader has ended and all that it said is written, though perhaps not flushed.
+    /// Whether the reader has ended and all its bytes are written, though perhaps not flushed.
     fn is_ending(&self) -> bool {
         self.eof && self.start == self.end
     }
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everything_arrives_and_a_half_closed_client_gets_its_answer() {
+    async fn half_closed_client_gets_its_whole_answer() {
         let (mut client, mut inner_client) = duplex(1000);
         let (mut inner_upstream, mut upstream) = duplex(700);
         let question = vec![1; 100_000];
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_half_closed_client_waits_for_its_answer_as_long_as_it_takes_unless_it_is_gone() {
+    async fn half_closed_client_waits_for_its_answer_until_it_is_gone() {
         for (gone, takes, answered) in [(false, 3600, true), (true, 3600, false), (true, 2, true)] {
             let (mut client, mut inner_client) = duplex(100);
             let (mut inner_upstream, mut upstream) = duplex(100);
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_relay_that_is_asked_to_stop_ends_when_the_tap_agrees() {
+    async fn stop_waits_until_the_tap_agrees() {
         let (mut client, mut inner_client) = duplex(1000);
         let (mut inner_upstream, mut upstream) = duplex(1000);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -418,8 +418,8 @@ mod tests {
         assert_eq!(answer, b"answer");
     }
 
-    /// An upstream that takes nothing, as behind a way that is dead.
-    async fn on_a_dead_way(tap: &mut Counts, goodbye: bool) -> End {
+    /// An upstream that reads nothing, as behind a dead route.
+    async fn on_a_dead_route(tap: &mut Counts, goodbye: bool) -> End {
         let (mut client, mut inner_client) = duplex(1000);
         let (mut inner_upstream, _upstream) = duplex(4);
         if goodbye {
@@ -435,15 +435,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_relay_that_is_asked_to_stop_does_not_wait_for_a_goodbye_to_be_delivered() {
-        let end = on_a_dead_way(&mut Counts { busy: true, over: true, ..Counts::default() }, true).await;
+    async fn stop_does_not_wait_for_a_goodbye_to_be_delivered() {
+        let end = on_a_dead_route(&mut Counts { busy: true, over: true, ..Counts::default() }, true).await;
         assert!(matches!(end.reason, Reason::Closed(Side::Client)), "{:?}", end.reason);
-        let end = on_a_dead_way(&mut Counts::default(), false).await;
+        let end = on_a_dead_route(&mut Counts::default(), false).await;
         assert!(matches!(end.reason, Reason::Closed(Side::Client)), "{:?}", end.reason);
     }
 
     #[tokio::test]
-    async fn a_relay_that_is_cut_does_not_wait() {
+    async fn cut_does_not_wait() {
         let (mut client, mut inner_client) = duplex(1000);
         let (mut inner_upstream, _upstream) = duplex(1000);
         client.write_all(b"question").await.unwrap();
@@ -453,7 +453,7 @@ mod tests {
         assert_eq!(end.to_upstream, 8);
     }
 
-    /// An upstream that has said something, takes nothing more and is then silent.
+    /// An upstream that has sent something, reads no more and is then silent.
     struct Unwritable(&'static [u8]);
 
     impl AsyncRead for Unwritable {
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn last_words_of_an_upstream_that_takes_nothing_more_reach_the_client() {
+    async fn last_words_of_an_upstream_that_stopped_reading_reach_the_client() {
         // A byte at a time: the write fails long before the client has everything.
         let (mut client, mut inner_client) = duplex(1);
         let mut upstream = Unwritable(b"terminating connection");
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_tap_has_seen_of_an_answer_what_the_client_has() {
+    async fn tap_sees_an_answer_as_far_as_the_client_has_it() {
         for capacity in 1..12 {
             let (mut client, mut inner_client) = duplex(capacity);
             let (mut inner_upstream, mut upstream) = duplex(100);
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upstream_that_breaks_after_the_goodbye_is_the_clients_end() {
+    async fn upstream_breaking_after_the_goodbye_counts_as_the_clients_end() {
         for over in [true, false] {
             let (mut client, mut inner_client) = duplex(100);
             let mut upstream = Unwritable(b"");
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_side_that_broke_is_named() {
+    async fn broken_side_is_reported() {
         let (client, mut inner_client) = duplex(10);
         let (mut inner_upstream, mut upstream) = duplex(1000);
         drop(client);
