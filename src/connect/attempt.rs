@@ -205,4 +205,15 @@ mod tests {
         let mut patient = Attempt::new(Deadline::unattended(Instant::now() + CONNECT_TIMEOUT));
         assert_eq!(step(&mut patient, Hope::None, 25).await, (25, true));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempt_keeps_the_time_of_each_step_and_of_the_failed_one() {
+        let mut attempt = attempt();
+        step(&mut attempt, Hope::None, 2).await;
+        step(&mut attempt, Hope::None, 3).await;
+        step(&mut attempt, Hope::None, 20).await;
+        assert_eq!(attempt.steps, [2, 3].map(|seconds| (Step::Answer, Duration::from_secs(seconds))));
+        assert_eq!(attempt.failed, Some((Step::Answer, Duration::from_secs(4))));
+        assert_eq!((attempt.time_of(Step::Answer).as_secs(), attempt.time_of(Step::Tls)), (9, Duration::ZERO));
+    }
 }
