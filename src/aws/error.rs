@@ -86,7 +86,7 @@ pub enum Error {
         missing: String,
     },
     /// The IAM Identity Center session is over, or there was none.
-    #[error("the SSO session of the AWS profile {profile:?} has expired or is not there")]
+    #[error("the SSO session of the AWS profile {profile:?} is missing or has expired")]
     SsoSessionOver {
         /// The profile to log in with.
         profile: String,
@@ -95,7 +95,7 @@ pub enum Error {
         cause: Cause,
     },
     /// The console session of `aws login` is over, or there was none.
-    #[error("the console session of the AWS profile {profile:?} has expired or is not there")]
+    #[error("the console session of the AWS profile {profile:?} is missing or has expired")]
     ConsoleSessionOver {
         /// The profile to log in with.
         profile: String,
@@ -120,14 +120,14 @@ pub enum Error {
         after: Duration,
     },
     /// The service that issues credentials could not be reached.
-    #[error("the service that issues AWS credentials could not be reached")]
+    #[error("cannot reach the service that issues AWS credentials")]
     CredentialsTransport {
         /// The SDK's account.
         #[source]
         cause: Cause,
     },
     /// IAM Identity Center knows us, and does not give us the role.
-    #[error("SSO does not give the role of the AWS profile {profile:?}: {code}: {message}")]
+    #[error("IAM Identity Center refused the role of the AWS profile {profile:?}: {code}: {message}")]
     SsoRole {
         /// The profile that names it.
         profile: String,
@@ -137,7 +137,7 @@ pub enum Error {
         message: String,
     },
     /// A login that was asked for did not happen.
-    #[error("the SSO login of the AWS profile {profile:?} came to nothing: {reason}")]
+    #[error("the SSO login of the AWS profile {profile:?} failed: {reason}")]
     SsoLogin {
         /// The profile to log in with.
         profile: String,
@@ -145,7 +145,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The same of `aws login`.
-    #[error("nobody has run aws login for the AWS profile {profile:?}")]
+    #[error("aws login was not run for the AWS profile {profile:?}")]
     ConsoleLogin {
         /// The profile to log in with.
         profile: String,
@@ -199,7 +199,7 @@ pub enum Error {
         message: String,
     },
     /// Their provider failed.
-    #[error("fetching AWS credentials{} failed", for_profile(profile.as_deref()))]
+    #[error("cannot fetch AWS credentials{}", for_profile(profile.as_deref()))]
     Credentials {
         /// The profile that was asked for.
         profile: Option<String>,
@@ -274,7 +274,7 @@ pub enum Error {
         message: String,
     },
     /// The answer lacks what it must have.
-    #[error("{operation}: the answer has no {field}")]
+    #[error("{operation}: the reply lacks {field}")]
     Incomplete {
         /// The call.
         operation: &'static str,
@@ -282,7 +282,7 @@ pub enum Error {
         field: &'static str,
     },
     /// No answer in time.
-    #[error("{operation}: no answer in time")]
+    #[error("{operation}: no reply in time")]
     Timeout {
         /// The call.
         operation: &'static str,
@@ -291,7 +291,7 @@ pub enum Error {
         cause: Cause,
     },
     /// No connection, or it broke.
-    #[error("{operation}: AWS could not be reached")]
+    #[error("{operation}: cannot reach AWS")]
     Transport {
         /// The call.
         operation: &'static str,
@@ -314,10 +314,10 @@ pub enum Error {
     #[error(transparent)]
     Proxy(outbound::Error),
     /// The HTTP client could not be made.
-    #[error("the HTTP client for AWS could not be made")]
+    #[error("cannot make the HTTP client for AWS")]
     HttpClient(#[source] Cause),
     /// A signature could not be made.
-    #[error("the {what} could not be signed")]
+    #[error("cannot sign the {what}")]
     Signing {
         /// Which request.
         what: &'static str,

@@ -288,7 +288,7 @@ async fn ls_looks_with_a_roles_eyes() {
     let asked = calls.iter().find(|call| call.operation == Operation::DescribeDBInstances).expect("it was asked");
     assert_eq!(asked.access_key, Some(Identity::temporary().access_key));
     let (code, _, stderr) = scene.run(&["ls", "--role-arn", &arn]).await;
-    assert!(code == 3 && stderr.contains("it may ask for an --external-id"), "{code}: {stderr}");
+    assert!(code == 3 && stderr.contains("the role may require --external-id"), "{code}: {stderr}");
 }
 
 #[tokio::test]

@@ -56,11 +56,15 @@ const CREDENTIALS: &[Row] = &[
         called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
         psql: Some([
             "28000",
-            "the SSO session of the AWS profile \"dev\" has expired or is not there",
+            "the SSO session of the AWS profile \"dev\" is missing or has expired",
             "Stage: AWS credentials.",
             "Run: aws sso login --profile dev",
         ]),
-        mysql: Some(&["1045", "the SSO session of the AWS profile \"dev\" has expired", "aws sso login --profile dev"]),
+        mysql: Some(&[
+            "1045",
+            "the SSO session of the AWS profile \"dev\" is missing or has expired",
+            "aws sso login --profile dev",
+        ]),
         doctor: (3, &[("credentials", "fail", "the SSO session", "aws sso login --profile dev")]),
         ..ROW
     },
@@ -70,11 +74,15 @@ const CREDENTIALS: &[Row] = &[
         called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
         psql: Some([
             "28000",
-            "the SSO session of the AWS profile \"dev\" has expired",
+            "the SSO session of the AWS profile \"dev\" is missing or has expired",
             "",
             "aws sso login --profile dev",
         ]),
-        mysql: Some(&["1045", "the SSO session of the AWS profile \"dev\" has expired", "aws sso login --profile dev"]),
+        mysql: Some(&[
+            "1045",
+            "the SSO session of the AWS profile \"dev\" is missing or has expired",
+            "aws sso login --profile dev",
+        ]),
         doctor: (3, &[("credentials", "fail", "the SSO session", "aws sso login --profile dev")]),
         ..ROW
     },
@@ -291,9 +299,9 @@ const WITHOUT_A_SESSION: &[Row] = &[
     Row {
         name: "AWS cannot be reached",
         broken: |scene| scene.sandbox.fail(Operation::StartSession, Failure::Disconnect, None),
-        psql: Some(["08001", "AWS could not be reached", "Region: <region>.", "HTTPS_PROXY"]),
+        psql: Some(["08001", "cannot reach AWS", "Region: <region>.", "HTTPS_PROXY"]),
         mysql: Some(&["1105", "Hint: ", "HTTPS_PROXY"]),
-        doctor: (4, &[("session", "fail", "AWS could not be reached", "HTTPS_PROXY")]),
+        doctor: (4, &[("session", "fail", "cannot reach AWS", "HTTPS_PROXY")]),
         ..ROW
     },
     Row {

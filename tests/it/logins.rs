@@ -179,7 +179,7 @@ async fn a_login_that_is_refused_is_told_and_the_next_client_begins_another_in_t
     let refused = code(&mut gate, &sandbox).await;
     assert!(sandbox.sso_decide(&refused, false));
     let stderr = first.await.expect("it does not panic").stderr;
-    assert!(stderr.contains("the SSO login of the AWS profile \"old\" came to nothing: it was refused"), "{stderr}");
+    assert!(stderr.contains("the SSO login of the AWS profile \"old\" failed: it was refused"), "{stderr}");
     assert!(stderr.contains("aws sso login --profile old"), "{stderr}");
 
     let second = client(&gate);
@@ -446,7 +446,7 @@ async fn roles_are_assumed_one_after_the_other_with_their_external_id() {
     assert_eq!(roles, [&Role::new("first").arn(), &Role::new("second").arn()]);
     assert!(assumed.iter().all(|call| call.parameters["RoleSessionName"] == "rdsgate-ada-l"));
 
-    for (external_id, hint) in [("partner/8", "check --external-id"), ("", "it may ask for an --external-id")] {
+    for (external_id, hint) in [("partner/8", "--external-id is the one"), ("", "the role may require --external-id")] {
         let refusal = Refusal::of(&gate(external_id).start().await).await;
         let message = "AssumeRole: arn:aws:iam::123456789012:role/second was denied: User: arn:aws:sts::123456789012:\
                        assumed-role/first/rdsgate-ada-l is not authorized to perform: sts:AssumeRole";
