@@ -1,4 +1,4 @@
-//! The calls of STS that make credentials out of credentials.
+//! The calls of STS that exchange credentials for other credentials.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -10,14 +10,14 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use super::{Error, error::Reason, issue::Step, mfa::Device, provide::unreachable, ssm::classify};
 use crate::target::MfaCode;
 
-/// How long a session with MFA is asked for: STS's own default. Up to 36 h are allowed.
+/// The requested duration of an MFA session: STS's own default. STS allows up to 36 h.
 pub(super) const SESSION: Duration = Duration::from_hours(12);
 
 impl Step {
     /// AssumeRole.
     ///
     /// # Errors
-    /// [`Error::RoleDenied`] when the policies of either side do not let us, and as for every call.
+    /// [`Error::RoleDenied`] if the policies of either side forbid it, and the errors of every call.
     pub(super) async fn assume(
         &self,
         config: &SdkConfig,
@@ -40,10 +40,10 @@ impl Step {
     }
 }
 
-/// GetSessionToken, which only a user with keys that do not end can call.
+/// GetSessionToken, which only a user with long-term keys can call.
 ///
 /// # Errors
-/// [`Error::MfaRefused`] for a wrong code, or a device that is not the user's, and as for every call.
+/// [`Error::MfaRefused`] for a wrong code or another user's device, and the errors of every call.
 pub(super) async fn session_token(
     config: &SdkConfig,
     with: Credentials,
@@ -61,10 +61,10 @@ pub(super) async fn session_token(
     credentials(OPERATION, answer.credentials)
 }
 
-/// AssumeRoleWithWebIdentity, which is not signed. `file` is where the token stands, for errors.
+/// AssumeRoleWithWebIdentity, which is unsigned. `file` is the token's file, for errors.
 ///
 /// # Errors
-/// [`Error::WebIdentity`] when STS does not take the token, [`Error::CredentialsTransport`] when STS cannot be asked.
+/// [`Error::WebIdentity`] if STS refuses the token, [`Error::CredentialsTransport`] if STS cannot be reached.
 pub(super) async fn web_identity(
     config: &SdkConfig,
     role: &str,

@@ -1,8 +1,8 @@
-//! Calls to services without an SDK of their own here: signed, sent through the same kind of HTTP client, retried and
-//! bounded like the SDK's.
+//! Calls to AWS services without their SDKs: signed, sent through the same kind of HTTP client, and retried and bounded like calls
+//! of the SDK.
 //!
-//! EC2 and IAM speak the Query protocol (a form in, XML out), ECS and CloudWatch Logs speak AWS JSON 1.1. A whole SDK for
-//! the one or two calls that each is needed for would cost more than everything else in the program.
+//! EC2 and IAM speak the Query protocol (a form in, XML out), ECS and CloudWatch Logs speak AWS JSON 1.1. An SDK
+//! for one or two calls of each service would cost more than the rest of the program.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{outbound, target::Region};
 
-/// RFC 3986: all but the unreserved characters.
+/// All characters but the unreserved ones of RFC 3986.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A service that is called without an SDK.
@@ -80,7 +80,7 @@ impl Service {
     }
 }
 
-/// One request, but for its signature.
+/// One request, before it is signed.
 struct Prepared {
     operation: &'static str,
     service: Service,
@@ -93,10 +93,10 @@ struct Prepared {
 }
 
 impl Account {
-    /// A call of the Query protocol: `parameters` are the form's, without `Action` and `Version`.
+    /// A call of the Query protocol. `parameters` is the form without `Action` and `Version`.
     ///
     /// # Errors
-    /// As for every call.
+    /// The errors of every call.
     pub async fn query(
         &self,
         service: Service,
@@ -117,7 +117,7 @@ impl Account {
     /// A call of AWS JSON 1.1.
     ///
     /// # Errors
-    /// As for every call.
+    /// The errors of every call.
     pub async fn json(&self, service: Service, operation: &'static str, input: &Value) -> Result<Value, Error> {
         let target = format!("{}.{operation}", service.version());
         let request =
@@ -126,11 +126,11 @@ impl Account {
         serde_json::from_str(&answer).map_err(|_| malformed(operation))
     }
 
-    /// What time it is at AWS, by the `Date` of an answer: to the second, and the age of the answer's way here. The call
-    /// is not signed, so that it is answered whatever is wrong with credentials or clock.
+    /// The time at AWS, from the `Date` of a reply: accurate to a second plus the reply's travel time. The call is not signed, so
+    /// that AWS replies even with bad credentials or a wrong clock.
     ///
     /// # Errors
-    /// When STS cannot be reached, or its answer has no date.
+    /// If STS cannot be reached, or its reply has no date.
     pub async fn date(&self) -> Result<SystemTime, Error> {
         const OPERATION: &str = "GetCallerIdentity";
         let body = format!("Action={OPERATION}&Version={}", Service::Sts.version());
@@ -157,7 +157,7 @@ impl Account {
         Ok(Prepared { operation, service, region, url, host, content_type, target, body })
     }
 
-    /// The answer's body. Tries again what may pass, and once with fresh credentials.
+    /// Sends the request and returns the body of the reply. Retries transient failures, and once with fresh credentials.
     async fn send(&self, request: &Prepared) -> Result<String, Error> {
         let operation = request.operation;
         let tries = async {
@@ -195,7 +195,7 @@ impl Account {
         }
     }
 
-    /// The answer, of bounded length. The deadline is the caller's.
+    /// Sends the request once and reads the reply, up to a limit. The caller sets the deadline.
     async fn exchange(&self, operation: &'static str, request: HttpRequest) -> Result<HttpResponse, Error> {
         let connector = self.0.connector.get_or_init(|| self.0.calls.client.own_connector(CONNECT_DEADLINE));
         connector.call(request).await.map_err(|error| unreachable(operation, error))
@@ -207,7 +207,7 @@ impl Account {
             None => query_error(body),
         };
         let code = code.unwrap_or_else(|| format!("HTTP {status}"));
-        self.meaning(request.operation, Some(status), code, message.unwrap_or_else(|| "no further words".into()))
+        self.meaning(request.operation, Some(status), code, message.unwrap_or_else(|| "(no message)".into()))
     }
 }
 

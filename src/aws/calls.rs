@@ -1,5 +1,5 @@
-//! What every call to AWS has in common: the HTTP client, the endpoints, timeouts and retries. The SDK is given all of it and
-//! reads no variable and no file of its own, so that its calls and ours cannot differ.
+//! The settings that all calls to AWS share: HTTP client, endpoints, timeouts and retries. The SDK receives all of them and reads
+//! no variables and files by itself, so that its calls and ours agree.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -18,20 +18,20 @@ use super::{
 };
 use crate::target::Region;
 
-/// See the module's description.
+/// The shared settings of calls. See the module's description.
 #[derive(Clone)]
 pub(super) struct Calls {
     pub(super) client: http::Client,
     pub(super) endpoints: Endpoints,
     pub(super) retries: RetryConfig,
-    /// One try of a call, answer included.
+    /// The time limit for one attempt of a call, including the reply.
     pub(super) attempt_timeout: Duration,
-    /// Below which the caches of logins are.
+    /// The home folder, which contains the caches of logins.
     pub(super) home: PathBuf,
 }
 
 impl Calls {
-    /// As the variables and the profile in use say.
+    /// Reads the settings from the variables and the profile in use.
     ///
     /// # Errors
     /// [`Error::CaBundle`], [`Error::Setting`].
@@ -46,13 +46,13 @@ impl Calls {
         })
     }
 
-    /// For calls of one service, whose id is as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
+    /// The configuration for calls of one service. Its id is as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
     pub(super) fn config(&self, id: &str, region: &Region, credentials: SharedCredentialsProvider) -> SdkConfig {
         let config = self.builder(region).credentials_provider(credentials).build();
         self.endpoints.tell(id, &config)
     }
 
-    /// For calls that are not signed.
+    /// The configuration for unsigned calls.
     pub(super) fn anonymous(&self, id: &str, region: &Region) -> SdkConfig {
         self.endpoints.tell(id, &self.builder(region).build())
     }
@@ -74,7 +74,7 @@ impl Calls {
             .region(aws_config::Region::new(region.as_str().to_owned()))
     }
 
-    /// For the SDK's own providers of credentials.
+    /// The configuration for the SDK's own credential providers.
     pub(super) fn provider_config(&self, region: &Region) -> ProviderConfig {
         let (fips, dual_stack) = self.endpoints.switches();
         ProviderConfig::without_region()

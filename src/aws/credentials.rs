@@ -1,14 +1,13 @@
-//! The cache of one identity's credentials: fetched once for all callers, renewed before they expire, never handed out
-//! expired.
+//! The cache of one identity's credentials: fetched once for all callers, renewed before expiry, never returned after it.
 //!
 //! ```text
-//!   more than 5 minutes left      handed out
-//!   less, but still valid         handed out, while one task fetches new ones
-//!   expired, none, or refused     everyone waits for the one fetch
+//!   more than 5 minutes left      returned
+//!   less, but still valid         returned, while one task fetches new ones
+//!   expired, none, or refused     all callers wait for one fetch
 //! ```
 //!
-//! Credentials that are in use are renewed five minutes ahead by a timer as well, so that the client after an hour's break
-//! does not wait for it. [`super::issue`] knows how they are made.
+//! A timer also renews credentials in use five minutes before expiry, so that a client after a long break does not wait for a
+//! fetch. [`super::issue`] makes credentials.
 
 use std::{
     fmt,
@@ -28,12 +27,12 @@ use super::{
     issue::{Issuer, Mark},
 };
 
-/// How long before expiry new credentials are fetched.
-const AHEAD: Duration = Duration::from_mins(5);
-/// What must be left for credentials to be used at all: a request signed with them has to arrive.
-const USABLE: Duration = Duration::from_secs(10);
-/// Between fetches ahead of time that fail or bring nothing newer.
-const PAUSE: Duration = Duration::from_secs(30);
+/// The time before expiry at which new credentials are fetched.
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
+/// The least remaining lifetime of usable credentials: a request signed with them must arrive in time.
+const MIN_LIFETIME: Duration = Duration::from_secs(10);
+/// The pause between early fetches that fail or return nothing newer.
+const RENEW_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The credentials of one identity.
 pub(super) struct Cache {
@@ -42,7 +41,7 @@ pub(super) struct Cache {
     state: Mutex<State>,
 }
 
-/// Where credentials come from.
+/// The source of credentials.
 pub(super) enum Source {
     /// The AWS variables and files, and the services behind them.
     Issuer(Arc<Issuer>),
@@ -50,26 +49,29 @@ pub(super) enum Source {
     Given(aws_credential_types::provider::SharedCredentialsProvider),
 }
 
-/// Whether a person may be asked for what is missing.
+/// Whether a fetch may ask a person to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asking {
-    /// A client waits, and it is worth a person's while.
+    /// A client is waiting, so a question is justified.
     Allowed,
-    /// It is only us.
+    /// No client is waiting.
     No,
 }
 
 #[derive(Default)]
 struct State {
     current: Option<Credentials>,
-    /// What the files said when `current` was made; `None` without files.
+    /// The state of the AWS files when `current` was made; `None` without files.
     mark: Option<Mark>,
-    /// When `current` was made.
+    /// The time at which `current` was made.
     made: Option<tokio::time::Instant>,
-    /// Whether `current` was handed out: what nobody uses is not renewed by itself.
+    /// Set once `current` has been returned. Unused credentials are not renewed by the timer.
     used: bool,
+    /// The last fetch, which may still be running.
     fetch: Option<(Asking, Flight<Credentials>)>,
+    /// The time of the last early fetch.
     tried_ahead: Option<Instant>,
+    /// The timer that renews `current`.
     renewal: Option<AbortOnDropHandle<()>>,
 }
 
@@ -78,25 +80,25 @@ impl Cache {
         Arc::new(Self { options, source, state: Mutex::default() })
     }
 
-    /// Credentials that are valid now. Cancel safe.
+    /// Returns valid credentials. Cancel safe.
     pub(super) async fn get(self: &Arc<Self>, asking: Asking) -> Result<Credentials, Error> {
         loop {
             if let Some(credentials) = self.usable() {
-                if left(&credentials) < AHEAD {
+                if left(&credentials) < RENEW_BEFORE {
                     self.fetch_ahead();
                 }
                 return Ok(credentials);
             }
             let (asked, fetch) = self.join(asking);
             match fetch.outcome().await {
-                // That fetch was not allowed what ours is.
+                // That fetch was not allowed to ask a person, and ours is.
                 Err(error) if error.needs_person() && (asked, asking) == (Asking::No, Asking::Allowed) => {}
                 outcome => return outcome,
             }
         }
     }
 
-    /// Whether somebody is there who can be asked.
+    /// Whether a person can be asked.
     pub(super) fn may_ask(&self) -> bool {
         match &self.source {
             Source::Issuer(issuer) => issuer.may_ask(),
@@ -105,7 +107,7 @@ impl Cache {
         }
     }
 
-    /// Forgets what AWS has refused, so that the next [`Cache::get`] fetches.
+    /// Drops credentials that AWS has refused, so that the next [`Cache::get`] fetches new ones.
     pub(super) fn forget(&self, refused: &Credentials) {
         let mut state = self.lock();
         if state.current.as_ref() == Some(refused) {
@@ -113,12 +115,12 @@ impl Cache {
         }
     }
 
-    /// Forgets credentials without a known expiry after a database has refused a login with them: they may have expired, and
-    /// what gave them may give others by now. Not more often than every [`PAUSE`], since most refusals have other reasons.
+    /// Drops credentials without a known expiry after a database has refused a login with them: they may have expired, and their
+    /// source may have new ones. At most once in [`RENEW_INTERVAL`], because most refusals have other reasons.
     pub(super) fn suspect(&self) {
         let mut state = self.lock();
         let endless = state.current.as_ref().is_some_and(|current| current.expiry().is_none());
-        if endless && state.made.is_none_or(|made| made.elapsed() >= PAUSE) {
+        if endless && state.made.is_none_or(|made| made.elapsed() >= RENEW_INTERVAL) {
             tracing::debug!("the database refused a login; reading the AWS credentials again");
             state.current = None;
         }
@@ -132,12 +134,12 @@ impl Cache {
             tracing::info!("the AWS files have changed; reading the credentials again");
             (state.current, state.mark) = (None, None);
         }
-        let usable = state.current.clone().filter(|credentials| left(credentials) > USABLE);
+        let usable = state.current.clone().filter(|credentials| left(credentials) > MIN_LIFETIME);
         state.used |= usable.is_some();
         usable
     }
 
-    /// The fetch that is under way, or a new one.
+    /// Joins the fetch that is running, or starts one.
     fn join(self: &Arc<Self>, asking: Asking) -> (Asking, Flight<Credentials>) {
         let mut state = self.lock();
         match &state.fetch {
@@ -146,12 +148,12 @@ impl Cache {
         }
     }
 
-    /// Starts a fetch that nobody waits for, unless one has just been tried.
+    /// Starts a fetch in the background, unless one was tried recently.
     fn fetch_ahead(self: &Arc<Self>) {
         {
             let mut state = self.lock();
             let fetching = state.fetch.as_ref().is_some_and(|(_, fetch)| fetch.is_under_way());
-            if fetching || state.tried_ahead.is_some_and(|tried| tried.elapsed() < PAUSE) {
+            if fetching || state.tried_ahead.is_some_and(|tried| tried.elapsed() < RENEW_INTERVAL) {
                 return;
             }
             state.tried_ahead = Some(Instant::now());
@@ -159,7 +161,7 @@ impl Cache {
         self.join(Asking::No);
     }
 
-    /// Fetches and keeps.
+    /// Fetches credentials and stores them.
     async fn fetch(self: Arc<Self>, asking: Asking) -> Result<Credentials, Error> {
         let (fetched, mark) = match self.fetch_fresh(asking).await {
             Ok((credentials, mark)) => (Ok(credentials), mark),
@@ -172,8 +174,8 @@ impl Cache {
                 state.renewal = credentials.expiry().map(|_| self.renew_after(left(credentials)));
                 (state.current, state.used) = (Some(credentials.clone()), false);
             }
-            // Nobody may be waiting for this one, and nobody need hear of it as long as the old ones do.
-            Err(error) if state.current.as_ref().is_some_and(|old| left(old) > USABLE) => {
+            // The old credentials are still usable, so a failed renewal is only logged.
+            Err(error) if state.current.as_ref().is_some_and(|old| left(old) > MIN_LIFETIME) => {
                 tracing::warn!(cause = %error, "failed to renew AWS credentials ahead of time");
             }
             Err(_) => {}
@@ -202,14 +204,14 @@ impl Cache {
         }
     }
 
-    /// Renews ahead of the end, for as long as it takes and only if somebody has used what there is.
+    /// Starts the timer that renews credentials before their expiry, if they are in use, and retries until that succeeds.
     fn renew_after(self: &Arc<Self>, lifetime: Duration) -> AbortOnDropHandle<()> {
         let cache = Arc::downgrade(self);
         AbortOnDropHandle::new(tokio::spawn(async move {
-            tokio::time::sleep(lifetime.saturating_sub(AHEAD).max(PAUSE)).await;
-            // A fetch that succeeds puts another timer in the place of this one.
+            tokio::time::sleep(lifetime.saturating_sub(RENEW_BEFORE).max(RENEW_INTERVAL)).await;
+            // A successful fetch replaces this timer.
             while cache.upgrade().is_some_and(|cache| cache.renew()) {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RENEW_INTERVAL).await;
             }
         }))
     }
@@ -217,7 +219,7 @@ impl Cache {
     fn renew(self: &Arc<Self>) -> bool {
         let wanted = {
             let state = self.lock();
-            state.used && state.current.as_ref().is_some_and(|current| left(current) > USABLE)
+            state.used && state.current.as_ref().is_some_and(|current| left(current) > MIN_LIFETIME)
         };
         if wanted {
             self.fetch_ahead();
@@ -230,12 +232,12 @@ impl Cache {
     }
 }
 
-/// The time that credentials are still good for.
+/// The remaining lifetime of credentials.
 pub(super) fn left(credentials: &Credentials) -> Duration {
     credentials.expiry().map_or(Duration::MAX, |at| at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// The cache in the SDK's terms.
+/// The cache as a provider for the SDK.
 pub(super) struct Provider(pub(super) Arc<Cache>);
 
 impl fmt::Debug for Provider {

@@ -1,5 +1,5 @@
-//! Where AWS's services are: one resolver for the calls of the SDK and for those made by hand, so that FIPS, dual stack,
-//! configured URLs and partitions mean the same for both.
+//! The endpoints of AWS's services. Calls of the SDK and our own calls share one resolver, so that FIPS, dual stack, configured URLs
+//! and partitions have the same effect on both.
 //!
 //! The rules are those of AWS's endpoint rule sets and partition list (botocore, `data/partitions.json` and
 //! `data/SERVICE/VERSION/endpoint-rule-set-1.json`); `tests/it/botocore.rs` compares.
@@ -12,10 +12,10 @@ use aws_types::sdk_config::Builder;
 use super::{Error, Service, profiles::Profiles};
 use crate::target::{Partition, Region};
 
-/// The ids of the services that are called, as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
+/// The ids of the services in use, as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
 const IDS: [&str; 9] = ["ssm", "rds", "sts", "sso", "sso_oidc", "ec2", "ecs", "iam", "cloudwatch_logs"];
 
-/// What the variables and the profile in use say of endpoints.
+/// The endpoint settings of the variables and the profile in use.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Endpoints {
     fips: bool,
@@ -23,7 +23,7 @@ pub(super) struct Endpoints {
     urls: BTreeMap<&'static str, String>,
 }
 
-/// Where IAM's one endpoint of a partition is: its region, then its hosts, plain, FIPS, dual stack, and both.
+/// IAM's endpoint of a partition: its region, then its hosts: plain, FIPS, dual stack, both.
 fn iam(partition: Partition) -> (&'static str, [&'static str; 4]) {
     match partition {
         Partition::Aws => (
@@ -92,10 +92,10 @@ fn iam(partition: Partition) -> (&'static str, [&'static str; 4]) {
 }
 
 impl Endpoints {
-    /// What the variables and the profile in use say.
+    /// Reads the settings of the variables and the profile in use.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a value of no use.
+    /// [`Error::Setting`] for an invalid value.
     pub(super) fn of(profiles: &Profiles) -> Result<Self, Error> {
         let mut urls = BTreeMap::new();
         for id in IDS {
@@ -116,13 +116,13 @@ impl Endpoints {
         })
     }
 
-    /// Every service at one URL.
+    /// Uses one URL for every service.
     #[cfg(test)]
     pub(super) fn at(url: &str) -> Self {
         Self { urls: IDS.into_iter().map(|id| (id, url.to_owned())).collect(), ..Self::default() }
     }
 
-    /// No URLs.
+    /// Without configured URLs.
     #[cfg(test)]
     pub(super) fn with_switches(fips: bool, dual_stack: bool) -> Self {
         Self { fips, dual_stack, urls: BTreeMap::new() }
@@ -133,7 +133,7 @@ impl Endpoints {
         self.urls.get(id).map(String::as_str)
     }
 
-    /// Tells a client of the SDK. A configured URL goes before FIPS and dual stack, as for botocore.
+    /// Applies the settings to a client of the SDK. A configured URL wins over FIPS and dual stack, as in botocore.
     pub(super) fn tell(&self, id: &str, config: &SdkConfig) -> SdkConfig {
         let builder: Builder = config.to_builder();
         match self.url(id) {
@@ -143,12 +143,12 @@ impl Endpoints {
         .build()
     }
 
-    /// For the SDK's providers of credentials, which make their own clients.
+    /// Applies the settings to the SDK's credential providers, which make their own clients.
     pub(super) fn switches(&self) -> (bool, bool) {
         (self.fips, self.dual_stack)
     }
 
-    /// The region that signatures are for, and the URL.
+    /// The signing region and the URL of a service.
     pub(super) fn find(&self, service: Service, region: &Region) -> (Region, String) {
         let partition = region.partition();
         let (iam_region, [plain, with_fips, with_dual_stack, with_both]) = iam(partition);
@@ -179,7 +179,7 @@ impl Endpoints {
     }
 }
 
-/// Where the instance metadata service is.
+/// The endpoint of the instance metadata service.
 ///
 /// # Errors
 /// [`Error::Setting`] for another mode than `IPv4` and `IPv6`.

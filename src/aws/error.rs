@@ -39,45 +39,45 @@ pub(super) const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "Request
 /// What AWS answers to parameters that a session document does not have, or whose pattern they do not fit.
 pub(super) const PARAMETER_CODES: [&str; 2] = ["ValidationException", "InvalidParameters"];
 
-/// Why AWS did not do what we asked.
+/// A failed call to AWS, or missing credentials.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// Nothing provides credentials.
+    /// No source provides credentials.
     #[error("no AWS credentials were found{}", for_profile(profile.as_deref()))]
     NoCredentials {
-        /// The profile that was asked for.
+        /// The profile in use.
         profile: Option<String>,
-        /// What the last place said.
+        /// The failure of the last source.
         #[source]
         cause: Cause,
     },
-    /// The profile that was asked for is in neither file.
+    /// The profile is in neither file.
     #[error("there is no AWS profile {profile:?}")]
     ProfileNotFound {
         /// The name as given.
         profile: String,
-        /// The profiles that there are.
+        /// The existing profiles.
         known: Vec<String>,
-        /// A title that was perhaps meant.
+        /// A section title that may be a misspelling of it.
         stray: Option<StrayTitle>,
     },
-    /// One of the AWS files cannot be used. Its text is not quoted: it may be a secret.
+    /// One of the AWS files cannot be used. Its text is not quoted, because it may be a secret.
     #[error("cannot use the AWS file {}{}", path.display(), file_problem(problem))]
     AwsFile {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The line and the reason.
         problem: FileProblem,
     },
-    /// A variable, or a key of one of the AWS files, has a value of no use. The value is not quoted: it may be a secret.
+    /// A variable, or a key of one of the AWS files, has an invalid value. The value is not quoted, because it may be a secret.
     #[error("{place}: {problem}")]
     Setting {
         /// The variable, or key, file and line.
         place: String,
-        /// Why.
+        /// The reason.
         problem: &'static str,
     },
-    /// A profile lacks a key that it needs for its credentials.
+    /// A profile lacks a required key.
     #[error("the AWS profile {profile:?} has no {missing}")]
     ChainBroken {
         /// The profile.
@@ -85,107 +85,107 @@ pub enum Error {
         /// The key.
         missing: String,
     },
-    /// The IAM Identity Center session is over, or there was none.
+    /// The IAM Identity Center session has expired or is missing.
     #[error("the SSO session of the AWS profile {profile:?} is missing or has expired")]
     SsoSessionOver {
         /// The profile to log in with.
         profile: String,
-        /// The SDK's account.
+        /// The cause.
         #[source]
         cause: Cause,
     },
-    /// The console session of `aws login` is over, or there was none.
+    /// The console session of `aws login` has expired or is missing.
     #[error("the console session of the AWS profile {profile:?} is missing or has expired")]
     ConsoleSessionOver {
         /// The profile to log in with.
         profile: String,
-        /// The SDK's account.
+        /// The cause.
         #[source]
         cause: Cause,
     },
-    /// Fresh from their provider, and already expired.
+    /// The provider returned expired credentials.
     #[error("the AWS credentials{} expired on {}{}", for_profile(profile.as_deref()), time(*since), in_place(place.as_deref()))]
     CredentialsExpired {
-        /// The profile that was asked for.
+        /// The profile in use.
         profile: Option<String>,
-        /// Where the time stands, if it is in a file or a variable.
+        /// The file or variable with the time of expiry, if there is one.
         place: Option<String>,
-        /// When.
+        /// The time of expiry.
         since: SystemTime,
     },
-    /// No answer in time.
+    /// The provider did not reply in time.
     #[error("AWS credentials took longer than {} s", after.as_secs())]
     CredentialsTimeout {
-        /// How long we waited.
+        /// The time limit.
         after: Duration,
     },
     /// The service that issues credentials could not be reached.
     #[error("cannot reach the service that issues AWS credentials")]
     CredentialsTransport {
-        /// The SDK's account.
+        /// The cause.
         #[source]
         cause: Cause,
     },
-    /// IAM Identity Center knows us, and does not give us the role.
+    /// IAM Identity Center accepts the session but refuses the role.
     #[error("IAM Identity Center refused the role of the AWS profile {profile:?}: {code}: {message}")]
     SsoRole {
         /// The profile that names it.
         profile: String,
         /// AWS's error code.
         code: String,
-        /// AWS's words.
+        /// AWS's message.
         message: String,
     },
-    /// A login that was asked for did not happen.
+    /// A login was refused or not finished.
     #[error("the SSO login of the AWS profile {profile:?} failed: {reason}")]
     SsoLogin {
         /// The profile to log in with.
         profile: String,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// The same of `aws login`.
+    /// `aws login` was not run in time.
     #[error("aws login was not run for the AWS profile {profile:?}")]
     ConsoleLogin {
         /// The profile to log in with.
         profile: String,
     },
-    /// The token of a login could not be kept.
+    /// The token of a login cannot be stored.
     #[error("cannot write the SSO token to {}", path.display())]
     TokenFile {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         #[source]
         cause: Arc<std::io::Error>,
     },
-    /// STS does not take the token that stands in a file.
+    /// STS refused the token from a file.
     #[error("the web identity token in {} was not accepted", file.display())]
     WebIdentity {
         /// The file.
         file: PathBuf,
-        /// The SDK's account.
+        /// The cause.
         #[source]
         cause: Cause,
     },
-    /// A code of an MFA device is wanted and nobody can be asked.
+    /// A code of an MFA device is needed, and no person can be asked.
     #[error("a code of the MFA device {device} is needed")]
     MfaNeeded {
         /// Its serial number or ARN.
         device: String,
     },
-    /// A command gave no code.
+    /// A command did not print a code.
     #[error("mfa_command gave no code: {reason}")]
     MfaCommand {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// STS does not take a code.
+    /// STS refused a code.
     #[error("the code of the MFA device {device} was not accepted: {message}")]
     MfaRefused {
         /// Its serial number or ARN.
         device: String,
-        /// AWS's words.
+        /// AWS's message.
         message: String,
     },
     /// The role's trust policy or the caller's own policy does not allow it.
@@ -195,37 +195,37 @@ pub enum Error {
         role: String,
         /// Whether an external id was sent.
         external_id: bool,
-        /// AWS's words.
+        /// AWS's message.
         message: String,
     },
-    /// Their provider failed.
+    /// The provider of credentials failed.
     #[error("cannot fetch AWS credentials{}", for_profile(profile.as_deref()))]
     Credentials {
-        /// The profile that was asked for.
+        /// The profile in use.
         profile: Option<String>,
-        /// The SDK's account.
+        /// The cause.
         #[source]
         cause: Cause,
     },
-    /// AWS says that the credentials have expired or are unknown, also after fetching them anew.
+    /// AWS reports expired or unknown credentials, even after a new fetch.
     #[error("{operation}: AWS refused the credentials{} ({code})", for_profile(profile.as_deref()))]
     CredentialsRefused {
         /// The call.
         operation: &'static str,
-        /// The profile that was asked for.
+        /// The profile in use.
         profile: Option<String>,
         /// AWS's error code.
         code: String,
     },
-    /// IAM says no.
+    /// IAM denied the call.
     #[error("{operation}: access denied: {message}")]
     AccessDenied {
         /// The call, which is also the name of the action.
         operation: &'static str,
-        /// AWS's words: who may not do what on which resource.
+        /// AWS's message, which names the principal, the action and the resource.
         message: String,
     },
-    /// SSM has no connection to the bastion's agent.
+    /// The bastion's agent is not connected to SSM.
     #[error("StartSession: {target} is not connected to Systems Manager in {region}")]
     TargetNotConnected {
         /// The bastion.
@@ -233,7 +233,7 @@ pub enum Error {
         /// The region that was asked.
         region: Region,
     },
-    /// The session document does not exist there.
+    /// The session document does not exist in the region.
     #[error("StartSession: there is no session document {document} in {region}")]
     InvalidDocument {
         /// Its name.
@@ -247,55 +247,55 @@ pub enum Error {
         /// Its id.
         session_id: String,
     },
-    /// Too many calls.
+    /// AWS throttles the calls of the account.
     #[error("{operation}: AWS is throttling")]
     Throttled {
         /// The call.
         operation: &'static str,
     },
-    /// The request is wrong in AWS's eyes. `BadRequest` from StartSession is an agent too old to forward to another host.
+    /// AWS rejected the request as invalid. `BadRequest` from StartSession is an agent too old to forward to another host.
     #[error("{operation}: refused: {code}: {message}")]
     BadRequest {
         /// The call.
         operation: &'static str,
         /// AWS's error code.
         code: String,
-        /// AWS's words.
+        /// AWS's message.
         message: String,
     },
-    /// AWS failed.
+    /// AWS reported an internal failure.
     #[error("{operation}: AWS failed: {code}: {message}")]
     Service {
         /// The call.
         operation: &'static str,
         /// AWS's error code, or the HTTP status.
         code: String,
-        /// AWS's words.
+        /// AWS's message.
         message: String,
     },
-    /// The answer lacks what it must have.
+    /// The reply lacks a required field.
     #[error("{operation}: the reply lacks {field}")]
     Incomplete {
         /// The call.
         operation: &'static str,
-        /// What is missing.
+        /// The missing field.
         field: &'static str,
     },
-    /// No answer in time.
+    /// AWS did not reply in time.
     #[error("{operation}: no reply in time")]
     Timeout {
         /// The call.
         operation: &'static str,
-        /// The SDK's account.
+        /// The cause.
         #[source]
         cause: Cause,
     },
-    /// No connection, or it broke.
+    /// The connection failed or broke.
     #[error("{operation}: cannot reach AWS")]
     Transport {
         /// The call.
         operation: &'static str,
-        /// The SDK's account.
+        /// The cause.
         #[source]
         cause: Cause,
     },
@@ -304,30 +304,30 @@ pub enum Error {
     CaBundle {
         /// The file.
         path: PathBuf,
-        /// Where it is named.
+        /// The variable or key that names it.
         place: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         cause: Cause,
     },
     /// The proxy of the environment cannot be used.
     #[error(transparent)]
     Proxy(outbound::Error),
-    /// The HTTP client could not be made.
+    /// The HTTP client cannot be made.
     #[error("cannot make the HTTP client for AWS")]
     HttpClient(#[source] Cause),
-    /// A signature could not be made.
+    /// A request cannot be signed.
     #[error("cannot sign the {what}")]
     Signing {
-        /// Which request.
+        /// The request.
         what: &'static str,
-        /// The signer's account.
+        /// The signer's error.
         #[source]
         cause: Cause,
     },
 }
 
-/// Whether it is worth asking again.
+/// Whether a call is worth a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// The same answer would come.
@@ -339,7 +339,7 @@ pub enum Retry {
 }
 
 impl Error {
-    /// Whether it is worth asking again.
+    /// Whether a call is worth a retry.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Throttled { .. }

@@ -1,5 +1,5 @@
-//! Work that many wait for and one does. It goes on when those who wait have left, so that a person's answer is not lost
-//! with the client that caused the question.
+//! Work with one execution and many waiters. It continues when the waiters have left, so that a person's answer is not lost with
+//! the client that caused the question.
 
 use std::{future::pending, panic::resume_unwind};
 
@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Error;
 
-/// A piece of work under way. Clones are the same; it is given up when the last one is dropped.
+/// Shared work in progress. Clones share it; the work is aborted when the last clone is dropped.
 #[derive(Clone)]
 pub(super) struct Flight<T> {
     outcome: Shared<BoxFuture<'static, Result<T, Error>>>,
@@ -20,7 +20,7 @@ pub(super) struct Flight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Flight<T> {
-    /// Starts work.
+    /// Starts the work.
     pub(super) fn start(work: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
         let running = AbortOnDropHandle::new(tokio::spawn(work));
         let task = running.abort_handle();
@@ -28,7 +28,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
             match running.await.map_err(tokio::task::JoinError::try_into_panic) {
                 Ok(outcome) => outcome,
                 Err(Ok(panic)) => resume_unwind(panic),
-                // The runtime is ending, and with it whoever waits.
+                // The runtime is shutting down, and the waiters with it.
                 Err(Err(_)) => pending().await,
             }
         };
@@ -40,7 +40,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         self.outcome.await
     }
 
-    /// Whether the work is still being done; its outcome is old news otherwise.
+    /// Whether the work is still running.
     pub(super) fn is_under_way(&self) -> bool {
         !self.task.is_finished()
     }

@@ -1,4 +1,4 @@
-//! What a person can do about an [`Error`] of AWS: the next command, or the setting to look at.
+//! Hints for an [`Error`] of AWS: the next command, or the setting to check.
 
 use super::{
     error::{CLOCK_CODES, Error, FileProblem, PARAMETER_CODES},
@@ -6,7 +6,7 @@ use super::{
 };
 
 impl Error {
-    /// What a person can do about it.
+    /// A way to fix it, beginning with a verb.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoCredentials { .. } => "choose a profile with --profile or AWS_PROFILE, or create one with aws configure sso".into(),

@@ -1,7 +1,7 @@
 //! The HTTP clients of all AWS calls.
 //!
-//! They trust the machine's roots (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and one more file, `AWS_CA_BUNDLE` or `ca_bundle` of the
-//! profile, and go through the proxy that the environment names for the endpoint.
+//! They trust the machine's roots (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and the file named by `AWS_CA_BUNDLE` or `ca_bundle` of the profile,
+//! and use the proxy that the environment names for the endpoint.
 
 use std::{
     collections::HashMap,
@@ -32,14 +32,14 @@ use crate::{
     regular_file, tls,
 };
 
-/// The clients of a process, one for each file of further roots.
+/// The clients of a process, one for each file of additional roots.
 #[derive(Default)]
 pub(super) struct Clients(Mutex<HashMap<Option<PathBuf>, Client>>);
 
-/// The longest answer that is read. A page of a hundred instances has some hundred kilobytes.
+/// The largest reply that is read. A page of a hundred instances has some hundred kilobytes.
 const ANSWER_LIMIT: usize = 8 << 20;
 
-/// A client for the SDK, and what one needs for requests of our own making.
+/// A client for the SDK, and one for our own requests.
 #[derive(Clone)]
 pub(super) struct Client {
     pub(super) sdk: SharedHttpClient,
@@ -48,7 +48,7 @@ pub(super) struct Client {
 }
 
 impl Clients {
-    /// The client that trusts `bundle` too. Its file is read once.
+    /// The client that also trusts `bundle`. The file is read once.
     ///
     /// # Errors
     /// [`Error::CaBundle`].
@@ -68,7 +68,7 @@ impl Client {
     fn new(bundle: Option<&Setting>) -> Result<Self, Error> {
         let (context, proxies) = (context(bundle)?, Arc::new(Proxies::of_environment()));
         let (of_client, proxies_of_client) = (context.clone(), Arc::clone(&proxies));
-        // One connector for each pair of timeouts: it holds the pool of connections.
+        // The SDK makes one connector for each pair of timeouts; a connector owns a connection pool.
         let connectors: Mutex<HashMap<[Option<Duration>; 2], SharedHttpConnector>> = Mutex::default();
         let sdk = http_client_fn(move |settings, components| {
             let mut connectors = connectors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +82,7 @@ impl Client {
         Ok(Self { sdk, context, proxies })
     }
 
-    /// For requests of our own making; nothing in it has a deadline but the connecting.
+    /// The connector for our own requests. Only connecting has a time limit.
     pub(super) fn own_connector(&self, connect_deadline: Duration) -> SharedHttpConnector {
         let settings = HttpConnectorSettings::builder().connect_timeout(connect_deadline).build();
         let sleep = Some(SharedAsyncSleep::new(TokioSleep::new()));
@@ -90,14 +90,14 @@ impl Client {
     }
 }
 
-/// Sends each request straight to its host or through the proxy for it. The connectors are made when they are first needed.
+/// Sends each request directly or through a proxy. Connectors are made on first use.
 struct Outbound {
     context: TlsContext,
     proxies: Arc<Proxies>,
     settings: HttpConnectorSettings,
     sleep: Option<SharedAsyncSleep>,
     straight: OnceLock<Connector>,
-    /// By whether the request is https, since each kind may have its proxy, and the URL of the proxy.
+    /// By scheme (https or not), because each may have its own proxy, and by the URL of the proxy.
     by_proxy: Mutex<HashMap<(bool, String), Connector>>,
 }
 
@@ -141,8 +141,7 @@ impl std::fmt::Debug for Outbound {
     }
 }
 
-/// Reads an answer whole, within [`ANSWER_LIMIT`]: neither the SDK nor its HTTP client has a limit of its own, and no call of
-/// ours streams.
+/// Reads a whole reply, up to [`ANSWER_LIMIT`]. Neither the SDK nor its HTTP client has a limit, and none of our calls streams.
 fn bounded(answer: HttpConnectorFuture) -> HttpConnectorFuture {
     HttpConnectorFuture::new(async move {
         let mut answer = answer.await?;
@@ -189,7 +188,7 @@ impl Outbound {
 /// [`Error::CaBundle`]: the file is checked here because the SDK panics on a bad one.
 fn context(bundle: Option<&Setting>) -> Result<TlsContext, Error> {
     let mut trust = TrustStore::empty();
-    // The SDK asserts that there are native roots where it is told to use them; a slim container has none.
+    // The SDK panics if it is configured to use native roots and finds none, as in a slim container.
     if !tls::system::native_roots().is_empty() {
         trust = trust.with_native_roots(true);
     }
@@ -203,7 +202,7 @@ fn context(bundle: Option<&Setting>) -> Result<TlsContext, Error> {
     TlsContext::builder().with_trust_store(trust).build().map_err(|cause| Error::HttpClient(Arc::new(cause)))
 }
 
-/// Whether a URL leads to this machine.
+/// Whether a URL points to this machine.
 pub(super) fn is_loopback(url: &str) -> bool {
     let Ok(uri) = url.parse::<::http::Uri>() else { return false };
     let Some(host) = uri.host() else { return false };

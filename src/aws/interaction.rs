@@ -1,5 +1,5 @@
-//! What only a person can do: log in with a browser, read a code off an MFA device. Here it is asked for as a value; who
-//! shows it, and where, is decided by whoever made the [`Interaction`].
+//! Questions to a person: log in with a browser, read a code from an MFA device. This module sends questions as values; the
+//! creator of the [`Interaction`] decides how to show them.
 
 use std::{
     fmt,
@@ -11,54 +11,54 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{secret::Secret, target::MfaSerial};
 
-/// How long a person has to answer.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// The time limit for a person's answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// What a person is told, or asked.
+/// A message or a question to a person.
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// Open a page, compare the code and approve.
     SsoLogin {
-        /// The profile whose session is over.
+        /// The profile whose session has expired.
         profile: String,
-        /// The page; it knows the code already.
+        /// The address of the page, which includes the code.
         url: String,
-        /// What the page shows: another one means that another program asks.
+        /// The code that the page must show. Another code belongs to another program's request.
         code: String,
-        /// How long the page can be used.
+        /// The lifetime of the page.
         lasts: Duration,
     },
     /// Run `aws login --profile PROFILE`.
     ConsoleLogin {
-        /// The profile whose session is over.
+        /// The profile whose session has expired.
         profile: String,
     },
-    /// One of the logins is done, here or elsewhere.
+    /// A login has succeeded, here or in another program.
     LoggedIn {
         /// The profile.
         profile: String,
     },
     /// Type a code.
     MfaCode {
-        /// Which device.
+        /// The MFA device.
         device: MfaSerial,
-        /// Why the code before was no good.
+        /// The reason why the previous code was refused.
         complaint: Option<String>,
-        /// Takes the code.
+        /// Receives the code.
         answer: Answer,
     },
 }
 
-/// Takes what a person typed, once.
+/// Receives the text that a person typed, once.
 #[derive(Clone)]
 pub struct Answer(Arc<Mutex<Option<oneshot::Sender<Secret<String>>>>>);
 
 impl Answer {
-    /// Gives the answer. One that comes too late is dropped.
+    /// Gives the answer. A late answer is dropped.
     pub fn give(&self, text: String) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
-            // Nobody waits any more: as good as never given.
+            // The question has timed out; the answer is dropped.
             let _ = sender.send(Secret::new(text));
         }
     }
@@ -70,41 +70,41 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// The way to a person, if there is one. Clones lead to the same.
+/// The channel to a person, if there is one. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Interaction(Option<mpsc::UnboundedSender<Prompt>>);
 
 impl Interaction {
-    /// Nobody is there: what needs a person is an error that says what to do.
+    /// Without a person. Logins that need one are errors with a hint.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Somebody is there, and sees what comes out of the receiver.
+    /// With a person, who sees the prompts from the receiver.
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Prompt>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(Some(sender)), receiver)
     }
 
-    /// Whether somebody is there.
+    /// Whether a person can be asked.
     pub(super) fn is_there(&self) -> bool {
         self.0.as_ref().is_some_and(|prompts| !prompts.is_closed())
     }
 
-    /// Shows something.
+    /// Shows a prompt.
     pub(super) fn show(&self, prompt: Prompt) {
         if let Some(prompts) = &self.0 {
-            // Nobody looks any more: the process is ending.
+            // A closed channel means that the process is ending.
             let _ = prompts.send(prompt);
         }
     }
 
-    /// Asks for a code and waits for what is typed. `None` when nobody is there, or nobody answers.
+    /// Asks for a code and waits for it. `None` if no person can be asked, or on a timeout.
     pub(super) async fn ask(&self, device: &MfaSerial, complaint: Option<String>) -> Option<Secret<String>> {
         let prompts = self.0.as_ref()?;
         let (sender, receiver) = oneshot::channel();
         let answer = Answer(Arc::new(Mutex::new(Some(sender))));
         prompts.send(Prompt::MfaCode { device: device.clone(), complaint, answer }).ok()?;
-        tokio::time::timeout(PATIENCE, receiver).await.ok()?.ok()
+        tokio::time::timeout(ANSWER_TIMEOUT, receiver).await.ok()?.ok()
     }
 }

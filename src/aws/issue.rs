@@ -1,14 +1,13 @@
-//! How the credentials of an [`Identity`] are made, each time from the start:
+//! Makes the credentials of an [`Identity`], each time from the beginning:
 //!
 //! ```text
 //!   files, variables ─▶ chain (`profiles`) ─▶ keys, SSO, aws login, credential_process, web identity, ECS, EC2 (`provide`)
-//!                                               │  session over: log in (`sso`), or wait until somebody has
+//!                                               │  session expired: log in (`sso`), or wait for a login
 //!                                               ▼
 //!                        MFA device ─▶ GetSessionToken (`mfa`) ─▶ AssumeRole, once for each role ─▶ credentials
 //! ```
 //!
-//! Files are read each time, so that what changed in the meantime (`aws sso login`, new keys) counts, and [`Mark`] says whether
-//! they have changed since.
+//! The files are read each time, so that changes (`aws sso login`, new keys) take effect. [`Mark`] detects changes since then.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,12 +29,12 @@ use super::{
 };
 use crate::target::{Identity, MfaCode, MfaSerial, Region};
 
-/// Logins that are tried for one fetch: that of a profile, and once more if it was already over when it came.
+/// The number of logins for one fetch: one, and another if the first had expired by the time it was used.
 const LOGINS: usize = 2;
-/// No role wants a code that is younger than this: one that is denied is denied for another reason.
+/// The age below which a role cannot require a newer MFA code: a denial then has another reason.
 const FRESH: Duration = Duration::from_mins(15);
 
-/// Makes credentials. What identities have in common is kept here: HTTP clients, codes, MFA sessions, logins.
+/// Makes credentials. Owns the state that identities share: HTTP clients, codes, MFA sessions, logins.
 pub(super) struct Issuer {
     clients: Clients,
     interaction: Interaction,
@@ -43,11 +42,11 @@ pub(super) struct Issuer {
     logins: Logins,
 }
 
-/// What the files said when credentials were made, to be compared with what they say now.
+/// The state of the AWS files when credentials were made, for detecting changes.
 pub(super) struct Mark {
     stamp: Stamp,
     chain: Chain,
-    /// How the files looked when they could not be used, which was logged then.
+    /// The state of unusable files for which a warning was logged.
     unusable: Option<Stamp>,
 }
 
@@ -56,12 +55,12 @@ pub(super) struct Step {
     pub(super) arn: String,
     pub(super) external_id: Option<String>,
     pub(super) session_name: String,
-    /// Seconds; `None` is STS's hour.
+    /// Seconds; `None` is STS's default of an hour.
     pub(super) duration: Option<i32>,
     device: Option<MfaSerial>,
 }
 
-/// What the files and variables say at one time.
+/// A snapshot of files and variables.
 struct Plan {
     profiles: Profiles,
     chain: Chain,
@@ -79,12 +78,12 @@ impl Issuer {
         &self.clients
     }
 
-    /// Whether somebody can be asked.
+    /// Whether a person can be asked.
     pub(super) fn may_ask(&self) -> bool {
         self.interaction.is_there()
     }
 
-    /// Makes credentials, with a person's help where that is allowed and needed. May take as long as that person does.
+    /// Makes credentials, and asks a person if that is allowed and needed. May take as long as the person's answer.
     pub(super) async fn issue(
         &self,
         identity: &Identity,
@@ -114,15 +113,15 @@ impl Issuer {
     }
 
     fn plan(&self, identity: &Identity) -> Result<Plan, Error> {
-        // Before the files are read: a change in between is noticed later.
+        // Before the files are read, so that a change in between is noticed later.
         let stamp = Stamp::of(&Paths::of(&Environment::Process));
         let profiles = Profiles::read(Environment::Process, identity.profile.as_deref())?;
         let (chain, calls) = (profiles.chain()?, Calls::of(&profiles, &self.clients)?);
         Ok(Plan { profiles, chain, calls, stamp })
     }
 
-    /// Whether the files say something else now than when credentials were made. Those that cannot be used at the moment do
-    /// not: they may be half written.
+    /// Whether the files have other content than when credentials were made. Files that cannot be used do not count as changed,
+    /// because they may be half written.
     pub(super) fn has_changed(identity: &Identity, mark: &mut Mark) -> bool {
         let stamp = Stamp::of(&Paths::of(&Environment::Process));
         if stamp == mark.stamp {
@@ -157,7 +156,7 @@ impl Issuer {
         let mut steps: Vec<Step> = chain.roles.iter().map(|role| Step::of_profile(role, identity)).collect();
         let inherited = chain.mfa_serial.clone().filter(|_| steps.is_empty() && !identity.roles.is_empty());
         steps.extend(identity.roles.iter().map(|role| Step::of_target(role.as_str(), identity)));
-        // A role has no device, so it is the user at the beginning whose device counts.
+        // A role has no MFA device, so the device belongs to the user at the beginning of the chain.
         let device = identity.mfa_serial.clone().or(inherited);
         if let (Some(first), Some(device)) = (steps.first_mut(), &device) {
             first.device = Some(device.clone());
@@ -183,7 +182,7 @@ impl Issuer {
         Ok(credentials)
     }
 
-    /// Assumes a role, with its device's help if it has one.
+    /// Assumes a role, with a code of its MFA device if it has one.
     async fn take(
         &self,
         step: &Step,
@@ -194,14 +193,14 @@ impl Issuer {
     ) -> Result<Credentials, Error> {
         let Some(device) = &step.device else { return step.assume(config, credentials, None).await };
         let device = Device::new(device.clone(), identity);
-        // Only keys that do not end can be made into a session; others bring the code along.
+        // GetSessionToken accepts long-term keys only; with other credentials, AssumeRole gets the code itself.
         if credentials.session_token().is_some() {
             let code = self.devices.code(&device, None, asking).await?;
             return step.assume(config, credentials, Some((&device, &code))).await;
         }
         let session = self.devices.session(config, &credentials, &device, asking).await?;
         match step.assume(config, session.credentials, None).await {
-            // A role may want a code that is younger than our session (aws:MultiFactorAuthAge). Others may be content with it.
+            // A role may require a newer code than that of our session (aws:MultiFactorAuthAge).
             Err(Error::RoleDenied { .. }) if session.age > FRESH && asking == Asking::Allowed => {
                 self.devices.forget(&credentials, &device).await;
                 let session = self.devices.session(config, &credentials, &device, asking).await?;

@@ -1,7 +1,7 @@
-//! MFA devices: where a code comes from, and the sessions that one was given for.
+//! MFA devices: the sources of codes, and the sessions obtained with them.
 //!
-//! A code is good once, and is a bother. So it is spent on GetSessionToken, whose session lasts twelve hours and makes
-//! roles of everyone as often as needed, and not on AssumeRole, whose credentials end after an hour.
+//! A code can be used once, and typing it is a burden. It is therefore spent on GetSessionToken, whose session lasts twelve hours and
+//! can assume roles any number of times, not on AssumeRole, whose credentials expire after an hour.
 
 use std::{
     collections::HashMap,
@@ -21,14 +21,14 @@ use super::{
 };
 use crate::target::{Identity, MfaCode, MfaSerial};
 
-/// What must be left of a session for it to be used: a role has to be assumed with it.
-const USABLE: Duration = Duration::from_mins(1);
-/// Codes that a person may type before the client hears of it.
+/// The least remaining lifetime of a usable session: a role must be assumed with it.
+const MIN_LIFETIME: Duration = Duration::from_mins(1);
+/// The number of codes that a person may type before the client gets an error.
 const TRIES: usize = 3;
-/// A command may want a finger on a key.
-const COMMAND_DEADLINE: Duration = Duration::from_mins(1);
+/// The time limit for a command, which may wait for a touch on a hardware key.
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A device, and who reads it.
+/// An MFA device, and the command that reads it.
 pub(super) struct Device {
     pub(super) serial: MfaSerial,
     command: Option<String>,
@@ -43,16 +43,16 @@ impl Device {
 /// The sessions of all devices.
 pub(super) struct Devices {
     interaction: Interaction,
-    /// That of `--mfa-code`, until it is used.
+    /// The code of `--mfa-code`, until it is used.
     code: Mutex<Option<MfaCode>>,
-    /// By the user's access key and the device. Held while a code is asked for: a person answers one question at a time.
+    /// By access key and device. Locked while a code is being asked for, because a person answers one question at a time.
     sessions: tokio::sync::Mutex<HashMap<(String, MfaSerial), Credentials>>,
 }
 
-/// A session that a code was given for.
+/// A session obtained with a code.
 pub(super) struct Session {
     pub(super) credentials: Credentials,
-    /// Since the code was given.
+    /// The time since the code was used.
     pub(super) age: Duration,
 }
 
@@ -67,7 +67,7 @@ impl Devices {
         Self { interaction, code: Mutex::new(code), sessions: tokio::sync::Mutex::default() }
     }
 
-    /// A session of the user with `keys`, for which a code was given now or before.
+    /// A session of the user with `keys`. Asks for a code if there is no session yet.
     pub(super) async fn session(
         &self,
         config: &SdkConfig,
@@ -77,11 +77,11 @@ impl Devices {
     ) -> Result<Session, Error> {
         let mut sessions = match asking {
             Asking::Allowed => self.sessions.lock().await,
-            // Somebody is being asked: that may take minutes.
+            // A person is being asked, which may take minutes.
             Asking::No => self.sessions.try_lock().map_err(|_| Error::mfa_needed(device))?,
         };
         let key = (keys.access_key_id().to_owned(), device.serial.clone());
-        if let Some(found) = sessions.get(&key).filter(|found| left(found) > USABLE) {
+        if let Some(found) = sessions.get(&key).filter(|found| left(found) > MIN_LIFETIME) {
             return Ok(Session::of(found.clone()));
         }
         let mut complaint = None;
@@ -101,12 +101,12 @@ impl Devices {
         Err(Error::mfa_needed(device))
     }
 
-    /// Forgets a session that is too old for somebody.
+    /// Drops a session, for example one that is too old for a role.
     pub(super) async fn forget(&self, keys: &Credentials, device: &Device) {
         self.sessions.lock().await.remove(&(keys.access_key_id().to_owned(), device.serial.clone()));
     }
 
-    /// A code: the one that was given, or the command's, or what a person types.
+    /// A code: the one of `--mfa-code`, the command's, or the one that a person types.
     pub(super) async fn code(
         &self,
         device: &Device,
@@ -128,22 +128,22 @@ impl Devices {
             let Some(typed) = self.interaction.ask(&device.serial, complaint.take()).await else { break };
             match typed.expose().trim().parse() {
                 Ok(code) => return Ok(code),
-                Err(_) => complaint = Some("a code is six digits".into()),
+                Err(_) => complaint = Some("a code has six digits".into()),
             }
         }
         Err(Error::mfa_needed(device))
     }
 }
 
-/// The first line that a command prints.
+/// Runs a command and reads the code from the first line of its output.
 async fn run(command: &str) -> Result<MfaCode, Error> {
     let failed = |reason: String| Error::MfaCommand { reason };
     let _running = super::process::Running::begin();
     let process = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = match tokio::time::timeout(COMMAND_DEADLINE, process).await {
+    let output = match tokio::time::timeout(COMMAND_TIMEOUT, process).await {
         Ok(Ok(output)) => output,
         Ok(Err(cause)) => return Err(failed(cause.to_string())),
-        Err(_) => return Err(failed(format!("it took longer than {} s", COMMAND_DEADLINE.as_secs()))),
+        Err(_) => return Err(failed(format!("it took longer than {} s", COMMAND_TIMEOUT.as_secs()))),
     };
     let first = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().trim().to_owned();
     if !output.status.success() {

@@ -1,12 +1,12 @@
-//! Whether security groups let a bastion reach a database: the groups of both, as EC2 describes them, and the rules between
-//! them. Route tables, network ACLs and what leaves the bastion are not looked at.
+//! Checks whether security groups let a bastion reach a database, from the groups of both and the rules between them. Route tables,
+//! network ACLs and outbound rules of the bastion are not examined.
 
 use std::net::IpAddr;
 
 use super::{Account, Error, Service, nodes::filtered, xml::Element};
 use crate::{outbound::is_in, target::InstanceId};
 
-/// Where an instance is, as security groups see it.
+/// The properties of an instance that security groups match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     /// Its security groups.
@@ -20,7 +20,7 @@ pub struct Place {
 struct Rule {
     group: String,
     protocol: String,
-    /// Both are absent where the protocol has no ports, or all are meant.
+    /// The range of ports. Absent if the protocol has none, or for all ports.
     ports: Option<(u16, u16)>,
     from: Vec<Source>,
 }
@@ -29,34 +29,34 @@ struct Rule {
 enum Source {
     Group(String),
     Network(String),
-    /// A prefix list: what is in it takes another call.
+    /// A prefix list, whose content another call would return.
     List(String),
 }
 
-/// What the rules come to.
+/// The verdict of the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// This group lets in what comes from there.
+    /// A group admits the instance.
     Admitted {
         /// The database's group.
         group: String,
-        /// A group, or a network.
+        /// The matching source: a group, or a network.
         from: String,
     },
-    /// None does, as far as they can be read; a prefix list might.
+    /// No readable rule admits it; a prefix list might.
     Perhaps {
         /// The prefix list.
         list: String,
     },
-    /// None does.
+    /// No rule admits it.
     Refused,
 }
 
 impl Account {
-    /// Where an instance is; `None` when EC2 does not know it.
+    /// The groups and addresses of an instance; `None` if EC2 does not know it.
     ///
     /// # Errors
-    /// As for every call; it takes `ec2:DescribeInstances`.
+    /// The errors of every call. Needs `ec2:DescribeInstances`.
     pub async fn place(&self, id: &InstanceId) -> Result<Option<Place>, Error> {
         let parameters = filtered("instance-id", &[id.as_str().to_owned()], None);
         let answer = self.query(Service::Ec2, "DescribeInstances", &parameters).await?;
@@ -71,10 +71,10 @@ impl Account {
         }))
     }
 
-    /// Whether one of these security groups admits TCP from there to a port.
+    /// Whether one of these security groups admits TCP from the instance to a port.
     ///
     /// # Errors
-    /// As for every call; it takes `ec2:DescribeSecurityGroups`.
+    /// The errors of every call. Needs `ec2:DescribeSecurityGroups`.
     pub async fn admission(&self, groups: &[String], place: &Place, port: u16) -> Result<Admission, Error> {
         let parameters = filtered("group-id", groups, None);
         let answer = self.query(Service::Ec2, "DescribeSecurityGroups", &parameters).await?;
@@ -106,7 +106,7 @@ fn texts(element: &Element, list: &str, name: &str) -> Vec<String> {
 fn admission(rules: &[Rule], place: &Place, port: u16) -> Admission {
     let mut perhaps = None;
     for Rule { group, protocol, ports, from } in rules {
-        // "-1" is every protocol; TCP is 6 by number.
+        // "-1" means every protocol; 6 is TCP.
         let every = protocol == "-1";
         let tcp = protocol == "tcp" || protocol == "6";
         let counts = every || tcp && ports.is_none_or(|(first, last)| (first..=last).contains(&port));

@@ -1,7 +1,7 @@
-//! What could be a bastion: the managed nodes that Systems Manager knows, and the ECS tasks that let one in.
+//! Candidates for a bastion: the managed nodes of Systems Manager, and the ECS tasks with ECS Exec.
 //!
-//! Systems Manager says which nodes are online, EC2 where they are and what they are called. ECS tasks are no managed nodes
-//! in any list; those with `enableExecuteCommand` and a running agent can be reached like one, as
+//! Systems Manager reports which nodes are online, EC2 their VPC and name. ECS tasks do not appear in a list of managed nodes, but
+//! those with `enableExecuteCommand` and a running agent can be reached like one, as
 //! `ecs:CLUSTER_TASK_RUNTIME` ("Start a session", StartSession's `Target`).
 
 use std::{
@@ -17,38 +17,38 @@ use serde_json::{Value, json};
 use super::{Account, Error, Service};
 use crate::target::InstanceId;
 
-/// Pages of one list: a bound, far above what anybody has.
+/// The largest number of pages of one list, far above real accounts.
 const PAGES: usize = 200;
-/// Identifiers in one filter of EC2 (200) and in one DescribeTasks (100).
+/// The largest number of identifiers in one filter of EC2 (200) and in one DescribeTasks (100).
 const BATCH: usize = 100;
-/// Clusters that are looked at, and how many at a time.
+/// The number of clusters that are searched, and how many of them concurrently.
 const CLUSTERS: usize = 200;
 const AT_A_TIME: usize = 8;
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeKind {
     /// An EC2 instance.
     Ec2,
-    /// A machine elsewhere, with a hybrid activation.
+    /// A machine outside EC2 with a hybrid activation.
     Hybrid,
     /// A task of ECS.
     EcsTask,
 }
 
-/// Something that may forward for us. What AWS did not say, or would not, is `None`.
+/// A possible bastion. Facts that AWS did not report, or refused, are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// What StartSession calls it.
+    /// The `Target` of StartSession.
     pub id: String,
-    /// What it is.
+    /// The kind of node.
     pub kind: NodeKind,
     /// Its `Name` tag, computer name, or the task's group and container.
     pub name: Option<String>,
-    /// Whether its agent has a connection.
+    /// Whether its agent is connected.
     pub online: bool,
-    /// When its agent was last heard of.
+    /// The time of its agent's last ping.
     pub last_ping: Option<SystemTime>,
     /// Its agent's version.
     pub agent: Option<String>,
@@ -59,18 +59,18 @@ pub struct Node {
 }
 
 impl Node {
-    /// Its id as a bastion's; `None` when AWS has a kind of id that we do not know.
+    /// Its id as a bastion; `None` for an unknown form of id.
     pub fn instance_id(&self) -> Option<InstanceId> {
         self.id.parse().ok()
     }
 }
 
-/// What was found, and what could not be looked at.
+/// The result of a search, and the parts that failed.
 #[derive(Debug, Clone, Default)]
 pub struct Nodes {
-    /// The nodes, in the order of their names and ids.
+    /// The nodes, sorted by name and id.
     pub found: Vec<Node>,
-    /// Calls that failed; what they would have told is missing.
+    /// The calls that failed. Their facts are missing.
     pub gaps: Vec<Error>,
 }
 
@@ -82,20 +82,20 @@ impl Nodes {
 }
 
 impl Account {
-    /// The managed nodes, online or not. That EC2 does not say where they are is a gap.
+    /// The managed nodes, online or not. If EC2 does not report their VPC, that is a gap.
     ///
     /// # Errors
-    /// When Systems Manager does not list them.
+    /// If Systems Manager does not list them.
     pub async fn managed_nodes(&self) -> Result<Nodes, Error> {
         let mut nodes = Nodes { found: self.instance_information(None).await?, gaps: Vec::new() };
         self.add_places(&mut nodes).await;
         Ok(nodes.sorted())
     }
 
-    /// One managed node; `None` when Systems Manager does not know it.
+    /// One managed node; `None` if Systems Manager does not know it.
     ///
     /// # Errors
-    /// When Systems Manager does not say.
+    /// If Systems Manager does not reply.
     pub async fn managed_node(&self, id: &InstanceId) -> Result<Option<Node>, Error> {
         Ok(self.instance_information(Some(id)).await?.pop())
     }
@@ -144,7 +144,7 @@ impl Account {
         }
     }
 
-    /// A filter rather than `InstanceId.N`: one that is gone already would make the whole call fail.
+    /// Uses a filter, because with `InstanceId.N` a terminated instance would make the whole call fail.
     async fn places(&self, ids: &[String]) -> Result<HashMap<String, (Option<String>, Option<String>)>, Error> {
         const OPERATION: &str = "DescribeInstances";
         let mut places = HashMap::new();
@@ -166,7 +166,7 @@ impl Account {
         Ok(places)
     }
 
-    /// The running tasks of ECS that let one in. What may not be looked at is a gap.
+    /// The running ECS tasks with ECS Exec. Parts without permission are gaps.
     pub async fn ecs_tasks(&self) -> Nodes {
         let mut nodes = Nodes::default();
         let clusters = match self.ecs_list("ListClusters", json!({}), "clusterArns").await {
@@ -267,7 +267,7 @@ fn node(information: InstanceInformation) -> Option<Node> {
     Some(Node {
         id,
         kind,
-        // A hybrid node's name is the activation's, an instance's is the Name tag that EC2 has.
+        // A hybrid node is named by its activation, an instance by its Name tag in EC2.
         name: information.name.or(information.computer_name).filter(|name| !name.is_empty()),
         online: information.ping_status.is_some_and(|status| status == aws_sdk_ssm::types::PingStatus::Online),
         last_ping: information.last_ping_date_time.and_then(|at| at.try_into().ok()),
@@ -277,8 +277,8 @@ fn node(information: InstanceInformation) -> Option<Node> {
     })
 }
 
-/// A task that lets one in, and the subnet of its network interface. With several such containers, the first: they share
-/// the task's network.
+/// A task with ECS Exec, and the subnet of its network interface. Of several containers the first is used, because they share the
+/// task's network.
 fn task(task: &Value) -> Option<(Node, Option<String>)> {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     if task.get("enableExecuteCommand").and_then(Value::as_bool) != Some(true) {
@@ -310,7 +310,7 @@ fn task(task: &Value) -> Option<(Node, Option<String>)> {
     Some((node, subnet))
 }
 
-/// How long ago a node was last heard of, as people say it.
+/// The time since a node's last ping, for people.
 pub fn ago(since: Duration) -> String {
     match since.as_secs() {
         seconds @ 0..=119 => format!("{seconds} s ago"),

@@ -1,5 +1,4 @@
-//! What IAM would say to a database login, and what the database's own log says of one: asked only by whoever wants to
-//! know why a login fails.
+//! Diagnosis of a failed login: IAM's policy simulator, and the database's own log of IAM logins.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,13 +7,13 @@ use serde_json::{Value, json};
 use super::{Account, Error, Principal, Service};
 use crate::service::Permission;
 
-/// Entries of the log in one answer.
+/// The largest number of log entries in one reply.
 const ENTRIES: usize = 50;
 
-/// What SimulatePrincipalPolicy decides (`PolicyEvaluationDecisionType`).
+/// The decision of SimulatePrincipalPolicy (`PolicyEvaluationDecisionType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Some statement allows it and none denies it.
+    /// A statement allows it, and none denies it.
     Allowed,
     /// A statement denies it.
     ExplicitDeny,
@@ -23,8 +22,8 @@ pub enum Decision {
 }
 
 impl Principal {
-    /// The user or role whose policies can be simulated; `None` for the account's root and federated users. The ARN of a
-    /// role's session does not have the role's path, so that for a role with a path this is not its ARN.
+    /// The user or role whose policies can be simulated; `None` for the account's root and federated users. The ARN of a role's
+    /// session lacks the role's path, so the result is wrong for a role with a path.
     pub fn policy_source(&self) -> Option<String> {
         let mut fields = self.arn.splitn(6, ':');
         let (_, partition, service) = (fields.next()?, fields.next()?, fields.next()?);
@@ -44,7 +43,7 @@ impl Account {
     /// Whether the policies of `source` (the ARN of a user or role) grant `permission`.
     ///
     /// # Errors
-    /// As for every call; it takes `iam:SimulatePrincipalPolicy`.
+    /// The errors of every call. Needs `iam:SimulatePrincipalPolicy`.
     pub async fn simulate_connect(&self, source: &str, permission: &Permission) -> Result<Decision, Error> {
         const OPERATION: &str = "SimulatePrincipalPolicy";
         let parameters = [
@@ -63,10 +62,10 @@ impl Account {
         }
     }
 
-    /// The entries of a log group since then, oldest first; `None` when there is no such group.
+    /// The entries of a log group since a time, oldest first; `None` if there is no such group.
     ///
     /// # Errors
-    /// As for every call; it takes `logs:FilterLogEvents`.
+    /// The errors of every call. Needs `logs:FilterLogEvents`.
     pub async fn log_events(&self, group: &str, since: SystemTime) -> Result<Option<Vec<(SystemTime, String)>>, Error> {
         let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let since = u64::try_from(since).unwrap_or(u64::MAX);

@@ -14,17 +14,16 @@ use zeroize::Zeroizing;
 
 use super::{error::Reason, profiles::Place, time};
 
-/// How long a program may take that nobody waits for any more. It may ask a person; a client waits for it as long as its own
-/// deadline allows.
+/// The time limit for a program. It may ask a person; a client waits for it only as long as its own deadline allows.
 const PROCESS_TIMEOUT: Duration = Duration::from_mins(5);
-/// How much of what it says about a failure is shown.
-const SHOWN: usize = 200;
+/// The longest part of a program's error message that is shown, in characters.
+const MAX_MESSAGE: usize = 200;
 
-/// How many run now, of all identities, commands for MFA codes included.
+/// The number of running programs of all identities, commands for MFA codes included.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts a program while it runs.
-#[must_use = "it is counted until this is dropped"]
+#[must_use = "the program is counted until this is dropped"]
 pub(super) struct Running;
 
 impl Running {
@@ -40,15 +39,15 @@ impl Drop for Running {
     }
 }
 
-/// Whether such a program runs now.
+/// Whether a program is running.
 pub(super) fn is_running() -> bool {
     RUNNING.load(Ordering::Relaxed) > 0
 }
 
-/// What the program prints.
+/// Runs the program and reads the credentials that it prints.
 ///
 /// # Errors
-/// A sentence about the program, or about the key of its output that is of no use.
+/// A sentence about the program, or about the invalid key of its output.
 pub(super) async fn run(words: &[String], place: &Place) -> Result<Credentials, Reason> {
     let failed = |reason: String| Reason(format!("{place}: {reason}"));
     let (program, arguments) = words.split_first().ok_or_else(|| failed("the command is empty".into()))?;
@@ -62,7 +61,7 @@ pub(super) async fn run(words: &[String], place: &Place) -> Result<Credentials, 
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("without a message on stderr");
-        let said: String = said.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+        let said: String = said.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
         return Err(failed(format!("`{program}` ended with {}: {said}", output.status)));
     }
     credentials(&Zeroizing::new(output.stdout)).map_err(|reason| failed(format!("`{program}`: {reason}")))
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_is_read_and_its_faults_are_named_without_its_text() {
+    fn faults_of_the_output_are_named_without_quoting_it() {
         let good = r#"{"Version": 1, "AccessKeyId": "AKID", "SecretAccessKey": "s", "SessionToken": "", "Expiration": "2096-01-01t00:00:00+01:00"}"#;
         let read = credentials(good.as_bytes()).unwrap();
         assert_eq!((read.access_key_id(), read.session_token()), ("AKID", None));

@@ -1,4 +1,4 @@
-//! Makes credentials out of a [`Source`].
+//! Makes credentials from a [`Source`].
 
 use std::{
     error::Error as StdError,
@@ -32,15 +32,15 @@ use super::{
 };
 use crate::{outbound, target::Region};
 
-/// What the SDK's own providers do, with every file and call that it takes.
+/// The time limit for a provider of the SDK, including all its files and calls.
 const SDK_TIMEOUT: Duration = Duration::from_mins(1);
-/// The longest token of a web identity.
+/// The largest token of a web identity.
 const TOKEN_LIMIT: u64 = 1 << 20;
 
 /// Makes the credentials that a chain begins with. `session_name` is for a web identity whose profile has none.
 ///
 /// # Errors
-/// Why there are none.
+/// If there are none.
 pub(super) async fn provide(
     chain: &Chain,
     profiles: &Profiles,
@@ -109,17 +109,17 @@ async fn instance(profiles: &Profiles, calls: &Calls, region: &Region) -> Result
     ask(ImdsCredentialsProvider::builder().configure(&config).imds_client(client).build()).await
 }
 
-/// Asks one of the SDK's providers.
+/// Calls one of the SDK's providers.
 async fn ask(provider: impl ProvideCredentials) -> Result<Credentials, Error> {
     let answer = tokio::time::timeout(SDK_TIMEOUT, provider.provide_credentials()).await;
     let cause = match answer.map_err(|_| Error::CredentialsTimeout { after: SDK_TIMEOUT })? {
         Ok(credentials) => return Ok(credentials),
         Err(cause) => cause,
     };
-    // The chain ends with the metadata service, whose address may be answered by something else.
+    // The chain ends with the metadata service, at whose address another program may answer.
     let nothing = matches!(cause, CredentialsError::CredentialsNotLoaded(_)) || find::<ImdsError>(&cause).is_some();
     let timed_out = matches!(cause, CredentialsError::ProviderTimedOut(_));
-    // A connection failed somewhere below, as opposed to an answer that says no.
+    // A connection failed; the service did not reply.
     let transport = find::<ConnectorError>(&cause).is_some();
     let proxy = find::<outbound::Error>(&cause).cloned();
     let cause = Arc::new(cause);
@@ -132,7 +132,7 @@ async fn ask(provider: impl ProvideCredentials) -> Result<Credentials, Error> {
     })
 }
 
-/// Why a service that issues credentials gave no answer of its own.
+/// Classifies a failure without a reply of a service that issues credentials.
 pub(super) fn unreachable<E: StdError + Send + Sync + 'static>(error: SdkError<E, HttpResponse>) -> Error {
     match find::<outbound::Error>(&error) {
         Some(proxy) => Error::Proxy(proxy.clone()),

@@ -1,10 +1,10 @@
-//! The databases of an account as RDS describes them: every address at which one may log in, with the facts about it.
+//! The databases of an account as RDS describes them: every address that accepts logins, with its facts.
 //!
-//! An instance has one address; a cluster has a writer's, a reader's and custom ones, and its members' own; an RDS Proxy
-//! has its own and further ones. `rds-db:connect` names a member of a cluster by the cluster ("Creating and using an IAM
-//! policy for IAM database access"), and a proxy's address by the proxy, whichever it is; [`Database::resource_id`] is that.
+//! An instance has one address. A cluster has writer, reader and custom addresses, besides those of its members. An RDS Proxy has its
+//! own address and additional ones. `rds-db:connect` names a member of a cluster by the cluster ("Creating and using an IAM
+//! policy for IAM database access"), and every address of a proxy by the proxy; see [`Database::resource_id`].
 //!
-//! `describe` makes the calls; here their answers are joined.
+//! `describe` makes the calls; this module joins their replies.
 
 mod describe;
 
@@ -19,65 +19,65 @@ use crate::{
     target::{Arn, Endpoint, Engine, Host},
 };
 
-/// One address at which one may log in. What AWS did not say, or would not, is `None`.
+/// One address that accepts logins. Facts that AWS did not report, or refused, are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Database {
     /// The service.
     pub kind: Service,
     /// The identifier of the instance, cluster, custom endpoint, proxy or proxy endpoint.
     pub id: String,
-    /// The ARN of the same.
+    /// Its ARN.
     pub arn: Option<String>,
-    /// What `rds-db:connect` names: `db-…`, `cluster-…` or `prx-…`.
+    /// The resource id for `rds-db:connect`: `db-…`, `cluster-…` or `prx-…`.
     pub resource_id: Option<String>,
-    /// `available` when all is well.
+    /// The status, normally `available`.
     pub status: String,
-    /// RDS's own word, such as `postgres` or `aurora-mysql`; for a proxy its family, in lower case.
+    /// The engine as RDS names it, such as `postgres` or `aurora-mysql`; for a proxy its family, in lower case.
     pub engine: String,
-    /// The engine's version. A proxy has none.
+    /// The engine's version; `None` for a proxy.
     pub version: Option<String>,
-    /// The address. None while it is being created.
+    /// The host name; `None` while the database is being created.
     pub host: Option<String>,
     /// The port.
     pub port: Option<u16>,
-    /// Whether IAM database authentication is on; for a proxy, whether it takes IAM logins.
+    /// Whether IAM database authentication is on; for a proxy, whether it accepts IAM logins.
     pub iam: Option<bool>,
-    /// The identifier of the authority behind the certificate. A proxy has none: its certificates are public ones.
+    /// The identifier of the certificate authority; `None` for a proxy, whose certificates are public.
     pub ca: Option<String>,
     /// The VPC.
     pub vpc: Option<String>,
-    /// The security groups in front of it; of a cluster, its members'.
+    /// Its security groups; for a cluster, those of its members.
     #[serde(default)]
     pub security_groups: Vec<String>,
     /// The cluster or proxy that it belongs to.
     pub parent: Option<String>,
-    /// The database user, where a proxy has exactly one.
+    /// The database user of a proxy that has exactly one.
     pub user: Option<String>,
 }
 
 impl Database {
-    /// The protocol that it speaks; `None` for engines that we do not.
+    /// Its protocol; `None` for an unsupported engine.
     pub fn protocol(&self) -> Option<Engine> {
         self.engine.parse().ok()
     }
 
-    /// The address with its port; `None` while there is none, or for an engine that we do not speak.
+    /// The address with its port; `None` while there is none, or for an unsupported engine.
     pub fn endpoint(&self) -> Option<Endpoint> {
         let host: Host = self.host.as_deref()?.parse().ok()?;
         Some(Endpoint { host, port: self.port.or_else(|| Some(self.protocol()?.default_port()))? })
     }
 }
 
-/// What was found, and what could not be looked at.
+/// The result of a search, and the parts that failed.
 #[derive(Debug, Clone, Default)]
 pub struct Databases {
-    /// The databases, in the order of their names.
+    /// The databases, sorted by name.
     pub found: Vec<Database>,
-    /// Calls that failed; what they would have told is missing.
+    /// The calls that failed. Their facts are missing.
     pub gaps: Vec<Error>,
 }
 
-/// The answers of the five calls.
+/// The replies of the five calls.
 #[derive(Debug, Default)]
 struct Described {
     instances: Vec<DbInstance>,
@@ -116,7 +116,7 @@ impl Described {
             version: instance.engine_version.clone(),
             host: endpoint.and_then(|endpoint| endpoint.address.clone()),
             port: endpoint.and_then(|endpoint| port(endpoint.port)),
-            // A member of a cluster repeats the cluster's.
+            // A member of a cluster repeats the facts of the cluster.
             iam: instance.iam_database_authentication_enabled,
             ca: instance.ca_certificate_identifier.clone(),
             vpc: instance.db_subnet_group.as_ref().and_then(|group| group.vpc_id.clone()),
@@ -126,7 +126,7 @@ impl Described {
         }
     }
 
-    /// The writer's and the reader's address, and custom ones of which nothing is known but the name.
+    /// The writer and reader addresses, and custom ones, of which only the name is known.
     fn cluster(&self, cluster: &DbCluster) -> Vec<Database> {
         let member = self.member_of(cluster.db_cluster_identifier.as_deref());
         let base = Database {
@@ -168,7 +168,7 @@ impl Described {
     }
 
     fn custom(&self, endpoint: &DbClusterEndpoint) -> Option<Database> {
-        // The list has the cluster's own two as well, without an identifier.
+        // The list also contains the cluster's writer and reader, without an identifier.
         let id = endpoint.db_cluster_endpoint_identifier.clone()?;
         let cluster = endpoint.db_cluster_identifier.as_deref().and_then(|id| self.cluster_called(id));
         let writer = cluster.and_then(|cluster| self.cluster(cluster).into_iter().next());
@@ -230,13 +230,13 @@ fn proxy(proxy: &DbProxy) -> Database {
     Database {
         kind: Service::Proxy,
         id: proxy.db_proxy_name.clone().unwrap_or_default(),
-        // The name is the user's and may be given to another proxy later; the ARN ends with the resource id.
+        // The name is chosen by the user and may be reused; the ARN ends with the resource id.
         resource_id: proxy.db_proxy_arn.as_deref().and_then(|arn| Some(arn.parse::<Arn>().ok()?.name().to_owned())),
         arn: proxy.db_proxy_arn.clone(),
         status: proxy.status.as_ref().map(|status| status.as_str().to_owned()).unwrap_or_default(),
         version: None,
         host: proxy.endpoint.clone(),
-        // A proxy listens on its engine's default port ("RDS Proxy", limits), and RDS does not say it.
+        // A proxy listens on its engine's default port ("RDS Proxy", limits), which RDS does not report.
         port: engine.parse::<Engine>().ok().map(Engine::default_port),
         engine,
         iam: Some(by_secret || proxy.default_auth_scheme.as_deref() == Some("IAM_AUTH")),

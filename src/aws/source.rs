@@ -1,10 +1,10 @@
-//! Which of the many places credentials came from, in words for people. Nothing of the credentials themselves.
+//! The origin of credentials, in words for people. It contains nothing of the credentials themselves.
 
 use aws_credential_types::Credentials;
 
 use super::Account;
 
-/// Where credentials came from: a property of theirs.
+/// The origin of credentials, stored as a property of them.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     /// The place.
@@ -14,7 +14,7 @@ pub(super) struct Origin {
 }
 
 impl Account {
-    /// Where `credentials` came from: the place, and the profile that led there.
+    /// The origin of `credentials`: the place, and the profile that led there.
     pub fn source(&self, credentials: &Credentials) -> String {
         match credentials.get_property::<Origin>() {
             Some(Origin { place, profile: Some(profile) }) => format!("{place}, profile {profile:?}"),

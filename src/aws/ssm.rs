@@ -215,7 +215,7 @@ where
 {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.code().map_or_else(|| status.map_or("unknown".into(), |s| format!("HTTP {s}")), str::to_owned);
-    let message = error.message().unwrap_or("no further words").to_owned();
+    let message = error.message().unwrap_or("(no message)").to_owned();
     if let Some(proxy) = find::<outbound::Error>(&error) {
         return Error::Proxy(proxy.clone());
     }

@@ -1,13 +1,12 @@
-//! Logins that a person does in a browser: that of IAM Identity Center, which we conduct, and that of `aws login`, which
-//! we wait for.
+//! Logins in a browser: the one of IAM Identity Center, which rdsgate conducts, and `aws login`, for which it waits.
 //!
 //! ```text
 //!   RegisterClient ─▶ StartDeviceAuthorization ─▶ the person opens the page and approves
 //!                                              └▶ CreateToken, every second or so ─▶ ~/.aws/sso/cache/….json
 //! ```
 //!
-//! RFC 8628 by the words of the IAM Identity Center OIDC API. The token goes where the AWS CLI puts it, in the CLI's
-//! form, and `token` reads it there: a login here is one for every tool, and one elsewhere is seen here.
+//! This is RFC 8628, through the IAM Identity Center OIDC API. The token is stored in the place and format of the AWS CLI, and
+//! `token` reads it from there. A login through rdsgate therefore serves every tool, and rdsgate uses logins of other tools.
 
 pub(super) mod token;
 
@@ -39,16 +38,16 @@ use super::{
     ssm::classify,
 };
 
-/// RFC 8628, section 3.4.
+/// The grant type of RFC 8628, section 3.4.
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// Between two questions, unless the service says otherwise; also what it adds when it wants fewer (RFC 8628, section 3.5).
+/// The polling interval unless the service sets another, and its increase on `slow_down` (RFC 8628, section 3.5).
 const INTERVAL: Duration = Duration::from_secs(5);
-/// The longest that a login is waited for. The service's own limit is ten minutes.
-const PATIENCE: Duration = Duration::from_mins(15);
-/// Between two looks at a file that somebody else is to write.
-const LOOK: Duration = Duration::from_secs(1);
+/// The longest wait for a login. The limit of the service itself is ten minutes.
+const LOGIN_TIMEOUT: Duration = Duration::from_mins(15);
+/// The polling interval for a file that another program will write.
+const FILE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The logins under way, by the file that they end in: whoever needs the same one waits for it.
+/// The logins in progress, by the file that they write. Callers that need the same login share it.
 #[derive(Default)]
 pub(super) struct Logins(Mutex<HashMap<PathBuf, Flight<()>>>);
 
@@ -56,7 +55,7 @@ impl Logins {
     /// Logs in to IAM Identity Center.
     ///
     /// # Errors
-    /// [`Error::SsoLogin`] when it was refused or not finished, [`Error::TokenFile`], and as for every call.
+    /// [`Error::SsoLogin`] if it was refused or not finished, [`Error::TokenFile`], and the errors of every call.
     pub(super) async fn sso(
         &self,
         profile: &str,
@@ -78,7 +77,7 @@ impl Logins {
     /// Waits until `aws login` has been run.
     ///
     /// # Errors
-    /// [`Error::ConsoleLogin`] when nobody does.
+    /// [`Error::ConsoleLogin`] on a timeout.
     pub(super) async fn console(&self, profile: &str, session: &str, interaction: &Interaction) -> Result<(), Error> {
         let folder = std::env::var_os("AWS_LOGIN_CACHE_DIRECTORY").map(PathBuf::from);
         let folder = folder.unwrap_or_else(|| Environment::Process.home().join(".aws/login/cache"));
@@ -86,7 +85,7 @@ impl Logins {
         let (profile, interaction, file) = (profile.to_owned(), interaction.clone(), File::new(path.clone()));
         let wait = async move {
             interaction.show(Prompt::ConsoleLogin { profile: profile.clone() });
-            let done = tokio::time::timeout(PATIENCE, file.changed()).await;
+            let done = tokio::time::timeout(LOGIN_TIMEOUT, file.changed()).await;
             done.map_err(|_| Error::ConsoleLogin { profile: profile.clone() })?;
             interaction.show(Prompt::LoggedIn { profile });
             Ok(())
@@ -94,7 +93,7 @@ impl Logins {
         self.join(path, wait).await
     }
 
-    /// The login that ends in `path`, or a new one. It goes on when the caller leaves.
+    /// Joins the login that writes `path`, or starts one. It continues when the caller leaves.
     async fn join(
         &self,
         path: PathBuf,
@@ -131,7 +130,7 @@ impl Login {
         let device = call.send().await.map_err(|error| classify(START, Some(&self.profile), error))?;
         let missing = |field| move || Error::Incomplete { operation: START, field };
         let page = device.verification_uri_complete.or(device.verification_uri);
-        let lasts = seconds(device.expires_in).min(PATIENCE);
+        let lasts = seconds(device.expires_in).min(LOGIN_TIMEOUT);
         self.interaction.show(Prompt::SsoLogin {
             profile: self.profile.clone(),
             url: page.ok_or_else(missing("verificationUri"))?,
@@ -142,7 +141,7 @@ impl Login {
         let interval = if device.interval > 0 { seconds(device.interval) } else { INTERVAL };
         let approved = tokio::select! {
             approved = self.poll(&registration, &code, interval) => Some(approved?),
-            // Somebody was quicker, with the AWS CLI.
+            // A login with the AWS CLI was faster.
             () = self.file.changed() => None,
             () = tokio::time::sleep_until(Instant::now() + lasts) => {
                 return Err(self.failed("it was not approved in time"));
@@ -155,7 +154,7 @@ impl Login {
         Ok(())
     }
 
-    /// Asks until the person has decided.
+    /// Polls until the person has decided.
     async fn poll(
         &self,
         registration: &RegisterClientOutput,
@@ -174,7 +173,7 @@ impl Login {
                 Some("SlowDownException") => interval += INTERVAL,
                 Some("AccessDeniedException") => return Err(self.failed("it was refused")),
                 Some("ExpiredTokenException") => return Err(self.failed("it was not approved in time")),
-                // Not yet. Networks come and go while a person looks for a browser.
+                // Still pending. Network failures are ignored, because a login takes minutes.
                 Some("AuthorizationPendingException" | "InternalServerException") | None => {}
                 Some(_) => return Err(classify("CreateToken", Some(&self.profile), error)),
             }
@@ -201,7 +200,7 @@ impl Login {
     }
 }
 
-/// A file that somebody else may write, and when it was last written before we looked.
+/// A file that another program may write, with its time of modification when the wait began.
 struct File {
     path: PathBuf,
     modified: Option<SystemTime>,
@@ -213,10 +212,10 @@ impl File {
         Self { path, modified }
     }
 
-    /// Resolves when it has been written since.
+    /// Resolves once the file has been written again.
     async fn changed(&self) {
         while modified(&self.path).is_none_or(|now| Some(now) == self.modified) {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(FILE_POLL_INTERVAL).await;
         }
     }
 }
@@ -225,7 +224,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
 
-/// Puts a file that only its owner may read in the place of another, whole or not at all.
+/// Replaces a file atomically. The new one is readable by its owner only.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let (mut folders, mut options) = (std::fs::DirBuilder::new(), std::fs::OpenOptions::new());
@@ -243,7 +242,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         std::fs::rename(&temporary, path)
     });
     if written.is_err() {
-        // It may not be there; nothing of it is to stay.
+        // The temporary file may not exist; in any case it must not stay.
         let _ = std::fs::remove_file(&temporary);
     }
     written
@@ -258,7 +257,7 @@ fn seconds(number: i32) -> Duration {
 }
 
 fn utc(at: impl Into<DateTime>) -> String {
-    // Without a fraction, which the AWS CLI does not write.
+    // The AWS CLI writes no fraction.
     let at = DateTime::from_secs(at.into().secs());
     at.fmt(Format::DateTime).unwrap_or_default()
 }
@@ -268,7 +267,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_file_that_is_replaced_is_seen_and_is_its_owners_alone() {
+    async fn replaced_file_is_noticed_and_readable_by_its_owner_only() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("sso/cache/token.json");
         let file = File::new(path.clone());
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_replaced_leaves_nothing_behind() {
+    fn failed_replacement_leaves_no_file_behind() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("token.json");
         std::fs::create_dir_all(folder.join("full")).unwrap();
@@ -304,12 +303,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_that_is_over_is_not_waited_for_again() {
+    async fn finished_login_is_not_joined_again() {
         let logins = Logins::default();
         let path = PathBuf::from("token");
         let fail = |reason: &'static str| async move { Err(Error::SsoLogin { profile: "dev".into(), reason }) };
         let never = logins.join(path.clone(), fail("first"));
-        // Whoever began it leaves before it ends.
+        // The first caller leaves before the login ends.
         drop(tokio::time::timeout(Duration::ZERO, never).await);
         loop {
             tokio::task::yield_now().await;

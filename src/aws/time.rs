@@ -1,10 +1,10 @@
-//! Times as tools write them: RFC 3339 with every variation that Python's `dateutil` reads in the AWS CLI.
+//! Parsing of times: RFC 3339, with every variation that Python's `dateutil` accepts in the AWS CLI.
 
 use std::time::{Duration, SystemTime};
 
-/// The time that a text names: date, time, and an offset from UTC. Seconds and their fraction may be missing; the offset is
-/// `Z`, `UTC`, `GMT`, or hours with or without minutes and colon. `None` for anything else, a time without an offset included:
-/// it could mean any zone.
+/// Parses a date, a time, and an offset from UTC. Seconds and their fraction may be missing. The offset is `Z`, `UTC`, `GMT`, or
+/// hours with or without minutes and colon. `None` for anything else, including a time without an offset, which could be in any
+/// zone.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let mut rest = Rest(text.trim());
     let year = rest.number(4)?;
@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let more = if colons { rest.accept(":") } else { rest.0.starts_with(|c: char| c.is_ascii_digit()) };
     let second = if more { rest.number(2)? } else { 0 };
     if more && (rest.accept(".") || rest.accept(",")) {
-        // Nothing here is decided by a fraction of a second.
+        // Fractions of a second are ignored.
         rest.digits()?;
     }
     let offset = rest.offset()?;
@@ -44,23 +44,23 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
     }
 }
 
-/// What has not been read.
+/// The unread rest of the text.
 struct Rest<'t>(&'t str);
 
 impl Rest<'_> {
-    /// Takes `word` if it comes next.
+    /// Consumes `word` if the text continues with it.
     fn accept(&mut self, word: &str) -> bool {
         self.0.strip_prefix(word).map(|rest| self.0 = rest).is_some()
     }
 
-    /// A number of exactly so many digits.
+    /// A number with exactly this many digits.
     fn number(&mut self, digits: usize) -> Option<i64> {
         let (number, rest) = self.0.split_at_checked(digits)?;
         self.0 = rest;
         number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok()).flatten()
     }
 
-    /// One digit or more.
+    /// One or more digits.
     fn digits(&mut self) -> Option<()> {
         let rest = self.0.trim_start_matches(|c: char| c.is_ascii_digit());
         (rest.len() < self.0.len()).then(|| self.0 = rest)
@@ -95,7 +95,7 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Of the proleptic Gregorian calendar (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`).
+/// Days since the Unix epoch in the proleptic Gregorian calendar (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`).
 fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

@@ -1,10 +1,10 @@
-//! An XML answer as a tree of elements, as far as AWS's Query services need one: no attributes, no namespaces.
+//! A reply in XML as a tree of elements, as far as AWS's Query services need it: without attributes and namespaces.
 //!
-//! The text is bounded by whoever read it; here the depth is.
+//! The caller bounds the length of the text; this module bounds the depth.
 
 use quick_xml::{Reader, escape::resolve_predefined_entity, events::Event};
 
-/// No answer of AWS is anywhere near as deep.
+/// The greatest depth; replies of AWS are far shallower.
 const DEPTH: usize = 64;
 
 /// One element.
@@ -15,9 +15,9 @@ pub struct Element {
     children: Vec<Self>,
 }
 
-/// Not XML, or too deep.
+/// The reply is not XML, or nested too deeply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the answer is not the XML that it should be")]
+#[error("malformed XML in the reply")]
 pub struct NotXml;
 
 impl Element {
@@ -27,7 +27,7 @@ impl Element {
     /// [`NotXml`].
     pub fn parse(document: &str) -> Result<Self, NotXml> {
         let mut reader = Reader::from_str(document);
-        // The elements that are open, the innermost last; the first stands for the document.
+        // The open elements, the innermost last. The first represents the document.
         let mut open = vec![Self::default()];
         loop {
             let event = reader.read_event().map_err(|_| NotXml)?;
@@ -63,7 +63,7 @@ impl Element {
     }
 
     fn named(name: &str) -> Result<Self, NotXml> {
-        // `< a>` has none.
+        // `< a>` has no name.
         if name.is_empty() { Err(NotXml) } else { Ok(Self { name: name.to_owned(), ..Self::default() }) }
     }
 
@@ -77,7 +77,7 @@ impl Element {
         self.children.iter().find(|child| child.name == name)
     }
 
-    /// The text below a path of names, trimmed; `None` when there is no such element or nothing in it.
+    /// The trimmed text of the element at a path of names; `None` if the element is missing or empty.
     pub fn text(&self, path: &[&str]) -> Option<&str> {
         let element = path.iter().try_fold(self, |element, name| element.child(name))?;
         Some(element.text.trim()).filter(|text| !text.is_empty())

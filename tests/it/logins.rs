@@ -356,7 +356,7 @@ async fn an_mfa_code_is_asked_on_the_terminal_until_it_is_right() {
     let asked = "mfa: type the code of arn:aws:iam::123456789012:mfa/dev and press Enter";
     assert!(gate.until(|log| log.contains(asked)).await, "{}", gate.log());
     gate.types("12").await;
-    assert!(gate.until(|log| log.contains("mfa: a code is six digits")).await, "{}", gate.log());
+    assert!(gate.until(|log| log.contains("mfa: a code has six digits")).await, "{}", gate.log());
     gate.types("999999").await;
     let wrong = "mfa: MultiFactorAuthentication failed with invalid MFA one time pass code.";
     assert!(gate.until(|log| log.contains(wrong)).await, "{}", gate.log());

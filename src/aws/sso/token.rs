@@ -1,4 +1,4 @@
-//! The token of a login as AWS's tools keep it, and the credentials that it gives. The rules are those of botocore
+//! The token of an SSO login in the format of AWS's tools, and the credentials behind it. The rules are those of botocore
 //! (`tokens.py`, `SSOTokenProvider`; `credentials.py`, `SSOCredentialFetcher`).
 
 use std::{
@@ -23,12 +23,12 @@ use crate::aws::{
     time,
 };
 
-/// How long before its expiry a token is renewed: botocore's `_REFRESH_WINDOW`.
-const AHEAD: Duration = Duration::from_mins(15);
-/// The longest file that is read.
+/// The time before expiry at which a token is renewed: botocore's `_REFRESH_WINDOW`.
+const RENEW_BEFORE: Duration = Duration::from_mins(15);
+/// The largest file that is read.
 const LIMIT: u64 = 1 << 20;
 
-/// What the AWS CLI keeps of a login, in its order.
+/// The token file of the AWS CLI, with its keys in the CLI's order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Kept<'a> {
@@ -53,31 +53,31 @@ impl Kept<'_> {
     }
 }
 
-/// Where the token of these settings is kept.
+/// The token file for these settings.
 pub(super) fn file_of(home: &Path, settings: &Sso) -> PathBuf {
     let name = hash(&digest::SHA1_FOR_LEGACY_USE_ONLY, &settings.cache_key);
     home.join(".aws/sso/cache").join(format!("{name}.json"))
 }
 
-/// A token that was read.
+/// A token from a file.
 struct Token {
     text: Zeroizing<String>,
     expires: SystemTime,
     renewal: Option<Renewal>,
 }
 
-/// What renews a token.
+/// The values needed to renew a token.
 struct Renewal {
     refresh_token: Zeroizing<String>,
     client_id: String,
     client_secret: Zeroizing<String>,
-    /// As it stands in the file.
+    /// The text from the file, which is written back unchanged.
     registration_expires_at: String,
 }
 
 impl Token {
     /// # Errors
-    /// Which key of the file is missing or of no use.
+    /// The missing or invalid key of the file.
     fn read(path: &Path) -> Result<Self, Reason> {
         let place = path.display();
         let metadata = std::fs::metadata(path).map_err(|cause| Reason(format!("{place}: {cause}")))?;
@@ -114,17 +114,17 @@ fn is_ahead(at: SystemTime) -> bool {
     at > SystemTime::now()
 }
 
-/// The role's credentials.
+/// Gets the credentials of a role.
 ///
 /// # Errors
-/// [`Error::SsoSessionOver`] when a person has to log in, [`Error::SsoRole`] when that would not help, and as for every call.
+/// [`Error::SsoSessionOver`] if a person must log in, [`Error::SsoRole`] if a login would not help, and the errors of every call.
 pub(in crate::aws) async fn credentials(profile: &str, settings: &Sso, calls: &Calls) -> Result<Credentials, Error> {
     const OPERATION: &str = "GetRoleCredentials";
     let path = file_of(&calls.home, settings);
     let over = |cause: Cause| Error::SsoSessionOver { profile: profile.into(), cause };
     let mut token = Token::read(&path).map_err(|reason| over(Arc::new(reason)))?;
     if settings.has_session
-        && !is_ahead(token.expires - AHEAD)
+        && !is_ahead(token.expires - RENEW_BEFORE)
         && let Some(renewed) = renew(&token, settings, calls, &path).await?
     {
         token = renewed;
@@ -143,7 +143,7 @@ pub(in crate::aws) async fn credentials(profile: &str, settings: &Sso, calls: &C
             Some(refusal) => Error::SsoRole {
                 profile: profile.into(),
                 code: refusal.code().unwrap_or("unknown").into(),
-                message: crate::printable::without_tokens(refusal.message().unwrap_or("no further words")).into(),
+                message: crate::printable::without_tokens(refusal.message().unwrap_or("(no message)")).into(),
             },
             None => crate::aws::provide::unreachable(error),
         })?;
@@ -159,8 +159,7 @@ pub(in crate::aws) async fn credentials(profile: &str, settings: &Sso, calls: &C
     ))
 }
 
-/// A token of the same login that lasts longer, which is kept in the place of the old one. `None` when there is none to be had:
-/// the old one may do for a while.
+/// Renews a token and stores the new one. `None` if that fails, because the old one may still be valid for a while.
 async fn renew(token: &Token, settings: &Sso, calls: &Calls, path: &Path) -> Result<Option<Token>, Error> {
     let Some(renewal) = &token.renewal else { return Ok(None) };
     let client = aws_sdk_ssooidc::Client::new(&calls.anonymous("sso_oidc", &settings.region));
@@ -194,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_in_every_spelling_and_its_faults_are_named() {
+    fn token_is_read_in_every_time_format_and_faults_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token.json");
         let read = |text: &str| {
