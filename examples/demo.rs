@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use aws_smithy_types::{DateTime, date_time::Format};
 use futures_util::future::select_all;
-use rdsgate::sandbox::{
+use sandbox::{
     Database, DatabaseServer, Destination, Options, Sandbox,
     front::{Backend, Front, Reads},
     pki::{Authority, Key, Variant},

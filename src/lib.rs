@@ -29,8 +29,6 @@ pub mod login;
 pub mod outbound;
 pub mod proxy;
 pub mod regular_file;
-#[cfg(feature = "sandbox")]
-pub mod sandbox;
 pub mod service;
 pub mod stream;
 pub mod target;

@@ -11,11 +11,8 @@ use std::{
 };
 
 use aws_credential_types::Credentials;
-use rdsgate::{
-    aws::token,
-    sandbox::{Faults, Identity, Options, Sandbox},
-    target::Endpoint,
-};
+use rdsgate::{aws::token, target::Endpoint};
+use sandbox::{Faults, Identity, Options, Sandbox};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},

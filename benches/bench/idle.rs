@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rdsgate::sandbox::{
+use sandbox::{
     DatabaseServer, Destination,
     front::{Backend, Front, Reads},
     pki::{Authority, Key, Variant},

@@ -8,12 +8,10 @@ use std::{
 use aws_credential_types::Credentials;
 use tokio::net::UdpSocket;
 
+use sandbox::{Database as Described, Failure, Identity, Node as Managed, Operation, Options, Sandbox, Task};
+
 use super::*;
-use crate::{
-    aws::tests::account_at,
-    sandbox::{self, Database as Described, Failure, Identity, Node as Managed, Operation, Options, Sandbox, Task},
-    service::Service,
-};
+use crate::{aws::tests::account_at, service::Service};
 
 const REGION: &str = "us-east-1";
 const VPC: &str = "vpc-0a1b2c3d4e5f60718";

@@ -5,10 +5,8 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use futures_util::TryStreamExt;
-use rdsgate::{
-    admin::model::{Condition, Phase, Status},
-    sandbox::{Failure, Operation},
-};
+use rdsgate::admin::model::{Condition, Phase, Status};
+use sandbox::{Failure, Operation};
 
 use crate::{
     mysql::mariadb,

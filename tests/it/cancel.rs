@@ -7,7 +7,7 @@ use std::{
 };
 
 use postgres_protocol::message::frontend;
-use rdsgate::sandbox::{Destination, Failure, Operation};
+use sandbox::{Destination, Failure, Operation};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},

@@ -5,7 +5,7 @@ use std::{
     process::Stdio,
 };
 
-use rdsgate::sandbox::{Database, Failure, Identity, Node, Operation, Options, Role, Sandbox, Task};
+use sandbox::{Database, Failure, Identity, Node, Operation, Options, Role, Sandbox, Task};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -177,7 +177,7 @@ async fn up_by_a_mere_name_serves_the_database_and_asks_once() {
             .start()
             .await;
         assert_eq!(gate.query("SELECT current_user").await, "app_user");
-        let asked = |call: &rdsgate::sandbox::Call| format!("{:?}", call.operation).starts_with("Describe");
+        let asked = |call: &sandbox::Call| format!("{:?}", call.operation).starts_with("Describe");
         let asked = sandbox.calls().iter().skip(before).filter(|call| asked(call)).count();
         assert_eq!(asked > 0, round == 0, "round {round}: {asked} calls");
     }

@@ -3,7 +3,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use rdsgate::sandbox::{Destination, Identity, Node, Operation, Sandbox, SecurityGroup};
+use sandbox::{Destination, Identity, Node, Operation, Sandbox, SecurityGroup};
 use tokio::net::TcpListener;
 
 use crate::support::{

@@ -6,7 +6,7 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use rdsgate::sandbox::{Destination, Failure, Faults, Identity, Operation, Options, Rates, SessionToken};
+use sandbox::{Destination, Failure, Faults, Identity, Operation, Options, Rates, SessionToken};
 use tokio::net::TcpSocket;
 
 use crate::support::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use rdsgate::sandbox::{Destination, Ended, Failure, Faults, Identity, Operation, Options, Rates, Sandbox};
+use sandbox::{Destination, Ended, Failure, Faults, Identity, Operation, Options, Rates, Sandbox};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, time::Duration};
 
 use futures_util::future::join_all;
-use rdsgate::sandbox::{Failure, Faults, Messages, Offline, Operation, Options, Rates, Sandbox};
+use sandbox::{Failure, Faults, Messages, Offline, Operation, Options, Rates, Sandbox};
 use tokio::time::timeout;
 
 use crate::support::{

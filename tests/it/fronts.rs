@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdsgate::sandbox::{
+use sandbox::{
     DatabaseServer, Destination,
     front::{Backend, Front, Reads},
     pki::{Authority, Key, Variant},

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, process::Stdio, time::Duration};
 
 use futures_util::future::{self, join_all};
 use postgres_protocol::message::frontend;
-use rdsgate::sandbox::{Failure, Identity, Operation, Sandbox};
+use sandbox::{Failure, Identity, Operation, Sandbox};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -215,7 +215,7 @@ async fn a_server_that_restarts_tells_its_clients_and_the_next_connection_works(
     };
     let server = start();
     let doorway = Doorway::open(server.addr).await.expect("loopback can be listened on");
-    let options = rdsgate::sandbox::Options::default().region(&server.region);
+    let options = sandbox::Options::default().region(&server.region);
     let options = options.database(&server.rds_host, 5432, doorway.address);
     let sandbox = Sandbox::start(options).await.expect("loopback can be listened on");
     let gate = Gate::start(&server, &sandbox).await;
@@ -366,8 +366,7 @@ async fn credentials_that_rotate_are_used_from_then_on() {
         })
         .collect();
     let known = identities.clone();
-    let sandbox =
-        sandbox_with(server, |options| known.into_iter().fold(options, rdsgate::sandbox::Options::identity)).await;
+    let sandbox = sandbox_with(server, |options| known.into_iter().fold(options, sandbox::Options::identity)).await;
     let folder = tempfile::tempdir().expect("a folder");
     let (config, answer) = (folder.path().join("config"), folder.path().join("answer"));
     let process = format!("[profile rotating]\ncredential_process = cat {}\n", answer.display());

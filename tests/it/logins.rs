@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rdsgate::sandbox::{Identity, MfaDevice, Operation, Options, Role, Sandbox};
+use sandbox::{Identity, MfaDevice, Operation, Options, Role, Sandbox};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 

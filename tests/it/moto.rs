@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, process::Stdio};
 
-use rdsgate::sandbox::{Database, Options, Sandbox};
+use sandbox::{Database, Options, Sandbox};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},

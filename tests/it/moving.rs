@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rdsgate::sandbox::{Destination, Sandbox};
+use sandbox::{Destination, Sandbox};
 
 use crate::support::{
     driver::Driver,

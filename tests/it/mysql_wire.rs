@@ -1,7 +1,8 @@
 //! What of MySQL's and MariaDB's protocol few clients use, packet by packet through the gate: each answer is the server's
 //! own, byte for byte.
 
-use rdsgate::{mysql::Activity, sandbox::Identity};
+use rdsgate::mysql::Activity;
+use sandbox::Identity;
 
 use crate::support::{
     gate::{Gate, GateOptions, sandbox, with_long_session_token},

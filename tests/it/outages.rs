@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 use mysql_async::{Conn, Error, OptsBuilder, prelude::Queryable};
-use rdsgate::sandbox::{Failure, Faults, Identity, Offline, Operation, Pace, Sandbox};
+use sandbox::{Failure, Faults, Identity, Offline, Operation, Pace, Sandbox};
 use tokio::process::Command;
 
 use crate::support::{

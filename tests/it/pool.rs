@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, future::join_all};
-use rdsgate::sandbox::{Destination, Failure, Operation, SessionReport};
+use sandbox::{Destination, Failure, Operation, SessionReport};
 use tokio::{io::copy_bidirectional, net::TcpListener, process::Command};
 
 use crate::support::{
@@ -24,14 +24,14 @@ fn open(sessions: &[SessionReport]) -> usize {
     sessions.iter().filter(|session| session.ready && session.ended.is_none()).count()
 }
 
-async fn spread(server: &PgServer, sandbox: &rdsgate::sandbox::Sandbox) -> Gate {
+async fn spread(server: &PgServer, sandbox: &sandbox::Sandbox) -> Gate {
     GateOptions::new(server, sandbox).usual_sessions().start().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_while_one_downloads_finds_another_session_open() {
     let server = PgServer::shared();
-    let sandbox = sandbox_with(server, rdsgate::sandbox::Options::paced).await;
+    let sandbox = sandbox_with(server, sandbox::Options::paced).await;
     let gate = spread(server, &sandbox).await;
     let bulk = Driver::connected(&gate, "downloads").await;
     let rows = "copy (select repeat('x', 1000) from generate_series(1, 1000000)) to stdout";
@@ -129,7 +129,7 @@ async fn a_parallel_dump_uses_several_sessions() {
         ));
         server.admin(&format!("alter table parts.p{part} owner to app_user"));
     }
-    let sandbox = sandbox_with(&server, rdsgate::sandbox::Options::paced).await;
+    let sandbox = sandbox_with(&server, sandbox::Options::paced).await;
     let gate = spread(&server, &sandbox).await;
     let folder = tempfile::tempdir().expect("there is room");
     let dump = folder.path().join("dump");

@@ -7,10 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdsgate::{
-    printable,
-    sandbox::{Operation, Sandbox},
-};
+use rdsgate::printable;
+use sandbox::{Operation, Sandbox};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     time::timeout,

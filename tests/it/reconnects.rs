@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use rdsgate::sandbox::Sandbox;
+use sandbox::Sandbox;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::Command,

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rdsgate::sandbox::{Destination, Operation, Options, Oversize, Sandbox, SessionReport, WebSocketSignature};
+use sandbox::{Destination, Operation, Options, Oversize, Sandbox, SessionReport, WebSocketSignature};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use rdsgate::sandbox::{Destination, Operation, Sandbox};
+use sandbox::{Destination, Operation, Sandbox};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     time::timeout,

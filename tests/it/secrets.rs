@@ -3,12 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use rdsgate::{
-    aws::token,
-    sandbox::{Destination, Failure, Identity, Operation, SessionToken},
-    secret::Secret,
-    target::Endpoint,
-};
+use rdsgate::{aws::token, secret::Secret, target::Endpoint};
+use sandbox::{Destination, Failure, Identity, Operation, SessionToken};
 use tokio::time::timeout;
 
 use crate::support::{

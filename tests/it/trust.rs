@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use rdsgate::sandbox::{Options, Sandbox, SessionReport};
+use sandbox::{Options, Sandbox, SessionReport};
 use tempfile::TempDir;
 
 use crate::support::{

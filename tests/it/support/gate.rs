@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rdsgate::sandbox::{Identity, Options, Sandbox};
+use sandbox::{Identity, Options, Sandbox};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},

@@ -1,6 +1,6 @@
 //! What `rdsgate doctor` says, and that it says nothing secret and leaves nothing behind.
 
-use rdsgate::sandbox::Sandbox;
+use sandbox::Sandbox;
 use serde_json::Value;
 use tokio::time::timeout;
 

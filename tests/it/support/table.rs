@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, path::PathBuf};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use rdsgate::sandbox::{Destination, Options, Sandbox};
+use sandbox::{Destination, Options, Sandbox};
 use tempfile::TempDir;
 
 use super::{

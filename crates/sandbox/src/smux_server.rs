@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use ssm_session::smux::frame::{Command, FrameError, FrameReader, Piece, StreamId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -24,7 +25,6 @@ use super::{
     network::Destination,
     service::{Counters, Link},
 };
-use crate::tunnel::smux::frame::{Command, FrameError, FrameReader, Piece, StreamId};
 
 /// smux MaxReceiveBuffer: unread bytes of all streams at which nothing more is read.
 const BUCKET: i64 = 4 << 20;

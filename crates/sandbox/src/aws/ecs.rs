@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, error::ApiError, page};
-use crate::sandbox::{World, identity::ACCOUNT, options::Task};
+use crate::{World, identity::ACCOUNT, options::Task};
 
 pub(super) fn list_clusters(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let mut clusters: Vec<String> = world.lock().tasks.iter().map(|task| task.cluster.clone()).collect();

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::tunnel::ssm::{
+use ssm_session::{
     message::{AgentMessage, MessageType},
     payload::PayloadType,
 };

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use super::{Operation, xml};
-use crate::sandbox::{identity::Identity, sigv4::Refusal};
+use crate::{identity::Identity, sigv4::Refusal};
 
 /// How an API call fails when a test wants it to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{Link, PATH, channel_closed};
-use crate::sandbox::{World, agent, faults::Faults, network::Destination};
+use crate::{World, agent, faults::Faults, network::Destination};
 
 /// What StartSession asks for, checked.
 pub(crate) struct SessionRequest {
@@ -160,7 +160,7 @@ impl Sessions {
         let Some(session) = sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
         session.ended = Some(how);
         session.token = None;
-        session.link.down.push_intact(channel_closed(id, output, crate::sandbox::epoch_millis()));
+        session.link.down.push_intact(channel_closed(id, output, crate::epoch_millis()));
         session.link.over.cancel();
     }
 

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{client::sdk_credentials, *};
-use crate::sandbox::{
+use crate::{
     DatabaseServer, Refusal, TokenRefusal,
     front::{Backend, Front, Reads},
     pki::{Authority, Key, Variant},

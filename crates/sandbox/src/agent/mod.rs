@@ -18,6 +18,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
+use ssm_session::{
+    features::{AgentFeatures, Version},
+    payload::{Flag, PayloadType},
+    smux::frame::{Command, Header, StreamId},
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
@@ -30,13 +35,6 @@ use super::{
     reliability::{Receiver, Sender},
     service::{Counters, Ended, Link},
     smux_server::{Bucket, Event, SmuxServer},
-};
-use crate::tunnel::{
-    smux::frame::{Command, Header, StreamId},
-    ssm::{
-        features::{AgentFeatures, Version},
-        payload::{Flag, PayloadType},
-    },
 };
 
 /// StreamDataPayloadSize (`config.go`).

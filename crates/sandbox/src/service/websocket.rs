@@ -18,6 +18,7 @@ use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
+use ssm_session::payload::OpenDataChannelInput;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -28,12 +29,7 @@ use tokio_tungstenite::{
 };
 
 use super::{Command, Link, PATH, registry::NoEntry};
-use crate::{
-    sandbox::{
-        Call, Failure, Offline, Operation, Oversize, WebSocketSignature, World, aws, faults::Taken, http::Socket,
-    },
-    tunnel::ssm::payload::OpenDataChannelInput,
-};
+use crate::{Call, Failure, Offline, Operation, Oversize, WebSocketSignature, World, aws, faults::Taken, http::Socket};
 
 /// How long a client may take for its first frame.
 const FIRST_FRAME: Duration = Duration::from_secs(15);

@@ -7,7 +7,7 @@ use super::{
     error::{ApiError, Failure},
     page,
 };
-use crate::sandbox::{
+use crate::{
     World,
     identity::{ACCOUNT, Identity},
     service::{SessionRequest, Started},

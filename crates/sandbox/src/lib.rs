@@ -8,7 +8,7 @@
 //! ```
 //!
 //! ```no_run
-//! # use rdsgate::sandbox::{Options, Sandbox, Error};
+//! # use sandbox::{Options, Sandbox, Error};
 //! # async fn example(database: std::net::SocketAddr) -> Result<(), Error> {
 //! let options = Options::default().database("db.c1abcdefghij.us-east-1.rds.amazonaws.com", 5432, database);
 //! let sandbox = Sandbox::start(options).await?;

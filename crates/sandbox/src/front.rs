@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use database_wire::postgres::error::ErrorReport;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixStream},
@@ -19,7 +20,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{DatabaseServer, Sandbox, World, pki::Leaf};
-use crate::{postgres::error::ErrorReport, stream::BoxIo};
+
+/// A stream to the backend: TCP or a unix socket.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
+type BoxIo = Box<dyn Io>;
 
 /// PostgreSQL's own limits (`MAX_STARTUP_PACKET_LENGTH`, `PG_MAX_AUTH_TOKEN_LENGTH`), and its authentication_timeout.
 const LONGEST_STARTUP: usize = 10_000;

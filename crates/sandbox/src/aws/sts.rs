@@ -4,15 +4,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use safe_display::secret::Secret;
 use serde_json::Value;
 
 use super::{Answer, Operation, error::ApiError, xml};
 use crate::{
-    sandbox::{
-        World,
-        identity::{ACCOUNT, Identity, SessionToken},
-    },
-    secret::Secret,
+    World,
+    identity::{ACCOUNT, Identity, SessionToken},
 };
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";

@@ -1,22 +1,18 @@
 //! What a client sees on the data channel.
 
 use futures_util::{SinkExt, StreamExt};
+use ssm_session::{
+    message::MessageType,
+    payload::{Flag, PayloadType},
+    smux::frame::{Command, Piece, StreamId},
+};
 use tokio_tungstenite::tungstenite::{self, Message, protocol::frame::coding::CloseCode};
 
 use super::{
     client::{Client, Event, request, ssm, start, start_to, upgrade},
     *,
 };
-use crate::{
-    sandbox::{Destination, Ended, Failure, Faults, Messages, Operation, Rates, WebSocketSignature},
-    tunnel::{
-        smux::frame::{Command, Piece, StreamId},
-        ssm::{
-            message::MessageType,
-            payload::{Flag, PayloadType},
-        },
-    },
-};
+use crate::{Destination, Ended, Failure, Faults, Messages, Operation, Rates, WebSocketSignature};
 
 async fn sandbox(options: Options) -> Sandbox {
     Sandbox::start(options.database(HOST, 5432, echo_server().await)).await.unwrap()
@@ -408,7 +404,7 @@ async fn websockets_are_signed_rightly_or_not_at_all_where_that_is_allowed() {
         let sandbox = sandbox(Options::default()).await;
         let (_, url, _) = start(&sandbox).await;
         assert_eq!(code(&upgrade(request(&url, None)).await.unwrap_err()), 403);
-        let wrong = Identity::new(&Identity::user().access_key, "wrong", crate::sandbox::SessionToken::None, "x");
+        let wrong = Identity::new(&Identity::user().access_key, "wrong", crate::SessionToken::None, "x");
         assert_eq!(code(&upgrade(request(&url, Some(&wrong))).await.unwrap_err()), 403);
         assert!(upgrade(request(&url, Some(&Identity::temporary()))).await.is_ok());
         sandbox.fail(Operation::OpenDataChannel, Failure::Unavailable, Some(1));

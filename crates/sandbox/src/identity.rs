@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use safe_display::secret::Secret;
+
 use super::aws::Operation;
-use crate::secret::Secret;
 
 /// The account that every identity of the sandbox belongs to.
 pub const ACCOUNT: &str = "123456789012";

@@ -1,7 +1,7 @@
 //! IAM Identity Center: the device login of its OIDC service, and the portal that gives a role's credentials for a token.
 //!
 //! Both speak JSON over paths of their own and are not signed. The person who approves in a browser is
-//! [`crate::sandbox::Sandbox::sso_decide`].
+//! [`crate::Sandbox::sso_decide`].
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Answer, error::ApiError};
-use crate::sandbox::{World, identity::Identity};
+use crate::{World, identity::Identity};
 
 /// How long a token is good for.
 const TOKEN_LIFE: Duration = Duration::from_hours(8);
@@ -22,28 +22,28 @@ const CODE_LIFE: Duration = Duration::from_mins(10);
 
 /// What the service remembers.
 #[derive(Default)]
-pub(in crate::sandbox) struct Portal {
+pub(crate) struct Portal {
     /// The roles that whoever has logged in may have.
     roles: HashMap<String, Identity>,
     clients: HashMap<String, String>,
-    pub(in crate::sandbox) devices: Vec<Device>,
-    pub(in crate::sandbox) tokens: HashMap<String, SystemTime>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) tokens: HashMap<String, SystemTime>,
     refresh_tokens: Vec<String>,
 }
 
 impl Portal {
-    pub(in crate::sandbox) fn new(roles: HashMap<String, Identity>) -> Self {
+    pub(crate) fn new(roles: HashMap<String, Identity>) -> Self {
         Self { roles, ..Self::default() }
     }
 }
 
 /// A login that was begun.
-pub(in crate::sandbox) struct Device {
+pub(crate) struct Device {
     code: String,
-    pub(in crate::sandbox) user_code: String,
+    pub(crate) user_code: String,
     begun: SystemTime,
     /// What the person has said.
-    pub(in crate::sandbox) approved: Option<bool>,
+    pub(crate) approved: Option<bool>,
 }
 
 fn refused(code: &'static str, message: &str) -> ApiError {

@@ -3,19 +3,17 @@
 use std::time::Instant as StdInstant;
 
 use bytes::Bytes;
+use ssm_session::{
+    features::Version,
+    message::{AgentMessage, DecodeError, MessageType},
+    payload::{Flag, HandshakeComplete, HandshakeResponse, PayloadType, acknowledge, acknowledged_sequence_number},
+};
 use tokio::time::Instant;
 
 use super::{Agent, Phase};
 use crate::{
-    sandbox::{
-        reliability::Arrival,
-        service::{Counters, Ended},
-    },
-    tunnel::ssm::{
-        features::Version,
-        message::{AgentMessage, DecodeError, MessageType},
-        payload::{Flag, HandshakeComplete, HandshakeResponse, PayloadType, acknowledge, acknowledged_sequence_number},
-    },
+    reliability::Arrival,
+    service::{Counters, Ended},
 };
 
 impl Agent {
@@ -113,8 +111,7 @@ impl Agent {
 
     fn acknowledgement(&mut self, message: &AgentMessage) -> Bytes {
         let AgentMessage { message_type, message_id, sequence_number, .. } = *message;
-        acknowledge(message_type, message_id, sequence_number, self.sender.message_id(), crate::sandbox::epoch_millis())
-            .encode()
+        acknowledge(message_type, message_id, sequence_number, self.sender.message_id(), crate::epoch_millis()).encode()
     }
 
     fn process(&mut self, message: &AgentMessage) -> Processed {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Answer, error::ApiError, page, xml};
-use crate::sandbox::{World, identity::ACCOUNT};
+use crate::{World, identity::ACCOUNT};
 
 const NAMESPACE: &str = "http://rds.amazonaws.com/doc/2014-10-31/";
 

@@ -8,7 +8,7 @@ use super::{
     client::{sdk_credentials, ssm, start},
     *,
 };
-use crate::sandbox::{Failure, MfaDevice, Operation, Role, SessionToken};
+use crate::{Failure, MfaDevice, Operation, Role, SessionToken};
 
 fn code<E: ProvideErrorMetadata, R>(result: Result<impl Sized, SdkError<E, R>>) -> String {
     match result {
@@ -92,7 +92,7 @@ async fn a_caller_learns_who_it_is_and_may_become_a_role() {
         let assume = sts(&sandbox, &Identity::user()).assume_role().role_arn(role).role_session_name("night");
         let given = assume.send().await.unwrap().credentials.unwrap();
         assert!(given.expiration().as_secs_f64() > 1.7e9);
-        let token = SessionToken::Exact(crate::secret::Secret::new(given.session_token().into()));
+        let token = SessionToken::Exact(safe_display::secret::Secret::new(given.session_token().into()));
         let assumed = Identity::new(given.access_key_id(), given.secret_access_key(), token, "night");
         let me = sts(&sandbox, &assumed).get_caller_identity().send().await.unwrap();
         assert_eq!(me.arn(), Some("arn:aws:sts::123456789012:assumed-role/dba/night"));
@@ -102,7 +102,7 @@ async fn a_caller_learns_who_it_is_and_may_become_a_role() {
 
 /// What comes with credentials, as an identity.
 fn identity(given: &aws_sdk_sts::types::Credentials, name: &str) -> Identity {
-    let token = SessionToken::Exact(crate::secret::Secret::new(given.session_token().into()));
+    let token = SessionToken::Exact(safe_display::secret::Secret::new(given.session_token().into()));
     Identity::new(given.access_key_id(), given.secret_access_key(), token, name)
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, error::ApiError, page};
-use crate::sandbox::World;
+use crate::World;
 
 pub(super) fn filter_log_events(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let events = events(world, parameters)?;

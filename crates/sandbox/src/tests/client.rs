@@ -8,6 +8,12 @@ use aws_sigv4::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
+use ssm_session::{
+    features::CLIENT_VERSION,
+    message::{AgentMessage, MessageType},
+    payload::{ChannelClosed, Flag, PayloadType, acknowledge, acknowledged_sequence_number},
+    smux::frame::{Command, FrameReader, Header, Piece, StreamId},
+};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -16,14 +22,6 @@ use tokio_tungstenite::{
 use uuid::Uuid;
 
 use super::*;
-use crate::tunnel::{
-    smux::frame::{Command, FrameReader, Header, Piece, StreamId},
-    ssm::{
-        features::CLIENT_VERSION,
-        message::{AgentMessage, MessageType},
-        payload::{ChannelClosed, Flag, PayloadType, acknowledge, acknowledged_sequence_number},
-    },
-};
 
 pub(super) fn sdk_credentials(identity: &Identity) -> Credentials {
     let env = identity.env();
