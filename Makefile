@@ -4,13 +4,13 @@
 # GROUPS="connect upload" chooses among the benchmarks; KEEP=1 leaves the demo running and prints commands to try.
 demo:
 	tests/servers/install demo
-	cargo build --features sandbox --bin rdsgate --example demo
-	@cargo run --quiet --features sandbox --example demo
+	cargo build --bin rdsgate --example demo
+	@cargo run --quiet --example demo
 
 # The scenarios mostly wait: more threads than cores.
 test:
 	tests/servers/install test
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --workspace --no-fail-fast --features sandbox
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --workspace --no-fail-fast
 
 # ROWS="pg-13 maria-10.5" chooses among the servers.
 matrix:
@@ -19,9 +19,9 @@ matrix:
 
 bench:
 	tests/servers/install test
-	cargo bench --features sandbox --bench bench -- $(GROUPS)
+	cargo bench --bench bench -- $(GROUPS)
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --workspace --features sandbox --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features sandbox
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -362,7 +362,7 @@ fn start_proxy(arguments: &[&str], env: Vec<(String, String)>, log_file: PathBuf
     let example = std::env::current_exe()?;
     let program = example.ancestors().nth(2).context("an example lies in target/debug/examples")?.join("rdsgate");
     if !program.exists() {
-        bail!("{} is missing: cargo build --features sandbox", program.display());
+        bail!("{} is missing: cargo build", program.display());
     }
     let mut child = Command::new("setpriv")
         .args(["--pdeathsig", "TERM", "--"])

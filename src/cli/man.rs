@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    /// `RDSGATE_WRITE_DOCS=1 cargo test --features sandbox --lib committed` writes them again.
+    /// `RDSGATE_WRITE_DOCS=1 cargo test --lib committed` writes them again.
     #[test]
     fn committed_pages_are_those_of_this_command_line() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man");

@@ -12,7 +12,7 @@ use crate::config::{
 const INTRODUCTION: &str = "\
 # Options
 
-Generated from the table of options (`src/config/options/table.rs`); `RDSGATE_WRITE_DOCS=1 cargo test --features sandbox --lib
+Generated from the table of options (`src/config/options/table.rs`); `RDSGATE_WRITE_DOCS=1 cargo test --lib
 committed` writes it again.
 
 Each option is a flag, a variable and a key of the configuration files: `--ca-file`, `RDSGATE_CA_FILE`, `ca_file`. The first of
@@ -116,7 +116,7 @@ mod tests {
         let written = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             written == page,
-            "docs/options.md is out of date; RDSGATE_WRITE_DOCS=1 cargo test --features sandbox --lib committed writes it"
+            "docs/options.md is out of date; RDSGATE_WRITE_DOCS=1 cargo test --lib committed writes it"
         );
     }
 }

@@ -41,7 +41,6 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "admin" => vec!["listen", "proxy", "target", "telemetry", "tunnel"],
         "config" => with_words(&["aws", "listen", "telemetry", "tls", "tunnel"]),
         "discover" | "login" => with_words(&["aws"]),
-        "sandbox" => with_words(&["mysql", "postgres", "tls", "tunnel"]),
         "app" => with_words(&[
             "admin",
             "aws",
