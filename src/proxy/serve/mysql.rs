@@ -57,7 +57,12 @@ async fn connect(service: &Service, client: Client) {
     };
     let mut login = match accepted {
         Ok(Accepted::Login(login)) => login,
-        Ok(Accepted::Gone) => {
+        Ok(Accepted::Gone { quit: true }) => {
+            debug!(target = %target.name, %peer, "the client quit after the greeting");
+            drop(client);
+            return Box::pin(keep(greeted)).await;
+        }
+        Ok(Accepted::Gone { quit: false }) => {
             info!(
                 target = %target.name, %peer,
                 "the client left after the greeting: a port probe, or it insists on TLS, which this listener does not \

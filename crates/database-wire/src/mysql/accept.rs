@@ -16,7 +16,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    codec,
+    codec::{self, Departure},
     error::{Error, Turn},
     greeting::{Greeting, Scramble},
     message::{self, OkPacket, Plugin},
@@ -33,7 +33,16 @@ pub enum Accepted {
     /// Nothing: it went away when it had seen the greeting. A port probe, or a client that insists on TLS
     /// (`--ssl-mode=REQUIRED`; MariaDB's since 11.4 unless told `--skip-ssl`), or one that found it cannot do what it
     /// was asked for.
-    Gone,
+    Gone {
+        /// It said goodbye with COM_QUIT, which a client that misses TLS does not.
+        quit: bool,
+    },
+}
+
+impl Accepted {
+    fn gone(departure: Departure) -> Self {
+        Self::Gone { quit: departure == Departure::Quit }
+    }
 }
 
 /// A client that waits for OK or ERR.
@@ -67,14 +76,17 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     greeting: &Greeting,
     scramble: &Scramble,
 ) -> Result<Accepted, Error> {
-    let Some(packet) = codec::read_packet_or_end(client, 1, WAITING_FOR).await? else { return Ok(Accepted::Gone) };
+    let packet = match codec::read_packet_or_end(client, 1, WAITING_FOR).await? {
+        Ok(packet) => packet,
+        Err(departure) => return Ok(Accepted::gone(departure)),
+    };
     let (response, authentication) = HandshakeResponse::parse(&packet.payload, greeting.offered())?;
     let switch_to = authentication.plugin.as_ref().and_then(|named| switch(named, &greeting.offered_plugin()));
     let login = answer(client, response, authentication, switch_to, packet.next(), scramble).await?;
-    Ok(login.map_or(Accepted::Gone, Accepted::Login))
+    Ok(login.map_or_else(Accepted::gone, Accepted::Login))
 }
 
-/// Asks a client to authenticate with another plugin, if it must, and reads its answer; `None` if it leaves instead.
+/// Asks a client to authenticate with another plugin, if it must, and reads its answer, unless it leaves instead.
 pub(super) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     client: &mut S,
     response: HandshakeResponse,
@@ -82,18 +94,19 @@ pub(super) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     switch_to: Option<Plugin>,
     mut sequence: u8,
     scramble: &Scramble,
-) -> Result<Option<Login>, Error> {
+) -> Result<Result<Login, Departure>, Error> {
     if let Some(plugin) = switch_to {
         let request = auth_switch_request(&plugin, scramble);
         codec::send(client, &codec::packet(sequence, &request), WAITING_FOR).await?;
-        let Some(packet) = codec::read_packet_or_end(client, sequence.wrapping_add(1), WAITING_FOR).await? else {
-            return Ok(None);
+        let packet = match codec::read_packet_or_end(client, sequence.wrapping_add(1), WAITING_FOR).await? {
+            Ok(packet) => packet,
+            Err(departure) => return Ok(Err(departure)),
         };
         sequence = packet.next();
         authentication = Authentication { plugin: Some(plugin), password: is_password(&packet.payload) };
     }
     let fast_auth = authentication == Authentication { plugin: Some(Plugin::CachingSha2), password: true };
-    Ok(Some(Login { response, sequence, fast_auth }))
+    Ok(Ok(Login { response, sequence, fast_auth }))
 }
 
 /// Tells the client that it is logged in, in the server's words. The caller sets the deadline. Not cancel safe.
@@ -168,7 +181,7 @@ mod tests {
     async fn logged_in(server: &[u8], script: impl AsyncFnOnce(&mut Peer)) -> Login {
         match serve(server, 1, script).await.unwrap() {
             Accepted::Login(login) => login,
-            Accepted::Gone => panic!("gone"),
+            Accepted::Gone { .. } => panic!("gone"),
         }
     }
 
@@ -260,12 +273,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_leaves_instead_of_answering_is_no_error() {
-        assert!(matches!(serve(MYSQL, 1, async |_| {}).await.unwrap(), Accepted::Gone));
+        assert!(matches!(serve(MYSQL, 1, async |_| {}).await.unwrap(), Accepted::Gone { quit: false }));
+        let quit = serve(MYSQL, 1, async |peer| peer.send(&message::QUIT).await);
+        assert!(matches!(quit.await.unwrap(), Accepted::Gone { quit: true }));
         let switched = serve(MYSQL, 100, async |peer| {
             peer.send(&client("mysql_native_password", b"")).await;
             peer.expect_packet(2, SWITCH_TO_NATIVE).await;
         });
-        assert!(matches!(switched.await.unwrap(), Accepted::Gone));
+        assert!(matches!(switched.await.unwrap(), Accepted::Gone { quit: false }));
     }
 
     #[tokio::test]

@@ -57,7 +57,7 @@ pub async fn accept_change_user<S: AsyncRead + AsyncWrite + Unpin>(
     };
     accept::answer(client, response, authentication, switch_to, packet.next(), scramble)
         .await?
-        .ok_or(Error::Closed { waiting_for: WAITING_FOR })
+        .map_err(|_| Error::Closed { waiting_for: WAITING_FOR })
 }
 
 /// Logs in anew as `response` says on a connection that is logged in and has answered all commands. The caller sets the

@@ -52,29 +52,38 @@ pub(super) async fn read_packet<S: AsyncRead + Unpin>(
     expected: u8,
     waiting_for: &'static str,
 ) -> Result<Packet, Error> {
-    read_packet_or_end(stream, expected, waiting_for).await?.ok_or(Error::Closed { waiting_for })
+    read_packet_or_end(stream, expected, waiting_for).await?.map_err(|_| Error::Closed { waiting_for })
 }
 
-/// The same; `None` when the peer has gone before the first byte.
+/// How a peer leaves between two packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// It has closed the connection.
+    Closed,
+    /// It has sent COM_QUIT.
+    Quit,
+}
+
+/// As [`read_packet`], for a peer that may leave before the first byte.
 pub(super) async fn read_packet_or_end<S: AsyncRead + Unpin>(
     stream: &mut S,
     expected: u8,
     waiting_for: &'static str,
-) -> Result<Option<Packet>, Error> {
+) -> Result<Result<Packet, Departure>, Error> {
     let broke = |error| Error::broke(error, waiting_for);
     let mut head = [0; HEADER];
     let n = match stream.read(&mut head).await {
-        Ok(0) => return Ok(None),
+        Ok(0) => return Ok(Err(Departure::Closed)),
         Ok(n) => n,
         // A probe that closes with SO_LINGER 0 is as quiet as one that closes.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Err(Departure::Closed)),
         Err(error) => return Err(broke(error)),
     };
     if let Some(missing) = head.get_mut(n..) {
         stream.read_exact(missing).await.map_err(broke)?;
     }
     if expected != 0 && QUIT.starts_with(&head) {
-        return Ok(None);
+        return Ok(Err(Departure::Quit));
     }
     let (length, sequence) = header(head);
     if length > MAX_LOGIN_PACKET {
@@ -85,7 +94,7 @@ pub(super) async fn read_packet_or_end<S: AsyncRead + Unpin>(
     }
     let mut payload = vec![0; length];
     stream.read_exact(&mut payload).await.map_err(broke)?;
-    Ok(Some(Packet { sequence, payload }))
+    Ok(Ok(Packet { sequence, payload }))
 }
 
 /// Sends whole packets; a peer that has hung up is not found out here but by the read that follows, because what it
@@ -307,7 +316,11 @@ mod tests {
             let error = read_packet(&mut &bytes[..end], 7, "x").await.err().unwrap();
             assert!(matches!(error, Error::Closed { waiting_for: "x" }), "cut at {end}: {error}");
         }
-        assert!(read_packet_or_end(&mut &b""[..], 7, "x").await.unwrap().is_none());
+        for (bytes, departure) in [(&b""[..], Departure::Closed), (&QUIT, Departure::Quit)] {
+            let mut stream = bytes;
+            let read = read_packet_or_end(&mut stream, 7, "x").await.unwrap();
+            assert_eq!(read.err(), Some(departure));
+        }
     }
 
     #[tokio::test]

@@ -71,7 +71,7 @@ pub async fn decline<S: AsyncRead + AsyncWrite + Unpin>(
 /// Answers whatever the server asks with nothing, up to its verdict, which comes with packet number `next` at the earliest.
 pub(super) async fn refused<S: AsyncRead + AsyncWrite + Unpin>(upstream: &mut S, mut next: u8) -> Result<(), Error> {
     for _ in 0..ROUNDS {
-        let Some(asked) = codec::read_packet_or_end(upstream, next, WAITING_FOR).await? else { return Ok(()) };
+        let Ok(asked) = codec::read_packet_or_end(upstream, next, WAITING_FOR).await? else { return Ok(()) };
         match asked.payload.first() {
             Some(&message::ERR) => return Ok(()),
             // A user without a name and without a password.

@@ -67,7 +67,7 @@ pub fn accepts(bytes: &[u8]) {
                 .expect("TLS is offered");
             assert_eq!(sent.len(), 36);
         }
-        Ok(Accepted::Gone) => {}
+        Ok(Accepted::Gone { .. }) => {}
         Err(error) => tells(&error),
     }
 }
