@@ -11,7 +11,7 @@ mod session;
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -321,6 +321,32 @@ pub struct ListenAddress {
     pub addresses: Vec<IpAddr>,
     /// The port; 0 lets the system choose (the same one on every address).
     pub port: u16,
+}
+
+impl ListenAddress {
+    /// `localhost`, which is both loopback addresses.
+    pub fn localhost(port: u16) -> Self {
+        let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        Self { host: "localhost".into(), addresses, port }
+    }
+
+    /// Whether the system chooses the port, which is known once the address is bound.
+    pub fn is_any_port(&self) -> bool {
+        self.port == 0
+    }
+
+    /// The address with the port that it was bound to.
+    #[must_use]
+    pub fn with_port(&self, port: u16) -> Self {
+        Self { port, ..self.clone() }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 #[cfg(test)]

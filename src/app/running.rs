@@ -169,8 +169,7 @@ impl Running {
         metrics: &Metrics,
     ) -> Result<(Vec<Listener>, Arc<Current>), Error> {
         let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
-        let address = Address::Tcp(target.listen.clone());
-        let listeners = listen::bind(&address).await.map_err(listen_failed)?;
+        let listeners = listen::bind(&Address::of(&target)).await.map_err(listen_failed)?;
         let service = Service {
             upstream: self.upstream(&target, accounts)?,
             registry: Registry::default(),

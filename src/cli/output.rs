@@ -314,15 +314,14 @@ fn forgive_broken_pipe(error: io::Error) -> io::Result<()> {
 
 /// `[orders] listening on localhost:5432 (postgres, via i-0123…, verify-full)`.
 fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
-    let (host, port) = (&target.listen.host, addresses.first().map_or(target.listen.port, SocketAddr::port));
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let listen = addresses.first().map_or(target.listen.clone(), |bound| target.listen.with_port(bound.port()));
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
         Route::Direct => "direct".into(),
         Route::Auto(bastion) => format!("direct or via {}", short(bastion.as_str())),
     };
     let read_only = if target.guard.read_only { ", read only" } else { "" };
-    format!("[{}] listening on {host}:{port} ({}, {route}, verify-full{read_only})", name(target), target.engine)
+    format!("[{}] listening on {listen} ({}, {route}, verify-full{read_only})", name(target), target.engine)
 }
 
 /// A target's name, with its label: `orders PRODUCTION`.

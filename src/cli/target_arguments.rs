@@ -66,7 +66,7 @@ impl TargetArguments {
                 return Exit::Failure;
             }
         };
-        if bound.is_none() && target.listen.port == 0 {
+        if bound.is_none() && target.listen.is_any_port() {
             output.error(
                 &NoAddress(target.name.to_string()),
                 Some("start it with rdsgate up, or give it a port with --listen or the key listen"),

@@ -163,11 +163,7 @@ impl Draft {
             ca_file: self.ca_file,
             compress: self.compress,
             guard: self.guard,
-            listen: self.listen.unwrap_or_else(|| ListenAddress {
-                host: "localhost".into(),
-                addresses: value::both_loopbacks(),
-                port: engine.default_port(),
-            }),
+            listen: self.listen.unwrap_or_else(|| ListenAddress::localhost(engine.default_port())),
             name: self.name,
         })
     }

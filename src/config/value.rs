@@ -239,7 +239,7 @@ pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
         Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
     let port = port.ok_or_else(malformed)?;
     if host.eq_ignore_ascii_case("localhost") {
-        return Ok(ListenAddress { host: "localhost".into(), addresses: both_loopbacks(), port });
+        return Ok(ListenAddress::localhost(port));
     }
     // `::1:5432` could be read in two ways: an IPv6 address needs its brackets.
     let address: IpAddr = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

@@ -24,8 +24,8 @@ async fn port(target: &Target) -> Finding {
     let listen = &target.listen;
     let addresses = listen.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     // Bound and let go at once, exactly as rdsgate up would.
-    match listen::bind(&Address::Tcp(listen.clone())).await {
-        Ok(_) if listen.port == 0 => Finding::pass(format!("the system chooses a free one on {addresses}")),
+    match listen::bind(&Address::of(target)).await {
+        Ok(_) if listen.is_any_port() => Finding::pass(format!("the system chooses a free one on {addresses}")),
         Ok(_) => Finding::pass(format!("{} is free on {addresses}", listen.port)),
         Err(listen::Error::PortTaken { address, owner }) => {
             let fact = format!("{address} is taken by {owner}");

@@ -14,19 +14,14 @@ mod stream;
 mod tcp;
 mod unix;
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
 pub use self::stream::Stream;
 use self::{port_owner::PortOwner, unix::SocketFile};
-use crate::target::ListenAddress;
+use crate::target::{ListenAddress, Target};
 
 /// The most connections that may wait to be accepted, which the system cuts to its own maximum (`net.core.somaxconn`). What
 /// does not fit is dropped, and its client tries again after a second or fails.
@@ -41,6 +36,13 @@ pub enum Address {
     Tcp(ListenAddress),
     /// A unix socket at this path.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// Where the clients of a target connect.
+    pub fn of(target: &Target) -> Self {
+        Self::Tcp(target.listen.clone())
+    }
 }
 
 /// Where a listener is bound, with the port that the system chose if it was to.
@@ -224,14 +226,8 @@ pub fn name(address: &Address, bound: &[Listener]) -> String {
     match address {
         Address::Tcp(listen) => {
             let local = bound.first().and_then(|listener| listener.local().ok()?.tcp());
-            let port = local.map_or(listen.port, |local| local.port());
-            let host = if listen.host.contains(':') { format!("[{}]", listen.host) } else { listen.host.clone() };
-            format!("{host}:{port}")
+            listen.with_port(local.map_or(listen.port, |local| local.port())).to_string()
         }
-        Address::Unix(path) => unix_name(path),
+        Address::Unix(path) => Local::Unix(path.clone()).to_string(),
     }
-}
-
-fn unix_name(path: &Path) -> String {
-    Local::Unix(path.to_owned()).to_string()
 }

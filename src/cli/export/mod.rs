@@ -118,7 +118,7 @@ fn text(format: Format, targets: &[Target], named: bool) -> Result<(String, Vec<
     if let (true, Some(engine)) = (chosen.is_empty(), format.engine()) {
         return Err(Error::NoTarget(engine));
     }
-    if let Some(target) = chosen.iter().find(|target| target.listen.port == 0) {
+    if let Some(target) = chosen.iter().find(|target| target.listen.is_any_port()) {
         return Err(Error::AnyPort(target.name.to_string()));
     }
     let connections: Vec<_> = chosen.into_iter().map(|target| Connection::new(target, None)).collect();

@@ -131,10 +131,7 @@ options! {
         placeholder: "[HOST:]PORT",
         example: "\"localhost:5433\"",
         default: DefaultValue::Depends("localhost and the engine's port"),
-        show: Show::Target(|target| {
-            let (host, port) = (&target.listen.host, target.listen.port);
-            Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
-        }),
+        show: Show::Target(|target| Some(target.listen.to_string())),
         group: Group::Proxy,
         common: true,
         help: "Local address to listen on, loopback only; port 0: a free one",
