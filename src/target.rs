@@ -22,7 +22,7 @@ use ssm_session::request::Destination;
 
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
-    pooling::{Isolation, Pooling},
+    pooling::{Isolation, Pooling, default_pooling},
     reference::{Arn, Host, Reference},
     session::{Document, Parameter, Reason, SessionSettings},
 };
@@ -80,9 +80,6 @@ pub enum ParseError {
     /// Not a way to compress.
     #[error("{0:?} is not a compression: expected auto, zlib, zstd or off")]
     Compress(String),
-    /// Not a way to share sessions.
-    #[error("{0:?} is not an isolation: expected shared or connection")]
-    Isolation(String),
     /// Not a managed node.
     #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
     InstanceId(String),
@@ -101,7 +98,7 @@ pub enum ParseError {
     /// Not a code of one; it is not shown.
     #[error("not an MFA code: expected six digits")]
     MfaCode,
-    /// Not a session document, or not a parameter of one.
+    /// Not a session document, a parameter of one, or a way to share sessions.
     #[error(transparent)]
     Session(#[from] ssm_session::request::ParseError),
     /// Too long a reason, or one that breaks lines.

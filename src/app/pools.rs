@@ -11,9 +11,8 @@ use crate::{
     aws::Account,
     target::{Endpoint, Identity, InstanceId, Pooling, Region, Route, SessionSettings, Target},
     tunnel::{
-        Dialer, Spec,
+        Dialer, control,
         pool::{CLOSE_TIMEOUT, Pool},
-        ssm::conversation,
     },
 };
 
@@ -68,22 +67,8 @@ impl Pools {
         if let Some((_, pool)) = self.open.iter().find(|(known, _)| *known == key) {
             return pool.clone();
         }
-        let settings = target.session.clone();
-        let options = conversation::Options {
-            payload_size: settings.payload_size,
-            keep_alive: settings.keep_alive,
-            idle_timeout: settings.idle_timeout,
-            ..conversation::Options::default()
-        };
-        let spec = Spec {
-            account: account.clone(),
-            bastion: bastion.clone(),
-            endpoint: target.endpoint.clone(),
-            settings,
-            options,
-            start_for: self.start_for,
-            resume_for: self.resume_for,
-        };
+        let limits = (self.start_for, self.resume_for);
+        let spec = control::spec(account, bastion, &target.endpoint, &target.session, limits);
         let pool = Pool::new(spec, target.pooling.clone());
         self.open.push((key, pool.clone()));
         pool

@@ -56,15 +56,14 @@ use std::{
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use ssm_session::control::RawPlus;
 use tokio::sync::OnceCell;
 
-use self::sign::RawPlus;
 pub use self::{
     call::Service,
     error::{Error, FileProblem, Retry, StrayTitle},
     interaction::{Answer, Interaction, Prompt},
     sessions::OpenSession,
-    ssm::{SessionGrant, StartSession},
     start::Start,
     sts::Principal,
 };

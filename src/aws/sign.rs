@@ -11,6 +11,7 @@ use aws_sigv4::{
     sign::v4,
 };
 use http::{HeaderName, HeaderValue, Uri};
+use ssm_session::control::RawPlus;
 use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::Error;
@@ -26,27 +27,6 @@ const PRESIGNED: [&str; 7] = [
     "X-Amz-Signature",
     "X-Amz-Security-Token",
 ];
-
-/// What a raw `+` in a query counts as in its signature; the bytes that are sent stay the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RawPlus {
-    /// A space, `%20`. The reference client signs `url.Query()` encoded again, which takes it for one (session-manager-plugin
-    /// from 1.2.764.0: aws-sdk-go-v2 `aws/signer/v4`, buildCanonicalRequest over `req.URL.Query()`).
-    Space,
-    /// Itself, `%2B`.
-    Plus,
-}
-
-impl RawPlus {
-    /// The other one.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Space => Self::Plus,
-            Self::Plus => Self::Space,
-        }
-    }
-}
 
 /// The headers that sign the upgrade request of a data channel: `x-amz-date`, `authorization`, `x-amz-security-token`.
 /// None when the URL is presigned already. Sign afresh for every request: the signature holds the time.

@@ -9,10 +9,12 @@ use aws_sdk_ssm::operation::{
 };
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use ssm_session::control::{Grant, StartSession};
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+use zeroize::Zeroizing;
 
 use super::{Account, Error, Retry, provide::find};
-use crate::{outbound, printable, secret::Secret, target::InstanceId};
+use crate::{outbound, printable, target::InstanceId};
 
 /// The document that holds the account's preferences for sessions in a region (Systems Manager guide, "Update Session
 /// Manager preferences").
@@ -20,41 +22,12 @@ const PREFERENCES: &str = "SSM-SessionManagerRunShell";
 /// What holds in an account that has set no preferences (the same guide, "Specify an idle session timeout value").
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(20);
 
-/// What to ask of StartSession.
-#[derive(Debug, Clone)]
-pub struct StartSession {
-    /// The bastion.
-    pub target: InstanceId,
-    /// The session document.
-    pub document: String,
-    /// Its parameters; unknown ones are refused by AWS.
-    pub parameters: Vec<(String, String)>,
-    /// Shown in the session history, 1 to 256 characters.
-    pub reason: String,
-}
-
-/// Leave to open a data channel, once and soon.
-pub struct SessionGrant {
-    /// The session.
-    pub session_id: String,
-    /// Where the data channel is. After ResumeSession it may be empty: then the old one still holds.
-    pub stream_url: Secret<String>,
-    /// What opens it.
-    pub token: Secret<String>,
-}
-
-impl std::fmt::Debug for SessionGrant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SessionGrant").field("session_id", &self.session_id).finish_non_exhaustive()
-    }
-}
-
 impl Account {
     /// Starts a session, in one try: what is tried again may have started one that nobody knows of.
     ///
     /// # Errors
     /// [`Error::TargetNotConnected`], [`Error::InvalidDocument`], [`Error::AccessDenied`] and the rest.
-    pub(super) async fn try_start_session(&self, request: &StartSession) -> Result<SessionGrant, Error> {
+    pub(super) async fn try_start_session(&self, node: &InstanceId, request: &StartSession) -> Result<Grant, Error> {
         const OPERATION: &str = "StartSession";
         let answer = self
             .call(OPERATION, || async {
@@ -62,7 +35,7 @@ impl Account {
                     .0
                     .ssm
                     .start_session()
-                    .target(request.target.as_str())
+                    .target(&request.node)
                     .document_name(&request.document)
                     .reason(&request.reason);
                 for (name, value) in &request.parameters {
@@ -71,7 +44,7 @@ impl Account {
                 let once = aws_sdk_ssm::config::Builder::new().retry_config(RetryConfig::disabled());
                 call.customize().config_override(once).send().await.map_err(|error| match error.as_service_error() {
                     Some(StartSessionError::TargetNotConnected(_)) => {
-                        Error::TargetNotConnected { target: request.target.clone(), region: self.region().clone() }
+                        Error::TargetNotConnected { target: node.clone(), region: self.region().clone() }
                     }
                     Some(StartSessionError::InvalidDocument(_)) => {
                         Error::InvalidDocument { document: request.document.clone(), region: self.region().clone() }
@@ -83,10 +56,10 @@ impl Account {
         let field = |field, value: Option<String>| {
             value.filter(|value| !value.is_empty()).ok_or(Error::Incomplete { operation: OPERATION, field })
         };
-        Ok(SessionGrant {
+        Ok(Grant {
             session_id: field("SessionId", answer.session_id)?,
-            stream_url: Secret::new(field("StreamUrl", answer.stream_url)?),
-            token: Secret::new(field("TokenValue", answer.token_value)?),
+            stream_url: Zeroizing::new(field("StreamUrl", answer.stream_url)?),
+            token: Zeroizing::new(field("TokenValue", answer.token_value)?),
         })
     }
 
@@ -95,7 +68,7 @@ impl Account {
     /// # Errors
     /// [`Error::SessionGone`] when the session has ended, [`Error::AccessDenied`] when fresh credentials are denied too, and
     /// the rest.
-    pub async fn resume_session(&self, session_id: &str) -> Result<SessionGrant, Error> {
+    pub async fn resume_session(&self, session_id: &str) -> Result<Grant, Error> {
         const OPERATION: &str = "ResumeSession";
         let gone = || Error::SessionGone { session_id: session_id.into() };
         let attempt = || async {
@@ -118,10 +91,10 @@ impl Account {
         };
         // A session that has timed out is resumed without a token.
         let token = answer.token_value.filter(|token| !token.is_empty()).ok_or_else(gone)?;
-        Ok(SessionGrant {
+        Ok(Grant {
             session_id: session_id.into(),
-            stream_url: Secret::new(answer.stream_url.unwrap_or_default()),
-            token: Secret::new(token),
+            stream_url: Zeroizing::new(answer.stream_url.unwrap_or_default()),
+            token: Zeroizing::new(token),
         })
     }
 

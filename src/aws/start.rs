@@ -6,11 +6,15 @@
 
 use std::time::Duration;
 
-use ssm_session::backoff::Backoff;
+use ssm_session::{
+    backoff::Backoff,
+    control::{Grant, StartSession},
+};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
-use super::{ATTEMPTS, Account, CALL_DEADLINE, Error, Retry, SessionGrant, StartSession};
+use super::{ATTEMPTS, Account, CALL_DEADLINE, Error, Retry};
+use crate::target::InstanceId;
 
 /// From the last try to the search: a call that was cut off may still be at work.
 const SEARCH_AFTER: Duration = Duration::from_secs(2);
@@ -19,7 +23,7 @@ const SEARCH_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Start {
     /// The session.
-    pub outcome: Result<SessionGrant, Error>,
+    pub outcome: Result<Grant, Error>,
     /// An answer was lost on the way: there may be more of them.
     pub may_have_orphans: bool,
 }
@@ -27,7 +31,13 @@ pub struct Start {
 impl Account {
     /// Starts a session, again after what may pass. While AWS throttles, the tries go on for `throttled_for`, and `hope` is
     /// called.
-    pub async fn start_session(&self, request: &StartSession, throttled_for: Duration, hope: impl Fn()) -> Start {
+    pub async fn start_session(
+        &self,
+        node: &InstanceId,
+        request: &StartSession,
+        throttled_for: Duration,
+        hope: impl Fn(),
+    ) -> Start {
         let throttled_until = Instant::now() + throttled_for;
         let deadline = Instant::now() + CALL_DEADLINE;
         let mut backoff = Backoff::default();
@@ -36,7 +46,7 @@ impl Account {
         let mut tries = 0;
         loop {
             tries += 1;
-            let outcome = self.try_start_session(request).await;
+            let outcome = self.try_start_session(node, request).await;
             let Err(cause) = &outcome else { return Start { outcome, may_have_orphans } };
             may_have_orphans |= cause.is_uncertain();
             let delay = backoff.next_delay(&mut random);

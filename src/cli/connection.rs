@@ -220,7 +220,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, Guard, Host, Identity, Isolation, Pooling, Route, SessionSettings},
+        target::{Compress, Endpoint, Guard, Host, Identity, Isolation, Route, SessionSettings, default_pooling},
     };
 
     pub(in crate::cli) fn target(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Target {
@@ -228,7 +228,7 @@ pub(super) mod tests {
         Target {
             name: "orders".into(),
             engine,
-            pooling: Pooling::new(Isolation::Shared, &host),
+            pooling: default_pooling(Isolation::Shared, &host),
             endpoint: Endpoint { host, port: engine.default_port() },
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),

@@ -17,7 +17,7 @@ use crate::{
     service::InvalidRegion,
     target::{
         CaFile, Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling,
-        Reason, Reference, Region, Route, SessionName, SessionSettings, Target,
+        Reason, Reference, Region, Route, SessionName, SessionSettings, Target, default_pooling,
     },
 };
 
@@ -210,7 +210,7 @@ impl Sessions {
 
     /// Cluster endpoints are rotated unless told otherwise: the agent looks their name up once a session.
     fn pooling(&self, name: &str, host: &Host) -> Result<Pooling, Error> {
-        let default = Pooling::new(self.isolation, host);
+        let default = default_pooling(self.isolation, host);
         let pooling = Pooling {
             max_sessions: self.most.unwrap_or(default.max_sessions),
             warm_sessions: self.warm.unwrap_or(default.warm_sessions),

@@ -9,7 +9,7 @@ use crate::{
     aws, causes, mysql, postgres,
     target::Target,
     tls,
-    tunnel::{self, StreamError, pool, ssm::session},
+    tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
 };
 
 /// Why there is no connection to the database.
@@ -129,7 +129,7 @@ impl Error {
         match self {
             Self::Route(tunnel::Error::Pool(pool::Error::Session(error))) => {
                 let session::Error::Start { cause, .. } = &**error else { return false };
-                matches!(&**cause, aws::Error::TargetNotConnected { .. })
+                matches!(aws_error(cause), Some(aws::Error::TargetNotConnected { .. }))
             }
             _ => false,
         }

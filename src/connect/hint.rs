@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::{Error, Step};
 use crate::{
+    aws,
     target::Target,
     tunnel::{
-        self, StreamError, direct, pool, ssm::conversation::EndReason, ssm::handshake::HandshakeError, ssm::session,
+        self, StreamError, control::aws_error, direct, message_service, pool, ssm::conversation::EndReason,
+        ssm::handshake::HandshakeError, ssm::session,
     },
 };
 
@@ -112,8 +114,10 @@ fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> 
         )
     };
     match &**error {
-        session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.hint(),
-        session::Error::WebSocket(cause) => Some(cause.hint().map_or_else(way, str::to_owned)),
+        session::Error::Start { cause, .. } | session::Error::Sign(cause) => {
+            aws_error(cause).and_then(aws::Error::hint)
+        }
+        session::Error::WebSocket(cause) => Some(message_service::hint(cause).map_or_else(way, str::to_owned)),
         session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => Some(way()),
         session::Error::Ended { reason, .. } => match reason {
             EndReason::Handshake(HandshakeError::AgentTooOld(_) | HandshakeError::NoRemoteHost(_)) => {

@@ -14,12 +14,12 @@ use super::{
 };
 use crate::{
     app::{Cause, Pools},
-    aws::{Account, rds::Database},
+    aws::{self, Account, rds::Database},
     connect::{self, Attempt, Error, Plan, Step, Stream, TakenRoute, mysql::read_greeting, postgres::request_tls},
     mysql::{self, Capabilities, Greeting, HandshakeResponse, goodbye::Progress},
     target::{Engine, Host, Route, Target},
     tls::{self, Certificate},
-    tunnel::{self, Dialer, StreamError, pool, ssm::session},
+    tunnel::{self, Dialer, StreamError, control::aws_error, pool, ssm::session},
 };
 
 /// For the end of a session: TerminateSession has five seconds of its own.
@@ -263,8 +263,9 @@ pub(super) fn failed(error: &Error, target: &Target) -> Finding {
         }
         Error::Route(tunnel::Error::Pool(pool::Error::Session(cause))) => match &**cause {
             session::Error::Start { cause: start, .. } => {
-                let denied = matches!(**start, crate::aws::Error::AccessDenied { .. });
-                let part = start.concerns_credentials().then_some(Cause::Credentials);
+                let start = aws_error(start);
+                let denied = matches!(start, Some(aws::Error::AccessDenied { .. }));
+                let part = start.is_some_and(aws::Error::concerns_credentials).then_some(Cause::Credentials);
                 let policy = format!("rdsgate policy {}", target.name);
                 let finding = Finding { part, ..finding };
                 if denied { Finding { cause: hint, ..finding }.paste(policy) } else { finding.fix(hint) }

@@ -120,7 +120,7 @@ pub(super) fn wants_notices(client_min_messages: Option<&[u8]>) -> bool {
 mod tests {
     use super::*;
     use crate::target::{
-        Compress, Endpoint, Guard, Host, Identity, Isolation, ListenAddress, Pooling, Route, SessionSettings,
+        Compress, Endpoint, Guard, Host, Identity, Isolation, ListenAddress, Route, SessionSettings, default_pooling,
     };
 
     fn target(engine: Engine, user: Option<&str>, database: Option<&str>, pin_user: bool) -> Target {
@@ -128,7 +128,7 @@ mod tests {
         Target {
             name: "orders".into(),
             engine,
-            pooling: Pooling::new(Isolation::Shared, &host),
+            pooling: default_pooling(Isolation::Shared, &host),
             alias: None,
             endpoint: Endpoint { host, port: engine.default_port() },
             region: "eu-central-1".parse().unwrap(),

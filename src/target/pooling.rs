@@ -1,59 +1,19 @@
-//! How connections share SSM sessions.
+//! How connections to a target share SSM sessions.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
-use super::{Host, ParseError};
+pub use ssm_session::pool::{Isolation, Pooling};
+
+use super::Host;
 use crate::service::Service;
 
-/// Whether connections share sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// They do, spread over up to `max_sessions`.
-    Shared,
-    /// Each connection has a session of its own.
-    Connection,
-}
+/// The age at which a session to a cluster's endpoint takes no new connections, since the name moves from one instance to another.
+const ROTATE_AFTER: Duration = Duration::from_mins(30);
 
-/// How many sessions, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pooling {
-    /// Most sessions that take new connections at one time. An agent sends about 0.75 MB/s in each.
-    pub max_sessions: usize,
-    /// Sessions kept open while the target is in use, and opened at the start. 0: none before the first connection.
-    pub warm_sessions: usize,
-    /// The target is in use for this long after its last connection; then its sessions end.
-    pub idle_close: Duration,
-    /// Whether connections share sessions.
-    pub isolation: Isolation,
-    /// A session of this age takes no new connections: for endpoints whose name moves from one instance to another.
-    pub rotate_after: Option<Duration>,
-}
-
-impl Pooling {
-    /// The defaults: with shared sessions 4, with one for each connection 16; those to a cluster's endpoint rotate after
-    /// 30 minutes.
-    pub fn new(isolation: Isolation, host: &Host) -> Self {
-        Self {
-            max_sessions: match isolation {
-                Isolation::Shared => 4,
-                Isolation::Connection => 16,
-            },
-            warm_sessions: 1,
-            idle_close: Duration::from_mins(5),
-            isolation,
-            rotate_after: host.service().is_some_and(Service::moves).then_some(Duration::from_mins(30)),
-        }
-    }
-}
-
-impl FromStr for Isolation {
-    type Err = ParseError;
-
-    fn from_str(s: &str) -> Result<Self, ParseError> {
-        match s {
-            "shared" => Ok(Self::Shared),
-            "connection" => Ok(Self::Connection),
-            other => Err(ParseError::Isolation(other.into())),
-        }
+/// The defaults for a host: the crate's, and sessions to a cluster's endpoint rotate.
+pub fn default_pooling(isolation: Isolation, host: &Host) -> Pooling {
+    Pooling {
+        rotate_after: host.service().is_some_and(Service::moves).then_some(ROTATE_AFTER),
+        ..Pooling::new(isolation)
     }
 }

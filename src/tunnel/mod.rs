@@ -5,14 +5,14 @@
 //!          └▶ pool ─▶ session ─▶ stream ─▶ smux ─▶ channel ─▶ websocket ─▶ service ─▶ agent ─▶ TCP
 //! ```
 //!
-//! [`ssm`] holds the data channel's socket and clock, the crate `ssm-session` its protocol. Nothing here knows what a database
-//! says.
+//! Everything from the pool to the websocket is the crate `ssm-session`'s; [`control`] makes its calls to AWS, and
+//! [`message_service`] its connections. Nothing here knows what a database says.
 
 pub mod auto;
+pub mod control;
 pub mod direct;
+pub mod message_service;
 pub mod own;
-pub mod pool;
-pub mod ssm;
 
 use std::{
     io,
@@ -23,17 +23,16 @@ use std::{
     time::Instant,
 };
 
+pub use ssm_session::{
+    self as ssm, pool,
+    smux::{self, mux::StreamError},
+    stream::{SessionAcceptance, SessionPeer, SessionStream},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
-pub use ssm_session::smux::{self, mux::StreamError};
-
-pub use self::ssm::{
-    session::Spec,
-    stream::{SessionAcceptance, SessionPeer, SessionStream},
-};
 use crate::{limits::DIAL_TIMEOUT, target::Endpoint};
 
 /// The way to one endpoint.

@@ -24,7 +24,7 @@ const SLEPT: Duration = Duration::from_secs(10);
 
 /// Why a link may be dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub(crate) enum Doubt {
     /// The machine, or this process alone, stood still.
     Slept,
     /// Packets would leave through another interface, or through none.
@@ -45,7 +45,7 @@ impl fmt::Display for Doubt {
 
 /// What is known about one websocket's far side.
 #[derive(Debug)]
-pub struct Liveness {
+pub(crate) struct Liveness {
     ping_at: Instant,
     heard_at: Instant,
     look_at: Instant,
@@ -58,7 +58,7 @@ pub struct Liveness {
 
 impl Liveness {
     /// A websocket has just opened. The first ping goes out at once: its answer shows that the link is good.
-    pub fn new(now: Instant, wall_clock: SystemTime) -> Self {
+    pub(crate) fn new(now: Instant, wall_clock: SystemTime) -> Self {
         Self {
             ping_at: now,
             heard_at: now,
@@ -70,7 +70,7 @@ impl Liveness {
     }
 
     /// Compares the clocks, at each occasion; whether this machine stood still since the last time.
-    pub fn stood_still(&mut self, now: Instant, wall_clock: SystemTime) -> bool {
+    pub(crate) fn stood_still(&mut self, now: Instant, wall_clock: SystemTime) -> bool {
         let (timers, wall) = mem::replace(&mut self.clocks, (now, wall_clock));
         let by_timers = now.saturating_duration_since(timers);
         // A wall clock that is set back shows nothing.
@@ -79,7 +79,7 @@ impl Liveness {
     }
 
     /// Whether it is time to look at the network again.
-    pub fn may_look(&mut self, now: Instant) -> bool {
+    pub(crate) fn may_look(&mut self, now: Instant) -> bool {
         let due = now >= self.look_at;
         if due {
             self.look_at = now + LOOK_EVERY;
@@ -88,13 +88,13 @@ impl Liveness {
     }
 
     /// Asks for a sign of life, which has to come soon.
-    pub fn doubt(&mut self, doubt: Doubt, now: Instant) {
+    pub(crate) fn doubt(&mut self, doubt: Doubt, now: Instant) {
         self.doubt = Some(doubt);
         (self.ping_at, self.heard_at) = (now, now);
     }
 
     /// Whether a message that waits for its acknowledgement `since` then is reason to doubt.
-    pub fn is_unanswered(&self, since: Option<Instant>, now: Instant) -> bool {
+    pub(crate) fn is_unanswered(&self, since: Option<Instant>, now: Instant) -> bool {
         self.unanswered_at(since).is_some_and(|at| now >= at)
     }
 
@@ -104,7 +104,7 @@ impl Liveness {
     }
 
     /// Something was received. Only the answer to a ping ends a doubt: all else may have been on its way before.
-    pub fn heard(&mut self, is_pong: bool, now: Instant) {
+    pub(crate) fn heard(&mut self, is_pong: bool, now: Instant) {
         self.heard_at = now;
         if is_pong {
             self.doubt = None;
@@ -112,19 +112,19 @@ impl Liveness {
     }
 
     /// The websocket is not read, so that nothing is heard means nothing; unless it takes nothing either.
-    pub fn not_listening(&mut self, now: Instant) {
+    pub(crate) fn not_listening(&mut self, now: Instant) {
         if !self.blocked {
             self.heard_at = now;
         }
     }
 
     /// Whether the websocket has left something untaken.
-    pub fn blocked(&mut self, blocked: bool) {
+    pub(crate) fn blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
     }
 
     /// Whether a ping is due; then it counts as sent.
-    pub fn may_ping(&mut self, now: Instant) -> bool {
+    pub(crate) fn may_ping(&mut self, now: Instant) -> bool {
         let due = now >= self.ping_at;
         if due {
             self.ping_at = now + PING_EVERY;
@@ -133,7 +133,7 @@ impl Liveness {
     }
 
     /// Why the link must be taken for dead, once it must.
-    pub fn dead(&self, now: Instant) -> Option<String> {
+    pub(crate) fn dead(&self, now: Instant) -> Option<String> {
         (now >= self.dead_at()).then(|| match self.doubt {
             Some(doubt) => format!("no answer within {} s after {doubt}", ANSWER_WITHIN.as_secs()),
             None if self.blocked => format!("nothing could be sent for {} s", DEAD_AFTER.as_secs()),
@@ -146,7 +146,7 @@ impl Liveness {
     }
 
     /// When to look again, with a message waiting `since` then.
-    pub fn next_timeout(&self, since: Option<Instant>) -> Instant {
+    pub(crate) fn next_timeout(&self, since: Option<Instant>) -> Instant {
         let times = [Some(self.ping_at), Some(self.look_at), self.unanswered_at(since)];
         times.into_iter().flatten().fold(self.dead_at(), Instant::min)
     }

@@ -175,7 +175,7 @@ impl FromStr for Parameter {
     }
 }
 
-/// Why the name of a document or a parameter was refused. Says what was given and what is expected.
+/// Why a word of a configuration was refused. Says what was given and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Not the name of a session document.
@@ -184,6 +184,9 @@ pub enum ParseError {
     /// Not a parameter of one.
     #[error("{0:?} is not a document parameter: expected host, portNumber or NAME=VALUE")]
     Parameter(String),
+    /// Not a way to share sessions.
+    #[error("{0:?} is not an isolation: expected shared or connection")]
+    Isolation(String),
 }
 
 #[cfg(test)]

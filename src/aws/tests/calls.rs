@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use serde_json::json;
+use ssm_session::control::StartSession;
 
 use super::*;
 use crate::target::InstanceId;
@@ -25,9 +26,13 @@ async fn with_answers(answers: impl IntoIterator<Item = (u16, Value)>) -> (Accou
     (account(&fake.url, &purse), fake, purse)
 }
 
+fn bastion() -> InstanceId {
+    "i-0123456789abcdef0".parse().unwrap()
+}
+
 fn start() -> StartSession {
     StartSession {
-        target: "i-0123456789abcdef0".parse::<InstanceId>().unwrap(),
+        node: bastion().to_string(),
         document: "AWS-StartPortForwardingSessionToRemoteHost".into(),
         parameters: vec![("host".into(), "db.internal.example".into()), ("portNumber".into(), "5432".into())],
         reason: "rdsgate/0.1".into(),
@@ -43,12 +48,12 @@ async fn a_session_is_started_resumed_and_ended() {
     let (account, fake, _) =
         with_answers([(200, granted()), (200, granted()), (200, json!({"SessionId": "s-1"}))]).await;
     assert!(account.ssm_endpoint_is_loopback());
-    let grant = account.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap();
-    assert_eq!((grant.session_id.as_str(), grant.stream_url.expose().as_str()), ("s-1", STREAM_URL));
-    assert_eq!(grant.token.expose(), STREAM_TOKEN);
+    let grant = account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap();
+    assert_eq!((grant.session_id.as_str(), grant.stream_url.as_str()), ("s-1", STREAM_URL));
+    assert_eq!(grant.token.as_str(), STREAM_TOKEN);
     assert!(!format!("{grant:?}").contains("secret"));
     let again = account.resume_session("s-1").await.unwrap();
-    assert_eq!(again.token.expose(), STREAM_TOKEN);
+    assert_eq!(again.token.as_str(), STREAM_TOKEN);
     account.terminate_session("s-1").await.unwrap();
 
     let requests = fake.requests();
@@ -83,7 +88,7 @@ async fn a_session_that_is_over_is_not_resumed_and_need_not_be_ended() {
     account.terminate_session("s-1").await.unwrap();
     let (account, ..) = with_answers([(200, json!({"SessionId": "s-1", "TokenValue": "t"}))]).await;
     let grant = account.resume_session("s-1").await.unwrap();
-    assert!(grant.stream_url.expose().is_empty(), "the old one still holds");
+    assert!(grant.stream_url.is_empty(), "the old one still holds");
 }
 
 #[tokio::test]
@@ -150,7 +155,8 @@ async fn each_answer_of_start_session_has_its_error_and_hint() {
     ];
     for (status, code, expected, retry, hint) in cases {
         let (account, ..) = with_answers([(status, error(code))]).await;
-        let error = account.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
+        let error =
+            account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
         assert!(expected(&error), "{code}: {error:?}");
         assert_eq!(error.retry(), retry, "{code}");
         let given = error.hint();
@@ -160,10 +166,10 @@ async fn each_answer_of_start_session_has_its_error_and_hint() {
         );
     }
     let not_json = with_answers([(502, Value::String("<html>bad gateway</html>".into()))]).await.0;
-    let error = not_json.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
+    let error = not_json.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
     assert!(matches!(&error, Error::Service { code, .. } if code == "HTTP 502"), "{error:?}");
     let empty = with_answers([(200, json!({"SessionId": "s-1", "StreamUrl": STREAM_URL}))]).await.0;
-    let error = empty.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
+    let error = empty.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
     assert!(matches!(error, Error::Incomplete { field: "TokenValue", .. }), "{error:?}");
 }
 
@@ -171,7 +177,7 @@ async fn each_answer_of_start_session_has_its_error_and_hint() {
 async fn what_may_pass_is_tried_three_times_and_what_may_not_once() {
     for (status, code, tries) in [(500, "InternalServerError", 3), (400, "TargetNotConnected", 1)] {
         let (account, fake, _) = with_answers([(status, error(code))]).await;
-        account.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
+        account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
         assert_eq!(fake.requests().len(), tries, "{code}");
     }
 }
@@ -180,23 +186,23 @@ async fn what_may_pass_is_tried_three_times_and_what_may_not_once() {
 async fn a_session_that_aws_throttles_is_asked_for_as_long_as_a_connection_may_wait() {
     let throttled = || (400, error("ThrottlingException"));
     let (account, fake, _) = with_answers([throttled(), throttled(), throttled(), throttled(), (200, granted())]).await;
-    account.start_session(&start(), Duration::from_mins(1), || ()).await.outcome.unwrap();
+    account.start_session(&bastion(), &start(), Duration::from_mins(1), || ()).await.outcome.unwrap();
     assert_eq!(fake.requests().len(), 5);
 
     let (account, fake, _) = with_answers([throttled()]).await;
-    let error = account.start_session(&start(), Duration::ZERO, || ()).await.outcome.unwrap_err();
+    let error = account.start_session(&bastion(), &start(), Duration::ZERO, || ()).await.outcome.unwrap_err();
     assert!(matches!(error, Error::Throttled { .. }) && fake.requests().len() == 1, "{error:?}");
 }
 
 #[tokio::test]
 async fn refused_credentials_are_fetched_anew_once() {
     let (account, fake, purse) = with_answers([(400, error("ExpiredTokenException")), (200, granted())]).await;
-    account.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap();
+    account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap();
     let keys: Vec<_> = fake.requests().iter().map(|request| request.contains("Credential=AKIDSECOND/")).collect();
     assert_eq!((keys, purse.asked()), (vec![false, true], 2));
 
     let (account, fake, purse) = with_answers([(400, error("ExpiredTokenException"))]).await;
-    account.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
+    account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
     assert_eq!((fake.requests().len(), purse.asked()), (2, 2));
 }
 
@@ -204,14 +210,14 @@ async fn refused_credentials_are_fetched_anew_once() {
 async fn an_endpoint_that_is_silent_or_not_there_is_an_error() {
     let (account, fake, _) = with_answers([]).await;
     drop(fake); // its listener goes on, closing each connection without an answer
-    let error = account.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
+    let error = account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap_err();
     assert!(matches!(error, Error::Transport { .. } | Error::Service { .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Backoff);
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let error = self::account(&url, &Purse::new([Some(credentials("AKID", None))]))
-        .start_session(&start(), Duration::from_secs(1), || ())
+        .start_session(&bastion(), &start(), Duration::from_secs(1), || ())
         .await
         .outcome
         .unwrap_err();
@@ -219,7 +225,7 @@ async fn an_endpoint_that_is_silent_or_not_there_is_an_error() {
 
     drop(silent);
     let error = self::account(&url, &Purse::new([Some(credentials("AKID", None))]))
-        .start_session(&start(), Duration::from_secs(1), || ())
+        .start_session(&bastion(), &start(), Duration::from_secs(1), || ())
         .await
         .outcome
         .unwrap_err();
@@ -265,7 +271,7 @@ async fn nothing_secret_is_logged_at_trace_level() {
     tracing::trace!("the log is heard");
 
     let (account, ..) = with_answers([(400, error("ExpiredTokenException")), (200, granted())]).await;
-    account.start_session(&start(), Duration::from_secs(1), || ()).await.outcome.unwrap();
+    account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap();
     let credentials = account.credentials().await.unwrap();
     let endpoint = crate::target::Endpoint { host: "db.internal.example".parse().unwrap(), port: 5432 };
     let token = token::sign(&endpoint, account.region(), "app_user", &credentials, SystemTime::now()).unwrap();
@@ -285,7 +291,7 @@ async fn nothing_secret_is_logged_at_trace_level() {
 async fn calls_may_change_threads() {
     let (account, ..) = with_answers([(200, granted())]).await;
     let started = tokio::spawn(async move {
-        account.start_session(&start(), Duration::from_secs(1), || ()).await.outcome?;
+        account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome?;
         account.resume_session("s-1").await
     });
     assert_eq!(started.await.unwrap().unwrap().session_id, "s-1");

@@ -205,7 +205,7 @@ mod tests {
             name: "orders".into(),
             engine: Engine::Postgres,
             region: host.region().unwrap(),
-            pooling: crate::target::Pooling::new(crate::target::Isolation::Shared, &host),
+            pooling: crate::target::default_pooling(crate::target::Isolation::Shared, &host),
             endpoint: Endpoint { host, port: 5432 },
             user: None,
             database: None,

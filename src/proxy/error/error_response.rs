@@ -2,6 +2,7 @@
 
 use super::{Error, Login, Stage};
 use crate::{
+    aws,
     connect::{self, NO_DATABASE_HINT, Step},
     engine,
     listen::access,
@@ -14,7 +15,7 @@ use crate::{
     },
     target::Target,
     tls,
-    tunnel::{self, StreamError, pool, ssm::session},
+    tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
 };
 
 impl Error {
@@ -116,7 +117,9 @@ fn sentence(text: &str) -> String {
 /// Whether it is the caller who may not, as opposed to something that is broken.
 fn denies(error: &session::Error) -> bool {
     match error {
-        session::Error::Start { cause, .. } | session::Error::Sign(cause) => cause.denies(),
+        session::Error::Start { cause, .. } | session::Error::Sign(cause) => {
+            aws_error(cause).is_some_and(aws::Error::denies)
+        }
         session::Error::WebSocket(cause) => cause.denies(),
         session::Error::WebSocketTimeout | session::Error::FirstFrame(_) | session::Error::Ended { .. } => false,
     }

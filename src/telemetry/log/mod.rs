@@ -167,14 +167,34 @@ fn filter<S: Subscriber>(text: Option<&str>) -> Result<impl Filter<S> + use<S>, 
         return Err(Error::Level { word: (*word).into() });
     }
     let text = if words.is_empty() { DEFAULT_FILTER.to_owned() } else { words.join(",") };
-    let wanted = EnvFilter::try_new(&text).map_err(|reason| Error::Filter { filter: text, reason })?;
+    let wanted = EnvFilter::try_new(with_crates(&text)).map_err(|reason| Error::Filter { filter: text, reason })?;
     Ok(wanted.and(filter_fn(is_ours).with_max_level_hint(LevelFilter::TRACE)))
 }
 
 /// Whether an event or span is our own; no filter shows another one.
 fn is_ours(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
-    target == "rdsgate" || target.starts_with("rdsgate::")
+    [OWN, TUNNEL_CRATE]
+        .iter()
+        .any(|own| target.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")))
+}
+
+/// The program's own events.
+const OWN: &str = "rdsgate";
+/// The crate that the SSM sessions of `rdsgate::tunnel` are in.
+const TUNNEL_CRATE: &str = "ssm_session";
+
+/// The filter with what it says of all of rdsgate, and above that of its tunnel, said of the tunnel's crate as well.
+fn with_crates(filter: &str) -> String {
+    let about = |targets: &[&str]| -> Vec<String> {
+        let told = filter.split(',').filter_map(|word| {
+            let (target, rest) = word.split_at(word.find(['=', '[']).unwrap_or(word.len()));
+            targets.contains(&target).then(|| format!("{TUNNEL_CRATE}{rest}"))
+        });
+        told.collect()
+    };
+    let tunnel = about(&["rdsgate::tunnel", "rdsgate::tunnel::ssm", "rdsgate::tunnel::pool"]);
+    [about(&[OWN]), tunnel, vec![filter.to_owned()]].concat().join(",")
 }
 
 #[cfg(test)]
@@ -219,7 +239,7 @@ mod tests {
                     tracing::warn!(target: $target, concat!($target, "-warn"));
                 )*};
             }
-            speak!("rdsgate" "rdsgate::tunnel" "aws_smithy_runtime::client" "aws_sigv4" "hyper_util" "h2" "rustls" "tungstenite" "rdsgate_not");
+            speak!("rdsgate" "rdsgate::tunnel" "ssm_session::driver" "aws_smithy_runtime::client" "aws_sigv4" "hyper_util" "h2" "rustls" "tungstenite" "rdsgate_not");
         });
         assert!(queue.flush(Duration::from_mins(1)));
         let bytes = kept.0.lock().unwrap().clone();
@@ -283,6 +303,9 @@ mod tests {
     fn filter_can_select_one_module_or_silence() {
         let text = logged(Some("warn,rdsgate::tunnel=debug"), Format::Human);
         assert!(text.contains("rdsgate::tunnel-debug") && !text.contains("rdsgate-info"), "{text}");
+        assert!(text.contains("ssm_session::driver-debug") && !text.contains("driver-trace"), "{text}");
+        let text = logged(Some("rdsgate=trace"), Format::Human);
+        assert!(text.contains("ssm_session::driver-trace"), "{text}");
         assert_eq!(logged(Some("off"), Format::Human), "");
     }
 
@@ -294,7 +317,7 @@ mod tests {
             assert!(object["message"].is_string() && object["target"].is_null(), "`target` is the database's: {line}");
         }
         let text = logged(Some("rdsgate::tunnel=warn"), Format::Human);
-        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.lines().all(|line| line.contains(" WARN ") && !line.contains("rdsgate: ")), "{text}");
     }
 

@@ -10,7 +10,8 @@
 //! Decisions are [`plan`]'s, which is pure; here they are carried out. A connection is never moved: what a session carries
 //! when it is drained lives on in it.
 
-pub mod plan;
+mod plan;
+mod pooling;
 
 use std::{
     pin::pin,
@@ -32,7 +33,8 @@ use self::plan::{
     Failures, OPEN_PATIENCE, Place, QUIET_PATIENCE, RESTORE_PATIENCE, SPARE_RETRY, SUSPICION_AGE, Suspicion, View,
     Waiting,
 };
-use super::ssm::{
+pub use self::pooling::{Isolation, Pooling};
+use crate::{
     conversation::EndReason,
     driver,
     load::Availability,
@@ -40,7 +42,6 @@ use super::ssm::{
     stream::SessionStream,
     tally::Tally,
 };
-use crate::target::{Isolation, Pooling};
 
 /// How long [`Pool::close`] waits for sessions to end.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -346,7 +347,7 @@ impl Pool {
         };
         // One that ended as soon as it was open would do so again: agents check the destination only then.
         if let Some(reason) = session.ended() {
-            let cause = session::Error::Ended { bastion: self.0.spec.bastion.clone(), reason };
+            let cause = session::Error::Ended { node: Arc::clone(&self.0.spec.node), reason };
             return Some(Err(Arc::new(cause).into()));
         }
         if self.0.pooling.isolation == Isolation::Connection {
@@ -423,7 +424,7 @@ impl Pool {
             session.terminate();
         }
         if plan.open && !state.closed {
-            debug!(bastion = %self.0.spec.bastion, "opening a spare SSM session");
+            debug!(node = %self.0.spec.node, "opening a spare SSM session");
             self.open(&mut state);
         }
         plan.next

@@ -1,24 +1,60 @@
 //! Which stream URLs may be dialled.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-use crate::target::{Endpoint, Region};
+use crate::request::Destination;
 
-/// What a stream URL must be like.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
-    /// The session that it must be for.
-    pub session_id: &'a str,
-    /// The session's region.
-    pub region: &'a Region,
-    /// Whether it may lead to this machine, by `ws://` too: only where the SSM endpoint itself is here.
+/// The message service of a region, to which the data channels of its sessions lead, and how it may be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageService {
+    /// The region of the sessions, such as `eu-central-1`.
+    pub region: Arc<str>,
+    /// What the names of the region's endpoints end in. Default `amazonaws.com`, which holds in all but the partitions of China
+    /// and of isolated and sovereign regions.
+    pub dns_suffix: Arc<str>,
+    /// What the names of the endpoints end in that have IPv6 addresses as well. Default `api.aws`.
+    pub dual_stack_suffix: Arc<str>,
+    /// A private endpoint. URLs may lead to it, and those that lead to AWS's own endpoint are dialled there; the certificate is
+    /// verified for this name. Default `None`.
+    pub endpoint: Option<Destination>,
+    /// Whether URLs may lead to this machine, by `ws://` too: only where the SSM endpoint itself is here, an emulation. Default
+    /// false.
     pub allow_plain_loopback: bool,
-    /// A private endpoint from the configuration. URLs may lead to it, and those that lead to AWS's own endpoint are
-    /// dialled there.
-    pub endpoint: Option<&'a Endpoint>,
+    /// Whether the data channel is opened without a signature where the service refuses every signed request. The session's
+    /// token alone opens it then. Default false.
+    pub allow_unsigned: bool,
+}
+
+impl MessageService {
+    /// That of a region, at AWS's own endpoint.
+    pub fn of_region(region: impl Into<Arc<str>>) -> Self {
+        Self {
+            region: region.into(),
+            dns_suffix: "amazonaws.com".into(),
+            dual_stack_suffix: "api.aws".into(),
+            endpoint: None,
+            allow_plain_loopback: false,
+            allow_unsigned: false,
+        }
+    }
+
+    /// The forms of AWS's endpoint names: regional and FIPS, dual-stack, and the names of a VPC endpoint.
+    ///
+    /// AWS General Reference, "AWS Systems Manager endpoints and quotas"; VPC guide, "Access an AWS service using an
+    /// interface VPC endpoint".
+    fn is_named(&self, host: &str) -> bool {
+        let Self { region, dns_suffix: suffix, dual_stack_suffix: dual_stack, .. } = self;
+        let before = |end: String| host.strip_suffix(&end);
+        let service = |name: &str| matches!(name, "ssmmessages" | "ssmmessages-fips");
+        before(format!(".{region}.{suffix}")).is_some_and(service)
+            || before(format!(".{region}.{dual_stack}")).is_some_and(service)
+            || before(format!(".{region}.vpce.{suffix}"))
+                .and_then(|name| name.split_once('.'))
+                .is_some_and(|(endpoint, name)| endpoint.starts_with("vpce-") && service(name))
+    }
 }
 
 /// A stream URL that may be dialled, with the host that is dialled.
@@ -26,15 +62,35 @@ pub struct Rules<'a> {
 pub struct Address {
     pub(super) uri: Uri,
     pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) secure: bool,
-    pub(super) loopback: bool,
+    port: u16,
+    secure: bool,
+    loopback: bool,
 }
 
 impl Address {
     /// The URL as it will be requested, with the host that will stand in the request: what the signature must be for.
     pub fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    /// The host to dial, an address without brackets: what the certificate must be for.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port to dial.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether TLS is spoken (`wss://`).
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Whether the host is this machine: an emulation. No proxy leads there, and no other address may be dialled for it.
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
     }
 }
 
@@ -70,7 +126,7 @@ pub enum UrlError {
 ///
 /// # Errors
 /// Which rule it breaks.
-pub fn check_url(url: &str, rules: &Rules<'_>) -> Result<Address, UrlError> {
+pub fn check_url(url: &str, session_id: &str, service: &MessageService) -> Result<Address, UrlError> {
     let uri: Uri = url.parse().map_err(|_| UrlError::Malformed)?;
     let authority = uri.authority().ok_or(UrlError::Malformed)?;
     // The parser drops a fragment, so what is sent would not be what was received.
@@ -92,29 +148,29 @@ pub fn check_url(url: &str, rules: &Rules<'_>) -> Result<Address, UrlError> {
         None if authority.as_str() != authority.host() => return Err(UrlError::Malformed),
         None => default_port(secure),
     };
-    let in_sandbox = is_loopback(&host) && rules.allow_plain_loopback;
+    let in_sandbox = is_loopback(&host) && service.allow_plain_loopback;
     if !in_sandbox {
-        let configured = rules.endpoint.is_some_and(|endpoint| endpoint.host.as_str() == host);
-        if !configured && !is_ssmmessages(&host, rules.region) {
+        let configured = service.endpoint.as_ref().is_some_and(|endpoint| endpoint.host.eq_ignore_ascii_case(&host));
+        if !configured && !service.is_named(&host) {
             return Err(UrlError::Host);
         }
         if !secure {
             return Err(UrlError::Scheme);
         }
     }
-    let ours = |segment: &str| percent_decode_str(segment).eq(rules.session_id.bytes());
-    if rules.session_id.is_empty() || !uri.path().split('/').any(ours) {
+    let ours = |segment: &str| percent_decode_str(segment).eq(session_id.bytes());
+    if session_id.is_empty() || !uri.path().split('/').any(ours) {
         return Err(UrlError::Session);
     }
-    match rules.endpoint {
+    match &service.endpoint {
         Some(endpoint) => moved(uri, secure, endpoint),
         None => Ok(Address { loopback: is_loopback(&host), uri, host, port, secure }),
     }
 }
 
 /// The same URL at another host.
-fn moved(uri: Uri, secure: bool, endpoint: &Endpoint) -> Result<Address, UrlError> {
-    let host = endpoint.host.as_str().to_owned();
+fn moved(uri: Uri, secure: bool, endpoint: &Destination) -> Result<Address, UrlError> {
+    let host = endpoint.host.to_ascii_lowercase();
     if !secure && !is_loopback(&host) {
         return Err(UrlError::Scheme);
     }
@@ -134,21 +190,6 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The forms of AWS's endpoint names: regional and FIPS, dual-stack, and the names of a VPC endpoint.
-///
-/// AWS General Reference, "AWS Systems Manager endpoints and quotas"; VPC guide, "Access an AWS service using an
-/// interface VPC endpoint".
-fn is_ssmmessages(host: &str, region: &Region) -> bool {
-    let (suffix, dual_stack) = (region.partition().dns_suffix(), region.partition().dual_stack_suffix());
-    let before = |end: String| host.strip_suffix(&end);
-    let service = |name: &str| matches!(name, "ssmmessages" | "ssmmessages-fips");
-    before(format!(".{region}.{suffix}")).is_some_and(service)
-        || before(format!(".{region}.{dual_stack}")).is_some_and(service)
-        || before(format!(".{region}.vpce.{suffix}"))
-            .and_then(|name| name.split_once('.'))
-            .is_some_and(|(endpoint, name)| endpoint.starts_with("vpce-") && service(name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,13 +197,25 @@ mod tests {
     const SESSION: &str = "user.name@example.com-0123abcd";
     const REST: &str = "/v1/data-channel/user.name@example.com-0123abcd?role=publish_subscribe&cell-number=AAEAA+b/c==";
 
-    fn check(url: &str, region: &str, loopback: bool, endpoint: Option<&Endpoint>) -> Result<Address, UrlError> {
-        let region = region.parse().unwrap();
-        check_url(url, &Rules { session_id: SESSION, region: &region, allow_plain_loopback: loopback, endpoint })
+    fn check(url: &str, region: &str, loopback: bool, endpoint: Option<&Destination>) -> Result<Address, UrlError> {
+        let (dns_suffix, dual_stack_suffix) = match region.split_once('-').unwrap().0 {
+            "cn" => ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+            "eusc" => ("amazonaws.eu", "api.amazonwebservices.eu"),
+            _ if region.starts_with("us-iso-") => ("c2s.ic.gov", "api.aws.ic.gov"),
+            _ => ("amazonaws.com", "api.aws"),
+        };
+        let service = MessageService {
+            dns_suffix: dns_suffix.into(),
+            dual_stack_suffix: dual_stack_suffix.into(),
+            endpoint: endpoint.cloned(),
+            allow_plain_loopback: loopback,
+            ..MessageService::of_region(region)
+        };
+        check_url(url, SESSION, &service)
     }
 
-    fn endpoint(host: &str, port: u16) -> Endpoint {
-        Endpoint { host: host.parse().unwrap(), port }
+    fn endpoint(host: &str, port: u16) -> Destination {
+        Destination::new(host, port)
     }
 
     #[test]
@@ -177,9 +230,6 @@ mod tests {
             ("ssmmessages.cn-north-1.amazonaws.com.cn", "cn-north-1"),
             ("ssmmessages.us-iso-east-1.c2s.ic.gov", "us-iso-east-1"),
             ("ssmmessages.us-iso-east-1.api.aws.ic.gov", "us-iso-east-1"),
-            ("ssmmessages.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1"),
-            ("ssmmessages.eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1"),
-            ("ssmmessages-fips.us-isof-south-1.csp.hci.ic.gov", "us-isof-south-1"),
             ("ssmmessages.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"),
             ("ssmmessages.eusc-de-east-1.api.amazonwebservices.eu", "eusc-de-east-1"),
             ("vpce-0123abcd-efgh.ssmmessages.eusc-de-east-1.vpce.amazonaws.eu", "eusc-de-east-1"),

@@ -1,10 +1,8 @@
 //! The life of one SSM session: StartSession, websocket, handshake, streams, TerminateSession.
 //!
-//! The only file of the tunnel that asks AWS for anything. The protocol is [`super::conversation`]'s, the socket the
-//! driver's.
+//! The calls are the caller's [`ControlPlane`], the protocol is [`crate::conversation`]'s, the socket the driver's.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,22 +17,21 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use super::{
+use crate::{
+    connect::Connect,
+    control::{ControlError, ControlPlane, Failure, Grant, RawPlus, Start, StartSession},
     conversation::{Conversation, EndReason, Options},
     driver::{self, Machine, WebSocket},
     features::CLIENT_VERSION,
     handshake::{Agent, HandshakeError},
     load::{Condition, Load},
     payload::OpenDataChannelInput,
+    request::{Destination, Request},
     stream::{Phase, SessionStream, Shared},
     tally::Tally,
-    websocket,
-};
-use crate::{
-    aws::{self, Account, SessionGrant, Start, StartSession, sign},
-    secret::Secret,
-    target::{Endpoint, InstanceId, SessionSettings},
+    websocket::{self, MessageService},
 };
 
 /// One try of opening the websocket, TCP, TLS and upgrade together. The token is short-lived.
@@ -42,36 +39,60 @@ const WEBSOCKET_TIMEOUT: Duration = Duration::from_secs(15);
 /// For TerminateSession at the end.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which session to open.
-#[derive(Debug, Clone)]
+/// Which session to open, and by what means.
+#[derive(Clone)]
 pub struct Spec {
-    /// Who asks.
-    pub account: Account,
-    /// Who dials.
-    pub bastion: InstanceId,
-    /// What is dialled.
-    pub endpoint: Endpoint,
-    /// Document, parameters, reason and endpoint.
-    pub settings: SessionSettings,
+    /// The calls to Systems Manager.
+    pub control: Arc<dyn ControlPlane>,
+    /// The way to the message service.
+    pub connect: Arc<dyn Connect>,
+    /// The message service itself.
+    pub service: MessageService,
+    /// The managed node whose agent dials: `i-…`, `mi-…` or `ecs:CLUSTER_TASK_RUNTIME`.
+    pub node: Arc<str>,
+    /// What the agent dials.
+    pub destination: Destination,
+    /// Document, parameters and reason.
+    pub request: Request,
     /// Limits and delays.
     pub options: Options,
-    /// How long to go on asking for a session while AWS throttles. Default 22 s.
-    pub start_for: Duration,
-    /// How long to try to resume a session whose connection was lost. Default 2 minutes.
+    /// How long to try to resume a session whose connection was lost.
     pub resume_for: Duration,
+}
+
+impl Spec {
+    /// A session in `region` to `destination` through `node`, with AWS's own document and endpoints, resumed for 2 minutes.
+    pub fn new(
+        control: Arc<dyn ControlPlane>,
+        connect: Arc<dyn Connect>,
+        region: &str,
+        node: &str,
+        destination: Destination,
+    ) -> Self {
+        Self {
+            control,
+            connect,
+            service: MessageService::of_region(region),
+            node: node.into(),
+            destination,
+            request: Request::default(),
+            options: Options::default(),
+            resume_for: Duration::from_mins(2),
+        }
+    }
 }
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// AWS did not start it.
-    #[error("cannot start an SSM session on {bastion}")]
+    #[error("cannot start an SSM session on {node}")]
     Start {
         /// On which node.
-        bastion: InstanceId,
+        node: Arc<str>,
         /// Why.
         #[source]
-        cause: Arc<aws::Error>,
+        cause: Arc<ControlError>,
     },
     /// The data channel did not open.
     #[error("cannot open the data channel of the SSM session")]
@@ -81,15 +102,15 @@ pub enum Error {
     WebSocketTimeout,
     /// The request could not be signed.
     #[error("cannot sign the request for the data channel")]
-    Sign(#[source] Arc<aws::Error>),
+    Sign(#[source] Arc<ControlError>),
     /// The first frame could not be sent.
     #[error("the data channel broke at its first frame")]
     FirstFrame(#[source] Arc<tungstenite::Error>),
     /// It ended before it was usable.
-    #[error("the SSM session on {bastion} ended before it could be used")]
+    #[error("the SSM session on {node} ended before it could be used")]
     Ended {
         /// On which node.
-        bastion: InstanceId,
+        node: Arc<str>,
         /// Why.
         #[source]
         reason: EndReason,
@@ -99,19 +120,19 @@ pub enum Error {
 impl Error {
     /// Whether Systems Manager says that it has no connection to the agent.
     pub fn says_agent_is_gone(&self) -> bool {
-        matches!(self, Self::Start { cause, .. } if matches!(**cause, aws::Error::TargetNotConnected { .. }))
+        matches!(self, Self::Start { cause, .. } if cause.failure() == Failure::NotConnected)
     }
 }
 
 /// Why a session was not resumed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ResumeError {
+pub(crate) enum ResumeError {
     /// There is nothing to resume, or it is not ours to resume.
     #[error(transparent)]
-    Gone(aws::Error),
+    Gone(ControlError),
     /// AWS does not grant it now.
     #[error(transparent)]
-    Refused(aws::Error),
+    Refused(ControlError),
     /// The data channel did not open.
     #[error(transparent)]
     Failed(Error),
@@ -151,27 +172,26 @@ impl Session {
         tasks: &TaskTracker,
         closing: &CancellationToken,
         changed: &Arc<Notify>,
-        hope: impl Fn(),
+        hope: impl Fn() + Send + Sync,
     ) -> Result<Self, Error> {
         // So short that it is no eyesore in the session history, and unlike all others of this caller.
         let mark = format!("#{:08x}", fastrand::u32(..));
-        let asked = spec.settings.request();
         let request = StartSession {
-            target: spec.bastion.clone(),
-            document: spec.settings.document.to_string(),
-            parameters: asked.parameters_for(&spec.endpoint.destination()),
-            reason: asked.marked_reason(&mark),
+            node: spec.node.to_string(),
+            document: spec.request.document.to_string(),
+            parameters: spec.request.parameters_for(&spec.destination),
+            reason: spec.request.marked_reason(&mark),
         };
-        debug!(bastion = %spec.bastion, endpoint = %spec.endpoint, "starting an SSM session");
-        let Start { outcome, may_have_orphans } = spec.account.start_session(&request, spec.start_for, &hope).await;
+        debug!(node = %spec.node, destination = %spec.destination, "starting an SSM session");
+        let Start { outcome, may_have_orphans } = spec.control.start(&request, &hope).await;
         if may_have_orphans {
             let keep = outcome.as_ref().ok().map(|grant| grant.session_id.clone());
-            let account = spec.account.clone();
-            tasks.spawn(async move { account.end_orphans(&mark, keep.as_deref()).await });
+            let control = Arc::clone(&spec.control);
+            tasks.spawn(async move { control.end_orphans(&mark, keep.as_deref()).await });
         }
-        let grant = outcome.map_err(|cause| Error::Start { bastion: spec.bastion.clone(), cause: cause.into() })?;
+        let grant = outcome.map_err(|cause| Error::Start { node: Arc::clone(&spec.node), cause: cause.into() })?;
         hope();
-        let given_up = || Error::Ended { bastion: spec.bastion.clone(), reason: EndReason::Terminated };
+        let given_up = || Error::Ended { node: Arc::clone(&spec.node), reason: EndReason::Terminated };
         let link = Link::new(spec, grant);
         let connected = tokio::select! {
             connected = link.connect_patiently() => connected,
@@ -201,12 +221,12 @@ impl Session {
             }
         };
         match settled {
-            Phase::Ended(reason) => Err(Error::Ended { bastion: spec.bastion.clone(), reason }),
+            Phase::Ended(reason) => Err(Error::Ended { node: Arc::clone(&spec.node), reason }),
             Phase::Open | Phase::Waiting => {
                 if let Err(error) = session.check_destination(spec) {
                     session.terminate();
                     let reason = EndReason::Handshake(error);
-                    return Err(Error::Ended { bastion: spec.bastion.clone(), reason });
+                    return Err(Error::Ended { node: Arc::clone(&spec.node), reason });
                 }
                 session.learn_idle_timeout(spec, tasks, closing);
                 Ok(session)
@@ -278,10 +298,10 @@ impl Session {
         if spec.options.keep_alive || spec.options.idle_timeout.is_some() {
             return;
         }
-        let (account, shared, closing) = (spec.account.clone(), Arc::downgrade(&self.shared), closing.clone());
+        let (control, shared, closing) = (Arc::clone(&spec.control), Arc::downgrade(&self.shared), closing.clone());
         tasks.spawn(async move {
             let answer = tokio::select! {
-                answer = account.session_idle_timeout() => answer,
+                answer = control.idle_timeout() => answer,
                 () = closing.cancelled() => None,
             };
             if let (Some(idle_timeout), Some(shared)) = (answer, shared.upgrade()) {
@@ -296,32 +316,22 @@ impl Session {
     fn check_destination(&self, spec: &Spec) -> Result<(), HandshakeError> {
         // Without an agent the session has ended in the meantime, and takes no streams.
         let Some(agent) = self.agent() else { return Ok(()) };
-        agent.check_destination(&spec.endpoint.destination(), &spec.settings.request())?;
+        agent.check_destination(&spec.destination, &spec.request)?;
         debug!(session = %self.id(), agent = %agent.version, "SSM session open");
         Ok(())
     }
 }
 
 /// What it takes to open the data channel, the first time and again.
-pub(super) struct Link {
-    account: Account,
+pub(crate) struct Link {
+    control: Arc<dyn ControlPlane>,
+    connect: Arc<dyn Connect>,
+    service: MessageService,
     session_id: Arc<str>,
-    stream_url: Secret<String>,
-    token: Secret<String>,
+    stream_url: Zeroizing<String>,
+    token: Zeroizing<String>,
     client_id: Uuid,
-    endpoint: Option<Endpoint>,
-    may_go_unsigned: bool,
     resume_for: Duration,
-}
-
-/// One try of opening the websocket.
-async fn open(
-    address: &websocket::Address,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    ca_bundle: Option<&Path>,
-) -> Result<(WebSocket, websocket::Path), Error> {
-    let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(address, headers, ca_bundle)).await;
-    opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))
 }
 
 /// What the service says to a signature that it does not take.
@@ -330,35 +340,35 @@ fn is_forbidden<T>(opened: &Result<T, Error>) -> bool {
 }
 
 impl Link {
-    fn new(spec: &Spec, grant: SessionGrant) -> Self {
+    fn new(spec: &Spec, grant: Grant) -> Self {
         Self {
-            account: spec.account.clone(),
+            control: Arc::clone(&spec.control),
+            connect: Arc::clone(&spec.connect),
+            service: spec.service.clone(),
             session_id: grant.session_id.into(),
             stream_url: grant.stream_url,
             token: grant.token,
             client_id: Uuid::new_v4(),
-            endpoint: spec.settings.ssmmessages_endpoint.clone(),
-            may_go_unsigned: spec.settings.unsigned_stream,
             resume_for: spec.resume_for,
         }
     }
 
-    pub(super) fn session_id(&self) -> &Arc<str> {
+    pub(crate) fn session_id(&self) -> &Arc<str> {
         &self.session_id
     }
 
-    pub(super) fn resume_for(&self) -> Duration {
+    pub(crate) fn resume_for(&self) -> Duration {
         self.resume_for
     }
 
     /// Asks for a new token and opens the data channel with it. Not cancel safe, but it can be tried again.
-    pub(super) async fn resume(&mut self) -> Result<(WebSocket, Machine), ResumeError> {
-        let grant = self.account.resume_session(&self.session_id).await.map_err(|cause| match cause {
-            aws::Error::SessionGone { .. } | aws::Error::AccessDenied { .. } => ResumeError::Gone(cause),
-            cause => ResumeError::Refused(cause),
+    pub(crate) async fn resume(&mut self) -> Result<(WebSocket, Machine), ResumeError> {
+        let grant = self.control.resume(&self.session_id).await.map_err(|cause| match cause.failure() {
+            Failure::Gone => ResumeError::Gone(cause),
+            Failure::NotConnected | Failure::Other => ResumeError::Refused(cause),
         })?;
         // The URL carries a routing parameter that expires, so the new one counts.
-        if !grant.stream_url.expose().is_empty() {
+        if !grant.stream_url.is_empty() {
             self.stream_url = grant.stream_url;
         }
         self.token = grant.token;
@@ -378,31 +388,21 @@ impl Link {
 
     /// Opens the websocket, signed afresh, and sends the first frame.
     async fn connect(&self) -> Result<(WebSocket, Machine), Error> {
-        let sign = |cause: aws::Error| Error::Sign(Arc::new(cause));
-        let credentials = self.account.credentials().await.map_err(sign)?;
-        let rules = websocket::Rules {
-            session_id: &self.session_id,
-            region: self.account.region(),
-            allow_plain_loopback: self.account.ssm_endpoint_is_loopback(),
-            endpoint: self.endpoint.as_ref(),
-        };
         let refused = |error| Error::WebSocket(Arc::new(websocket::Error::Url(error)));
-        let address = websocket::check_url(self.stream_url.expose(), &rules).map_err(refused)?;
-        let signed =
-            |plus| sign::websocket_headers(address.uri(), self.account.region(), &credentials, SystemTime::now(), plus);
-        let (plus, bundle) = (self.account.raw_plus(), self.account.ca_bundle());
-        let mut opened = open(&address, signed(plus).map_err(sign)?, bundle).await;
+        let address = websocket::check_url(&self.stream_url, &self.session_id, &self.service).map_err(refused)?;
+        let plus = self.control.raw_plus();
+        let mut opened = self.open(&address, self.sign(&address, plus).await?).await;
         if is_forbidden(&opened) && address.uri().query().is_some_and(|query| query.contains('+')) {
             debug!("the data channel was refused; trying the other way to sign a plus sign");
-            let other = open(&address, signed(plus.other()).map_err(sign)?, bundle).await;
+            let other = self.open(&address, self.sign(&address, plus.other()).await?).await;
             if other.is_ok() {
-                self.account.remember_raw_plus(plus.other());
+                self.control.remember_raw_plus(plus.other());
                 opened = other;
             }
         }
-        if is_forbidden(&opened) && self.may_go_unsigned {
+        if is_forbidden(&opened) && self.service.allow_unsigned {
             debug!("the data channel was refused; trying without a signature, as the configuration allows");
-            opened = open(&address, Vec::new(), bundle).await.or(opened);
+            opened = self.open(&address, Vec::new()).await.or(opened);
         }
         let (mut websocket, path) = opened?;
         let request_id = Uuid::new_v4().to_string();
@@ -410,7 +410,7 @@ impl Link {
         let first = serde_json::to_string(&OpenDataChannelInput {
             message_schema_version: "1.0".into(),
             request_id: request_id.into(),
-            token_value: self.token.expose().into(),
+            token_value: self.token.as_str().into(),
             client_id: client_id.into(),
             client_version: CLIENT_VERSION.into(),
         })
@@ -420,9 +420,23 @@ impl Link {
         Ok((websocket, Machine::with(path)))
     }
 
+    async fn sign(&self, address: &websocket::Address, plus: RawPlus) -> Result<Vec<(HeaderName, HeaderValue)>, Error> {
+        self.control.sign(address.uri(), plus).await.map_err(|cause| Error::Sign(cause.into()))
+    }
+
+    /// One try of opening the websocket.
+    async fn open(
+        &self,
+        address: &websocket::Address,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<(WebSocket, websocket::Path), Error> {
+        let opening = timeout(WEBSOCKET_TIMEOUT, websocket::open(&*self.connect, address, headers)).await;
+        opening.map_err(|_| Error::WebSocketTimeout)?.map_err(|cause| Error::WebSocket(cause.into()))
+    }
+
     /// TerminateSession, within its own deadline. The flag in the channel may have done it already; it does no harm.
-    pub(super) async fn terminate(&self) {
-        let cause = match timeout(TERMINATE_TIMEOUT, self.account.terminate_session(&self.session_id)).await {
+    pub(crate) async fn terminate(&self) {
+        let cause = match timeout(TERMINATE_TIMEOUT, self.control.terminate(&self.session_id)).await {
             Ok(Ok(())) => return,
             Ok(Err(cause)) => cause.to_string(),
             Err(_) => "no answer".into(),

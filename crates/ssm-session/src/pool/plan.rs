@@ -6,10 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{
-    target::{Isolation, Pooling},
-    tunnel::ssm::load::{Availability, Load},
-};
+use super::{Isolation, Pooling};
+use crate::load::{Availability, Load};
 
 /// A session being restored is worth waiting for so long before another is opened: after the hourly close of the websocket
 /// it is back within the second.

@@ -45,10 +45,10 @@ use super::{
     tally::Stall,
     websocket::Path,
 };
-use crate::stream::BoxIo;
+use crate::connect::BoxIo;
 
 /// An open data channel.
-pub(super) type WebSocket = WebSocketStream<BoxIo>;
+pub(crate) type WebSocket = WebSocketStream<BoxIo>;
 
 /// Frames taken from the websocket before it is the senders' turn again.
 const INBOUND_BATCH: usize = 64;
@@ -58,12 +58,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(10);
 
 /// The runtime's clock, which a test can stop.
-pub(in crate::tunnel) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
 /// What the machine says of itself.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// The time of day, which goes on while the machine sleeps.
     wall_clock: Box<dyn FnMut() -> SystemTime + Send>,
     /// Whether packets take another way out than when this was asked last.
@@ -72,7 +72,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// The real one, with the way that a connection has taken out of it.
-    pub(super) fn with(mut path: Path) -> Self {
+    pub(crate) fn with(mut path: Path) -> Self {
         Self { wall_clock: Box::new(SystemTime::now), network_changed: Box::new(move || path.has_changed()) }
     }
 }
@@ -97,7 +97,7 @@ struct Lost {
 }
 
 /// Runs a session until it is over. `cancel` asks for its end.
-pub(super) async fn run(
+pub(crate) async fn run(
     shared: Arc<Shared>,
     (mut websocket, mut machine): (WebSocket, Machine),
     mut link: Link,
@@ -148,7 +148,7 @@ pub(super) async fn run(
 }
 
 /// Runs the `work` of a session's task. When that ends without having ended the session, by a panic, its streams learn it.
-pub(super) async fn supervise(shared: Arc<Shared>, work: impl Future<Output = ()>) {
+pub(crate) async fn supervise(shared: Arc<Shared>, work: impl Future<Output = ()>) {
     struct Guard(Arc<Shared>);
     impl Drop for Guard {
         fn drop(&mut self) {

@@ -1,56 +1,49 @@
-//! Against listeners in this process: a plain service, a TLS one behind a proxy, and what goes wrong on the way.
+//! Against listeners in this process.
 
 use std::{
+    io,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use futures_util::{SinkExt, StreamExt};
 use http::StatusCode;
-use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
     accept_async,
     tungstenite::{Message, error::CapacityError},
 };
 
 use super::*;
-use crate::target::Endpoint;
+use crate::connect::Plain;
 
-const HOST: &str = "ssmmessages.eu-central-1.amazonaws.com";
-/// A private endpoint that is configured but does not exist.
-const NOWHERE: &str = "localhost.localdomain.invalid";
 const REST: &str = "/v1/data-channel/s-1?role=publish_subscribe&cell-number=AAEAA+secret/cell==";
 
-fn network(proxy: &str, roots: RootCertStore) -> Network {
+fn service() -> MessageService {
+    MessageService { allow_plain_loopback: true, ..MessageService::of_region("eu-central-1") }
+}
+
+/// Opens a websocket without TLS.
+async fn plain(url: &str) -> Result<WebSocketStream<BoxIo>, Error> {
     let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
+        .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
-    let proxies = Proxies::of(|name| match name {
-        "HTTPS_PROXY" => Some(proxy.to_owned()),
-        "NO_PROXY" => Some("exempt.example".to_owned()),
-        _ => None,
-    });
-    Network { proxies, tls: Arc::new(tls) }
-}
-
-async fn open_url(network: &Network, url: &str) -> Result<WebSocketStream<BoxIo>, Error> {
     let authorization = HeaderValue::from_static("secret-signature");
-    let region = "eu-central-1".parse().unwrap();
-    let endpoint = url.contains(NOWHERE).then(|| Endpoint { host: NOWHERE.parse().unwrap(), port: 443 });
-    let rules = Rules { session_id: "s-1", region: &region, allow_plain_loopback: true, endpoint: endpoint.as_ref() };
-    let opened = match check_url(url, &rules) {
+    let opened = match check_url(url, "s-1", &service()) {
         Ok(address) => {
-            let opened = network.open(&address, vec![(http::header::AUTHORIZATION, authorization)]).await;
-            opened.map(|(websocket, _)| websocket)
+            let headers = vec![(http::header::AUTHORIZATION, authorization)];
+            open(&Plain::new(Arc::new(tls)), &address, headers).await.map(|(websocket, _)| websocket)
         }
         Err(error) => Err(Error::Url(error)),
     };
@@ -59,10 +52,6 @@ async fn open_url(network: &Network, url: &str) -> Result<WebSocketStream<BoxIo>
         assert!(!text.contains("secret") && !text.contains("cell-number"), "{text}");
     }
     opened
-}
-
-async fn plain(url: &str) -> Result<WebSocketStream<BoxIo>, Error> {
-    open_url(&network("", RootCertStore::empty()), url).await
 }
 
 /// Takes one connection, reads a request's head and hands both to `serve`.
@@ -119,8 +108,8 @@ async fn an_answer_other_than_101_is_an_error_with_its_status() {
         let error = plain(&format!("ws://127.0.0.1:{port}{REST}")).await.map(drop).unwrap_err();
         assert!(matches!(&error, Error::Refused { status, .. } if *status == expected), "{error:?}");
         assert_eq!(
-            error.hint().is_some_and(|hint| hint.contains("OpenDataChannel")),
-            expected == StatusCode::FORBIDDEN
+            (error.denies(), error.is_forbidden()),
+            (expected == StatusCode::FORBIDDEN, expected == StatusCode::FORBIDDEN)
         );
     }
     for answer in ["", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n\r\n"] {
@@ -136,9 +125,7 @@ async fn nobody_there_is_an_error() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let error = plain(&format!("ws://localhost:{port}{REST}")).await.map(drop).unwrap_err();
-    assert!(matches!(&error, Error::Connect { host, .. } if *host == format!("localhost:{port}")), "{error:?}");
-    let error = plain(&format!("wss://{NOWHERE}{REST}")).await.map(drop).unwrap_err();
-    assert!(matches!(&error, Error::Resolve { .. }), "{error:?}");
+    assert!(matches!(&error, Error::Connect(_)), "{error:?}");
     let error = plain(&format!("ws://example.com{REST}")).await.map(drop).unwrap_err();
     assert!(matches!(&error, Error::Url(UrlError::Host)), "{error:?}");
 }
@@ -191,9 +178,7 @@ async fn messages_fed_without_a_flush_go_out_together() {
     let writes = Arc::<AtomicUsize>::default();
     let stream = Box::new(Counting(ours, Arc::clone(&writes)));
     let url = format!("ws://localhost{REST}");
-    let region = "eu-central-1".parse().unwrap();
-    let rules = Rules { session_id: "s-1", region: &region, allow_plain_loopback: true, endpoint: None };
-    let address = check_url(&url, &rules).unwrap();
+    let address = check_url(&url, "s-1", &service()).unwrap();
     let (socket, server) = tokio::join!(upgrade(stream, &address, Vec::new()), accept_async(theirs));
     let (mut socket, mut server) = (socket.unwrap(), server.unwrap());
     let before = writes.load(Ordering::SeqCst);
@@ -208,102 +193,10 @@ async fn messages_fed_without_a_flush_go_out_together() {
     }
 }
 
-/// A service with a certificate for [`HOST`] behind a proxy, and the root to trust.
-async fn behind_proxy() -> (u16, JoinHandle<()>, RootCertStore) {
-    let identity = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(identity.cert.der().clone()).unwrap();
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der()).into();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![identity.cert.der().clone()], key)
-        .unwrap();
-    let (port, server) = listen(async move |head, mut stream: TcpStream| {
-        assert!(head.starts_with(&format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n")), "{head}");
-        // "me:p@ss" in base64
-        assert!(head.contains("\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n"), "{head}");
-        stream.write_all(b"HTTP/1.1 200 Connection established\r\nvia: 1.1 proxy\r\n\r\n").await.unwrap();
-        if let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await {
-            let mut socket = accept_async(stream).await.unwrap();
-            let message = socket.next().await.unwrap().unwrap();
-            socket.send(message).await.unwrap();
-        }
-    })
-    .await;
-    (port, server, roots)
-}
-
-#[tokio::test]
-async fn the_way_through_a_proxy_is_a_tunnel_with_tls_inside() {
-    let (port, server, roots) = behind_proxy().await;
-    let network = network(&format!("http://me:p%40ss@127.0.0.1:{port}"), roots);
-    let mut socket = open_url(&network, &format!("wss://{HOST}{REST}")).await.unwrap();
-    socket.send(Message::text("hello")).await.unwrap();
-    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("hello"));
-    server.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_certificate_that_nobody_trusts_ends_it() {
-    let (port, server, _) = behind_proxy().await;
-    let mut other = RootCertStore::empty();
-    other.add(rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap().cert.der().clone()).unwrap();
-    let network = network(&format!("http://me:p%40ss@127.0.0.1:{port}"), other);
-    let error = open_url(&network, &format!("wss://{HOST}{REST}")).await.map(drop).unwrap_err();
-    assert!(matches!(&error, Error::Tls { host, .. } if host == HOST), "{error:?}");
-    server.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_proxy_that_refuses_or_babbles_is_named_without_its_password() {
-    let refused = "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n";
-    let endless: &'static str =
-        Box::leak(format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(MAX_ENDLESS)).into_boxed_str());
-    for (answer, status) in
-        [(refused, Some("407 Proxy Authentication Required")), (endless, None), ("", None), ("SSH-2.0\r\n\r\n", None)]
-    {
-        let port = answering(answer).await;
-        let network = network(&format!("http://me:secret@127.0.0.1:{port}"), RootCertStore::empty());
-        let error = open_url(&network, &format!("wss://{HOST}{REST}")).await.map(drop).unwrap_err();
-        let name = format!("http://127.0.0.1:{port}");
-        match (&error, status) {
-            (Error::ProxyRefused { proxy, host, status: given }, Some(status)) => {
-                assert_eq!((proxy, host.as_str(), given.as_str()), (&name, HOST, status));
-            }
-            (Error::ProxyBroken { proxy, .. }, None) => assert_eq!(*proxy, name),
-            _ => panic!("{error:?}"),
-        }
-    }
-    let socks = network("socks5://me:secret@127.0.0.1:1080", RootCertStore::empty());
-    let error = open_url(&socks, &format!("wss://{HOST}{REST}")).await.map(drop).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the proxy in HTTPS_PROXY cannot be used: SOCKS proxies are not supported, only HTTP proxies"
-    );
-}
-
-/// More than is read of a proxy's answer.
-const MAX_ENDLESS: usize = 1 << 16;
-
-#[tokio::test]
-async fn loopback_never_goes_through_a_proxy() {
-    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let network = network(&format!("http://{}", proxy.local_addr().unwrap()), RootCertStore::empty());
-    let port = answering("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await;
-    let error = open_url(&network, &format!("ws://127.0.0.1:{port}{REST}")).await.map(drop).unwrap_err();
-    assert!(matches!(error, Error::Refused { .. }), "{error:?}");
-}
-
 #[tokio::test]
 async fn pings_of_a_service_that_does_not_read_the_answers_cost_little_memory() {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
-    let address = {
-        let region = "eu-central-1".parse().unwrap();
-        let rules = Rules { session_id: "s-1", region: &region, allow_plain_loopback: true, endpoint: None };
-        check_url(&format!("ws://localhost{REST}"), &rules).unwrap()
-    };
+    let address = check_url(&format!("ws://localhost{REST}"), "s-1", &service()).unwrap();
     let (socket, server) = tokio::join!(upgrade(Box::new(ours), &address, Vec::new()), accept_async(theirs));
     let (mut socket, mut server) = (socket.unwrap(), server.unwrap());
     // 25 MB of pings, whose answers nobody takes.

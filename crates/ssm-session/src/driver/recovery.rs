@@ -1,26 +1,22 @@
 //! The attempts to get a session's connection back: when to ask again, and when to give up.
 
 use std::{
+    error::Error,
     mem,
     time::{Duration, Instant},
 };
 
-use ssm_session::backoff::Backoff;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{Lost, Machine, WebSocket, now};
 use crate::{
-    causes,
-    tunnel::{
-        smux::mux::StreamError,
-        ssm::{
-            conversation::EndReason,
-            session::{Link, ResumeError},
-            stream::Shared,
-        },
-    },
+    backoff::Backoff,
+    conversation::EndReason,
+    session::{Link, ResumeError},
+    smux::mux::StreamError,
+    stream::Shared,
 };
 
 /// Between attempts to resume, full jitter: the first of them, and the most. There is no delay before the very first one.
@@ -80,8 +76,8 @@ impl Recovery {
             };
             let error = match attempt {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(ResumeError::Gone(error))) => return Err(EndReason::NotResumed(causes::one_line(&error))),
-                Ok(Err(error)) => causes::one_line(&error),
+                Ok(Err(ResumeError::Gone(error))) => return Err(EndReason::NotResumed(with_causes(&error))),
+                Ok(Err(error)) => with_causes(&error),
                 Err(_) => last.unwrap_or_else(|| "AWS did not answer in time".into()),
             };
             debug!(session = %link.session_id(), cause = error, "resuming failed, trying again");
@@ -90,6 +86,22 @@ impl Recovery {
             last = Some(error);
         }
     }
+}
+
+/// An error with its causes in one line. Texts of the far side may be among them, so what controls a display is escaped.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some libraries' errors say their cause themselves.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The pool's decisions, by example and by simulated time.
 
 use super::*;
-use crate::tunnel::ssm::load::Condition;
+use crate::load::Condition;
 
 fn shared() -> Pooling {
-    Pooling::new(Isolation::Shared, &"orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap())
+    Pooling::new(Isolation::Shared)
 }
 
 fn secs(secs: u64) -> Duration {

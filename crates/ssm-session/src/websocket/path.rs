@@ -13,7 +13,7 @@ pub struct Path {
 
 impl Path {
     /// That of a connection. One that is gone already has no addresses; that it is gone shows elsewhere.
-    pub(super) fn of(stream: &TcpStream) -> Self {
+    pub fn of(stream: &TcpStream) -> Self {
         let peer = stream.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         Self { peer, source: stream.local_addr().ok().map(|address| address.ip()) }
     }

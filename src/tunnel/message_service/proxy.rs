@@ -18,7 +18,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let broken = |cause| Error::ProxyBroken { proxy: proxy.url(), cause };
-    let destination = format!("{}:{}", address.host, address.port);
+    let destination = format!("{}:{}", address.host(), address.port());
     let mut request = format!("CONNECT {destination} HTTP/1.1\r\nHost: {destination}\r\n").into_bytes();
     if let Some(authorization) = proxy.authorization() {
         request.extend_from_slice(b"Proxy-Authorization: ");
@@ -35,7 +35,7 @@ where
         Some((version, status)) if version.starts_with("HTTP/1.") && status.starts_with('2') => Ok(()),
         Some((version, status)) if version.starts_with("HTTP/1.") => {
             let status = status.chars().filter(|c| !c.is_control()).take(MAX_STATUS).collect();
-            Err(Error::ProxyRefused { proxy: proxy.url(), host: address.host.clone(), status })
+            Err(Error::ProxyRefused { proxy: proxy.url(), host: address.host().to_owned(), status })
         }
         _ => Err(broken(io::ErrorKind::InvalidData.into())),
     }

@@ -14,17 +14,15 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use uuid::Uuid;
 
 use super::*;
-use crate::tunnel::{
+use crate::{
+    conversation::Options,
+    message::{AgentMessage, MessageType},
+    payload::{self, PayloadType},
     smux::{
         frame::{Command, Header, StreamId},
         mux,
     },
-    ssm::{
-        conversation::Options,
-        message::{AgentMessage, MessageType},
-        payload::{self, PayloadType},
-        stream::SessionStream,
-    },
+    stream::SessionStream,
 };
 
 const REQUEST: &str = r#"{"AgentVersion":"3.3.987.0","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":

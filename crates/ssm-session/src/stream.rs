@@ -18,7 +18,7 @@ use super::{
     conversation::{Conversation, EndReason},
     driver,
 };
-use crate::tunnel::smux::{frame::StreamId, mux::StreamError};
+use crate::smux::{frame::StreamId, mux::StreamError};
 
 /// How far a session is, for those who wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,21 +33,21 @@ pub enum Phase {
 
 /// The state that driver, streams and session share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// The session's id at AWS.
-    pub(super) session_id: Arc<str>,
+    pub(crate) session_id: Arc<str>,
     /// When it was opened.
     opened: Instant,
     conversation: Mutex<Conversation>,
     /// Wakes the driver: there is something to send, or room to read.
-    pub(super) driver: AtomicWaker,
-    pub(super) phase: watch::Sender<Phase>,
+    pub(crate) driver: AtomicWaker,
+    pub(crate) phase: watch::Sender<Phase>,
     /// Tells the pool that the session's condition is another one.
-    pub(super) changed: Arc<Notify>,
+    pub(crate) changed: Arc<Notify>,
 }
 
 impl Shared {
-    pub(super) fn new(session_id: Arc<str>, conversation: Conversation, changed: Arc<Notify>) -> Self {
+    pub(crate) fn new(session_id: Arc<str>, conversation: Conversation, changed: Arc<Notify>) -> Self {
         Self {
             session_id,
             opened: driver::now(),
@@ -59,7 +59,7 @@ impl Shared {
     }
 
     /// The lock is short and never held over an await. A panic elsewhere must not take every connection along.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Conversation> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Conversation> {
         self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,7 +75,7 @@ pub struct SessionStream {
 
 impl SessionStream {
     /// Opens a stream on the session; `None` when it takes none.
-    pub(super) fn open(shared: &Arc<Shared>) -> Option<Self> {
+    pub(crate) fn open(shared: &Arc<Shared>) -> Option<Self> {
         let id = shared.lock().open_stream(driver::now())?;
         shared.driver.wake();
         Some(Self { shared: Arc::clone(shared), id })
