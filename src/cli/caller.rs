@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 
-use super::{exit::Exit, output::Output, runtime, terminal};
+use super::{exit::Exit, output::Output, terminal};
 use crate::{
     app::Event,
     aws::{Accounts, Interaction, Prompt},
@@ -83,6 +83,17 @@ impl Parts {
     pub(super) fn end(self) {
         self.runtime.shutdown_background();
     }
+}
+
+/// The runtime of a subcommand that waits for something.
+///
+/// # Errors
+/// The exit code, when the system refuses; it has been said then.
+fn runtime(output: &mut Output) -> Result<Runtime, Exit> {
+    Runtime::new().map_err(|error| {
+        output.error(&error, None);
+        Exit::Failure
+    })
 }
 
 /// Whoever sits at the terminal, if anybody does. Once dropped, nobody is asked any more.

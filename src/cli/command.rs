@@ -8,17 +8,11 @@
 //! is wrong with it is said in our words. The program is in our process group and has the terminal as we have it. What the
 //! terminal sends (Ctrl-C) has reached it already; what somebody sends to us is passed on.
 
-use std::{
-    ffi::OsStr, future::poll_fn, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, task::Poll,
-    time::Duration,
-};
+use std::{ffi::OsStr, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
 use clap::Args;
-use rustix::process::{Pid, Signal, getpgrp, kill_process};
-use tokio::{
-    process::{Child, Command},
-    signal::unix::{self, SignalKind},
-};
+use rustix::process::{Pid, kill_process};
+use tokio::process::{Child, Command};
 use tracing::debug;
 
 use super::{
@@ -29,10 +23,11 @@ use super::{
     exit::Exit,
     output::Output,
     rlimits,
+    signals::{Received, Signals},
     target_arguments::TargetArguments,
 };
 use crate::{
-    app::{self, Event, Running},
+    app::{Event, Running},
     target::Target,
     telemetry::metrics::Metrics,
 };
@@ -178,47 +173,7 @@ fn code(status: ExitStatus) -> u8 {
 
 fn forward(child: &Child, signal: Received) {
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
-        let passed = kill_process(pid, signal.0);
+        let passed = kill_process(pid, signal.signal());
         debug!(signal = signal.number(), ?passed, "a signal was passed on");
-    }
-}
-
-/// A signal that reached us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received(Signal);
-
-impl Received {
-    /// Its number.
-    pub fn number(self) -> u8 {
-        u8::try_from(self.0.as_raw()).unwrap_or_default()
-    }
-
-    /// Whether the terminal sent it to its whole foreground process group, the program with us. It may also have been
-    /// sent to us alone meanwhile, which nobody can tell apart.
-    fn is_from_terminal(self) -> bool {
-        let keys = [Signal::INT, Signal::QUIT].contains(&self.0);
-        keys && std::fs::File::open("/dev/tty")
-            .is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
-    }
-}
-
-/// The signals that end programs, but for those that were ignored when we started: they stay so, for the program too.
-struct Signals(Vec<(Signal, unix::Signal)>);
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let kind = |signal: Signal| SignalKind::from_raw(signal.as_raw());
-        let all = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
-        let ours = all.into_iter().filter(|signal| *signal == Signal::TERM || !app::is_ignored(kind(*signal)));
-        Ok(Self(ours.map(|signal| Ok((signal, unix::signal(kind(signal))?))).collect::<io::Result<_>>()?))
-    }
-
-    async fn next(&mut self) -> Received {
-        poll_fn(|cx| {
-            let received =
-                self.0.iter_mut().find_map(|(signal, stream)| stream.poll_recv(cx).is_ready().then_some(*signal));
-            received.map_or(Poll::Pending, |signal| Poll::Ready(Received(signal)))
-        })
-        .await
     }
 }

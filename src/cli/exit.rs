@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::command::Received;
+use super::signals::Received;
 use crate::{app, connect::Step};
 
 /// How the process ended. The numbers are documented in `--help` and docs/commands.md.

@@ -2,11 +2,13 @@
 //!
 //! - one file a subcommand, or a folder: [`up`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`],
 //!   [`export`], [`config`], [`mod@trust`], [`wait`], [`stop`], [`completion`], [`man`];
-//! - [`target_arguments`]: the flags that every subcommand with a TARGET has;
+//! - `flags`: the table of options as arguments; [`target_arguments`]: all of them, for every subcommand with a TARGET;
+//! - `help`: how much of them `-h` shows; `reference`: docs/options.md;
 //! - `caller`: who calls AWS, and whom it may ask;
 //! - [`confirm`]: whether a guarded target may be served;
 //! - [`command`]: a program that runs beside a proxy of its own;
 //! - `connection`: how clients reach a target, in every form; `quote`: words for shells, files and URLs;
+//! - `signals`: the signals that reach us meanwhile;
 //! - `rlimits`: core files and open files;
 //! - `running`: which proxies of this user run;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
@@ -41,6 +43,7 @@ mod rlimits;
 pub mod run;
 mod running;
 pub mod sessions;
+mod signals;
 pub mod stop;
 pub mod target_arguments;
 pub mod terminal;
@@ -114,6 +117,7 @@ struct LogArguments {
     #[arg(
         long,
         global = true,
+        hide_short_help = true,
         value_name = "LEVEL",
         env = "RDSGATE_LOG",
         hide_env_values = true,
@@ -121,9 +125,12 @@ struct LogArguments {
     )]
     log_level: Option<String>,
     /// How to write the log
+    ///
+    /// JSON is for programs that collect logs: one object for each event.
     #[arg(
         long,
         global = true,
+        hide_short_help = true,
         value_name = "FORMAT",
         env = "RDSGATE_LOG_FORMAT",
         hide_env_values = true,
@@ -217,17 +224,6 @@ fn wanted_format() -> log::Format {
     if said.as_deref() == Some("json") { log::Format::Json } else { log::Format::Human }
 }
 
-/// The runtime of a subcommand that waits for something.
-///
-/// # Errors
-/// The exit code, when the system refuses; it has been said then.
-fn runtime(output: &mut Output) -> Result<tokio::runtime::Runtime, Exit> {
-    tokio::runtime::Runtime::new().map_err(|error| {
-        output.error(&error, None);
-        Exit::Failure
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,7 +278,9 @@ mod tests {
             assert!(EPILOG.contains(code), "{code}");
         }
         let commands = command_line();
-        let epilogs = commands.get_subcommands().filter_map(clap::Command::get_after_help).map(ToString::to_string);
+        let epilogs =
+            commands.get_subcommands().filter_map(|command| command.get_after_long_help().or(command.get_after_help()));
+        let epilogs = epilogs.map(ToString::to_string);
         for epilog in epilogs.chain([EPILOG.to_owned()]) {
             assert!(epilog.lines().all(|line| line.chars().count() <= 80), "{epilog}");
         }

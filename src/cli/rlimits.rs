@@ -47,8 +47,8 @@ pub(super) fn as_at_start<T>(start: impl FnOnce() -> T) -> T {
     started
 }
 
-#[cfg(test)]
 #[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,7 @@
 //! Holds the sources to `docs/architecture.md`: who may import whom, and which files know no socket, task or clock.
 
+mod circles;
+
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
@@ -192,7 +194,7 @@ fn sources() -> Vec<Source> {
     kept.map(|(path, text)| {
         let path = path.strip_prefix(root).expect("found below it").display().to_string();
         let path = path.strip_prefix("src/").unwrap_or(&path).to_owned();
-        Source { path, code: without_comments(text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()) }
+        Source { path, code: without_comments(without_tests(&text)) }
     })
     .collect()
 }
@@ -225,6 +227,16 @@ fn test_modules(path: &Path, text: &str) -> Vec<PathBuf> {
             declaration.split_once(['\n', '{'])?.0.ends_with(';').then(|| own.join(name))
         })
         .collect()
+}
+
+/// The text before the module of its own tests.
+fn without_tests(text: &str) -> &str {
+    let begins = |at: &usize| {
+        let rest = text[*at..].lines().nth(1).unwrap_or_default();
+        rest.ends_with("mod tests {")
+    };
+    let at = text.match_indices("#[cfg(test)]\n").map(|(at, _)| at).find(begins);
+    at.map_or(text, |at| &text[..at])
 }
 
 fn without_comments(text: &str) -> String {

@@ -2,9 +2,9 @@
 
 use std::{str::FromStr, time::Duration};
 
-use super::{DefaultValue, Entry, Group, Kind, List, Scope, Show, Trust, Typed, value};
+use super::entry::{DefaultValue, Entry, Group, Kind, List, Scope, Show, Trust};
 use crate::{
-    config::value::{ValueError, Via, duration_text},
+    config::value::{self, ValueError, Via, duration_text},
     listen,
     target::{
         Compress, Document, Engine, ExternalId, InstanceId, Isolation, ListenAddress, MfaCode, MfaSerial, Parameter,
@@ -66,6 +66,20 @@ macro_rules! options {
             }
         )+
     };
+}
+
+/// An option with the type of its value; [`typed`] has one for each key.
+pub trait Typed {
+    /// Its key.
+    const KEY: Key;
+    /// The type of a value.
+    type Value;
+
+    /// One value from its text.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    fn parse(text: &str) -> Result<Self::Value, ValueError>;
 }
 
 /// A word of the vocabulary.

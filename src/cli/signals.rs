@@ -1,0 +1,53 @@
+//! The signals that reach us while another program runs beside a proxy.
+
+use std::{future::poll_fn, io, task::Poll};
+
+use rustix::process::{Signal, getpgrp};
+use tokio::signal::unix::{self, SignalKind};
+
+use crate::app;
+
+/// A signal that reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received(Signal);
+
+impl Received {
+    /// Its number.
+    pub fn number(self) -> u8 {
+        u8::try_from(self.0.as_raw()).unwrap_or_default()
+    }
+
+    /// The signal itself.
+    pub(super) fn signal(self) -> Signal {
+        self.0
+    }
+
+    /// Whether the terminal sent it to its whole foreground process group, the program with us. It may also have been
+    /// sent to us alone meanwhile, which nobody can tell apart.
+    pub(super) fn is_from_terminal(self) -> bool {
+        let keys = [Signal::INT, Signal::QUIT].contains(&self.0);
+        keys && std::fs::File::open("/dev/tty")
+            .is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
+    }
+}
+
+/// The signals that end programs, but for those that were ignored when we started: they stay so, for the program too.
+pub(super) struct Signals(Vec<(Signal, unix::Signal)>);
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        let kind = |signal: Signal| SignalKind::from_raw(signal.as_raw());
+        let all = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
+        let ours = all.into_iter().filter(|signal| *signal == Signal::TERM || !app::is_ignored(kind(*signal)));
+        Ok(Self(ours.map(|signal| Ok((signal, unix::signal(kind(signal))?))).collect::<io::Result<_>>()?))
+    }
+
+    pub(super) async fn next(&mut self) -> Received {
+        poll_fn(|cx| {
+            let received =
+                self.0.iter_mut().find_map(|(signal, stream)| stream.poll_recv(cx).is_ready().then_some(*signal));
+            received.map_or(Poll::Pending, |signal| Poll::Ready(Received(signal)))
+        })
+        .await
+    }
+}
