@@ -9,7 +9,7 @@ use clap::{
 
 use crate::config::{
     Key, Kind, Request,
-    options::{Group, List},
+    options::{DefaultValue, Entry, Group, List},
 };
 
 /// The id of `--config`. It is not in the table of options, since it says where the files are that set them.
@@ -69,17 +69,25 @@ fn long(key: Key) -> &'static str {
     NAMES.get(&key).map(String::as_str).unwrap_or_default()
 }
 
+/// What `-h` says of an option: one line, with a default that is one word.
+fn short_help(entry: &Entry) -> String {
+    match entry.default {
+        DefaultValue::Fixed(_) => entry.summary(),
+        DefaultValue::Depends(_) | DefaultValue::None | DefaultValue::Required => entry.help.to_owned(),
+    }
+}
+
 fn argument(key: Key) -> Arg {
     let entry = key.entry();
     let argument = Arg::new(key.name())
         .long(long(key))
         .value_name(entry.placeholder)
         .help_heading(entry.group.title())
-        .help(entry.summary());
-    let argument = match entry.more {
-        "" => argument,
-        more => argument.long_help(format!("{}\n\n{more}", entry.summary())),
-    };
+        .help(short_help(entry))
+        .long_help(match entry.more {
+            "" => entry.summary(),
+            more => format!("{}\n\n{more}", entry.summary()),
+        });
     let words = |argument: Arg, words| argument.value_parser(Words(words)).hide_possible_values(true);
     match entry.kind {
         Kind::Boolean => {
@@ -107,7 +115,10 @@ fn config_argument() -> Arg {
         .value_parser(ValueParser::path_buf())
         .value_hint(ValueHint::FilePath)
         .help_heading(Group::Proxy.title())
-        .help("Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml (RDSGATE_CONFIG)")
+        .help("Configuration file to read instead of the project's and your own")
+        .long_help(
+            "Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml (RDSGATE_CONFIG)",
+        )
 }
 
 /// Takes any text, as the errors about values are [`crate::config`]'s; shells complete these.

@@ -95,7 +95,8 @@ fn without_key(command: &Command) -> impl Iterator<Item = (&str, String)> {
         let flag = argument.get_long()?;
         let known = Key::of_name(argument.get_id().as_str()).is_some();
         let variable = argument.get_env().map(|name| format!(" (`{}`)", name.to_string_lossy())).unwrap_or_default();
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+        let help = help.split("\n\n").next().unwrap_or_default().to_owned();
         (!known && !["help", "version"].contains(&flag)).then(|| (flag, help + &variable))
     })
 }

@@ -28,13 +28,13 @@ pub struct Arguments {
 }
 
 pub(super) const EPILOG: &str = "\
-The local port is a free one unless --listen is given: a configured address is
-rdsgate up's. Only warnings are logged unless --log-level is given.
+The local port is a free one unless --listen is given: a configured address
+belongs to rdsgate up. Only warnings are logged unless --log-level is given.
 
 Exit codes:
   the command's own; 128 and the signal's number when a signal ended it;
-  126 or 127 when it cannot be run; 1 to 5 as in rdsgate --help when there is
-  no way to the database
+  126 or 127 when it cannot be run; 1 to 5 as in rdsgate --help when the
+  database cannot be reached
 
 Examples:
   rdsgate run orders -- alembic upgrade head

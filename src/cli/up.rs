@@ -33,7 +33,7 @@ configuration files (ca_file). Flags win over variables, variables over
 Examples:
   rdsgate up orders.c1abcdefghij.eu-central-1.rds.amazonaws.com \\
       --bastion i-0123456789abcdef0 --user app_user
-  rdsgate up my-cluster --user app_user     what is not said is looked up
+  rdsgate up my-cluster --user app_user     missing values are looked up
   rdsgate up orders billing --profile dev
   rdsgate up orders --listen 6543
 ";
