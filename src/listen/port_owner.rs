@@ -36,6 +36,11 @@ pub(super) fn of(address: SocketAddr) -> PortOwner {
 
 /// Whether connections in state TIME_WAIT (06) hold the port of `address`, and nothing else does.
 pub(super) fn is_in_time_wait(address: SocketAddr) -> bool {
+    // The kernel may leave a row out while the table changes: only a second reading without the rows counts.
+    shows_time_wait(address) || shows_time_wait(address)
+}
+
+fn shows_time_wait(address: SocketAddr) -> bool {
     let states: Vec<String> =
         ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| states_of(table, address)).collect();
     !states.is_empty() && states.iter().all(|state| state == "06")

@@ -124,15 +124,20 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn port_in_time_wait_is_waited_for_and_not_called_taken() {
-        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        // An address of its own: on 127.0.0.1 a connection of another program may have the same port.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, 93, high, low);
+        let server = std::net::TcpListener::bind((ip, 0)).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((ip, 0).into()).unwrap();
+        let client = socket.connect(server.local_addr().unwrap()).await.unwrap();
         let address = client.local_addr().unwrap();
         let (accepted, _) = server.accept().unwrap();
         // The client closes first, so its port waits.
         drop(client);
         drop(accepted);
         assert!(port_owner::is_in_time_wait(address));
-        let one_address = ListenAddress { addresses: vec![Ipv4Addr::LOCALHOST.into()], ..localhost(address.port()) };
+        let one_address = ListenAddress { addresses: vec![ip.into()], ..localhost(address.port()) };
         let waiting = timeout(RETRY_AFTER * 2, bind(&one_address)).await;
         assert!(waiting.is_err(), "{waiting:?}");
         // A listener on the port takes precedence over what has ended.
