@@ -29,32 +29,13 @@ pub use self::{
 use crate::service::{InvalidRegion, Service};
 pub use crate::service::{Partition, Region};
 
-/// The database engine of a target: which startup protocol the listener speaks.
+/// The database engine of a target: which protocol the listener speaks. What is different about each is in `engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Engine {
     /// RDS for PostgreSQL, Aurora PostgreSQL, or an RDS Proxy in front of one.
     Postgres,
     /// RDS for MySQL and MariaDB, Aurora MySQL, or an RDS Proxy in front of one.
     Mysql,
-}
-
-impl Engine {
-    /// The port that the engine listens on unless told otherwise, here and at AWS.
-    pub fn default_port(self) -> u16 {
-        match self {
-            Self::Postgres => 5432,
-            Self::Mysql => 3306,
-        }
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Postgres => "postgres",
-            Self::Mysql => "mysql",
-        })
-    }
 }
 
 /// Why a word of the vocabulary was refused. Says what was given and what is expected.
@@ -104,18 +85,6 @@ pub enum ParseError {
     /// Too long a reason, or one that breaks lines.
     #[error("a reason of {0} characters: expected 1 to 256 of them, without line breaks")]
     Reason(usize),
-}
-
-impl FromStr for Engine {
-    type Err = ParseError;
-
-    fn from_str(s: &str) -> Result<Self, ParseError> {
-        match s {
-            "postgres" | "postgresql" | "aurora-postgresql" => Ok(Self::Postgres),
-            "mysql" | "mariadb" | "aurora-mysql" => Ok(Self::Mysql),
-            other => Err(ParseError::Engine(other.into())),
-        }
-    }
 }
 
 /// The SSM managed node that dials the database for us, passed to StartSession as it is.

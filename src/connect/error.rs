@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Step, hint};
 use crate::{
-    aws, causes, mysql, postgres,
+    aws, causes, engine,
     target::Target,
     tls,
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
@@ -26,16 +26,13 @@ pub enum Error {
     Stream(#[source] StreamError),
     /// The first answer is not that of a database server with TLS.
     #[error(transparent)]
-    Answer(postgres::Error),
+    Answer(engine::Error),
     /// TLS failed.
     #[error("cannot set up TLS with the database server")]
     Tls(#[source] tls::Error),
-    /// A PostgreSQL server refused the login, or broke the protocol.
+    /// The server refused the login, or broke the protocol.
     #[error(transparent)]
-    Login(postgres::Error),
-    /// A MySQL server refused the login, or broke the protocol.
-    #[error(transparent)]
-    MysqlLogin(mysql::Error),
+    Login(engine::Error),
     /// A step took too long.
     #[error("{} took longer than {} s", step.as_str(), after.as_secs())]
     Timeout {
@@ -52,33 +49,24 @@ impl Error {
         match self {
             Self::Credentials(_) => Step::Credentials,
             Self::Route(_) => Step::Route,
-            Self::Stream(_)
-            | Self::Answer(_)
-            | Self::MysqlLogin(mysql::Error::NoTls | mysql::Error::RefusedBeforeTls(_)) => Step::Answer,
+            Self::Stream(_) | Self::Answer(_) => Step::Answer,
+            Self::Login(error) if error.is_refusal_before_tls() => Step::Answer,
             Self::Tls(_) => Step::Tls,
-            Self::Login(_) | Self::MysqlLogin(_) => Step::Login,
+            Self::Login(_) => Step::Login,
             Self::Timeout { step, .. } => *step,
         }
     }
 
-    /// Classifies an error of the answer to SSLRequest, preferring the tunnel error beneath it.
-    pub fn from_answer(error: postgres::Error) -> Self {
+    /// Classifies an error of the server's first answer, preferring the tunnel error beneath it.
+    pub fn from_answer(error: impl Into<engine::Error>) -> Self {
+        let error = error.into();
         stream_error(&error).map_or_else(|| Self::Answer(error), Self::Stream)
     }
 
-    /// Classifies an error of a PostgreSQL login, preferring the tunnel error beneath it.
-    pub fn from_login(error: postgres::Error) -> Self {
+    /// Classifies an error of a login, preferring the tunnel error beneath it.
+    pub fn from_login(error: impl Into<engine::Error>) -> Self {
+        let error = error.into();
         stream_error(&error).map_or_else(|| Self::Login(error), Self::Stream)
-    }
-
-    /// Classifies an error of a conversation with a MySQL server, preferring the tunnel error beneath it.
-    pub fn from_mysql(error: mysql::Error) -> Self {
-        if let mysql::Error::Io(cause) = &error
-            && let Some(stream) = StreamError::from_io(cause)
-        {
-            return Self::Stream(stream.clone());
-        }
-        Self::MysqlLogin(error)
     }
 
     /// Classifies a TLS error, preferring the tunnel error beneath it.
@@ -97,16 +85,16 @@ impl Error {
 
     /// Whether it shows that the database itself answered, before TLS.
     pub fn is_from_database(&self) -> bool {
-        matches!(
-            self,
-            Self::Answer(postgres::Error::NoTls | postgres::Error::RefusedBeforeTls(_))
-                | Self::MysqlLogin(
-                    mysql::Error::NoTls
-                        | mysql::Error::RefusedBeforeTls(_)
-                        | mysql::Error::GreetingVersion(_)
-                        | mysql::Error::TooOld(_)
-                )
-        )
+        matches!(self, Self::Answer(error) | Self::Login(error) if error.is_from_database())
+    }
+
+    /// Whether a connection to the database that worked has been lost.
+    pub fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::Stream(_) | Self::Timeout { .. } => true,
+            Self::Login(error) => error.is_closed() || error.io().is_some(),
+            Self::Credentials(_) | Self::Route(_) | Self::Answer(_) | Self::Tls(_) => false,
+        }
     }
 
     /// Whether the database may have moved to another address: what was dialled refuses, goes away or shuts down.
@@ -114,14 +102,13 @@ impl Error {
         match self {
             Self::Stream(StreamError::Refused) | Self::Tls(tls::Error::Closed | tls::Error::Io(_)) => true,
             Self::Answer(error) | Self::Login(error) => error.suggests_failover(),
-            Self::MysqlLogin(error) => error.suggests_failover(),
             Self::Stream(_) | Self::Tls(_) | Self::Credentials(_) | Self::Route(_) | Self::Timeout { .. } => false,
         }
     }
 
     /// Whether the server itself refused the login.
     pub fn is_refused_login(&self) -> bool {
-        matches!(self, Self::Login(postgres::Error::Refused(_)) | Self::MysqlLogin(mysql::Error::Refused(_)))
+        matches!(self, Self::Login(error) if error.is_refusal())
     }
 
     /// Whether Systems Manager has no connection to the bastion's agent.
@@ -146,9 +133,6 @@ impl Error {
     }
 }
 
-fn stream_error(error: &postgres::Error) -> Option<StreamError> {
-    match error {
-        postgres::Error::Io(cause) => StreamError::from_io(cause).cloned(),
-        _ => None,
-    }
+fn stream_error(error: &engine::Error) -> Option<StreamError> {
+    error.io().and_then(StreamError::from_io).cloned()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Error, Step};
 use crate::{
     aws,
+    engine::NO_DATABASE_HINT,
     target::Target,
     tunnel::{
         self, StreamError, control::aws_error, direct, message_service, pool, ssm::conversation::EndReason,
@@ -34,9 +35,9 @@ pub(super) fn of(error: &Error, target: &Target) -> Option<String> {
         Error::Stream(StreamError::LinkLost) => of_step(Step::Route, target),
         Error::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
         Error::Timeout { step, .. } => of_step(*step, target),
-        Error::Answer(error) => error.report().and_then(|report| report.hint).or_else(|| Some(NO_DATABASE_HINT.into())),
-        Error::MysqlLogin(error) => error.report().and_then(|report| report.hint),
-        Error::Stream(StreamError::Closed) | Error::Login(_) => None,
+        Error::Answer(error) => error.hint().or_else(|| Some(NO_DATABASE_HINT.into())),
+        Error::Login(error) => error.hint(),
+        Error::Stream(StreamError::Closed) => None,
     }
 }
 
@@ -74,10 +75,6 @@ fn session_ended_hint(target: &Target) -> String {
         target.endpoint.host
     )
 }
-
-/// For an answer that is not a database server's.
-pub const NO_DATABASE_HINT: &str =
-    "Check that host and port are those of the database's endpoint, and that it is available.";
 
 fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {
     match cause {

@@ -31,7 +31,6 @@ use tracing::debug;
 pub use self::{
     attempt::{Attempt, Deadline, Hope, TakenRoute},
     error::Error,
-    hint::NO_DATABASE_HINT,
     server::Server,
     step::Step,
 };

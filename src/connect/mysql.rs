@@ -25,15 +25,15 @@ const DECLINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first exchange with a server: its greeting.
 ///
 /// # Errors
-/// [`Error::MysqlLogin`], [`Error::Stream`].
+/// [`Error::Login`], [`Error::Stream`].
 pub async fn read_greeting(stream: &mut tunnel::Stream) -> Result<Greeting, Error> {
-    mysql::read_greeting(stream).await.map_err(Error::from_mysql)
+    mysql::read_greeting(stream).await.map_err(Error::from_login)
 }
 
 /// [`Step::Tls`], which begins with the head of the client's response. A server without TLS is declined.
 ///
 /// # Errors
-/// [`Error::MysqlLogin`], [`Error::Tls`], [`Error::Stream`], [`Error::Timeout`].
+/// [`Error::Login`], [`Error::Tls`], [`Error::Stream`], [`Error::Timeout`].
 pub async fn secure(
     attempt: &mut Attempt,
     connector: &tls::Connector,
@@ -44,10 +44,10 @@ pub async fn secure(
 ) -> Result<(Stream, Verified), Error> {
     if !greeting.capabilities.contains(Capabilities::SSL) {
         let _ = decline(&mut stream, greeting, Progress::Greeted).await;
-        return Err(Error::MysqlLogin(mysql::Error::NoTls));
+        return Err(Error::from_login(mysql::Error::NoTls));
     }
     let handshake = async {
-        mysql::ssl_request(&mut stream, greeting, response, compression).await.map_err(Error::from_mysql)?;
+        mysql::ssl_request(&mut stream, greeting, response, compression).await.map_err(Error::from_login)?;
         connector.connect(stream).await.map_err(Error::from_tls)
     };
     attempt.run(Step::Tls, Hope::Real, handshake).await
@@ -56,7 +56,7 @@ pub async fn secure(
 /// [`Step::Login`].
 ///
 /// # Errors
-/// [`Error::MysqlLogin`], [`Error::Stream`], [`Error::Timeout`].
+/// [`Error::Login`], [`Error::Stream`], [`Error::Timeout`].
 pub async fn log_in(
     attempt: &mut Attempt,
     stream: &mut Stream,
@@ -66,7 +66,7 @@ pub async fn log_in(
     (proof, timing): (&Proof, TokenTiming),
 ) -> Result<LoggedIn, Error> {
     let login = mysql::login(stream, greeting, response, compression, proof.cleartext(), timing);
-    let login = async { login.await.map_err(Error::from_mysql) };
+    let login = async { login.await.map_err(Error::from_login) };
     attempt.run(Step::Login, Hope::Real, login).await
 }
 
@@ -80,7 +80,7 @@ pub async fn decline(
     progress: Progress<'_>,
 ) -> Result<(), Error> {
     let declined = async {
-        mysql::goodbye::decline(stream, greeting, progress).await.map_err(Error::from_mysql)?;
+        mysql::goodbye::decline(stream, greeting, progress).await.map_err(Error::from_login)?;
         let _ = stream.shutdown().await;
         Ok(())
     };

@@ -148,7 +148,7 @@ impl<'a> Path<'a> {
         match server {
             Server::Postgres => connect::postgres::secure(attempt, &connector.map_err(Error::Tls)?, stream).await,
             Server::Mysql(greeting) => {
-                let response = handshake_response(&self.target).map_err(Error::from_mysql);
+                let response = handshake_response(&self.target).map_err(Error::from_login);
                 match connector.map_err(Error::Tls).and_then(|connector| Ok((connector, response?))) {
                     Ok((connector, response)) => {
                         connect::mysql::secure(attempt, &connector, stream, greeting, &response, None).await

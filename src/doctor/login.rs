@@ -108,13 +108,13 @@ async fn log_in(
     let login = async {
         match server {
             Server::Postgres => {
-                let startup = startup(target).map_err(Error::Login)?;
+                let startup = startup(target).map_err(Error::from_login)?;
                 let mode = Mode::OneByOne;
                 connect::postgres::log_in(&mut attempt, &mut stream, &startup, proof, mode).await?;
                 Ok(LoggedIn::Postgres(stream))
             }
             Server::Mysql(greeting) => {
-                let response = handshake_response(target).map_err(Error::MysqlLogin)?;
+                let response = handshake_response(target).map_err(Error::from_login)?;
                 // It costs one more round trip, and every server takes the token so.
                 let proof_at = (proof, TokenTiming::WhenAsked);
                 connect::mysql::log_in(&mut attempt, &mut stream, &greeting, &response, None, proof_at).await?;
@@ -148,12 +148,11 @@ fn refused(error: &Error, target: &Target, permission: &str) -> Finding {
     let user = target.user.as_deref().unwrap_or_default();
     let finding = failed(error, target);
     match error {
-        Error::Login(postgres::Error::Refused(server)) => finding.fix(engine::postgres::hint(server, user, permission)),
-        Error::MysqlLogin(mysql::Error::Refused(server)) => finding.fix(engine::mysql::hint(server, user, permission)),
-        Error::Login(postgres::Error::Authentication(_)) => finding
+        Error::Login(error) if error.is_refusal() => finding.fix(error.refusal_hint(user, permission)),
+        Error::Login(engine::Error::Postgres(postgres::Error::Authentication(_))) => finding
             .because("the role is not a member of rds_iam, or IAM database authentication is off")
             .paste(grant(user)),
-        Error::MysqlLogin(mysql::Error::Authentication(_)) => {
+        Error::Login(engine::Error::Mysql(mysql::Error::Authentication(_))) => {
             finding.because("the user does not log in with AWSAuthenticationPlugin").paste(alter(user))
         }
         _ => finding,
@@ -209,7 +208,7 @@ async fn ask_mysql(run: &mut Run, stream: &mut Stream, user: &str, by_proxy: boo
                 (vec![Finding::pass(format!("{version} answers as {account}"))], Some(account))
             }
             Ok(None) => (vec![Finding::fail("the answer has no row")], None),
-            Err(error) => (vec![Finding::fail(Error::from_mysql(error).to_string())], None),
+            Err(error) => (vec![Finding::fail(Error::from_login(error).to_string())], None),
         }
     };
     let Some(account) = run.check(Check::Query, CALL_TIMEOUT, work).await else {
@@ -227,7 +226,7 @@ async fn ask_mysql(run: &mut Run, stream: &mut Stream, user: &str, by_proxy: boo
                 }
                 None => Finding::unknown(format!("the plugin of {account}")),
             },
-            Err(error) => Finding::unknown(Error::from_mysql(error).to_string())
+            Err(error) => Finding::unknown(Error::from_login(error).to_string())
                 .fix("as an administrator: SELECT user, host, plugin FROM mysql.user;".to_owned()),
         };
         (vec![finding], None::<()>)

@@ -6,22 +6,10 @@
 
 use super::{error::Error, os_user};
 use crate::{
+    engine::{Names, Replaced},
     listen::access::User,
-    postgres::Notice,
-    target::{Engine, Target},
+    target::Target,
 };
-
-/// What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).
-const MYSQL_DEFAULTS: [&[u8]; 2] = [b"UNKNOWN_USER", b"ODBC"];
-
-/// What a client sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Named<'a> {
-    /// The user; MySQL's clients may leave it empty.
-    pub(super) user: &'a [u8],
-    /// The database; empty when it sent none.
-    pub(super) database: &'a [u8],
-}
 
 /// What a client gets in the place of what it sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,16 +25,14 @@ impl<'a> Configured<'a> {
     ///
     /// # Errors
     /// [`Error::PinnedUser`].
-    pub(super) fn for_client(target: &'a Target, sent: Named<'_>, client: User) -> Result<Self, Error> {
+    pub(super) fn for_client(target: &'a Target, sent: Names<'_>, client: User) -> Result<Self, Error> {
         let is_default = |name: &[u8]| {
-            name.is_empty()
-                || target.engine == Engine::Mysql && MYSQL_DEFAULTS.contains(&name)
-                || os_user::is_default(name, client)
+            name.is_empty() || target.engine.facts().default_users.contains(&name) || os_user::is_default(name, client)
         };
         Self::choose(target, sent, is_default)
     }
 
-    fn choose(target: &'a Target, sent: Named<'_>, is_default: impl Fn(&[u8]) -> bool) -> Result<Self, Error> {
+    fn choose(target: &'a Target, sent: Names<'_>, is_default: impl Fn(&[u8]) -> bool) -> Result<Self, Error> {
         let user = match target.user.as_deref() {
             Some(user) if user.as_bytes() == sent.user => None,
             Some(user) if is_default(sent.user) => Some(user),
@@ -56,71 +42,29 @@ impl<'a> Configured<'a> {
             }
             None | Some(_) => None,
         };
-        // Only PostgreSQL's clients make a database of the user's name.
-        let unnamed = sent.database.is_empty() || target.engine == Engine::Postgres && sent.database == sent.user;
+        let defaults_to_user = target.engine.facts().database_defaults_to_user;
+        let unnamed = sent.database.is_empty() || defaults_to_user && sent.database == sent.user;
         // Without a configured one, what the server would take that is told none: the name of the user.
-        let own = user.filter(|_| target.engine == Engine::Postgres && !sent.database.is_empty());
+        let own = user.filter(|_| defaults_to_user && !sent.database.is_empty());
         let configured = target.database.as_deref().or(own);
         let database = configured.filter(|database| unnamed && database.as_bytes() != sent.database);
         Ok(Self { user, database })
     }
 
-    /// What to say to the client, when a name that it sent has given way; `None` when none has.
-    pub(super) fn notice(&self, sent: Named<'_>) -> Option<Notice> {
-        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        let (user, database) = (self.replaced_user(sent), self.replaced_database(sent));
-        let now = |what: &str, name: Option<&str>| name.map(|name| format!("{what} \"{name}\""));
-        let connected = [now("as user", user), now("to database", database)].into_iter().flatten().collect::<Vec<_>>();
-        if connected.is_empty() {
-            return None;
+    /// The names that replace others, which the client had sent.
+    pub(super) fn replaced(&self, sent: Names<'_>) -> Replaced<'a> {
+        Replaced {
+            user: self.user.filter(|_| !sent.user.is_empty()),
+            database: self.database.filter(|_| !sent.database.is_empty()),
         }
-        let sent_user = format!(
-            "The client sent user \"{}\", the name of the operating system's user, which clients send when they are told no user.",
-            text(sent.user)
-        );
-        let sent_database = format!(
-            "The client sent database \"{}\", the name of its user, which clients send when they are told no database.",
-            text(sent.database)
-        );
-        let detail = [user.map(|_| sent_user), database.map(|_| sent_database)];
-        let hint = match (user, database) {
-            (Some(_), _) => {
-                "Name the user and the database that you want, or set them in the configuration of rdsgate."
-            }
-            (None, _) => {
-                "Name the database that you want. One with the name of its user can only be set in the configuration of rdsgate."
-            }
-        };
-        Some(Notice {
-            message: format!("rdsgate connected you {}, as configured", connected.join(" ")),
-            detail: detail.into_iter().flatten().collect::<Vec<_>>().join("\n"),
-            hint: hint.into(),
-        })
     }
-
-    /// The user, if the client had sent another.
-    pub(super) fn replaced_user(&self, sent: Named<'_>) -> Option<&'a str> {
-        self.user.filter(|_| !sent.user.is_empty())
-    }
-
-    /// The database, if the client had sent another.
-    pub(super) fn replaced_database(&self, sent: Named<'_>) -> Option<&'a str> {
-        self.database.filter(|_| !sent.database.is_empty())
-    }
-}
-
-/// Whether a client that set `client_min_messages` to this wants notices. NOTICE is the default; a value that the server
-/// does not know ends the connection anyway.
-pub(super) fn wants_notices(client_min_messages: Option<&[u8]>) -> bool {
-    let quiet = [&b"warning"[..], b"error", b"fatal", b"panic"];
-    !client_min_messages.is_some_and(|level| quiet.iter().any(|quiet| level.eq_ignore_ascii_case(quiet)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::target::{
-        Compress, Endpoint, Guard, Host, Identity, Isolation, ListenAddress, Route, SessionSettings, default_pooling,
+        Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, ListenAddress, Route, SessionSettings, default_pooling,
     };
 
     fn target(engine: Engine, user: Option<&str>, database: Option<&str>, pin_user: bool) -> Target {
@@ -144,8 +88,8 @@ mod tests {
         }
     }
 
-    fn named<'a>(user: &'a str, database: &'a str) -> Named<'a> {
-        Named { user: user.as_bytes(), database: database.as_bytes() }
+    fn named<'a>(user: &'a str, database: &'a str) -> Names<'a> {
+        Names { user: user.as_bytes(), database: database.as_bytes() }
     }
 
     /// What a client of the user `ada` gets: its user and its database, or the error.
@@ -203,34 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_told_what_has_given_way() {
+    fn a_name_that_was_sent_and_gave_way_is_replaced() {
         let target = target(Engine::Postgres, Some("app"), Some("orders"), false);
-        let notice = |user, database| {
-            let sent = named(user, database);
-            Configured::choose(&target, sent, |name| name == b"ada").unwrap().notice(sent)
-        };
-        let both = notice("ada", "ada").unwrap();
-        assert_eq!(both.message, "rdsgate connected you as user \"app\" to database \"orders\", as configured");
-        assert_eq!(both.detail.lines().count(), 2, "{}", both.detail);
-        let database = notice("readonly", "readonly").unwrap();
-        assert_eq!(database.message, "rdsgate connected you to database \"orders\", as configured");
-        assert!(database.detail.contains("The client sent database \"readonly\""), "{}", database.detail);
-        assert!(database.hint.contains("can only be set in the configuration"), "{}", database.hint);
-        for (user, database) in [("app", "orders"), ("app", ""), ("readonly", "other")] {
-            assert_eq!(notice(user, database), None, "{user} {database}");
-        }
-    }
-
-    #[test]
-    fn a_client_that_wants_no_notices_gets_none() {
-        for (level, wanted) in [
-            (None, true),
-            (Some("notice"), true),
-            (Some("debug1"), true),
-            (Some("Warning"), false),
-            (Some("error"), false),
+        for (sent, user, database) in [
+            (("ada", "ada"), Some("app"), Some("orders")),
+            (("readonly", "readonly"), None, Some("orders")),
+            (("app", "orders"), None, None),
+            (("app", ""), None, None),
+            (("readonly", "other"), None, None),
         ] {
-            assert_eq!(wants_notices(level.map(str::as_bytes)), wanted, "{level:?}");
+            let names = named(sent.0, sent.1);
+            let replaced = Configured::choose(&target, names, |name| name == b"ada").unwrap().replaced(names);
+            assert_eq!(replaced, Replaced { user, database }, "{sent:?}");
         }
     }
 }

@@ -1,7 +1,26 @@
 //! What rdsgate knows of MySQL and MariaDB beyond their protocol.
 
+mod accept;
 mod hint;
+mod reply;
+mod tap;
 #[cfg(test)]
 mod tests;
 
-pub use self::hint::{hint, made_for_tokens};
+pub use self::{
+    hint::{hint, made_for_tokens},
+    reply::reply,
+    tap::{Tap, connection_lost},
+};
+
+use super::Facts;
+
+/// What is different about MySQL.
+pub const FACTS: Facts = Facts {
+    name: "mysql",
+    aliases: &["mariadb", "aurora-mysql"],
+    default_port: 3306,
+    // What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).
+    default_users: &[b"UNKNOWN_USER", b"ODBC"],
+    database_defaults_to_user: false,
+};

@@ -1,5 +1,24 @@
 //! What rdsgate knows of PostgreSQL beyond its protocol.
 
+mod accept;
 mod hint;
+mod reply;
+mod tap;
 
-pub use self::hint::{hint, quote_identifier};
+pub use self::{
+    accept::notice,
+    hint::{hint, quote_identifier},
+    reply::reply,
+    tap::Tap,
+};
+
+use super::Facts;
+
+/// What is different about PostgreSQL.
+pub const FACTS: Facts = Facts {
+    name: "postgres",
+    aliases: &["postgresql", "aurora-postgresql"],
+    default_port: 5432,
+    default_users: &[],
+    database_defaults_to_user: true,
+};

@@ -1,9 +1,9 @@
-//! Why a client is not connected, by stage, and what to do about it; what the client is told is in a file for each engine.
+//! Why a client is not connected, by stage, and what to do about it. [`Error::failure`] is what the client is told, which
+//! the engines put in the words of their protocols.
 //!
 //! Message, DETAIL and HINT name hosts and principals of the user's own, never a token or key.
 
-mod err_packet;
-mod error_response;
+mod failure;
 
 use std::time::Duration;
 
@@ -12,9 +12,8 @@ use tokio::time::Instant;
 use crate::{
     causes,
     connect::{self, Step},
-    engine::postgres::quote_identifier,
+    engine,
     listen::access,
-    mysql, postgres,
     proxy::explain::Facts,
     service::DatabaseUser,
     target::Target,
@@ -71,12 +70,9 @@ pub enum Error {
         /// The target's.
         user: String,
     },
-    /// A PostgreSQL client's startup is wrong.
+    /// The client does not keep to the protocol.
     #[error(transparent)]
-    Client(postgres::Error),
-    /// A MySQL client's part of the login is wrong.
-    #[error(transparent)]
-    MysqlClient(mysql::Error),
+    Client(engine::Error),
     /// The client's startup took too long.
     #[error("{} took longer than {} s", Stage::Client.as_str(), .0.as_secs())]
     StartupTimeout(Duration),
@@ -106,7 +102,6 @@ impl Error {
             Self::Access(_)
             | Self::PinnedUser { .. }
             | Self::Client(_)
-            | Self::MysqlClient(_)
             | Self::StartupTimeout(_)
             | Self::ClientLeft
             | Self::ShuttingDown => Stage::Client,
@@ -117,13 +112,25 @@ impl Error {
 
     /// Whether the client has gone, before there was anything to refuse.
     pub(super) fn is_clients_departure(&self) -> bool {
-        matches!(
-            self,
-            Self::ClientLeft
-                | Self::Access(access::Error::Gone)
-                | Self::Client(postgres::Error::Closed { .. })
-                | Self::MysqlClient(mysql::Error::Closed { .. })
-        )
+        match self {
+            Self::ClientLeft | Self::Access(access::Error::Gone) => true,
+            Self::Client(error) => error.is_closed(),
+            _ => false,
+        }
+    }
+
+    /// An error of the client's side of the conversation.
+    pub fn from_client(error: impl Into<engine::Error>) -> Self {
+        Self::Client(error.into())
+    }
+
+    /// Whether a connection to the database that worked has been lost.
+    pub(super) fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::StartupTimeout(_) => true,
+            Self::Connect(error) => error.is_lost_connection(),
+            _ => false,
+        }
     }
 
     /// Reports the timeout of a stage as that of the whole, when that is over too.
@@ -150,7 +157,6 @@ impl Error {
                 Some(format!("Connect as {user:?}, or remove pin_user from the target {}.", target.name))
             }
             Self::Client(_)
-            | Self::MysqlClient(_)
             | Self::StartupTimeout(_)
             | Self::ConnectTimeout { stage: Stage::Client, .. }
             | Self::ClientLeft
@@ -190,14 +196,6 @@ impl Login<'_> {
         }
         facts.push(format!("Region: {}.", target.region));
         facts.join(" ")
-    }
-
-    fn grant_hint(&self) -> String {
-        format!(
-            "As an administrator: GRANT rds_iam TO {}; and check that IAM database authentication is enabled on the instance, \
-             cluster or RDS Proxy.",
-            quote_identifier(self.user)
-        )
     }
 
     /// What the policy must allow, as far as it is known: the resource id of the database is not in its name.

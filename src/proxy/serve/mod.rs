@@ -20,17 +20,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
-    error::{Error, Stage},
-    explain,
-    names::{Configured, Named},
+    error::{self, Error, Stage},
+    names::Configured,
     registry::Registry,
     upstream::{Facts, Upstream},
 };
 use crate::{
     connect::Deadline,
+    engine::{Failure, Follow, Names, Replaced, Request},
     limits::{CLIENT_STARTUP_TIMEOUT as STARTUP_TIMEOUT, FACTS_TIMEOUT},
-    listen::{self, Accepted, Peer, access},
-    stream::relay::{End, Reason, Side},
+    listen::{
+        self, Accepted, Peer,
+        access::{self, User},
+    },
+    stream::relay::{self, End, Reason, Side},
     target::{Engine, Target},
     telemetry::metrics::{Connections, LabelValues, Metrics},
 };
@@ -210,10 +213,43 @@ impl Client {
     }
 }
 
-/// What AWS knows that explains an error, if it says so before the client gives up.
-async fn facts(service: &Service, error: &Error, limits: Deadline) -> explain::Facts {
-    let limit = limits.left_to_explain(FACTS_TIMEOUT);
-    timeout(limit, service.upstream.facts(error)).await.unwrap_or_default()
+/// Puts the configured user and database where the client named none; the names that it had sent, where they were replaced.
+fn apply_configured_names<'a>(
+    request: &mut impl Request,
+    service: &'a Service,
+    arrival: Arrival,
+    owner: User,
+) -> Result<Replaced<'a>, Error> {
+    let sent = request.names();
+    let configured = Configured::for_client(service.upstream.target(), sent, owner)?;
+    let replaced = configured.replaced(sent);
+    arrival.log_replaced(service, sent, replaced);
+    if let Some(user) = configured.user {
+        request.set_user(user).map_err(Error::Client)?;
+    }
+    if let Some(database) = configured.database {
+        request.set_database(database).map_err(Error::Client)?;
+    }
+    Ok(replaced)
+}
+
+/// Writes to the log and to the client why it is not connected. `reply` puts the failure in the words of the engine.
+async fn refuse(
+    mut client: Client,
+    error: Error,
+    service: &Service,
+    user: &str,
+    reply: impl FnOnce(Failure<'_>) -> Option<Vec<u8>>,
+) {
+    let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
+    client.arrival.log_refused(service, user, &error);
+    // What AWS knows that explains it, if it says so before the client gives up.
+    let limit = client.arrival.limits.left_to_explain(FACTS_TIMEOUT);
+    let facts = timeout(limit, service.upstream.facts(&error)).await.unwrap_or_default();
+    let login = error::Login { user, facts: &facts };
+    if let Some(message) = error.failure(service.upstream.target(), &login).and_then(reply) {
+        farewell(&mut client.stream, &message).await;
+    }
 }
 
 /// Says a last word to a client and closes.
@@ -223,6 +259,44 @@ async fn farewell(client: &mut (impl AsyncWrite + Unpin), words: &[u8]) {
         client.shutdown().await
     };
     let _ = timeout(FAREWELL_TIMEOUT, said).await;
+}
+
+/// Follows a connection for the relay, and counts its bytes.
+struct Observer<'a, T> {
+    tap: T,
+    service: &'a Service,
+    arrival: Arrival,
+}
+
+impl<T: Follow> relay::Tap for Observer<'_, T> {
+    fn on_client(&mut self, bytes: &[u8]) {
+        self.service.connections.sent(bytes.len());
+        self.tap.on_client(bytes);
+    }
+
+    fn on_upstream(&mut self, bytes: &[u8]) {
+        self.service.connections.received(bytes.len());
+        self.tap.on_upstream(bytes);
+        if self.tap.take_refused_to_write() {
+            self.service.upstream.on_refused_to_write();
+        }
+    }
+
+    fn may_stop(&self) -> bool {
+        self.tap.may_stop()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.tap.is_busy()
+    }
+
+    fn client_is_gone(&self) -> bool {
+        self.arrival.client_is_gone()
+    }
+
+    fn is_over(&self) -> bool {
+        self.tap.is_over()
+    }
 }
 
 impl Arrival {
@@ -242,8 +316,8 @@ impl Arrival {
     }
 
     /// Names that the client sent and that gave way to configured ones.
-    fn log_replaced(&self, service: &Service, sent: Named<'_>, configured: Configured<'_>) {
-        let (user, database) = (configured.replaced_user(sent), configured.replaced_database(sent));
+    fn log_replaced(&self, service: &Service, sent: Names<'_>, replaced: Replaced<'_>) {
+        let Replaced { user, database } = replaced;
         if user.is_some() || database.is_some() {
             let text = String::from_utf8_lossy;
             info!(

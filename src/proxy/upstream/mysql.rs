@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use super::{Established, Facts, Upstream};
 use crate::{
     connect::{self, Attempt, Deadline, Error, Hope, Step, mysql::read_greeting},
+    engine,
     limits::RELOGIN_TIMEOUT,
     login::Prepared,
     mysql::{
@@ -69,7 +70,7 @@ impl Upstream {
             return Ok(greeted);
         }
         self.retire(greeted).await;
-        Err(Error::MysqlLogin(mysql::Error::GreetingChanged))
+        Err(Error::from_login(mysql::Error::GreetingChanged))
     }
 
     /// Logs in to a MySQL server as `response` says.
@@ -94,7 +95,7 @@ impl Upstream {
             return result;
         }
         match result {
-            Err(Error::MysqlLogin(why)) if why.suggests_misread_token() => {
+            Err(Error::Login(engine::Error::Mysql(why))) if why.suggests_misread_token() => {
                 debug!(target = %self.target.name, %why, "sending the token when the server asks for it from now on");
                 self.token_when_asked.store(true, Ordering::Relaxed);
                 let greeted = self.greet_mysql(deadline).await?;
@@ -187,7 +188,7 @@ impl Upstream {
         let proof = self.plan().proof(&String::from_utf8_lossy(response.user()), &login)?;
         let response = self.with_principal_attribute(response, greeting);
         let changing = mysql::change_user(stream, logged_in, &response, proof.cleartext());
-        let changing = async { changing.await.map_err(Error::from_mysql) };
+        let changing = async { changing.await.map_err(Error::from_login) };
         let ok = attempt.run(Step::Login, Hope::Real, changing).await?;
         self.guard_mysql(stream, greeting, logged_in.capabilities, &mut attempt).await?;
         Ok(ok)
@@ -204,7 +205,7 @@ impl Upstream {
         logged_in: &LoggedIn,
     ) -> Result<OkPacket, Error> {
         let mut attempt = relogin();
-        let reset = async { mysql::command::reset_connection(stream).await.map_err(Error::from_mysql) };
+        let reset = async { mysql::command::reset_connection(stream).await.map_err(Error::from_login) };
         let ok = attempt.run(Step::Login, Hope::Real, reset).await?;
         self.guard_mysql(stream, greeting, logged_in.capabilities, &mut attempt).await?;
         Ok(ok)
@@ -224,7 +225,7 @@ impl Upstream {
     ) -> Result<(), Error> {
         let run = async {
             for statement in guard::statements(&self.target.guard, greeting.is_mariadb()) {
-                mysql::command::query(stream, capabilities, &statement).await.map_err(Error::from_mysql)?;
+                mysql::command::query(stream, capabilities, &statement).await.map_err(Error::from_login)?;
             }
             Ok(())
         };

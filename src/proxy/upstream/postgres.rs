@@ -7,6 +7,7 @@ use tracing::debug;
 use super::{Established, Facts, Upstream};
 use crate::{
     connect::{self, Attempt, Deadline, Error, postgres::request_tls},
+    engine,
     postgres::{self, LoggedIn, Mode, Startup},
     proxy::guard,
 };
@@ -27,7 +28,7 @@ impl Upstream {
     pub async fn log_in(&self, startup: &Startup, deadline: Deadline) -> Result<Established<LoggedIn>, Error> {
         let mode = if self.sequential_login.load(Ordering::Relaxed) { Mode::OneByOne } else { Mode::Pipelined };
         match self.try_log_in(startup, mode, deadline).await {
-            Err(Error::Login(postgres::Error::NotPipelined(why))) => {
+            Err(Error::Login(engine::Error::Postgres(postgres::Error::NotPipelined(why)))) => {
                 debug!(target = %self.target.name, why, "logging in one message after the other from now on");
                 let established = self.note_failover(self.try_log_in(startup, Mode::OneByOne, deadline).await)?;
                 self.sequential_login.store(true, Ordering::Relaxed);
@@ -55,7 +56,7 @@ impl Upstream {
         };
         let (mut stream, reached, verified) = self.with_principal_lookup(secured).await?;
         let startup = guard::startup(startup, &self.target.guard, self.account.known_principal());
-        let startup = startup.map_err(Error::Login)?;
+        let startup = startup.map_err(Error::from_login)?;
         let proof = plan.proof(&user, &prepared)?;
         let logged_in = connect::postgres::log_in(&mut attempt, &mut stream, &startup, &proof, mode).await?;
         let facts = Facts::new(reached, verified, &proof, attempt);

@@ -178,10 +178,10 @@ impl Upstream {
             Greeted { attempt: Attempt::new(Deadline::unattended(Instant::now() + RETIRE_TIMEOUT)), ..greeted };
         let capabilities = Capabilities::MYSQL | Capabilities::PROTOCOL_41;
         let mut response = HandshakeResponse::new(capabilities, greeted.greeting.charset);
-        response.set_user(user.as_bytes()).map_err(Error::from_mysql)?;
+        response.set_user(user.as_bytes()).map_err(Error::from_login)?;
         // No database, so it tells nothing about when tokens are read.
         let mut established = self.try_log_in_mysql(greeted, &response, TokenTiming::WhenAsked).await?;
-        mysql::goodbye::quit(&mut established.stream).await.map_err(Error::from_mysql)?;
+        mysql::goodbye::quit(&mut established.stream).await.map_err(Error::from_login)?;
         let _ = established.stream.shutdown().await;
         Ok(())
     }

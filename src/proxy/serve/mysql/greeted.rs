@@ -68,7 +68,7 @@ pub(super) async fn reach(service: &Service, mut client: Client) -> Option<(Clie
 async fn no_client_of_mysql(client: &mut Client) -> Error {
     let mut said = [0; message::QUIT.len()];
     match client.stream.peek(&mut said).await {
-        Ok(n) if n > 0 && said != message::QUIT => Error::MysqlClient(mysql::Error::SpokeFirst),
+        Ok(n) if n > 0 && said != message::QUIT => Error::from_client(mysql::Error::SpokeFirst),
         Ok(_) | Err(_) => Error::ClientLeft,
     }
 }
@@ -88,7 +88,7 @@ pub(super) async fn accept(
         mysql::greet(&mut client.stream, &greeting, scramble).await?;
         mysql::accept(&mut client.stream, &greeting, scramble).await
     };
-    let mut accepting = pin!(async { in_time(service, deadline, conversation).await?.map_err(Error::MysqlClient) });
+    let mut accepting = pin!(async { in_time(service, deadline, conversation).await?.map_err(Error::from_client) });
     tokio::select! {
         accepted = &mut accepting => (accepted, Some(greeted)),
         () = sleep_until(until) => {

@@ -1,0 +1,49 @@
+//! The ERR packet for a client whose connection failed: cause and hint within its 511 bytes.
+
+use database_wire::mysql::{
+    self, ErrorReport, Turn,
+    error::code::{ACCESS_DENIED, BAD_HANDSHAKE, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_SHUTDOWN, UNKNOWN},
+};
+
+use super::{hint, made_for_tokens};
+use crate::engine::{Error, Failure, Kind};
+
+/// The packet, which stands at `turn` in the conversation; `None` when the client cannot be told.
+pub fn reply(failure: Failure<'_>, turn: Turn) -> Option<Vec<u8>> {
+    let report = match failure.kind {
+        Kind::Database(Error::Mysql(mysql::Error::Refused(server))) => {
+            // There is no room for both, and a fact says more than a list of things to check.
+            let hint = failure.fact.or_else(|| hint(server, failure.user, &failure.permission));
+            return Some(server.encode_with(turn, hint.as_deref()));
+        }
+        Kind::Database(Error::Mysql(mysql::Error::RefusedBeforeTls(server))) => {
+            return Some(server.encode_with(turn, None));
+        }
+        Kind::Database(Error::Mysql(error @ mysql::Error::Authentication(_))) => {
+            let hint = failure.fact.or_else(|| Some(made_for_tokens(failure.user)));
+            ErrorReport { hint, ..error.report()? }
+        }
+        Kind::Client(Error::Mysql(error)) | Kind::Database(Error::Mysql(error)) => error.report()?,
+        kind => {
+            let (code, sqlstate) = code(kind);
+            let message = match (code, sqlstate) {
+                // The text that people know from their client, with the innermost cause: there is little room.
+                UNKNOWN => format!("Can't connect to MySQL server on '{}': {}", failure.target, failure.last_cause),
+                _ => failure.message,
+            };
+            ErrorReport { code, sqlstate, message, detail: None, hint: failure.fact.or(failure.hint) }
+        }
+    };
+    Some(report.encode(turn))
+}
+
+fn code(kind: Kind<'_>) -> (u16, &'static str) {
+    match kind {
+        Kind::NotAdmitted => HOST_NOT_PRIVILEGED,
+        Kind::NoLogin => ACCESS_DENIED,
+        Kind::ShuttingDown => SERVER_SHUTDOWN,
+        Kind::Denied | Kind::NoRoom | Kind::Unreachable => UNKNOWN,
+        Kind::Tls | Kind::LostInTls => BAD_HANDSHAKE,
+        Kind::Lost | Kind::Client(_) | Kind::Database(_) => READ_ERROR,
+    }
+}

@@ -1,0 +1,87 @@
+//! The ErrorResponse for a client whose connection failed, with DETAIL and HINT.
+
+use database_wire::postgres::{
+    self, ErrorReport, ServerError,
+    error::sqlstate::{
+        CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, TOO_MANY_CONNECTIONS,
+        UNABLE_TO_CONNECT,
+    },
+};
+
+use super::{hint, quote_identifier};
+use crate::engine::{Error, Failure, Kind, NO_DATABASE_HINT};
+
+/// The message; `None` when the client cannot be told.
+pub fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
+    match failure.kind {
+        Kind::Client(Error::Postgres(postgres::Error::Closed { .. } | postgres::Error::Io(_))) => None,
+        Kind::Client(Error::Postgres(error)) => Some(error.report()?.encode()),
+        Kind::Database(Error::Postgres(postgres::Error::Refused(server))) => Some(refusal(server, failure)),
+        Kind::Database(Error::Postgres(error)) => {
+            let mut report = error.report()?;
+            match error {
+                postgres::Error::Authentication(_) => report.hint = Some(grant_hint(failure.user)),
+                postgres::Error::RefusedBeforeTls(server) => {
+                    report.hint = hint(server, failure.user, &failure.permission);
+                }
+                // The protocol's layer does not know whose connection it was.
+                postgres::Error::Closed { .. } | postgres::Error::Io(_) => {
+                    report.message = format!("cannot log in to the database: {}", report.message);
+                }
+                _ => {}
+            }
+            report.hint = joined(failure.fact, report.hint.or_else(|| Some(NO_DATABASE_HINT.into())));
+            report.detail = joined(report.detail, failure.context);
+            Some(report.encode())
+        }
+        kind => {
+            let report = ErrorReport {
+                sqlstate: sqlstate(kind),
+                message: failure.message,
+                detail: failure.context,
+                hint: joined(failure.fact, failure.hint.as_deref().map(sentence)),
+            };
+            Some(report.encode())
+        }
+    }
+}
+
+/// The server's own error, with what we know about it.
+fn refusal(server: &ServerError, failure: Failure<'_>) -> Vec<u8> {
+    let hint = joined(failure.fact, hint(server, failure.user, &failure.permission));
+    server.encode_with(failure.context.as_deref(), hint.as_deref())
+}
+
+/// Clients and their pools do not retry after class 28; after class 08 they do.
+fn sqlstate(kind: Kind<'_>) -> &'static str {
+    match kind {
+        Kind::NotAdmitted | Kind::NoLogin | Kind::Denied => INVALID_AUTHORIZATION,
+        Kind::ShuttingDown => CANNOT_CONNECT_NOW,
+        Kind::NoRoom => TOO_MANY_CONNECTIONS,
+        Kind::Unreachable => UNABLE_TO_CONNECT,
+        Kind::Tls => REJECTED,
+        Kind::Lost | Kind::LostInTls | Kind::Client(_) | Kind::Database(_) => CONNECTION_FAILURE,
+    }
+}
+
+fn grant_hint(user: &str) -> String {
+    format!(
+        "As an administrator: GRANT rds_iam TO {}; and check that IAM database authentication is enabled on the instance, \
+         cluster or RDS Proxy.",
+        quote_identifier(user)
+    )
+}
+
+/// Two texts, a line each.
+fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(format!("{first}\n{second}")),
+        (first, second) => first.or(second),
+    }
+}
+
+/// Other layers' hints begin in lower case, as after `hint:` on a terminal.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

@@ -1,0 +1,181 @@
+//! Follows the bytes of a connection after its login: whether it may end, and what its client hears when it does.
+
+use database_wire::postgres::{
+    Activity, ErrorReport, Watch,
+    error::sqlstate::{ADMIN_SHUTDOWN, CONNECTION_FAILURE},
+};
+
+use crate::{
+    engine::Follow,
+    stream::relay::{self, Reason, Side},
+};
+
+/// What has passed of a PostgreSQL connection.
+pub struct Tap(Watch);
+
+impl Tap {
+    /// Of a connection whose client has been sent `greeting`, which ends with ReadyForQuery.
+    pub fn new(greeting: &[u8]) -> Self {
+        let mut watch = Watch::new();
+        watch.on_upstream(greeting);
+        Self(watch)
+    }
+}
+
+impl relay::Tap for Tap {
+    fn on_client(&mut self, bytes: &[u8]) {
+        self.0.on_client(bytes);
+    }
+
+    fn on_upstream(&mut self, bytes: &[u8]) {
+        self.0.on_upstream(bytes);
+    }
+
+    fn may_stop(&self) -> bool {
+        self.0.state() == Activity::Idle && self.0.at_boundary()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.0.state() == Activity::Busy
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+}
+
+impl Follow for Tap {
+    fn take_refused_to_write(&mut self) -> bool {
+        self.0.take_refused_to_write()
+    }
+
+    /// An error that drivers and their pools take for a lost connection, as they take PostgreSQL's own when it shuts down (their
+    /// rules are a table in the tests).
+    fn last_words(&self, reason: &Reason) -> Option<Vec<u8>> {
+        let (sqlstate, message, hint) = match reason {
+            Reason::Stopped | Reason::Cut => {
+                (ADMIN_SHUTDOWN, "terminating connection: rdsgate is shutting down".into(), None)
+            }
+            Reason::Broke(Side::Upstream, cause) => (
+                CONNECTION_FAILURE,
+                format!("terminating connection: the connection to the database was lost: {cause}"),
+                Some("Connect again. A transaction that was open is rolled back.".into()),
+            ),
+            Reason::Closed(_) | Reason::Broke(Side::Client, _) => return None,
+        };
+        // In the middle of a message an error would be read as its rest, and behind the server's own it would not be read.
+        self.0.may_add_error().then(|| ErrorReport { sqlstate, message, detail: None, hint }.encode())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, io};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::stream::relay::{Side, Tap as _, relay};
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat()
+    }
+
+    /// The tags and bodies of the messages, and what is left behind the last whole one.
+    fn parse(mut bytes: &[u8]) -> (Vec<(u8, Vec<u8>)>, Vec<u8>) {
+        let mut messages = Vec::new();
+        while let Some((&[tag, a, b, c, d], rest)) = bytes.split_first_chunk() {
+            let body = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap() - 4;
+            let Some((body, rest)) = rest.split_at_checked(body) else { break };
+            messages.push((tag, body.to_vec()));
+            bytes = rest;
+        }
+        (messages, bytes.to_vec())
+    }
+
+    /// What a client has heard that reads nothing until its connection has ended at `end`, having room for `room` bytes of
+    /// `answer`.
+    async fn heard(answer: &[u8], room: usize, broken: bool) -> Vec<u8> {
+        // With a whole budget of steps: without one, a wire says that it is not ready.
+        tokio::task::yield_now().await;
+        let (mut client, mut inner_client) = duplex(room);
+        let (mut inner_upstream, mut upstream) = duplex(answer.len());
+        let mut tap = Tap::new(&message(b'Z', b"I"));
+        tap.on_client(&message(b'Q', b"select\0"));
+        upstream.write_all(answer).await.unwrap();
+        let mut end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), async {}).await;
+        assert!(matches!(end.reason, Reason::Cut), "{:?}", end.reason);
+        if broken {
+            end.reason = Reason::Broke(Side::Upstream, io::ErrorKind::ConnectionReset.into());
+        }
+        let words = tap.last_words(&end.reason);
+        let mut heard = Vec::new();
+        let speak = async {
+            if let Some(words) = words {
+                inner_client.write_all(&words).await.unwrap();
+            }
+            drop(inner_client);
+        };
+        tokio::join!(speak, async { client.read_to_end(&mut heard).await.unwrap() });
+        heard
+    }
+
+    /// The first line of the message, and the SQLSTATE, of an ErrorResponse with severity FATAL.
+    fn told(reason: &Reason) -> (String, String) {
+        let words = Tap::new(b"").last_words(reason).unwrap();
+        let (messages, rest) = parse(&words);
+        assert!(rest.is_empty());
+        let [(b'E', body)] = &messages[..] else { panic!("{messages:?}") };
+        let body = String::from_utf8(body.clone()).unwrap();
+        let field = |code| body.split('\0').find_map(|field| field.strip_prefix(code)).unwrap_or_default().to_owned();
+        assert_eq!(field('V'), "FATAL", "pgx closes by the severity");
+        (field('M').lines().next().unwrap_or_default().to_owned(), field('C'))
+    }
+
+    #[test]
+    fn drivers_and_pools_take_our_last_words_for_a_lost_connection() {
+        type Rule = fn(&str, &str) -> bool;
+        // Those that go by the end of the connection alone (libpq, psycopg, asyncpg, pg, pgjdbc, and SQLAlchemy over them) have
+        // no row; tests/it/reconnects.rs runs them.
+        let rules: [(&str, Rule); 2] = [
+            // PGDialect_psycopg2.is_disconnect: known words in the first line, without a quote before them.
+            ("SQLAlchemy over psycopg2", |message, _| {
+                message.find("terminating connection").is_some_and(|at| !message[..at].contains('"'))
+            }),
+            // ProxyConnection.checkException: class 08, and ERROR_STATES.
+            ("HikariCP", |_, state| state.starts_with("08") || ["57P01", "57P02", "57P03"].contains(&state)),
+        ];
+        let lost = io::Error::other("the SSM session ended");
+        for reason in [Reason::Stopped, Reason::Cut, Reason::Broke(Side::Upstream, lost)] {
+            let (message, state) = told(&reason);
+            for (driver, is_lost) in rules {
+                assert!(is_lost(&message, &state), "{driver}: {state} {message}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_never_finds_our_words_inside_a_message() {
+        let answer =
+            [message(b'T', &[7; 30]), message(b'D', &[b'x'; 90]), message(b'D', b""), message(b'C', b"SELECT 2\0")];
+        let ends: Vec<usize> = answer
+            .iter()
+            .scan(0, |end, message| {
+                *end += message.len();
+                Some(*end)
+            })
+            .collect();
+        let answer = answer.concat();
+        for broken in [false, true] {
+            for room in 1..answer.len() {
+                let heard = heard(&answer, room, broken).await;
+                let (written, behind) = heard.split_at(room);
+                assert_eq!(written, &answer[..room]);
+                let (messages, rest) = parse(behind);
+                assert!(rest.is_empty(), "cut at {room}");
+                assert_eq!(messages.len(), usize::from(ends.contains(&room)), "cut at {room}");
+                assert!(messages.iter().all(|(tag, _)| *tag == b'E'), "cut at {room}");
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a client is told about an error: one match from error to the kinds that engines have codes for.
+
+use super::{Error, Login};
+use crate::{
+    aws,
+    connect,
+    engine::{Failure, Kind},
+    listen::access,
+    target::Target,
+    tls,
+    tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
+};
+
+impl Error {
+    /// The failure to tell the client about, `None` when the client has gone. `login` is who was to log in.
+    pub fn failure<'a>(&'a self, target: &'a Target, login: &Login<'a>) -> Option<Failure<'a>> {
+        Some(Failure {
+            kind: self.kind()?,
+            message: self.message(),
+            last_cause: self.last_cause(),
+            // A client that is not admitted does not learn what is behind the port.
+            context: (!matches!(self, Self::Access(_))).then(|| login.context(self.stage(), target)),
+            fact: self.fact(target, login),
+            hint: self.hint(target),
+            target: &target.name,
+            user: login.user,
+            permission: login.permission(target),
+        })
+    }
+
+    fn kind(&self) -> Option<Kind<'_>> {
+        Some(match self {
+            Self::ClientLeft | Self::Access(access::Error::Gone) => return None,
+            Self::Access(_) => Kind::NotAdmitted,
+            Self::PinnedUser { .. } => Kind::NoLogin,
+            Self::ShuttingDown => Kind::ShuttingDown,
+            Self::StartupTimeout(_) | Self::ConnectTimeout { .. } => Kind::Unreachable,
+            Self::Client(error) => Kind::Client(error),
+            Self::Connect(error) => kind_of(error),
+        })
+    }
+
+    fn last_cause(&self) -> String {
+        let mut cause: &dyn std::error::Error = self;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        cause.to_string()
+    }
+}
+
+fn kind_of(error: &connect::Error) -> Kind<'_> {
+    use connect::Error;
+    match error {
+        Error::Credentials(_) => Kind::NoLogin,
+        Error::Route(tunnel::Error::Pool(pool::Error::Closed)) => Kind::ShuttingDown,
+        Error::Route(tunnel::Error::Pool(pool::Error::NoRoom { .. })) => Kind::NoRoom,
+        Error::Route(tunnel::Error::Pool(pool::Error::Session(error))) if denies(error) => Kind::Denied,
+        Error::Route(_)
+        | Error::Stream(
+            StreamError::Refused
+            | StreamError::DialTimeout(_)
+            | StreamError::AgentSilent
+            | StreamError::LinkLost
+            | StreamError::SessionEnded(_),
+        )
+        | Error::Timeout { .. } => Kind::Unreachable,
+        Error::Stream(StreamError::Closed) => Kind::Lost,
+        Error::Tls(tls::Error::Closed | tls::Error::Io(_)) => Kind::LostInTls,
+        Error::Tls(_) => Kind::Tls,
+        Error::Answer(error) | Error::Login(error) => Kind::Database(error),
+    }
+}
+
+/// Whether AWS denied it to these credentials, as opposed to something that is broken.
+fn denies(error: &session::Error) -> bool {
+    match error {
+        session::Error::Start { cause, .. } | session::Error::Sign(cause) => {
+            aws_error(cause).is_some_and(aws::Error::denies)
+        }
+        session::Error::WebSocket(cause) => cause.denies(),
+        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) | session::Error::Ended { .. } => false,
+    }
+}
