@@ -1,10 +1,8 @@
 //! The steps that are PostgreSQL's own.
 
-use tokio::time::timeout;
-
 use super::{Attempt, Error, Hope, Step, Stream};
 use crate::{
-    limits::PIPELINED_TIMEOUT,
+    engine,
     login::Proof,
     postgres::{self, LoggedIn, Mode, Startup},
     tls::{self, Verified},
@@ -43,23 +41,7 @@ pub async fn log_in(
     proof: &Proof,
     mode: Mode,
 ) -> Result<LoggedIn, Error> {
-    let login = async { exchange(stream, startup, proof, mode).await.map_err(Error::from_login) };
+    let login = engine::postgres::connect::log_in(stream, startup, proof.cleartext(), mode);
+    let login = async { login.await.map_err(Error::from_login) };
     attempt.run(Step::Login, Hope::Real, login).await
-}
-
-async fn exchange(
-    stream: &mut Stream,
-    startup: &Startup,
-    proof: &Proof,
-    mode: Mode,
-) -> Result<LoggedIn, postgres::Error> {
-    let mut login = postgres::Login::begin(stream, startup, proof.cleartext(), mode).await?;
-    match mode {
-        Mode::Pipelined => {
-            let dropped = |_| postgres::Error::NotPipelined("it asked for the password that had been sent, and waited");
-            timeout(PIPELINED_TIMEOUT, login.authenticate()).await.map_err(dropped)??;
-        }
-        Mode::OneByOne => login.authenticate().await?,
-    }
-    login.greeting().await
 }

@@ -4,6 +4,7 @@
 //! | file | verb |
 //! |---|---|
 //! | `accept` | hear the client: as whom it wants to log in |
+//! | `connect` | log in to the server over the encrypted stream, guard the session |
 //! | `reply` | tell the client about a failure in the words of its protocol |
 //! | `tap` | follow the bytes after the login: busy, idle, over; and what the client hears at the end |
 //! | `hint` | what to do about a refused login |

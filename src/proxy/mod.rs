@@ -8,7 +8,6 @@
 
 pub mod error;
 pub mod explain;
-pub mod guard;
 mod names;
 mod os_user;
 pub mod registry;

@@ -22,7 +22,7 @@ use super::{
     explain::{self, Explainer},
 };
 use crate::{
-    aws::Account,
+    aws::{Account, Principal},
     connect::{Attempt, Deadline, Error, Plan, Server, Step, Stream},
     login::Proof,
     target::{Engine, Target},
@@ -194,6 +194,11 @@ impl Upstream {
 
     fn plan(&self) -> Plan<'_> {
         Plan { target: &self.target, account: &self.account, dialer: &self.dialer }
+    }
+
+    /// Who we are for AWS, as databases are told.
+    fn principal(&self) -> Option<&str> {
+        self.account.known_principal().map(Principal::short)
     }
 
     fn reached(&self, stream: &tunnel::Stream) -> Reached {

@@ -1,6 +1,7 @@
 //! What rdsgate knows of MySQL and MariaDB beyond their protocol.
 
 mod accept;
+pub mod connect;
 mod hint;
 mod reply;
 mod tap;

@@ -1,6 +1,7 @@
 //! What rdsgate knows of PostgreSQL beyond its protocol.
 
 mod accept;
+pub mod connect;
 mod hint;
 mod reply;
 mod tap;

@@ -9,14 +9,13 @@ use tracing::{debug, warn};
 use super::{Established, Facts, Upstream};
 use crate::{
     connect::{self, Attempt, Deadline, Error, Hope, Step, mysql::read_greeting},
-    engine,
+    engine::{self, mysql::connect::{compressions, guard_session, is_guarded, with_principal_attribute}},
     limits::RELOGIN_TIMEOUT,
     login::Prepared,
     mysql::{
         self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, OkPacket, TokenTiming,
         compress::Compressed, goodbye::Progress,
     },
-    proxy::guard,
     stream::BoxIo,
     target::Compress,
     tunnel,
@@ -118,8 +117,8 @@ impl Upstream {
         let Greeted { mut stream, greeting, login, mut attempt, .. } = greeted;
         let user = String::from_utf8_lossy(response.user()).into_owned();
         let reached = self.reached(&stream);
-        let response = &self.with_principal_attribute(response, &greeting);
-        let compression = Compression::choose(self.compressions(reached.session.is_some()), &greeting);
+        let response = &with_principal_attribute(response, &greeting, self.principal());
+        let compression = Compression::choose(compressions(self.target.compress, reached.session.is_some()), &greeting);
         self.log_missing_compression(compression, &greeting);
         // Before TLS, so that no failure of ours breaks off the handshake.
         let proof = match self.plan().proof(&user, &login) {
@@ -162,16 +161,6 @@ impl Upstream {
         }
     }
 
-    /// The compressions to ask the server for on the route that was taken, best first.
-    fn compressions(&self, through_session: bool) -> &'static [Compression] {
-        match self.target.compress {
-            Compress::Auto if through_session => &[Compression::Zstd, Compression::Zlib],
-            Compress::Zstd => &[Compression::Zstd],
-            Compress::Zlib => &[Compression::Zlib],
-            Compress::Auto | Compress::Off => &[],
-        }
-    }
-
     /// Logs in again on a MySQL connection, with a fresh token.
     ///
     /// # Errors
@@ -186,7 +175,7 @@ impl Upstream {
         let mut attempt = relogin();
         let login = self.plan().prepare(&mut attempt).await?;
         let proof = self.plan().proof(&String::from_utf8_lossy(response.user()), &login)?;
-        let response = self.with_principal_attribute(response, greeting);
+        let response = with_principal_attribute(response, greeting, self.principal());
         let changing = mysql::change_user(stream, logged_in, &response, proof.cleartext());
         let changing = async { changing.await.map_err(Error::from_login) };
         let ok = attempt.run(Step::Login, Hope::Real, changing).await?;
@@ -213,7 +202,7 @@ impl Upstream {
 
     /// Whether the guard sets variables of MySQL sessions, which a reset would undo.
     pub fn guards_sessions(&self) -> bool {
-        !guard::statements(&self.target.guard, false).is_empty()
+        is_guarded(&self.target.guard)
     }
 
     async fn guard_mysql(
@@ -223,24 +212,9 @@ impl Upstream {
         capabilities: Capabilities,
         attempt: &mut Attempt,
     ) -> Result<(), Error> {
-        let run = async {
-            for statement in guard::statements(&self.target.guard, greeting.is_mariadb()) {
-                mysql::command::query(stream, capabilities, &statement).await.map_err(Error::from_login)?;
-            }
-            Ok(())
-        };
-        attempt.run(Step::Login, Hope::Real, run).await
-    }
-
-    /// The response with the principal among its attributes, where it is known and the server takes them.
-    fn with_principal_attribute(&self, response: &HandshakeResponse, greeting: &Greeting) -> HandshakeResponse {
-        let mut response = response.clone();
-        if let Some(principal) = self.account.known_principal()
-            && greeting.capabilities.contains(Capabilities::CONNECT_ATTRS)
-        {
-            response.add_attribute(guard::ATTRIBUTE, principal.short());
-        }
-        response
+        let guarding = guard_session(stream, greeting, capabilities, &self.target.guard);
+        let guarding = async { guarding.await.map_err(Error::from_login) };
+        attempt.run(Step::Login, Hope::Real, guarding).await
     }
 }
 

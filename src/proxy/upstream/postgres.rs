@@ -7,9 +7,8 @@ use tracing::debug;
 use super::{Established, Facts, Upstream};
 use crate::{
     connect::{self, Attempt, Deadline, Error, postgres::request_tls},
-    engine,
+    engine::{self, postgres::connect::guarded},
     postgres::{self, LoggedIn, Mode, Startup},
-    proxy::guard,
 };
 
 impl Upstream {
@@ -55,8 +54,7 @@ impl Upstream {
             Ok::<_, Error>((stream, reached, verified))
         };
         let (mut stream, reached, verified) = self.with_principal_lookup(secured).await?;
-        let startup = guard::startup(startup, &self.target.guard, self.account.known_principal());
-        let startup = startup.map_err(Error::from_login)?;
+        let startup = guarded(startup, &self.target.guard, self.principal()).map_err(Error::from_login)?;
         let proof = plan.proof(&user, &prepared)?;
         let logged_in = connect::postgres::log_in(&mut attempt, &mut stream, &startup, &proof, mode).await?;
         let facts = Facts::new(reached, verified, &proof, attempt);

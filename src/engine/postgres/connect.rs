@@ -1,27 +1,27 @@
-//! What a target's [`Guard`] and the IAM principal come to in the words of each protocol. Pure.
+//! Logs in to the server: what is added to the client's startup, and how startup and password are sent.
 //!
-//! It keeps a slip of the hand from writing, and tells the DBA who is there. It is no permission: a client that means to can
-//! set another value.
+//! The guard keeps a slip of the hand from writing, and the principal tells the DBA who is there. Neither is a permission: a
+//! client that means to can set another value.
 
-use crate::{
-    aws::Principal,
-    postgres::{self, Startup},
-    target::Guard,
+use database_wire::postgres::{self, LoggedIn, Login, Mode, Startup};
+use safe_display::Secret;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
 };
+
+use crate::{limits::PIPELINED_TIMEOUT, target::Guard};
 
 /// The longest that PostgreSQL keeps of an application_name, in bytes (NAMEDATALEN - 1).
 const MAX_APPLICATION_NAME: usize = 63;
 /// What a long principal leaves of the client's own name.
 const LEAST_OF_CLIENT: usize = 20;
-/// The connection attribute with the principal; names of programs' own begin with an underscore.
-pub const ATTRIBUTE: &str = "_rdsgate_principal";
-
 /// The startup with the guard's parameters, which win over the client's, and the principal in its application_name: in the
 /// place of a name when the client has none, behind it where the target is guarded.
 ///
 /// # Errors
 /// Never for what is set here; [`Startup::set`] has them.
-pub fn startup(startup: &Startup, guard: &Guard, principal: Option<&Principal>) -> Result<Startup, postgres::Error> {
+pub fn guarded(startup: &Startup, guard: &Guard, principal: Option<&str>) -> Result<Startup, postgres::Error> {
     let mut startup = startup.clone();
     if guard.read_only {
         startup.set_setting("default_transaction_read_only", b"on")?;
@@ -34,7 +34,7 @@ pub fn startup(startup: &Startup, guard: &Guard, principal: Option<&Principal>) 
         let own = String::from_utf8_lossy(&own).into_owned();
         // People look for programs by their names, too.
         if own.is_empty() || *guard != Guard::default() {
-            startup.set_setting("application_name", application_name(&own, principal.short()).as_bytes())?;
+            startup.set_setting("application_name", application_name(&own, principal).as_bytes())?;
         }
     }
     Ok(startup)
@@ -55,47 +55,49 @@ fn application_name(own: &str, principal: &str) -> String {
     format!("{} ({principal})", own.get(..end).unwrap_or_default())
 }
 
-/// The statements that guard a MySQL session, in order; none where there is nothing to guard.
+/// Logs in over an encrypted stream. A server that does not take startup and password together within a time limit is
+/// [`postgres::Error::NotPipelined`], which [`Mode::OneByOne`] on another connection may not be.
 ///
-/// `SET SESSION TRANSACTION READ ONLY` is known to every server that has such transactions (MySQL 5.6.5, MariaDB 10.0),
-/// while the variable's name depends on the version: `tx_read_only` until MySQL 8.0.3, `transaction_read_only` since
-/// MySQL 5.7.20 and MariaDB 11.1.
-pub fn statements(guard: &Guard, mariadb: bool) -> Vec<String> {
-    let read_only = guard.read_only.then(|| "SET SESSION TRANSACTION READ ONLY".to_owned());
-    let timeout = guard.statement_timeout.map(|limit| {
-        if mariadb {
-            format!("SET SESSION max_statement_time={}", limit.as_secs_f64())
-        } else {
-            format!("SET SESSION max_execution_time={}", limit.as_millis())
+/// # Errors
+/// Those of [`Login`].
+pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    startup: &Startup,
+    password: &Secret<String>,
+    mode: Mode,
+) -> Result<LoggedIn, postgres::Error> {
+    let mut login = Login::begin(stream, startup, password, mode).await?;
+    match mode {
+        Mode::Pipelined => {
+            let dropped = |_| postgres::Error::NotPipelined("it asked for the password that had been sent, and waited");
+            timeout(PIPELINED_TIMEOUT, login.authenticate()).await.map_err(dropped)??;
         }
-    });
-    read_only.into_iter().chain(timeout).collect()
+        Mode::OneByOne => login.authenticate().await?,
+    }
+    login.greeting().await
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::postgres::ProtocolVersion;
+    use database_wire::postgres::ProtocolVersion;
 
-    fn principal(arn: &str) -> Principal {
-        Principal { account: "123456789012".into(), arn: arn.into() }
-    }
+    use super::*;
 
     fn guard(read_only: bool, statement_timeout: Option<u64>) -> Guard {
         Guard { read_only, statement_timeout: statement_timeout.map(Duration::from_millis), ..Guard::default() }
     }
 
     /// The client's parameters as they go upstream.
-    fn sent(client: &[(&str, &str)], guard: &Guard, principal: Option<&Principal>) -> Vec<(String, String)> {
+    fn sent(client: &[(&str, &str)], guard: &Guard, principal: Option<&str>) -> Vec<(String, String)> {
         let mut startup = Startup::new(ProtocolVersion { major: 3, minor: 0 });
         for (name, value) in client {
             startup.set(name.as_bytes(), value.as_bytes()).unwrap();
         }
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let guarded = super::startup(&startup, guard, principal).unwrap();
-        guarded.parameters().map(|(name, value)| (text(name), text(value))).collect()
+        let sent = guarded(&startup, guard, principal).unwrap();
+        sent.parameters().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     #[test]
@@ -117,7 +119,6 @@ mod tests {
 
     #[test]
     fn a_name_of_the_clients_own_is_left_alone_where_nothing_is_guarded() {
-        let alice = principal("arn:aws:sts::123456789012:assumed-role/Developer/alice");
         let labelled = Guard { label: Some("PRODUCTION".into()), ..Guard::default() };
         for (own, guard, name) in [
             (None, &Guard::default(), "rdsgate (Developer/alice)"),
@@ -126,7 +127,7 @@ mod tests {
             (Some("psql"), &labelled, "psql (Developer/alice)"),
         ] {
             let own: Vec<_> = own.map(|own| ("application_name", own)).into_iter().collect();
-            assert_eq!(sent(&own, guard, Some(&alice)), [("application_name".to_owned(), name.to_owned())]);
+            assert_eq!(sent(&own, guard, Some("Developer/alice")), [("application_name".to_owned(), name.to_owned())]);
         }
     }
 
@@ -146,20 +147,5 @@ mod tests {
         }
         let long = application_name("psql", "AWSReservedSSO_DatabaseAdministrator_0123456789abcdef/alice@example.com");
         assert!(long.starts_with("psql (") && long.ends_with("/alice@example.com)"), "{long}");
-    }
-
-    #[test]
-    fn each_server_has_its_own_statements() {
-        let both = guard(true, Some(1500));
-        assert_eq!(
-            statements(&both, true),
-            ["SET SESSION TRANSACTION READ ONLY", "SET SESSION max_statement_time=1.5"]
-        );
-        assert_eq!(
-            statements(&both, false),
-            ["SET SESSION TRANSACTION READ ONLY", "SET SESSION max_execution_time=1500"]
-        );
-        assert_eq!(statements(&guard(false, Some(1000)), true), ["SET SESSION max_statement_time=1"]);
-        assert!(statements(&guard(false, None), true).is_empty());
     }
 }
