@@ -28,6 +28,7 @@ pub mod listen;
 pub mod login;
 pub mod outbound;
 pub mod proxy;
+pub mod quote;
 pub mod regular_file;
 pub mod service;
 pub mod stream;

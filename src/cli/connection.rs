@@ -3,27 +3,13 @@
 //! Names of users and databases may hold any character; each form escapes them by its own reader's rules. Encryption ends
 //! at the proxy, so every form tells the client not to ask for it.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::net::SocketAddr;
 
-use super::quote;
 use crate::{
+    engine::{Address, Client},
     printable,
-    target::{Engine, Target},
+    target::Target,
 };
-
-/// Variables of libpq that would lead past the proxy, or make libpq demand of it what only the database has. They are
-/// taken away wherever ours are set (PostgreSQL, "Environment Variables").
-const MISLEADING: [&str; 9] = [
-    "PGSERVICE",
-    "PGHOSTADDR",
-    "PGREQUIRESSL",
-    "PGSSLROOTCERT",
-    "PGSSLNEGOTIATION",
-    "PGSSLCERTMODE",
-    "PGGSSENCMODE",
-    "PGREQUIREAUTH",
-    "PGCHANNELBINDING",
-];
 
 /// A target and where it is on this machine.
 #[derive(Debug, Clone, Copy)]
@@ -45,10 +31,9 @@ pub(super) struct Unwritable {
 impl<'a> Connection<'a> {
     /// The configured host with the port that is really bound, if it is.
     pub(super) fn new(target: &'a Target, bound: Option<SocketAddr>) -> Self {
-        // For MySQL's clients localhost is a unix socket.
-        let host = match (target.engine, target.listen.host.as_str()) {
-            (Engine::Mysql, "localhost") => "127.0.0.1",
-            (_, host) => host,
+        let host = match target.listen.host.as_str() {
+            "localhost" => target.engine.facts().client.localhost,
+            host => host,
         };
         Self { target, host, port: bound.map_or(target.listen.port, |address| address.port()) }
     }
@@ -65,13 +50,12 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// `host:port`, an IPv6 address in brackets.
-    pub(super) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+    fn address(&self) -> Address<'a> {
+        Address { host: self.host, port: self.port, user: self.user(), database: self.database() }
+    }
+
+    fn client(&self) -> &'static Client {
+        self.target.engine.facts().client
     }
 
     fn user(&self) -> Option<&'a str> {
@@ -84,134 +68,41 @@ impl<'a> Connection<'a> {
 
     /// The command for a shell that opens a prompt.
     pub(super) fn command(&self) -> String {
-        match self.target.engine {
-            Engine::Postgres => self.psql(),
-            Engine::Mysql => self.mysql(),
-        }
+        (self.client().command)(&self.address())
     }
 
-    /// The port stays even when it is psql's own default, which PGPORT may have changed.
-    fn psql(&self) -> String {
-        let mut command = format!("psql -h {} -p {}", quote::shell(self.host), self.port);
-        if let Some(user) = self.user() {
-            let _ = write!(command, " -U {}", quote::shell(user));
-        }
-        if let Some(database) = self.database() {
-            // A bare name that begins with a dash would be an option; one with '=' or a scheme a connection string.
-            if database.starts_with('-') || database.contains(['=', ':']) {
-                let value = database.replace('\\', r"\\").replace('\'', r"\'");
-                let _ = write!(command, " -d {}", quote::shell(&format!("dbname='{value}'")));
-            } else {
-                let _ = write!(command, " {}", quote::shell(database));
-            }
-        }
-        command
-    }
-
-    /// In words that MySQL's and MariaDB's client both know.
-    fn mysql(&self) -> String {
-        let mut command = format!("mysql -h {} -P {}", quote::shell(self.host), self.port);
-        if let Some(user) = self.user() {
-            let _ = write!(command, " -u {}", quote::shell(user));
-        }
-        if let Some(database) = self.database() {
-            // A bare name that begins with a dash would be an option.
-            let option = if database.starts_with('-') { "-D " } else { "" };
-            let _ = write!(command, " {option}{}", quote::shell(database));
-        }
-        command
-    }
-
-    /// What most programs take as DATABASE_URL (PostgreSQL, "Connection URIs").
+    /// What most programs take as DATABASE_URL.
     pub(super) fn uri(&self) -> String {
-        let user = self.user().map(|user| format!("{}@", quote::percent(user))).unwrap_or_default();
-        let database = self.database().map(quote::percent).unwrap_or_default();
-        let authority = self.authority();
-        match self.target.engine {
-            Engine::Postgres => format!("postgresql://{user}{authority}/{database}?sslmode=disable"),
-            Engine::Mysql => format!("mysql://{user}{authority}/{database}"),
-        }
+        self.client().uri(&self.address())
     }
 
-    /// For pgjdbc and MySQL Connector/J; MariaDB's connector reads the same after `jdbc:mariadb`.
+    /// For JDBC.
     pub(super) fn jdbc(&self) -> String {
-        let (scheme, tls) = match self.target.engine {
-            Engine::Postgres => ("postgresql", "sslmode=disable"),
-            Engine::Mysql => ("mysql", "sslMode=DISABLED"),
-        };
-        let database = self.database().map(quote::percent).unwrap_or_default();
-        let user = self.user().map(|user| format!("user={}&", quote::percent(user))).unwrap_or_default();
-        format!("jdbc:{scheme}://{}/{database}?{user}{tls}", self.authority())
+        self.client().jdbc(&self.address())
     }
 
-    /// For SQLAlchemy with psycopg or PyMySQL. Not every version decodes the database of a URL, so one that has
-    /// something to decode goes to the driver as a parameter.
+    /// For SQLAlchemy with psycopg or PyMySQL.
     pub(super) fn sqlalchemy(&self) -> String {
-        let (scheme, parameter, tls) = match self.target.engine {
-            Engine::Postgres => ("postgresql+psycopg", "dbname", Some("sslmode=disable")),
-            Engine::Mysql => ("mysql+pymysql", "database", None),
-        };
-        let user = self.user().map(|user| format!("{}@", quote::percent(user))).unwrap_or_default();
-        let database = self.database().unwrap_or_default();
-        let encoded = quote::percent(database);
-        let (path, query) =
-            if encoded == database { (encoded, None) } else { (String::new(), Some(format!("{parameter}={encoded}"))) };
-        let query: Vec<&str> = query.as_deref().into_iter().chain(tls).collect();
-        let mark = if query.is_empty() { "" } else { "?" };
-        format!("{scheme}://{user}{}/{path}{mark}{}", self.authority(), query.join("&"))
+        self.client().sqlalchemy(&self.address())
     }
 
     /// For pgx and lib/pq, and for go-sql-driver/mysql.
     ///
     /// # Errors
-    /// go-sql-driver's form ends the user at the first colon and has no escape for one.
+    /// The form cannot hold the user.
     pub(super) fn go(&self) -> Result<String, Unwritable> {
-        match self.target.engine {
-            Engine::Postgres => {
-                let mut text = format!("host={} port={}", self.host, self.port);
-                for (key, value) in [("user", self.user()), ("dbname", self.database())] {
-                    if let Some(value) = value {
-                        let _ = write!(text, " {key}={}", quote::keyword_value(value));
-                    }
-                }
-                Ok(text + " sslmode=disable")
-            }
-            Engine::Mysql => {
-                let user = self.user().unwrap_or_default();
-                if user.contains(':') {
-                    return Err(Unwritable { what: "the user", name: user.into(), form: "a DSN of go-sql-driver" });
-                }
-                let at = if user.is_empty() { "" } else { "@" };
-                let database = self.database().map(quote::percent).unwrap_or_default();
-                Ok(format!("{user}{at}tcp({})/{database}?tls=false", self.authority()))
-            }
-        }
+        let unwritable = |form| Unwritable { what: "the user", name: self.user().unwrap_or_default().into(), form };
+        (self.client().go)(&self.address()).map_err(unwritable)
     }
 
     /// The environment that clients of this engine read, and DATABASE_URL for the rest.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
-        let mut variables = Vec::new();
-        match self.target.engine {
-            Engine::Postgres => {
-                variables.extend([("PGHOST", self.host.into()), ("PGPORT", self.port.to_string())]);
-                variables.extend(self.user().map(|user| ("PGUSER", user.to_owned())));
-                variables.extend(self.database().map(|database| ("PGDATABASE", database.to_owned())));
-                variables.push(("PGSSLMODE", "disable".into()));
-            }
-            Engine::Mysql => {
-                variables.extend([("MYSQL_HOST", self.host.into()), ("MYSQL_TCP_PORT", self.port.to_string())]);
-            }
-        }
-        variables.push(("DATABASE_URL", self.uri()));
-        variables
+        self.client().variables(&self.address())
     }
 
     /// The variables that must not be there, beside those of [`Connection::variables`].
     pub(super) fn misleading(&self) -> &'static [&'static str] {
-        match self.target.engine {
-            Engine::Postgres => &MISLEADING,
-            Engine::Mysql => &[],
-        }
+        self.client().variables.misleading
     }
 }
 
@@ -220,7 +111,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, Guard, Host, Identity, Isolation, Route, SessionSettings, default_pooling},
+        target::{Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, Route, SessionSettings, default_pooling},
     };
 
     pub(in crate::cli) fn target(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Target {

@@ -8,9 +8,9 @@ use super::{
     connection::{Connection, Unwritable},
     exit::Exit,
     output::Output,
-    quote,
     target_arguments::TargetArguments,
 };
+use crate::quote;
 
 /// Print environment variables that lead to a database
 ///

@@ -36,7 +36,6 @@ pub mod mysql;
 pub mod output;
 pub mod policy;
 pub mod psql;
-mod quote;
 #[cfg(test)]
 mod reference;
 mod rlimits;

@@ -207,10 +207,7 @@ impl Output {
         if target.engine == engine {
             return Ok(());
         }
-        let other = match target.engine {
-            Engine::Postgres => "psql",
-            Engine::Mysql => "mysql",
-        };
+        let other = target.engine.facts().client.program;
         let text = format!("{program} cannot talk to {}: its engine is {}", target.name, target.engine);
         self.message(Kind::Error, &text, Some(&format!("rdsgate {other} {}", target.name)), &[]);
         Err(Exit::Usage)

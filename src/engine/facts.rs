@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{mysql, postgres};
+use super::{Client, mysql, postgres};
 use crate::target::{Engine, ParseError};
 
 /// What rdsgate has to know about an engine.
@@ -14,6 +14,8 @@ pub struct Facts {
     pub aliases: &'static [&'static str],
     /// The port that servers listen on unless told otherwise, and so do our listeners.
     pub default_port: u16,
+    /// How its clients are told an address.
+    pub client: &'static Client,
     /// Names that its clients send when they know no user, beside those of the operating system.
     pub default_users: &'static [&'static [u8]],
     /// Whether its clients, when they are told no database, send the name of the user.

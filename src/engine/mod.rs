@@ -4,6 +4,7 @@
 //! | file | verb |
 //! |---|---|
 //! | `accept` | hear the client: as whom it wants to log in |
+//! | `client` | programs and drivers, and how each is told an address |
 //! | `connect` | log in to the server over the encrypted stream, guard the session |
 //! | `reply` | tell the client about a failure in the words of its protocol |
 //! | `tap` | follow the bytes after the login: busy, idle, over; and what the client hears at the end |
@@ -11,6 +12,7 @@
 //!
 //! It knows no route, no AWS and no configuration.
 
+mod client;
 mod error;
 mod facts;
 mod failure;
@@ -21,6 +23,7 @@ pub mod postgres;
 use crate::stream::relay::{self, Reason};
 
 pub use self::{
+    client::{Address, Client, Variables},
     error::Error,
     facts::Facts,
     failure::{Failure, Kind},

@@ -5,19 +5,13 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{
-    cli::{connection::Connection, quote},
-    target::Engine,
-};
+use crate::{cli::connection::Connection, quote};
 
 /// Data sources as JetBrains' IDEs put them on the clipboard ("Import from Clipboard").
 pub(super) fn datagrip(connections: &[Connection<'_>]) -> String {
     let mut text = String::from("#DataSourceSettings#\n");
     for connection in connections {
-        let (dbms, driver, class) = match connection.target.engine {
-            Engine::Postgres => ("POSTGRES", "postgresql", "org.postgresql.Driver"),
-            Engine::Mysql => ("MYSQL", "mysql.8", "com.mysql.cj.jdbc.Driver"),
-        };
+        let [dbms, driver, class] = connection.target.engine.facts().client.datagrip;
         let name = quote::xml(&connection.target.name);
         let read_only = if connection.target.guard.read_only { " read-only=\"true\"" } else { "" };
         let _ = write!(
@@ -38,10 +32,8 @@ pub(super) fn datagrip(connections: &[Connection<'_>]) -> String {
 pub(super) fn dbeaver(connections: &[Connection<'_>]) -> String {
     let mut all = Map::new();
     for connection in connections {
-        let (provider, driver, property) = match connection.target.engine {
-            Engine::Postgres => ("postgresql", "postgres-jdbc", ("sslmode", "disable")),
-            Engine::Mysql => ("mysql", "mysql8", ("sslMode", "DISABLED")),
-        };
+        let client = connection.target.engine.facts().client;
+        let ([provider, driver], property) = (client.dbeaver, client.jdbc_no_tls);
         let configuration = without_nulls(json!({
             "host": connection.host,
             "port": connection.port.to_string(),
@@ -69,10 +61,8 @@ pub(super) fn dbeaver(connections: &[Connection<'_>]) -> String {
 /// The setting of the VS Code extension SQLTools.
 pub(super) fn vscode(connections: &[Connection<'_>]) -> String {
     let connection = |connection: &Connection<'_>| {
-        let (driver, pg, mysql) = match connection.target.engine {
-            Engine::Postgres => ("PostgreSQL", json!({ "ssl": false }), Value::Null),
-            Engine::Mysql => ("MySQL", Value::Null, json!({ "authProtocol": "default", "enableSsl": "Disabled" })),
-        };
+        let client = connection.target.engine.facts().client;
+        let [driver, options] = client.sqltools;
         without_nulls(json!({
             "name": &*connection.target.name,
             "driver": driver,
@@ -82,8 +72,7 @@ pub(super) fn vscode(connections: &[Connection<'_>]) -> String {
             "database": connection.target.database,
             "askForPassword": false,
             "password": "",
-            "pgOptions": pg,
-            "mysqlOptions": mysql,
+            options: (client.sqltools_options)(),
         }))
     };
     let connections: Vec<Value> = connections.iter().map(connection).collect();

@@ -1,6 +1,7 @@
 //! What rdsgate knows of MySQL and MariaDB beyond their protocol.
 
 mod accept;
+mod client;
 pub mod connect;
 mod hint;
 mod reply;
@@ -21,6 +22,7 @@ pub const FACTS: Facts = Facts {
     name: "mysql",
     aliases: &["mariadb", "aurora-mysql"],
     default_port: 3306,
+    client: &client::CLIENT,
     // What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).
     default_users: &[b"UNKNOWN_USER", b"ODBC"],
     database_defaults_to_user: false,

@@ -1,6 +1,7 @@
 //! What rdsgate knows of PostgreSQL beyond its protocol.
 
 mod accept;
+mod client;
 pub mod connect;
 mod hint;
 mod reply;
@@ -20,6 +21,7 @@ pub const FACTS: Facts = Facts {
     name: "postgres",
     aliases: &["postgresql", "aurora-postgresql"],
     default_port: 5432,
+    client: &client::CLIENT,
     default_users: &[],
     database_defaults_to_user: true,
 };

@@ -9,7 +9,10 @@ use tracing::{debug, warn};
 use super::{Established, Facts, Upstream};
 use crate::{
     connect::{self, Attempt, Deadline, Error, Hope, Step, mysql::read_greeting},
-    engine::{self, mysql::connect::{compressions, guard_session, is_guarded, with_principal_attribute}},
+    engine::{
+        self,
+        mysql::connect::{compressions, guard_session, is_guarded, with_principal_attribute},
+    },
     limits::RELOGIN_TIMEOUT,
     login::Prepared,
     mysql::{

@@ -6,7 +6,7 @@ use crate::printable;
 
 /// One word for a POSIX shell, to be read by people: control characters in bash's and zsh's `$'…'`, so that none reaches the
 /// terminal.
-pub(super) fn shell(word: &str) -> Cow<'_, str> {
+pub fn shell(word: &str) -> Cow<'_, str> {
     if is_plain(word) {
         return word.into();
     }
@@ -30,12 +30,12 @@ pub(super) fn shell(word: &str) -> Cow<'_, str> {
 }
 
 /// One word for any POSIX shell, to be evaluated.
-pub(super) fn posix(word: &str) -> Cow<'_, str> {
+pub fn posix(word: &str) -> Cow<'_, str> {
     if is_plain(word) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")).into() }
 }
 
 /// One word for fish, whose single quotes know two escapes (fish manual, "Quotes").
-pub(super) fn fish(word: &str) -> Cow<'_, str> {
+pub fn fish(word: &str) -> Cow<'_, str> {
     if is_plain(word) {
         return word.into();
     }
@@ -44,7 +44,7 @@ pub(super) fn fish(word: &str) -> Cow<'_, str> {
 
 /// A value of a `.env` file that every reader takes for the same: a POSIX shell that sources it, python-dotenv and its like.
 /// `None` when there is no such form. What may stand without quotes has none, for readers that know none (docker).
-pub(super) fn dotenv(value: &str) -> Option<Cow<'_, str>> {
+pub fn dotenv(value: &str) -> Option<Cow<'_, str>> {
     // Assignments are not subject to a shell's globs, so that a URL may have its query.
     let plain = |c: char| is_plain_char(c) || "?=%[]".contains(c);
     if value.chars().all(plain) && value.starts_with(is_plain_char) {
@@ -59,7 +59,7 @@ pub(super) fn dotenv(value: &str) -> Option<Cow<'_, str>> {
 }
 
 /// A value of a libpq connection string (PostgreSQL, "Keyword/Value Connection Strings").
-pub(super) fn keyword_value(value: &str) -> Cow<'_, str> {
+pub fn keyword_value(value: &str) -> Cow<'_, str> {
     if is_plain(value) {
         return value.into();
     }
@@ -67,7 +67,7 @@ pub(super) fn keyword_value(value: &str) -> Cow<'_, str> {
 }
 
 /// RFC 3986: everything but the unreserved characters, in UTF-8.
-pub(super) fn percent(text: &str) -> String {
+pub fn percent(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -80,7 +80,7 @@ pub(super) fn percent(text: &str) -> String {
 }
 
 /// The text of an XML element or attribute.
-pub(super) fn xml(text: &str) -> String {
+pub fn xml(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
