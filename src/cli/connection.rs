@@ -111,7 +111,9 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         config::value,
-        target::{Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, Route, SessionSettings, default_pooling},
+        target::{
+            Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, Route, SessionSettings, default_pooling,
+        },
     };
 
     pub(in crate::cli) fn target(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Target {

@@ -64,7 +64,8 @@ impl<'a> Configured<'a> {
 mod tests {
     use super::*;
     use crate::target::{
-        Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, ListenAddress, Route, SessionSettings, default_pooling,
+        Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, ListenAddress, Route, SessionSettings,
+        default_pooling,
     };
 
     fn target(engine: Engine, user: Option<&str>, database: Option<&str>, pin_user: bool) -> Target {

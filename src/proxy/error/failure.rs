@@ -2,8 +2,7 @@
 
 use super::{Error, Login};
 use crate::{
-    aws,
-    connect,
+    aws, connect,
     engine::{Failure, Kind},
     listen::access,
     target::Target,
