@@ -1,4 +1,4 @@
-//! Why there is no TLS connection.
+//! Errors of TLS connections to databases.
 
 use std::{io, path::PathBuf};
 
@@ -9,28 +9,28 @@ use rustls::{
 use super::Rejected;
 use crate::target::Host;
 
-/// Why TLS to the database was not established.
+/// TLS to the database was not established.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server's certificate was refused.
     #[error(transparent)]
     Certificate(Box<Rejected>),
-    /// `ca_file` is of no use.
+    /// `ca_file` cannot be used.
     #[error("cannot use the certificates in {}", path.display())]
     CaFile {
         /// The file as configured.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         cause: CaFileError,
     },
-    /// The name cannot stand in a certificate.
+    /// A certificate cannot contain the name.
     #[error("{0} is not a name that a certificate can carry")]
     Name(Host),
-    /// rustls would not build a verifier from the roots.
+    /// rustls cannot build a verifier from the roots.
     #[error("no certificate verifier can be made from the trusted roots")]
     Verifier(#[source] VerifierBuilderError),
-    /// The two sides did not agree, or one of them broke the protocol.
+    /// Client and server have no parameters in common, or one of them violated the protocol.
     #[error("the TLS handshake failed")]
     Handshake(#[source] rustls::Error),
     /// The server closed the connection during the handshake.
@@ -39,24 +39,24 @@ pub enum Error {
     /// The stream broke during the handshake.
     #[error("the connection broke during the TLS handshake")]
     Io(#[source] io::Error),
-    /// The handshake ended without a readable server certificate; rustls does not let that happen.
+    /// The handshake ended without a readable server certificate. rustls prevents that.
     #[error("the TLS handshake ended without a server certificate")]
     NoCertificate,
 }
 
-/// What is wrong with a file of certificates.
+/// A file of certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaFileError {
     /// It cannot be read.
     #[error("the file cannot be read")]
     Read(#[source] io::Error),
-    /// It is not the one that the owner trusts any more.
+    /// Its content differs from the content that the owner trusted.
     #[error("the file has changed since it was trusted")]
     Changed,
-    /// It is broken as PEM.
+    /// It is not valid PEM.
     #[error("the file is not well-formed PEM")]
     Pem(#[source] pem::Error),
-    /// A line that looks like the beginning of a certificate and is not one, so that the certificate would be passed over.
+    /// A line resembles the beginning of a certificate but is not one, so that the parser would skip the certificate.
     #[error("line {line} of the file begins a certificate, but is not the line -----BEGIN CERTIFICATE-----")]
     Marker {
         /// Counted from 1.
@@ -65,12 +65,12 @@ pub enum CaFileError {
     /// It holds no certificate.
     #[error("the file has no PEM certificate (no -----BEGIN CERTIFICATE----- section)")]
     Empty,
-    /// One of its certificates is broken.
+    /// One of its certificates is invalid.
     #[error("certificate {number} in the file cannot serve as a root")]
     Certificate {
         /// Counted from 1.
         number: usize,
-        /// rustls's reason.
+        /// The error of rustls.
         #[source]
         cause: rustls::Error,
     },
@@ -95,33 +95,33 @@ impl Error {
         }
     }
 
-    /// What a person can do about it.
+    /// A way to fix it, beginning with a verb.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Certificate(rejected) => Some(rejected.hint()),
-            Self::CaFile { cause: CaFileError::Changed, .. } => Some("look at it, then: rdsgate trust".into()),
-            Self::CaFile { .. } => Some("ca_file must be a PEM file of root certificates".into()),
+            Self::CaFile { cause: CaFileError::Changed, .. } => Some("review the file, then run: rdsgate trust".into()),
+            Self::CaFile { .. } => Some("use a PEM file of root certificates as ca_file".into()),
             Self::Handshake(cause) => Disagreement::of(cause).map(|about| about.hint().into()),
             Self::Name(_) | Self::Verifier(_) | Self::Closed | Self::Io(_) | Self::NoCertificate => None,
         }
     }
 }
 
-/// What the two sides of a failed handshake do not have in common.
+/// The parameter on which client and server disagree in a failed handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Disagreement {
     /// The version of TLS.
     Version,
     /// A cipher suite, a group for the key exchange or a signature algorithm. The alert does not say which.
     Algorithms,
-    /// The server wants a certificate of ours.
+    /// The server requires a client certificate.
     ClientCertificate,
-    /// What answered does not speak TLS, or something on the way changes it.
+    /// The peer does not speak TLS, or the bytes were changed on the way.
     Protocol,
 }
 
 impl Disagreement {
-    /// `None` where the failure says nothing about it. The meaning of alerts is that of RFC 8446, section 6.2.
+    /// `None` if the failure does not indicate a parameter. Alerts have the meaning of RFC 8446, section 6.2.
     fn of(cause: &rustls::Error) -> Option<Self> {
         match cause {
             rustls::Error::AlertReceived(alert) => match alert {
@@ -154,17 +154,19 @@ impl Disagreement {
     fn hint(self) -> &'static str {
         match self {
             Self::Version => {
-                "rdsgate speaks TLS 1.2 and 1.3; check the server's ssl_min_protocol_version and \
-                 ssl_max_protocol_version (PostgreSQL) or tls_version (MySQL, MariaDB)"
+                "check the server's ssl_min_protocol_version and ssl_max_protocol_version (PostgreSQL) or tls_version (MySQL, \
+                 MariaDB); rdsgate speaks TLS 1.2 and 1.3"
             }
             Self::Algorithms => {
-                "rdsgate offers AES-GCM and ChaCha20-Poly1305 with ECDHE over P-256, X25519 or P-384; check the server's \
-                 ssl_ciphers and ssl_ecdh_curve or ssl_groups (PostgreSQL), or ssl_cipher and tls_ciphersuites (MySQL, \
-                 MariaDB)"
+                "check the server's ssl_ciphers and ssl_ecdh_curve or ssl_groups (PostgreSQL), or ssl_cipher and \
+                 tls_ciphersuites (MySQL, MariaDB); rdsgate offers AES-GCM and ChaCha20-Poly1305 with ECDHE over P-256, X25519 \
+                 or P-384"
             }
-            Self::ClientCertificate => "the server asks for a client certificate, which rdsgate does not have",
+            Self::ClientCertificate => {
+                "configure the server to require no client certificate, because rdsgate has none"
+            }
             Self::Protocol => {
-                "check that host and port are those of the database: what answered does not speak TLS as a server does"
+                "check that host and port are those of the database; the peer does not speak TLS as a server does"
             }
         }
     }

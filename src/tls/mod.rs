@@ -1,13 +1,12 @@
-//! TLS to the database: verify-full against the endpoint's own name, whatever address was dialled.
+//! TLS to the database: verify-full against the endpoint's own name, regardless of the address that was dialled.
 //!
 //! A [`Connector`] holds one rustls configuration for one endpoint: its roots (`roots`), its key-exchange groups and
-//! its session cache. There is no option, flag or code path that skips the check of chain, name or dates; what is refused
-//! comes back as a [`Rejected`] that says whose certificate it was and what is wrong with it.
+//! its session cache. No option, flag or code path skips the check of chain, name or dates. A refused certificate is returned as a
+//! [`Rejected`] with its subject and the reason.
 //!
-//! Also here, because it is TLS and knows nothing else: [`system`], the configuration for everything that is not the
-//! database, which trusts what the machine trusts.
+//! [`system`] is the configuration for all other connections. It trusts the machine's roots.
 //!
-//! It does not dial, does not know what is spoken inside, and sets no deadline: the caller's.
+//! This module does not dial, does not know the protocol inside, and sets no time limits; the caller does.
 
 mod error;
 mod rejected;
@@ -38,14 +37,14 @@ pub struct Connector {
     tls: TlsConnector,
 }
 
-/// What the handshake established, for the log and for people.
+/// The result of a handshake, for the log and for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// The name that the certificate was checked against.
     pub host: Host,
     /// The subject of the server's certificate.
     pub subject: String,
-    /// Who signed it.
+    /// The issuer of the server's certificate.
     pub issuer: String,
     /// The last moment of its validity, RFC 3339 in UTC.
     pub not_after: String,
@@ -54,10 +53,10 @@ pub struct Verified {
 }
 
 impl Connector {
-    /// Prepares connections to `host`, trusting the bundled roots that are meant for it and those in `ca_file` (PEM).
+    /// Prepares connections to `host`. Trusts the bundled roots for it and those in `ca_file` (PEM).
     ///
     /// # Errors
-    /// [`Error::CaFile`] when `ca_file` cannot be read or holds anything but usable certificates.
+    /// [`Error::CaFile`] if `ca_file` cannot be read or contains anything but usable certificates.
     pub fn new(host: &Host, ca_file: Option<&CaFile>) -> Result<Self, Error> {
         Self::with_roots(host, roots::for_host(host, ca_file)?)
     }
@@ -69,7 +68,7 @@ impl Connector {
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(Error::Handshake)?
-            .dangerous() // rustls's word for any verifier that is not its own; ours only adds words to the refusal
+            .dangerous() // rustls calls every other verifier dangerous; ours only describes refusals
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         Ok(Self { host: host.clone(), name, tls: TlsConnector::from(Arc::new(config)) })
@@ -77,11 +76,11 @@ impl Connector {
 
     /// Does the handshake over `stream`. Not cancel safe: a dropped handshake leaves the stream unusable.
     ///
-    /// The deadline is the caller's, who knows what the whole of connecting may take.
+    /// The caller sets the time limit.
     ///
     /// # Errors
-    /// [`Error::Certificate`] when the server's certificate is refused, [`Error::Handshake`] when the two sides cannot
-    /// agree, [`Error::Io`] when the stream breaks.
+    /// [`Error::Certificate`] if the server's certificate is refused, [`Error::Handshake`] if the two sides have no parameters in
+    /// common, [`Error::Io`] if the stream breaks.
     pub async fn connect<S>(&self, stream: S) -> Result<(TlsStream<S>, Verified), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -98,7 +97,7 @@ impl Connector {
     }
 
     fn describe(&self, session: &rustls::ClientConnection) -> Result<Verified, Error> {
-        // A resumed session keeps the chain of the handshake it came from, so a leaf is always there.
+        // A resumed session keeps the chain of its first handshake, so there is always a leaf.
         let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or(Error::NoCertificate)?;
         let leaf = Certificate::read(leaf).ok_or(Error::NoCertificate)?;
         let protocol = match session.protocol_version() {
@@ -115,9 +114,9 @@ impl Connector {
     }
 }
 
-/// P-256 goes first: PostgreSQL servers offer nothing else by default, and a key share for another group would cost every
-/// connection a HelloRetryRequest, one more round trip through the tunnel. It also keeps the ClientHello near 300 bytes
-/// (a post-quantum share makes it 1,500, two messages of the tunnel).
+/// P-256 is first: PostgreSQL servers offer only that group by default, and a key share for another one would cost every connection a
+/// HelloRetryRequest, one more round trip through the tunnel. It also keeps the ClientHello near 300 bytes. With a post-quantum share
+/// it has 1,500, which are two messages of the tunnel.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         kx_groups: vec![aws_lc_rs::kx_group::SECP256R1, aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP384R1],

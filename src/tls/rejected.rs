@@ -1,4 +1,4 @@
-//! A refused certificate: whose it was, what was expected, what is wrong.
+//! A refused certificate: its subject, the expected name, and the reason.
 
 use std::{
     fmt,
@@ -13,18 +13,18 @@ use x509_parser::{extensions::GeneralName, parse_x509_certificate, time::ASN1Tim
 
 use crate::{service::RootBundle, target::Host};
 
-/// What one certificate says of itself.
+/// The facts in one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// The subject's distinguished name.
     pub subject: String,
     /// The issuer's distinguished name.
     pub issuer: String,
-    /// The DNS names and addresses that it is for (subject alternative names; the common name does not count).
+    /// Its DNS names and addresses (subject alternative names; the common name does not count).
     pub names: Vec<String>,
-    /// From when it is valid.
+    /// The beginning of its validity.
     pub not_before: Time,
-    /// Until when it is valid.
+    /// The end of its validity.
     pub not_after: Time,
 }
 
@@ -33,7 +33,7 @@ pub struct Certificate {
 pub struct Time(ASN1Time);
 
 impl Time {
-    /// Whether less than this is left until then.
+    /// Whether the moment is less than `span` away, or has passed.
     pub fn within(self, span: Duration) -> bool {
         let soon = SystemTime::now() + span;
         soon.duration_since(UNIX_EPOCH)
@@ -56,7 +56,7 @@ impl fmt::Display for Time {
 }
 
 impl Certificate {
-    /// Reads DER; `None` when it is no certificate.
+    /// Reads DER; `None` if it is not a certificate.
     pub(super) fn read(der: &[u8]) -> Option<Self> {
         let (_, parsed) = parse_x509_certificate(der).ok()?;
         let alternatives = parsed.subject_alternative_name().ok().flatten();
@@ -79,27 +79,27 @@ impl Certificate {
     }
 }
 
-/// A server certificate that was refused, with everything needed to see why.
+/// A refused server certificate, with the facts needed to understand the refusal.
 #[derive(Debug, Clone)]
 pub struct Rejected {
     /// The name that the certificate should be for.
     pub host: Host,
-    /// What is wrong.
+    /// The reason.
     pub reason: Reason,
-    /// The server's own certificate; `None` when it cannot even be read.
+    /// The server's own certificate; `None` if it cannot be parsed.
     pub certificate: Option<Certificate>,
-    /// rustls's verdict.
+    /// The error of rustls.
     cause: rustls::Error,
 }
 
-/// What is wrong with a refused certificate.
+/// The reason why a certificate was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// A certificate of the chain has expired.
     Expired {
         /// Its subject.
         subject: String,
-        /// When it expired.
+        /// The end of its validity.
         since: Option<Time>,
         /// This machine's clock.
         now: Option<Time>,
@@ -108,18 +108,18 @@ pub enum Reason {
     NotYetValid {
         /// Its subject.
         subject: String,
-        /// When it will be valid.
+        /// The beginning of its validity.
         from: Option<Time>,
         /// This machine's clock.
         now: Option<Time>,
     },
     /// It is for other names.
     WrongName,
-    /// It carries no subject alternative name at all; a common name is not looked at.
+    /// It has no subject alternative name. A common name is ignored.
     NoNames,
     /// It signed itself and is not a trusted root.
     SelfSigned,
-    /// The server sent no certificate of the issuer, and the issuer is no trusted root.
+    /// The issuer is not a trusted root, and the server did not send its certificate.
     MissingIntermediate,
     /// The chain ends at an authority that is not trusted here.
     UnknownIssuer {
@@ -128,7 +128,7 @@ pub enum Reason {
     },
     /// It is not for servers (extended key usage).
     WrongPurpose,
-    /// A signature in the chain does not fit.
+    /// A signature in the chain is invalid.
     BadSignature,
     /// Anything else; see the source.
     Other,
@@ -151,7 +151,7 @@ impl Rejected {
         Self { host: host.clone(), reason: Reason::new(&cause, &chain, now), certificate, cause: cause.into() }
     }
 
-    /// What a person can do about it.
+    /// A way to fix it.
     pub(super) fn hint(&self) -> String {
         match &self.reason {
             Reason::Expired { .. } => {
@@ -167,14 +167,14 @@ impl Rejected {
             ),
             Reason::SelfSigned | Reason::MissingIntermediate | Reason::UnknownIssuer { .. } => self.hint_roots(),
             Reason::WrongPurpose | Reason::BadSignature | Reason::Other => {
-                "what answers is not an RDS server, or something on the way answers in its place".into()
+                "check host and port; the peer is not an RDS server, or another server answers in its place".into()
             }
         }
     }
 
     fn hint_roots(&self) -> String {
         let Some(region) = self.host.region() else {
-            return "if this is not an RDS certificate, name the file of its root with ca_file (--ca-file)".into();
+            return "name the file of its root with ca_file (--ca-file), if this is not an RDS certificate".into();
         };
         match region.root_bundle() {
             RootBundle::BuiltIn(url) => format!(
@@ -211,7 +211,7 @@ impl Reason {
             CertificateError::UnknownIssuer => Self::unknown_issuer(chain),
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Self::WrongPurpose,
             CertificateError::BadSignature => Self::BadSignature,
-            // `openssl req -x509` makes an authority of it unless told not to, and that is what the verifier minds first.
+            // `openssl req -x509` makes a CA certificate by default, and the verifier complains about that first.
             _ if chain.first().is_some_and(|leaf| leaf.subject == leaf.issuer) => Self::SelfSigned,
             _ => Self::Other,
         }
@@ -222,7 +222,7 @@ impl Reason {
         if leaf.subject == leaf.issuer {
             return Self::SelfSigned;
         }
-        // Climb as far as what the server sent reaches; each step uses another certificate, so this ends.
+        // Follow the issuers through the certificates from the server. Each step uses another certificate, so this ends.
         let mut top = leaf;
         for _ in chain {
             match chain.iter().find(|c| c.subject == top.issuer) {
@@ -257,7 +257,7 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The verdict is told in words above, except where no words fit.
+        // The reason describes the error, except for `Other`.
         matches!(self.reason, Reason::Other).then_some(&self.cause)
     }
 }
@@ -280,7 +280,7 @@ impl fmt::Display for Reason {
             ),
             Self::UnknownIssuer { authority } => write!(f, "it leads to {authority}, which is not trusted"),
             Self::WrongPurpose => f.write_str("it is not meant for a server"),
-            Self::BadSignature => f.write_str("a signature in its chain does not fit"),
+            Self::BadSignature => f.write_str("a signature in its chain is invalid"),
             Self::Other => f.write_str("it does not verify"),
         }
     }

@@ -1,8 +1,8 @@
-//! Which roots vouch for a database: the bundled ones that are meant for its region, Amazon Trust Services, `ca_file`.
+//! The trusted roots for a database: the bundled ones of its region, Amazon Trust Services, and `ca_file`.
 //!
-//! RDS has its own private roots, three for each region, so a root of another region has no business vouching for this
-//! one. RDS Proxy and Aurora Serverless v1 use public certificates under Amazon Trust Services. The machine's own roots
-//! play no part: a company's TLS inspection cannot reach into a database connection.
+//! RDS has private roots, three for each region, and a root of another region is not trusted. RDS Proxy and Aurora Serverless v1
+//! use public certificates under Amazon Trust Services. The machine's own roots are never used, so that a company's TLS inspection
+//! cannot intercept a database connection.
 
 use std::sync::LazyLock;
 
@@ -35,14 +35,14 @@ fn bundled(pem: &'static [u8]) -> impl Iterator<Item = CertificateDer<'static>> 
         .map(|certificate| certificate.expect("the bundle is well-formed, as tested below"))
 }
 
-/// Whose certificates a root of the bundle may sign, as its common name says.
+/// The endpoints for which a root of the bundle is trusted, from its common name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Scope {
     /// `Amazon RDS eu-central-1 Root CA RSA2048 G1`
     Region(Region),
     /// `Amazon RDS Preview us-east-2 Root CA RSA2048 G1`
     Preview,
-    /// Anything else, `Amazon RDS Beta …` among them: trusted for no one.
+    /// Any other name, `Amazon RDS Beta …` included: never trusted.
     Other,
 }
 
@@ -84,7 +84,7 @@ pub(super) fn for_host(host: &Host, ca_file: Option<&CaFile>) -> Result<RootCert
     Ok(roots)
 }
 
-/// Adds every certificate of a PEM file, or none: half a file trusted in silence would be a puzzle later.
+/// Adds all certificates of a PEM file, or fails. A silently skipped certificate would be hard to notice.
 pub(super) fn add_file(roots: &mut RootCertStore, file: &CaFile) -> Result<(), Error> {
     let path = file.path.as_path();
     let refused = |cause| Error::CaFile { path: path.into(), cause };
@@ -109,8 +109,8 @@ pub(super) fn add_file(roots: &mut RootCertStore, file: &CaFile) -> Result<(), E
     Ok(())
 }
 
-/// The first line that begins a certificate in a way that the parser would pass over in silence: behind a blank or other
-/// text, or under another label (`TRUSTED CERTIFICATE`, `X509 CERTIFICATE`).
+/// The first line that begins a certificate in a form that the parser would skip silently: after a blank or other text, or with
+/// another label (`TRUSTED CERTIFICATE`, `X509 CERTIFICATE`).
 fn misplaced_marker(pem: &[u8]) -> Option<usize> {
     const BEGIN: &str = "-----BEGIN ";
     let line = pem.split(|byte| matches!(byte, b'\n')).position(|line| {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bundle_is_whole_and_each_root_knows_its_region() {
+    fn bundle_is_complete_and_each_root_has_its_region() {
         assert_eq!((RDS.len(), TRUST_SERVICES.len()), (108, AMAZON));
         let of = |wanted: fn(&Scope) -> bool| RDS.iter().filter(|(scope, _)| wanted(scope)).count();
         assert_eq!(of(|scope| matches!(scope, Scope::Region(_))), 34 * 3);

@@ -1,7 +1,7 @@
-//! TLS for everything that is not a database: it trusts what the machine trusts.
+//! TLS for connections other than databases. It trusts the machine's roots.
 //!
-//! The machine's store (`SSL_CERT_FILE` and `SSL_CERT_DIR` point elsewhere) and, where given, one more file: behind a
-//! company's TLS inspection that is the only way out.
+//! These are the machine's store (or the files of `SSL_CERT_FILE` and `SSL_CERT_DIR`) and optionally one more file, which is needed
+//! behind a company's TLS inspection.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,8 +9,8 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
 use super::{Error, roots};
 
-/// The machine's roots plus those of `extra`. Roots that cannot be parsed are left out, as every other program does;
-/// `extra` must be sound.
+/// The machine's roots and those of `extra`. Machine roots that cannot be parsed are skipped, as in other programs; every
+/// certificate of `extra` must be valid.
 ///
 /// # Errors
 /// [`Error::CaFile`] for `extra`.
@@ -22,7 +22,7 @@ pub fn system_roots(extra: Option<&Path>) -> Result<RootCertStore, Error> {
     Ok(store)
 }
 
-/// The machine's roots alone.
+/// The machine's roots only.
 pub fn native_roots() -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -220,7 +220,7 @@ async fn each_bad_certificate_is_refused_for_its_own_reason() {
             |reason| *reason == Reason::WrongPurpose,
             "not meant for a server",
         ),
-        ("forged", forged, |reason| *reason == Reason::BadSignature, "a signature in its chain does not fit"),
+        ("forged", forged, |reason| *reason == Reason::BadSignature, "a signature in its chain is invalid"),
     ];
     for (name, identity, expected, words) in cases {
         for version in BOTH {

@@ -1,4 +1,4 @@
-//! rustls's own verifier with a better memory: what it refuses is described from the certificates it was shown.
+//! The verifier of rustls, with refusals described from the certificates that the server sent.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use rustls::{
 use super::{Error, Rejected};
 use crate::target::Host;
 
-/// Every decision is [`WebPkiServerVerifier`]'s. The description travels inside the error, so one verifier serves all
-/// connections of an endpoint and rustls may resume their sessions (it does so only under the same verifier).
+/// [`WebPkiServerVerifier`] makes every decision. The description is part of the error, so that one verifier serves all connections
+/// of an endpoint and rustls can resume their sessions, which requires the same verifier.
 #[derive(Debug)]
 pub(super) struct Verifier {
     host: Host,
