@@ -207,7 +207,7 @@ const WITHOUT_A_SESSION: &[Row] = &[
             "28000",
             "StartSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:StartSession",
             "Region: <region>.",
-            "allow ssm:StartSession on the instance and on the session document",
+            "llow ssm:StartSession on the instance and on the session document",
         ]),
         mysql: Some(&["1105", "access denied", "ssm:StartSession"]),
         doctor: (4, &[("session", "fail", "access denied", "rdsgate policy <id>")]),

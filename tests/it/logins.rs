@@ -159,7 +159,7 @@ async fn clients_wait_for_a_login_on_the_terminal_and_all_for_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_is_refused_is_told_and_the_next_client_begins_another_in_the_browser() {
+async fn refused_login_is_reported_and_the_next_client_starts_another_in_the_browser() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let home = Home::new(&sso_profiles(&server.region));
@@ -245,7 +245,7 @@ async fn a_role_is_assumed_with_what_a_process_gives() {
 
     let gate = home.gate(server, &sandbox).flag("--profile", "over-broken").start().await;
     let refusal = Refusal::of(&gate).await;
-    let said = "fetching AWS credentials of the profile \"broken\" failed";
+    let said = "cannot fetch AWS credentials of the profile \"broken\"";
     refusal.says("28000", said, "Stage: AWS credentials.", "aws sts get-caller-identity");
 }
 
@@ -285,7 +285,7 @@ async fn a_login_goes_on_when_its_client_has_lost_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_a_login_does_not_give_is_no_reason_to_log_in_again() {
+async fn role_that_a_login_does_not_grant_causes_no_second_login() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let home = Home::new(&sso_profiles(&server.region));
@@ -294,7 +294,7 @@ async fn a_role_that_a_login_does_not_give_is_no_reason_to_log_in_again() {
     let code = code(&mut gate, &sandbox).await;
     assert!(sandbox.sso_decide(&code, true));
     let stderr = waiting.await.expect("it does not panic").stderr;
-    let said = "SSO does not give the role of the AWS profile \"nobody\": ForbiddenException: No access";
+    let said = "IAM Identity Center refused the role of the AWS profile \"nobody\": ForbiddenException: No access";
     assert!(stderr.contains(said) && stderr.contains("sso_role_name"), "{stderr}");
     assert_eq!(count(&sandbox, Operation::RegisterClient), 1);
 }
@@ -398,7 +398,7 @@ async fn an_mfa_question_in_the_background_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_mfa_code_comes_from_a_flag_or_a_command_where_nobody_can_be_asked() {
+async fn mfa_code_comes_from_a_flag_or_a_command_without_a_terminal() {
     let server = PgServer::shared();
     let home = Home::new(&mfa_profiles());
     for (flag, value) in [("--mfa-code", "222222"), ("--mfa-command", "printf \"222222\\nmore\"")] {
@@ -461,7 +461,7 @@ async fn a_web_identity_token_that_has_expired_says_whose_turn_it_is() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let home = Home::new("");
-    // {"exp":1500000000} between a header and a signature that nobody reads.
+    // {"exp":1500000000} between a header and a signature that are not read.
     let file = home.write("token", "e30.eyJleHAiOjE1MDAwMDAwMDB9.e30");
     let gate = home
         .gate(server, &sandbox)
