@@ -122,7 +122,7 @@ impl Bed {
         .into()
     }
 
-    /// A plain forward of the server's port, as `ssh -L` would be, each way as slow as told.
+    /// A plain forward of the server's port, as with `ssh -L`, with a configurable delay each way.
     pub(crate) fn forward(&self, delay: Duration) -> SocketAddr {
         let to = self.server.addr;
         self.runtime.block_on(async move {

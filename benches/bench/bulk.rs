@@ -19,7 +19,7 @@ pub(crate) const MB: usize = 1_000_000;
 const PAYLOAD: usize = 1024;
 const RUNS: usize = 3;
 
-/// A file of so many megabytes for COPY.
+/// A file of the given number of megabytes for COPY.
 pub(crate) fn rows(bed: &Bed, megabytes: usize) -> PathBuf {
     let path = bed.scratch.path().join(format!("rows-{megabytes}"));
     let mut file = BufWriter::new(std::fs::File::create(&path).expect("the scratch folder can be written"));
@@ -65,7 +65,7 @@ pub(crate) fn messages(bed: &Bed) -> (u64, u64) {
         .fold((0, 0), |(up, down), session| (up + session.received - session.duplicates, down + session.sent))
 }
 
-/// The far side must have seen as many messages as so many bytes need: a figure for another path would be worthless.
+/// Checks that the far side has seen the number of messages that the bytes require: a figure for another path would be worthless.
 pub(crate) fn carried(count: u64, megabytes: usize, runs: usize) {
     let least = megabytes * MB * runs / PAYLOAD;
     assert!(usize::try_from(count).is_ok_and(|count| count >= least), "{count} messages, expected {least}");

@@ -14,7 +14,7 @@ const SECONDS: &str = "5";
 const RUNS: usize = 3;
 const MEGABYTES: usize = 500;
 
-/// Copies so many megabytes one way.
+/// Copies the given number of megabytes one way.
 type Copy = fn(&Bed, &[(String, String)], &PathBuf) -> Duration;
 
 pub(crate) fn direct(bed: &Bed, table: &mut Table) {

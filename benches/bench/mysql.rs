@@ -38,7 +38,7 @@ const ORDERS: &str = "create table orders as select
         elt(1 + floor(rand(10) * 6), 'please', 'in the morning', 'after six', 'on Saturday', 'with the invoice', 'thank you')) as note
     from seq_1_to_600000";
 
-/// How the command line is told where to connect: arguments, and what only the environment may know.
+/// The command line's way to the server: arguments, and values that may stand in the environment only.
 struct Door {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
@@ -74,7 +74,7 @@ impl Door {
         (started.elapsed(), printed)
     }
 
-    /// The same for so many megabytes, less what a row may be too long or too short.
+    /// The same for the given number of megabytes, within the length of a row.
     fn select_of(&self, sql: &str, megabytes: usize) -> Duration {
         let (took, printed) = self.select(sql);
         let expected = megabytes * MB;

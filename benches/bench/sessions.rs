@@ -112,7 +112,7 @@ fn open(bed: &Bed) -> usize {
     bed.sandbox.sessions().iter().filter(|session| session.ended.is_none()).count()
 }
 
-/// Megabytes a second of so many connections together.
+/// Megabytes a second of the given number of connections together.
 fn at_once(connections: usize, megabytes: usize, work: impl Fn(usize) -> Duration + Sync) -> f64 {
     let started = Instant::now();
     std::thread::scope(|scope| {

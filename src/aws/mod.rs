@@ -101,7 +101,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// None yet. `interaction` leads to whoever can log in and read an MFA device; `code` is for the first time that one
+    /// None yet. `interaction` leads to the person who can log in and read an MFA device; `code` is for the first time that one
     /// is wanted.
     pub fn new(interaction: Interaction, code: Option<MfaCode>) -> Self {
         Self { issuer: Issuer::new(interaction, code), caches: Mutex::default() }
@@ -199,7 +199,7 @@ impl Account {
         self.0.signs_plus_as_plus.store(plus == RawPlus::Plus, Ordering::Relaxed);
     }
 
-    /// Credentials that are valid now, from the cache where possible. Concurrent callers share one fetch. Nobody is asked
+    /// Credentials that are valid now, from the cache where possible. Concurrent callers share one fetch. No person is asked
     /// for anything.
     ///
     /// # Errors

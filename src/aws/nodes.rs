@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_is_told_in_the_unit_that_fits() {
+    fn silence_is_shown_in_a_fitting_unit() {
         for (seconds, text) in
             [(0, "0 s ago"), (119, "119 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (500_000, "5 days ago")]
         {

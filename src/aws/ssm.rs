@@ -23,7 +23,7 @@ const PREFERENCES: &str = "SSM-SessionManagerRunShell";
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(20);
 
 impl Account {
-    /// Starts a session, in one try: what is tried again may have started one that nobody knows of.
+    /// Starts a session, in one attempt: a failed attempt may have started a session whose id is unknown.
     ///
     /// # Errors
     /// [`Error::TargetNotConnected`], [`Error::InvalidDocument`], [`Error::AccessDenied`] and the rest.
@@ -83,7 +83,7 @@ impl Account {
         let answer = match self.call(OPERATION, attempt).await {
             // Those who started the session may resume it: more likely than a new policy are other credentials meanwhile.
             Err(Error::AccessDenied { .. }) => {
-                tracing::debug!("AWS denied ResumeSession; fetching the credentials anew");
+                tracing::debug!("AWS denied ResumeSession; fetching new credentials");
                 self.0.credentials.forget(&credentials);
                 self.call(OPERATION, attempt).await?
             }
@@ -161,7 +161,7 @@ impl Account {
         if !refused {
             return answer;
         }
-        tracing::debug!(operation, "AWS refused the credentials; fetching them anew");
+        tracing::debug!(operation, "AWS refused the credentials; fetching new ones");
         self.0.credentials.forget(&credentials);
         self.credentials().await?;
         attempt().with_subscriber(NoSubscriber::default()).await

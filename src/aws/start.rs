@@ -1,6 +1,6 @@
 //! StartSession until it works, and the sessions that a lost answer leaves behind.
 //!
-//! A call whose answer was lost may have started a session all the same. Nobody knows its id, and it would stay until the
+//! A call whose answer was lost may have started a session all the same. Its id is unknown, and it would stay until the
 //! account's idle timeout. So the SDK tries each call once, the tries are made here, each reason carries a mark, and
 //! sessions with that mark that are not the one in use are ended.
 

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_is_refused() {
+    fn text_that_is_not_a_document_is_refused() {
         let deep = "<a>".repeat(DEPTH) + &"</a>".repeat(DEPTH);
         for text in ["", "words", "<a></b>", "<a/><b/>", "<a>&nbsp;</a>", "<a>&#x110000;</a>", "</a>", "< a/>", &deep] {
             assert_eq!(Element::parse(text), Err(NotXml), "{text}");

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_there_for_the_next_process_and_for_nobody_else() {
+    fn cached_results_are_readable_by_later_processes_of_the_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("cache/rdsgate");

@@ -68,7 +68,7 @@ pub(super) async fn chase(host: &Host, servers: &[SocketAddr]) -> Result<Option<
         let mut known = Vec::new();
         loop {
             let current = seen.last().unwrap_or(host).clone();
-            // A server that recurses has told the whole way; one that does not is asked for each step.
+            // A recursive server has returned the whole chain; another one is queried for each step.
             let next = match step(&current, &known) {
                 Some(next) => next,
                 None if current.is_regional_endpoint() => return Ok(Some(current)),

@@ -21,8 +21,8 @@ fn host(name: &str, hash: &str) -> String {
     format!("{name}.{hash}c1abcdefghij.{REGION}.rds.amazonaws.com")
 }
 
-/// Accounts that ask nobody.
-fn nobody() -> Arc<Accounts> {
+/// Accounts without a person to ask.
+fn without_person() -> Arc<Accounts> {
     Arc::new(Accounts::new(aws::Interaction::none(), None))
 }
 
@@ -62,7 +62,7 @@ impl Scene {
 
     /// As another process would, with the same cache.
     async fn discovery(&self) -> Discovery {
-        let discovery = Discovery::new(nobody(), Cache::in_folder(self.folder.path()), Vec::new());
+        let discovery = Discovery::new(without_person(), Cache::in_folder(self.folder.path()), Vec::new());
         discovery.loaded.lock().await.push((self.options.clone(), self.account().await));
         discovery
     }
@@ -315,7 +315,7 @@ async fn a_bastion_is_online_and_in_the_vpc_a_task_only_if_no_node_is() {
 }
 
 #[tokio::test]
-async fn a_node_in_an_unknown_place_is_a_candidate_that_nobody_vouches_for() {
+async fn node_in_an_unknown_vpc_is_an_unconfirmed_candidate() {
     let scene = Scene::new(Options::default()).await;
     scene.sandbox.identity(&Identity::user().access_key, |user| {
         user.denied.insert(Operation::DescribeInstances);
@@ -386,7 +386,7 @@ async fn an_alias_is_followed_to_the_rds_name_step_by_step_or_at_once() {
     for recurses in [true, false] {
         let (server, asked) = name_server(&aliases, recurses).await;
         let folder = tempfile::tempdir().unwrap();
-        let discovery = || Discovery::new(nobody(), Cache::in_folder(folder.path()), vec![server]);
+        let discovery = || Discovery::new(without_person(), Cache::in_folder(folder.path()), vec![server]);
         let found = discovery().rds_name(&"db.example.com".parse().unwrap()).await;
         assert_eq!(found.as_ref().map(Host::as_str), Some(rds.as_str()));
         let before = asked.load(Ordering::SeqCst);

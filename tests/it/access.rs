@@ -53,7 +53,7 @@ async fn clients_that_want_tls_here_come_to_a_clear_end_and_the_log_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_postgresql_client_is_refused_or_let_go_without_a_session() {
+async fn client_of_another_protocol_is_refused_or_dropped_without_a_session() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let mut gate = Gate::start(server, &sandbox).await;

@@ -31,7 +31,7 @@ fn so(status: &Status, condition: Condition) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_is_counted_from_accept_to_end_and_nothing_of_its_client_is_told() {
+async fn query_is_counted_from_accept_to_end_without_facts_about_its_client() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let (gate, admin) = with_admin(GateOptions::new(server, &sandbox)).await;
@@ -209,7 +209,7 @@ async fn connections_of_mysql_are_counted_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_says_draining_until_the_end_and_then_nobody_is_there() {
+async fn health_is_draining_until_the_endpoint_closes() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     // Not a port, which could be somebody else's by the time that we have gone.

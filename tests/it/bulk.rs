@@ -1,4 +1,4 @@
-//! Much data, and much at once: byte-exact, on one session, and nobody waits for one that does not read.
+//! Bulk transfers, also concurrent ones: byte-exact, on one session, and without waiting for a client that does not read.
 
 use std::{future::ready, pin::pin, time::Instant};
 
@@ -55,7 +55,7 @@ async fn fifty_connections_share_one_session_and_each_gets_its_own_data() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_stops_reading_disturbs_nobody_and_finds_its_data_whole_later() {
+async fn client_that_stops_reading_blocks_no_other_and_gets_its_data_complete_later() {
     // Below the bound of 64 MiB for what a session holds unread, above what sockets hold.
     const ROWS: u32 = 40_000;
     let server = PgServer::shared();

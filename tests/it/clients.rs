@@ -107,7 +107,7 @@ async fn tokio_postgres_is_content() {
     within("rollback", client.batch_execute("rollback")).await.expect("ok");
 
     // LISTEN on one connection, NOTIFY on another.
-    // All clients share the database, and whoever listens hears everybody.
+    // All clients share the database, and a listener receives the notifications of all.
     let channel = format!("news_{}", client.pid().await);
     within("listen", client.batch_execute(&format!("listen {channel}"))).await.expect("ok");
     let other = Driver::connected(&gate, "tokio-postgres, the other").await;

@@ -66,7 +66,7 @@ async fn what_rds_says_of_the_database_comes_with_the_failure_and_is_asked_for_o
         options.name(&server.rds_host, 5432, Destination::Address(SocketAddr::from(([127, 0, 0, 1], 1))))
     })
     .await;
-    // Whoever may not ask RDS is told what there is to tell.
+    // Without permission for RDS the error has the facts that are known anyway.
     assert!(stopped.identity(&Identity::user().access_key, |user| {
         user.denied.insert(Operation::DescribeDBInstances);
     }));
@@ -193,7 +193,7 @@ async fn a_connection_that_the_database_ends_hears_the_databases_own_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_does_not_exist_is_told_by_name() {
+async fn missing_database_is_reported_by_name() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let gate = Gate::start(server, &sandbox).await;

@@ -73,7 +73,7 @@ async fn websockets_cut_at_random_places_are_not_noticed_by_a_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn websockets_cut_after_so_many_messages_are_not_noticed_by_a_copy() {
+async fn copy_does_not_notice_websockets_cut_after_a_number_of_messages() {
     let server = PgServer::shared();
     let sandbox = sandbox_with(server, little_in_flight).await;
     let gate = Gate::start(server, &sandbox).await;
@@ -164,7 +164,7 @@ async fn a_pause_holds_what_is_new_until_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_that_nobody_ends_is_probed_and_overcome() {
+async fn pause_without_an_end_is_probed_and_overcome() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let gate = Gate::start(server, &sandbox).await;

@@ -48,7 +48,7 @@ async fn a_guarded_postgresql_writes_nothing_by_accident_and_says_who_is_there()
             }
         }
     }
-    // It is no permission: who means to can.
+    // The guard does not replace permissions: a client can lift it on purpose.
     assert_eq!(gate.query("begin read write; select 1; commit").await, "BEGIN\n1\nCOMMIT");
 
     let name = gate.query("select application_name from pg_stat_activity where pid = pg_backend_pid()").await;

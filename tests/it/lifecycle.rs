@@ -138,7 +138,7 @@ async fn a_client_that_is_killed_while_its_result_comes_leaves_nothing_behind() 
     let sandbox = sandbox(server).await;
     let mut gate = Gate::start(server, &sandbox).await;
     let mut psql = gate.psql_command();
-    // More than all buffers on the way hold, and nobody reads what psql prints.
+    // More than all buffers on the way hold, and psql's output is not read.
     psql.args(["-c", "copy (select repeat('x', 1000) from generate_series(1, 1000000)) to stdout"]);
     let mut psql = psql.env("PGAPPNAME", "killed").stdout(Stdio::piped()).spawn().expect("psql is installed");
     within("the result", sandbox.until(|sessions| sessions.first().is_some_and(|s| s.sent > 10_000))).await;
@@ -396,7 +396,7 @@ async fn credentials_that_rotate_are_used_from_then_on() {
     let pid = client.pid().await;
     assert!(used(names[0]) >= 2 && used(names[1]) == 0, "{:?}", sandbox.calls());
 
-    // AWS refuses the old ones from now on: whoever needs credentials gets the new ones and goes on.
+    // AWS refuses the old ones from now on: every caller gets the new ones and goes on.
     issue(1);
     sandbox.identity(names[0], |identity| identity.expired = true);
     sandbox.cut_all();

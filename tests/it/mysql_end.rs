@@ -14,7 +14,7 @@ fn shared(engine: Engine) -> &'static Server {
     tokio::task::block_in_place(|| Server::shared_of(engine))
 }
 
-/// A row that no buffer of the server's holds back, and after so many seconds another.
+/// A row too large for the server's buffers, and another one after the given number of seconds.
 async fn two_rows(gate: &Gate, capabilities: u64, seconds: u32) -> Wire {
     let mut wire = Wire::through(gate, capabilities).await;
     let sql = format!(

@@ -1,5 +1,5 @@
 //! Outages with both kinds of clients on top: the link dies without a word, AWS is slow to give it back, credentials expire
-//! meanwhile, it breaks again at once. Connections live on, new clients wait, and when it is over they are told.
+//! meanwhile, it breaks again at once. Connections live on, new clients wait, and get an error when the time is over.
 
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ fn failed(sandbox: &Sandbox, operation: Operation) -> usize {
     sandbox.calls().iter().filter(|call| call.operation == operation && call.error.is_some()).count()
 }
 
-/// Waits until so many calls have failed.
+/// Waits until the given number of calls have failed.
 async fn until_failed(sandbox: &Sandbox, operation: Operation, times: usize) {
     within("failing calls", sandbox.until(|_| failed(sandbox, operation) >= times)).await;
 }
@@ -91,7 +91,7 @@ async fn a_link_that_dies_without_a_word_is_replaced() {
     let mut client = Client::connected(&gate, server.engine).await;
     let number = client.number().await;
     sandbox.half_open_all();
-    // Nobody answers: a ping asks after 15 s, and after 5 more the link counts as dead.
+    // The far side does not answer: a ping is sent after 15 s, and after 5 more the link counts as dead.
     assert_eq!(client.number().await, number);
     assert!(gate.until(|log| log.contains("after a message was not acknowledged")).await);
     survived(&sandbox, 2);
@@ -265,7 +265,7 @@ fn mariadb(gate: &Gate) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_an_outage_lasts_too_long_each_client_is_told_in_its_own_protocol() {
+async fn after_a_long_outage_each_client_gets_an_error_of_its_own_protocol() {
     for (engine, code) in [(Engine::Postgres, "08006"), (Engine::MariaDb, "1927"), (Engine::MySql, "1927")] {
         let (server, sandbox) = scene(engine).await;
         let mut gate = GateOptions::new(server, &sandbox).env("RDSGATE_RESUME_FOR", "3s").start().await;
@@ -365,7 +365,7 @@ async fn a_service_that_stalls_when_it_is_flooded_is_not_flooded_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_dies_without_a_word_is_replaced_and_its_connections_are_told() {
+async fn silently_dead_agent_is_replaced_and_its_connections_get_an_error() {
     let (server, sandbox) = scene(Engine::Postgres).await;
     let gate = Gate::start(server, &sandbox).await;
     let mut old = Client::connected(&gate, server.engine).await;
@@ -401,7 +401,7 @@ async fn the_first_connection_after_a_sleep_in_which_the_session_ended_gets_a_ne
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_through_a_bastion_that_stopped_are_told_as_soon_as_aws_knows() {
+async fn connections_through_a_stopped_bastion_end_as_soon_as_aws_reports_it() {
     let (server, sandbox) = scene(Engine::MariaDb).await;
     // The attempt to have a session ready again shows that the bastion is gone.
     let gate = GateOptions::new(server, &sandbox).usual_sessions().start().await;

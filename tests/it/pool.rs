@@ -250,7 +250,7 @@ async fn a_database_that_moved_is_found_by_a_new_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_that_refuses_to_write_is_looked_up_anew_and_who_is_on_it_stays() {
+async fn writer_that_refuses_writes_is_looked_up_again_and_open_connections_stay() {
     let server = PgServer::start(&PgOptions { hosts: vec![WRITER.into()], ..PgOptions::default() });
     let sandbox = sandbox(&server).await;
     let gate = spread(&server, &sandbox).await;

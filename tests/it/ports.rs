@@ -36,7 +36,7 @@ fn listener(v6: bool) -> (TcpListener, TcpSocket) {
     }
 }
 
-/// A port that the system gives nobody by itself, so that one that was free a moment ago still is.
+/// A port outside the system's ephemeral range, so that a free one stays free.
 fn quiet_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..20_000);

@@ -411,7 +411,7 @@ async fn larger_messages_carry_an_upload_where_the_service_takes_them_and_do_no_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_accounts_idle_timeout_is_asked_for_once_and_only_when_nobody_says_it() {
+async fn idle_timeout_of_the_account_is_fetched_once_and_only_if_not_configured() {
     let server = PgServer::shared();
     let sandbox =
         sandbox_with(server, |options| Options { idle_timeout: Some(std::time::Duration::from_mins(45)), ..options })

@@ -178,7 +178,7 @@ async fn without_a_way_the_command_does_not_run() {
     let server = PgServer::shared();
     let host = server.rds_host.clone();
     let sandbox = sandbox(server).await;
-    // Bound, so that nobody else is there, but not listening.
+    // Bound, so that no other program is there, but not listening.
     let socket = tokio::net::TcpSocket::new_v4().expect("there is IPv4");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("the system chooses a port");
     sandbox.name(&host, 5432, Destination::Address(socket.local_addr().expect("it is bound")));
@@ -283,7 +283,7 @@ async fn other_commands_know_of_a_running_up() {
     let mut gate = usual().start().await;
     let ran = waiting.await.expect("no panic");
     assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "", ""));
-    // Nobody was let in for that.
+    // No client was accepted for that.
     for trace in ["logged in", "the client left", "port probe", "no connection"] {
         assert!(!gate.log().contains(trace), "{trace}: {}", gate.log());
     }

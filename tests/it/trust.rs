@@ -160,7 +160,7 @@ async fn repository_is_served_once_it_is_trusted_and_no_longer_when_it_changes()
     let path = clone.path("repository/.rdsgate.toml").canonicalize().expect("it is there");
     assert_eq!(listed.stdout, format!("trusted  {}\n", path.display()));
 
-    // Whoever can push to the repository changes the file, or the one that it names.
+    // An author of the repository changes the file, or the one that it names.
     let clone = Checkout::new().await;
     clone.repository("ca_file = 'ca.pem'\n");
     assert!(clone.run(&["trust", "--yes"]).await.status.success());

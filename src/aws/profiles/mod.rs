@@ -162,7 +162,7 @@ impl Profiles {
         self.explicit.clone().or_else(of_environment)
     }
 
-    /// The profile whose settings count. It need not exist if nobody has named it.
+    /// The profile whose settings apply. It need not exist if it is only the default.
     pub(super) fn in_use(&self) -> String {
         self.named().unwrap_or_else(|| DEFAULT.into())
     }

@@ -99,7 +99,7 @@ const CREDENTIALS: &str = "[user]\naws_access_key_id = AKIDUSER\naws_secret_acce
                            [alone]\naws_access_key_id=AKIDALONE\naws_secret_access_key=hush\n";
 
 /// The source, and the names of the roles.
-fn told(profile: &str) -> Result<(String, Vec<String>), String> {
+fn outcome(profile: &str) -> Result<(String, Vec<String>), String> {
     let chain = profiles(CONFIG, CREDENTIALS, &[], Some(profile)).and_then(|profiles| profiles.chain());
     let chain = chain.map_err(|error| error.to_string())?;
     let source = match &chain.source {
@@ -125,7 +125,7 @@ fn roles_are_followed_to_where_credentials_come_from() {
         ("both-sso", "corp", &[]),
     ] {
         let roles: Vec<String> = roles.iter().map(|&role| role.to_owned()).collect();
-        assert_eq!(told(profile), Ok((source.to_owned(), roles)), "{profile}");
+        assert_eq!(outcome(profile), Ok((source.to_owned(), roles)), "{profile}");
     }
     for (profile, problem) in [
         ("loop-a", "line 24: the chain of source profiles is a loop"),
@@ -134,7 +134,7 @@ fn roles_are_followed_to_where_credentials_come_from() {
         ("half", "there is no such sso-session section"),
         ("missing", "there is no AWS profile \"missing\""),
     ] {
-        let error = told(profile).unwrap_err();
+        let error = outcome(profile).unwrap_err();
         assert!(error.contains(problem), "{profile}: {error}");
     }
     let chain = profiles(CONFIG, CREDENTIALS, &[], Some("second")).unwrap().chain().unwrap();

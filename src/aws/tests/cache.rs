@@ -73,7 +73,7 @@ async fn credentials_in_use_are_renewed_before_anybody_waits_for_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_nobody_uses_are_left_to_end() {
+async fn unused_credentials_are_not_renewed() {
     let purse = Purse::new([Some(credentials("AKIDOLD", Some(360)))]);
     let cache = purse.cache();
     cache.get(Asking::No).await.unwrap();

@@ -1,4 +1,4 @@
-//! The calls, against an endpoint that answers as told.
+//! The calls, against an endpoint with scripted replies.
 
 use std::io::Write;
 
@@ -195,7 +195,7 @@ async fn a_session_that_aws_throttles_is_asked_for_as_long_as_a_connection_may_w
 }
 
 #[tokio::test]
-async fn refused_credentials_are_fetched_anew_once() {
+async fn refused_credentials_are_fetched_once_more() {
     let (account, fake, purse) = with_answers([(400, error("ExpiredTokenException")), (200, granted())]).await;
     account.start_session(&bastion(), &start(), Duration::from_secs(1), || ()).await.outcome.unwrap();
     let keys: Vec<_> = fake.requests().iter().map(|request| request.contains("Credential=AKIDSECOND/")).collect();

@@ -1,5 +1,4 @@
-//! What the tests of calls, cache and settings share: an endpoint that answers as told, a provider that gives what it is
-//! told to give.
+//! Shared by the tests of calls, cache and settings: an endpoint with scripted replies, and a provider with scripted credentials.
 
 mod cache;
 mod calls;
@@ -115,7 +114,7 @@ fn complete(request: &[u8]) -> bool {
     body.len() >= length
 }
 
-/// Gives what it is told to give, one after the other, and counts.
+/// Returns the scripted credentials one after the other, and counts its calls.
 #[derive(Debug, Clone, Default)]
 struct Purse {
     answers: Arc<Mutex<VecDeque<Option<Credentials>>>>,

@@ -50,7 +50,7 @@ impl Admin {
         }
     }
 
-    /// What a request is answered; an error when nobody is there.
+    /// The reply to a request; an error if nothing listens.
     pub(crate) async fn ask(&self, request: &str) -> std::io::Result<Answer> {
         let exchange = async {
             match self {

@@ -219,7 +219,7 @@ impl Reconnecting {
     }
 }
 
-/// The command of a Python program of `tests/clients` that is no client of a database. Blocks while what it needs is
+/// The command of a Python program of `tests/clients` that does not connect to a database. Blocks while what it needs is
 /// installed.
 pub(crate) fn python(program: &str) -> Command {
     let mut command = Command::new(venv().join("bin/python"));
@@ -284,7 +284,7 @@ fn mysql() -> PathBuf {
     prefix
 }
 
-/// The folder for these requirements, filled by `install` if nobody has done so to the end.
+/// The folder for these requirements, filled by `install` unless that was already completed.
 fn installed(kind: &str, requirements: &[&Path], install: impl FnOnce(&Path)) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     for file in requirements {

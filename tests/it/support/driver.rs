@@ -87,14 +87,14 @@ impl Driver {
         self.simple("select pg_backend_pid()").await.parse().expect("a number")
     }
 
-    /// Waits until the other side ends the connection, and says what it was told: the SQLSTATE and the message.
+    /// Waits until the other side ends the connection, and returns its last error: SQLSTATE and message.
     pub(crate) async fn told_at_end(self) -> String {
         let ended = within("the end of the connection", self.ended).await.expect("the task does not panic");
         ended.map_or_else(|error| told(&error), |()| "nothing".into())
     }
 }
 
-/// What a client was told: SQLSTATE and message of the server's, or its own words.
+/// The error that a client got: SQLSTATE and message of the server, or the driver's own message.
 pub(crate) fn told(error: &Error) -> String {
     let by_server = error.as_db_error().map(|error| format!("{} {}", error.code().code(), error.message()));
     by_server.unwrap_or_else(|| {

@@ -172,7 +172,7 @@ impl GateOptions {
         command
     }
 
-    /// Adds a word that is no flag.
+    /// Adds a positional argument.
     pub(crate) fn argument(mut self, word: &str) -> Self {
         self.arguments.push(word.into());
         self

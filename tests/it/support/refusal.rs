@@ -89,7 +89,7 @@ impl Refusal {
         self.within(20);
     }
 
-    /// Asserts that it came within so many seconds.
+    /// Asserts that it came within the given number of seconds.
     #[track_caller]
     pub(crate) fn within(&self, seconds: u64) {
         assert!(self.took < Duration::from_secs(seconds), "{self:#?}");

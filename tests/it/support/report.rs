@@ -35,7 +35,7 @@ impl Report {
         Self { code: said.status.code().unwrap_or(-1), report }
     }
 
-    /// The same, with no session left behind: for a sandbox that nobody else uses.
+    /// The same, with no session left behind: for a sandbox that no other test uses.
     pub(crate) async fn alone(options: GateOptions, sandbox: &Sandbox) -> Self {
         let report = Self::of(options, sandbox).await;
         let over = sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()));

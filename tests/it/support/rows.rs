@@ -25,7 +25,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// About so many bytes in rows of about a thousand.
+    /// About the given number of bytes, in rows of about a thousand.
     pub(crate) fn of_bytes(bytes: usize, seed: u64) -> Self {
         Self { seed, count: u32::try_from(bytes / 1000).expect("a few gigabytes"), width: 1000 }
     }

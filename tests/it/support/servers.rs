@@ -160,13 +160,13 @@ impl Deref for Server {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    /// `None` once the server has been told to end.
+    /// `None` once the server was asked to end.
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Server {
-    /// The usual PostgreSQL, started by whoever asks first and shared by every test of this process. Leave it as it is: a
+    /// The usual PostgreSQL, started by the first test that needs it and shared by every test of this process. Leave it as it is: a
     /// test that changes a certificate or needs its own limits starts its own.
     pub(crate) fn shared() -> &'static Self {
         Self::shared_of(Engine::Postgres)
