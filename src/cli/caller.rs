@@ -1,6 +1,6 @@
 //! Who calls AWS in this process: the runtime that the calls live in, the accounts, and the person whom they may ask.
 //!
-//! There is one for a process, so that nobody is asked twice: what looks a database up and what serves it share the
+//! There is one for a process, so that the user is asked once: what looks a database up and what serves it share the
 //! accounts, with their caches of credentials. It is made when it is first needed, which it is not for every command.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::{
     target::MfaCode,
 };
 
-/// See the module's description.
+/// The runtime, the accounts and the terminal, made when they are first needed.
 pub(super) struct Caller {
     code: Option<MfaCode>,
     open_browser: bool,
@@ -37,7 +37,7 @@ impl Caller {
     /// Ready for calls; none is made yet.
     ///
     /// # Errors
-    /// The exit code; what is wrong has been said then.
+    /// The exit code; the reason has been printed.
     pub(super) fn parts(&mut self, output: &mut Output) -> Result<&mut Parts, Exit> {
         let parts = match self.parts.take() {
             Some(parts) => parts,
@@ -46,10 +46,10 @@ impl Caller {
         Ok(self.parts.insert(parts))
     }
 
-    /// The same, for whoever keeps them to the end.
+    /// [`Caller::parts`], for a command that keeps them to its end.
     ///
     /// # Errors
-    /// The same.
+    /// As for [`Caller::parts`].
     pub(super) fn into_parts(mut self, output: &mut Output) -> Result<Parts, Exit> {
         match self.parts.take() {
             Some(parts) => Ok(parts),
@@ -88,7 +88,7 @@ impl Parts {
 /// The runtime of a subcommand that waits for something.
 ///
 /// # Errors
-/// The exit code, when the system refuses; it has been said then.
+/// The exit code, when the system refuses; the reason has been printed.
 fn runtime(output: &mut Output) -> Result<Runtime, Exit> {
     Runtime::new().map_err(|error| {
         output.error(&error, None);
@@ -96,7 +96,7 @@ fn runtime(output: &mut Output) -> Result<Runtime, Exit> {
     })
 }
 
-/// Whoever sits at the terminal, if anybody does. Once dropped, nobody is asked any more.
+/// The user at the terminal, if there is one. Once it is dropped, prompts end without an answer.
 pub(super) struct Person {
     pub(super) prompts: UnboundedReceiver<Prompt>,
     pub(super) answers: terminal::Answers,

@@ -46,7 +46,7 @@ pub(super) trait Program {
 /// What the command line says of the proxy; a subcommand flattens it.
 #[derive(Debug, Args)]
 pub(super) struct ProxyArguments {
-    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
+    /// A name in the configuration files, or an endpoint (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     target: String,
     #[command(flatten)]

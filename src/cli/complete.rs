@@ -22,14 +22,14 @@ pub(super) struct Ready {
     pub(super) files: Files,
     /// See [`Caller`]. What it knows from looking things up serves the rest as well.
     pub(super) caller: Caller,
-    /// Whether all that was asked for is in it; else the first reason why not, which has been said.
+    /// Success if every requested target is in it; else the exit code of the first failure, which has been printed.
     pub(super) complete: Exit,
 }
 
 /// Completes every draft of the plan. One that cannot be completed does not stop the others.
 ///
 /// # Errors
-/// The exit code, when nothing is left, or the rest contradicts; it has been said then.
+/// The exit code, if no target is left or the targets conflict; the reason has been printed.
 pub(super) fn complete(mut plan: Plan, mut caller: Caller, output: &mut Output) -> Result<Ready, Exit> {
     let looked_up = look_up(&mut plan, &mut caller, output);
     let looked_up = looked_up.and_then(|failed| leave_out(&failed, &mut plan, output));
@@ -59,7 +59,7 @@ pub(super) fn is_complete(plan: &Plan) -> bool {
 /// back, and why it is not all.
 ///
 /// # Errors
-/// The exit code, when nobody can be asked; it has been said then.
+/// The exit code, if AWS cannot be called; the reason has been printed.
 pub(super) fn look_up(
     plan: &mut Plan,
     caller: &mut Caller,
@@ -85,11 +85,11 @@ pub(super) fn look_up(
     Ok(failed)
 }
 
-/// Goes on without those that could not be completed, which is said.
+/// Goes on without those that could not be completed, and prints why.
 fn leave_out(failed: &[(Draft, Problem)], plan: &mut Plan, output: &mut Output) -> Result<Exit, Exit> {
     let mut complete = Exit::Success;
     for (_, problem) in failed {
-        let Said { message, choices, hint, cause, .. } = problem.said(plan);
+        let Report { message, choices, hint, cause, .. } = problem.report(plan);
         if choices.is_empty() {
             output.problem(&message, hint.as_deref());
         } else {
@@ -109,8 +109,8 @@ pub(super) enum Problem {
     SeveralBastions { name: String, candidates: Vec<Node> },
 }
 
-/// A problem in words.
-pub(super) struct Said {
+/// A problem as it is printed.
+pub(super) struct Report {
     /// What is wrong, with all that is known of the cause.
     pub(super) message: String,
     /// The same in words of ours and of AWS's only.
@@ -123,17 +123,17 @@ pub(super) struct Said {
     pub(super) cause: Cause,
 }
 
-impl Said {
+impl Report {
     fn usage(message: String, hint: impl Into<Option<String>>) -> Self {
         Self { fact: message.clone(), message, choices: Vec::new(), hint: hint.into(), cause: Cause::Configuration }
     }
 }
 
 impl Problem {
-    pub(super) fn said(&self, plan: &Plan) -> Said {
+    pub(super) fn report(&self, plan: &Plan) -> Report {
         match self {
             Self::Discovery { name, error } => {
-                // A word that is no database was perhaps meant for a target.
+                // The word may be a misspelled target.
                 let meant = matches!(&**error, discover::Error::NotFound { reference: Reference::Identifier(_), .. })
                     .then(|| plan.unknown(name))
                     .filter(|unknown| matches!(unknown, config::Error::UnknownTarget { suggestion: Some(_), .. }));
@@ -150,40 +150,40 @@ impl Problem {
                     Some(_) => Cause::Aws,
                     None => Cause::Configuration,
                 };
-                Said { message: causes::one_line(&**error), fact, cause: part, ..Said::usage(String::new(), hint) }
+                Report { message: causes::one_line(&**error), fact, cause: part, ..Report::usage(String::new(), hint) }
             }
             Self::NoRegion(reference) => {
                 // Nor is it known whether there is such a database: perhaps it was meant for a target.
                 if let Reference::Identifier(name) = reference
                     && let unknown @ config::Error::UnknownTarget { suggestion: Some(_), .. } = plan.unknown(name)
                 {
-                    return Said::usage(unknown.to_string(), unknown.hint());
+                    return Report::usage(unknown.to_string(), unknown.hint());
                 }
                 let hint =
                     "set --region (or region, or AWS_REGION, or the profile's), or give the endpoint's host name";
-                Said::usage(format!("cannot look up {reference}: the region is unknown"), hint.to_owned())
+                Report::usage(format!("cannot look up {reference}: the region is unknown"), hint.to_owned())
             }
             Self::NoBastion { name, others } => {
                 let others = match others {
-                    0 => "Systems Manager knows no node here".to_owned(),
-                    n => format!("the {n} that Systems Manager knows are offline or elsewhere"),
+                    0 => "Systems Manager lists no node here".to_owned(),
+                    n => format!("the {n} that Systems Manager lists are offline or in another VPC"),
                 };
                 let hint = "rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. \
                             --bastion names one elsewhere, --via direct needs none";
-                Said::usage(format!("no managed node is online in the VPC of {name}: {others}"), hint.to_owned())
+                Report::usage(format!("no managed node is online in the VPC of {name}: {others}"), hint.to_owned())
             }
             Self::SeveralBastions { name, candidates } => {
                 let choices: Vec<String> = candidates.iter().map(discover::describe).collect();
                 let message = format!("{name} could be reached through {} nodes:", choices.len());
                 let hint = "choose one with --bastion, or bastion in the configuration file";
-                Said { choices, ..Said::usage(message, hint.to_owned()) }
+                Report { choices, ..Report::usage(message, hint.to_owned()) }
             }
         }
     }
 }
 
-/// Whether something is missing that AWS or the DNS may know. That the engine alone is not said counts: to speak the wrong
-/// protocol is the worst of guesses.
+/// Whether something is missing that AWS or the DNS may know. A missing engine counts too: a wrong protocol fails in
+/// confusing ways.
 fn is_incomplete(draft: &Draft) -> bool {
     draft.reference.region().is_none()
         || !matches!(draft.reference, Reference::Host(_))
@@ -254,7 +254,7 @@ fn choose(draft: &Draft, bastions: Bastions, output: &mut Output) -> Result<Node
     if candidates.is_empty() {
         if !bastions.in_vpc {
             output.warning(
-                &format!("{} goes through {}, and it is not known whether that is in its VPC", draft.name, last.id),
+                &format!("{} goes through {}, which may be in another VPC", draft.name, last.id),
                 Some("--bastion names another"),
             );
         }

@@ -10,7 +10,7 @@ use crate::{printable, target::Target};
 /// How to answer without being asked.
 #[derive(Debug, Args)]
 pub struct ConfirmArguments {
-    /// Serve targets that ask to be confirmed without asking
+    /// Serve targets that require a confirmation without asking
     #[arg(long, help_heading = "Proxy")]
     yes: bool,
 }
@@ -28,7 +28,7 @@ impl ConfirmArguments {
     /// Asks for each target that wants it.
     ///
     /// # Errors
-    /// The exit code, when one was not confirmed; it has been said then.
+    /// The exit code, when one was not confirmed; the reason has been printed.
     pub fn ask(&self, targets: &[Target], output: &mut Output) -> Result<(), Exit> {
         for target in targets.iter().filter(|target| target.guard.confirm && !self.yes) {
             let name = super::output::name(target);

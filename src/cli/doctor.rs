@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     caller::Caller,
-    complete::{self, Said},
+    complete,
     exit::Exit,
     output::Output,
     running::{self, Files},
@@ -37,7 +37,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// A name in the configuration files, or an identifier, ARN or endpoint (HOST[:PORT]) that is in none
+    /// A name in the configuration files, or an identifier, ARN or endpoint (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     target: String,
     /// Print one JSON object; its keys are stable
@@ -156,7 +156,7 @@ struct LookedUp {
 /// Why there is nothing to check.
 enum End {
     Finding(Finding),
-    /// It has been said.
+    /// It has been printed.
     Exit(Exit),
 }
 
@@ -174,7 +174,7 @@ fn look_up(mut plan: Plan, caller: &mut Caller, output: &mut Output) -> Result<L
             discovery: stage(Finding::new(Verdict::Pass, discovery)),
         });
     };
-    let Said { fact, choices, hint, cause, .. } = problem.said(&plan);
+    let complete::Report { fact, choices, hint, cause, .. } = problem.report(&plan);
     let finding = Finding::new(Verdict::Fail, fact).lines(&choices).fix(hint).of(cause);
     // Without a region nothing can be asked of anybody.
     let Some(region) = draft.region.clone() else { return Err(End::Finding(finding)) };
@@ -256,7 +256,7 @@ impl Shown<'_> {
             let took = Duration::from_millis(stage.milliseconds);
             let _ = writeln!(text, "{:8} {:48} {:>8} ms", word(stage.verdict), stage.checked, took.as_millis());
             for finding in &stage.findings {
-                // The line above has said it of the one that there is.
+                // The line above has reported the only one.
                 let mark = match finding.verdict {
                     Verdict::Pass => String::new(),
                     _ if stage.findings.len() == 1 => String::new(),

@@ -12,13 +12,13 @@ use super::{
 };
 use crate::quote;
 
-/// Print environment variables that lead to a database
+/// Print environment variables for connecting to a database
 ///
-/// Those that `rdsgate run` sets, for the address that a running `rdsgate up` has, or else the configured one.
+/// The variables that `rdsgate run` sets, with the address of a running `rdsgate up`, or else the configured one.
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
+    /// A name in the configuration files, or an endpoint (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     target: String,
     /// For whom

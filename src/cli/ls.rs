@@ -17,7 +17,7 @@ use crate::{
     printable,
 };
 
-/// List the databases of an account and region, and the managed nodes beside them
+/// List the databases of an account and region, and the managed nodes in their VPCs
 ///
 /// Databases of engines that rdsgate does not speak are left out; a line on stderr says which engines those are.
 #[derive(Debug, Args)]
@@ -92,7 +92,7 @@ fn listed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
         exit_of(&error)
     })?;
     for gap in databases.gaps.iter().chain(&nodes.gaps).chain(&tasks.gaps) {
-        output.warning(&format!("{gap}; what it would tell is missing"), None);
+        output.warning(&format!("{gap}; the output is incomplete"), None);
     }
     let (spoken, other): (Vec<_>, Vec<_>) =
         databases.found.into_iter().partition(|database| database.protocol().is_some());

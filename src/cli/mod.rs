@@ -97,7 +97,7 @@ enum Command {
 }
 
 impl Command {
-    /// What to log unless told otherwise. Where another program has the terminal, or the output is the result, only what is
+    /// The default log filter. Where another program has the terminal, or the output is the result, only what is
     /// amiss.
     fn log_filter(&self) -> Option<&'static str> {
         match self {
@@ -153,13 +153,13 @@ Exit codes:
   4 AWS or tunnel    5 database login    129 SIGHUP    130 SIGINT    143 SIGTERM
 ";
 
-/// Most time that the end waits for stderr to take what was said.
+/// Time at the end to write the last messages to stderr.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let exit = run();
-    // What stderr does not take by then, nobody reads.
+    // Messages that stderr has not taken by then are dropped.
     log::flush(LAST_WORDS_TIMEOUT);
     exit.into()
 }
@@ -219,8 +219,8 @@ fn wanted_format() -> log::Format {
         _ => None,
     });
     let flag = arguments.iter().rev().find_map(joined).or(apart);
-    let said = flag.or_else(|| std::env::var("RDSGATE_LOG_FORMAT").ok());
-    if said.as_deref() == Some("json") { log::Format::Json } else { log::Format::Human }
+    let format = flag.or_else(|| std::env::var("RDSGATE_LOG_FORMAT").ok());
+    if format.as_deref() == Some("json") { log::Format::Json } else { log::Format::Human }
 }
 
 #[cfg(test)]

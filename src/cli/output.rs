@@ -1,7 +1,7 @@
 //! The only writer to stdout and stderr, besides the log: what a user may copy goes to stdout, all else to stderr.
 //!
-//! A message gives what, why and, where there is more to say, a `hint:`. A stdout or stderr that nobody reads any more
-//! is no error: the proxy goes on. Text from elsewhere never reaches a terminal as control codes.
+//! A message gives what, why and, where there is more to say, a `hint:`. A closed stdout or stderr is not an error:
+//! the proxy goes on. Text from elsewhere never reaches a terminal as control codes.
 
 use std::{
     borrow::Cow,
@@ -93,7 +93,7 @@ impl Output {
         }
     }
 
-    /// An error that is no value of a type: what is wrong, and what to do about it.
+    /// An error that has no type of its own: what is wrong, and what to do about it.
     pub fn problem(&mut self, text: &str, hint: Option<&str>) {
         self.message(Kind::Error, text, hint, &[]);
     }
@@ -169,12 +169,12 @@ impl Output {
         }
     }
 
-    /// Waits until what was said is on stderr, for a moment at most: before another program writes there.
+    /// Waits a moment at most until all messages are on stderr, before another program writes there.
     pub fn settle(&mut self) {
         let _ = self.stderr.flush();
     }
 
-    /// A result, to stdout as it is; whether all of it was written or nobody wanted the rest.
+    /// Writes a result to stdout. A closed pipe is a success.
     pub fn print(&mut self, text: &str) -> Exit {
         // Both may be one terminal.
         self.settle();
@@ -193,7 +193,7 @@ impl Output {
         self.say(Kind::Note, &printable::line(text), &[]);
     }
 
-    /// Why there is no way to a database, as its clients would be told.
+    /// Why a database cannot be reached, in the words that its clients would get.
     pub fn unreachable(&mut self, target: &Target, error: &connect::Error) {
         let text = format!("{}: {}", target.name, error.message());
         self.message(Kind::Error, &text, error.hint(target).as_deref(), &[]);
@@ -202,7 +202,7 @@ impl Output {
     /// Refuses a target of another engine than a program is for.
     ///
     /// # Errors
-    /// The exit code; it has been said then.
+    /// The exit code; the reason has been printed.
     pub fn must_be(&mut self, engine: Engine, target: &Target, program: &str) -> Result<(), Exit> {
         if target.engine == engine {
             return Ok(());
@@ -263,15 +263,15 @@ fn asked(prompt: &Prompt) -> String {
     let shown = |text: &str| printable::line(text).into_owned();
     match prompt {
         Prompt::SsoLogin { profile, url, code, lasts } => format!(
-            "[{}] the SSO session has expired or is not there, and a client waits. To log in, open\n  {}\n  \
-             and approve if the page shows {}. It can be used for {} min.",
+            "[{}] SSO session missing or expired; a client is waiting. To log in, open\n  {}\n  \
+             and approve if the page shows {}. The page is valid for {} min.",
             shown(profile),
             shown(url),
             shown(code),
             lasts.as_secs().div_ceil(60),
         ),
         Prompt::ConsoleLogin { profile } => format!(
-            "[{0}] the console session has expired or is not there, and a client waits. To log in, run in another \
+            "[{0}] console session missing or expired; a client is waiting. To log in, run in another \
              terminal:\n  aws login --profile {0}",
             shown(profile)
         ),
@@ -444,10 +444,10 @@ mod tests {
         show(Prompt::LoggedIn { profile: "console".into() });
         assert_eq!(
             stderr.text(),
-            "[dev] the SSO session has expired or is not there, and a client waits. To log in, open\n  \
+            "[dev] SSO session missing or expired; a client is waiting. To log in, open\n  \
              https://device.sso.eu-central-1.amazonaws.com/?user_code=ABCD-\\u{1b}[2J\n  \
-             and approve if the page shows ABCD-EFGH. It can be used for 10 min.\n\
-             [console] the console session has expired or is not there, and a client waits. To log in, run in another \
+             and approve if the page shows ABCD-EFGH. The page is valid for 10 min.\n\
+             [console] console session missing or expired; a client is waiting. To log in, run in another \
              terminal:\n  aws login --profile console\n\
              [console] logged in\n"
         );

@@ -1,6 +1,6 @@
 //! `rdsgate policy`: what the caller must be allowed, and the SQL that makes the database user.
 //!
-//! It prints and changes nothing. The texts are `document`'s, which asks nobody.
+//! It prints and changes nothing. The texts are made in `document`, which makes no calls.
 
 mod document;
 
@@ -21,14 +21,14 @@ use crate::{
 };
 use document::Grant;
 
-/// Print the least that IAM must allow to use a database, or the SQL to create its user
+/// Print the minimal IAM policy for a database, or the SQL that creates its user
 ///
-/// The policy names exactly this database, user and bastion. Looking up the database takes rds:Describe… of whoever runs
-/// this; nothing is changed.
+/// The policy names exactly this database, user and bastion. The lookup of the database needs rds:Describe… permissions;
+/// nothing is changed.
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// A name in the configuration files, or an identifier, ARN or endpoint (HOST[:PORT]) that is in none
+    /// A name in the configuration files, or an identifier, ARN or endpoint (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     target: String,
     /// How to print the policy

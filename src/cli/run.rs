@@ -13,7 +13,7 @@ use super::{
 };
 use crate::target::Target;
 
-/// Run a command with a database at hand
+/// Run a command that connects to a database
 ///
 /// Opens the way to the database, then runs the command with PGHOST, PGPORT, PGUSER, PGDATABASE, PGSSLMODE (or MYSQL_HOST,
 /// MYSQL_TCP_PORT) and DATABASE_URL set, and closes it when the command ends. The exit status is the command's.

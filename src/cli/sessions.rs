@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// Whose accounts and regions to look in [default: every target of the configuration files]
+    /// Targets whose accounts and regions are searched [default: every target of the configuration files]
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     /// End this session; may be given several times

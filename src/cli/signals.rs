@@ -23,7 +23,7 @@ impl Received {
     }
 
     /// Whether the terminal sent it to its whole foreground process group, the program with us. It may also have been
-    /// sent to us alone meanwhile, which nobody can tell apart.
+    /// sent to us alone meanwhile, which cannot be told apart.
     pub(super) fn is_from_terminal(self) -> bool {
         let keys = [Signal::INT, Signal::QUIT].contains(&self.0);
         keys && std::fs::File::open("/dev/tty")

@@ -22,13 +22,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// their --max-sigterm-delay. A name that the configuration here has means the target of that file.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Targets whose process is to end, with all that it serves [default: the only process that runs]
+    /// Targets whose process is stopped, with everything it serves [default: the only running process]
     #[arg(value_name = "TARGET", conflicts_with = "all")]
     targets: Vec<String>,
-    /// Stop every one
+    /// Stop all of them
     #[arg(long)]
     all: bool,
-    /// Longest time to wait for the end
+    /// Longest time to wait until they have ended
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = super::wait::time)]
     timeout: Duration,
 }

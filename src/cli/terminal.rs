@@ -77,7 +77,7 @@ struct Waiting {
 }
 
 impl Answers {
-    /// Gives the next line to `answer`, in the place of whoever waited for it. Nothing is read but for an answer. To be called
+    /// Gives the next line to `answer`, in the place of the task that waited for it. Nothing is read but for an answer. To be called
     /// within a runtime.
     fn expect(&self, answer: Answer) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +93,7 @@ impl Answers {
         loop {
             let line = typed().await;
             let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // When no more will be typed, whoever waits hears that by being dropped.
+            // At the end of input, dropping the sender ends the wait.
             if let (Some(answer), Ok(line)) = (waiting.answer.take(), line)
                 && !line.is_empty()
             {
@@ -107,7 +107,7 @@ impl Answers {
     }
 }
 
-/// Opens a page in the user's browser. One that does not open is no failure: the address is on the terminal.
+/// Opens a page in the user's browser. A failure is ignored, since the address is on the terminal.
 fn open(url: &str) {
     // What comes from a network is not to start anything else.
     if !url.starts_with("https://") && !url.starts_with("http://127.0.0.1") {
@@ -119,7 +119,7 @@ fn open(url: &str) {
     command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let started = rlimits::as_at_start(|| command.spawn());
     match started {
-        // Waited for by nobody else; a browser may live as long as it likes.
+        // Only this thread waits for it; a browser may run for any time.
         Ok(mut browser) => drop(std::thread::spawn(move || browser.wait())),
         Err(cause) => tracing::debug!(%cause, "no browser"),
     }

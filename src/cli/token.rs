@@ -14,12 +14,12 @@ use crate::{
 
 /// Print a login token for a database
 ///
-/// As `aws rds generate-db-auth-token`: the password of the target's user for the next 15 minutes. It is a SECRET: whoever has
+/// As `aws rds generate-db-auth-token`: the password of the target's user for the next 15 minutes. It is a SECRET: anyone who has
 /// it and can reach the database can log in. Nothing is asked of the database; `rdsgate up` needs no token from you.
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
+    /// A name in the configuration files, or an endpoint (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     target: String,
     #[command(flatten)]

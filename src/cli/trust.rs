@@ -8,7 +8,7 @@ use clap::Args;
 use super::{confirm, exit::Exit, output::Output, terminal};
 use crate::config::{self, Asked, Consent, Environment, Error, Standing, Warning, origin::Origin};
 
-/// Look at what a project's file asks for, and accept it
+/// Review what a project's file asks for, and accept it
 ///
 /// A .rdsgate.toml that comes with a repository may describe databases and make guards stricter. What decides whom rdsgate
 /// believes or who you are (profile, role_arn, ca_file, document, ...) counts only once you have accepted the file as it is;
@@ -84,12 +84,12 @@ fn accept(file: Option<&PathBuf>, yes: bool, environment: &Environment, output: 
         Err(exit) => return Ok(exit),
     };
     if consent.requests.is_empty() {
-        output.note(&format!("{} asks for nothing that takes your trust", consent.shown.display()));
+        output.note(&format!("{} sets nothing that needs your trust", consent.shown.display()));
         return Ok(Exit::Success);
     }
     show(&consent, output);
     if consent.standing == Standing::Trusted {
-        output.note("you trust it as it is");
+        output.note("you already trust this version");
         return Ok(Exit::Success);
     }
     if !yes {
@@ -109,7 +109,7 @@ fn accept(file: Option<&PathBuf>, yes: bool, environment: &Environment, output: 
 
 const QUESTION: &str = "trust this file as it is now?";
 
-/// The project's file, or the exit code when there is none, which has been said then.
+/// The project's file, or the exit code when there is none, which has been printed.
 fn project(
     file: Option<&PathBuf>,
     environment: &Environment,

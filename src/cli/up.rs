@@ -15,7 +15,7 @@ use crate::app::{self, Event};
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// Names in the configuration files, or identifiers, ARNs or endpoints (HOST[:PORT]) that are in none
+    /// Names in the configuration files, or identifiers, ARNs or endpoints (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let mut record = None;
     let Parts { runtime, accounts, person } = &mut parts;
     let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, |event| {
-        // Before anybody is told that it is ready.
+        // Before the process reports that it is ready.
         match &event {
             Event::Ready { served, .. } => match running::announce(served, &files) {
                 Ok(own) => record = Some(own),

@@ -6,10 +6,10 @@ use super::{connection::Connection, exit::Exit, output::Output, target_arguments
 
 /// Print the connection string of a database
 ///
-/// For the address that a running `rdsgate up` has, or else the configured one.
+/// The address is that of a running `rdsgate up`, or else the configured one.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A name in the configuration files, or an endpoint (HOST[:PORT]) that is in none
+    /// A name in the configuration files, or an endpoint (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     target: String,
     /// Whose form

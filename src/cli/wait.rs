@@ -71,7 +71,7 @@ fn missing(wanted: &Wanted, running: &[Record]) -> Option<String> {
     let other = targets.find(|(_, serving)| serving.name == wanted.name);
     Some(match other {
         Some((record, serving)) => format!("process {} serves another one, {}", record.pid, serving.describe()),
-        None => "no rdsgate up of this user has it".into(),
+        None => "no rdsgate up of this user serves it".into(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! One database as far as the user has described it, on the way to a [`Target`]: values are parsed, some may be missing.
 //!
-//! Whoever can find out fills in what is missing (`cli`, by asking AWS and the DNS); [`Draft::finish`] puts in the defaults
-//! and holds the result to the rules that span keys.
+//! `cli` fills in missing values by asking AWS and the DNS; [`Draft::finish`] adds the defaults and checks the rules that
+//! span options.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// See the module's description.
+/// One database, described in part or in full.
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// What the user calls it.
@@ -50,19 +50,19 @@ pub struct Draft {
     pub ca_file: Option<CaFile>,
     /// Compression upstream.
     pub compress: Compress,
-    /// What protects it from a slip of the hand.
+    /// Protection against mistakes.
     pub guard: Guard,
     /// The local address.
     pub listen: Option<ListenAddress>,
-    /// How sessions are asked for; the reason is yet to be made when nothing was said.
+    /// How sessions are requested. Its reason is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
     reason: Option<Reason>,
     /// The local user, for the reason.
     local_user: Option<String>,
     /// How sessions are shared.
     sessions: Sessions,
-    /// The region that was set for this database: it counts, whatever the host name says.
-    said: Option<Region>,
+    /// The region that was set for this database. It counts more than the one in the host name.
+    configured_region: Option<Region>,
 }
 
 impl Draft {
@@ -79,8 +79,8 @@ impl Draft {
             Some(setting) => settings::parse::<typed::Host>(setting)?,
             None => return Err(Error::NoHost { target: name.to_owned() }),
         };
-        let said = settings.for_target(Key::Region).map(settings::parse::<typed::Region>).transpose()?;
-        let region = match said.clone().or_else(|| reference.region()) {
+        let configured_region = settings.for_target(Key::Region).map(settings::parse::<typed::Region>).transpose()?;
+        let region = match configured_region.clone().or_else(|| reference.region()) {
             Some(region) => Some(region),
             None => default_region(settings, environment)?,
         };
@@ -105,7 +105,7 @@ impl Draft {
             // A name that is not Unicode is left out.
             local_user: environment.user().ok().flatten().map(str::to_owned),
             sessions: Sessions::parse(settings)?,
-            said,
+            configured_region,
         };
         draft.check_region()?;
         Ok(draft)
@@ -113,7 +113,7 @@ impl Draft {
 
     /// The name that was given is an alias of the endpoint `found`, whose region counts: it moves along with the alias.
     pub fn follow_alias(&mut self, alias: Host, found: Host) {
-        self.said = None;
+        self.configured_region = None;
         self.region = found.region();
         self.alias = Some(alias);
         self.reference = Reference::Host(found);
@@ -134,7 +134,7 @@ impl Draft {
             return Err(Error::NotLookedUp { target: self.name.to_string(), reference: self.reference });
         };
         let engine = engine(self.engine, self.port).unwrap_or(Engine::Postgres);
-        let region = self.said.or_else(|| host.region()).or(self.region);
+        let region = self.configured_region.or_else(|| host.region()).or(self.region);
         let route = match (self.via, self.bastion) {
             (Via::Direct, _) => Route::Direct,
             (Via::Ssm, Some(bastion)) => Route::Ssm(bastion),
@@ -170,24 +170,24 @@ impl Draft {
 
     /// An ARN's region is the only one that its database can be looked up in.
     fn check_region(&self) -> Result<(), Error> {
-        match (&self.reference, &self.said) {
-            (Reference::Arn(arn), Some(said)) if arn.region() != said => Err(Error::RegionMismatch {
+        match (&self.reference, &self.configured_region) {
+            (Reference::Arn(arn), Some(configured)) if arn.region() != configured => Err(Error::RegionMismatch {
                 target: self.name.to_string(),
                 in_arn: arn.region().clone(),
-                said: said.clone(),
+                configured: configured.clone(),
             }),
             _ => Ok(()),
         }
     }
 
-    /// What is odd about the region: the one that was set counts, whatever the host name says.
+    /// A warning if the configured region differs from the one in the host name.
     pub(super) fn warning(&self) -> Option<Warning> {
-        let (in_host, said) = (self.reference.region()?, self.said.clone()?);
-        (in_host != said).then(|| Warning::OtherRegion { target: self.name.to_string(), in_host, said })
+        let (in_host, configured) = (self.reference.region()?, self.configured_region.clone()?);
+        (in_host != configured).then(|| Warning::OtherRegion { target: self.name.to_string(), in_host, configured })
     }
 }
 
-/// What was said of [`Pooling`], whose defaults depend on the endpoint.
+/// The configured part of [`Pooling`], whose defaults depend on the endpoint.
 #[derive(Debug, Clone)]
 struct Sessions {
     isolation: Isolation,
@@ -208,7 +208,7 @@ impl Sessions {
         })
     }
 
-    /// Cluster endpoints are rotated unless told otherwise: the agent looks their name up once a session.
+    /// Cluster endpoints are rotated by default: the agent looks their name up once a session.
     fn pooling(&self, name: &str, host: &Host) -> Result<Pooling, Error> {
         let default = default_pooling(self.isolation, host);
         let pooling = Pooling {
@@ -226,18 +226,18 @@ impl Sessions {
     }
 }
 
-/// What was said, or what the port is known for.
-fn engine(said: Option<Engine>, port: Option<u16>) -> Option<Engine> {
-    said.or_else(|| [Engine::Mysql].into_iter().find(|engine| port == Some(engine.default_port())))
+/// The configured engine, or the one that the port is known for.
+fn engine(configured: Option<Engine>, port: Option<u16>) -> Option<Engine> {
+    configured.or_else(|| [Engine::Mysql].into_iter().find(|engine| port == Some(engine.default_port())))
 }
 
 /// The engine as far as it is known without looking it up.
 ///
 /// # Errors
 /// [`Error::BadValue`].
-pub(super) fn said_engine(settings: &Settings<'_>) -> Result<Option<Engine>, Error> {
-    let said = settings.value::<typed::Engine>()?;
-    Ok(engine(said, settings.value::<typed::Port>()?))
+pub(super) fn configured_engine(settings: &Settings<'_>) -> Result<Option<Engine>, Error> {
+    let configured = settings.value::<typed::Engine>()?;
+    Ok(engine(configured, settings.value::<typed::Port>()?))
 }
 
 /// Who we are for AWS. Sessions of roles are named after the local user, whom CloudTrail would not know otherwise.

@@ -108,7 +108,7 @@ impl Environment {
         Ok(None)
     }
 
-    /// The values of `RDSGATE_*`. A variable with our prefix that nobody knows is a warning.
+    /// The values of `RDSGATE_*`. An unknown variable with our prefix is a warning.
     ///
     /// # Errors
     /// [`Error::NotUnicode`].

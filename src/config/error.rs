@@ -35,7 +35,7 @@ pub enum Error {
         /// The parser's words.
         message: String,
     },
-    /// A key that nobody reads: most often a typing mistake.
+    /// An unknown key, most often a typing mistake.
     #[error("{at}: unknown key {key:?} {}", Place(table.as_deref()))]
     UnknownKey {
         /// Where.
@@ -44,7 +44,7 @@ pub enum Error {
         key: String,
         /// The table it stands in, `None` at the top level.
         table: Option<String>,
-        /// What was meant, perhaps.
+        /// The closest known name.
         suggestion: Option<String>,
     },
     /// A key in a table where it means nothing.
@@ -57,7 +57,7 @@ pub enum Error {
         /// The table it stands in.
         table: String,
     },
-    /// A command in a file that comes with a project, and so from whoever wrote that.
+    /// A command in a file that comes with a project, and so from the project's authors.
     #[error("{at}: {} runs a command, which a project's file may not", key.name())]
     ForeignCommand {
         /// Where.
@@ -151,12 +151,12 @@ pub enum Error {
         /// The files that were read.
         files: Vec<PathBuf>,
     },
-    /// A word that names no target and is no host name either.
+    /// A word that is neither the name of a target nor a host name.
     #[error("no target is called {name:?}")]
     UnknownTarget {
         /// The word.
         name: String,
-        /// What was meant, perhaps.
+        /// The closest known name.
         suggestion: Option<String>,
         /// The targets in the files.
         known: Vec<String>,
@@ -193,14 +193,14 @@ pub enum Error {
         host: Host,
     },
     /// A token signed for one region is refused by a database in another.
-    #[error("target {target} is in {in_arn} by its ARN, but its region is set to {said}")]
+    #[error("target {target} is in {in_arn} by its ARN, but its region is set to {configured}")]
     RegionMismatch {
         /// The target.
         target: String,
         /// The region in the ARN.
         in_arn: Region,
         /// The region that was set.
-        said: Region,
+        configured: Region,
     },
     /// More sessions to be kept open than there may be.
     #[error("target {target} is to keep {warm_sessions} sessions warm, but may have {max_sessions}")]
@@ -309,10 +309,10 @@ impl Error {
     }
 }
 
-/// Something odd that does not stop us.
+/// Something that is worth a warning but does not stop us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
-    /// Whoever can write the file can choose which database our user's tools talk to.
+    /// Everyone who can write the file can choose the database that the user's tools talk to.
     WritableByOthers {
         /// The file.
         path: PathBuf,
@@ -324,7 +324,7 @@ pub enum Warning {
         /// The region in the host name.
         in_host: Region,
         /// The region that was set.
-        said: Region,
+        configured: Region,
     },
     /// A project's file that is not read.
     UnsafeFile {
@@ -349,11 +349,11 @@ pub enum Warning {
         /// The user's own.
         own: PathBuf,
     },
-    /// A variable with our prefix that nobody reads.
+    /// An unknown variable with our prefix.
     UnknownVariable {
         /// Its name.
         name: String,
-        /// What was meant, perhaps.
+        /// The closest known name.
         suggestion: Option<String>,
     },
 }
@@ -364,8 +364,8 @@ impl fmt::Display for Warning {
             Self::WritableByOthers { path } => {
                 write!(f, "{} can be written by every user of this machine", path.display())
             }
-            Self::OtherRegion { target, in_host, said } => {
-                write!(f, "target {target} is in {in_host} by its host name; using the configured region {said}")
+            Self::OtherRegion { target, in_host, configured } => {
+                write!(f, "target {target} is in {in_host} by its host name; using the configured region {configured}")
             }
             Self::UnsafeFile { path, reason } => write!(f, "{} is not read: {reason}", path.display()),
             Self::NotTrusted { path, requests } => {
@@ -377,7 +377,7 @@ impl fmt::Display for Warning {
                 own.display(),
                 project.display()
             ),
-            Self::UnknownVariable { name, .. } => write!(f, "the variable {name} means nothing to rdsgate"),
+            Self::UnknownVariable { name, .. } => write!(f, "unknown variable {name}"),
         }
     }
 }

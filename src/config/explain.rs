@@ -34,9 +34,9 @@ pub struct Table {
 pub struct Explained {
     /// Its key.
     pub key: Key,
-    /// What counts, `None` when nothing does.
+    /// The value that counts, if there is one.
     pub value: Option<String>,
-    /// Who said so, `None` when nobody did and it is the default.
+    /// Where it was set; `None` for a default.
     pub origin: Option<Origin>,
     /// Where the project's file says something else that does not count, since the file is not trusted.
     pub withheld: Option<Origin>,
@@ -59,7 +59,7 @@ pub fn explain(
         let origin = setting.map(|setting| setting.origin.clone());
         Explained { key, value, origin, withheld: settings.withheld(key).map(|setting| setting.origin.clone()) }
     };
-    // What is for one use is nobody's configuration, and a code is not to be shown.
+    // A code for one run is not configuration, and must not be shown.
     let keys = |process: bool| {
         let fits = move |scope| scope != Scope::Once && (scope == Scope::Process) == process;
         Key::ALL.into_iter().filter(move |key| fits(key.scope()))

@@ -146,21 +146,24 @@ impl Plan {
             let localhost = value::both_loopbacks();
             listen.addresses.iter().any(|address| localhost.contains(address)).then_some(listen.port)
         };
-        let said = |settings: &Settings<'_>| claim(&typed::Listen::parse(&settings.get(Key::Listen)?.value).ok()?);
+        let configured_port =
+            |settings: &Settings<'_>| claim(&typed::Listen::parse(&settings.get(Key::Listen)?.value).ok()?);
         let Sources { flags, variables, files, .. } = &self.sources;
         let of_file = |(name, whose): &(String, Whose)| {
             (name.clone(), Settings::of_target(&[flags, variables], files, *whose, name))
         };
         let in_files: Vec<(String, Settings<'_>)> = self.known.iter().map(of_file).collect();
-        let mut taken: Vec<u16> = in_files.iter().filter_map(|(_, settings)| said(settings)).collect();
-        let unsaid = || in_files.iter().filter(|(_, settings)| settings.get(Key::Listen).is_none());
-        let said_engine = |settings: &Settings<'_>| draft::said_engine(settings).ok().flatten();
+        let mut taken: Vec<u16> = in_files.iter().filter_map(|(_, settings)| configured_port(settings)).collect();
+        let without_listen = || in_files.iter().filter(|(_, settings)| settings.get(Key::Listen).is_none());
+        let configured_engine = |settings: &Settings<'_>| draft::configured_engine(settings).ok().flatten();
         let first_of = |engine: Engine| {
-            let mut of_engine = unsaid().filter(|(_, own)| said_engine(own).unwrap_or(Engine::Postgres) == engine);
+            let mut of_engine =
+                without_listen().filter(|(_, own)| configured_engine(own).unwrap_or(Engine::Postgres) == engine);
             of_engine.next().map(|(name, _)| name.as_str())
         };
         // One whose engine had to be looked up counts as PostgreSQL for the others, who cannot know it.
-        let first_unknown = || unsaid().find(|(_, own)| said_engine(own).is_none()).map(|(name, _)| name.as_str());
+        let first_unknown =
+            || without_listen().find(|(_, own)| configured_engine(own).is_none()).map(|(name, _)| name.as_str());
         let is_first =
             |name: &str, engine: Engine| first_of(engine).or_else(first_unknown).is_some_and(|first| first == name);
         for (chosen, target) in self.chosen.iter().zip(targets) {

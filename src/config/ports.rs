@@ -1,5 +1,5 @@
-//! The local port of a target that was not told one and whose engine's own port another target has: derived from its name,
-//! so that it is the same every time and what was told to an IDE stays true.
+//! The local port of a target without `listen` when another target has its engine's port: derived from its name, so that it
+//! is the same every time and the settings of an IDE stay valid.
 //!
 //! Two names may come to one port. Which of them has it and which has the next is decided once and remembered in a small file
 //! under `$XDG_STATE_HOME`. When that cannot be written the port is the one of the name alone.

@@ -1,7 +1,7 @@
-//! Where a project's file may lie: only where nobody but the user and root could have put it, or could change it.
+//! Where a project's file may lie: only where only the user and root could have put it, or could change it.
 //!
 //! The search goes from the working directory upwards. Each folder on the way, and the file itself, must belong to the user
-//! or to root and be writable by nobody else; a sticky folder such as `/tmp` is not safe, since anybody can make a file in
+//! or to root and not be writable by others; a sticky folder such as `/tmp` is not safe, since anybody can make a file in
 //! it. Folders above the file do not matter: who can rename them cannot give away what they put in their place. The search
 //! ends at the home folder, at another file system and at a folder that is not safe (git's `safe.directory` and OpenSSH's
 //! `StrictModes` think alike).
@@ -82,7 +82,7 @@ impl Reason {
                 format!("chmod {whom}-w {}", path.display())
             }
             Self::Writable { .. } | Self::Foreign { .. } | Self::BeyondHome | Self::OtherFileSystem => {
-                format!("name it if you trust whoever can write it: --config {}", file.display())
+                format!("name it if you trust everyone who can write it: --config {}", file.display())
             }
         }
     }
@@ -132,7 +132,7 @@ fn real(path: &Path, user: u32) -> Result<Option<PathBuf>, Reason> {
     Ok(Some(real))
 }
 
-/// Whether a file or folder belongs to the user (by id) or to root, and nobody else can write it.
+/// Whether a file or folder belongs to the user (by id) or to root, and others cannot write it.
 pub(super) fn check(path: &Path, meta: &Metadata, user: u32) -> Result<(), Reason> {
     must_be_ours(path, meta.uid(), user)?;
     let by_group = meta.mode() & 0o020 != 0 && (has_acl(path) || !is_private_group(meta.gid(), meta.uid()));
@@ -152,7 +152,7 @@ fn is_private_group(group: u32, owner: u32) -> bool {
     private_in(&list("/etc/passwd"), &list("/etc/group"), group, owner)
 }
 
-/// A user's own group has the user's number or name, and nobody else in it: useradd(8), USERGROUPS_ENAB; directory services
+/// A user's own group has the user's number or name, and no other member: useradd(8), USERGROUPS_ENAB; directory services
 /// that make such groups give them the user's number.
 fn private_in(passwd: &str, groups: &str, group: u32, owner: u32) -> bool {
     let number = |text: Option<&&str>| text.and_then(|text| text.parse::<u32>().ok());

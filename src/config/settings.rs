@@ -101,7 +101,7 @@ impl<'a> Settings<'a> {
     /// The value that wins.
     pub(super) fn get(&self, key: Key) -> Option<&'a Setting> {
         self.outside(key).or_else(|| {
-            let project = self.project.get(key).filter(|setting| self.may_say(key, setting));
+            let project = self.project.get(key).filter(|setting| self.may_set(key, setting));
             let own = self.own.get(key);
             match key.trust() {
                 Trust::Stricter => stricter(key, project, own),
@@ -110,17 +110,17 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// The value said for this target: by a flag, a variable or its own table.
+    /// The value set for this target: by a flag, a variable or its own table.
     pub(super) fn for_target(&self, key: Key) -> Option<&'a Setting> {
-        let project = || self.project.target?.get(key).filter(|setting| self.may_say(key, setting));
+        let project = || self.project.target?.get(key).filter(|setting| self.may_set(key, setting));
         self.outside(key).or_else(project).or_else(|| self.own.target?.get(key))
     }
 
     /// What the project's file says and may not, since the owner has not trusted it. Nothing where a flag or a variable
     /// says something else anyway.
     pub(super) fn withheld(&self, key: Key) -> Option<&'a Setting> {
-        let said = self.project.get(key).filter(|setting| !self.may_say(key, setting))?;
-        (self.reach == Reach::Untrusted && self.outside(key).is_none()).then_some(said)
+        let refused = self.project.get(key).filter(|setting| !self.may_set(key, setting))?;
+        (self.reach == Reach::Untrusted && self.outside(key).is_none()).then_some(refused)
     }
 
     /// The content that the file with this path must have, where it was read before the owner trusted it.
@@ -133,7 +133,7 @@ impl<'a> Settings<'a> {
     }
 
     /// Whether the project's file may say this here.
-    fn may_say(&self, key: Key, setting: &Setting) -> bool {
+    fn may_set(&self, key: Key, setting: &Setting) -> bool {
         match (key.trust(), self.reach) {
             (Trust::Stricter, _) => true,
             (_, Reach::Guards) | (Trust::Never, _) => false,

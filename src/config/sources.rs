@@ -94,8 +94,8 @@ impl Sources {
         let mut withheld: Vec<Asked> = Vec::new();
         for settings in settings {
             for key in keys.clone() {
-                let said = settings.withheld(key).map(|setting| Asked { key, setting: setting.clone() });
-                withheld.extend(said.filter(|said| !withheld.contains(said)));
+                let asked = settings.withheld(key).map(|setting| Asked { key, setting: setting.clone() });
+                withheld.extend(asked.filter(|asked| !withheld.contains(asked)));
             }
         }
         let project = self.files.project.as_ref().filter(|_| !withheld.is_empty())?;

@@ -30,7 +30,7 @@ pub const STATEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)
 const MAX_LABEL: usize = 32;
 /// Bounds of `idle_close`.
 pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
-/// Bounds of `rotate_after`: a session that is used up in seconds would be in nobody's interest.
+/// Bounds of `rotate_after`: a session that lasts seconds would only cost calls.
 pub const ROTATE_AFTER: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
 /// Bounds of `max_sessions`. AWS documents no limit; each session costs a process on the bastion.
 pub const MAX_SESSIONS: RangeInclusive<usize> = 1..=100;
@@ -59,7 +59,7 @@ pub enum ValueError {
     #[error("{0:?} is not an admin address: expected [HOST:]PORT on loopback, such as 9090, or unix:PATH")]
     Admin(String),
     /// An address that others can reach.
-    #[error("{0} is not a loopback address: whoever can reach it would use the database without a password")]
+    #[error("{0} is not a loopback address: anyone who can reach it could use the database without a password")]
     NotLoopback(String),
     /// Not a way to the database.
     #[error("{0:?} is not a route: expected ssm, direct or auto")]

@@ -41,9 +41,9 @@ fn help_names_the_commands_the_exit_codes_and_where_to_begin() {
         "A local, passwordless door to private Amazon RDS and Aurora databases.\n",
         "Usage: rdsgate [OPTIONS] <COMMAND>\n",
         " Serve databases on localhost\n",
-        " List the databases of an account and region, and the managed nodes beside them\n",
-        " Print the least that IAM must allow to use a database, or the SQL to create its user\n",
-        " Run a command with a database at hand\n",
+        " List the databases of an account and region, and the managed nodes in their VPCs\n",
+        " Print the minimal IAM policy for a database, or the SQL that creates its user\n",
+        " Run a command that connects to a database\n",
         "      --log-level <LEVEL>\n",
         "      --log-format <FORMAT>\n",
         "  rdsgate up           serve every target of .rdsgate.toml\n",
@@ -75,7 +75,7 @@ fn help_of_up_has_each_flag_with_its_default() {
          engine's port]",
         "--config <FILE> Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml",
         "--read-only[=<BOOL>] Make transactions read-only unless the client asks for another mode [default: false]",
-        "--yes Serve targets that ask to be confirmed without asking",
+        "--yes Serve targets that require a confirmation without asking",
         "rdsgate up orders --listen 6543",
     ] {
         assert!(words.contains(flag), "{flag:?} is missing:\n{stdout}");

@@ -120,7 +120,7 @@ async fn clients_wait_for_a_login_on_the_terminal_and_all_for_the_same() {
 
     let clients = [client(&gate), client(&gate), client(&gate)];
     let code = code(&mut gate, &sandbox).await;
-    assert!(gate.log().contains("[dev] the SSO session has expired or is not there, and a client waits."));
+    assert!(gate.log().contains("[dev] SSO session missing or expired; a client is waiting."));
     assert!(gate.log().contains(&format!("{}/sso/device?user_code={code}", sandbox.endpoint())), "{}", gate.log());
     assert!(clients.iter().all(|client| !client.is_finished()), "{}", gate.log());
     assert!(sandbox.sso_decide(&code, true));

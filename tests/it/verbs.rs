@@ -221,7 +221,7 @@ fn config_check_says_ok_or_what_is_wrong() {
     let (code, stdout, stderr) = user.run_with(&["config", "check"], &[("RDSGATE_USR", "x")]);
     assert_eq!(
         (code, stdout, stderr.as_str()),
-        (0, ok, "warning: the variable RDSGATE_USR means nothing to rdsgate\nhint: did you mean RDSGATE_USER?\n")
+        (0, ok, "warning: unknown variable RDSGATE_USR\nhint: did you mean RDSGATE_USER?\n")
     );
     for (line, complaint) in [
         ("read_only = 'yes'", "error: .rdsgate.toml:3:13: read_only is a string, expected true or false\n"),
@@ -395,7 +395,7 @@ fn nothing_runs_so_nothing_can_be_stopped_or_waited_for() {
         user.complains(&["wait", "orders", "--timeout", "0s"]),
         (
             1,
-            "error: orders is not served within 0ns: no rdsgate up of this user has it\n\
+            "error: orders is not served within 0ns: no rdsgate up of this user serves it\n\
              hint: start it with rdsgate up, and look at what that says\n"
                 .into()
         )

@@ -30,9 +30,9 @@ enum Command {
     },
     /// Check the configuration
     ///
-    /// Reads the files and the variables as rdsgate up does, and says what is wrong, or odd, in them. Nothing is asked of AWS.
+    /// Reads the files and the variables as rdsgate up does, and reports errors and warnings. It makes no call to AWS.
     Check(Choice),
-    /// Show each value and where it came from
+    /// Show each value and its origin
     ///
     /// What is printed is a configuration file itself. Behind each value stands the file and line, the variable or the flag
     /// that set it.
@@ -46,7 +46,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Choice {
-    /// Names in the configuration files, or endpoints (HOST[:PORT]) that are in none [default: every target of the files]
+    /// Names in the configuration files, or endpoints (HOST[:PORT]) [default: every target of the files]
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]

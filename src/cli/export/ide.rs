@@ -95,7 +95,7 @@ pub(super) fn tableplus(connections: &[Connection<'_>]) -> String {
     connections.iter().map(url).collect()
 }
 
-/// What is not known is not said.
+/// Unknown values are left out.
 fn without_nulls(mut object: Value) -> Value {
     if let Some(members) = object.as_object_mut() {
         members.retain(|_, member| !member.is_null());

@@ -24,7 +24,7 @@ pub struct Arguments {
     /// Whose settings
     #[arg(value_name = "FORMAT")]
     format: Format,
-    /// Names in the configuration files, or endpoints (HOST[:PORT]) that are in none [default: every target of the files]
+    /// Names in the configuration files, or endpoints (HOST[:PORT]) [default: every target of the files]
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]

@@ -12,7 +12,7 @@ fn an_empty_variable_is_not_set_and_an_unknown_one_is_a_warning() {
         .variable("RDSGATE_XYZZY", "1");
     let warnings = scene.load().unwrap().warnings;
     let lines: Vec<_> = warnings.iter().map(|warning| (warning.to_string(), warning.hint())).collect();
-    let says = |name: &str| format!("the variable {name} means nothing to rdsgate");
+    let says = |name: &str| format!("unknown variable {name}");
     assert_eq!(
         lines,
         [(says("RDSGATE_BASTON"), Some("did you mean RDSGATE_BASTION?".into())), (says("RDSGATE_XYZZY"), None)]
@@ -155,7 +155,7 @@ fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
         (&orders("database = \"a\\u0000b\""), "4:12: invalid database: it holds a NUL byte", ""),
         (
             &orders("listen = '0.0.0.0:5432'"),
-            "4:10: invalid listen: 0.0.0.0 is not a loopback address: whoever can reach it would use the database \
+            "4:10: invalid listen: 0.0.0.0 is not a loopback address: anyone who can reach it could use the database \
              without a password",
             "listen on localhost; for a container or another machine, forward a port to it",
         ),

@@ -208,7 +208,7 @@ fn of_targets_whose_engine_was_looked_up_the_first_unknown_one_has_the_engines_p
         plan.finish().unwrap().config.targets.iter().map(|target| target.listen.port).collect()
     };
     let own = |port: u16| ports::RANGE.contains(&port);
-    // Nobody has said an engine: the first has its own's port, whichever that is.
+    // No target sets an engine: the first has its own's port, whichever that is.
     let found = [("shop", Engine::Mysql), ("orders", Engine::Postgres)];
     let [shop, orders] = ports(&[("shop", ""), ("orders", "")], &found)[..] else { panic!("two targets") };
     assert!(shop == 3306 && own(orders), "{shop} {orders}");
