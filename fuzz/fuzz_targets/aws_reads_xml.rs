@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::aws::invariants::reads_xml(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate::aws::invariants::reads_xml(bytes));

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::discover::invariants::reads_aliases(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate::discover::invariants::reads_aliases(bytes));

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::mysql_invariants::changes_user(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| database_wire::mysql::invariants::changes_user(bytes));

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate_fuzz::mysql_invariants::passes_errors_on(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| database_wire::mysql::invariants::passes_errors_on(bytes));

@@ -1,9 +1,29 @@
-//! What must hold for any text whatever that an API answers with. The function is the body of a fuzz target (`fuzz/`) and
-//! of a property test below, which feeds it texts that get further than noise does.
-//!
-//! Panics when its sentence is false.
+//! Properties that hold for any text of an API or of an AWS file. Each function is the body of a fuzz target (`fuzz/`) and of
+//! a property test below, which feeds it texts that get further than noise does. It panics if a property is violated.
 
-use crate::aws::xml::Element;
+use crate::{
+    aws::{
+        profiles::{ini, words},
+        time,
+        xml::Element,
+    },
+    outbound::Proxies,
+};
+
+/// A file of profiles is read or refused with a line that it has. So are the values in it: commands, times, proxies.
+pub fn reads_profiles(bytes: &[u8]) {
+    let lines = bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() + 1;
+    if let Err(malformed) = ini::read(bytes) {
+        assert!((1..=lines).contains(&malformed.line));
+    }
+    let text = String::from_utf8_lossy(bytes);
+    if let Some(words) = words::split(&text) {
+        assert!(words.concat().len() <= text.len());
+    }
+    let _ = time::parse(&text);
+    let proxies = Proxies::of(|_| Some(text.clone().into_owned()));
+    let _ = (proxies.find(true, &text, 443), proxies.find(false, "example.com", 80));
+}
 
 /// Text that is read as XML has one root with a name, of which no more is kept than came, and white space behind it changes
 /// nothing. All else is refused.
@@ -24,14 +44,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
-    use crate::{
-        aws::{
-            profiles::{ini, words},
-            time,
-            xml::NotXml,
-        },
-        outbound::Proxies,
-    };
+    use crate::aws::xml::NotXml;
 
     /// Pieces of AWS files, times and URLs, in any order.
     fn scraps() -> impl Strategy<Value = String> {
@@ -129,18 +142,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_people_write_is_read_or_refused(text in scraps(), noise in vec(any::<u8>(), 0..64)) {
-            for bytes in [text.as_bytes(), &noise] {
-                let lines = bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() + 1;
-                if let Err(malformed) = ini::read(bytes) {
-                    prop_assert!((1..=lines).contains(&malformed.line));
-                }
-            }
-            if let Some(words) = words::split(&text) {
-                prop_assert!(words.concat().len() <= text.len());
-            }
-            let _ = time::parse(&text);
-            let proxies = Proxies::of(|_| Some(text.clone()));
-            let _ = (proxies.find(true, &text, 443), proxies.find(false, "example.com", 80));
+            reads_profiles(text.as_bytes());
+            reads_profiles(&noise);
         }
     }
 }

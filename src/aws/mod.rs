@@ -20,7 +20,7 @@ mod flight;
 mod hint;
 mod http;
 mod interaction;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod invariants;
 mod issue;
 mod mfa;

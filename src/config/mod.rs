@@ -28,6 +28,8 @@ pub mod env;
 pub mod error;
 pub mod explain;
 pub mod file;
+#[cfg(any(test, feature = "testing"))]
+pub mod invariants;
 mod layer;
 mod load;
 pub mod options;

@@ -16,7 +16,7 @@ mod alias;
 mod cache;
 mod cname;
 mod dns;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod invariants;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

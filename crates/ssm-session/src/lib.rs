@@ -16,6 +16,8 @@ mod fault_table;
 pub mod features;
 pub mod handshake;
 pub mod idle;
+#[cfg(any(test, feature = "testing"))]
+pub mod invariants;
 mod liveness;
 pub mod load;
 pub mod message;

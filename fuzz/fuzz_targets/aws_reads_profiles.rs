@@ -1,0 +1,5 @@
+//! A file of AWS profiles, and the values in it. The invariant is documented where it is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rdsgate::aws::invariants::reads_profiles(bytes));
