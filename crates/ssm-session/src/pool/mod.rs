@@ -30,7 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use self::plan::{
-    Failures, OPEN_PATIENCE, Place, QUIET_PATIENCE, RESTORE_PATIENCE, SPARE_RETRY, SUSPICION_AGE, Suspicion, View,
+    Failures, OPEN_TIMEOUT, Place, RESTORE_TIMEOUT, SPARE_RETRY, SUSPICION_AGE, Suspicion, TRANSFER_TIMEOUT, View,
     Waiting,
 };
 pub use self::pooling::{Isolation, Pooling};
@@ -79,7 +79,7 @@ struct State {
     counts: Counts,
     /// Of sessions that the pool has no more.
     past: Tally,
-    tended: bool,
+    maintained: bool,
     closed: bool,
 }
 
@@ -136,14 +136,14 @@ pub enum Error {
     Session(#[from] Arc<session::Error>),
     /// All sessions that there may be are taken.
     #[error(
-        "no SSM session is free: all {max_sessions} are in use by connections of their own, or held up by clients that do not read"
+        "no SSM session is free: all {max_sessions} are reserved for other connections, or blocked by clients that do not read"
     )]
     NoRoom {
         /// The limit.
         max_sessions: usize,
     },
     /// We are shutting down.
-    #[error("rdsgate is shutting down")]
+    #[error("the SSM sessions are being closed")]
     Closed,
 }
 
@@ -195,10 +195,10 @@ impl Pool {
                 return done;
             }
             let waited = ticket.waited();
-            let patience =
-                [QUIET_PATIENCE, RESTORE_PATIENCE, OPEN_PATIENCE].into_iter().find(|patience| waited < *patience);
+            let next_step =
+                [TRANSFER_TIMEOUT, RESTORE_TIMEOUT, OPEN_TIMEOUT].into_iter().find(|timeout| waited < *timeout);
             let barred_until = self.state().failures.barred_until(driver::now());
-            let next = patience.map(|patience| ticket.since + patience).into_iter().chain(barred_until).min();
+            let next = next_step.map(|timeout| ticket.since + timeout).into_iter().chain(barred_until).min();
             tokio::select! {
                 () = changed => {}
                 () = sleep_until(next.unwrap_or(ticket.since).into()), if next.is_some() => {}
@@ -247,7 +247,7 @@ impl Pool {
         }
         let members = state.sessions.iter_mut().filter(|member| now >= member.opened + SUSPICION_AGE);
         for member in members.filter(|member| !member.draining) {
-            info!(session = %member.session.id(), "takes no new connections: the database may have moved");
+            info!(session = %member.session.id(), "SSM session takes no new connections: the destination may have moved");
             member.draining = true;
         }
         drop(state);
@@ -362,9 +362,9 @@ impl Pool {
     fn open(&self, state: &mut State) -> Opening {
         let opening = Opening::new(watch::Sender::new(None));
         state.openings.push(Arc::clone(&opening));
-        if !state.tended {
-            state.tended = true;
-            self.0.tasks.spawn(tend(self.clone()));
+        if !state.maintained {
+            state.maintained = true;
+            self.0.tasks.spawn(maintain(self.clone()));
         }
         let (pool, own) = (self.clone(), Arc::clone(&opening));
         self.0.tasks.spawn(async move {
@@ -411,7 +411,7 @@ impl Pool {
         let mut plan = plan::upkeep(&state.views(), state.openings.len(), &self.0.pooling, state.retry_at, now);
         for index in plan.drain.drain(..) {
             if let Some(member) = state.sessions.get_mut(index) {
-                debug!(session = %member.session.id(), "takes no new connections");
+                debug!(session = %member.session.id(), "SSM session takes no new connections");
                 member.draining = true;
                 // It may have a successor, or nothing may be left to wait for.
                 plan.next = Some(now);
@@ -464,7 +464,7 @@ impl State {
 }
 
 /// Looks after the sessions until the pool is closed.
-async fn tend(pool: Pool) {
+async fn maintain(pool: Pool) {
     loop {
         let mut changed = pin!(pool.0.changed.notified());
         changed.as_mut().enable();

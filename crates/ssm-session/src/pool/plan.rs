@@ -1,8 +1,8 @@
 //! The pool's decisions: where a new connection goes, which sessions to open, to drain and to end. Sans-IO.
 //!
-//! A new connection goes to the calmest session: one that carries no big transfer, no client that does not read, and no
-//! stream that has only just come, since what that one will carry is not known yet. When there is none, it waits for
-//! another session, up to `max_sessions`; beyond that the least bad one serves.
+//! A new connection goes to an idle session: one that carries no big transfer, no client that does not read, and no stream that
+//! has only just come, since what that one will carry is not known yet. When there is none, it waits for another session, up to
+//! `max_sessions`; beyond that the best of the busy ones serves ([`Suitability`]).
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::load::{Availability, Load};
 
 /// A session being restored is worth waiting for so long before another is opened: after the hourly close of the websocket
 /// it is back within the second.
-pub(super) const RESTORE_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The last of a burst waits so long to see whether a transfer is over: the workers of a parallel dump come as soon as its
 /// leader has read the catalogue. Two slots of the meter and a little.
-pub(super) const QUIET_PATIENCE: Duration = Duration::from_millis(600);
+pub(super) const TRANSFER_TIMEOUT: Duration = Duration::from_millis(600);
 /// A connection waits so long for a session of its own before it takes a busy one.
-pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
 /// After a session could not be opened, no spare one is tried for so long. A connection that has no other tries at once.
 pub(super) const SPARE_RETRY: Duration = Duration::from_secs(30);
 /// Between attempts to open a session that fail one after the other: doubled each time, the first of them and the longest.
@@ -49,29 +49,65 @@ impl View {
         !self.draining && !matches!(availability, Availability::Stuck | Availability::Unresponsive | Availability::Over)
     }
 
-    /// A new connection would wait behind others.
-    fn is_crowded(&self) -> bool {
+    /// Whether a new connection would wait behind others.
+    fn delays_connections(&self) -> bool {
         let condition = self.load.condition;
         let serves_nobody = matches!(condition.availability, Availability::Full | Availability::Unresponsive);
         condition.bulk || condition.stalled || serves_nobody
     }
 
-    fn is_calm(&self) -> bool {
-        !self.is_crowded() && !self.load.dialling && self.load.quiet
-    }
-
-    /// A transfer is going on, and nothing else is about to.
-    fn is_loud(&self) -> bool {
-        let Load { condition, dialling, quiet, .. } = self.load;
-        !quiet && !condition.stalled && !dialling
-    }
-
-    /// Among sessions that are not calm it counts most with how many at work a connection would share: one that has only just
-    /// come, such as a worker of a parallel dump, will be as much at work as the others; its leader, which waits, is not.
-    fn badness(&self) -> (bool, bool, usize, bool, bool, bool, usize) {
+    fn suitability(&self) -> Suitability {
         let Load { condition, active, dialling, quiet, streams, .. } = self.load;
-        (!self.is_calm(), condition.stalled, active, !quiet, dialling, condition.bulk, streams)
+        let work = Work { active, transferring: !quiet, opening: dialling, bulk: condition.bulk, streams };
+        match work {
+            work if condition.stalled => Suitability::Blocked(work),
+            Work { transferring: false, opening: false, bulk: false, .. } => Suitability::Idle(work),
+            work => Suitability::Busy(work),
+        }
     }
+}
+
+/// How well a session that takes streams serves one more connection, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Suitability {
+    /// No transfer is going on, and no stream is being opened.
+    Idle(Work),
+    /// The connection would share the session with others at work.
+    Busy(Work),
+    /// A client does not read; the session may stop for all.
+    Blocked(Work),
+}
+
+impl Suitability {
+    fn is_idle(self) -> bool {
+        matches!(self, Self::Idle(_))
+    }
+
+    /// A transfer is going on, and no stream is being opened.
+    fn is_transferring(self) -> bool {
+        matches!(self, Self::Busy(Work { transferring: true, opening: false, .. }))
+    }
+
+    fn is_opening(self) -> bool {
+        let (Self::Idle(work) | Self::Busy(work) | Self::Blocked(work)) = self;
+        work.opening
+    }
+}
+
+/// What a session does. Compared field by field, in this order: the streams at work count most, because a stream that has only
+/// just come, such as a worker of a parallel dump, will be as much at work as the others; its leader, which waits, is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Work {
+    /// Streams in use just now.
+    active: usize,
+    /// Data move.
+    transferring: bool,
+    /// A stream is being opened; what it will carry is not known yet.
+    opening: bool,
+    /// A big transfer is going on, or has just paused.
+    bulk: bool,
+    /// All streams.
+    streams: usize,
 }
 
 /// A connection that has no stream yet.
@@ -122,14 +158,14 @@ pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, wa
             (None, None) => Place::NoRoom,
         };
     }
-    let best = serving().min_by_key(|(_, view)| view.badness());
-    if let Some((index, _)) = best.filter(|(_, view)| view.is_calm()) {
+    let best = serving().min_by_key(|(_, view)| view.suitability());
+    if let Some((index, _)) = best.filter(|(_, view)| view.suitability().is_idle()) {
         return Place::Session(index);
     }
     let restoring =
         sessions.iter().any(|view| !view.draining && view.load.condition.availability == Availability::Restoring);
     if !waiting.pending && !waiting.failed {
-        if best.is_none() && restoring && waiting.waited < RESTORE_PATIENCE {
+        if best.is_none() && restoring && waiting.waited < RESTORE_TIMEOUT {
             return Place::Wait;
         }
         // The first connections share one session; later ones that come at once get one each while there is room.
@@ -141,9 +177,11 @@ pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, wa
         }
     }
     match best {
-        Some(_) if waiting.pending && waiting.waited < OPEN_PATIENCE => Place::Wait,
+        Some(_) if waiting.pending && waiting.waited < OPEN_TIMEOUT => Place::Wait,
         Some((_, view))
-            if view.load.dialling && waiting.waited < QUIET_PATIENCE && serving().any(|(_, view)| view.is_loud()) =>
+            if view.suitability().is_opening()
+                && waiting.waited < TRANSFER_TIMEOUT
+                && serving().any(|(_, view)| view.suitability().is_transferring()) =>
         {
             Place::Wait
         }
@@ -179,7 +217,7 @@ pub(super) fn upkeep(
     let mut upkeep = Upkeep::default();
     let mut due = Vec::new();
     let mut stays: Vec<(usize, Option<Instant>)> = Vec::new();
-    let mut crowded = None;
+    let mut delayed = None;
     for (index, view) in sessions.iter().enumerate() {
         let rotate_at = pooling.rotate_after.map(|age| view.opened + age).filter(|_| !view.draining);
         let rotated = rotate_at.is_some_and(|at| now >= at);
@@ -192,7 +230,7 @@ pub(super) fn upkeep(
                 due.extend(rotate_at);
                 stays.push((index, view.load.idle_since));
                 if view.load.condition.availability != Availability::Restoring {
-                    crowded = Some(view.is_crowded() && crowded.unwrap_or(true));
+                    delayed = Some(view.delays_connections() && delayed.unwrap_or(true));
                 }
                 continue;
             }
@@ -228,7 +266,7 @@ pub(super) fn upkeep(
 
     let room = sessions.iter().filter(|view| view.counts()).count() + opening < pooling.max_sessions;
     // Before it is asked for: who comes next must not wait behind a transfer, nor for a session to open.
-    let wanted = crowded == Some(true) || left < pooling.warm_sessions;
+    let wanted = delayed == Some(true) || left < pooling.warm_sessions;
     if wanted && in_use && opening == 0 && room && pooling.isolation == Isolation::Shared {
         match retry_at.filter(|&at| now < at) {
             Some(at) => due.push(at),
