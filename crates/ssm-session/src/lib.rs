@@ -1,9 +1,13 @@
-//! The SSM data channel: a session's messages, what makes a reliable byte stream of them, and the session's life.
+#![doc = include_str!("../README.md")]
 //!
-//! `message`, `payload`, `features`, `handshake`, `window`, `load`, `tally`, `trial`, `idle`, `silence`, `channel`, `smux`,
-//! `conversation` and `liveness` are sans-IO: bytes and time come in, values go out. `websocket` opens the socket, `driver` is
-//! the one task that owns it, `stream` the handle that a program reads and writes, `session` the calls to AWS around them all,
-//! `pool` the sessions to one destination.
+//! # Modules
+//!
+//! From the wire up: [`websocket`] opens the socket, [`message`] and [`payload`] are what goes over it, [`channel`] makes a reliable
+//! byte stream of messages, [`handshake`] and [`features`] agree on what the agent can do, [`smux`] carries many streams in one,
+//! and [`conversation`] joins all of these. [`session`] is the life of one session around it, [`stream`] the handle of one stream,
+//! [`pool`] the sessions to one destination.
+//!
+//! Protocol code is sans-IO: bytes and time come in, values go out. One task for each session owns its socket and clock.
 
 pub mod backoff;
 pub mod channel;

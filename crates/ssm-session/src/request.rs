@@ -52,6 +52,13 @@ impl Default for Request {
 
 impl Request {
     /// What StartSession is given for the document's parameters, by name.
+    ///
+    /// ```
+    /// use ssm_session::request::{Destination, Request};
+    ///
+    /// let parameters = Request::default().parameters_for(&Destination::new("db.example", 5432));
+    /// assert_eq!(parameters, [("host".into(), "db.example".into()), ("portNumber".into(), "5432".into())]);
+    /// ```
     pub fn parameters_for(&self, destination: &Destination) -> Vec<(String, String)> {
         let parameters = self.parameters.as_deref().unwrap_or_else(|| self.document.parameters());
         let given = |parameter: &Parameter| match parameter {

@@ -124,6 +124,17 @@ pub enum UrlError {
 /// without user name; on loopback, by `ws://` too, only where the SSM endpoint is there as well. With an endpoint
 /// configured only the host and port change; path and query stay byte for byte what they were.
 ///
+/// ```
+/// use ssm_session::websocket::{MessageService, UrlError, check_url};
+///
+/// let service = MessageService::of_region("eu-central-1");
+/// let url = |host: &str| format!("wss://{host}/v1/data-channel/zoe-0123?role=publish_subscribe");
+/// let address = check_url(&url("ssmmessages.eu-central-1.amazonaws.com"), "zoe-0123", &service)?;
+/// assert_eq!((address.port(), address.is_secure()), (443, true));
+/// assert_eq!(check_url(&url("ssmmessages.example.com"), "zoe-0123", &service), Err(UrlError::Host));
+/// # Ok::<(), UrlError>(())
+/// ```
+///
 /// # Errors
 /// Which rule it breaks.
 pub fn check_url(url: &str, session_id: &str, service: &MessageService) -> Result<Address, UrlError> {
