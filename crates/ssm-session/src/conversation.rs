@@ -76,7 +76,7 @@ const TERMINATE_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndReason {
     /// We ended it.
-    #[error("closed by rdsgate")]
+    #[error("closed on request")]
     Terminated,
     /// The service or the agent ended it, with its own words.
     #[error("{}", if .0.is_empty() { "closed by AWS without a reason (idle or maximum duration reached, or ended by someone)" } else { .0.as_str() })]
@@ -100,7 +100,7 @@ pub enum EndReason {
     #[error("the SSM agent on the bastion is not connected to AWS any more")]
     AgentGone,
     /// The task that serves it has failed.
-    #[error("rdsgate failed inside; please report this with the log")]
+    #[error("internal error; please report this with the log")]
     Failed,
     /// The connection was lost and could not be had again.
     #[error("the connection to AWS was lost and could not be resumed: {0}")]
@@ -250,7 +250,7 @@ impl Conversation {
 
     /// The websocket is not read because of [`Conversation::is_full`]: that nothing is heard then says nothing about the
     /// agent.
-    pub fn not_listening(&mut self, now: Instant) {
+    pub fn reading_paused(&mut self, now: Instant) {
         self.channel.restart_give_up(now);
         self.silence.on_heard(now);
         self.mux.restart_dials(now);

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reading and writing are polled together in one task: the agent may stop reading until we read, and the other way round.
-//! When a link is to be doubted is [`super::liveness`]'s to say.
+//! [`crate::liveness`] decides when a link is to be probed.
 
 mod recovery;
 
@@ -38,7 +38,7 @@ use self::recovery::Recovery;
 use super::{
     conversation::{Conversation, EndReason},
     idle::IdleWarning,
-    liveness::{Doubt, Liveness},
+    liveness::{Liveness, ProbeReason},
     load::Condition,
     session::Link,
     stream::{Phase, Shared},
@@ -192,7 +192,7 @@ async fn close(shared: &Shared, websocket: &mut WebSocket) {
         websocket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })).await
     };
     if !matches!(timeout(CLOSE_TIMEOUT, farewell).await, Ok(Ok(()))) {
-        debug!("the websocket did not close in order");
+        debug!("the websocket did not close cleanly");
     }
 }
 
@@ -248,7 +248,7 @@ impl Pump<'_> {
         }
         loop {
             let now = now();
-            self.doubt(now);
+            self.probe_if_due(now);
             if self.advance(now) {
                 return Poll::Ready(Ok(()));
             }
@@ -267,25 +267,25 @@ impl Pump<'_> {
         }
     }
 
-    /// Looks for reasons to ask the far side for a sign of life.
-    fn doubt(&mut self, now: Instant) {
+    /// Looks for a reason to probe the link.
+    fn probe_if_due(&mut self, now: Instant) {
         let stood_still = self.liveness.stood_still(now, (self.machine.wall_clock)());
-        let network_changed = self.liveness.may_look(now) && (self.machine.network_changed)();
-        let doubt = if stood_still {
+        let network_changed = self.liveness.network_check_due(now) && (self.machine.network_changed)();
+        let reason = if stood_still {
             // What timers say that ran through the sleep says nothing about the agent.
-            self.shared.lock().not_listening(now);
-            Doubt::Slept
+            self.shared.lock().reading_paused(now);
+            ProbeReason::ClockJump
         } else if network_changed {
-            Doubt::NetworkChanged
+            ProbeReason::NetworkChanged
         } else {
             let waits_since = self.shared.lock().waits_since();
             if !self.liveness.is_unanswered(waits_since, now) {
                 return;
             }
-            Doubt::Unanswered
+            ProbeReason::Unanswered
         };
-        debug!(%doubt, "asking the data channel for a sign of life");
-        self.liveness.doubt(doubt, now);
+        debug!(%reason, "probing the data channel");
+        self.liveness.start_probe(reason, now);
     }
 
     /// The conversation's timers, and whether it is over.
@@ -295,8 +295,8 @@ impl Pump<'_> {
             let mut conversation = shared.lock();
             self.note_full(&mut conversation, now);
             if conversation.is_full() {
-                conversation.not_listening(now);
-                self.liveness.not_listening(now);
+                conversation.reading_paused(now);
+                self.liveness.reading_paused(now);
             }
             if conversation.next_timeout().is_some_and(|at| now >= at) {
                 conversation.on_timeout(now);
@@ -305,14 +305,14 @@ impl Pump<'_> {
                 return true;
             }
             if let Some(text) = conversation.take_customer_message() {
-                info!(%text, "message of the session's owner");
+                info!(%text, "message from the administrators of the AWS account");
             }
             if let Some(IdleWarning { timeout, left, streams }) = conversation.take_idle_warning() {
                 warn!(
                     streams,
                     idle_timeout_s = timeout.as_secs(),
                     left_s = left.as_secs(),
-                    "AWS may soon end this SSM session and its connections as idle, unless one of them sends something; \
+                    "AWS ends this SSM session and its connections as idle unless one of them sends something; \
                      keep_alive = true prevents that"
                 );
             }
@@ -337,10 +337,10 @@ impl Pump<'_> {
         match conversation.note_full(now) {
             Some(Stall::Begun) => {
                 let (unread, streams) = (conversation.mux().unread(), conversation.mux().stream_count());
-                warn!(%session, unread, streams, "a client does not read: all connections of the SSM session wait");
+                warn!(%session, unread, streams, "a client stopped reading; every connection on this SSM session is blocked");
             }
             Some(Stall::Over(lasted)) => {
-                info!(%session, after_ms = millis(lasted), "the clients read again, the SSM session goes on");
+                info!(%session, after_ms = millis(lasted), "client reading again; SSM session unblocked");
             }
             None => {}
         }

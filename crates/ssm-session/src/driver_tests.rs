@@ -292,7 +292,7 @@ async fn a_task_that_panics_does_not_leave_its_streams_hanging() {
     panics.store(true, Ordering::Relaxed);
     tokio::io::AsyncWriteExt::write_all(&mut stream, b"select 1").await.unwrap();
     let error = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 8]).await.unwrap_err();
-    assert_eq!(error.to_string(), "the SSM session ended: rdsgate failed inside; please report this with the log");
+    assert_eq!(error.to_string(), "the SSM session ended: internal error; please report this with the log");
     assert!(task.await.unwrap_err().is_panic());
     assert_eq!(*phase.borrow(), Phase::Ended(EndReason::Failed));
 }

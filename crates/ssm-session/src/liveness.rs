@@ -1,8 +1,8 @@
-//! Whether the far side of a websocket is still there: when to ask it, and when to believe no longer. Sans-IO.
+//! Whether the far side of a websocket is still there: when to ping it, and when to give up. Sans-IO.
 //!
 //! A link can die without a word: the machine slept, the network is another one, a middlebox has forgotten it. What is
-//! written then vanishes and nothing is read. Pings ask at an even pace. Where there is reason to doubt, a ping asks at
-//! once, and its answer has to come soon.
+//! written then vanishes and nothing is read. Pings go out at an even pace. A reason to suspect the link starts a probe: a
+//! ping goes out at once, and its answer has to come soon.
 
 use std::{
     fmt, mem,
@@ -12,31 +12,31 @@ use std::{
 /// A ping this often keeps middleboxes from cutting an idle connection: the shortest limit seen is 60 s.
 const PING_EVERY: Duration = Duration::from_secs(25);
 /// Nothing received for this long, though two pings asked for it: the link is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(62);
-/// A message is not acknowledged and nothing at all was received for this long: reason to doubt.
-const UNANSWERED_AFTER: Duration = Duration::from_secs(15);
-/// For the answer to a ping that was sent in doubt.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How often the machine's clocks and network are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(62);
+/// A message is not acknowledged and nothing at all was received for this long: a probe starts.
+const UNANSWERED_TIMEOUT: Duration = Duration::from_secs(15);
+/// For the answer to the ping of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between checks of the machine's clocks and network.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// A wall clock this far ahead of the timers, which stand still in sleep on most systems, or a timer this late.
-const SLEPT: Duration = Duration::from_secs(10);
+const CLOCK_JUMP: Duration = Duration::from_secs(10);
 
 /// Why a link may be dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
+pub(crate) enum ProbeReason {
     /// The machine, or this process alone, stood still.
-    Slept,
+    ClockJump,
     /// Packets would leave through another interface, or through none.
     NetworkChanged,
     /// A message is not acknowledged.
     Unanswered,
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for ProbeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Slept => "the machine slept",
+            Self::ClockJump => "the machine slept",
             Self::NetworkChanged => "the network changed",
             Self::Unanswered => "a message was not acknowledged",
         })
@@ -48,10 +48,11 @@ impl fmt::Display for Doubt {
 pub(crate) struct Liveness {
     ping_at: Instant,
     heard_at: Instant,
-    look_at: Instant,
+    check_at: Instant,
     /// What timers and wall clock said last.
     clocks: (Instant, SystemTime),
-    doubt: Option<Doubt>,
+    /// Set by [`Liveness::start_probe`], cleared by the answer.
+    probe: Option<ProbeReason>,
     /// The websocket takes nothing.
     blocked: bool,
 }
@@ -62,9 +63,9 @@ impl Liveness {
         Self {
             ping_at: now,
             heard_at: now,
-            look_at: now + LOOK_EVERY,
+            check_at: now + CHECK_EVERY,
             clocks: (now, wall_clock),
-            doubt: None,
+            probe: None,
             blocked: false,
         }
     }
@@ -75,50 +76,50 @@ impl Liveness {
         let by_timers = now.saturating_duration_since(timers);
         // A wall clock that is set back shows nothing.
         let by_wall = wall_clock.duration_since(wall).unwrap_or_default();
-        by_wall.saturating_sub(by_timers) >= SLEPT || now >= self.look_at + SLEPT
+        by_wall.saturating_sub(by_timers) >= CLOCK_JUMP || now >= self.check_at + CLOCK_JUMP
     }
 
     /// Whether it is time to look at the network again.
-    pub(crate) fn may_look(&mut self, now: Instant) -> bool {
-        let due = now >= self.look_at;
+    pub(crate) fn network_check_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.check_at;
         if due {
-            self.look_at = now + LOOK_EVERY;
+            self.check_at = now + CHECK_EVERY;
         }
         due
     }
 
-    /// Asks for a sign of life, which has to come soon.
-    pub(crate) fn doubt(&mut self, doubt: Doubt, now: Instant) {
-        self.doubt = Some(doubt);
+    /// Pings at once. The answer has to come within [`PROBE_TIMEOUT`].
+    pub(crate) fn start_probe(&mut self, reason: ProbeReason, now: Instant) {
+        self.probe = Some(reason);
         (self.ping_at, self.heard_at) = (now, now);
     }
 
-    /// Whether a message that waits for its acknowledgement `since` then is reason to doubt.
+    /// Whether a message that waits for its acknowledgement `since` then starts a probe.
     pub(crate) fn is_unanswered(&self, since: Option<Instant>, now: Instant) -> bool {
         self.unanswered_at(since).is_some_and(|at| now >= at)
     }
 
     fn unanswered_at(&self, since: Option<Instant>) -> Option<Instant> {
-        let since = since.filter(|_| self.doubt.is_none())?;
-        Some(since.max(self.heard_at) + UNANSWERED_AFTER)
+        let since = since.filter(|_| self.probe.is_none())?;
+        Some(since.max(self.heard_at) + UNANSWERED_TIMEOUT)
     }
 
-    /// Something was received. Only the answer to a ping ends a doubt: all else may have been on its way before.
+    /// Something was received. Only the answer to a ping ends a probe: all else may have been on its way before.
     pub(crate) fn heard(&mut self, is_pong: bool, now: Instant) {
         self.heard_at = now;
         if is_pong {
-            self.doubt = None;
+            self.probe = None;
         }
     }
 
-    /// The websocket is not read, so that nothing is heard means nothing; unless it takes nothing either.
-    pub(crate) fn not_listening(&mut self, now: Instant) {
+    /// We do not read the websocket, so silence says nothing about the link, unless the link takes nothing either.
+    pub(crate) fn reading_paused(&mut self, now: Instant) {
         if !self.blocked {
             self.heard_at = now;
         }
     }
 
-    /// Whether the websocket has left something untaken.
+    /// Whether the websocket takes nothing more, so that something waits to be sent.
     pub(crate) fn blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
     }
@@ -132,22 +133,22 @@ impl Liveness {
         due
     }
 
-    /// Why the link must be taken for dead, once it must.
+    /// Why the link counts as dead, once it does.
     pub(crate) fn dead(&self, now: Instant) -> Option<String> {
-        (now >= self.dead_at()).then(|| match self.doubt {
-            Some(doubt) => format!("no answer within {} s after {doubt}", ANSWER_WITHIN.as_secs()),
-            None if self.blocked => format!("nothing could be sent for {} s", DEAD_AFTER.as_secs()),
-            None => format!("nothing was received for {} s", DEAD_AFTER.as_secs()),
+        (now >= self.dead_at()).then(|| match self.probe {
+            Some(reason) => format!("no answer within {} s after {reason}", PROBE_TIMEOUT.as_secs()),
+            None if self.blocked => format!("nothing could be sent for {} s", SILENCE_TIMEOUT.as_secs()),
+            None => format!("nothing was received for {} s", SILENCE_TIMEOUT.as_secs()),
         })
     }
 
     fn dead_at(&self) -> Instant {
-        self.heard_at + if self.doubt.is_some() { ANSWER_WITHIN } else { DEAD_AFTER }
+        self.heard_at + if self.probe.is_some() { PROBE_TIMEOUT } else { SILENCE_TIMEOUT }
     }
 
     /// When to look again, with a message waiting `since` then.
     pub(crate) fn next_timeout(&self, since: Option<Instant>) -> Instant {
-        let times = [Some(self.ping_at), Some(self.look_at), self.unanswered_at(since)];
+        let times = [Some(self.ping_at), Some(self.check_at), self.unanswered_at(since)];
         times.into_iter().flatten().fold(self.dead_at(), Instant::min)
     }
 }
@@ -175,7 +176,7 @@ mod tests {
             if liveness.may_ping(now) {
                 pings.push((now - start).as_secs());
             }
-            liveness.may_look(now);
+            liveness.network_check_due(now);
         }
         assert_eq!((pings, (now - start).as_secs()), (vec![25, 50], 62));
     }
@@ -186,7 +187,7 @@ mod tests {
         let mut at = |timers: u32, wall_clock: Duration| {
             let now = start + SECOND * timers;
             let slept = liveness.stood_still(now, wall + wall_clock);
-            liveness.may_look(now);
+            liveness.network_check_due(now);
             slept
         };
         assert!(!at(5, SECOND * 5));
@@ -198,10 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn in_doubt_a_ping_goes_out_at_once_and_only_its_answer_helps() {
+    fn probe_sends_a_ping_at_once_and_only_its_answer_ends_it() {
         let (mut liveness, start, _) = started();
         let now = start + SECOND * 3;
-        liveness.doubt(Doubt::Slept, now);
+        liveness.start_probe(ProbeReason::ClockJump, now);
         assert!(liveness.may_ping(now));
         liveness.heard(false, now + SECOND);
         assert_eq!(liveness.dead(now + SECOND * 5), None, "what comes puts it off");
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unacknowledged_message_is_reason_to_doubt_when_nothing_else_comes_either() {
+    fn unacknowledged_message_starts_a_probe_when_nothing_else_is_received() {
         let (mut liveness, start, _) = started();
         let since = Some(start + SECOND * 2);
         assert!(!liveness.is_unanswered(since, start + SECOND * 16));
@@ -223,17 +224,17 @@ mod tests {
             "an agent that is blocked has a service that is not"
         );
         assert!(!liveness.is_unanswered(None, start + SECOND * 60));
-        liveness.doubt(Doubt::Unanswered, start + SECOND * 31);
+        liveness.start_probe(ProbeReason::Unanswered, start + SECOND * 31);
         assert!(!liveness.is_unanswered(since, start + SECOND * 60), "it is being asked already");
     }
 
     #[test]
     fn silence_that_we_chose_means_nothing_unless_nothing_can_be_sent_either() {
         let (mut liveness, start, _) = started();
-        liveness.not_listening(start + SECOND * 61);
+        liveness.reading_paused(start + SECOND * 61);
         assert_eq!(liveness.dead(start + SECOND * 100), None);
         liveness.blocked(true);
-        liveness.not_listening(start + SECOND * 100);
+        liveness.reading_paused(start + SECOND * 100);
         assert_eq!(liveness.dead(start + SECOND * 123).as_deref(), Some("nothing could be sent for 62 s"));
     }
 }

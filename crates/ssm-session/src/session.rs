@@ -194,7 +194,7 @@ impl Session {
         let given_up = || Error::Ended { node: Arc::clone(&spec.node), reason: EndReason::Terminated };
         let link = Link::new(spec, grant);
         let connected = tokio::select! {
-            connected = link.connect_patiently() => connected,
+            connected = link.connect_with_retry() => connected,
             () = closing.cancelled() => Err(given_up()),
         };
         let connection = match connected {
@@ -377,7 +377,7 @@ impl Link {
 
     /// Opens the data channel of a new session. The token is still good when the connection was not: a second try costs
     /// little, a new session more.
-    async fn connect_patiently(&self) -> Result<(WebSocket, Machine), Error> {
+    async fn connect_with_retry(&self) -> Result<(WebSocket, Machine), Error> {
         let first = match self.connect().await {
             Ok(connection) => return Ok(connection),
             Err(first) => first,

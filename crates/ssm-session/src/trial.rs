@@ -23,7 +23,7 @@ use crate::smux::frame::{Command, Header, StreamId};
 pub(super) const USUAL_PAYLOAD: usize = 1024;
 /// Time for the acknowledgement once a later message has been acknowledged, which says that this one was swallowed: then
 /// everything behind it waits at the agent.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for it when nothing came later, as when it fills the window alone. Far above any way there and back, and below the
 /// time after which an agent that acknowledges nothing counts as unresponsive (see `silence`).
 const LONGEST: Duration = Duration::from_secs(4);
@@ -65,7 +65,7 @@ impl Trial {
 
     /// The payload is on its way.
     pub(super) fn start(&mut self, sequence: i64, now: Instant) {
-        self.state = State::Running { sequence, since: now, look: now + PATIENCE };
+        self.state = State::Running { sequence, since: now, look: now + TRIAL_TIMEOUT };
     }
 
     /// When [`Trial::check`] has something to decide.
@@ -87,7 +87,7 @@ impl Trial {
         let State::Running { sequence, since, look } = &mut self.state else { return None };
         if acknowledged(*sequence) {
             self.state = State::Passed;
-        } else if now >= *since + LONGEST || now >= *since + PATIENCE && overtaken(*sequence) {
+        } else if now >= *since + LONGEST || now >= *since + TRIAL_TIMEOUT && overtaken(*sequence) {
             return self.fail();
         } else if now >= *look {
             *look = *since + LONGEST;

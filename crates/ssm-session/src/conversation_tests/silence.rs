@@ -150,7 +150,7 @@ fn silence_that_we_chose_or_slept_through_is_not_the_agents() {
     far.write(id, b"update");
     for _ in 0..60 {
         far.now += SECOND * 10;
-        far.conversation.not_listening(far.now);
+        far.conversation.reading_paused(far.now);
         far.conversation.on_timeout(far.now);
         assert_eq!((far.conversation.ended(), availability(&far)), (None, Availability::Ready));
     }

@@ -67,7 +67,7 @@ impl Recovery {
                 }
             }
             if now() >= self.deadline {
-                let why = last.unwrap_or_else(|| "each new connection is lost at once".into());
+                let why = last.unwrap_or_else(|| "each new connection is lost immediately".into());
                 return Err(EndReason::NotResumed(why));
             }
             let attempt = tokio::select! {
