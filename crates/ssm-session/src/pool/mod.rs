@@ -7,7 +7,7 @@
 //!             opening ────────────── changed ──────────────┘
 //! ```
 //!
-//! Decisions are [`plan`]'s, which is pure; here they are carried out. A connection is never moved: what a session carries
+//! The module `plan` decides, sans-IO; here its decisions are carried out. A connection is never moved: what a session carries
 //! when it is drained lives on in it.
 
 mod plan;
