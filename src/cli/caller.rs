@@ -21,7 +21,7 @@ pub(super) struct Caller {
     parts: Option<Parts>,
 }
 
-/// What it is made of.
+/// The parts of a [`Caller`].
 pub(super) struct Parts {
     pub(super) runtime: Runtime,
     pub(super) accounts: Arc<Accounts>,
@@ -57,7 +57,7 @@ impl Caller {
         }
     }
 
-    /// Ends it.
+    /// Stops the runtime, if there is one.
     pub(super) fn end(self) {
         if let Some(parts) = self.parts {
             parts.end();
@@ -79,7 +79,7 @@ impl Parts {
         self.runtime.block_on(self.person.during(output, work))
     }
 
-    /// Ends it. A connection to AWS or a name lookup may still be under way; nothing waits for them.
+    /// Stops the runtime, if there is one. A connection to AWS or a name lookup may still be under way; nothing waits for them.
     pub(super) fn end(self) {
         self.runtime.shutdown_background();
     }

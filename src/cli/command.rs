@@ -35,7 +35,7 @@ use crate::{
 /// A program has just closed its connections; what is left of them is on its way.
 const CHILD_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What to run, once it is known where.
+/// A program that runs beside a proxy.
 pub(super) trait Program {
     /// Whether it can be used with this target at all; says why not.
     fn check(&self, target: &Target, output: &mut Output) -> Result<(), Exit>;
@@ -43,7 +43,7 @@ pub(super) trait Program {
     fn command(&self, connection: &Connection<'_>) -> Command;
 }
 
-/// What the command line says of the proxy; a subcommand flattens it.
+/// The arguments of the proxy; a subcommand flattens them.
 #[derive(Debug, Args)]
 pub(super) struct ProxyArguments {
     /// A name in the configuration files, or an endpoint (HOST[:PORT])

@@ -113,11 +113,11 @@ pub(super) enum Problem {
 pub(super) struct Report {
     /// What is wrong, with all that is known of the cause.
     pub(super) message: String,
-    /// The same in words of ours and of AWS's only.
+    /// The message without text of libraries, for a report that is shared.
     pub(super) fact: String,
-    /// What could be chosen.
+    /// The candidates to choose from.
     pub(super) choices: Vec<String>,
-    /// What to do about it.
+    /// The hint.
     pub(super) hint: Option<String>,
     /// Decides the exit code.
     pub(super) cause: Cause,

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{exit::Exit, output::Output, terminal};
 use crate::{printable, target::Target};
 
-/// How to answer without being asked.
+/// The flag that answers the question in advance.
 #[derive(Debug, Args)]
 pub struct ConfirmArguments {
     /// Serve targets that require a confirmation without asking

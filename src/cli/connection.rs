@@ -71,7 +71,7 @@ impl<'a> Connection<'a> {
         (self.client().command)(&self.address())
     }
 
-    /// What most programs take as DATABASE_URL.
+    /// The URL that most programs take as DATABASE_URL.
     pub(super) fn uri(&self) -> String {
         self.client().uri(&self.address())
     }

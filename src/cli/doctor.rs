@@ -153,10 +153,10 @@ struct LookedUp {
     discovery: Stage,
 }
 
-/// Why there is nothing to check.
+/// Why no check can run.
 enum End {
     Finding(Finding),
-    /// It has been printed.
+    /// An error that has been printed.
     Exit(Exit),
 }
 

@@ -21,7 +21,7 @@ pub struct Arguments {
     /// A name in the configuration files, or an endpoint (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     target: String,
-    /// For whom
+    /// Syntax of the output
     #[arg(long, value_name = "FORMAT", default_value = "sh")]
     format: Format,
     #[command(flatten)]
@@ -36,7 +36,7 @@ Examples:
   rdsgate env orders --format docker > env && docker run --env-file env …
 ";
 
-/// Who reads it.
+/// A syntax for variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// POSIX shells: sh, bash, zsh
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_a_format_cannot_write_is_refused() {
+    fn name_that_a_format_cannot_express_is_refused() {
         for (user, format, refused) in [
             ("a\nb", Format::Sh, true),
             ("a\u{1b}b", Format::Fish, true),

@@ -10,7 +10,7 @@ use crate::{app, connect::Step};
 pub enum Exit {
     /// Done.
     Success,
-    /// Something on this machine, or a fault of ours.
+    /// A failure on this machine, or a bug of rdsgate.
     Failure,
     /// Arguments or configuration; the number that clap uses as well.
     Usage,

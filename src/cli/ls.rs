@@ -141,7 +141,7 @@ fn options(arguments: Arguments, output: &mut Output) -> Result<(Options, Caller
     Ok((Options { identity, region }, Caller::new(mfa_code, open_browser)))
 }
 
-/// What AWS shows.
+/// The databases and nodes that AWS lists.
 struct Seen {
     databases: Databases,
     nodes: Nodes,

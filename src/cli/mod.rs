@@ -107,7 +107,7 @@ impl Command {
     }
 }
 
-/// How to log; for every subcommand.
+/// Logging options, for every subcommand.
 #[derive(Debug, clap::Args)]
 struct LogArguments {
     /// What to log: error, warn, info, debug, trace, or a filter such as rdsgate::tunnel=debug [default: info]
@@ -228,12 +228,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_passes_the_checks_of_clap() {
         command_line().debug_assert();
     }
 
     #[test]
-    fn help_and_version_are_success_and_mistakes_are_usage() {
+    fn help_and_version_exit_with_success_and_mistakes_with_usage() {
         for (arguments, exit) in [
             (vec!["--help"], Exit::Success),
             (vec!["--version"], Exit::Success),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn log_flags_stand_before_or_after_the_subcommand() {
+    fn log_flags_are_accepted_before_and_after_the_subcommand() {
         for arguments in [
             ["--log-level", "debug", "--log-format", "json", "up"],
             ["up", "--log-level", "debug", "--log-format", "json"],

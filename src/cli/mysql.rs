@@ -125,7 +125,7 @@ mod tests {
     use crate::cli::connection::tests::target;
 
     #[test]
-    fn the_users_own_arguments_go_last_but_for_those_that_must_be_first() {
+    fn user_arguments_go_last_except_those_that_must_be_first() {
         let target = target(Engine::Mysql, Some("app"), Some("shop"), "3307");
         let connection = Connection::new(&target, None);
         let own = ["--defaults-file=/x", "--no-defaults", "-e", "--defaults-file"].map(OsString::from);

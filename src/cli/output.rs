@@ -46,7 +46,7 @@ impl fmt::Debug for Output {
     }
 }
 
-/// What a message is.
+/// The severity of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Error,
@@ -81,12 +81,12 @@ impl Output {
         self.message(Kind::Error, &causes::one_line(error), hint, &[]);
     }
 
-    /// Something odd, and what to do about it.
+    /// A warning, with a hint.
     pub fn warning(&mut self, warning: &dyn Display, hint: Option<&str>) {
         self.message(Kind::Warning, &warning.to_string(), hint, &[]);
     }
 
-    /// What was odd in the configuration.
+    /// The warnings about the configuration.
     pub fn warnings(&mut self, warnings: &[config::Warning]) {
         for warning in warnings {
             self.warning(warning, warning.hint().as_deref());
@@ -103,7 +103,7 @@ impl Output {
         self.message(Kind::Error, text, Some(hint), lines);
     }
 
-    /// What was asked for: whole lines, to stdout.
+    /// A result in whole lines, to stdout.
     pub fn data(&mut self, text: &str) -> Exit {
         self.print(&printable::lines(text))
     }
@@ -188,7 +188,7 @@ impl Output {
         }
     }
 
-    /// Something that was done, to stderr.
+    /// A note about a finished action, to stderr.
     pub fn note(&mut self, text: &str) {
         self.say(Kind::Note, &printable::line(text), &[]);
     }
@@ -284,7 +284,7 @@ fn asked(prompt: &Prompt) -> String {
     }
 }
 
-/// The same for a program that shows it to a person.
+/// A prompt as members of a JSON object, for a program that shows it to a person.
 fn members(prompt: &Prompt) -> Vec<(&'static str, Value)> {
     match prompt {
         Prompt::SsoLogin { profile, url, code, .. } => {
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_announced_on_stderr_and_offered_for_copying_on_stdout() {
+    fn target_is_announced_on_stderr_and_its_command_goes_to_stdout() {
         let (mut output, stdout, stderr) = output(false);
         output.event(&listening_event(target(Some("app_user"), Some("orders_db"), "5432")));
         output.event(&Event::Ready { served: &[], targets: 3 });
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_shown_is_the_one_that_is_bound() {
+    fn bound_port_is_shown() {
         let (mut output, stdout, stderr) = output(false);
         let addresses = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 49152)];
         let mut target = Arc::unwrap_or_clone(target(None, None, "127.0.0.1:0"));
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mysql_target_is_offered_by_address_because_localhost_would_be_a_socket() {
+    fn mysql_target_is_shown_by_address_because_localhost_means_a_socket() {
         let (mut output, stdout, stderr) = output(false);
         let mut target = Arc::unwrap_or_clone(target(Some("app_user"), Some("-orders"), "3306"));
         target.engine = Engine::Mysql;
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_is_to_do_is_whole_lines_that_a_terminal_can_be_shown() {
+    fn prompts_are_whole_lines_without_control_characters() {
         let (mut output, stdout, stderr) = output(false);
         let mut show = |prompt| output.event(&Event::Prompt { prompt, open_browser: false });
         show(Prompt::SsoLogin {
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_what_and_why_in_one_line_and_then_the_hint() {
+    fn error_is_one_line_with_its_cause_and_then_the_hint() {
         #[derive(Debug, thiserror::Error)]
         #[error("outer {0}")]
         struct Outer(&'static str, #[source] io::Error);
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_is_no_error_and_a_full_disk_is_one() {
+    fn closed_pipe_is_a_success_and_a_full_disk_an_error() {
         struct Failing(io::ErrorKind);
         impl Write for Failing {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_is_asked_until_it_is_one_of_them() {
+    fn question_repeats_until_the_answer_is_a_choice() {
         let lines = ["first".to_owned(), "sec\u{1b}ond".to_owned()];
         for (input, chosen, asked) in
             [("2\n", Some(1), 1), ("x\n0\n3\n 1 \n", Some(0), 4), ("", None, 1), ("9\n", None, 2)]
@@ -521,7 +521,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn whatever_the_far_side_says_nothing_controls_the_terminal(text in "(?s:.)*|[\u{0}-\u{9f}\u{202a}-\u{202e}]{0,20}") {
+        fn remote_text_cannot_control_the_terminal(text in "(?s:.)*|[\u{0}-\u{9f}\u{202a}-\u{202e}]{0,20}") {
             for style in [Style::Plain, Style::Json] {
                 let (mut output, stdout, stderr) = output(false);
                 output.style = style;
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_takes_time_says_what_for_and_how_long() {
+    fn slow_shutdown_says_what_it_waits_for_and_how_long() {
         let (mut output, _, stderr) = output(false);
         output.event(&Event::Stopping);
         output.event(&Event::Draining { connections: 2, at_most: Duration::from_secs(30) });

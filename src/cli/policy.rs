@@ -44,7 +44,7 @@ pub struct Arguments {
     options: TargetArguments,
 }
 
-/// How a policy is written.
+/// The format of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// The policy document

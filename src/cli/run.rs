@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     command::run(&Any(arguments.command), arguments.proxy, output)
 }
 
-/// Whatever the user wants.
+/// The command that the user typed.
 struct Any(Vec<OsString>);
 
 impl Program for Any {

@@ -299,7 +299,7 @@ impl Record {
     /// Asks it to end, as SIGTERM does.
     ///
     /// # Errors
-    /// It has gone, or is not ours.
+    /// The process has ended, or belongs to another user.
     pub(super) fn terminate(&self) -> io::Result<()> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let pid = pid.filter(|_| self.is_alive()).ok_or(io::ErrorKind::NotFound)?;
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_there_as_long_as_its_process_has_it() {
+    fn record_lives_as_long_as_its_process_keeps_it() {
         let folder = tempfile::tempdir().unwrap().path().join("a/rdsgate");
         let mut own = announce_in(&folder, serving()).unwrap();
         let found = all_in(&folder);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_process_that_has_gone_is_removed_and_nobody_is_signalled_for_it() {
+    fn record_of_an_ended_process_is_removed_without_a_signal() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         // Our own id, but somebody who started at another time.
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_known_by_endpoint_user_and_file() {
+    fn target_is_recognized_by_endpoint_user_and_file() {
         let target = crate::cli::connection::tests::target(crate::target::Engine::Postgres, Some("app"), None, "5432");
         let file = PathBuf::from("/a/.rdsgate.toml");
         let record = |change: &dyn Fn(&mut Serving)| {
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_the_files_means_the_target_of_that_file() {
+    fn name_in_a_file_means_the_target_of_that_file() {
         let wanted = |host: Option<&str>, file: Option<&str>| Wanted {
             name: "orders".into(),
             host: host.map(str::to_owned),
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_may_enter_is_not_believed() {
+    fn folder_that_others_can_enter_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let error = announce_in(folder.path(), serving()).unwrap_err();

@@ -12,7 +12,7 @@ use crate::app;
 pub struct Received(Signal);
 
 impl Received {
-    /// Its number.
+    /// The number of the signal, for the exit code.
     pub fn number(self) -> u8 {
         u8::try_from(self.0.as_raw()).unwrap_or_default()
     }

@@ -13,7 +13,7 @@ use super::{
     running::{self, Record, Wanted},
 };
 
-/// How often to look whether it has ended.
+/// The interval between two checks whether it has ended.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Stop a running rdsgate up

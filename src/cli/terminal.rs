@@ -65,7 +65,7 @@ pub fn act(event: &Event<'_>, answers: &Answers) {
     }
 }
 
-/// Who waits for the next line that is typed.
+/// The receiver of the next line that is typed.
 #[derive(Debug, Default, Clone)]
 pub struct Answers(Arc<Mutex<Waiting>>);
 

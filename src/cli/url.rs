@@ -12,14 +12,14 @@ pub struct Arguments {
     /// A name in the configuration files, or an endpoint (HOST[:PORT])
     #[arg(value_name = "TARGET")]
     target: String,
-    /// Whose form
+    /// Form of the connection string
     #[arg(long, value_name = "FORMAT", default_value = "uri")]
     format: Format,
     #[command(flatten)]
     options: TargetArguments,
 }
 
-/// Whose connection string.
+/// The form of a connection string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// As DATABASE_URL has it: libpq, most drivers and ORMs

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::config::value;
 
-/// How often to look.
+/// The interval between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Wait until a running rdsgate up serves a target
@@ -34,7 +34,7 @@ Examples:
   rdsgate up orders & rdsgate wait orders && alembic upgrade head
 ";
 
-/// Why it is not ready.
+/// The target was not served in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{target} is not served within {after:?}: {reason}")]
 struct NotReady {

@@ -1,4 +1,4 @@
-//! What a project's file asks of its user beyond what anyone may say, and the user's consent to it.
+//! The options of a project's file that only the owner may set, and the user's consent to them.
 
 use std::{
     io,
@@ -19,9 +19,9 @@ use super::{
 pub struct Consent {
     /// The path for messages.
     pub shown: PathBuf,
-    /// What the record says of it.
+    /// Whether the user trusts it.
     pub standing: Standing,
-    /// All that it asks for.
+    /// All options that it sets and that the owner decides.
     pub requests: Vec<Asked>,
     /// What of it is missing for what is to be done now; empty when the file is trusted.
     pub withheld: Vec<Asked>,
@@ -66,7 +66,7 @@ impl Consent {
         }
     }
 
-    /// Why nothing is done without it.
+    /// The error when consent is required and missing.
     pub fn refused(&self) -> Error {
         Error::NotTrusted {
             path: self.shown.clone(),
@@ -75,7 +75,7 @@ impl Consent {
         }
     }
 
-    /// What is left out where it is not needed.
+    /// The warning when a command goes on without consent.
     pub fn warning(&self) -> Warning {
         Warning::NotTrusted { path: self.shown.clone(), requests: self.withheld.clone() }
     }

@@ -24,7 +24,7 @@ use crate::{
 /// One database, described in part or in full.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// What the user calls it.
+    /// The name of the target.
     pub name: Arc<str>,
     /// The database. Only a host name that is an endpoint's makes a target.
     pub reference: Reference,
@@ -42,7 +42,7 @@ pub struct Draft {
     pub bastion: Option<InstanceId>,
     /// The route that was asked for.
     pub via: Via,
-    /// Who we are for AWS.
+    /// The AWS identity.
     pub identity: Identity,
     /// The region: the one that was set for this database, else the one in the reference, else what is set for all.
     pub region: Option<Region>,
@@ -127,7 +127,7 @@ impl Draft {
     /// The target, with defaults for what need not be known.
     ///
     /// # Errors
-    /// What is missing all the same, or contradicts.
+    /// A value is missing, or values contradict each other.
     pub fn finish(self) -> Result<Target, Error> {
         self.check_region()?;
         let Reference::Host(host) = self.reference else {

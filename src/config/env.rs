@@ -52,7 +52,7 @@ impl Environment {
         Ok(Self::new(std::env::vars_os(), directory, config_home).remembering(state_home))
     }
 
-    /// The same with a folder to remember things in.
+    /// Sets the folder for state, such as trusted files and local ports.
     #[must_use]
     pub fn remembering(self, state_home: Option<PathBuf>) -> Self {
         Self { state_home, ..self }

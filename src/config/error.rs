@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration: where, why, and what to do about it.
+//! Errors and warnings about a configuration, each with its place and a hint.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -40,7 +40,7 @@ pub enum Error {
     UnknownKey {
         /// Where.
         at: Location,
-        /// What was written.
+        /// The key in the file.
         key: String,
         /// The table it stands in, `None` at the top level.
         table: Option<String>,
@@ -166,7 +166,7 @@ pub enum Error {
     NotLookedUp {
         /// The target.
         target: String,
-        /// What it was called by.
+        /// The identifier or ARN that the user gave.
         reference: Reference,
     },
     /// A target without a host.

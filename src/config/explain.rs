@@ -32,7 +32,7 @@ pub struct Table {
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
-    /// Its key.
+    /// The option.
     pub key: Key,
     /// The value that counts, if there is one.
     pub value: Option<String>,

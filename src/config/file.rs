@@ -58,13 +58,13 @@ impl Files {
 /// A project's file, and whether the user trusts it as it is.
 #[derive(Debug)]
 pub struct Project {
-    /// What it says.
+    /// Its content.
     pub file: File,
     /// The path for messages.
     pub shown: PathBuf,
     /// What it is recognized by: of the very bytes that were parsed.
     pub fingerprint: Fingerprint,
-    /// What the user's record says of it.
+    /// Whether the user trusts it.
     pub standing: Standing,
 }
 
@@ -141,10 +141,10 @@ fn read_text(path: &Path, shown: &Path) -> Result<(String, RegularFile), Error> 
     Ok((text, file))
 }
 
-/// What one file says.
+/// The content of one file.
 #[derive(Debug)]
 pub struct File {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// `[defaults]`: for every target that does not say otherwise.
     pub defaults: Layer,

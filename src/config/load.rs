@@ -78,7 +78,7 @@ fn of_process(settings: &Settings<'_>, environment: &Environment) -> Result<Conf
 /// Who calls AWS and where, for a command that is about no particular database.
 #[derive(Debug)]
 pub struct Place {
-    /// Who.
+    /// The AWS identity.
     pub identity: Identity,
     /// The region, if one is set.
     pub region: Option<Region>,
@@ -86,7 +86,7 @@ pub struct Place {
     pub mfa_code: Option<MfaCode>,
     /// See [`Config::open_browser`].
     pub open_browser: bool,
-    /// What is odd but no error.
+    /// Warnings about the configuration.
     pub warnings: Vec<Warning>,
     /// See [`Plan::consent`].
     pub consent: Option<Consent>,

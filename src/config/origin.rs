@@ -80,13 +80,13 @@ impl fmt::Display for Keys<'_> {
     }
 }
 
-/// Whose word a target is.
+/// The source that describes a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// A project's file describes it.
     Project,
     /// The user's own file does.
     Own,
-    /// It was typed in full on the command line.
+    /// The command line names an endpoint, ARN or identifier.
     CommandLine,
 }

@@ -27,7 +27,7 @@ pub struct Loaded {
     pub config: Config,
     /// The files that were read, the project's first.
     pub files: Vec<PathBuf>,
-    /// What is odd but no error.
+    /// Warnings about the configuration.
     pub warnings: Vec<Warning>,
 }
 
@@ -35,7 +35,7 @@ pub struct Loaded {
 pub struct Plan {
     /// The databases, in the order of what was asked for.
     pub drafts: Vec<Draft>,
-    /// What is odd but no error.
+    /// Warnings about the configuration.
     pub warnings: Vec<Warning>,
     /// What a project's file asks for that is missing from this, since the user has not trusted the file.
     pub consent: Option<Consent>,
@@ -43,7 +43,7 @@ pub struct Plan {
     pub(super) config: Config,
     /// The targets in the files.
     pub(super) known: Vec<(String, Whose)>,
-    /// What each of `drafts` was made of.
+    /// The sources of each of `drafts`.
     pub(super) chosen: Vec<Chosen>,
     pub(super) sources: Sources,
     pub(super) state_home: Option<PathBuf>,
@@ -59,7 +59,7 @@ impl Plan {
     /// The targets, complete.
     ///
     /// # Errors
-    /// What is missing all the same, or contradicts.
+    /// A value is missing, or values contradict each other.
     pub fn finish(mut self) -> Result<Loaded, Error> {
         let mut targets = Vec::with_capacity(self.drafts.len());
         for draft in std::mem::take(&mut self.drafts) {
@@ -76,7 +76,7 @@ impl Plan {
     /// The targets as far as they are known without looking anything up: `None` for one that takes that.
     ///
     /// # Errors
-    /// What contradicts.
+    /// Values contradict each other.
     pub fn preview(&self) -> Result<Vec<Option<Target>>, Error> {
         let mut targets = Vec::with_capacity(self.drafts.len());
         for draft in &self.drafts {

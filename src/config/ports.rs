@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_its_port_on_every_machine() {
+    fn name_has_the_same_port_on_every_machine() {
         // RFC-like test vectors of FNV-1a 64 (Fowler, Noll, Vo).
         assert_eq!(fnv1a(""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a("a"), 0xaf63_dc4c_8601_ec8c);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_first_keeps_the_port() {
+    fn first_target_keeps_its_port() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/ports.json");
         let first = remembered(&path, "billing", "billing a:1", &[]).unwrap();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_remembered_is_derived() {
+    fn port_that_cannot_be_remembered_is_derived() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("rdsgate"), "a file").unwrap();
         remembered(&folder.path().join(PORTS_FILE), "billing", "billing a:1", &[]).unwrap_err();

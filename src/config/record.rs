@@ -20,7 +20,7 @@ const TRUST_FILE: &str = "rdsgate/trust.json";
 /// The longest record, in bytes: thousands of files.
 const MAX_LENGTH: u64 = 4 << 20;
 
-/// What a trusted file is recognized by.
+/// The facts by which a trusted file is recognized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Its real path.
@@ -40,14 +40,14 @@ impl Fingerprint {
     }
 }
 
-/// What the record says of a file.
+/// Whether a file is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Nothing.
     Unknown,
     /// It was trusted, but it or a file that it names has changed since.
     Changed,
-    /// It is trusted as it is.
+    /// The user trusts the file as it is now.
     Trusted,
 }
 
@@ -93,12 +93,12 @@ impl Record {
         serde_json::from_str(&text).map_err(io::Error::other)
     }
 
-    /// Whether it has a file of this path.
+    /// Whether a file of this path is in the record.
     pub(super) fn knows(&self, path: &Path) -> bool {
         self.files.contains_key(path)
     }
 
-    /// What the record says of a file as it is now.
+    /// Whether a file is trusted as it is now.
     pub(super) fn standing(&self, now: &Fingerprint) -> Standing {
         match self.files.get(&now.path) {
             None => Standing::Unknown,
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn file_is_trusted_as_it_was_and_at_its_place() {
+    fn trust_covers_path_and_content() {
         let state = tempfile::tempdir().unwrap();
         let state = state.path();
         let file = fingerprint("/p/.rdsgate.toml", b"profile = 'dev'", &[("/p/ca.pem", Some(&b"ca"[..]))]);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn record_is_the_users_alone_and_one_that_others_could_write_trusts_nothing() {
+    fn record_writable_by_others_trusts_no_file() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join(TRUST_FILE);
         let file = fingerprint("/p/.rdsgate.toml", b"", &[]);

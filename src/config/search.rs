@@ -19,7 +19,7 @@ use std::{
 /// The file looked for in the working directory and above.
 pub const PROJECT_FILE: &str = ".rdsgate.toml";
 
-/// What the search came to.
+/// The result of the search.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// There is no file.
@@ -52,7 +52,7 @@ pub enum Reason {
         /// Its permissions.
         mode: u32,
     },
-    /// It lies above the home folder.
+    /// The file lies above the home folder.
     BeyondHome,
     /// It lies on another file system than the working directory.
     OtherFileSystem,
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn file_or_folder_of_somebody_else_is_not_read() {
+    fn file_or_folder_of_another_user_is_ignored() {
         const NOBODY: u32 = 65_534;
         for path in ["home/project/.rdsgate.toml", "home/project", "home/project/src"] {
             let folders = Folders::new();

@@ -31,12 +31,12 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// How much the project's file may say here.
+/// The options that the project's file may set here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     /// Everything, since the owner trusts it as it is.
     Trusted,
-    /// What anyone may say.
+    /// Options that anyone may set.
     Untrusted,
     /// Stricter guards: the target is not the project's.
     Guards,
@@ -58,7 +58,7 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// What applies to the target called `name`.
+    /// The values for the target called `name`.
     pub(super) fn of_target(outside: &[&'a Layer], files: &'a Files, whose: Whose, name: &str) -> Self {
         let project = files.project.as_ref();
         let of_own = |target| files.own.as_ref().map(|file| Tables::of(file, target)).unwrap_or_default();

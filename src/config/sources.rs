@@ -1,4 +1,4 @@
-//! What the four places say, before any of it is parsed, and which targets are meant.
+//! The values of all four sources, before any of them is parsed, and the choice of targets.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use super::{
     value,
 };
 
-/// What the command line asks for.
+/// The targets, flags and file of a command line.
 #[derive(Debug, Default)]
 pub struct Request {
     /// Names of targets in the files, or identifiers, ARNs or host names of databases that are in none. Empty: every
@@ -26,7 +26,7 @@ pub struct Request {
     pub file: Option<PathBuf>,
 }
 
-/// What the four places say, before any of it is parsed.
+/// The values of all four sources, before any of them is parsed.
 pub(super) struct Sources {
     pub(super) files: Files,
     pub(super) flags: Layer,
@@ -34,7 +34,7 @@ pub(super) struct Sources {
     pub(super) warnings: Vec<Warning>,
 }
 
-/// A target to serve, and what the command line says of it.
+/// A target to serve, with its flags.
 pub(super) struct Chosen {
     pub(super) name: String,
     flags: Layer,

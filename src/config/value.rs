@@ -359,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listen_address_is_a_port_with_or_without_a_loopback_host() {
+    fn listen_address_is_a_port_with_an_optional_loopback_host() {
         let localhost = ["127.0.0.1", "::1"];
         for (text, host, addresses, port) in [
             ("5433", "localhost", localhost.as_slice(), 5433),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listen_address_that_is_malformed_or_open_to_others_is_refused() {
+    fn malformed_or_public_listen_address_is_refused() {
         for text in ["", ":5433", "localhost", "localhost:", "localhost:65536", "+5433", "::1:5433", "[::1]", "[x]:1"] {
             assert_eq!(listen(text), Err(ValueError::Listen(text.into())), "{text}");
         }
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_address_is_a_port_on_loopback_or_a_path() {
+    fn admin_address_is_a_loopback_port_or_a_path() {
         assert_eq!(admin("[::1]:0"), Ok(listen::Address::Tcp(listen("[::1]:0").unwrap())));
         assert_eq!(admin("unix:/run/a b"), Ok(listen::Address::Unix("/run/a b".into())));
         for bad in ["", "unix:", "unix:a\0b", "localhost", "/run/a", "0.0.0.0:9090", "http://localhost:9090"] {
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_of_the_service_is_a_name_with_or_without_scheme_and_port() {
+    fn service_endpoint_is_a_name_with_optional_scheme_and_port() {
         for (text, endpoint) in [
             (
                 "vpce-0123.ssmmessages.eu-central-1.vpce.amazonaws.com",
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_written_as_it_is_read() {
+    fn duration_is_written_as_it_is_read() {
         let any = Duration::ZERO..=Duration::MAX;
         for text in ["0s", "1ms", "1500ms", "90s", "2m", "1h", "25h"] {
             assert_eq!(duration_text(duration(text, any.clone()).unwrap()), text);

@@ -7,7 +7,7 @@ use crate::{
     config::{Key, Scope, options::Trust},
 };
 
-/// Why it was not written.
+/// Why the file was not written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {path}")]
 struct Error {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_a_file_with_nothing_in_it_and_so_is_each_line_of_it() {
+    fn template_parses_as_it_is_and_with_every_setting_uncommented() {
         let text = template();
         assert_eq!(parse(&text).target_names().count(), 0);
         // What looks like a setting becomes one, the rest stays a comment.

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_is_where_it_may_stand() {
+    fn every_key_is_in_the_tables_that_may_set_it() {
         let schema = schema();
         let defaults = &schema["properties"]["defaults"]["properties"];
         let targets = schema["properties"]["targets"]["patternProperties"].as_object().unwrap();

@@ -21,7 +21,7 @@ use crate::target::{Engine, Target};
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
-    /// Whose settings
+    /// Program that reads the settings
     #[arg(value_name = "FORMAT")]
     format: Format,
     /// Names in the configuration files, or endpoints (HOST[:PORT]) [default: every target of the files]
@@ -41,7 +41,7 @@ Examples:
       copy it, then: New | Import from Clipboard
 ";
 
-/// Whose settings.
+/// A program that reads the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// DataGrip and other JetBrains IDEs: data sources for the clipboard

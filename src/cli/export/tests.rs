@@ -24,7 +24,7 @@ fn pgservice() {
 }
 
 #[test]
-fn what_controls_a_terminal_is_refused_in_every_format() {
+fn control_characters_are_refused_in_every_format() {
     for format in <Format as ValueEnum>::value_variants() {
         for odd in ["a\nb", "a\u{1b}[2Jb", "a\u{202e}b"] {
             let engine = format.engine().unwrap_or(Engine::Postgres);
@@ -131,7 +131,7 @@ fn tableplus() {
 }
 
 #[test]
-fn what_cannot_be_exported_is_said() {
+fn target_that_cannot_be_exported_is_reported() {
     let only = &targets()[..1];
     let error = |format, targets: &[Target]| text(format, targets, true).unwrap_err().to_string();
     assert_eq!(error(Format::Mycnf, only), "no target is of the engine mysql");

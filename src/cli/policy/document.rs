@@ -9,7 +9,7 @@ use crate::{
     target::{InstanceId, Route, Target},
 };
 
-/// What is to be allowed.
+/// The permissions that a policy grants.
 pub(super) struct Grant<'a> {
     pub(super) target: &'a Target,
     /// Twelve digits.
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_the_targets_own() {
+    fn policy_names_the_document_of_the_target() {
         let mut target = target("orders.c1abcdefghij.eu-central-1.rds.amazonaws.com", Some("i-0123456789abcdef0"));
         for (document, arn) in [
             ("AWS-StartPortForwardingSession", "arn:aws:ssm:eu-central-1::document/AWS-StartPortForwardingSession"),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_names_this_database_user_and_node_and_no_other() {
+    fn policy_names_exactly_this_database_user_and_node() {
         let target = target("orders.c1abcdefghij.eu-central-1.rds.amazonaws.com", Some("i-0123456789abcdef0"));
         let policy = grant(&target, "db-ABC", "app_user").policy();
         assert_eq!(
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_name_is_quoted_for_iam_json_and_terraform() {
+    fn user_name_is_quoted_for_iam_json_and_terraform() {
         let target = target("a.c1.eu-west-1.rds.amazonaws.com", None);
         let grant = grant(&target, "db-A", "a*\"\\?${b}%{c}");
         let policy: Value = serde_json::from_str(&format!("{:#}", grant.policy())).unwrap();

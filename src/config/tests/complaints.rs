@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_empty_variable_is_not_set_and_an_unknown_one_is_a_warning() {
+fn empty_variable_counts_as_unset_and_unknown_one_is_a_warning() {
     let scene = Scene::new()
         .project(&orders(""))
         .variable("RDSGATE_PORT", "")
@@ -21,7 +21,7 @@ fn an_empty_variable_is_not_set_and_an_unknown_one_is_a_warning() {
 
 #[cfg(unix)]
 #[test]
-fn own_file_that_everyone_can_write_is_a_warning_and_one_for_the_group_is_none() {
+fn world_writable_user_file_is_a_warning_and_group_writable_is_not() {
     use std::os::unix::fs::PermissionsExt as _;
     let scene = Scene::new().user(&orders(""));
     let path = scene.root.path().join("home/rdsgate/config.toml");
@@ -38,7 +38,7 @@ fn own_file_that_everyone_can_write_is_a_warning_and_one_for_the_group_is_none()
 }
 
 #[test]
-fn a_broken_file_is_answered_with_its_place_the_reason_and_a_suggestion() {
+fn broken_file_gives_place_reason_and_suggestion() {
     for (text, complaint, hint) in [
         ("[targets.orders", "1:16: not valid TOML: unclosed table, expected `]`", ""),
         ("x = 1\nx = 2", "2:1: not valid TOML: duplicate key", ""),
@@ -197,7 +197,7 @@ fn roles_sessions_and_codes_have_the_form_that_sts_takes() {
 }
 
 #[test]
-fn a_bad_value_names_the_flag_or_variable_that_it_came_from() {
+fn bad_value_names_its_flag_or_variable() {
     let (text, _) = Scene::new().project(&orders("")).flag(Key::CaFile, "").complaint();
     assert_eq!(text, "invalid --ca-file: it is empty");
     let (text, _) = Scene::new().project(&orders("")).variable("RDSGATE_PORT", "http").complaint();
@@ -213,7 +213,7 @@ fn a_bad_value_names_the_flag_or_variable_that_it_came_from() {
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_not_text_is_an_error() {
+fn variable_that_is_not_unicode_is_an_error() {
     use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
     let variables = [("RDSGATE_USER", OsString::from_vec(vec![0xff]))];
     let error = load(&Request::default(), &Environment::new(variables, PathBuf::from("/nowhere"), None)).unwrap_err();
@@ -221,7 +221,7 @@ fn a_variable_that_is_not_text_is_an_error() {
 }
 
 #[test]
-fn what_is_missing_or_contradicts_is_said_with_the_next_step() {
+fn missing_or_contradicting_values_are_errors_with_a_hint() {
     for (scene, complaint, hint) in [
         (
             Scene::new(),

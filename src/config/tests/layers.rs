@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_file_with_every_key_becomes_a_config() {
+fn file_with_every_key_becomes_a_config() {
     let scene = Scene::new().user(
         r#"
         [defaults]
@@ -74,7 +74,7 @@ fn a_file_with_every_key_becomes_a_config() {
 }
 
 #[test]
-fn the_command_line_alone_is_enough_and_the_rest_has_defaults() {
+fn command_line_alone_makes_a_complete_target() {
     let scene = Scene::new().up(&[ORDERS]).flag(Key::Bastion, BASTION);
     let Config { connect_timeout, resume_for, max_sigterm_delay, .. } = scene.load().unwrap().config;
     assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [30, 120, 30]);
@@ -87,7 +87,7 @@ fn the_command_line_alone_is_enough_and_the_rest_has_defaults() {
 }
 
 #[test]
-fn a_stronger_layer_wins_key_by_key() {
+fn stronger_layer_wins_for_each_key() {
     // Each row takes away the layer that won in the row before.
     for (layers, user) in [(4, "flag"), (3, "variable"), (2, "project"), (1, "project-default"), (0, "default")] {
         let line = |from: usize, text: &str| if layers >= from { text.to_owned() } else { String::new() };
@@ -111,7 +111,7 @@ fn a_stronger_layer_wins_key_by_key() {
 }
 
 #[test]
-fn a_path_that_begins_in_the_home_does_so_from_every_source() {
+fn tilde_means_the_home_folder_in_every_source() {
     let base = || Scene::new().variable("HOME", "/home/alice").up(&[ORDERS]).flag(Key::Bastion, BASTION);
     let expected = Some(Path::new("/home/alice/ca.pem").into());
     for scene in [
@@ -181,7 +181,7 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
 }
 
 #[test]
-fn the_project_file_is_found_upwards_and_its_paths_are_relative_to_it() {
+fn project_file_is_found_upwards_and_its_paths_are_relative_to_it() {
     let scene = Scene::new().project(&orders("ca_file = 'own.pem'"));
     fs::write(scene.root.path().join("project/own.pem"), "PEM").unwrap();
     let scene = scene.trusting();
@@ -193,7 +193,7 @@ fn the_project_file_is_found_upwards_and_its_paths_are_relative_to_it() {
 }
 
 #[test]
-fn a_named_file_replaces_the_two_that_are_looked_for() {
+fn named_file_replaces_the_two_default_files() {
     let mut scene = Scene::new().project("broken").user("broken").variable("RDSGATE_CONFIG", "other.toml");
     fs::write(scene.root.path().join("project/other.toml"), orders("user = 'variable'")).unwrap();
     fs::write(scene.root.path().join("project/third.toml"), orders("user = 'flag'")).unwrap();
@@ -206,7 +206,7 @@ fn a_named_file_replaces_the_two_that_are_looked_for() {
 }
 
 #[test]
-fn a_port_in_the_host_belongs_to_the_hosts_layer() {
+fn port_in_the_host_belongs_to_the_layer_of_the_host() {
     let in_file = format!("[targets.orders]\nvia = 'direct'\nhost = '{ORDERS}:5001'");
     assert_eq!(Scene::new().project(&in_file).target().endpoint.port, 5001);
     assert_eq!(Scene::new().project(&in_file).variable("RDSGATE_PORT", "5002").target().endpoint.port, 5002);
@@ -218,7 +218,7 @@ fn a_port_in_the_host_belongs_to_the_hosts_layer() {
 }
 
 #[test]
-fn the_region_is_the_hosts_then_ours_then_the_sdks() {
+fn region_comes_from_the_host_then_options_then_aws_variables() {
     let region = |scene: Scene| scene.flag(Key::Via, "direct").target().region;
     let is = |name: &str| name.parse::<Region>().unwrap();
     let plain = || Scene::new().up(&["db.internal.example"]);

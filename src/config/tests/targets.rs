@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn only_the_sessions_to_a_cluster_rotate_and_no_more_are_warm_than_there_may_be() {
+fn only_cluster_sessions_rotate_and_warm_sessions_are_limited() {
     let pooling = |host: &str| Scene::new().up(&[host]).flag(Key::Bastion, BASTION).target().pooling;
     assert_eq!(pooling(ORDERS).rotate_after, None);
     let name = |label: &str| format!("orders.{label}c1abcdefghij.eu-central-1.rds.amazonaws.com");
@@ -20,7 +20,7 @@ fn only_the_sessions_to_a_cluster_rotate_and_no_more_are_warm_than_there_may_be(
 }
 
 #[test]
-fn a_user_can_be_pinned_only_where_there_is_one() {
+fn pin_user_requires_a_user() {
     let pinned = Scene::new().project(&orders("user = 'app_user'\npin_user = true")).target();
     assert_eq!((pinned.user.as_deref(), pinned.guard.pin_user), (Some("app_user"), true));
     let (text, hint) = Scene::new().project(&format!("[defaults]\npin_user = true\n{}", orders(""))).complaint();
@@ -29,7 +29,7 @@ fn a_user_can_be_pinned_only_where_there_is_one() {
 }
 
 #[test]
-fn targets_are_all_of_the_files_or_those_named() {
+fn all_targets_of_the_files_are_served_unless_some_are_named() {
     let also = format!("[targets.third]\nhost = '{BILLING}'\nvia = 'direct'\nlisten = 0");
     for (wanted, expected) in [
         (vec![], vec!["orders", "billing", "third"]),
@@ -42,7 +42,7 @@ fn targets_are_all_of_the_files_or_those_named() {
 }
 
 #[test]
-fn an_endpoint_on_the_command_line_takes_defaults_but_no_target_of_a_file() {
+fn endpoint_on_the_command_line_takes_defaults_but_no_target_of_a_file() {
     let scene = Scene::new()
         .user(&format!(
             "[defaults]\nbastion = '{BASTION}'\nuser = 'everyone'\n[targets.orders]\nhost = '{BILLING}'\nuser = 'other'"
@@ -54,7 +54,7 @@ fn an_endpoint_on_the_command_line_takes_defaults_but_no_target_of_a_file() {
 }
 
 #[test]
-fn endpoints_that_start_alike_get_names_of_their_own() {
+fn endpoints_with_the_same_first_label_get_different_names() {
     let other = "orders.c1abcdefghij.us-east-1.rds.amazonaws.com";
     let third = format!("{other}:5433");
     let loaded = Scene::new()
@@ -67,7 +67,7 @@ fn endpoints_that_start_alike_get_names_of_their_own() {
 }
 
 #[test]
-fn a_session_is_started_for_the_reason_that_this_user_serves_this_endpoint() {
+fn session_reason_names_version_user_and_endpoint() {
     let by = |name, value| Scene::new().project(&orders("")).variable(name, value).target().session;
     let reason = format!("rdsgate/{} by alice for {ORDERS}:5432", env!("CARGO_PKG_VERSION"));
     assert_eq!(by("USER", "alice"), SessionSettings { reason: reason.parse().unwrap(), ..SessionSettings::default() });
@@ -76,14 +76,14 @@ fn a_session_is_started_for_the_reason_that_this_user_serves_this_endpoint() {
 }
 
 #[test]
-fn a_document_without_parameters_is_an_empty_array_or_none() {
+fn document_without_parameters_is_an_empty_array_or_none() {
     let file = Scene::new().user(&orders("document_parameters = []")).target();
     let variable = Scene::new().project(&orders("")).variable("RDSGATE_DOCUMENT_PARAMETERS", "none").target();
     assert_eq!((file.session.parameters, variable.session.parameters), (Some(vec![]), Some(vec![])));
 }
 
 #[test]
-fn the_route_is_the_bastion_unless_direct_is_said() {
+fn route_is_the_bastion_by_default() {
     let route =
         |lines: &str| Scene::new().project(&format!("[targets.orders]\nhost = '{ORDERS}'\n{lines}")).target().route;
     let ssm = Route::Ssm(BASTION.parse().unwrap());
@@ -97,13 +97,13 @@ fn the_route_is_the_bastion_unless_direct_is_said() {
 }
 
 #[test]
-fn the_same_port_on_different_addresses_is_no_conflict() {
+fn same_port_on_different_addresses_is_allowed() {
     let text = two().replace("listen = 5433", "listen = '127.0.0.2:5432'");
     Scene::new().project(&text).load().unwrap();
 }
 
 #[test]
-fn the_first_of_an_engine_has_its_port_and_the_others_their_own() {
+fn first_target_of_an_engine_gets_its_port_and_others_derived_ones() {
     let target = |name: &str, more: &str| format!("[targets.{name}]\nhost = '{name}.example'\n{more}\n");
     let text = "[defaults]\nvia = 'direct'\nregion = 'eu-central-1'\n".to_owned()
         + &target("a", "listen = 7000")
@@ -130,7 +130,7 @@ fn the_first_of_an_engine_has_its_port_and_the_others_their_own() {
 }
 
 #[test]
-fn a_database_may_be_called_by_its_identifier_or_arn_and_is_looked_up_by_others() {
+fn identifier_or_arn_names_a_database_to_look_up() {
     let arn = "arn:aws:rds:eu-central-1:123456789012:db:orders";
     for (word, name, reference, region, port) in [
         ("Orders", "orders", Reference::Identifier("orders".into()), None, None),
@@ -153,7 +153,7 @@ fn a_database_may_be_called_by_its_identifier_or_arn_and_is_looked_up_by_others(
 }
 
 #[test]
-fn what_is_found_out_is_held_to_the_same_rules() {
+fn looked_up_values_follow_the_same_rules() {
     let mut found = draft(&Scene::new().up(&["orders"]).flag(Key::Region, "us-east-1").flag(Key::Bastion, BASTION));
     found.reference = Reference::Host(ORDERS.parse().unwrap());
     let target = found.clone().finish().unwrap();
@@ -164,7 +164,7 @@ fn what_is_found_out_is_held_to_the_same_rules() {
 }
 
 #[test]
-fn the_region_that_is_set_beats_the_one_in_the_name_and_is_warned_of() {
+fn configured_region_wins_over_the_one_in_the_name_with_a_warning() {
     let loaded = Scene::new().up(&[ORDERS]).flag(Key::Bastion, BASTION).flag(Key::Region, "us-east-1").load().unwrap();
     assert_eq!(loaded.config.targets[0].region.as_str(), "us-east-1");
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -190,7 +190,7 @@ fn draft(scene: &Scene) -> Draft {
 }
 
 #[test]
-fn of_targets_whose_engine_was_looked_up_the_first_unknown_one_has_the_engines_port() {
+fn first_target_with_unknown_engine_gets_the_port_of_the_engine() {
     let target = |name: &str, more: &str| {
         format!("[targets.{name}]\nhost = '{name}.c1abcdefghij.eu-central-1.rds.amazonaws.com'\n{more}\n")
     };

@@ -34,7 +34,7 @@ fn withheld(plan: &Plan) -> Vec<Key> {
 }
 
 #[test]
-fn each_key_of_the_owners_counts_only_once_the_file_is_trusted() {
+fn owner_key_takes_effect_once_the_file_is_trusted() {
     for line in OWNERS {
         let name = line.split(' ').next().unwrap();
         for text in [alias(line), format!("[defaults]\n{line}\n{}", alias(""))] {
@@ -58,7 +58,7 @@ fn each_key_of_the_owners_counts_only_once_the_file_is_trusted() {
 }
 
 #[test]
-fn every_key_has_a_class_and_those_that_decide_whom_we_believe_or_who_we_are_are_the_owners() {
+fn keys_about_identity_and_certificates_belong_to_the_owner() {
     let owners: Vec<&str> = Key::ALL.into_iter().filter(|key| key.asks().is_some()).map(Key::name).collect();
     let mut expected: Vec<&str> = OWNERS.iter().map(|line| line.split(' ').next().unwrap()).collect();
     expected.extend(["admin", "open_browser"]);
@@ -67,7 +67,7 @@ fn every_key_has_a_class_and_those_that_decide_whom_we_believe_or_who_we_are_are
 }
 
 #[test]
-fn to_switch_something_off_takes_no_trust() {
+fn switching_off_requires_no_trust() {
     let own = "[defaults]\nkeep_alive = true\nopen_browser = true";
     let text = format!("[defaults]\nopen_browser = false\n{}", orders("keep_alive = false"));
     let config = Scene::new().project(&text).user(own).load().unwrap().config;
@@ -76,7 +76,7 @@ fn to_switch_something_off_takes_no_trust() {
 }
 
 #[test]
-fn what_a_flag_or_variable_says_takes_no_trust() {
+fn flags_and_variables_require_no_trust() {
     let scene = Scene::new().project(&orders("profile = 'live'\nca_file = 'ca.pem'"));
     let scene = scene.flag(Key::Profile, "dev").variable("RDSGATE_CA_FILE", "/own.pem");
     let target = scene.target();
@@ -85,7 +85,7 @@ fn what_a_flag_or_variable_says_takes_no_trust() {
 }
 
 #[test]
-fn direct_is_a_projects_to_choose_for_an_endpoint_of_rds_only() {
+fn project_may_choose_direct_only_for_an_rds_endpoint() {
     let via = |host: &str, via: &str| {
         let text =
             format!("[targets.orders]\nhost = '{host}'\nregion = 'eu-central-1'\nbastion = '{BASTION}'\nvia = '{via}'");
@@ -107,7 +107,7 @@ fn direct_is_a_projects_to_choose_for_an_endpoint_of_rds_only() {
 }
 
 #[test]
-fn file_is_trusted_as_it_is_at_its_place_and_with_the_files_that_it_names() {
+fn trust_covers_path_content_and_named_files() {
     let scene = Scene::new().project(&orders("profile = 'live'\nca_file = 'ca.pem'"));
     let root = scene.root.path().to_owned();
     let path = |name: &str| root.join(name);
@@ -162,7 +162,7 @@ fn named_file_that_cannot_be_read_is_never_trusted() {
 }
 
 #[test]
-fn projects_defaults_are_for_its_own_targets_and_the_owners_for_all() {
+fn project_defaults_apply_to_its_targets_and_user_defaults_to_all() {
     let project = format!(
         "[defaults]\nuser = 'attacker'\nbastion = 'i-0000000000000000a'\nport = 1\nconnect_timeout = '1s'\n\
          max_sessions = 1\n[targets.theirs]\nhost = '{BILLING}'"
@@ -194,7 +194,7 @@ fn projects_defaults_are_for_its_own_targets_and_the_owners_for_all() {
 }
 
 #[test]
-fn of_two_targets_with_one_name_the_users_own_is_meant_and_guarded_by_both() {
+fn user_target_wins_over_project_target_of_the_same_name_and_keeps_both_guards() {
     let project = "[targets.orders]\nhost = 'db.evil.example'\nuser = 'attacker'\nport = 1\nregion = 'us-east-1'\n\
          bastion = 'i-0000000000000000a'\nread_only = true\nstatement_timeout = '1s'\nconfirm = false\nlabel = 'THEIRS'";
     let own = orders("confirm = true\nstatement_timeout = '30s'\nlabel = 'MINE'\nlisten = 6000");
@@ -218,7 +218,7 @@ fn of_two_targets_with_one_name_the_users_own_is_meant_and_guarded_by_both() {
 }
 
 #[test]
-fn guards_are_only_tightened_by_a_project_and_lifted_by_a_flag() {
+fn project_can_only_tighten_guards_and_a_flag_can_lift_them() {
     let own = "[defaults]\nread_only = true\nconfirm = true\nstatement_timeout = '10s'\nlabel = 'MINE'";
     let loose = "read_only = false\nconfirm = false\nstatement_timeout = '1h'\nlabel = 'harmless'";
     let guard = |scene: Scene| scene.target().guard;
@@ -244,7 +244,7 @@ fn guards_are_only_tightened_by_a_project_and_lifted_by_a_flag() {
 }
 
 #[test]
-fn endpoint_typed_in_full_is_never_a_projects_target() {
+fn full_endpoint_never_means_a_target_of_a_project() {
     for name in [ORDERS, "db.corp.example"] {
         let text = format!("[targets.'{name}']\nhost = 'db.evil.example'\n");
         let (complaint, _) = Scene::new().project(&text).up(&[name]).complaint();
@@ -261,7 +261,7 @@ fn endpoint_typed_in_full_is_never_a_projects_target() {
 }
 
 #[test]
-fn only_what_is_needed_takes_trust_and_all_of_it_is_shown() {
+fn trust_is_required_only_for_settings_in_use() {
     let text = format!("[defaults]\nadmin = 'unix:x'\n{}[targets.b]\nhost = '{BILLING}'\nprofile = 'b'", orders(""));
     let scene = Scene::new().project(&text).up(&["orders"]);
     let plan = scene.read().unwrap();
@@ -278,7 +278,7 @@ fn only_what_is_needed_takes_trust_and_all_of_it_is_shown() {
 }
 
 #[test]
-fn values_that_do_not_count_yet_must_be_sound() {
+fn untrusted_values_must_parse() {
     for (line, said) in [
         ("role_arn = 'dba'", "4:12: invalid role_arn"),
         ("ca_file = ''", "4:11: invalid ca_file"),
@@ -290,7 +290,7 @@ fn values_that_do_not_count_yet_must_be_sound() {
 }
 
 #[test]
-fn file_that_others_could_have_written_is_not_read_and_that_is_said() {
+fn file_writable_by_others_is_ignored_with_a_warning() {
     use std::os::unix::fs::PermissionsExt as _;
     for (path, said) in [("project/.rdsgate.toml", ".rdsgate.toml"), ("project", "")] {
         let scene = Scene::new().project(&orders("")).up(&[ORDERS]).flag(Key::Bastion, BASTION);
