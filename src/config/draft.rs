@@ -133,7 +133,7 @@ impl Draft {
         let Reference::Host(host) = self.reference else {
             return Err(Error::NotLookedUp { target: self.name.to_string(), reference: self.reference });
         };
-        let engine = engine(self.engine, self.port).unwrap_or(Engine::Postgres);
+        let engine = engine(self.engine, self.port).unwrap_or(Engine::DEFAULT);
         let region = self.configured_region.or_else(|| host.region()).or(self.region);
         let route = match (self.via, self.bastion) {
             (Via::Direct, _) => Route::Direct,
@@ -228,7 +228,7 @@ impl Sessions {
 
 /// The configured engine, or the one that the port is known for.
 fn engine(configured: Option<Engine>, port: Option<u16>) -> Option<Engine> {
-    configured.or_else(|| [Engine::Mysql].into_iter().find(|engine| port == Some(engine.default_port())))
+    configured.or_else(|| Engine::of_port(port?))
 }
 
 /// The engine as far as it is known without looking it up.

@@ -158,7 +158,7 @@ impl Plan {
         let configured_engine = |settings: &Settings<'_>| draft::configured_engine(settings).ok().flatten();
         let first_of = |engine: Engine| {
             let mut of_engine =
-                without_listen().filter(|(_, own)| configured_engine(own).unwrap_or(Engine::Postgres) == engine);
+                without_listen().filter(|(_, own)| configured_engine(own).unwrap_or(Engine::DEFAULT) == engine);
             of_engine.next().map(|(name, _)| name.as_str())
         };
         // One whose engine had to be looked up counts as PostgreSQL for the others, who cannot know it.

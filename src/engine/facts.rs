@@ -23,6 +23,9 @@ pub struct Facts {
 }
 
 impl Engine {
+    /// The engine of a target that names none.
+    pub const DEFAULT: Self = Self::Postgres;
+
     /// Every engine.
     pub const ALL: [Self; 2] = [Self::Postgres, Self::Mysql];
 
@@ -32,6 +35,11 @@ impl Engine {
             Self::Postgres => &postgres::FACTS,
             Self::Mysql => &mysql::FACTS,
         }
+    }
+
+    /// The engine that a port stands for. That of the default engine stands for none: it may be meant or not.
+    pub fn of_port(port: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|engine| *engine != Self::DEFAULT && engine.default_port() == port)
     }
 
     /// The port that the engine listens on unless told otherwise, here and at AWS.

@@ -333,3 +333,34 @@ fn the_parser_sees_imports_of_every_form() {
     let found: Vec<_> = imports(&source).into_iter().map(|(name, at)| (name, source.line_of(at))).collect();
     assert_eq!(found, [("aws", 2), ("tls", 3), ("target", 5), ("app", 6)]);
 }
+
+/// How often product code outside `engine` names a variant of `Engine`. Each is a place that a third engine would touch, so
+/// the numbers may only fall: ask the engine's facts instead.
+const ENGINE_NAMED: [(&str, usize); 6] = [
+    ("cli/export/mod.rs", 2),
+    ("cli/mysql.rs", 1),
+    ("cli/psql.rs", 1),
+    ("doctor/connection.rs", 2),
+    ("proxy/serve/mod.rs", 2),
+    ("proxy/upstream.rs", 2),
+];
+
+#[test]
+fn an_engine_is_named_in_its_folder_and_in_fewer_places_elsewhere() {
+    let mut found: Vec<(String, usize)> = Vec::new();
+    for source in sources().iter().filter(|source| !["engine", "crates"].contains(&source.module())) {
+        let code = source.code.split("mod tests {").next().unwrap_or_default();
+        let named = code.match_indices("Engine::").filter(|(at, _)| {
+            let behind = &code[at + "Engine::".len()..];
+            ["Postgres", "Mysql"].contains(&word(behind))
+        });
+        let count = named.count();
+        if count > 0 {
+            found.push((source.path.clone(), count));
+        }
+    }
+    found.sort();
+    let expected: Vec<(String, usize)> =
+        ENGINE_NAMED.iter().map(|(path, count)| ((*path).to_owned(), *count)).collect();
+    assert_eq!(found, expected, "a new place asks the engine's facts; one that is gone leaves the list");
+}
