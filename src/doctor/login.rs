@@ -109,7 +109,7 @@ async fn log_in(
         match server {
             Server::Postgres => {
                 let startup = startup(target).map_err(Error::from_login)?;
-                let mode = Mode::OneByOne;
+                let mode = Mode::Sequential;
                 connect::postgres::log_in(&mut attempt, &mut stream, &startup, proof, mode).await?;
                 Ok(LoggedIn::Postgres(stream))
             }

@@ -42,8 +42,8 @@ pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String>
     Some(hint)
 }
 
-/// What to do about a user that the server wants something else of than a token.
-pub fn made_for_tokens(user: &str) -> String {
+/// What to do about a user whom the server asks for something other than a token.
+pub fn alter_user_hint(user: &str) -> String {
     format!(
         "As an administrator: ALTER USER {} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; (CREATE USER for one that does \
          not exist), and see that IAM database authentication is on.",
@@ -59,7 +59,7 @@ fn quote(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use database_wire::mysql::Turn;
+    use database_wire::mysql::ReplyPosition;
 
     fn error(code: u16) -> ServerError {
         let error = [&b"\xff"[..], &code.to_le_bytes(), b"#HY000whatever, in any language"].concat();
@@ -86,7 +86,7 @@ mod tests {
                 "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
             );
             assert!(hint.as_ref().is_some_and(|hint| hint.contains(advice)), "{code}: {hint:?}");
-            let told = error(code).encode_with(Turn::RESPONSE, hint.as_deref());
+            let told = error(code).encode_with(ReplyPosition::RESPONSE, hint.as_deref());
             assert!(String::from_utf8(told[13..].to_vec()).unwrap().contains(advice), "{code}: fits");
         }
         assert_eq!(hint(&error(1227), "app_user", "arn"), None);
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(quote("app+iam@example.com"), "'app+iam@example.com'");
         assert_eq!(quote("a'; drop user \\"), "'a''; drop user \\\\'");
         assert!(
-            made_for_tokens("app_user").starts_with("As an administrator: ALTER USER 'app_user' IDENTIFIED WITH AWS")
+            alter_user_hint("app_user").starts_with("As an administrator: ALTER USER 'app_user' IDENTIFIED WITH AWS")
         );
     }
 }

@@ -10,7 +10,7 @@ mod tap;
 mod tests;
 
 pub use self::{
-    hint::{hint, made_for_tokens},
+    hint::{alter_user_hint, hint},
     reply::reply,
     tap::{Tap, connection_lost},
 };

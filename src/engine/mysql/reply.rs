@@ -1,26 +1,26 @@
 //! The ERR packet for a client whose connection failed: cause and hint within its 511 bytes.
 
 use database_wire::mysql::{
-    self, ErrorReport, Turn,
+    self, ErrorReport, ReplyPosition,
     error::code::{ACCESS_DENIED, BAD_HANDSHAKE, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_SHUTDOWN, UNKNOWN},
 };
 
-use super::{hint, made_for_tokens};
+use super::{alter_user_hint, hint};
 use crate::engine::{Error, Failure, Kind};
 
-/// The packet, which stands at `turn` in the conversation; `None` when the client cannot be told.
-pub fn reply(failure: Failure<'_>, turn: Turn) -> Option<Vec<u8>> {
+/// The packet, which stands at `position` in the conversation; `None` when the client cannot be told.
+pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {
     let report = match failure.kind {
         Kind::Database(Error::Mysql(mysql::Error::Refused(server))) => {
             // There is no room for both, and a fact says more than a list of things to check.
             let hint = failure.fact.or_else(|| hint(server, failure.user, &failure.permission));
-            return Some(server.encode_with(turn, hint.as_deref()));
+            return Some(server.encode_with(position, hint.as_deref()));
         }
         Kind::Database(Error::Mysql(mysql::Error::RefusedBeforeTls(server))) => {
-            return Some(server.encode_with(turn, None));
+            return Some(server.encode_with(position, None));
         }
         Kind::Database(Error::Mysql(error @ mysql::Error::Authentication(_))) => {
-            let hint = failure.fact.or_else(|| Some(made_for_tokens(failure.user)));
+            let hint = failure.fact.or_else(|| Some(alter_user_hint(failure.user)));
             ErrorReport { hint, ..error.report()? }
         }
         Kind::Client(Error::Mysql(error)) | Kind::Database(Error::Mysql(error)) => error.report()?,
@@ -34,7 +34,7 @@ pub fn reply(failure: Failure<'_>, turn: Turn) -> Option<Vec<u8>> {
             ErrorReport { code, sqlstate, message, detail: None, hint: failure.fact.or(failure.hint) }
         }
     };
-    Some(report.encode(turn))
+    Some(report.encode(position))
 }
 
 fn code(kind: Kind<'_>) -> (u16, &'static str) {

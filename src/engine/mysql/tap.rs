@@ -4,7 +4,7 @@
 //! server sends. So an ERR goes out only as the answer to a command of which nothing has been answered, and it is one that
 //! they take for a lost connection; everywhere else the connection is closed, as the server would have closed it.
 
-use database_wire::mysql::{Activity, Capabilities, ErrorReport, Signal, Turn, Watch, error::code};
+use database_wire::mysql::{Activity, Capabilities, ErrorReport, ReplyPosition, Signal, Watch, error::code};
 
 use crate::{
     engine::Follow,
@@ -59,22 +59,22 @@ impl Follow for Tap {
     }
 
     fn last_words(&self, reason: &Reason) -> Option<Vec<u8>> {
-        let turn = self.watch.waiting()?;
+        let position = self.watch.waiting()?;
         match reason {
-            Reason::Stopped | Reason::Cut => Some(connection_lost("rdsgate is shutting down", turn)),
-            Reason::Broke(Side::Upstream, cause) => Some(connection_lost(&cause.to_string(), turn)),
+            Reason::Stopped | Reason::Cut => Some(connection_lost("rdsgate is shutting down", position)),
+            Reason::Broke(Side::Upstream, cause) => Some(connection_lost(&cause.to_string(), position)),
             Reason::Closed(_) | Reason::Broke(Side::Client, _) => None,
         }
     }
 }
 
 /// The reply to a command whose connection to the server has been lost.
-pub fn connection_lost(cause: &str, turn: Turn) -> Vec<u8> {
+pub fn connection_lost(cause: &str, position: ReplyPosition) -> Vec<u8> {
     let (code, sqlstate) = code::CONNECTION_LOST;
     // Words that drivers look for, in the place of codes that only they themselves may give.
     let message = format!("Lost connection to MySQL server. Connection to MySQL is not available: {cause}");
     let hint = Some("Connect again. A transaction that was open is rolled back.".into());
-    ErrorReport { code, sqlstate, message, detail: None, hint }.encode(turn)
+    ErrorReport { code, sqlstate, message, detail: None, hint }.encode(position)
 }
 
 #[cfg(test)]

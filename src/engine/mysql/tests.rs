@@ -1,8 +1,8 @@
 //! A whole connection, wired as the proxy does: a client, our code, a server, and the relay between them.
 
 use database_wire::mysql::{
-    Accepted, Commands, Error, LoggedIn, Signal, TokenTiming, Turn, accept, accept_change_user, change_user, finish,
-    greet, login, read_greeting,
+    Accepted, Commands, Error, LoggedIn, ReplyPosition, Signal, TokenTiming, accept, accept_change_user, change_user,
+    finish, greet, login, read_greeting,
     script::{MARIADB, MARIADB_CLIENT, OK, Peer, scramble},
     ssl_request,
 };
@@ -53,7 +53,7 @@ async fn serve(mut client: DuplexStream, mut upstream: DuplexStream) -> Result<R
         match change_user(&mut upstream, &logged_in, &session.response, &token(session.response.user())).await {
             Ok(ok) => finish(&mut client, &session, &ok).await?,
             Err(Error::Refused(refused)) => {
-                let told = refused.encode_with(session.turn(), hint(&refused, "root", "arn").as_deref());
+                let told = refused.encode_with(session.position(), hint(&refused, "root", "arn").as_deref());
                 tokio::io::AsyncWriteExt::write_all(&mut client, &told).await.unwrap();
                 return Err(Error::Refused(refused));
             }
@@ -156,6 +156,6 @@ async fn a_server_that_is_full_says_so_in_place_of_its_greeting() {
     let Error::RefusedBeforeTls(refused) = read_greeting(&mut upstream).await.unwrap_err() else {
         panic!("no refusal")
     };
-    let told = refused.encode_with(Turn::GREETING, hint(&refused, "root", "arn").as_deref());
+    let told = refused.encode_with(ReplyPosition::GREETING, hint(&refused, "root", "arn").as_deref());
     assert!(told[3..].starts_with(b"\0\xff\x10\x04Too many connections\nHint: "));
 }

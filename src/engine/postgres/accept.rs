@@ -32,11 +32,11 @@ fn told(sent: Names<'_>, Replaced { user, database }: Replaced<'_>) -> Option<No
         return None;
     }
     let sent_user = format!(
-        "The client sent user \"{}\", the name of the operating system's user, which clients send when they are told no user.",
+        "The client sent user \"{}\", the name of the operating system's user, which clients send when no user is given.",
         text(sent.user)
     );
     let sent_database = format!(
-        "The client sent database \"{}\", the name of its user, which clients send when they are told no database.",
+        "The client sent database \"{}\", the name of its user, which clients send when no database is given.",
         text(sent.database)
     );
     let detail = [user.map(|_| sent_user), database.map(|_| sent_database)];

@@ -56,7 +56,7 @@ fn application_name(own: &str, principal: &str) -> String {
 }
 
 /// Logs in over an encrypted stream. A server that does not take startup and password together within a time limit is
-/// [`postgres::Error::NotPipelined`], which [`Mode::OneByOne`] on another connection may not be.
+/// [`postgres::Error::NotPipelined`], which [`Mode::Sequential`] on another connection may not be.
 ///
 /// # Errors
 /// Those of [`Login`].
@@ -72,7 +72,7 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
             let dropped = |_| postgres::Error::NotPipelined("it asked for the password that had been sent, and waited");
             timeout(PIPELINED_TIMEOUT, login.authenticate()).await.map_err(dropped)??;
         }
-        Mode::OneByOne => login.authenticate().await?,
+        Mode::Sequential => login.authenticate().await?,
     }
     login.greeting().await
 }

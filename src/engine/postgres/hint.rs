@@ -14,8 +14,8 @@ pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String>
             Some(b"InitializeSessionUserId") => {
                 format!("The role must exist and may log in: CREATE ROLE {role} LOGIN; GRANT rds_iam TO {role};")
             }
-            Some(b"ClientAuthentication") => "The server admits nobody by this user name to this database from \
-                 the bastion over TLS. On RDS, rdsadmin and replication are closed to all."
+            Some(b"ClientAuthentication") => "The server does not accept this user for this database from the \
+                 bastion over TLS. On RDS, rdsadmin and replication are closed to all users."
                 .into(),
             _ => format!(
                 "The server does not say why. Check, in this order:\n\
@@ -28,11 +28,11 @@ pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String>
             ),
         },
         "28P01" => format!(
-            "The server took the token for a password: the role is not a member of rds_iam. As an administrator: \
+            "The server checked the token as a password, because the role is not a member of rds_iam. As an administrator: \
              GRANT rds_iam TO {role};"
         ),
-        "3D000" => "Name a database that exists, as in: psql -h localhost DBNAME. Clients that name none ask for \
-             one called like the user."
+        "3D000" => "Name a database that exists, as in: psql -h localhost DBNAME. Without a name, clients ask for \
+             a database named like the user."
             .into(),
         "42501" => format!("As the database's owner: GRANT CONNECT ON DATABASE … TO {role};"),
         "53300" => "The database is out of connections. Close idle ones, make pools smaller, or raise \
@@ -77,7 +77,7 @@ mod tests {
             ),
             ("28000", "auth_failed", "GRANT rds_iam TO app_user;"),
             ("28000", "InitializeSessionUserId", "CREATE ROLE app_user LOGIN"),
-            ("28000", "ClientAuthentication", "admits nobody"),
+            ("28000", "ClientAuthentication", "does not accept this user"),
             ("28P01", "auth_failed", "GRANT rds_iam TO app_user;"),
             ("3D000", "InitPostgres", "psql -h localhost DBNAME"),
             ("42501", "CheckMyDatabase", "GRANT CONNECT"),

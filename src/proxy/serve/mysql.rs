@@ -22,7 +22,7 @@ use crate::{
         mysql::{Tap, connection_lost, reply},
     },
     listen::access::{self, User},
-    mysql::{self, Accepted, Commands, Compressed, Compression, LoggedIn, Login, Scramble, Turn},
+    mysql::{self, Accepted, Commands, Compressed, Compression, LoggedIn, Login, ReplyPosition, Scramble},
     proxy::{
         error::{self, Error},
         upstream::{Established, Greeted},
@@ -43,7 +43,7 @@ async fn connect(service: &Service, client: Client) {
     let target = service.upstream.target();
     let owner = match access::check(peer) {
         Ok(owner) => owner,
-        Err(error) => return refuse(client, Error::Access(error), service, "", Turn::GREETING).await,
+        Err(error) => return refuse(client, Error::Access(error), service, "", ReplyPosition::GREETING).await,
     };
     let Some((mut client, greeted)) = Box::pin(greeted::reach(service, client)).await else { return };
     let scramble = Scramble::new(std::array::from_fn(|_| fastrand::u8(..)));
@@ -72,17 +72,17 @@ async fn connect(service: &Service, client: Client) {
             return Box::pin(keep(greeted)).await;
         }
         Err(error) => {
-            let turn = match &error {
-                Error::Client(engine::Error::Mysql(error)) => error.turn(),
-                _ => Turn::RESPONSE,
+            let position = match &error {
+                Error::Client(engine::Error::Mysql(error)) => error.position(),
+                _ => ReplyPosition::RESPONSE,
             };
-            tokio::join!(refuse(client, error, service, "", turn), keep(greeted));
+            tokio::join!(refuse(client, error, service, "", position), keep(greeted));
             return;
         }
     };
     if let Err(error) = apply_configured_names(&mut login.response, service, client.arrival, owner) {
         let asked = text(login.response.user());
-        tokio::join!(refuse(client, error, service, &asked, login.turn()), keep(greeted));
+        tokio::join!(refuse(client, error, service, &asked, login.position()), keep(greeted));
         return;
     }
     let user = text(login.response.user());
@@ -102,10 +102,10 @@ async fn connect(service: &Service, client: Client) {
         Err(error @ (Error::ClientLeft | Error::ShuttingDown)) => {
             // A login that is broken off would be counted at the server.
             let finishing = greeted::unless_aborted(service, quit(logging_in));
-            tokio::join!(refuse(client, error, service, &user, login.turn()), finishing);
+            tokio::join!(refuse(client, error, service, &user, login.position()), finishing);
             return;
         }
-        Err(error) => return refuse(client, error, service, &user, login.turn()).await,
+        Err(error) => return refuse(client, error, service, &user, login.position()).await,
     };
     client.arrival.log_logged_in(service, &user, Some(&text(&greeting.version)), &facts);
     let database = text(login.response.database().unwrap_or_default());
@@ -158,18 +158,18 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Writes to the log and to the client why it is not connected.
-async fn refuse(client: Client, error: Error, service: &Service, user: &str, turn: Turn) {
-    super::refuse(client, error, service, user, |failure| reply(failure, turn)).await;
+async fn refuse(client: Client, error: Error, service: &Service, user: &str, position: ReplyPosition) {
+    super::refuse(client, error, service, user, |failure| reply(failure, position)).await;
 }
 
 /// The message for a client whose command could not be carried out here.
-async fn refusal_of_command(error: &Error, service: &Service, user: &str, turn: Turn) -> Option<Vec<u8>> {
+async fn refusal_of_command(error: &Error, service: &Service, user: &str, position: ReplyPosition) -> Option<Vec<u8>> {
     if error.is_lost_connection() {
-        return Some(connection_lost(&error.message(), turn));
+        return Some(connection_lost(&error.message(), position));
     }
     let facts = service.upstream.facts(error).await;
     let login = error::Login { user, facts: &facts };
-    reply(error.failure(service.upstream.target(), &login)?, turn)
+    reply(error.failure(service.upstream.target(), &login)?, position)
 }
 
 /// A connection that is logged in.
@@ -232,7 +232,7 @@ impl Connection<'_> {
             Err(error) => {
                 let error: Error = error;
                 debug!(%target, cause = error.message(), "COM_RESET_CONNECTION refused");
-                if let Some(response) = refusal_of_command(&error, self.service, "", Turn::COMMAND).await {
+                if let Some(response) = refusal_of_command(&error, self.service, "", ReplyPosition::COMMAND).await {
                     farewell(&mut self.client, &response).await;
                 }
                 Err(Reason::Closed(Side::Upstream))
@@ -242,14 +242,14 @@ impl Connection<'_> {
 
     /// Answers a COM_CHANGE_USER; the new status. As the server does, the connection ends when it is refused.
     async fn change_user(&mut self) -> Result<u16, Reason> {
-        let mut turn = Turn::COMMAND;
+        let mut position = ReplyPosition::COMMAND;
         let mut user = String::new();
-        match self.try_change_user(&mut turn, &mut user).await {
+        match self.try_change_user(&mut position, &mut user).await {
             Ok(status) => Ok(status),
             Err(error) => {
                 let (target, cause) = (&self.service.upstream.target().name, error.message());
                 debug!(%target, user, cause, "COM_CHANGE_USER refused");
-                if let Some(response) = refusal_of_command(&error, self.service, &user, turn).await {
+                if let Some(response) = refusal_of_command(&error, self.service, &user, position).await {
                     farewell(&mut self.client, &response).await;
                 }
                 Err(Reason::Closed(Side::Upstream))
@@ -257,12 +257,12 @@ impl Connection<'_> {
         }
     }
 
-    async fn try_change_user(&mut self, turn: &mut Turn, user: &mut String) -> Result<u16, Error> {
+    async fn try_change_user(&mut self, position: &mut ReplyPosition, user: &mut String) -> Result<u16, Error> {
         let mut taken = self.client.take_over();
         let deadline = Instant::now() + STARTUP_TIMEOUT;
         let reading = mysql::accept_change_user(&mut taken, &self.login.response, &self.greeting, &self.scramble);
         let mut login = in_time(self.service, deadline, reading).await?.map_err(Error::from_client)?;
-        (*turn, *user) = (login.turn(), text(login.response.user()));
+        (*position, *user) = (login.position(), text(login.response.user()));
         apply_configured_names(&mut login.response, self.service, self.arrival, self.owner)?;
         *user = text(login.response.user());
         let (upstream, greeting) = (&self.service.upstream, &self.greeting);

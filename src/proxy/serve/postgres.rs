@@ -1,4 +1,4 @@
-//! Serving one PostgreSQL client: startup, login upstream, relay, the truth at the end.
+//! Serves one PostgreSQL client: its startup, the login to the database, the relay, and the message at the end.
 
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
@@ -24,7 +24,7 @@ pub(super) async fn serve(service: &Service, mut client: Client) {
         Ok((Accepted::Cancel(request), _)) => cancel(service, &request, client.arrival.limits).await,
         Ok((Accepted::Gone { asked_for_tls: true }, _)) => info!(
             %target, peer = %client.arrival.peer,
-            "the client left when it heard that this listener has no TLS of its own; use sslmode=disable or prefer"
+            "the client left because this listener does not offer TLS; use sslmode=disable or prefer"
         ),
         Ok((Accepted::Gone { asked_for_tls: false }, _)) => debug!(%target, peer = %client.arrival.peer, "port probe"),
         Err(error) => refuse(client, error, service, "", reply).await,

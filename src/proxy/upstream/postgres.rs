@@ -25,11 +25,11 @@ impl Upstream {
     /// # Errors
     /// [`Error`], by step.
     pub async fn log_in(&self, startup: &Startup, deadline: Deadline) -> Result<Established<LoggedIn>, Error> {
-        let mode = if self.sequential_login.load(Ordering::Relaxed) { Mode::OneByOne } else { Mode::Pipelined };
+        let mode = if self.sequential_login.load(Ordering::Relaxed) { Mode::Sequential } else { Mode::Pipelined };
         match self.try_log_in(startup, mode, deadline).await {
             Err(Error::Login(engine::Error::Postgres(postgres::Error::NotPipelined(why)))) => {
                 debug!(target = %self.target.name, why, "logging in one message after the other from now on");
-                let established = self.note_failover(self.try_log_in(startup, Mode::OneByOne, deadline).await)?;
+                let established = self.note_failover(self.try_log_in(startup, Mode::Sequential, deadline).await)?;
                 self.sequential_login.store(true, Ordering::Relaxed);
                 Ok(established)
             }

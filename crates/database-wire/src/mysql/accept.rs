@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     codec::{self, Departure},
-    error::{Error, Turn},
+    error::{Error, ReplyPosition},
     greeting::{Greeting, Scramble},
     message::{self, OkPacket, Plugin},
     response::{Authentication, HandshakeResponse, is_password},
@@ -58,8 +58,8 @@ pub struct Login {
 
 impl Login {
     /// Where an error for this client goes in its conversation.
-    pub fn turn(&self) -> Turn {
-        Turn::answer(self.sequence)
+    pub fn position(&self) -> ReplyPosition {
+        ReplyPosition::answer(self.sequence)
     }
 }
 
@@ -297,7 +297,7 @@ mod tests {
     async fn a_client_that_insists_on_tls_hears_why_not() {
         let ssl_request = packet(1, &[&0x000f_aa8d_u32.to_le_bytes()[..], &[0; 28]].concat());
         let error = serve(MYSQL, 100, async |peer| peer.send(&ssl_request).await).await.unwrap_err();
-        let told = error.report().unwrap().encode(error.turn());
+        let told = error.report().unwrap().encode(error.position());
         assert_eq!(&told[3..13], b"\x02\xff\x13\x04#08S01");
         assert!(String::from_utf8_lossy(&told).contains("--ssl-mode=DISABLED"));
     }
@@ -306,7 +306,7 @@ mod tests {
     async fn a_client_of_before_4_1_hears_an_error_it_can_read() {
         let error = serve(MYSQL, 100, async |peer| peer.send_packet(1, b"\x05\x24\0\0\0root\0N\\ZXQBLW").await).await;
         let error = error.unwrap_err();
-        let told = error.report().unwrap().encode(error.turn());
+        let told = error.report().unwrap().encode(error.position());
         assert!(told[3..].starts_with(b"\x02\xff\xe3\x04the client speaks"), "{}", told.escape_ascii());
     }
 

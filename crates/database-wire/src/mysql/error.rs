@@ -5,7 +5,7 @@
 
 use std::io;
 
-pub use super::error_packet::{ErrorReport, MAX_MESSAGE, ServerError, Turn};
+pub use super::error_packet::{ErrorReport, MAX_MESSAGE, ReplyPosition, ServerError};
 use super::{message::Plugin, response::HandshakeResponse};
 
 /// Error codes that we use, with their SQLSTATE
@@ -90,8 +90,8 @@ pub enum Error {
     /// Another version of the greeting.
     #[error("the database server greets with protocol version {0}, not with MySQL's 10")]
     GreetingVersion(u8),
-    /// Another kind of server than the one that the client was greeted by.
-    #[error("the database server is another one than a moment ago")]
+    /// The server that the client was greeted from has been replaced by one of another kind.
+    #[error("the database server has changed since it greeted the client")]
     GreetingChanged,
     /// A server that knows no authentication plugins; its version.
     #[error("the database server is too old for IAM database authentication: version {0}")]
@@ -167,10 +167,10 @@ impl Error {
     }
 
     /// Where an error of [`accept`](fn@super::accept) goes.
-    pub fn turn(&self) -> Turn {
+    pub fn position(&self) -> ReplyPosition {
         match self {
-            Self::OldClient => Turn::OLD_RESPONSE,
-            _ => Turn::RESPONSE,
+            Self::OldClient => ReplyPosition::OLD_RESPONSE,
+            _ => ReplyPosition::RESPONSE,
         }
     }
 
@@ -236,7 +236,7 @@ mod tests {
         ] {
             let report = error.report().unwrap();
             assert_eq!((report.code, report.sqlstate), (code, sqlstate), "{error}");
-            let told = report.encode(error.turn());
+            let told = report.encode(error.position());
             assert!(told.len() <= 4 + 9 + MAX_MESSAGE);
         }
         let refused = ServerError::parse(b"\xff\x15\x04#28000no").unwrap();

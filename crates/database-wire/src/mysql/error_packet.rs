@@ -31,13 +31,13 @@ const MIN_TEXT: usize = 40;
 
 /// Where an ERR goes in a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct ReplyPosition {
     sequence: u8,
     /// The client has said that it knows SQLSTATEs.
     sqlstate: bool,
 }
 
-impl Turn {
+impl ReplyPosition {
     /// In place of the greeting.
     pub const GREETING: Self = Self { sequence: 0, sqlstate: false };
     /// The answer to the client's response, when that could not be read.
@@ -74,15 +74,15 @@ pub struct ErrorReport {
 impl ErrorReport {
     /// The packet. Its message holds message, hint and detail, a line each, in which what controls a terminal is escaped;
     /// what goes beyond 511 bytes is cut.
-    pub fn encode(&self, turn: Turn) -> Vec<u8> {
+    pub fn encode(&self, position: ReplyPosition) -> Vec<u8> {
         let [hint, detail] = [&self.hint, &self.detail].map(|text| text.as_deref().map(printable::lines));
         let hint = hint.map(|hint| cut(&hint, MAX_HINT));
-        let max = turn.max_message();
+        let max = position.max_message();
         let room = max - hint.as_ref().map_or(0, |hint| hint.len() + HINT.len());
         let mut text = cut(&printable::line(&self.message), room);
         add(&mut text, HINT, hint.as_deref(), max);
         add(&mut text, "\n", detail.as_deref(), max);
-        encode(turn, self.code, self.sqlstate.as_bytes(), text.as_bytes())
+        encode(position, self.code, self.sqlstate.as_bytes(), text.as_bytes())
     }
 }
 
@@ -107,15 +107,15 @@ fn cut(text: &str, room: usize) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
-fn encode(turn: Turn, code: u16, sqlstate: &[u8], message: &[u8]) -> Vec<u8> {
+fn encode(position: ReplyPosition, code: u16, sqlstate: &[u8], message: &[u8]) -> Vec<u8> {
     let mut payload = vec![message::ERR];
     payload.extend_from_slice(&code.to_le_bytes());
-    if turn.sqlstate {
+    if position.sqlstate {
         payload.push(b'#');
         payload.extend_from_slice(sqlstate);
     }
     payload.extend_from_slice(message);
-    codec::packet(turn.sequence, &payload)
+    codec::packet(position.sequence, &payload)
 }
 
 /// A server's ERR packet, in the server's encoding.
@@ -170,16 +170,16 @@ impl ServerError {
 
     /// The packet to pass on, with `hint` behind the server's message as far as there is room. What controls a terminal is
     /// escaped in both, but for newlines.
-    pub fn encode_with(&self, turn: Turn, hint: Option<&str>) -> Vec<u8> {
+    pub fn encode_with(&self, position: ReplyPosition, hint: Option<&str>) -> Vec<u8> {
         let sqlstate = self.sqlstate.unwrap_or(*b"HY000");
         let message = printable::bytes(&self.message);
         let hint = hint.map(printable::lines);
         let Some(hint) = hint.filter(|hint| message.len() + HINT.len() + hint.len().min(MIN_TEXT) <= MAX_MESSAGE)
         else {
-            return encode(turn, self.code, &sqlstate, &message);
+            return encode(position, self.code, &sqlstate, &message);
         };
         let hint = cut(&hint, MAX_MESSAGE - message.len() - HINT.len());
-        encode(turn, self.code, &sqlstate, &[&message, HINT.as_bytes(), hint.as_bytes()].concat())
+        encode(position, self.code, &sqlstate, &[&message, HINT.as_bytes(), hint.as_bytes()].concat())
     }
 }
 
@@ -207,9 +207,9 @@ mod tests {
 
     #[test]
     fn a_report_says_cause_hint_and_facts() {
-        let packet = report("no way", Some("as root"), Some("try harder")).encode(Turn::COMMAND);
+        let packet = report("no way", Some("as root"), Some("try harder")).encode(ReplyPosition::COMMAND);
         assert_eq!(packet, b"\x28\0\0\x01\xff\xd3\x07#HY000no way\nHint: try harder\nas root");
-        let packet = report("no way", None, None).encode(Turn::GREETING);
+        let packet = report("no way", None, None).encode(ReplyPosition::GREETING);
         assert_eq!(packet, b"\x09\0\0\0\xff\xd3\x07no way", "nothing was agreed on before the greeting");
     }
 
@@ -222,12 +222,12 @@ mod tests {
             ("short", Some(&*long), Some(&*long)),
             ("short", None, Some(&*long)),
         ] {
-            let text = text(&report(message, detail, hint).encode(Turn::RESPONSE));
+            let text = text(&report(message, detail, hint).encode(ReplyPosition::RESPONSE));
             assert!((MAX_MESSAGE - 40..=MAX_MESSAGE).contains(&text.len()), "{}", text.len());
             assert!(text.ends_with('…'));
             assert_eq!(text.contains("\nHint: é"), hint.is_some());
         }
-        let text = text(&report("short", Some(&long), Some("hint")).encode(Turn::RESPONSE));
+        let text = text(&report("short", Some(&long), Some("hint")).encode(ReplyPosition::RESPONSE));
         assert!(text.starts_with("short\nHint: hint\né"));
     }
 
@@ -239,25 +239,28 @@ mod tests {
             error.to_string(),
             "ERROR 1045 (28000): Access denied for user 'app_user'@'10.0.0.7' (using password: YES)"
         );
-        assert_eq!(error.encode_with(Turn::answer(4), None), codec::packet(4, DENIED));
+        assert_eq!(error.encode_with(ReplyPosition::answer(4), None), codec::packet(4, DENIED));
     }
 
     #[test]
     fn a_hint_is_added_where_there_is_room() {
         let error = ServerError::parse(DENIED).unwrap();
-        let told = text(&error.encode_with(Turn::RESPONSE, Some("grant")));
+        let told = text(&error.encode_with(ReplyPosition::RESPONSE, Some("grant")));
         assert_eq!(told, format!("{}\nHint: grant", error.message()));
-        let told = text(&error.encode_with(Turn::RESPONSE, Some(&"x".repeat(600))));
+        let told = text(&error.encode_with(ReplyPosition::RESPONSE, Some(&"x".repeat(600))));
         assert_eq!((told.len(), told.ends_with('…')), (MAX_MESSAGE, true));
         let full = ServerError::parse(&[&DENIED[..9], &[b'm'; 490]].concat()).unwrap();
-        assert_eq!(text(&full.encode_with(Turn::RESPONSE, Some(&"x".repeat(60)))).len(), 490);
+        assert_eq!(text(&full.encode_with(ReplyPosition::RESPONSE, Some(&"x".repeat(60)))).len(), 490);
     }
 
     #[test]
     fn an_error_without_sqlstate_gets_the_general_one_when_the_client_wants_one() {
         let error = ServerError::parse(b"\xff\x10\x04Too many connections").unwrap();
-        assert_eq!(error.encode_with(Turn::GREETING, None), b"\x17\0\0\0\xff\x10\x04Too many connections");
-        assert_eq!(error.encode_with(Turn::RESPONSE, None), b"\x1d\0\0\x02\xff\x10\x04#HY000Too many connections");
+        assert_eq!(error.encode_with(ReplyPosition::GREETING, None), b"\x17\0\0\0\xff\x10\x04Too many connections");
+        assert_eq!(
+            error.encode_with(ReplyPosition::RESPONSE, None),
+            b"\x1d\0\0\x02\xff\x10\x04#HY000Too many connections"
+        );
     }
 
     #[test]

@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use safe_display::{Secret, printable};
 
 use crate::mysql::{
-    Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket, Scramble,
-    ServerError, TokenTiming, Turn, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish, greet, login,
-    read_greeting, ssl_request,
+    Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
+    ReplyPosition, Scramble, ServerError, TokenTiming, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish,
+    greet, login, read_greeting, ssl_request,
 };
 
 const TOKEN: &str = "host:3306/?token";
@@ -195,7 +195,7 @@ pub fn decompresses(bytes: &[u8]) {
 /// A server's ERR packet is passed on but for what controls a terminal, and stays one that clients can keep when a hint is added.
 pub fn passes_errors_on(payload: &[u8]) {
     let Some(error) = ServerError::parse(payload) else { return };
-    let longer = error.encode_with(Turn::RESPONSE, Some("what to do"));
+    let longer = error.encode_with(ReplyPosition::RESPONSE, Some("what to do"));
     let again = ServerError::parse(longer.get(4..).expect("a header")).expect("still an ERR");
     assert_eq!((again.code(), again.sqlstate()), (error.code(), error.sqlstate()));
     let shown = printable::lines(&error.message()).into_owned();
@@ -208,13 +208,13 @@ pub fn passes_errors_on(payload: &[u8]) {
 fn tells(error: &Error) {
     match (error.report(), error) {
         (Some(report), _) => {
-            let packet = report.encode(error.turn());
+            let packet = report.encode(error.position());
             let told = ServerError::parse(packet.get(4..).expect("a header")).expect("an ERR");
             assert_eq!(told.code(), report.code);
             assert!(packet.len() <= 4 + 9 + MAX_MESSAGE);
         }
         (None, Error::Refused(refused) | Error::RefusedBeforeTls(refused)) => {
-            assert!(refused.encode_with(Turn::GREETING, None).len() >= 7);
+            assert!(refused.encode_with(ReplyPosition::GREETING, None).len() >= 7);
         }
         (None, other) => panic!("nothing to tell about {other}"),
     }

@@ -46,7 +46,7 @@ pub use capabilities::Capabilities;
 pub use change_user::{accept_change_user, change_user};
 pub use commands::{Commands, Signal};
 pub use compress::Compressed;
-pub use error::{Error, ErrorReport, ServerError, Turn};
+pub use error::{Error, ErrorReport, ReplyPosition, ServerError};
 pub use greeting::{Greeting, Scramble, greet, read_greeting};
 pub use login::{Compression, LoggedIn, TokenTiming, login, ssl_request};
 pub use message::OkPacket;

@@ -22,7 +22,7 @@ use super::{
     capabilities::Capabilities,
     codec::{self, CONTINUED, HEADER},
     commands::Last,
-    error::{Turn, code},
+    error::{ReplyPosition, code},
     message,
 };
 
@@ -192,10 +192,10 @@ impl Watch {
 
     /// Where an ERR of ours would go that answers a command of which nothing has been answered; `None` where no command is
     /// waiting, an answer has begun, or the client is sending.
-    pub fn waiting(&self) -> Option<Turn> {
+    pub fn waiting(&self) -> Option<ReplyPosition> {
         let waits = !self.lost && self.expect.is_none() && !self.owed.is_empty() && self.is_between_packets();
         // A command of more than 16 MiB takes several packets.
-        waits.then(|| Turn::answer(self.client.last.sequence.wrapping_add(1)))
+        waits.then(|| ReplyPosition::answer(self.client.last.sequence.wrapping_add(1)))
     }
 
     fn is_between_packets(&self) -> bool {
@@ -409,7 +409,7 @@ mod tests {
         watch.on_client(begun);
         assert_eq!(watch.waiting(), None, "the client is sending");
         watch.on_client(rest);
-        assert_eq!(watch.waiting(), Some(Turn::COMMAND));
+        assert_eq!(watch.waiting(), Some(ReplyPosition::COMMAND));
         for (n, payload) in (1..).zip([b"\x01", COLUMN, EOF, b"\x01x", EOF]) {
             for byte in packet(n, payload) {
                 watch.on_upstream(&[byte]);
@@ -418,7 +418,7 @@ mod tests {
         }
         watch.on_client(&[packet(0, b"\x03a"), packet(0, b"\x0e")].concat());
         watch.on_upstream(&packet(1, OK));
-        assert_eq!(watch.waiting(), Some(Turn::COMMAND), "the second");
+        assert_eq!(watch.waiting(), Some(ReplyPosition::COMMAND), "the second");
         watch.on_upstream(&packet(1, OK));
 
         watch.on_client(&packet(0, b"\x03load"));
@@ -445,7 +445,7 @@ mod tests {
 
         // And a command of that size.
         watch.on_client(&[&b"\xff\xff\xff\0\x03"[..], &vec![b'x'; CONTINUED - 1], &packet(1, b"rest")].concat());
-        assert_eq!((watch.state(), watch.waiting()), (Activity::Busy, Some(Turn::answer(2))));
+        assert_eq!((watch.state(), watch.waiting()), (Activity::Busy, Some(ReplyPosition::answer(2))));
         watch.on_upstream(&packet(2, OK));
         assert_eq!((watch.state(), watch.waiting()), (Activity::Idle, None));
     }
@@ -520,7 +520,7 @@ mod tests {
             assert!(watch.is_answered(), "nobody is to wait for it");
             // And the next command is followed again.
             watch.on_client(&packet(0, b"\x03begin"));
-            assert_eq!((watch.state(), watch.waiting()), (Activity::Busy, Some(Turn::COMMAND)));
+            assert_eq!((watch.state(), watch.waiting()), (Activity::Busy, Some(ReplyPosition::COMMAND)));
             watch.on_upstream(&packet(1, b"\0\0\0\x03\0\0\0"));
             assert_eq!(watch.state(), Activity::InTransaction);
         }

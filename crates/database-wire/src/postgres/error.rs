@@ -89,7 +89,7 @@ pub enum Error {
     #[error("the database asks for {0} authentication, not for an IAM token")]
     Authentication(Method),
     /// In [`Mode::Pipelined`](super::Mode::Pipelined): the server does not take startup and password together. A new
-    /// connection with [`Mode::OneByOne`](super::Mode::OneByOne) may succeed.
+    /// connection with [`Mode::Sequential`](super::Mode::Sequential) may succeed.
     #[error("the database server did not take the startup and the password together: {0}")]
     NotPipelined(&'static str),
     /// A message that has no place here.

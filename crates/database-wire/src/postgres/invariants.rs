@@ -35,7 +35,7 @@ pub fn accepts(bytes: &[u8]) {
 /// connection is seen to wait for a command; or in an error that can be told. The token goes out once at most.
 pub fn logs_in(bytes: &[u8]) {
     let (mode, bytes) = match bytes {
-        [selector, rest @ ..] if selector % 2 == 1 => (Mode::OneByOne, rest),
+        [selector, rest @ ..] if selector % 2 == 1 => (Mode::Sequential, rest),
         [_, rest @ ..] => (Mode::Pipelined, rest),
         [] => return,
     };

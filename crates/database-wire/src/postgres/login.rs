@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   SSLRequest ─▶          one byte ◀─ S           then TLS, by the caller
-//!   StartupMessage, PasswordMessage ─▶             (OneByOne: the password when asked)
+//!   StartupMessage, PasswordMessage ─▶             (Sequential: the password when asked)
 //!        ◀─ NegotiateProtocolVersion?  AuthenticationCleartextPassword   ◀ all the client is spared
 //!        ◀─ AuthenticationOk  ParameterStatus…  BackendKeyData  ReadyForQuery
 //! ```
@@ -37,7 +37,7 @@ pub enum Mode {
     /// With the StartupMessage: one round trip less.
     Pipelined,
     /// When the server asks for it.
-    OneByOne,
+    Sequential,
 }
 
 /// A finished login.
@@ -100,7 +100,7 @@ pub async fn request_tls<S: AsyncRead + AsyncWrite + Unpin>(upstream: &mut S) ->
 ///
 /// # Errors
 /// [`Error::Refused`] by the server, [`Error::Authentication`] when it wants no token, [`Error::NotPipelined`] when
-/// another connection with [`Mode::OneByOne`] may do better, and whatever breaks the protocol or the connection.
+/// another connection with [`Mode::Sequential`] may do better, and whatever breaks the protocol or the connection.
 pub async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     upstream: &mut S,
     startup: &Startup,
@@ -221,9 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         self.send(&first).await?;
         match (self.next_authentication().await?, mode) {
             (Authentication::Ok, Mode::Pipelined) => Err(Error::NotPipelined("it asked for no password")),
-            (Authentication::Ok, Mode::OneByOne) => Ok(true),
+            (Authentication::Ok, Mode::Sequential) => Ok(true),
             (Authentication::CleartextPassword, Mode::Pipelined) => Ok(false),
-            (Authentication::CleartextPassword, Mode::OneByOne) => {
+            (Authentication::CleartextPassword, Mode::Sequential) => {
                 self.send(password).await?;
                 Ok(false)
             }
@@ -237,7 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             (Authentication::CleartextPassword, Mode::Pipelined) => {
                 Err(Error::NotPipelined("it asked for the password again"))
             }
-            (Authentication::CleartextPassword, Mode::OneByOne) => {
+            (Authentication::CleartextPassword, Mode::Sequential) => {
                 Err(Error::Malformed("second AuthenticationCleartextPassword"))
             }
             (Authentication::Other(method), _) => Err(Error::Authentication(method)),

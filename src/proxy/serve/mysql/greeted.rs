@@ -15,7 +15,7 @@ use super::refuse;
 use crate::proxy::serve::{Client, Service, in_time};
 use crate::{
     connect::{self, Deadline},
-    mysql::{self, Accepted, Greeting, Scramble, Turn, message},
+    mysql::{self, Accepted, Greeting, ReplyPosition, Scramble, message},
     proxy::{error::Error, upstream::Greeted},
 };
 
@@ -46,7 +46,7 @@ pub(super) async fn reach(service: &Service, mut client: Client) -> Option<(Clie
         greeted = &mut greeting => match greeted {
             Ok(greeted) => return Some((client, greeted)),
             Err(error) => {
-                refuse(client, error.into(), service, "", Turn::GREETING).await;
+                refuse(client, error.into(), service, "", ReplyPosition::GREETING).await;
                 return None;
             }
         },
@@ -60,7 +60,7 @@ pub(super) async fn reach(service: &Service, mut client: Client) -> Option<(Clie
             service.upstream.keep_spare(greeted, service.drain.cancelled()).await;
         }
     };
-    tokio::join!(refuse(client, interrupted, service, "", Turn::GREETING), unless_aborted(service, rest));
+    tokio::join!(refuse(client, interrupted, service, "", ReplyPosition::GREETING), unless_aborted(service, rest));
     None
 }
 

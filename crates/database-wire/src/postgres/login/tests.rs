@@ -100,7 +100,7 @@ async fn a_notice_of_ours_stands_before_ready_for_query() {
 #[tokio::test]
 async fn one_by_one_sends_the_password_when_asked() {
     for capacity in [1, 64] {
-        let logged_in = play(Mode::OneByOne, capacity, async |server| {
+        let logged_in = play(Mode::Sequential, capacity, async |server| {
             server.expect(&startup().encode()).await;
             server.send(&[NEGOTIATE, ASK]).await;
             server.expect(&password()).await;
@@ -148,15 +148,15 @@ async fn a_server_that_minds_the_early_password_is_dialled_again() {
         assert!(matches!(error, Error::NotPipelined(_)), "{answer:?}: {error}");
     }
     // The same things said to a client that does one after the other are final, or well.
-    assert!(answered(Mode::OneByOne, &[OK, SETTINGS, KEY, READY]).await.is_ok());
-    assert!(matches!(answered(Mode::OneByOne, &[]).await.unwrap_err(), Error::Closed { .. }));
-    assert!(matches!(answered(Mode::OneByOne, &[&violation]).await.unwrap_err(), Error::Refused(_)));
-    assert!(matches!(answered(Mode::OneByOne, &[ASK, ASK]).await.unwrap_err(), Error::Malformed(_)));
+    assert!(answered(Mode::Sequential, &[OK, SETTINGS, KEY, READY]).await.is_ok());
+    assert!(matches!(answered(Mode::Sequential, &[]).await.unwrap_err(), Error::Closed { .. }));
+    assert!(matches!(answered(Mode::Sequential, &[&violation]).await.unwrap_err(), Error::Refused(_)));
+    assert!(matches!(answered(Mode::Sequential, &[ASK, ASK]).await.unwrap_err(), Error::Malformed(_)));
 }
 
 #[tokio::test]
 async fn another_method_means_that_the_role_lacks_rds_iam() {
-    for mode in [Mode::Pipelined, Mode::OneByOne] {
+    for mode in [Mode::Pipelined, Mode::Sequential] {
         for (request, name) in [(SCRAM, "SASL (SCRAM-SHA-256)"), (MD5, "MD5")] {
             let error = answered(mode, &[request]).await.unwrap_err();
             assert_eq!(error.to_string(), format!("the database asks for {name} authentication, not for an IAM token"));
@@ -167,7 +167,7 @@ async fn another_method_means_that_the_role_lacks_rds_iam() {
 #[tokio::test]
 async fn a_refusal_carries_the_servers_words_whenever_it_comes() {
     let refusal = error_response("3D000");
-    for mode in [Mode::Pipelined, Mode::OneByOne] {
+    for mode in [Mode::Pipelined, Mode::Sequential] {
         for answer in [&[&refusal[..]][..], &[ASK, &refusal], &[ASK, OK, &refusal], &[ASK, OK, SETTINGS, &refusal]] {
             match answered(mode, answer).await.unwrap_err() {
                 Error::Refused(error) => assert_eq!(error.encode_with(None, None), refusal),
