@@ -12,7 +12,7 @@ use crate::support::{
     servers::{Engine, Options, PgServer, Server},
 };
 
-/// Everything that is asked for beside what a connection needs.
+/// The lookups beyond those of a connection.
 const ASKED: [Operation; 5] = [
     Operation::GetCallerIdentity,
     Operation::DescribeDBInstances,
@@ -25,7 +25,7 @@ fn deny(sandbox: &Sandbox, operations: &[Operation]) {
     assert!(sandbox.identity(&Identity::user().access_key, |user| user.denied.extend(operations)));
 }
 
-/// The report with what changes from run to run replaced.
+/// The report without the values that differ from run to run.
 fn steady(report: &str) -> String {
     let line = |line: &str| -> String {
         if let Some(head) = line.strip_suffix(" ms") {
@@ -46,7 +46,7 @@ fn steady(report: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_works_has_every_fact_told() {
+async fn report_on_a_working_target_has_every_fact() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let said = examined(GateOptions::new(server, &sandbox), &sandbox).await;
@@ -113,7 +113,7 @@ orders.c1abcdefghij.eu-central-1.rds.amazonaws.com: nothing failed
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mysql_server_is_asked_for_the_plugin_of_the_user() {
+async fn mysql_user_check_reports_the_plugin() {
     // Debian's MariaDB has no AWSAuthenticationPlugin, so that the test's servers let users in by PAM.
     for (engine, verdict, fact, fix) in [
         (Engine::MariaDb, "warn", "app_user@% has pam", "IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'"),
@@ -128,7 +128,7 @@ async fn a_mysql_server_is_asked_for_the_plugin_of_the_user() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_direct_way_needs_no_bastion() {
+async fn direct_route_needs_no_bastion() {
     let options = Options { hosts: vec!["localhost".into()], ..Options::default() };
     let server = tokio::task::block_in_place(|| Server::start(&options));
     let port = server.addr.port();
@@ -161,7 +161,7 @@ async fn the_direct_way_needs_no_bastion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_rds_proxy_is_asked_for_what_is_its_own() {
+async fn rds_proxy_has_facts_of_its_own() {
     let host = "pooled.proxy-c1abcdefghij.eu-central-1.rds.amazonaws.com";
     let options = Options { hosts: vec![host.into()], ..Options::default() };
     let server = tokio::task::block_in_place(|| Server::start(&options));
@@ -192,7 +192,7 @@ async fn an_rds_proxy_is_asked_for_what_is_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_looked_up_leaves_the_rest_to_be_examined() {
+async fn failed_discovery_does_not_stop_the_other_checks() {
     let server = PgServer::shared();
     let sandbox = sandbox_with(server, |options| options.node(Node::new("i-0fedcba9876543210", "other"))).await;
     // What has been found is remembered in a home.
@@ -233,7 +233,7 @@ async fn what_cannot_be_looked_up_leaves_the_rest_to_be_examined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_report_as_json_has_the_documented_keys() {
+async fn json_report_has_the_documented_keys() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let Report { report, .. } = Report::alone(GateOptions::new(server, &sandbox), &sandbox).await;
@@ -252,7 +252,7 @@ async fn the_report_as_json_has_the_documented_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_the_examination_and_its_session() {
+async fn signal_ends_the_checks_and_their_session() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     sandbox.name(&server.rds_host, 5432, Destination::BlackHole);
@@ -270,7 +270,7 @@ async fn a_signal_ends_the_examination_and_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_are_missing_or_over_are_the_first_failure_and_the_rest_goes_on() {
+async fn missing_credentials_fail_first_and_the_other_checks_continue() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let none = CREDENTIALS.into_iter().fold(GateOptions::new(server, &sandbox), GateOptions::without_env);
@@ -286,7 +286,7 @@ async fn credentials_that_are_missing_or_over_are_the_first_failure_and_the_rest
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_configuration_is_a_report_of_one_check() {
+async fn invalid_configuration_gives_a_report_of_one_check() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let report = Report::alone(GateOptions::new(server, &sandbox).flag("--rotate-after", "1s"), &sandbox).await;
@@ -299,7 +299,7 @@ async fn an_invalid_configuration_is_a_report_of_one_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_region_beside_the_one_in_the_name_is_a_warning() {
+async fn region_contradicting_the_endpoint_name_is_a_warning() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let report = Report::alone(GateOptions::new(server, &sandbox).flag("--region", "us-west-2"), &sandbox).await;
@@ -307,7 +307,7 @@ async fn a_region_beside_the_one_in_the_name_is_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_wrong_is_told_by_how_much() {
+async fn wrong_clock_is_reported_with_its_skew() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     sandbox.clock_ahead(Duration::from_mins(2));
@@ -319,7 +319,7 @@ async fn a_clock_that_is_wrong_is_told_by_how_much() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_failures_are_all_told_and_the_first_decides() {
+async fn all_failures_are_reported_and_the_first_decides_the_exit_code() {
     let server = PgServer::shared();
     let sandbox = sandbox_with(server, |mut options| {
         options.databases[0].iam = false;
@@ -344,7 +344,7 @@ async fn several_failures_are_all_told_and_the_first_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_not_be_asked_is_unknown_and_keeps_nothing_from_working() {
+async fn denied_lookups_are_unknown_and_not_failures() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     deny(&sandbox, &ASKED[1..]);
@@ -364,7 +364,7 @@ async fn what_may_not_be_asked_is_unknown_and_keeps_nothing_from_working() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn security_groups_let_in_a_group_a_network_or_nobody_knows() {
+async fn security_group_rules_admit_by_group_network_or_prefix_list() {
     let server = PgServer::shared();
     for (protocol, from, verdict, fact) in [
         ("tcp", "sg-0b0000000000ba570", "pass", "sg-0d0000000000da7a0 lets sg-0b0000000000ba570 in on port 5432"),
