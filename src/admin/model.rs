@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Served, View};
+pub use super::phase::Phase;
+use super::view::{Served, View};
 use crate::{
     target::Route,
     tunnel::{
@@ -20,18 +21,6 @@ pub struct Status {
     pub phase: Phase,
     /// The served targets, in the order of the configuration. Empty while the process starts.
     pub targets: Vec<TargetStatus>,
-}
-
-/// The phase of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Listeners are still being bound.
-    Starting,
-    /// Clients are served.
-    Running,
-    /// Shutting down: no new connections are accepted.
-    Draining,
 }
 
 /// One served target.

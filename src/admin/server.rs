@@ -20,11 +20,7 @@ use tokio_util::{
 };
 use tracing::{debug, info, warn};
 
-use super::{
-    View,
-    model::{Phase, Status},
-    sessions::Sessions,
-};
+use super::{model::Status, phase::Phase, sessions::Sessions, view::View};
 use crate::{
     listen::{self, Accepted, Address, Error, Listener, Peer, Stream, access},
     telemetry::metrics::Metrics,

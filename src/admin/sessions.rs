@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::{View, model::Condition};
+use super::{model::Condition, view::View};
 use crate::tunnel::pool::{Pool, Stats};
 
 /// Collects the sessions of every target that has a pool.

@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Error, Step};
+use super::{error::Error, step::Step};
 use crate::limits::{EXPLAIN_WITHIN, STEP_MINIMUM};
 
 /// Until when a client is to be connected.

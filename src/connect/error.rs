@@ -4,11 +4,9 @@
 
 use std::time::Duration;
 
-use super::{Step, hint};
+use super::step::Step;
 use crate::{
-    aws, causes, engine,
-    target::Target,
-    tls,
+    aws, causes, engine, tls,
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
 };
 
@@ -120,11 +118,6 @@ impl Error {
             }
             _ => false,
         }
-    }
-
-    /// What to do about it.
-    pub fn hint(&self, target: &Target) -> Option<String> {
-        hint::of(self, target)
     }
 
     /// The error with its causes, one line.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Step};
+use super::{error::Error, step::Step};
 use crate::{
     aws,
     engine::NO_DATABASE_HINT,
@@ -13,56 +13,34 @@ use crate::{
     },
 };
 
-pub(super) fn of(error: &Error, target: &Target) -> Option<String> {
-    match error {
-        Error::Credentials(cause) => cause.hint(),
-        Error::Route(cause) => route_hint(cause, target),
-        Error::Tls(cause) => cause.hint(),
-        Error::Stream(StreamError::Refused) if target.session.document.is_for_node() => Some(format!(
-            "The session document forwards to the bastion itself: check that something listens on its port {}.",
-            target.endpoint.port
-        )),
-        Error::Stream(StreamError::Refused) => Some(format!(
-            "Check that the security group of the database lets the bastion in on port {port}, that {port} is its port, and \
-             that {host} resolves on the bastion.",
-            port = target.endpoint.port,
-            host = target.endpoint.host,
-        )),
-        Error::Stream(StreamError::DialTimeout(_)) => of_step(Step::Answer, target),
-        Error::Stream(StreamError::AgentSilent) => {
-            Some("See whether the bastion is running and its DNS answers; restart its SSM agent, or update it.".into())
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self, target: &Target) -> Option<String> {
+        match self {
+            Self::Credentials(cause) => cause.hint(),
+            Self::Route(cause) => route_hint(cause, target),
+            Self::Tls(cause) => cause.hint(),
+            Self::Stream(StreamError::Refused) if target.session.document.is_for_node() => Some(format!(
+                "The session document forwards to the bastion itself: check that something listens on its port {}.",
+                target.endpoint.port
+            )),
+            Self::Stream(StreamError::Refused) => Some(format!(
+                "Check that the security group of the database lets the bastion in on port {port}, that {port} is its port, and \
+                 that {host} resolves on the bastion.",
+                port = target.endpoint.port,
+                host = target.endpoint.host,
+            )),
+            Self::Stream(StreamError::DialTimeout(_)) => Step::Answer.timeout_hint(target),
+            Self::Stream(StreamError::AgentSilent) => Some(
+                "See whether the bastion is running and its DNS answers; restart its SSM agent, or update it.".into(),
+            ),
+            Self::Stream(StreamError::LinkLost) => Step::Route.timeout_hint(target),
+            Self::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
+            Self::Timeout { step, .. } => step.timeout_hint(target),
+            Self::Answer(error) => error.hint().or_else(|| Some(NO_DATABASE_HINT.into())),
+            Self::Login(error) => error.hint(),
+            Self::Stream(StreamError::Closed) => None,
         }
-        Error::Stream(StreamError::LinkLost) => of_step(Step::Route, target),
-        Error::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
-        Error::Timeout { step, .. } => of_step(*step, target),
-        Error::Answer(error) => error.hint().or_else(|| Some(NO_DATABASE_HINT.into())),
-        Error::Login(error) => error.hint(),
-        Error::Stream(StreamError::Closed) => None,
-    }
-}
-
-/// What to do when a step takes too long.
-pub(super) fn of_step(step: Step, target: &Target) -> Option<String> {
-    match step {
-        Step::Route => Some("Check the network and that the SSM agent on the bastion is online.".into()),
-        Step::Answer if target.session.document.is_for_node() => Some(format!(
-            "See whether what listens on port {} of the bastion itself answers there.",
-            target.endpoint.port
-        )),
-        Step::Answer => Some(format!(
-            "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} from \
-             the bastion.",
-            target.endpoint.port,
-        )),
-        Step::Login => {
-            Some("The database is busy, or its authentication is: IAM logins are limited to about 200 a second.".into())
-        }
-        Step::Credentials => Some(
-            "If rdsgate's terminal asks for a login or an MFA code, answer there and connect again; otherwise see whether \
-             aws sts get-caller-identity answers."
-                .into(),
-        ),
-        Step::Tls => None,
     }
 }
 

@@ -18,120 +18,15 @@ mod attempt;
 mod error;
 mod hint;
 pub mod mysql;
+mod plan;
 pub mod postgres;
 mod server;
 mod step;
 
-use std::time::SystemTime;
-
-use futures_util::future::BoxFuture;
-use tokio_rustls::client::TlsStream;
-use tracing::debug;
-
 pub use self::{
     attempt::{Attempt, Deadline, Hope, TakenRoute},
     error::Error,
+    plan::{Plan, Stream},
     server::Server,
     step::Step,
 };
-use crate::{
-    aws::Account,
-    login::{Login, Prepared, Proof},
-    target::Target,
-    tunnel::{self, Dialer, pool::Pool},
-};
-
-/// An encrypted stream to the database.
-pub type Stream = TlsStream<tunnel::Stream>;
-
-/// What a connection to a target is made with.
-#[derive(Clone, Copy)]
-pub struct Plan<'a> {
-    /// The database.
-    pub target: &'a Target,
-    /// The AWS credentials.
-    pub account: &'a Account,
-    /// The route.
-    pub dialer: &'a Dialer,
-}
-
-impl Plan<'_> {
-    /// [`Step::Credentials`]: comes first, so that expired credentials cost no session.
-    ///
-    /// # Errors
-    /// [`Error::Credentials`], [`Error::Timeout`].
-    pub async fn prepare(self, attempt: &mut Attempt) -> Result<Prepared, Error> {
-        let login = Login::of(self.target);
-        let may_wait = || login.may_wait(self.account);
-        let prepare = async { login.prepare(self.account).await.map_err(Error::Credentials) };
-        attempt.run(Step::Credentials, Hope::If(&may_wait), prepare).await
-    }
-
-    /// [`Step::Route`] and [`Step::Answer`]: dials, and exchanges the first bytes with the database. They carry nothing yet, so
-    /// when the session turns out to be of no use they are exchanged again through another one.
-    ///
-    /// # Errors
-    /// [`Error`], by step.
-    pub async fn answer<T>(
-        self,
-        attempt: &mut Attempt,
-        exchange: impl for<'a> Fn(&'a mut tunnel::Stream) -> BoxFuture<'a, Result<T, Error>> + Sync,
-    ) -> Result<(tunnel::Stream, T), Error> {
-        if let Dialer::Auto(auto) = self.dialer {
-            let direct = auto.direct(&exchange, Error::is_from_database);
-            let answered = attempt.run(Step::Route, Hope::None, direct).await;
-            match answered {
-                Ok(None) => {}
-                Ok(Some(answered)) => {
-                    attempt.route = Some(TakenRoute::DirectOfAuto);
-                    return Ok(answered);
-                }
-                Err(error) => {
-                    attempt.route = error.is_from_database().then_some(TakenRoute::DirectOfAuto);
-                    return Err(error);
-                }
-            }
-        }
-        let started = std::time::Instant::now();
-        let mut stream = self.dial(attempt).await?;
-        let answered = answer(attempt, &mut stream, &exchange).await;
-        let is_old = stream.is_in_session_from_before(started);
-        match answered {
-            Err(Error::Stream(cause)) if cause.calls_for_another_session(is_old) => {
-                debug!(target = %self.target.name, %cause, "connecting again through another SSM session");
-                stream = self.dial(attempt).await?;
-                let answered = answer(attempt, &mut stream, &exchange).await?;
-                Ok((stream, answered))
-            }
-            answered => Ok((stream, answered?)),
-        }
-    }
-
-    async fn dial(self, attempt: &mut Attempt) -> Result<tunnel::Stream, Error> {
-        attempt.route = None;
-        let dial = async { self.dialer.dial().await.map_err(Error::Route) };
-        let gives_hope = || self.dialer.pool().is_some_and(Pool::gives_hope);
-        let stream = attempt.run(Step::Route, Hope::If(&gives_hope), dial).await?;
-        attempt.route = Some(stream.session_id().map_or(TakenRoute::Direct, TakenRoute::Session));
-        Ok(stream)
-    }
-
-    /// The proof that we are `user`. Made late, so that a token is fresh.
-    ///
-    /// # Errors
-    /// [`Error::Credentials`].
-    pub fn proof(self, user: &str, login: &Prepared) -> Result<Proof, Error> {
-        login.proof(self.target, user, SystemTime::now()).map_err(Error::Credentials)
-    }
-}
-
-/// [`Step::Answer`]: as long as it takes once the database is known to have accepted the connection.
-async fn answer<T>(
-    attempt: &mut Attempt,
-    stream: &mut tunnel::Stream,
-    exchange: impl for<'a> Fn(&'a mut tunnel::Stream) -> BoxFuture<'a, Result<T, Error>>,
-) -> Result<T, Error> {
-    let acceptance = stream.acceptance();
-    let is_accepted = || acceptance.is_accepted();
-    attempt.run(Step::Answer, Hope::If(&is_accepted), exchange(stream)).await
-}

@@ -11,7 +11,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Attempt, Error, Hope, Step, Stream};
+use super::{
+    attempt::{Attempt, Hope},
+    error::Error,
+    plan::Stream,
+    step::Step,
+};
 use crate::{
     login::Proof,
     mysql::{self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, TokenTiming, goodbye::Progress},

@@ -1,6 +1,11 @@
 //! The steps that are PostgreSQL's own.
 
-use super::{Attempt, Error, Hope, Step, Stream};
+use super::{
+    attempt::{Attempt, Hope},
+    error::Error,
+    plan::Stream,
+    step::Step,
+};
 use crate::{
     engine,
     login::Proof,

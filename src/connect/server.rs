@@ -4,7 +4,13 @@ use std::fmt;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Attempt, Deadline, Error, Hope, Step, answer, postgres::request_tls};
+use super::{
+    attempt::{Attempt, Deadline, Hope},
+    error::Error,
+    plan::answer,
+    postgres::request_tls,
+    step::Step,
+};
 use crate::{
     postgres::{self, CancelRequest},
     tls, tunnel,

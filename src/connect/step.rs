@@ -1,6 +1,5 @@
 //! The steps of connecting, in order.
 
-use super::hint;
 use crate::target::Target;
 
 /// A step of connecting to a database.
@@ -46,6 +45,26 @@ impl Step {
 
     /// What to do when the step takes too long.
     pub fn timeout_hint(self, target: &Target) -> Option<String> {
-        hint::of_step(self, target)
+        match self {
+            Self::Route => Some("Check the network and that the SSM agent on the bastion is online.".into()),
+            Self::Answer if target.session.document.is_for_node() => Some(format!(
+                "See whether what listens on port {} of the bastion itself answers there.",
+                target.endpoint.port
+            )),
+            Self::Answer => Some(format!(
+                "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} from \
+                 the bastion.",
+                target.endpoint.port,
+            )),
+            Self::Login => {
+                Some("The database is busy, or its authentication is: IAM logins are limited to about 200 a second.".into())
+            }
+            Self::Credentials => Some(
+                "If rdsgate's terminal asks for a login or an MFA code, answer there and connect again; otherwise see whether \
+                 aws sts get-caller-identity answers."
+                    .into(),
+            ),
+            Self::Tls => None,
+        }
     }
 }

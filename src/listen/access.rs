@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::Peer;
+use super::peer::Peer;
 
 /// Why a client is refused.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{BACKLOG, Error, Local, PROBE_TIMEOUT, port_owner};
+use super::{
+    address::{BACKLOG, Local, PROBE_TIMEOUT},
+    error::Error,
+    port_owner,
+};
 use crate::target::ListenAddress;
 
 /// The system frees the port of an ended connection after this time (TCP_TIMEWAIT_LEN of Linux), and a margin.

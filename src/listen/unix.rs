@@ -17,7 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{BACKLOG, Error, Local, PROBE_TIMEOUT};
+use super::{
+    address::{BACKLOG, Local, PROBE_TIMEOUT},
+    error::Error,
+};
 
 /// Removes the file of a socket when dropped, if it is still the one that was created, and the record of it.
 #[derive(Debug)]

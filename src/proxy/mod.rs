@@ -8,8 +8,10 @@
 
 pub mod error;
 pub mod explain;
+pub mod facts;
 mod names;
 mod os_user;
 pub mod registry;
 pub mod serve;
+pub mod stage;
 pub mod upstream;

@@ -1,8 +1,10 @@
 //! The connections to one target's database, ready for queries: what they share, what has been learnt about the server, and
 //! what the proxy adds to the steps of [`connect`](crate::connect), the guard above all.
 
+mod greeted;
 mod mysql;
 mod postgres;
+mod retire;
 mod spares;
 
 use std::{
@@ -15,12 +17,9 @@ use std::{
 
 use tracing::debug;
 
-pub use self::mysql::Greeted;
+pub use self::greeted::Greeted;
 use self::spares::Spares;
-use super::{
-    error,
-    explain::{self, Explainer},
-};
+use super::{error, explain::Explainer, facts};
 use crate::{
     aws::{Account, Principal},
     connect::{Attempt, Deadline, Error, Plan, Server, Step, Stream},
@@ -130,7 +129,7 @@ impl Upstream {
     }
 
     /// Facts from AWS that explain an error, as far as it gives them in time.
-    pub async fn facts(&self, error: &error::Error) -> explain::Facts {
+    pub async fn facts(&self, error: &error::Error) -> facts::Facts {
         self.explainer.facts(error).await
     }
 

@@ -10,51 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    causes,
-    connect::{self, Step},
-    engine,
+    causes, connect, engine,
     listen::access,
-    proxy::explain::Facts,
+    proxy::{facts::Facts, stage::Stage},
     service::DatabaseUser,
     target::Target,
 };
-
-/// What was being done; in the DETAIL of every error and in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Admitting the client and reading its startup.
-    Client,
-    /// A step of connecting to the database.
-    Connect(Step),
-}
-
-impl Stage {
-    /// Every stage, in order.
-    pub const ALL: [Self; 6] = [
-        Self::Client,
-        Self::Connect(Step::Credentials),
-        Self::Connect(Step::Route),
-        Self::Connect(Step::Answer),
-        Self::Connect(Step::Tls),
-        Self::Connect(Step::Login),
-    ];
-
-    /// The name for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client startup",
-            Self::Connect(step) => step.as_str(),
-        }
-    }
-
-    /// The label in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Connect(step) => step.label(),
-        }
-    }
-}
 
 /// Why a client is not connected.
 #[derive(Debug, thiserror::Error)]

@@ -20,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
-    error::{self, Error, Stage},
+    error::{self, Error},
     names::Configured,
     registry::Registry,
+    stage::Stage,
     upstream::{Facts, Upstream},
 };
 use crate::{

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Established, Facts, Upstream};
+use super::{Established, Facts, Greeted, Upstream};
 use crate::{
     connect::{self, Attempt, Deadline, Error, Hope, Step, mysql::read_greeting},
     engine::{
@@ -14,26 +14,13 @@ use crate::{
         mysql::connect::{compressions, guard_session, is_guarded, with_principal_attribute},
     },
     limits::RELOGIN_TIMEOUT,
-    login::Prepared,
     mysql::{
         self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, OkPacket, TokenTiming,
         compress::Compressed, goodbye::Progress,
     },
     stream::BoxIo,
     target::Compress,
-    tunnel,
 };
-
-/// A MySQL server that has sent its greeting and waits.
-pub struct Greeted {
-    pub(super) stream: tunnel::Stream,
-    /// The greeting.
-    pub greeting: Greeting,
-    pub(super) login: Prepared,
-    pub(super) attempt: Attempt,
-    /// When the greeting came.
-    pub(super) since: Instant,
-}
 
 impl Upstream {
     /// Connects to a MySQL server and reads its greeting, before `deadline`.

@@ -1,8 +1,7 @@
-//! Spare connections: greeted connections to a MySQL server without a client. They are kept for the next client, and ended in
-//! order when none comes in time.
+//! Spare connections: greeted connections to a MySQL server without a client. They are kept for the next client.
 //!
 //! A MySQL server speaks first, so it is dialled before a client has said anything; and it counts each connection that is
-//! broken off after its greeting, until it refuses every connection from the bastion's address ([`mysql::goodbye`]). So a
+//! broken off after its greeting, until it refuses every connection from the bastion's address ([`goodbye`](crate::mysql::goodbye)). So a
 //! client that leaves (a port probe, one that insists on TLS, one that is too slow) leaves its connection to the next.
 
 use std::{
@@ -10,18 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::{Instant, sleep_until, timeout},
-};
-use tracing::debug;
-
-use super::{Greeted, Upstream};
-use crate::{
-    connect::{self, Attempt, Deadline, Error},
-    mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
-};
+use super::greeted::Greeted;
 
 /// How long a greeted connection may wait: well below the `connect_timeout` of servers, 10 s unless it was changed. A server
 /// with a shorter one is noticed ([`Spares::shorten`]).
@@ -30,22 +18,19 @@ const LIFETIME: Duration = Duration::from_secs(5);
 const MIN_LIFETIME: Duration = Duration::from_millis(500);
 /// Connections of a target that wait at the same time; more are ended at once.
 const MAX_WAITING: usize = 4;
-/// For a connection to be ended: TLS, login, COM_QUIT.
-const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The spare connections of one target.
 #[derive(Default)]
 pub(super) struct Spares(Mutex<State>);
 
-struct State {
+pub(super) struct State {
     next: u64,
     /// Oldest first.
     waiting: Vec<(u64, Greeted)>,
-    lifetime: Duration,
+    pub(super) lifetime: Duration,
     /// The user of the last login that succeeded.
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// A login that was to end a connection has failed: the next ones are ended without TLS and token.
-    login_fails: bool,
+    pub(super) login_fails: bool,
 }
 
 impl Default for State {
@@ -55,7 +40,7 @@ impl Default for State {
 }
 
 impl Spares {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,7 +53,7 @@ impl Spares {
         }
     }
 
-    fn put(&self, greeted: Greeted) -> Result<u64, Box<Greeted>> {
+    pub(super) fn put(&self, greeted: Greeted) -> Result<u64, Box<Greeted>> {
         let mut state = self.lock();
         if state.waiting.len() >= MAX_WAITING {
             return Err(Box::new(greeted));
@@ -79,14 +64,14 @@ impl Spares {
         Ok(id)
     }
 
-    fn take(&self, id: u64) -> Option<Greeted> {
+    pub(super) fn take(&self, id: u64) -> Option<Greeted> {
         let mut state = self.lock();
         let at = state.waiting.iter().position(|(waiting, _)| *waiting == id)?;
         Some(state.waiting.remove(at).1)
     }
 
     /// The newest; half of its lifetime is left for the client to answer in.
-    fn take_newest(&self) -> Option<Greeted> {
+    pub(super) fn take_newest(&self) -> Option<Greeted> {
         let mut state = self.lock();
         let (_, newest) = state.waiting.last()?;
         if newest.since.elapsed() > state.lifetime / 2 {
@@ -96,93 +81,8 @@ impl Spares {
     }
 
     /// A server has ended a connection that had waited for `age`: the next ones wait for half of that.
-    fn shorten(&self, age: Duration) {
+    pub(super) fn shorten(&self, age: Duration) {
         let mut state = self.lock();
         state.lifetime = state.lifetime.min(age / 2).max(MIN_LIFETIME);
-    }
-}
-
-impl Upstream {
-    /// A connection that waits for a client, which has until `deadline` to log in.
-    pub fn spare(&self, deadline: Deadline) -> Option<Greeted> {
-        while let Some(greeted) = self.spares.take_newest() {
-            if let Some(greeted) = self.usable(greeted) {
-                return Some(Greeted { attempt: Attempt::new(deadline), ..greeted });
-            }
-        }
-        None
-    }
-
-    /// When a greeted connection has to be used, or ended.
-    pub fn retires_at(&self, greeted: &Greeted) -> Instant {
-        greeted.since + self.spares.lock().lifetime
-    }
-
-    /// A greeted connection, if the server has not ended it.
-    pub fn usable(&self, mut greeted: Greeted) -> Option<Greeted> {
-        // Until it is answered, a server says nothing but that it ends.
-        if greeted.stream.read(&mut [0]).now_or_never().is_none() {
-            return Some(greeted);
-        }
-        let age = greeted.since.elapsed();
-        debug!(target = %self.target.name, ?age, "the database server ended an unused spare connection");
-        self.spares.shorten(age);
-        None
-    }
-
-    /// Keeps a greeted connection for the next client, and ends it when its time is over or `stop` resolves. Cancelling this
-    /// ends it out of order, at the latest with the target.
-    pub async fn keep_spare(&self, greeted: Greeted, stop: impl Future<Output = ()>) {
-        let until = self.retires_at(&greeted);
-        let id = match self.spares.put(greeted) {
-            Ok(id) => id,
-            Err(greeted) => return self.retire(*greeted).await,
-        };
-        tokio::select! {
-            () = sleep_until(until) => {}
-            () = stop => {}
-        }
-        if let Some(greeted) = self.spares.take(id) {
-            self.retire(greeted).await;
-        }
-    }
-
-    /// Ends a greeted connection in a way that the server does not count as a broken handshake: logs in and says COM_QUIT, where
-    /// a user is known who can; else lets the server refuse a login without a user.
-    pub async fn retire(&self, greeted: Greeted) {
-        let Some(greeted) = self.usable(greeted) else { return };
-        let user = {
-            let state = self.spares.lock();
-            let user = self.target.user.clone().or_else(|| state.user.clone());
-            user.filter(|_| !state.login_fails)
-        };
-        let ended = if let Some(user) = user {
-            let ended = timeout(RETIRE_TIMEOUT, self.log_in_and_quit(greeted, &user)).await;
-            self.spares.lock().login_fails = !matches!(ended, Ok(Ok(())));
-            ended
-        } else {
-            let Greeted { mut stream, greeting, .. } = greeted;
-            Ok(connect::mysql::decline(&mut stream, &greeting, Progress::Greeted).await)
-        };
-        match ended {
-            Ok(Ok(())) => debug!(target = %self.target.name, "ended an unused spare connection"),
-            Ok(Err(error)) => {
-                debug!(target = %self.target.name, cause = error.message(), "an unused spare connection broke");
-            }
-            Err(_) => debug!(target = %self.target.name, "an unused spare connection did not end in time"),
-        }
-    }
-
-    async fn log_in_and_quit(&self, greeted: Greeted, user: &str) -> Result<(), Error> {
-        let greeted =
-            Greeted { attempt: Attempt::new(Deadline::unattended(Instant::now() + RETIRE_TIMEOUT)), ..greeted };
-        let capabilities = Capabilities::MYSQL | Capabilities::PROTOCOL_41;
-        let mut response = HandshakeResponse::new(capabilities, greeted.greeting.charset);
-        response.set_user(user.as_bytes()).map_err(Error::from_login)?;
-        // No database, so it tells nothing about when tokens are read.
-        let mut established = self.try_log_in_mysql(greeted, &response, TokenTiming::WhenAsked).await?;
-        mysql::goodbye::quit(&mut established.stream).await.map_err(Error::from_login)?;
-        let _ = established.stream.shutdown().await;
-        Ok(())
     }
 }

@@ -1,0 +1,51 @@
+//! Why an address cannot be listened on, and what to do about it.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use super::{address::Local, port_owner::PortOwner};
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another program has the port.
+    #[error("port {} is taken: {owner} listens on {address}", address.port())]
+    PortTaken {
+        /// Where it listens.
+        address: SocketAddr,
+        /// That program, as far as it can be known.
+        owner: PortOwner,
+    },
+    /// Another program listens on the socket.
+    #[error("{} is taken: a program answers there", .0.display())]
+    PathTaken(PathBuf),
+    /// Another user could replace the socket.
+    #[error("the directory {} is writable by other users", .0.display())]
+    Directory(PathBuf),
+    /// The path is in use by something that rdsgate did not create, and so does not remove.
+    #[error("{} exists already, and rdsgate did not create it", .0.display())]
+    NotOurs(PathBuf),
+    /// Any other failure of the system.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: Local,
+        /// The system's reason.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it, where `option` sets the address.
+    pub fn hint(&self, option: &str) -> Option<String> {
+        match self {
+            Self::PortTaken { .. } => {
+                Some(format!("stop that program, or choose another port with {option} (0 takes a free one)"))
+            }
+            Self::PathTaken(_) => Some(format!("stop that program, or choose another path with {option}")),
+            Self::NotOurs(_) => Some(format!("remove it if nothing needs it, or choose another path with {option}")),
+            Self::Directory(_) => Some("use one with mode 0700 that belongs to you, such as $XDG_RUNTIME_DIR".into()),
+            Self::Bind { .. } => None,
+        }
+    }
+}

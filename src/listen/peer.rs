@@ -1,0 +1,30 @@
+//! The client of a connection.
+
+use std::{fmt, net::SocketAddr};
+
+/// The client of an accepted connection, as the kernel identifies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP connection, by the addresses of both its ends.
+    Tcp {
+        /// The client's end.
+        remote: SocketAddr,
+        /// Our end.
+        local: SocketAddr,
+    },
+    /// A connection to a unix socket.
+    Unix {
+        /// The effective user id of the process that connected (SO_PEERCRED); `None` when the kernel did not tell it.
+        uid: Option<u32>,
+    },
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { remote, .. } => remote.fmt(f),
+            Self::Unix { uid: Some(uid) } => write!(f, "unix:uid={uid}"),
+            Self::Unix { uid: None } => f.write_str("unix"),
+        }
+    }
+}

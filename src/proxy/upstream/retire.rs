@@ -1,0 +1,104 @@
+//! Takes spare connections for clients, and ends those that no client takes in time.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::debug;
+
+use super::{Greeted, Upstream};
+use crate::{
+    connect::{self, Attempt, Deadline, Error},
+    mysql::{self, Capabilities, HandshakeResponse, TokenTiming, goodbye::Progress},
+};
+
+/// For a connection to be ended: TLS, login, COM_QUIT.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Upstream {
+    /// A connection that waits for a client, which has until `deadline` to log in.
+    pub fn spare(&self, deadline: Deadline) -> Option<Greeted> {
+        while let Some(greeted) = self.spares.take_newest() {
+            if let Some(greeted) = self.usable(greeted) {
+                return Some(Greeted { attempt: Attempt::new(deadline), ..greeted });
+            }
+        }
+        None
+    }
+
+    /// When a greeted connection has to be used, or ended.
+    pub fn retires_at(&self, greeted: &Greeted) -> Instant {
+        greeted.since + self.spares.lock().lifetime
+    }
+
+    /// A greeted connection, if the server has not ended it.
+    pub fn usable(&self, mut greeted: Greeted) -> Option<Greeted> {
+        // Until it is answered, a server says nothing but that it ends.
+        if greeted.stream.read(&mut [0]).now_or_never().is_none() {
+            return Some(greeted);
+        }
+        let age = greeted.since.elapsed();
+        debug!(target = %self.target.name, ?age, "the database server ended an unused spare connection");
+        self.spares.shorten(age);
+        None
+    }
+
+    /// Keeps a greeted connection for the next client, and ends it when its time is over or `stop` resolves. Cancelling this
+    /// ends it out of order, at the latest with the target.
+    pub async fn keep_spare(&self, greeted: Greeted, stop: impl Future<Output = ()>) {
+        let until = self.retires_at(&greeted);
+        let id = match self.spares.put(greeted) {
+            Ok(id) => id,
+            Err(greeted) => return self.retire(*greeted).await,
+        };
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = stop => {}
+        }
+        if let Some(greeted) = self.spares.take(id) {
+            self.retire(greeted).await;
+        }
+    }
+
+    /// Ends a greeted connection in a way that the server does not count as a broken handshake: logs in and says COM_QUIT, where
+    /// a user is known who can; else lets the server refuse a login without a user.
+    pub async fn retire(&self, greeted: Greeted) {
+        let Some(greeted) = self.usable(greeted) else { return };
+        let user = {
+            let state = self.spares.lock();
+            let user = self.target.user.clone().or_else(|| state.user.clone());
+            user.filter(|_| !state.login_fails)
+        };
+        let ended = if let Some(user) = user {
+            let ended = timeout(RETIRE_TIMEOUT, self.log_in_and_quit(greeted, &user)).await;
+            self.spares.lock().login_fails = !matches!(ended, Ok(Ok(())));
+            ended
+        } else {
+            let Greeted { mut stream, greeting, .. } = greeted;
+            Ok(connect::mysql::decline(&mut stream, &greeting, Progress::Greeted).await)
+        };
+        match ended {
+            Ok(Ok(())) => debug!(target = %self.target.name, "ended an unused spare connection"),
+            Ok(Err(error)) => {
+                debug!(target = %self.target.name, cause = error.message(), "an unused spare connection broke");
+            }
+            Err(_) => debug!(target = %self.target.name, "an unused spare connection did not end in time"),
+        }
+    }
+
+    async fn log_in_and_quit(&self, greeted: Greeted, user: &str) -> Result<(), Error> {
+        let greeted =
+            Greeted { attempt: Attempt::new(Deadline::unattended(Instant::now() + RETIRE_TIMEOUT)), ..greeted };
+        let capabilities = Capabilities::MYSQL | Capabilities::PROTOCOL_41;
+        let mut response = HandshakeResponse::new(capabilities, greeted.greeting.charset);
+        response.set_user(user.as_bytes()).map_err(Error::from_login)?;
+        // No database, so it tells nothing about when tokens are read.
+        let mut established = self.try_log_in_mysql(greeted, &response, TokenTiming::WhenAsked).await?;
+        mysql::goodbye::quit(&mut established.stream).await.map_err(Error::from_login)?;
+        let _ = established.stream.shutdown().await;
+        Ok(())
+    }
+}
