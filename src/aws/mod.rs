@@ -1,14 +1,14 @@
-//! AWS: credentials that are never stale, the session calls of SSM, descriptions of databases and managed nodes, the
-//! caller's identity, and signatures.
+//! AWS: credentials, renewed before expiry; the session calls of SSM; descriptions of databases and managed nodes; the caller's
+//! identity; signatures.
 //!
 //! An [`Account`] is one identity in one region, one of the [`Accounts`] of a process. Those share one HTTP client
 //! (`http`), and accounts with the same identity one cache of credentials (`credentials`), which are made by `issue` with
 //! the help of `profiles`, `provide`, `mfa`, `assume` and `sso`. The SDK reads no variable and no file by itself: `calls` gives it
-//! what `profiles` and `endpoints` have found. What only a person can do is asked for by an [`Interaction`].
-//! [`token`] and [`sign`] are pure and make no call. Services that are not worth an SDK go through `call`. Every call has
-//! its own deadline, so none can hang, and runs without a log subscriber: the SDK's own trace lines carry session tokens.
+//! the settings from `profiles` and `endpoints`. An [`Interaction`] carries questions that only a person can answer.
+//! [`token`] and [`sign`] are pure and make no call. `call` serves AWS services without an SDK here. Every call has its own time limit,
+//! so none can hang, and runs without a log subscriber, because trace lines of the SDK contain session tokens.
 //!
-//! It knows nothing of tunnels and databases.
+//! This module knows nothing of tunnels and database protocols.
 
 mod assume;
 mod call;
@@ -75,20 +75,20 @@ use self::{
 };
 use crate::target::{Identity, MfaCode, Region};
 
-/// TCP and TLS to an AWS endpoint or a proxy.
+/// The time limit for TCP and TLS to an AWS endpoint or a proxy.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-/// One try of a call, answer included.
+/// The time limit for one attempt of a call, including the reply.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
-/// A call with all its tries.
+/// The time limit for a call with all its attempts.
 const CALL_DEADLINE: Duration = Duration::from_secs(25);
-/// Tries in all of a call that fails in a way that may pass (throttled, 5xx, connection lost).
+/// The number of attempts of a call with a transient failure (throttled, 5xx, connection lost).
 const ATTEMPTS: u32 = 3;
 
-/// Which identity, where.
+/// An identity and a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Who we are. Its profile goes before keys in the environment, as with the AWS CLI's `--profile`; `None` is the default
-    /// chain, with `AWS_PROFILE` and all.
+    /// The identity. Its profile wins over keys in the environment, as with the AWS CLI's `--profile`; `None` is the default chain,
+    /// `AWS_PROFILE` included.
     pub identity: Identity,
     /// The region whose endpoints are called.
     pub region: Region,
@@ -101,14 +101,13 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// None yet. `interaction` leads to the person who can log in and read an MFA device; `code` is for the first time that one
-    /// is wanted.
+    /// Starts without accounts. `interaction` leads to the person who can log in and read an MFA device; `code` is the MFA code for
+    /// the first use.
     pub fn new(interaction: Interaction, code: Option<MfaCode>) -> Self {
         Self { issuer: Issuer::new(interaction, code), caches: Mutex::default() }
     }
 
-    /// Reads the configuration that the AWS variables and files give. No call is made: credentials are first fetched
-    /// when something needs them.
+    /// Reads the configuration from the AWS variables and files. Makes no call; credentials are fetched on first use.
     ///
     /// # Errors
     /// [`Error::ProfileNotFound`], [`Error::AwsFile`], [`Error::Setting`] and [`Error::CaBundle`].
@@ -138,9 +137,9 @@ struct Shared {
     sts: aws_sdk_sts::Client,
     principal: OnceCell<Principal>,
     session_idle_timeout: OnceCell<Option<Duration>>,
-    /// The service took a signature in which a raw `+` counts as itself, and not the one of the reference client.
+    /// Set if the service accepted a signature in which a raw `+` counts as itself, after refusing the reference client's form.
     signs_plus_as_plus: AtomicBool,
-    /// For the services without an SDK, made when the first of them is called.
+    /// The client for services without an SDK, made on first use.
     connector: OnceLock<SharedHttpConnector>,
     calls: Calls,
     ca_bundle: Option<PathBuf>,
@@ -166,20 +165,20 @@ impl Account {
         }))
     }
 
-    /// The region of a profile (that of the environment, or `default`, for none), as the AWS configuration files have it.
+    /// The region of a profile in the AWS configuration files. Without a name, the profile of the environment, or `default`.
     ///
     /// # Errors
-    /// [`Error::Setting`] when it is not a region, [`Error::AwsFile`] and [`Error::ProfileNotFound`].
+    /// [`Error::Setting`] if it is not a region, [`Error::AwsFile`] and [`Error::ProfileNotFound`].
     pub fn region_of_profile(profile: Option<&str>) -> Result<Option<Region>, Error> {
         Profiles::read(Environment::Process, profile)?.region()
     }
 
-    /// Says that a database refused a login that was signed with our credentials: some of them are read again then.
+    /// Reports that a database refused a login signed with our credentials. Credentials without an expiry are then read again.
     pub fn login_was_refused(&self) {
         self.0.credentials.suspect();
     }
 
-    /// The file of further roots that the variables or the profile name.
+    /// The file of additional roots that the variables or the profile name.
     pub fn ca_bundle(&self) -> Option<&Path> {
         self.0.ca_bundle.as_deref()
     }
@@ -189,40 +188,38 @@ impl Account {
         &self.0.region
     }
 
-    /// What a raw `+` counts as in the signature of a data channel: as in the one that the service took last.
+    /// The meaning of a raw `+` in the signature of a data channel: the one that the service accepted last.
     pub fn raw_plus(&self) -> RawPlus {
         if self.0.signs_plus_as_plus.load(Ordering::Relaxed) { RawPlus::Plus } else { RawPlus::Space }
     }
 
-    /// The service took a signature with this after it had refused one with the other.
+    /// Records that the service accepted this meaning after it had refused the other.
     pub fn remember_raw_plus(&self, plus: RawPlus) {
         self.0.signs_plus_as_plus.store(plus == RawPlus::Plus, Ordering::Relaxed);
     }
 
-    /// Credentials that are valid now, from the cache where possible. Concurrent callers share one fetch. No person is asked
-    /// for anything.
+    /// Valid credentials, from the cache if possible. Concurrent callers share one fetch. Never asks a person.
     ///
     /// # Errors
-    /// Why there are none; [`Error::CredentialsExpired`] when even fresh ones have expired.
+    /// If there are none; [`Error::CredentialsExpired`] if even new ones have expired.
     pub async fn credentials(&self) -> Result<Credentials, Error> {
         self.0.credentials.get(Asking::No).await
     }
 
-    /// The same for a client that waits: worth a person's while, if one is there. What was asked of that person outlives
-    /// the client's patience, and serves the next one.
+    /// Valid credentials for a waiting client. May ask a person. The question outlives the client, and its answer serves later ones.
     ///
     /// # Errors
-    /// The same.
+    /// As for [`Account::credentials`].
     pub async fn credentials_for_client(&self) -> Result<Credentials, Error> {
         self.0.credentials.get(Asking::Allowed).await
     }
 
-    /// Whether somebody is there who can be asked to log in, or for an MFA code.
+    /// Whether a person can be asked to log in, or for an MFA code.
     pub fn may_ask(&self) -> bool {
         self.0.credentials.may_ask()
     }
 
-    /// Whether a `credential_process` or a command for an MFA code runs now, which may take its time.
+    /// Whether a `credential_process` or a command for an MFA code is running, which may take long.
     pub fn runs_process(&self) -> bool {
         process::is_running()
     }

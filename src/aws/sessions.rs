@@ -6,23 +6,23 @@ use aws_sdk_ssm::types::{SessionFilter, SessionFilterKey, SessionState};
 
 use super::{Account, Error};
 
-/// More pages than anybody's sessions fill, so that a service that repeats its token cannot hold us for ever.
+/// The largest number of pages, so that a service that repeats its token cannot cause an endless loop.
 const MAX_PAGES: usize = 200;
 
-/// An open session, as DescribeSessions tells of it.
+/// An open session, as DescribeSessions reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenSession {
     /// Its id.
     pub id: String,
     /// The managed node.
     pub target: String,
-    /// When it was started.
+    /// The time of its start.
     pub started: Option<SystemTime>,
-    /// `Connected`, `Connecting` and the like.
+    /// The status, such as `Connected` or `Connecting`.
     pub status: String,
     /// The session document.
     pub document: String,
-    /// What was said when it was started.
+    /// The reason given at its start.
     pub reason: String,
 }
 
@@ -30,7 +30,7 @@ impl Account {
     /// SSM DescribeSessions: the active sessions of this caller, all pages.
     ///
     /// # Errors
-    /// As for every call.
+    /// The errors of every call.
     pub async fn open_sessions(&self) -> Result<Vec<OpenSession>, Error> {
         const OPERATION: &str = "DescribeSessions";
         let owner = SessionFilter::builder().key(SessionFilterKey::Owner).value(self.principal().await?.arn).build();

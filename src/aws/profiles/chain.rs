@@ -1,8 +1,8 @@
-//! Where the credentials of a profile come from, in botocore's order (botocore, `credentials.py`, `create_credential_resolver`
+//! The source of a profile's credentials, in botocore's order (botocore, `credentials.py`, `create_credential_resolver`
 //! and `AssumeRoleProvider`):
 //!
 //! ```text
-//!   keys in the environment, unless a profile was asked for
+//!   keys in the environment, unless a profile was named explicitly
 //!   role_arn: the roles, and below them the source_profile or credential_source
 //!   web identity ─▶ SSO ─▶ credentials file ─▶ aws login ─▶ credential_process ─▶ config file
 //!   ECS ─▶ EC2
@@ -20,25 +20,25 @@ use crate::{
     target::{ExternalId, MfaSerial, Region, RoleArn},
 };
 
-/// When the keys in the environment expire: set by `aws configure export-credentials` and others.
+/// The expiry of the keys in the environment, set by `aws configure export-credentials` and other tools.
 const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
 
 /// Credentials and the roles that are assumed with them.
 #[derive(Clone, PartialEq)]
 pub(in crate::aws) struct Chain {
     pub(in crate::aws) source: Source,
-    /// The profile that `source` stands in; `None` is the environment or the machine.
+    /// The profile of `source`; `None` is the environment or the machine.
     pub(in crate::aws) profile: Option<String>,
-    /// The first one first.
+    /// The roles, in the order in which they are assumed.
     pub(in crate::aws) roles: Vec<Role>,
     /// The MFA device of `profile`, for roles that a target adds.
     pub(in crate::aws) mfa_serial: Option<MfaSerial>,
 }
 
-/// Where a chain begins.
+/// The beginning of a chain.
 #[derive(Clone, PartialEq)]
 pub(in crate::aws) enum Source {
-    /// Keys that stand there.
+    /// Keys in the environment or a file.
     Keys(Credentials, Place),
     /// A token in a file, for a role.
     WebIdentity { file: PathBuf, role: String, session_name: Option<String> },
@@ -60,17 +60,17 @@ pub(in crate::aws) struct Role {
     pub(in crate::aws) arn: RoleArn,
     pub(in crate::aws) external_id: Option<ExternalId>,
     pub(in crate::aws) session_name: Option<String>,
-    /// Seconds.
+    /// The duration of the session in seconds.
     pub(in crate::aws) duration: Option<i32>,
     pub(in crate::aws) mfa_serial: Option<MfaSerial>,
 }
 
-/// What a login with IAM Identity Center takes.
+/// The settings of a login with IAM Identity Center.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::aws) struct Sso {
-    /// What the token's file is named after: the session's name, or the start URL of a profile without one.
+    /// The text whose hash names the token's file: the session's name, or the start URL of a profile without a session.
     pub(in crate::aws) cache_key: String,
-    /// Whether it is the session's name: only such tokens are renewed.
+    /// Whether `cache_key` is a session's name. Only tokens of sessions are renewed.
     pub(in crate::aws) has_session: bool,
     pub(in crate::aws) region: Region,
     pub(in crate::aws) start_url: String,
@@ -96,10 +96,10 @@ impl Source {
 }
 
 impl Profiles {
-    /// Where the credentials of the profile in use come from.
+    /// The source of the credentials of the profile in use.
     ///
     /// # Errors
-    /// [`Error::Setting`] and [`Error::ChainBroken`] for what botocore refuses too.
+    /// [`Error::Setting`] and [`Error::ChainBroken`], for profiles that botocore refuses too.
     pub(in crate::aws) fn chain(&self) -> Result<Chain, Error> {
         let name = Some(self.in_use()).filter(|name| !name.is_empty()).unwrap_or_else(|| super::DEFAULT.into());
         if self.explicit.is_none()
@@ -127,7 +127,7 @@ impl Profiles {
         let place = Place::Variable("AWS_ACCESS_KEY_ID".into());
         let secret = environment.set("AWS_SECRET_ACCESS_KEY");
         let secret = secret.ok_or_else(|| place.refuse("AWS_SECRET_ACCESS_KEY is missing or empty beside it"))?;
-        // The first is the older name; botocore gives it precedence.
+        // botocore gives precedence to the first, older name.
         let token = environment.set("AWS_SECURITY_TOKEN").or_else(|| environment.set("AWS_SESSION_TOKEN"));
         let expires = environment.set(EXPIRATION).map(|at| {
             time::parse(&at)
@@ -152,7 +152,7 @@ impl Profiles {
             .any(|name| environment.get(name).is_some())
     }
 
-    /// Adds the roles of `profile` and of those below it, the last one first, and finds where they begin.
+    /// Adds the roles of `profile` and of its source profiles, the last one first, and finds the source of their credentials.
     fn follow(
         &self,
         profile: &str,
@@ -229,7 +229,7 @@ impl Profiles {
         setting.map(|setting| setting.text.parse().map_err(|_| setting.place.refuse(problem))).transpose()
     }
 
-    /// Where a profile has its credentials, without regard to `role_arn`. The environment may name a web identity token.
+    /// The source of a profile's credentials, ignoring `role_arn`. The environment may name a web identity token.
     fn own_source(&self, profile: &str, of_environment: bool) -> Result<Option<Source>, Error> {
         if let Some(source) = self.web_identity(profile, of_environment)? {
             return Ok(Some(source));
@@ -285,7 +285,7 @@ impl Profiles {
             ),
             None => None,
         };
-        // Keys of the old form may stand beside a session, as long as both say the same.
+        // Keys of the old form are allowed beside a session if both agree.
         for (key, entry) in section.into_iter().flatten() {
             let of_session = super::setting(key, entry, &self.paths.config)?;
             if let Some(own) = self.get(profile, key)?
@@ -309,7 +309,7 @@ impl Profiles {
         let mut scopes: Vec<String> =
             scopes.split(',').map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
         if session.is_some() && scopes.is_empty() {
-            // The least that a session can be renewed with.
+            // The smallest scope that allows a renewal of the session.
             scopes.push("sso:account:access".into());
         }
         Ok(Some(Sso {
@@ -333,7 +333,7 @@ fn keys(section: Option<&super::Keys>, path: &Arc<std::path::Path>) -> Result<Op
     let Some(key) = get("aws_access_key_id")? else { return Ok(None) };
     let secret = get("aws_secret_access_key")?;
     let secret = secret.ok_or_else(|| key.place.refuse("aws_secret_access_key is missing beside it"))?;
-    // The first is the older name; botocore gives it precedence.
+    // botocore gives precedence to the first, older name.
     let token = match get("aws_security_token")? {
         Some(token) => Some(token),
         None => get("aws_session_token")?,

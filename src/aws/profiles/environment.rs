@@ -1,11 +1,11 @@
-//! The variables of the process, and paths that name them.
+//! The variables of the process, and paths with variables in them.
 
 use std::path::PathBuf;
 
 /// The environment. Tests give their own variables.
 #[derive(Debug, Clone, Default)]
 pub(in crate::aws) enum Environment {
-    /// That of the process.
+    /// The environment of the process.
     #[default]
     Process,
     #[cfg(test)]
@@ -13,7 +13,7 @@ pub(in crate::aws) enum Environment {
 }
 
 impl Environment {
-    /// A variable, also an empty one.
+    /// A variable, which may be empty.
     pub(in crate::aws) fn get(&self, name: &str) -> Option<String> {
         match self {
             Self::Process => std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
@@ -37,7 +37,7 @@ impl Environment {
     }
 
     /// A path with `$NAME`, `${NAME}` and a leading `~` replaced, as botocore does for the two files: Python's
-    /// `os.path.expandvars`, then `os.path.expanduser`. What does not exist stays as it is.
+    /// `os.path.expandvars`, then `os.path.expanduser`. Unknown names stay unchanged.
     pub(in crate::aws) fn expand(&self, path: &str) -> PathBuf {
         let path = self.expand_variables(path);
         match path.strip_prefix('~') {

@@ -1,4 +1,4 @@
-//! The two files: where they are, their bytes, and whether they have changed since they were read.
+//! The two AWS files: their paths, their content, and the detection of changes.
 
 use std::{
     fs::{File, Metadata},
@@ -15,17 +15,17 @@ use super::{
     ini::{self, Malformed, Section},
 };
 
-/// The longest file that is read.
+/// The largest file that is read.
 const LIMIT: u64 = 1 << 20;
 
-/// Where the files are.
+/// The paths of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::aws) struct Paths {
     pub(in crate::aws) config: Arc<Path>,
     pub(in crate::aws) credentials: Arc<Path>,
 }
 
-/// Why a file is not used.
+/// A file cannot be used.
 #[derive(Debug, Clone)]
 pub(in crate::aws) enum Unusable {
     Malformed(Malformed),
@@ -34,7 +34,7 @@ pub(in crate::aws) enum Unusable {
 }
 
 impl Paths {
-    /// Those that the environment names, or those in the home directory.
+    /// The paths from the environment, or those in the home directory.
     pub(in crate::aws) fn of(environment: &Environment) -> Self {
         let path = |variable: &str, usual: &str| {
             environment.expand(&environment.get(variable).unwrap_or_else(|| String::from(usual)))
@@ -46,13 +46,13 @@ impl Paths {
     }
 }
 
-/// The sections of a file. One that does not exist, or is not a regular file, has none, as for botocore.
+/// The sections of a file. A missing file, or one that is not a regular file, has none, as in botocore.
 ///
 /// # Errors
-/// [`Unusable`]; one that may not be read as well, which botocore passes over.
+/// [`Unusable`], also for a file without read permission, which botocore ignores.
 pub(super) fn read(path: &Path) -> Result<Vec<Section>, Unusable> {
     let failed = |cause| Unusable::Io(Arc::new(cause));
-    // Asked before the file is opened: opening a FIFO would wait for a writer.
+    // Checked before the file is opened, because opening a FIFO would wait for a writer.
     if !std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
         return Ok(Vec::new());
     }
@@ -65,7 +65,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Section>, Unusable> {
     ini::parse(&bytes).map_err(Unusable::Malformed)
 }
 
-/// How the files looked when they were read.
+/// The metadata of the files when they were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::aws) struct Stamp(Vec<(PathBuf, Option<Look>)>);
 

@@ -1,7 +1,7 @@
 //! The syntax of the AWS files, as botocore reads it: Python's `configparser.RawConfigParser` with its defaults, then one level
 //! of nesting (botocore, `configloader.py`; CPython, `Lib/configparser.py`).
 //!
-//! A file that botocore refuses is refused here too, with the line and what to change. No text of the file is part of an error:
+//! A file that botocore refuses is refused here too, with the line and what to change. Errors contain no text of the file, because
 //! any line may hold a secret.
 
 use std::{
@@ -11,13 +11,13 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// The section whose keys count in every other one.
+/// The section whose keys apply to every other section.
 const DEFAULTS: &str = "DEFAULT";
 
-/// A section in the order of the file.
+/// A section of the file.
 #[derive(Debug)]
 pub(super) struct Section {
-    /// The text between the brackets, as it stands there.
+    /// The unchanged text between the brackets.
     pub(super) name: String,
     /// The line of its title, from 1.
     pub(super) line: usize,
@@ -33,12 +33,12 @@ pub(super) struct Entry {
     pub(super) line: usize,
 }
 
-/// What stands behind a key.
+/// The value of a key.
 #[derive(Clone)]
 pub(super) enum Value {
     /// Text, with the lines of a continued value joined by newlines.
     Text(Zeroizing<String>),
-    /// An indented block of further keys.
+    /// An indented block of nested keys.
     Nested(BTreeMap<String, Zeroizing<String>>),
 }
 
@@ -48,15 +48,15 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Why a file cannot be read.
+/// A file is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::aws) struct Malformed {
-    /// From 1.
+    /// The line, from 1.
     pub(in crate::aws) line: usize,
     pub(in crate::aws) problem: Problem,
 }
 
-/// What is wrong with a line.
+/// The problem of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::aws) enum Problem {
     NotUtf8,
@@ -108,7 +108,7 @@ impl Problem {
 /// Reads a file.
 ///
 /// # Errors
-/// [`Malformed`], for what botocore refuses.
+/// [`Malformed`], for a file that botocore refuses.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Malformed> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -150,12 +150,12 @@ fn newlines(bytes: &[u8]) -> usize {
     with_next.filter(|&(&byte, &next)| byte == b'\n' || byte == b'\r' && next != b'\n').count()
 }
 
-/// What Python's `str.strip` removes.
+/// The characters that Python's `str.strip` removes.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// A key that is being read: its value may go on in the next line.
+/// The key that is being read. Its value may continue in the next line.
 struct Open {
     section: usize,
     key: String,
@@ -169,7 +169,7 @@ struct Reader {
     by_name: HashMap<String, usize>,
     current: Option<usize>,
     open: Option<Open>,
-    /// The indentation of the last title or key; what is indented deeper continues a value.
+    /// The indentation of the last title or key. Deeper lines continue a value.
     level: usize,
 }
 
@@ -267,13 +267,13 @@ impl Reader {
     }
 }
 
-/// The name in a section's title: up to the last bracket of the line, whatever follows it.
+/// The name in a section's title, up to the last bracket of the line.
 fn title(text: &str) -> Option<&str> {
     let (name, _) = text.strip_prefix('[')?.rsplit_once(']')?;
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// An indented block; `None` when a line is not `key = value`.
+/// Parses an indented block; `None` if a line is not `key = value`.
 fn nested(block: &str) -> Option<BTreeMap<String, Zeroizing<String>>> {
     // Python's `str.splitlines`.
     let breaks = ['\n', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];

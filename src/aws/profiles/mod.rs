@@ -1,17 +1,16 @@
-//! What the AWS files and variables say: which profiles there are, how each gets its credentials, which roles it assumes, and
-//! the settings of the profile in use.
+//! The AWS files and variables: the profiles, the sources of their credentials, the roles that they assume, and the settings of the
+//! profile in use.
 //!
-//! botocore is the reference, and with it the AWS CLI: a file either means the same here or is refused with a reason. The SDK
-//! reads these files by rules of its own, and what it reads could differ from what this module reads; so it is given values and
-//! never a file.
+//! botocore, the library of the AWS CLI, is the reference: a file either has the same meaning here or is refused with a reason. The
+//! SDK has other rules for these files, so it receives values from this module and never reads a file.
 //!
 //! ```text
 //!   files ─▶ ini ─▶ Profiles ─┐
-//!                             ├─▶ chain: where credentials come from, and the roles
+//!                             ├─▶ chain: the source of credentials, and the roles
 //!   environment ──────────────┘
 //! ```
 //!
-//! No error contains a value from a file: a line that lost its break holds the secret of the next one.
+//! Errors never contain a value from a file: a line that lost its line break contains the secret of the next one.
 
 mod chain;
 mod environment;
@@ -32,17 +31,17 @@ pub(super) use self::{
 use super::Error;
 use crate::target::Region;
 
-/// The profile of those who name none.
+/// The profile that is used if none is named.
 const DEFAULT: &str = "default";
 
 type Keys = BTreeMap<String, Entry>;
 
-/// The files and variables as they were at one time.
+/// A snapshot of files and variables.
 #[derive(Debug)]
 pub(super) struct Profiles {
     environment: Environment,
     paths: Paths,
-    /// The profile that was asked for by name, which goes before keys in the environment.
+    /// The profile that was named explicitly, which wins over keys in the environment.
     explicit: Option<String>,
     config: BTreeMap<String, Keys>,
     credentials: BTreeMap<String, Keys>,
@@ -52,14 +51,14 @@ pub(super) struct Profiles {
     strays: Vec<(String, usize)>,
 }
 
-/// Where a value stands.
+/// The place of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// A variable.
     Variable(String),
     /// A key of a file.
     Key {
-        /// Its name.
+        /// The key's name.
         key: String,
         /// The file.
         path: Arc<Path>,
@@ -84,7 +83,7 @@ impl Place {
     }
 }
 
-/// A value and where it stands.
+/// A value with its place.
 #[derive(Clone)]
 pub(super) struct Setting {
     pub(super) text: Zeroizing<String>,
@@ -102,7 +101,7 @@ impl Setting {
 }
 
 impl Profiles {
-    /// Reads the files. `explicit` is the profile that was asked for by name; `None` leaves it to the environment.
+    /// Reads the files. `explicit` is the profile that was named explicitly; with `None` the environment decides.
     ///
     /// # Errors
     /// [`Error::AwsFile`] for a file that botocore would refuse, [`Error::ProfileNotFound`].
@@ -130,7 +129,7 @@ impl Profiles {
         Ok(profiles)
     }
 
-    /// botocore's `build_profile_map`: a title counts by how it begins, and has one word after the first.
+    /// botocore's `build_profile_map`: a title counts if it begins with `profile` and has one more word.
     fn add_config(&mut self, Section { name, line, keys }: Section) {
         let kind = match name.as_str() {
             DEFAULT => {
@@ -155,7 +154,7 @@ impl Profiles {
         &self.environment
     }
 
-    /// The profile that was named: by the caller, else by the environment. botocore reads `AWS_DEFAULT_PROFILE` first.
+    /// The profile named by the caller, or by the environment. botocore reads `AWS_DEFAULT_PROFILE` first.
     fn named(&self) -> Option<String> {
         let of_environment =
             || ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"].iter().find_map(|name| self.environment.get(name));
@@ -177,12 +176,12 @@ impl Profiles {
     }
 
     /// # Errors
-    /// [`Error::ProfileNotFound`], with the names that there are and a title that was perhaps meant.
+    /// [`Error::ProfileNotFound`], with the existing names and a title that may be a misspelling.
     fn must_have(&self, profile: &str) -> Result<(), Error> {
         if self.exists(profile) {
             return Ok(());
         }
-        // A name with one of these is not a name: the rest of a line that went wrong.
+        // A name with one of these is the rest of a malformed line.
         let plain = |name: &&String| !name.contains([']', '=', ':']);
         let known = self.config.keys().chain(self.credentials.keys()).filter(plain);
         let known = known.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
@@ -201,7 +200,7 @@ impl Profiles {
                 format!("[profile {profile}]")
             },
         });
-        // The credentials file has titles without the word.
+        // Titles in the credentials file lack the word `profile`.
         let with_word = self
             .credentials
             .keys()
@@ -222,7 +221,7 @@ impl Profiles {
         section.and_then(|keys| keys.values().map(|entry| entry.line).min()).unwrap_or(1).saturating_sub(1).max(1)
     }
 
-    /// A key of a profile: that of the credentials file goes before that of the config file. An indented block is not text.
+    /// A key of a profile. The credentials file wins over the config file. An indented block is not text.
     fn entry(&self, profile: &str, key: &str) -> Option<(&Entry, &Arc<Path>)> {
         let of = |file: &'_ BTreeMap<String, Keys>| file.get(profile).and_then(|keys| keys.get(key)).is_some();
         if of(&self.credentials) {
@@ -236,15 +235,15 @@ impl Profiles {
         self.entry(profile, key).is_some()
     }
 
-    /// A key's text, also an empty one.
+    /// A key's text, which may be empty.
     ///
     /// # Errors
-    /// [`Error::Setting`] when it has an indented block in the place of a value.
+    /// [`Error::Setting`] if it has an indented block instead of a value.
     fn get(&self, profile: &str, key: &str) -> Result<Option<Setting>, Error> {
         self.entry(profile, key).map(|(entry, path)| setting(key, entry, path)).transpose()
     }
 
-    /// A setting of the profile in use, unless a variable says otherwise.
+    /// A setting: the variable, or the key of the profile in use.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -261,7 +260,7 @@ impl Profiles {
     /// The region of the profile in use.
     ///
     /// # Errors
-    /// [`Error::Setting`] for something that is not a region.
+    /// [`Error::Setting`] if it is not a region.
     pub(super) fn region(&self) -> Result<Option<Region>, Error> {
         let Some(setting) = self.get(&self.in_use(), "region")? else { return Ok(None) };
         let region =
@@ -269,10 +268,10 @@ impl Profiles {
         Ok(Some(region))
     }
 
-    /// A switch: on when it says `true`, whatever the case, as for botocore.
+    /// A switch, which is on for `true` in any case, as in botocore.
     ///
     /// # Errors
-    /// [`Error::Setting`] for another word than `true` and `false`, which botocore takes for `false`.
+    /// [`Error::Setting`] for any word but `true` and `false`. botocore takes such a word for `false`.
     pub(super) fn switch(&self, variable: &str, key: &str) -> Result<bool, Error> {
         let Some(setting) = self.variable_or_key(variable, key)? else { return Ok(false) };
         match setting.text.to_lowercase().as_str() {
@@ -282,7 +281,7 @@ impl Profiles {
         }
     }
 
-    /// A text, `None` when it is empty.
+    /// A text; `None` if it is empty.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -294,7 +293,7 @@ impl Profiles {
     /// underscores. The order is botocore's: the service's variable, the common one, the services section, the profile.
     ///
     /// # Errors
-    /// [`Error::Setting`] when the profile names a services section that does not exist.
+    /// [`Error::Setting`] if the profile names a services section that does not exist.
     pub(super) fn endpoint_url(&self, id: &str) -> Result<Option<Setting>, Error> {
         if self.switch("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls")? {
             return Ok(None);
@@ -323,7 +322,7 @@ impl Profiles {
 fn sections(path: &Path) -> Result<Vec<Section>, Error> {
     match files::read(path) {
         Ok(sections) => Ok(sections),
-        // botocore goes on without a file that it may not read. So do we, and say so.
+        // botocore ignores a file without read permission. So does rdsgate, with a warning.
         Err(Unusable::Io(cause)) => {
             tracing::warn!(path = %path.display(), %cause, "cannot read this AWS file; going on without it");
             Ok(Vec::new())

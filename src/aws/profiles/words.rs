@@ -1,7 +1,7 @@
-//! Words as a POSIX shell splits them: Python's `shlex.split`, by which botocore reads section titles and
+//! Splits text into words like a POSIX shell: Python's `shlex.split`, with which botocore reads section titles and
 //! `credential_process`.
 
-/// Splits `text` at blanks, with quotes and backslashes. `None` when a quote is not closed or nothing follows a backslash.
+/// Splits `text` at blanks, with quotes and backslashes. `None` if a quote is not closed or a backslash is last.
 pub(in crate::aws) fn split(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

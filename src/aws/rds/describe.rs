@@ -12,20 +12,20 @@ use crate::{
     target::{Arn, Host},
 };
 
-/// The longest list that is read: far above the quotas of an account ("Quotas in Amazon RDS").
+/// The largest list that is read, far above the quotas of an account ("Quotas in Amazon RDS").
 const LIMIT: usize = 10_000;
 
 impl Account {
     /// Every database of the account in its region. A call that AWS denies is a gap.
     ///
     /// # Errors
-    /// When neither instances nor clusters can be seen, or when credentials are what is wrong.
+    /// If neither instances nor clusters can be listed, or if the credentials are invalid.
     pub async fn databases(&self) -> Result<Databases, Error> {
         Ok(self.describe(None).await?.join())
     }
 
     /// The databases with this identifier: an instance, a cluster's writer, a custom endpoint, a proxy or one of its
-    /// endpoints. More than one may have it.
+    /// endpoints. Several may share it.
     ///
     /// # Errors
     /// As for [`Account::databases`].
@@ -40,14 +40,14 @@ impl Account {
     /// The database that an ARN names; a cluster's is its writer.
     ///
     /// # Errors
-    /// As for every call.
+    /// The errors of every call.
     pub async fn database_with_arn(&self, arn: &Arn) -> Result<Option<Database>, Error> {
         let mut described = Described::default();
         match arn.service().describe() {
             Describe::Instances => described.instances = self.db_instances(Some(arn.name()), None).await?,
             Describe::Clusters => described.clusters = self.db_clusters(Some(arn.name())).await?,
             Describe::ClusterEndpoints => described.endpoints = self.db_cluster_endpoints(Some(arn.name())).await?,
-            // The ARNs of proxies and their endpoints hold a resource id, which these calls do not take.
+            // The ARNs of proxies and their endpoints contain a resource id, which these calls do not accept.
             Describe::Proxies => described.proxies = self.db_proxies(None).await?,
             Describe::ProxyEndpoints => described.proxy_endpoints = self.db_proxy_endpoints(None).await?,
         }
@@ -55,10 +55,10 @@ impl Account {
         Ok(described.join().found.into_iter().find(|database| database.arn.as_deref() == Some(arn.as_str())))
     }
 
-    /// The database with this endpoint name, which tells the service and so the call that lists it.
+    /// The database with this endpoint name. The name determines the service, and so the call that lists it.
     ///
     /// # Errors
-    /// As for every call.
+    /// The errors of every call.
     pub async fn database_at(&self, host: &Host) -> Result<Option<Database>, Error> {
         let id = host.as_str().split('.').next();
         let mut described = Described::default();
@@ -76,7 +76,7 @@ impl Account {
         Ok(described.join().found.into_iter().find(at))
     }
 
-    /// All five at once, for everything or for one identifier.
+    /// Makes all five calls concurrently, for all databases or for one identifier.
     async fn describe(&self, id: Option<&str>) -> Result<Described, Error> {
         let (instances, clusters, endpoints, proxies, proxy_endpoints) = tokio::join!(
             // The SDK's futures are big.
@@ -98,7 +98,7 @@ impl Account {
         Ok(described)
     }
 
-    /// What is known only of the cluster or proxy that a database belongs to, and of a cluster only by its members.
+    /// Adds the facts that only the cluster or proxy of a database has, or only the members of a cluster.
     async fn add_parents(&self, described: &mut Described) -> Result<(), Error> {
         let instances = described.instances.iter().filter_map(|instance| instance.db_cluster_identifier.clone());
         let endpoints = described.endpoints.iter().filter_map(|endpoint| endpoint.db_cluster_identifier.clone());
@@ -183,7 +183,7 @@ impl Account {
 }
 
 impl Described {
-    /// One call's answer, or the gap that it leaves.
+    /// The result of one call, or a gap.
     fn part<T>(&mut self, answer: Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
         match answer {
             Err(error) if !error.concerns_credentials() => {
@@ -195,7 +195,7 @@ impl Described {
     }
 }
 
-/// All items of all pages. The paginator itself stops at a token that comes twice.
+/// All items of all pages. The paginator stops at a repeated token.
 async fn all<T, E>(
     mut items: PaginationStream<Result<T, SdkError<E, HttpResponse>>>,
 ) -> Result<Vec<T>, SdkError<E, HttpResponse>>
@@ -212,7 +212,7 @@ where
     Ok(all)
 }
 
-/// A name that is not there, or that cannot be one of this kind, is an empty list.
+/// An unknown name, or one that is invalid for the kind, gives an empty list.
 fn none_if_unknown<T>(listed: Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
     match listed {
         Err(Error::BadRequest { code, .. }) if code.contains("NotFound") || code == "InvalidParameterValue" => {
