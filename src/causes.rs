@@ -1,18 +1,17 @@
-//! An error with its causes in one line: the one place that joins them, since no error's own `Display` says its cause.
+//! Joins an error and its causes into one line. This is the only place that does so, because `Display` of an error omits its cause.
 
 use std::error::Error;
 
 use crate::printable;
 
-/// The error, then each cause after a colon; the lines of one that has several, as libraries' lists have, one behind the
-/// other. Texts of the far side may be among them, so what controls a display is escaped, and
-/// what looks like a session token is cut.
+/// The error, then each cause after a colon. Several lines of one error, as in lists of libraries, are joined. The text may come
+/// from the far side, so characters that control a display are escaped, and likely session tokens are cut.
 pub fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        // Some libraries' errors say their cause themselves.
+        // Errors of some libraries include their cause.
         if !text.ends_with(&more) {
             text = format!("{text}: {more}");
         }

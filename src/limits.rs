@@ -2,7 +2,7 @@
 //! them, for the proxy and for doctor.
 //!
 //! Two rules. A step may use all that is left of `--connect-timeout`: its own limit only cuts an attempt that is hopeless. And a
-//! client without hope is told why within [`EXPLAIN_WITHIN`] of its arrival, before it gives up by itself.
+//! hopeless client gets an error within [`EXPLAIN_WITHIN`] of its arrival, before it gives up by itself.
 //!
 //! | step | hope, with which it may use the whole `--connect-timeout` | limit without hope |
 //! |---|---|---|
@@ -16,8 +16,7 @@
 
 use std::time::Duration;
 
-/// From a client's arrival until it is told why it is not connected, without hope. pgAdmin and Node's mysql2 give up by
-/// themselves after 10 s.
+/// The time from a client's arrival to its error, if the attempt is hopeless. pgAdmin and Node's mysql2 give up after 10 s.
 pub const EXPLAIN_WITHIN: Duration = Duration::from_secs(9);
 /// A dial that was not accepted within this time is hopeless: SYN has been sent again after 1, 3 and 7 s (RFC 6298).
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(8);

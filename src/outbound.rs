@@ -1,8 +1,8 @@
 //! The HTTP proxy that the environment names for a destination: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in
-//! lower case first, as Python's `urllib` and so the AWS CLI have it.
+//! lower case first, as in Python's `urllib` and therefore the AWS CLI.
 //!
-//! A value that is not understood is an error of every connection that it concerns. To go on without a proxy would send
-//! requests where the user did not want them, or into a timeout. A user name and a password appear in no error.
+//! An invalid value is an error of every connection that would use it. Continuing without a proxy would send requests to places that
+//! the user did not want, or into a timeout. Errors never contain user name and password.
 
 use std::{fmt, net::IpAddr};
 
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// RFC 3986: all but the unreserved characters.
+/// All characters but the unreserved ones of RFC 3986.
 const USER_INFO: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A proxy of the environment that cannot be used.
@@ -21,12 +21,12 @@ const USER_INFO: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(
 pub struct Error {
     /// The variable.
     pub variable: String,
-    /// Why.
+    /// The reason.
     pub problem: &'static str,
 }
 
 impl Error {
-    /// What a person can do about it.
+    /// A way to fix it.
     pub fn hint(&self) -> &'static str {
         "write it as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %XX for special characters in user and password"
     }
@@ -43,7 +43,7 @@ pub struct Proxies {
 /// An HTTP proxy.
 #[derive(Clone)]
 pub struct Proxy {
-    /// Whether the proxy itself is spoken to over TLS.
+    /// Whether the connection to the proxy uses TLS.
     pub secure: bool,
     /// Its name or address, without brackets.
     pub host: String,
@@ -64,14 +64,14 @@ enum Exempt {
 }
 
 impl Proxies {
-    /// Those of this process.
+    /// The proxies of this process's environment.
     pub fn of_environment() -> Self {
         Self::of(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 
-    /// Those of the variables that `get` knows.
+    /// The proxies of the variables that `get` returns.
     pub fn of(get: impl Fn(&str) -> Option<String>) -> Self {
-        // An empty variable in lower case switches the other one off.
+        // An empty variable in lower case disables the one in capitals.
         let variable = |name: &str| {
             let upper = name.to_uppercase();
             let found =
@@ -90,11 +90,11 @@ impl Proxies {
         Self { http: parse(http), https: parse(variable("https_proxy")), exempt: entries.map(Exempt::parse).collect() }
     }
 
-    /// The proxy for a destination; never one for this machine, nor for the metadata services of AWS, which give credentials to
-    /// the machine that asks.
+    /// The proxy for a destination. There is none for this machine and for the metadata services of AWS, which return credentials of the
+    /// calling machine.
     ///
     /// # Errors
-    /// [`Error`] when the variable that decides is not understood.
+    /// [`Error`] if the deciding variable is invalid.
     pub fn find(&self, secure: bool, host: &str, port: u16) -> Result<Option<&Proxy>, Error> {
         let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
         let address: Option<IpAddr> = host.parse().ok();
@@ -239,7 +239,7 @@ impl Exempt {
 pub fn is_in(network: &str, address: IpAddr) -> bool {
     let Some((start, length)) = network.split_once('/') else { return false };
     let (Ok(start), Ok(length)) = (start.parse(), length.parse::<u32>()) else { return false };
-    // A prefix of zero is the shift that there is not.
+    // A prefix of zero would shift by the full width, which overflows.
     match (start, address) {
         (IpAddr::V4(start), IpAddr::V4(address)) => {
             let apart = start.to_bits() ^ address.to_bits();

@@ -1,7 +1,7 @@
 //! Reading a file whose name came from a configuration: a regular file of a bounded size, or an error.
 //!
-//! A name may lead to a FIFO that nobody writes to, to a device or to a file without an end. None of these may hang or fill
-//! the process.
+//! A name may point to a FIFO without a writer, to a device or to an endless file. None of these may block the process or fill its
+//! memory.
 
 use std::{
     fs::{File, FileType, Metadata},
@@ -26,21 +26,21 @@ pub fn sha256(bytes: &[u8]) -> Sha256 {
     hash
 }
 
-/// A file that was read whole.
+/// A file that was read completely.
 #[derive(Debug)]
 pub struct RegularFile {
     /// Its content.
     pub bytes: Vec<u8>,
-    /// What the system said of the very file that was read.
+    /// The metadata of the file that was read.
     pub metadata: Metadata,
 }
 
 /// Reads a regular file of at most [`MAX_LENGTH`] bytes. Never waits for a writer.
 ///
 /// # Errors
-/// The system's reason, or that it is another kind of file or a larger one.
+/// The system's error, or another kind of file, or a larger one.
 pub fn read(path: &Path) -> io::Result<RegularFile> {
-    // To open a device may already do something, so the name is looked at first; what was opened is looked at again.
+    // Opening a device can have effects, so the name is checked first. The opened file is checked again.
     must_be_regular(std::fs::metadata(path)?.file_type())?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
