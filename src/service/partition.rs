@@ -1,7 +1,5 @@
 //! AWS partitions: groups of regions with DNS suffixes, ARNs and accounts of their own.
 
-use super::Region;
-
 /// An AWS partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Partition {
@@ -52,9 +50,9 @@ impl Partition {
         Self::AwsEusc,
     ];
 
-    /// The partition of a region.
-    pub(super) fn of(region: &Region) -> Self {
-        let row = TABLE.iter().find(|(_, _, prefix, ..)| region.as_str().starts_with(prefix));
+    /// The partition of the region with this name.
+    pub(super) fn of(region: &str) -> Self {
+        let row = TABLE.iter().find(|(_, _, prefix, ..)| region.starts_with(prefix));
         row.map_or(Self::Aws, |(partition, ..)| *partition)
     }
 
@@ -86,6 +84,7 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Region;
 
     #[test]
     fn every_partition_has_its_names() {

@@ -21,7 +21,7 @@ impl Region {
 
     /// The partition that the region belongs to.
     pub fn partition(&self) -> Partition {
-        Partition::of(self)
+        Partition::of(&self.0)
     }
 }
 

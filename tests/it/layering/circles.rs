@@ -8,13 +8,12 @@ use std::{
 use super::{Source, sources, word};
 
 /// Folders whose modules still import each other in a circle, with the number of modules concerned. Numbers only fall.
-const REMAINING: [(&str, usize); 17] = [
+const REMAINING: [(&str, usize); 16] = [
     ("aws", 18),
     ("aws/sso", 2),
     ("engine", 6),
     ("proxy/serve", 3),
     ("proxy/serve/mysql", 2),
-    ("service", 2),
     ("telemetry/log", 2),
     ("tunnel", 2),
     ("tunnel/message_service", 2),
