@@ -233,7 +233,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The same target after its alias has moved to `host`. The region moves along, unless it was never the name's.
+    /// This target after its alias has moved to `host`. The region changes with the name, unless it was configured.
     #[must_use]
     pub fn moved_to(&self, host: Host) -> Self {
         let region_of_name = self.endpoint.host.region().is_some_and(|region| region == self.region);

@@ -64,7 +64,7 @@ word!(
 );
 
 word!(
-    /// What a role of somebody else's account may want to hear: 2 to 1224 characters.
+    /// The external id that a role of another account may require: 2 to 1224 characters.
     ExternalId,
     |s| (2..=1224).contains(&s.len()) && s.bytes().all(|byte| name_byte(byte) || matches!(byte, b':' | b'/'))
 );

@@ -61,7 +61,7 @@ impl SessionSettings {
     }
 }
 
-/// Why a session was started, 1 to 256 characters. Whoever may read the session history sees it.
+/// Why a session was started, 1 to 256 characters. It is visible in the session history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason(Arc<str>);
 

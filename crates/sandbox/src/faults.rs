@@ -31,7 +31,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// The same in both directions.
+    /// These rates in both directions.
     pub fn both(rates: Rates) -> Self {
         Self { up: rates, down: rates, ..Self::default() }
     }
@@ -48,7 +48,7 @@ impl Faults {
 pub struct Pace {
     /// Of whole messages, headers included.
     pub bytes_per_second: u32,
-    /// With more bytes than this waiting, it takes nothing at all for so long; nothing is lost.
+    /// With more bytes than this waiting, it takes nothing for this time; nothing is lost.
     pub stall: Option<(usize, Duration)>,
 }
 

@@ -29,7 +29,7 @@ type BoxIo = Box<dyn Io>;
 /// PostgreSQL's own limits (`MAX_STARTUP_PACKET_LENGTH`, `PG_MAX_AUTH_TOKEN_LENGTH`), and its authentication_timeout.
 const LONGEST_STARTUP: usize = 10_000;
 const LONGEST_PASSWORD: usize = 65_535;
-const PATIENCE: Duration = Duration::from_mins(1);
+const LOGIN_TIMEOUT: Duration = Duration::from_mins(1);
 
 const SSL_REQUEST: u32 = 80_877_103;
 const CANCEL_REQUEST: u32 = 80_877_102;
@@ -116,7 +116,7 @@ struct First {
 impl Inner {
     async fn serve(&self, socket: TcpStream) -> io::Result<()> {
         socket.set_nodelay(true)?;
-        let login = tokio::time::timeout(PATIENCE, self.log_in(socket));
+        let login = tokio::time::timeout(LOGIN_TIMEOUT, self.log_in(socket));
         let Some((mut client, mut server)) = login.await.map_err(|_| ErrorKind::TimedOut)?? else { return Ok(()) };
         tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
     }

@@ -28,7 +28,7 @@ use super::{World, aws, service};
 /// No API call of ours comes near this.
 const LARGEST_BODY: usize = 1 << 20;
 /// TLS handshakes and request headers of a client on the same machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Accepts connections until the sandbox stops.
 pub(super) async fn serve(world: Arc<World>, listener: TcpListener, tls: Option<TlsAcceptor>) {
@@ -58,7 +58,7 @@ async fn connection(world: Arc<World>, socket: TcpStream, _peer: SocketAddr, tls
     }
     let transport = match tls {
         None => Transport::Plain(socket),
-        Some(tls) => match tokio::time::timeout(PATIENCE, tls.accept(socket)).await {
+        Some(tls) => match tokio::time::timeout(REQUEST_TIMEOUT, tls.accept(socket)).await {
             Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
             // A client that does not trust us, or none at all: that is its finding, not ours.
             Ok(Err(_)) | Err(_) => return,
@@ -71,7 +71,7 @@ async fn connection(world: Arc<World>, socket: TcpStream, _peer: SocketAddr, tls
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(REQUEST_TIMEOUT)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades()
         .await;

@@ -319,7 +319,7 @@ impl Sandbox {
         change(&mut self.world.lock().agent);
     }
 
-    /// Connects or disconnects the agent of a managed node, which is new when nobody knew it.
+    /// Connects or disconnects the agent of a managed node, which is added if it is unknown.
     pub fn bastion(&self, id: &str, connected: bool) {
         let mut state = self.world.lock();
         match state.nodes.iter_mut().find(|node| node.id == id) {

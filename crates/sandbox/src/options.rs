@@ -32,7 +32,7 @@ pub struct Options {
     pub roles: Vec<Role>,
     /// The users' MFA devices.
     pub mfa_devices: Vec<MfaDevice>,
-    /// What whoever logs in to IAM Identity Center may have, by the role's name.
+    /// The identities that a login to IAM Identity Center gives, by the role's name.
     pub sso_roles: HashMap<String, Identity>,
     /// What the RDS API describes.
     pub databases: Vec<Database>,

@@ -39,7 +39,7 @@ pub enum Variant {
     NotYetValid,
     /// Names another database.
     WrongHost,
-    /// Under a root that nobody trusts.
+    /// Under a root that is not trusted.
     OtherAuthority,
     /// The chain lacks the subordinate.
     MissingIntermediate,
@@ -86,7 +86,7 @@ pub enum Key {
 pub struct Authority {
     root: CertifiedIssuer<'static, KeyPair>,
     subordinate: CertifiedIssuer<'static, KeyPair>,
-    /// An unrelated subordinate, for leaves that nobody trusts.
+    /// An unrelated subordinate, for leaves that are not trusted.
     other: CertifiedIssuer<'static, KeyPair>,
 }
 

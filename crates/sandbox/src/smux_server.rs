@@ -254,12 +254,12 @@ impl Copy {
         let Self { stream, socket, data, bucket, events } = self;
         drop(socket);
         give_back(data, &bucket);
-        // The agent is gone when nobody listens.
+        // The send fails when the agent is gone.
         let _ = events.send(Event::Fin(stream)).await;
     }
 }
 
-/// Returns the tokens of data that nobody will read.
+/// Returns the tokens of data that will not be read.
 fn give_back(mut data: mpsc::UnboundedReceiver<Bytes>, bucket: &Bucket) {
     data.close();
     while let Ok(chunk) = data.try_recv() {

@@ -41,7 +41,7 @@ pub(super) struct World {
     pub(super) stop: CancellationToken,
     pub(super) changes: watch::Sender<()>,
     seed: AtomicU64,
-    /// Milliseconds; apart from the state so that whoever holds that may ask for the time.
+    /// Milliseconds; apart from the state, so that the time can be read while the state is locked.
     clock_ahead: AtomicU64,
     state: Mutex<State>,
 }
@@ -135,7 +135,7 @@ impl World {
         self.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
-    /// A generator of its own for whoever asks, all from one seed.
+    /// A new generator; all come from one seed.
     pub(super) fn random(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
     }
@@ -165,7 +165,7 @@ impl World {
         self.touch();
     }
 
-    /// Wakes whoever waits in [`Sandbox::until`].
+    /// Wakes the waiters in [`Sandbox::until`].
     pub(super) fn touch(&self) {
         self.changes.send_replace(());
     }

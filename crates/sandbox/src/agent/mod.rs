@@ -67,7 +67,7 @@ pub(super) fn spawn(
             ended = agent.run() => Some(ended),
         };
         let Some(ended) = ended else {
-            // What it would have read is read by nobody, and the service does not mind.
+            // The rest of the input is not read, and the service accepts that.
             let mut lost = VecDeque::new();
             loop {
                 tokio::select! {

@@ -438,7 +438,7 @@ fn success(protocol: Protocol, body: String, request_id: &str) -> Response<Full<
 }
 
 /// One page of `all`, from `token` on: as many as were asked for, and no more than the sandbox gives at once. The token is
-/// the place in the list, which nobody should rely on.
+/// the place in the list, which a client must not rely on.
 fn page<T: Clone>(
     world: &World,
     all: &[T],

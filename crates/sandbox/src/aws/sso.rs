@@ -15,15 +15,15 @@ use uuid::Uuid;
 use super::{Answer, error::ApiError};
 use crate::{World, identity::Identity};
 
-/// How long a token is good for.
+/// Lifetime of a token.
 const TOKEN_LIFE: Duration = Duration::from_hours(8);
 /// How long a code can be approved.
 const CODE_LIFE: Duration = Duration::from_mins(10);
 
-/// What the service remembers.
+/// State of the service: clients, devices, tokens.
 #[derive(Default)]
 pub(crate) struct Portal {
-    /// The roles that whoever has logged in may have.
+    /// The roles that a logged-in user may assume.
     roles: HashMap<String, Identity>,
     clients: HashMap<String, String>,
     pub(crate) devices: Vec<Device>,
@@ -37,7 +37,7 @@ impl Portal {
     }
 }
 
-/// A login that was begun.
+/// A login that has started.
 pub(crate) struct Device {
     code: String,
     pub(crate) user_code: String,

@@ -124,7 +124,7 @@ pub(super) fn assume_role(world: &World, caller: &Identity, parameters: &Value) 
     Ok(answer(world, "AssumeRole", assumed, lifetime))
 }
 
-/// The same for whoever has a token that says so. Its signature is nobody's, so only its end is looked at.
+/// AssumeRole for the bearer of a web identity token. The token is not signed by a real issuer, so only its expiry is checked.
 pub(super) fn assume_role_with_web_identity(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let (_, name, session) = role_and_session(parameters)?;
     let token = parameters.get("WebIdentityToken").and_then(Value::as_str).unwrap_or_default();
