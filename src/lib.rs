@@ -1,17 +1,19 @@
 //! rdsgate: a local, passwordless door to private Amazon RDS and Aurora databases.
 //!
 //! ```text
-//!   psql ─▶ listen ───▶ access ─▶ connection ─▶ serve/postgres ─▶ postgres::accept      user, database, options
-//!                                     │               ▼ upstream
-//!                                     │        tunnel::dial ─▶ direct │ pool ▸ session ▸ smux stream ▸ channel ▸ websocket ─▶ agent ─▶ RDS
-//!                                     │        postgres::login asks TLS ─▶ tls::connect(real host name) ─▶ aws::token ─▶ password ─▶ ReadyForQuery
-//!                                     │               ▼ greeting to the client, leftover bytes first
-//!                                     └──────── stream::relay  client ⇄ TLS ⇄ tunnel,  postgres::watch on the way back
+//!   psql ─▶ listen: access ─▶ proxy: connection ─▶ engine::accept       user, database, options
+//!                                │                    ▼
+//!                                │     connect: credentials ─▶ route ─▶ answer ─▶ TLS ─▶ login
+//!                                │                               │                │        └ engine, login: token ─▶ ReadyForQuery
+//!                                │                               │                └ tls::connect(real host name)
+//!                                │                               └ tunnel: direct │ pool ▸ SSM session ▸ stream ─▶ agent ─▶ RDS
+//!                                │                    ▼ greeting to the client, leftover bytes first
+//!                                └──────────── stream::relay  client ⇄ TLS ⇄ tunnel, engine: tap on the way back
 //!                                                     ▼
 //!                                               End { side, reason, bytes, duration } ─▶ one log line, metrics
 //! ```
 //!
-//! The modules, from the words up; each imports only those above it (`tests/it/layering.rs` holds them to it):
+//! docs/architecture.md describes the modules; `tests/it/layering.rs` holds each to the modules that it may import.
 
 pub mod admin;
 pub mod app;
