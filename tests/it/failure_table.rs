@@ -387,7 +387,7 @@ const WITHOUT_A_SESSION: &[Row] = &[
         name: "the agent cannot resolve the name",
         broken: |scene| scene.leads(Destination::Unresolvable),
         psql: Some(["08001", "lookup <host> on 10.0.0.2:53: no such host", BASTION, "about <host>: correct the name"]),
-        mysql: Some(&["1105", "the SSM session ended: lookup", "about <host>: correct the name"]),
+        mysql: Some(&["1105", "lookup <host> on 10.0.0.2:53: no such host", "about <host>: correct the name"]),
         doctor: (4, &[("session|dial", "fail", "no such host", "about <host>: correct the name")]),
         healed: Some(home),
         ..ROW

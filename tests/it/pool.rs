@@ -165,7 +165,7 @@ async fn isolated_connections_have_a_session_each_and_no_more_than_there_may_be(
     assert_eq!(streams, [1, 1]);
     let Err(refused) = Driver::connect(&gate, "one too many").await else { panic!("there are two only") };
     let refused = told(&refused);
-    assert!(refused.starts_with("53300 ") && refused.contains("all 2 are in use"), "{refused}");
+    assert!(refused.starts_with("53300 ") && refused.contains("all 2 are reserved"), "{refused}");
     drop(first);
     // Its session serves the next one as soon as the goodbye has reached the agent.
     let started = Instant::now();
