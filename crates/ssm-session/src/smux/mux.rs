@@ -61,9 +61,11 @@ const DIAL_QUESTION: Duration = Duration::from_secs(4);
 /// A stream that is younger than this will show only later what it carries, and one on which nothing has moved for so long
 /// is at rest.
 const RECENTLY: Duration = Duration::from_millis(500);
-/// Bytes that a session takes beyond [`Options::max_unread`] while an urgent stream is open: its few answers come behind
-/// whatever the agent has already sent for the clients that do not read.
-const URGENT_ROOM: usize = 16 << 20;
+/// Bytes that a session takes beyond [`Options::max_unread`] while an urgent stream is open. Each of its replies comes behind
+/// everything that is under way for the clients that do not read: some 10 MB in the agent's outgoing buffer (agent
+/// `config.go`: OutgoingMessageBufferCapacity, 10,000 messages) or in the buffers of sockets. A cancel request inside TLS
+/// waits for four: TLS accepted, the server's handshake, its end and the close.
+const URGENT_ROOM: usize = 64 << 20;
 /// The agent stops reading its websocket, acknowledgements included, once 4 MiB wait for destinations that do not read
 /// (agent `port_mux.go`: smux.DefaultConfig, MaxReceiveBuffer). With less than that outstanding it cannot be blocked.
 const BLOCKS_FROM: usize = 4 << 20;
@@ -256,7 +258,7 @@ impl Mux {
         Some(id)
     }
 
-    /// Opens a stream that must be heard even while the session is full: until it ends, [`Mux::is_full`] allows 16 MiB more.
+    /// Opens a stream that must be heard even while the session is full: until it ends, [`Mux::is_full`] allows 64 MiB more.
     pub fn open_urgent(&mut self, now: Instant) -> Option<StreamId> {
         let id = self.open(now)?;
         if let Some(stream) = self.streams.get_mut(&id) {
