@@ -205,10 +205,10 @@ async fn cancel_passes_through_a_session_that_a_client_holds_up() {
     let mut gate = Gate::start(server, &sandbox).await;
     let stalled = Driver::connected(&gate, "reads nothing").await;
     let cancel = stalled.cancel_token();
-    // More than the 64 MiB that a session holds, and what sockets hold.
-    let rows = "copy (select repeat('x', 1000) from generate_series(1, 1000000)) to stdout";
+    // More than the 64 MiB that a session holds and the buffers of sockets, less than those and the 64 MiB beside a cancel request.
+    let rows = "copy (select repeat('x', 1000) from generate_series(1, 118000)) to stdout";
     let _stream = within("copy", stalled.copy_out(rows)).await.expect("it starts");
-    assert!(gate.until(|log| log.contains("a client stopped reading")).await);
+    assert!(gate.until(|log| log.contains("a client stopped reading")).await, "{}", gate.log());
     within("cancel", cancel.cancel_query(NoTls)).await.expect("it is forwarded");
     assert!(gate.until(|log| log.contains("cancel request forwarded")).await, "{}", gate.log());
     assert_eq!(sandbox.sessions().len(), 1);
