@@ -103,7 +103,7 @@ impl Plan<'_> {
 }
 
 /// [`Step::Answer`]: as long as it takes once the database is known to have accepted the connection.
-pub(super) async fn answer<T>(
+async fn answer<T>(
     attempt: &mut Attempt,
     stream: &mut tunnel::Stream,
     exchange: impl for<'a> Fn(&'a mut tunnel::Stream) -> BoxFuture<'a, Result<T, Error>>,

@@ -7,7 +7,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     attempt::{Attempt, Deadline, Hope},
     error::Error,
-    plan::answer,
     postgres::request_tls,
     step::Step,
 };
@@ -45,7 +44,8 @@ impl Server {
         let mut attempt = Attempt::new(deadline);
         let dial = async { self.peer.dial().await.map_err(Error::Route) };
         let mut stream = attempt.run(Step::Route, Hope::None, dial).await?;
-        answer(&mut attempt, &mut stream, |stream| Box::pin(request_tls(stream))).await?;
+        // The reply may come behind all that the session carries for clients that do not read.
+        attempt.run(Step::Answer, Hope::Real, request_tls(&mut stream)).await?;
         let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
         let (mut stream, _) = attempt.run(Step::Tls, Hope::Real, handshake).await?;
         let exchange = async {

@@ -395,6 +395,21 @@ fn an_answer_on_a_later_stream_shows_that_the_earlier_ones_are_connected() {
 }
 
 #[test]
+fn an_urgent_stream_may_wait_longer_than_a_dial() {
+    let start = Instant::now();
+    let mut mux = Mux::new(Options::default());
+    let urgent = mux.open_urgent(start).unwrap();
+    mux.poll_output(1024, start).unwrap();
+    mux.on_sent(1);
+    mux.on_timeout(start + Duration::from_secs(9));
+    mux.on_acknowledged(|_| true, start + Duration::from_secs(10));
+    mux.on_timeout(start + Duration::from_secs(20));
+    assert!(read(&mut mux, urgent).is_pending() && !mux.is_stuck());
+    mux.on_input(psh(urgent, b"S"), start + Duration::from_secs(20)).unwrap();
+    assert!(matches!(read(&mut mux, urgent), Poll::Ready(Ok(data)) if data == "S"));
+}
+
+#[test]
 fn an_urgent_stream_is_heard_while_others_are_not_read() {
     let now = Instant::now();
     let mut mux = Mux::new(Options { max_unread: 100, ..Options::default() });

@@ -29,10 +29,11 @@ impl Stream {
         !self.heard && !self.accepted && !self.question && !self.remote_closed && self.error.is_none()
     }
 
-    /// Since when the dial has been waited for; `None` for a stream that waits for nothing, or still for its turn.
+    /// Since when the dial has been waited for; `None` for a stream that waits for nothing, or still for its turn. An urgent
+    /// one has no limit of its own: its reply comes behind all that is under way for others.
     pub(super) fn dial_started(&self) -> Option<Instant> {
         match self.syn {
-            Syn::Sent(at) | Syn::Taken(at) if self.is_dialling() => Some(at),
+            Syn::Sent(at) | Syn::Taken(at) if self.is_dialling() && !self.urgent => Some(at),
             _ => None,
         }
     }
