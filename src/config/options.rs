@@ -2,7 +2,7 @@
 //!
 //! Command-line flags, variables, keys of the files, the JSON schema, `config init`, `config show`, shell completion, the man
 //! pages and docs/options.md are made from [`Entry`]s. A new option is an entry in `table` and the field that uses its value
-//! ([`Settings::value`](super::settings::Settings::value)).
+//! (`Settings::value`).
 
 mod entry;
 mod table;

@@ -2,7 +2,7 @@
 //!
 //! A TCP port on loopback is open to every user of the machine, and behind it is a database login without a password. So the
 //! kernel is asked whose socket the other end is, and [`check`] decides with its answer: a fact that is not known is a
-//! refusal. The one exception is TCP where the system has no such question ([`Owner::NotTold`], everywhere but on Linux):
+//! refusal. The one exception is TCP where the system has no such question (`Owner::NotTold`, everywhere but on Linux):
 //! there every local user is admitted, which SECURITY.md names as a limit of the product.
 
 use std::io;

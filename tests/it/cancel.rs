@@ -104,6 +104,10 @@ async fn a_cancel_request_that_comes_too_late_does_no_harm() {
     for _ in 0..3 {
         within("cancel", client.cancel_token().cancel_query(NoTls)).await.expect("it is forwarded");
     }
+    // A server process that has not run since then cancels its next command, with or without a proxy.
+    if let Err(refused) = within("select", client.batch_execute("select 42")).await {
+        assert_eq!(told(&refused), "57014 canceling statement due to user request");
+    }
     assert_eq!(client.value::<i32>("select 42").await, 42);
 }
 

@@ -125,7 +125,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Section>, Malformed> {
 ///
 /// # Errors
 /// As for [`parse`].
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(in crate::aws) fn read(bytes: &[u8]) -> Result<(), Malformed> {
     parse(bytes).map(drop)
 }

@@ -70,7 +70,7 @@ impl Login {
 /// caller's.
 ///
 /// # Errors
-/// What a client may be told is in [`Error::report`]; [`Error::turn`] says where it goes.
+/// What a client may be told is in [`Error::report`]; [`Error::position`] says where it goes.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     client: &mut S,
     greeting: &Greeting,

@@ -35,7 +35,7 @@ const WAITING_FOR: &str = "the client's COM_CHANGE_USER";
 
 /// Reads a COM_CHANGE_USER from a client that logged in as `current`, through
 /// [`take_over`](super::Commands::take_over). The answer is [`finish`](super::finish)ed or an ERR at
-/// [`Login::turn`]. The caller sets the deadline. Not cancel safe.
+/// [`Login::position`](super::Login::position). The caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
 /// [`Error::ChangeUser`], and whatever breaks the connection; the client may hear it as the answer to a command.
