@@ -61,9 +61,9 @@ impl Run {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// The deadline of a connection: that of a client which has come now.
+    /// The deadline of a connection. There is no client that could give up, so a step that hangs reports its own cause.
     pub(super) fn connect_deadline(&self, connect_timeout: Duration) -> Deadline {
-        Deadline::of_client(Instant::now(), connect_timeout.min(self.left()))
+        Deadline::unattended(Instant::now() + connect_timeout.min(self.left()))
     }
 
     /// Runs one check: its findings, and a value for later ones.
