@@ -207,7 +207,7 @@ const WITHOUT_A_SESSION: &[Row] = &[
             "28000",
             "StartSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:StartSession",
             "Region: <region>.",
-            "llow ssm:StartSession on the instance and on the session document",
+            "Allow ssm:StartSession on the instance and on the session document",
         ]),
         mysql: Some(&["1105", "access denied", "ssm:StartSession"]),
         doctor: (4, &[("session", "fail", "access denied", "rdsgate policy <id>")]),
@@ -417,9 +417,8 @@ const DIALS: &[Row] = &[
     Row {
         name: "hang then timeout",
         broken: |scene| scene.leads(Destination::BlackHole),
-        // A client that has waited long for the session hears of the 9 s that it has in all.
-        psql: Some(["08001", " s", "Stage: database answer.", "security group"]),
-        mysql: Some(&["ERROR 1", " s", "security group"]),
+        psql: Some(["08001", "within 8 s", "Stage: database answer.", "security group"]),
+        mysql: Some(&["1105", "within 8 s", "security group"]),
         doctor: (4, &[("dial", "fail", "within 8 s", "authorize-security-group-ingress")]),
         healed: Some(home),
         ..ROW
