@@ -1,4 +1,4 @@
-//! Why there is no websocket.
+//! Errors of opening the websocket.
 
 use http::StatusCode;
 use tokio_tungstenite::tungstenite;
@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite;
 use super::UrlError;
 use crate::connect::ConnectError;
 
-/// Why there is no websocket.
+/// Errors of opening the websocket.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL breaks a rule; nothing was dialled.
