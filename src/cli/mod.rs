@@ -12,6 +12,7 @@
 //! - `rlimits`: core files and open files;
 //! - `running`: which proxies of this user run;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
+//! - [`progress`]: what a command waits for, on the terminal;
 //! - [`terminal`]: who is there, what they type, their browser;
 //! - [`exit`]: the exit codes.
 //!
@@ -35,6 +36,7 @@ pub mod man;
 pub mod mysql;
 pub mod output;
 pub mod policy;
+pub mod progress;
 pub mod psql;
 #[cfg(test)]
 mod reference;

@@ -30,7 +30,7 @@ use tracing_subscriber::{
 use line::Line;
 pub use line::json;
 use stderr::Queue;
-pub use stderr::{Stderr, flush};
+pub use stderr::{Stderr, flush, set_status};
 
 /// Options of the log.
 ///
@@ -96,7 +96,13 @@ const PANIC_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether messages on stderr are in colour: on a terminal, unless NO_COLOR is set (no-color.org).
 pub fn in_colour() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal() && colours_are_wanted()
+}
+
+/// Whether the environment lets programs write in colour: NO_COLOR is not set, and the terminal is not a dumb one.
+pub fn colours_are_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Sets up the log of this process: to stderr, once. A panic is reported there as well.

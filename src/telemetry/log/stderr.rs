@@ -1,5 +1,7 @@
 //! Stderr behind a bounded queue, written by a thread of its own, so that a stopped terminal or an unread pipe does not block the
 //! proxy. Lines beyond the bound are dropped, and their number is written when there is room again.
+//!
+//! The status is text that stays below everything else on a terminal: it is erased before a line and drawn again after it.
 
 use std::{
     collections::VecDeque,
@@ -23,6 +25,8 @@ const CAPACITY: usize = 4 << 20;
 const TOSTOP_PAUSE: Duration = Duration::from_millis(250);
 /// The longest wait of [`Stderr::flush`], which keeps the order with text written elsewhere.
 const IN_ORDER_TIMEOUT: Duration = Duration::from_millis(250);
+/// For text written elsewhere after a flush, before the status is drawn again.
+const QUIET: Duration = Duration::from_millis(40);
 
 /// Lines waiting to be written.
 #[derive(Default)]
@@ -44,6 +48,12 @@ struct State {
     fold: Fold,
     /// The format of lines made here, such as the number of dropped lines.
     format: Format,
+    /// The lines that are to stay below all others. Each fits into a row of the terminal.
+    status: Vec<String>,
+    /// The lines of the status that the terminal shows now.
+    drawn: Vec<String>,
+    /// Until then no status is set, because something else is being written to the terminal.
+    quiet_until: Option<Instant>,
 }
 
 impl State {
@@ -56,8 +66,33 @@ impl State {
         self.lines.push_back(line);
     }
 
+    /// Whether everything is written, and the terminal shows the status as it is to be.
     fn is_written(&self) -> bool {
-        self.lines.is_empty() && !self.writing && self.dropped == 0
+        self.lines.is_empty() && !self.writing && self.dropped == 0 && self.status == self.drawn
+    }
+
+    /// Removes the status, for text that comes from elsewhere.
+    fn make_room(&mut self) {
+        self.status.clear();
+        self.quiet_until = Some(Instant::now() + QUIET);
+    }
+
+    /// The text that removes the status from the terminal.
+    fn erasure(&mut self) -> String {
+        match std::mem::take(&mut self.drawn).len() {
+            0 => String::new(),
+            rows => format!("\r\u{1b}[K{}", "\u{1b}[1A\u{1b}[K".repeat(rows - 1)),
+        }
+    }
+
+    /// The text that brings the status up to date, if it is not.
+    fn redrawing(&mut self) -> Option<String> {
+        if self.status == self.drawn {
+            return None;
+        }
+        let erasure = self.erasure();
+        self.drawn.clone_from(&self.status);
+        Some(erasure + &self.drawn.join("\n"))
     }
 }
 
@@ -75,6 +110,17 @@ impl Queue {
     /// Sets the format of lines made by the queue itself.
     pub(super) fn set_format(&self, format: Format) {
         self.lock().format = format;
+    }
+
+    /// Sets the status. It is never shown among JSON.
+    fn set_status(&self, lines: Vec<String>) {
+        let mut state = self.lock();
+        let is_quiet = state.quiet_until.is_some_and(|until| Instant::now() < until);
+        if state.format == Format::Human && !is_quiet {
+            state.status = lines;
+        }
+        drop(state);
+        self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -97,9 +143,11 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits at most `limit` until everything is written, summaries of counted lines included. Returns whether it is.
+    /// Erases the status, and waits at most `limit` until everything is written, summaries of counted lines included. Returns
+    /// whether it is.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let mut state = self.lock();
+        state.make_room();
         for line in state.fold.due(Instant::now(), true) {
             state.push(line);
         }
@@ -109,9 +157,12 @@ impl Queue {
         state.is_written()
     }
 
-    /// Waits at most `limit` until the queue is written. Repeated lines continue to be counted.
+    /// Erases the status, and waits at most `limit` until the queue is written. Repeated lines continue to be counted.
     fn settle(&self, limit: Duration) {
-        let waited = self.changed.wait_timeout_while(self.lock(), limit, |state| !state.is_written());
+        let mut state = self.lock();
+        state.make_room();
+        self.changed.notify_all();
+        let waited = self.changed.wait_timeout_while(state, limit, |state| !state.is_written());
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -136,12 +187,16 @@ impl Queue {
             if let Some(line) = state.lines.pop_front() {
                 state.bytes -= line.len();
                 state.writing = true;
-                return line;
+                return state.erasure() + &line;
             }
             if state.dropped > 0 {
                 let dropped = std::mem::take(&mut state.dropped);
                 state.writing = true;
-                return dropped_lines(dropped, state.format);
+                return state.erasure() + &dropped_lines(dropped, state.format);
+            }
+            if let Some(status) = state.redrawing() {
+                state.writing = true;
+                return status;
             }
             let wait = state.fold.next().map_or(Duration::MAX, |next| next.saturating_duration_since(now));
             state = match wait {
@@ -206,6 +261,12 @@ pub fn flush(limit: Duration) {
     of_process().flush(limit);
 }
 
+/// Shows these lines below everything else on stderr, which must be a terminal; none to erase them. Each must fit into a row. The
+/// next flush of stderr erases them as well.
+pub fn set_status(lines: Vec<String>) {
+    of_process().set_status(lines);
+}
+
 /// Stderr for text other than the log, in order with the log. Each write is written whole or, if stderr is not read, dropped
 /// whole. Flushing waits until it is written, for a quarter of a second at most.
 #[derive(Debug, Clone, Copy, Default)]
@@ -268,6 +329,27 @@ mod tests {
             texts.last().map(String::as_str),
             Some(&*format!("warning: {dropped} lines of the log were dropped: stderr was not read\n"))
         );
+    }
+
+    #[test]
+    fn status_stays_below_the_lines_and_is_erased_by_a_flush() {
+        let ((open, opened), (written, read)) = (mpsc::channel(), mpsc::channel());
+        drop(open);
+        let queue = Queue::start(Gated { opened, written });
+        let next = || read.recv_timeout(LONG).expect("it is written");
+        queue.set_status(vec!["one".into(), "two".into()]);
+        assert_eq!(next(), "one\ntwo");
+        queue.push("line\n".into());
+        assert_eq!(next(), "\r\u{1b}[K\u{1b}[1A\u{1b}[Kline\n");
+        assert_eq!(next(), "one\ntwo");
+        queue.set_status(vec!["one".into()]);
+        assert_eq!(next(), "\r\u{1b}[K\u{1b}[1A\u{1b}[Kone");
+        assert!(queue.flush(LONG));
+        assert_eq!(next(), "\r\u{1b}[K");
+        queue.set_format(Format::Json);
+        queue.set_status(vec!["one".into()]);
+        assert!(queue.flush(LONG));
+        assert_eq!(read.try_iter().count(), 0);
     }
 
     #[test]
