@@ -27,6 +27,7 @@ pub mod doctor;
 pub mod engine;
 pub mod limits;
 pub mod listen;
+pub mod local_connection;
 pub mod login;
 pub mod outbound;
 pub mod proxy;

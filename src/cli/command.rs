@@ -19,7 +19,6 @@ use super::{
     caller::{Parts, Person},
     complete::Ready,
     confirm::ConfirmArguments,
-    connection::Connection,
     exit::Exit,
     output::Output,
     rlimits,
@@ -28,6 +27,7 @@ use super::{
 };
 use crate::{
     app::{Event, Running},
+    local_connection::Connection,
     target::Target,
     telemetry::metrics::Metrics,
 };

@@ -4,13 +4,11 @@ use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    connection::{Connection, Unwritable},
-    exit::Exit,
-    output::Output,
-    target_arguments::TargetArguments,
+use super::{exit::Exit, output::Output, target_arguments::TargetArguments};
+use crate::{
+    local_connection::{Connection, Unwritable},
+    quote,
 };
-use crate::quote;
 
 /// Print environment variables for connecting to a database
 ///
@@ -90,7 +88,7 @@ fn text(connection: &Connection<'_>, format: Format) -> Result<String, Unwritabl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::connection::tests::target, target::Engine};
+    use crate::{local_connection::tests::target, target::Engine};
 
     #[test]
     fn each_reader_gets_its_own_words() {

@@ -24,7 +24,6 @@ mod complete;
 pub mod completion;
 pub mod config;
 pub mod confirm;
-mod connection;
 pub mod doctor;
 pub mod env;
 pub mod exit;

@@ -10,11 +10,13 @@ use tokio::process::Command;
 
 use super::{
     command::{self, Program, ProxyArguments},
-    connection::Connection,
     exit::Exit,
     output::Output,
 };
-use crate::target::{Engine, Target};
+use crate::{
+    local_connection::Connection,
+    target::{Engine, Target},
+};
 
 /// Open mysql or mariadb on a database
 ///
@@ -122,7 +124,7 @@ fn says_mariadb(program: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::connection::tests::target;
+    use crate::local_connection::tests::target;
 
     #[test]
     fn user_arguments_go_last_except_those_that_must_be_first() {
@@ -145,7 +147,7 @@ mod tests {
                 "--defaults-file"
             ]
         );
-        let bare = crate::cli::connection::tests::target(Engine::Mysql, None, None, "3306");
+        let bare = crate::local_connection::tests::target(Engine::Mysql, None, None, "3306");
         assert_eq!(
             arguments(&Connection::new(&bare, None), false, &[]),
             ["--protocol=tcp", "--ssl-mode=DISABLED", "--host=127.0.0.1", "--port=3306"]

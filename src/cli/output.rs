@@ -15,11 +15,13 @@ use std::{
 use serde_json::{Value, json};
 use tracing::Level;
 
-use super::{connection::Connection, exit::Exit, terminal};
+use super::{exit::Exit, terminal};
 use crate::{
     app::Event,
     aws::Prompt,
-    causes, config, connect, printable,
+    causes, config, connect,
+    local_connection::Connection,
+    printable,
     target::{Engine, Route, Target},
     telemetry::log::{self, Format, Stderr},
 };
@@ -353,7 +355,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{cli::connection, target::Engine};
+    use crate::{local_connection, target::Engine};
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -381,7 +383,7 @@ mod tests {
     }
 
     fn target(user: Option<&str>, database: Option<&str>, listen: &str) -> Arc<Target> {
-        Arc::new(connection::tests::target(Engine::Postgres, user, database, listen))
+        Arc::new(local_connection::tests::target(Engine::Postgres, user, database, listen))
     }
 
     fn listening_event(target: Arc<Target>) -> Event<'static> {

@@ -7,11 +7,13 @@ use tokio::process::Command;
 
 use super::{
     command::{self, Program, ProxyArguments},
-    connection::Connection,
     exit::Exit,
     output::Output,
 };
-use crate::target::{Engine, Target};
+use crate::{
+    local_connection::Connection,
+    target::{Engine, Target},
+};
 
 /// Open psql on a database
 ///

@@ -7,11 +7,10 @@ use tokio::process::Command;
 
 use super::{
     command::{self, Program, ProxyArguments},
-    connection::Connection,
     exit::Exit,
     output::Output,
 };
-use crate::target::Target;
+use crate::{local_connection::Connection, target::Target};
 
 /// Run a command that connects to a database
 ///

@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn target_is_recognized_by_endpoint_user_and_file() {
-        let target = crate::cli::connection::tests::target(crate::target::Engine::Postgres, Some("app"), None, "5432");
+        let target = crate::local_connection::tests::target(crate::target::Engine::Postgres, Some("app"), None, "5432");
         let file = PathBuf::from("/a/.rdsgate.toml");
         let record = |change: &dyn Fn(&mut Serving)| {
             let mut targets = serving();

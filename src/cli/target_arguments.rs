@@ -5,14 +5,16 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use super::{
     caller::Caller,
     complete::{self, Ready},
-    connection::Connection,
     exit::Exit,
     flags::Flags,
     output::Output,
     running::{self, ServedForAnother},
     trust,
 };
-use crate::config::{self, Environment, Key, Plan, Request};
+use crate::{
+    config::{self, Environment, Key, Plan, Request},
+    local_connection::Connection,
+};
 
 /// A port that the system will choose.
 #[derive(Debug, thiserror::Error)]

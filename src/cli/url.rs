@@ -2,7 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{connection::Connection, exit::Exit, output::Output, target_arguments::TargetArguments};
+use super::{exit::Exit, output::Output, target_arguments::TargetArguments};
+use crate::local_connection::Connection;
 
 /// Print the connection string of a database
 ///

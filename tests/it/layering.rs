@@ -27,6 +27,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "aws" => with_words(&["tls"]),
         "tunnel" => with_words(&["aws", "tls"]),
         "listen" => vec!["target"],
+        "local_connection" => vec!["engine", "printable", "quote", "target"],
         "connect" => with_words(&["aws", "engine", "login", "mysql", "postgres", "tls", "tunnel"]),
         "proxy" => with_words(&[
             "aws",
@@ -68,6 +69,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
             "discover",
             "doctor",
             "engine",
+            "local_connection",
             "login",
             "postgres",
             "quote",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::connection::{Connection, Unwritable};
+use crate::local_connection::{Connection, Unwritable};
 
 /// Sections of libpq's connection service file (PostgreSQL, "The Connection Service File").
 ///

@@ -1,19 +1,20 @@
 //! `rdsgate export`: targets in the words of other programs' own settings.
 
 mod databases;
-mod ide;
 
 use clap::{Args, ValueEnum};
 
 use super::{
     complete::Ready,
-    connection::Connection,
     exit::Exit,
     output::Output,
     running::{self, ServedForAnother},
     target_arguments::TargetArguments,
 };
-use crate::target::{Engine, Target};
+use crate::{
+    local_connection::{Connection, Unwritable, ide},
+    target::{Engine, Target},
+};
 
 /// Print targets as settings of another program
 ///
@@ -77,7 +78,7 @@ enum Error {
     #[error("no target is of the engine {0}")]
     NoTarget(Engine),
     #[error(transparent)]
-    Unwritable(#[from] super::connection::Unwritable),
+    Unwritable(#[from] Unwritable),
 }
 
 /// Runs the subcommand.

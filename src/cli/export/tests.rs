@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::connection::tests::target;
+use crate::local_connection::tests::target;
 
 fn targets() -> Vec<Target> {
     let orders = target(Engine::Postgres, Some("app_user"), Some("orders_db"), "5432");

@@ -3,6 +3,8 @@
 //! Names of users and databases may hold any character; each form escapes them by its own reader's rules. Encryption ends
 //! at the proxy, so every form tells the client not to ask for it.
 
+pub mod ide;
+
 use std::net::SocketAddr;
 
 use crate::{
@@ -13,24 +15,30 @@ use crate::{
 
 /// A target and where it is on this machine.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Connection<'a> {
-    pub(super) target: &'a Target,
-    pub(super) host: &'a str,
-    pub(super) port: u16,
+pub struct Connection<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// The local host, a name or an IP address.
+    pub host: &'a str,
+    /// The local port; 0 before the system has chosen one.
+    pub port: u16,
 }
 
 /// A name that a form has no way to write.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {name:?} cannot be written as {form}")]
-pub(super) struct Unwritable {
-    pub(super) what: &'static str,
-    pub(super) name: String,
-    pub(super) form: &'static str,
+pub struct Unwritable {
+    /// `the user`, `the database` or `the host`.
+    pub what: &'static str,
+    /// Its name.
+    pub name: String,
+    /// The form that cannot hold it.
+    pub form: &'static str,
 }
 
 impl<'a> Connection<'a> {
     /// The configured host with the port that is really bound, if it is.
-    pub(super) fn new(target: &'a Target, bound: Option<SocketAddr>) -> Self {
+    pub fn new(target: &'a Target, bound: Option<SocketAddr>) -> Self {
         let host = match target.listen.host.as_str() {
             "localhost" => target.engine.facts().client.localhost,
             host => host,
@@ -42,7 +50,7 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// A name has control characters, or what else changes how a terminal shows a line.
-    pub(super) fn must_be_printable(&self, form: &'static str) -> Result<(), Unwritable> {
+    pub fn must_be_printable(&self, form: &'static str) -> Result<(), Unwritable> {
         let names = [("the user", self.user()), ("the database", self.database()), ("the host", Some(self.host))];
         match names.into_iter().find(|(_, name)| name.is_some_and(|name| name.contains(printable::controls))) {
             Some((what, name)) => Err(Unwritable { what, name: name.unwrap_or_default().into(), form }),
@@ -67,22 +75,22 @@ impl<'a> Connection<'a> {
     }
 
     /// The command for a shell that opens a prompt.
-    pub(super) fn command(&self) -> String {
+    pub fn command(&self) -> String {
         (self.client().command)(&self.address())
     }
 
     /// The URL that most programs take as DATABASE_URL.
-    pub(super) fn uri(&self) -> String {
+    pub fn uri(&self) -> String {
         self.client().uri(&self.address())
     }
 
     /// For JDBC.
-    pub(super) fn jdbc(&self) -> String {
+    pub fn jdbc(&self) -> String {
         self.client().jdbc(&self.address())
     }
 
     /// For SQLAlchemy with psycopg or PyMySQL.
-    pub(super) fn sqlalchemy(&self) -> String {
+    pub fn sqlalchemy(&self) -> String {
         self.client().sqlalchemy(&self.address())
     }
 
@@ -90,24 +98,24 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// The form cannot hold the user.
-    pub(super) fn go(&self) -> Result<String, Unwritable> {
+    pub fn go(&self) -> Result<String, Unwritable> {
         let unwritable = |form| Unwritable { what: "the user", name: self.user().unwrap_or_default().into(), form };
         (self.client().go)(&self.address()).map_err(unwritable)
     }
 
     /// The environment that clients of this engine read, and DATABASE_URL for the rest.
-    pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
         self.client().variables(&self.address())
     }
 
     /// The variables that must not be there, beside those of [`Connection::variables`].
-    pub(super) fn misleading(&self) -> &'static [&'static str] {
+    pub fn misleading(&self) -> &'static [&'static str] {
         self.client().variables.misleading
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{
         config::value,
@@ -116,7 +124,7 @@ pub(super) mod tests {
         },
     };
 
-    pub(in crate::cli) fn target(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Target {
+    pub(crate) fn target(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Target {
         let host: Host = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap();
         Target {
             name: "orders".into(),

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{cli::connection::Connection, quote};
+use super::Connection;
+use crate::quote;
 
 /// Data sources as JetBrains' IDEs put them on the clipboard ("Import from Clipboard").
-pub(super) fn datagrip(connections: &[Connection<'_>]) -> String {
+pub fn datagrip(connections: &[Connection<'_>]) -> String {
     let mut text = String::from("#DataSourceSettings#\n");
     for connection in connections {
         let [dbms, driver, class] = connection.target.engine.facts().client.datagrip;
@@ -29,7 +30,7 @@ pub(super) fn datagrip(connections: &[Connection<'_>]) -> String {
 }
 
 /// The file `data-sources.json` of a DBeaver project.
-pub(super) fn dbeaver(connections: &[Connection<'_>]) -> String {
+pub fn dbeaver(connections: &[Connection<'_>]) -> String {
     let mut all = Map::new();
     for connection in connections {
         let client = connection.target.engine.facts().client;
@@ -59,7 +60,7 @@ pub(super) fn dbeaver(connections: &[Connection<'_>]) -> String {
 }
 
 /// The setting of the VS Code extension SQLTools.
-pub(super) fn vscode(connections: &[Connection<'_>]) -> String {
+pub fn vscode(connections: &[Connection<'_>]) -> String {
     let connection = |connection: &Connection<'_>| {
         let client = connection.target.engine.facts().client;
         let [driver, options] = client.sqltools;
@@ -80,7 +81,7 @@ pub(super) fn vscode(connections: &[Connection<'_>]) -> String {
 }
 
 /// A URL for each that TablePlus opens; `tLSMode=0` is no TLS.
-pub(super) fn tableplus(connections: &[Connection<'_>]) -> String {
+pub fn tableplus(connections: &[Connection<'_>]) -> String {
     let url = |connection: &Connection<'_>| {
         let uri = connection.uri();
         let uri = uri.split('?').next().unwrap_or_default();
