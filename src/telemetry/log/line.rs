@@ -15,6 +15,16 @@ use crate::printable;
 /// The field that differs between clients, and is ignored when lines are folded.
 const PEER: &str = "peer";
 
+/// The format of lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One short line an event, coloured on a terminal.
+    #[default]
+    Human,
+    /// One JSON object an event.
+    Json,
+}
+
 /// An event: its level, its message and its fields, in order.
 #[derive(Debug, Clone)]
 pub(super) struct Line {

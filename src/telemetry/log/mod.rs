@@ -28,7 +28,7 @@ use tracing_subscriber::{
 };
 
 use line::Line;
-pub use line::json;
+pub use line::{Format, json};
 use stderr::Queue;
 pub use stderr::{Stderr, flush, set_status};
 
@@ -42,16 +42,6 @@ pub struct Options {
     pub filter: Option<String>,
     /// The format of lines.
     pub format: Format,
-}
-
-/// The format of lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// One short line an event, coloured on a terminal.
-    #[default]
-    Human,
-    /// One JSON object an event.
-    Json,
 }
 
 /// The log cannot be set up.

@@ -14,9 +14,8 @@ use serde_json::json;
 use tracing::Level;
 
 use super::{
-    Format,
     fold::{Fold, Summary},
-    line,
+    line::{self, Format},
 };
 
 /// The largest number of bytes in the queue.
