@@ -1,8 +1,7 @@
-//! Direct if that works, else through the bastion: for a machine that is on the VPN at one time and not at another.
+//! The route `auto`: direct if that works, else through the bastion. For a machine that is only sometimes on the VPN.
 //!
-//! The direct route has two seconds, in which the database itself must have said something. When it does not work that is
-//! remembered for a minute, in which connections go through the bastion at once; then one connection tries again while the
-//! others do not wait for it.
+//! The direct route has a limit of two seconds, within which the database itself must reply. A failure is remembered for a
+//! minute, in which connections go through the bastion at once. Then one connection tries again, and the others do not wait.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,13 +9,14 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use ssm_session::pool::Pool;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::{Stream, direct, pool::Pool};
+use super::{direct, stream::Stream};
 use crate::{causes, limits::AUTO_DIRECT_TIMEOUT, target::Endpoint};
 
-/// How long a direct route that did not work is not tried.
+/// The time for which a failed direct route is not tried again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// The two routes to one endpoint.
@@ -26,12 +26,12 @@ pub struct Auto {
     known: Mutex<Known>,
 }
 
-/// What the last connections have shown.
+/// The result of the last attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
     Nothing,
     Direct,
-    /// Direct does not work; try again then.
+    /// The direct route does not work; it is tried again after `until`.
     Bastion {
         until: Instant,
     },
@@ -46,12 +46,12 @@ impl Auto {
         &self.pool
     }
 
-    /// Tries the direct route, when it is worth a try. It works when `exchange` succeeds in time, or fails with an error that
-    /// the database itself caused, as `from_database` says; a connection alone shows nothing, since VPN clients and address
-    /// translators accept every one. `None`: go through the bastion.
+    /// Tries the direct route, unless it failed recently. It works if `exchange` succeeds in time, or fails with an error of the
+    /// database itself, as decided by `from_database`. A TCP connection alone proves nothing, since VPN clients and address
+    /// translators accept every one. `None`: use the bastion.
     ///
     /// # Errors
-    /// What the database said.
+    /// The error of the database.
     pub async fn direct<T, E: std::error::Error + 'static>(
         &self,
         exchange: impl for<'a> Fn(&'a mut Stream) -> BoxFuture<'a, Result<T, E>>,
@@ -97,7 +97,7 @@ impl Auto {
 }
 
 impl Known {
-    /// Whether to try the direct route now; for the others the time has been put off.
+    /// Whether to try the direct route now. If so, the next attempt of other connections is postponed.
     fn is_worth_a_try(&mut self, now: Instant) -> bool {
         match self {
             Self::Nothing | Self::Direct => true,
@@ -109,7 +109,7 @@ impl Known {
         }
     }
 
-    /// Says whether that is news.
+    /// Records the result. Returns whether it differs from the last one.
     fn learn(&mut self, learnt: Self) -> bool {
         let before = std::mem::replace(self, learnt);
         std::mem::discriminant(&before) != std::mem::discriminant(&learnt)

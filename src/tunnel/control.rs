@@ -1,4 +1,4 @@
-//! The calls of SSM sessions, made by an [`Account`]: the only file of the tunnel that asks AWS for anything.
+//! The calls of SSM sessions, made by an [`Account`]: the only file of the tunnel that calls AWS.
 
 use std::{
     sync::Arc,
@@ -20,12 +20,12 @@ use crate::{
     target::{Endpoint, InstanceId, Region, SessionSettings},
 };
 
-/// What the sessions of one pool ask of AWS.
+/// The AWS calls for the sessions of one pool.
 #[derive(Debug)]
 struct Control {
     account: Account,
     bastion: InstanceId,
-    /// How long to go on asking for a session while AWS throttles.
+    /// The time for which StartSession is retried while AWS throttles.
     start_for: Duration,
 }
 
@@ -74,7 +74,7 @@ fn message_service(region: &Region, in_sandbox: bool, settings: &SessionSettings
     }
 }
 
-/// The AWS error that a call of a session failed with.
+/// The AWS error of a failed call of a session.
 pub fn aws_error(error: &ControlError) -> Option<&aws::Error> {
     error.downcast_ref()
 }

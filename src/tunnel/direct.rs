@@ -1,8 +1,8 @@
 //! The direct route: TCP from this machine, for those on a VPN or inside the VPC.
 //!
-//! A name's addresses are tried as RFC 8305 ("Happy Eyeballs") says: the families in turn, the next one when an attempt
-//! fails or has had 250 ms, the first connection wins and the others are closed. Unlike there both families are looked up
-//! in one call: the system's resolver gives them together, in the order of RFC 6724.
+//! A name's addresses are tried according to RFC 8305 ("Happy Eyeballs"): address families alternate, the next attempt starts when
+//! one fails or after 250 ms, the first connection wins and the others are closed. Unlike in the RFC, both families are looked
+//! up in one call, because the system's resolver returns them together, in the order of RFC 6724.
 
 use std::{fmt, io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -16,22 +16,22 @@ use tokio::{
 use super::own::{self, HostsLine, Listener};
 use crate::target::Endpoint;
 
-/// What an attempt has before the next one starts beside it (RFC 8305, section 8, Connection Attempt Delay).
+/// The time after which the next attempt starts beside a running one (RFC 8305, section 8, Connection Attempt Delay).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// More addresses than a database has; a resolver that gives more is not right.
+/// The largest number of addresses that are tried, far above that of a database.
 const MAX_ADDRESSES: usize = 16;
 /// An idle connection is probed after this time: below the 350 s at which AWS's NAT gateways and load balancers forget it.
 const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
-/// Then this often, and a peer that answers none of so many is gone.
+/// The interval of further probes, and the number of unanswered ones after which the peer counts as gone.
 const KEEPALIVE_PROBES: (Duration, u32) = (Duration::from_secs(15), 4);
 
-/// Why there is no connection.
+/// No connection could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name has no address.
     #[error("cannot resolve {endpoint}")]
     Resolve {
-        /// What was looked up.
+        /// The name that was looked up.
         endpoint: Endpoint,
         /// The resolver's reason.
         #[source]
@@ -40,27 +40,27 @@ pub enum Error {
     /// The name leads back to rdsgate.
     #[error("{endpoint} is {address} here, where {listener} listens{}", hosts.as_ref().map(|line| format!(" ({line})")).unwrap_or_default())]
     Own {
-        /// What was to be dialled.
+        /// The endpoint to dial.
         endpoint: Endpoint,
-        /// The address that it has here.
+        /// The address of the name on this machine.
         address: SocketAddr,
-        /// Who listens there.
+        /// The rdsgate that listens there.
         listener: Listener,
-        /// The line of the hosts file that says so, unless a name server does.
+        /// The line of the hosts file with the address; `None` if a name server returned it.
         hosts: Option<HostsLine>,
     },
     /// No address answered.
     #[error("cannot connect to {endpoint}")]
     Connect {
-        /// What was dialled.
+        /// The endpoint that was dialled.
         endpoint: Endpoint,
-        /// What each address said.
+        /// The failure of each address.
         #[source]
         cause: Attempts,
     },
 }
 
-/// What each address said, in the order in which they did.
+/// The failure of each address, in the order in which they occurred.
 #[derive(Debug)]
 pub struct Attempts(Vec<(SocketAddr, io::Error)>);
 
@@ -79,7 +79,7 @@ impl fmt::Display for Attempts {
 
 impl std::error::Error for Attempts {}
 
-/// Connects to the first address that answers, within `limit`. Cancel safe: what has been begun is closed.
+/// Connects to the first address that answers, within `limit`. Cancel safe: open attempts are closed.
 ///
 /// # Errors
 /// [`Error`]
@@ -104,10 +104,10 @@ pub async fn dial(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, Err
     connected.map_err(|cause| Error::Connect { endpoint: endpoint.clone(), cause })
 }
 
-/// The same for addresses that are known, in the resolver's order.
+/// Connects to the first of these addresses that answers. They are in the order of the resolver.
 ///
 /// # Errors
-/// What each of them said.
+/// The failure of each address.
 pub(super) async fn connect_first(
     addresses: impl Iterator<Item = SocketAddr>,
     deadline: Instant,
@@ -118,7 +118,7 @@ pub(super) async fn connect_first(
 /// Connects to one address. The deadline is the caller's. Cancel safe.
 ///
 /// # Errors
-/// The system's.
+/// The error of the system.
 pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -128,7 +128,7 @@ pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The resolver's order, but the families in turn, beginning with the first one's (RFC 8305, section 4).
+/// The order of the resolver with alternating address families, beginning with that of the first (RFC 8305, section 4).
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
@@ -143,14 +143,14 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// The first connection that is made, or what each address said until `deadline`.
+/// The first connection, or the failure of each address until `deadline`.
 async fn race<T, F: Future<Output = io::Result<T>>>(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
     connect: impl Fn(SocketAddr) -> F,
 ) -> Result<T, Attempts> {
     let attempt = async |address| {
-        // Each has the same deadline, so that each can be told apart in what is said.
+        // All have the same deadline, so that the error can list each of them.
         let connected = timeout_at(deadline, connect(address)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")));
         connected.map_err(|error| (address, error))
@@ -191,7 +191,7 @@ mod tests {
         texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 5432)).collect()
     }
 
-    /// What an address does, and after how many milliseconds.
+    /// The behaviour of an address, and the delay in milliseconds.
     #[derive(Clone, Copy)]
     enum Peer {
         Accepts(u64),
@@ -199,7 +199,7 @@ mod tests {
         Silent,
     }
 
-    /// Races in simulated time. Gives the outcome, when each attempt began, and when all was over.
+    /// Races in simulated time. Returns the outcome, the start of each attempt, and the end.
     async fn raced(peers: &[(&str, Peer)]) -> (Result<String, String>, Vec<u128>, u128) {
         let begun = Instant::now();
         let starts = Mutex::new(Vec::new());
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_each_address_said_is_told() {
+    async fn error_lists_the_failure_of_each_address() {
         let (outcome, _, took) = raced(&[("::1", Peer::Refuses(5)), ("10.0.0.1", Peer::Refuses(7))]).await;
         assert_eq!((outcome, took), (Err("::1: refused; 10.0.0.1: refused".into()), 12));
         let (outcome, _, took) = raced(&[("::1", Peer::Silent), ("10.0.0.1", Peer::Refuses(5))]).await;

@@ -1,5 +1,5 @@
-//! Where rdsgate itself listens. A direct dial that ends there would come back to us as another client, whose dial comes back
-//! again, without end: the old recipe of mapping the endpoint's name to loopback in `/etc/hosts` leads there.
+//! The addresses on which rdsgate itself listens. A direct dial to one of them would arrive as another client, whose dial would
+//! arrive again, in an endless loop. An entry in `/etc/hosts` that maps the name of the endpoint to loopback leads to that.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ const HOSTS: &str = "/etc/hosts";
 pub struct Listening(Vec<SocketAddr>);
 
 impl Listening {
-    /// From now on no direct dial ends at these addresses.
+    /// Excludes these addresses from direct dials.
     #[must_use = "they are forgotten when this is dropped"]
     pub fn on(addresses: &[SocketAddr]) -> Self {
         OWN.write().unwrap_or_else(PoisonError::into_inner).extend(addresses);
@@ -42,17 +42,17 @@ impl Drop for Listening {
     }
 }
 
-/// Says how the listeners of other processes are found. The first call counts.
+/// Sets the lookup of other processes' listeners. Only the first call has an effect.
 pub fn others_are(find: fn() -> Vec<(u32, SocketAddr)>) {
     let _ = OTHERS.set(find);
 }
 
-/// Which rdsgate listens.
+/// The rdsgate that listens on an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
-    /// This one.
+    /// The process itself.
     This,
-    /// Another one, by its process id.
+    /// Another process, by its id.
     Other(u32),
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Listener {
     }
 }
 
-/// Which rdsgate a dial of `address` would reach, if any.
+/// The rdsgate that a dial of `address` would reach.
 pub(super) fn listener_on(address: SocketAddr) -> Option<Listener> {
     let address = SocketAddr::new(reached(address.ip()), address.port());
     if !address.ip().is_loopback() {
@@ -90,9 +90,9 @@ fn reached(ip: IpAddr) -> IpAddr {
 /// A line of the hosts file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostsLine {
-    /// Counted from 1.
+    /// The number, from 1.
     pub number: usize,
-    /// The line, control characters escaped.
+    /// The text of the line, with control characters escaped.
     pub text: String,
 }
 
@@ -103,7 +103,7 @@ impl fmt::Display for HostsLine {
 }
 
 impl HostsLine {
-    /// The line that maps `host` to `ip`, when there is one.
+    /// The line that maps `host` to `ip`.
     pub(super) fn of(host: &str, ip: IpAddr) -> Option<Self> {
         Self::find(&std::fs::read_to_string(HOSTS).ok()?, host, ip)
     }

@@ -1,4 +1,4 @@
-//! Why there is no connection to the message service.
+//! Failures to connect to the message service.
 
 use std::io;
 
@@ -6,26 +6,26 @@ use ssm_session::websocket;
 
 use crate::{outbound, tls, tunnel::direct::Attempts};
 
-/// Why there is no connection to the message service.
+/// No connection to the message service could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `AWS_CA_BUNDLE` is of no use.
+    /// The file of `AWS_CA_BUNDLE` cannot be used.
     #[error("TLS to the data channel cannot be set up")]
     Roots(#[source] Box<tls::Error>),
     /// The proxy that the environment names cannot be used.
     #[error(transparent)]
     Proxy(outbound::Error),
-    /// The proxy does not open a tunnel.
+    /// The proxy refused a tunnel.
     #[error("the proxy {proxy} refused a tunnel to {host}: {status}")]
     ProxyRefused {
         /// Scheme, host and port.
         proxy: String,
-        /// Where to.
+        /// The host behind the proxy.
         host: String,
         /// The status line's code and words.
         status: String,
     },
-    /// The proxy answered something else than HTTP, or broke off.
+    /// The proxy replied with something other than HTTP, or closed the connection.
     #[error("the proxy {proxy} broke off")]
     ProxyBroken {
         /// Scheme, host and port.
@@ -43,12 +43,12 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
-    /// No TCP connection.
+    /// The TCP connection failed.
     #[error("cannot connect to {host}")]
     Connect {
         /// The name and port.
         host: String,
-        /// What each address said.
+        /// The failure of each address.
         #[source]
         cause: Attempts,
     },
@@ -64,7 +64,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What a person can do about it.
+    /// The next step for a person.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Roots(_) => "AWS_CA_BUNDLE, or ca_bundle of the AWS profile, must be a PEM file of root certificates",
@@ -80,7 +80,7 @@ impl Error {
     }
 }
 
-/// What a person can do about a data channel that did not open.
+/// The next step for a person whose data channel did not open.
 pub fn hint(error: &websocket::Error) -> Option<&'static str> {
     match error {
         websocket::Error::Url(_) => {

@@ -1,4 +1,4 @@
-//! The way to the message service, over which sessions have their data channels: TCP, a proxy on the way, TLS.
+//! Connections to the message service, which carry the data channels of sessions: TCP, an optional proxy, TLS.
 
 mod error;
 mod proxy;
@@ -27,14 +27,14 @@ use crate::{
     tls,
 };
 
-/// The way out that the environment names, with the machine's roots and those of a file.
+/// The outbound path that the environment sets, with the machine's roots and those of a file.
 #[derive(Debug)]
 pub struct Outbound {
     roots: Option<PathBuf>,
 }
 
 impl Outbound {
-    /// `roots` is a file of further roots to trust.
+    /// `roots` is a file of additional trusted roots.
     pub fn new(roots: Option<&FilePath>) -> Self {
         Self { roots: roots.map(FilePath::to_path_buf) }
     }
@@ -46,7 +46,7 @@ impl Connect for Outbound {
     }
 }
 
-/// How the environment says to reach AWS.
+/// The proxies and roots for connections to AWS.
 struct Network {
     proxies: Proxies,
     tls: Arc<ClientConfig>,
@@ -97,7 +97,7 @@ impl Network {
     }
 }
 
-/// Connects to the first address that answers; for a loopback name only to loopback addresses, whatever a resolver says.
+/// Connects to the first address that answers; for a loopback name only to loopback addresses, even if a resolver returns others.
 async fn dial(host: &str, port: u16, only_loopback: bool) -> Result<(BoxIo, Path), Error> {
     let failed = |cause| Error::Connect { host: format!("{host}:{port}"), cause };
     let addresses = lookup_host((host, port)).await.map_err(|cause| Error::Resolve { host: host.into(), cause })?;

@@ -1,18 +1,19 @@
-//! The way out through an HTTP proxy: `CONNECT`, RFC 9110 section 9.3.6.
+//! Connections through an HTTP proxy: `CONNECT`, RFC 9110 section 9.3.6.
 
 use std::io;
 
+use ssm_session::websocket::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Address, Error};
+use super::error::Error;
 use crate::outbound::Proxy;
 
-/// The longest answer to CONNECT that we read.
+/// The longest reply to CONNECT that is read.
 const MAX_ANSWER: usize = 8 << 10;
-/// How much of a refusal is shown.
+/// The longest part of a refusal that is shown.
 const MAX_STATUS: usize = 100;
 
-/// Asks `proxy` for a tunnel to `address`; afterwards `stream` is that tunnel.
+/// Requests a tunnel to `address` from `proxy`. Afterwards `stream` is the tunnel.
 pub(super) async fn connect<S>(proxy: &Proxy, stream: &mut S, address: &Address) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -41,7 +42,7 @@ where
     }
 }
 
-/// Up to the empty line. A byte at a time, so that nothing of what follows is taken; it is some hundred bytes, once.
+/// Reads up to the empty line. One byte at a time, so that no byte of the tunnel is taken; the reply is short.
 async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

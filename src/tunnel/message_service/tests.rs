@@ -112,7 +112,7 @@ async fn service_that_denies_the_channel_has_a_hint_about_the_policy() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_an_error() {
+async fn closed_port_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -162,7 +162,7 @@ async fn the_way_through_a_proxy_is_a_tunnel_with_tls_inside() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_trusts_ends_it() {
+async fn untrusted_certificate_is_refused() {
     let (port, server, _) = behind_proxy().await;
     let mut other = RootCertStore::empty();
     other.add(rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap().cert.der().clone()).unwrap();
