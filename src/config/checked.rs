@@ -18,11 +18,11 @@ pub struct Config {
     /// The longest time from accepting a client to its login at the database. Long enough for a new SSM session, short
     /// enough that a client's own timeout does not hide our explanation.
     pub connect_timeout: Duration,
-    /// How long a broken SSM session is resumed before its connections are given up.
+    /// The time for which a broken SSM session is resumed before its connections end.
     pub resume_for: Duration,
-    /// How long busy connections may go on after SIGTERM or the first Ctrl-C.
+    /// The time that busy connections get to finish after SIGTERM or the first Ctrl-C.
     pub max_sigterm_delay: Duration,
-    /// Where health, metrics and status can be asked for; `None`: nowhere.
+    /// The address of health, metrics and status. `None`: not served.
     pub admin: Option<listen::Address>,
     /// A code for the first MFA device that wants one.
     pub mfa_code: Option<MfaCode>,

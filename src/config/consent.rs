@@ -7,11 +7,12 @@ use std::{
 
 use super::{
     env::Environment,
-    error::{Error, Warning},
+    error::Error,
     file::Project,
     origin::Asked,
     record::{Fingerprint, Record, Standing},
     search,
+    warning::Warning,
 };
 
 /// A project's file, what it asks for, and whether the user trusts it.
@@ -21,7 +22,7 @@ pub struct Consent {
     pub shown: PathBuf,
     /// Whether the user trusts it.
     pub standing: Standing,
-    /// All options that it sets and that the owner decides.
+    /// The options in it that only the owner may set.
     pub requests: Vec<Asked>,
     /// What of it is missing for what is to be done now; empty when the file is trusted.
     pub withheld: Vec<Asked>,
@@ -30,7 +31,7 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// Of a project's file as it was read.
+    /// The consent that a project's file needs, as it was read.
     pub(super) fn of(project: &Project, withheld: Vec<Asked>, environment: &Environment) -> Self {
         Self {
             shown: project.shown.clone(),
@@ -42,7 +43,7 @@ impl Consent {
         }
     }
 
-    /// Its real path.
+    /// The path of the file without symbolic links.
     pub fn path(&self) -> &Path {
         &self.fingerprint.path
     }

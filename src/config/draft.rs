@@ -7,11 +7,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     env::Environment,
-    error::{Error, Warning},
+    error::Error,
     options::{Key, typed},
     origin::{Origin, Setting},
     settings::{self, Settings},
     value::{self, Via},
+    warning::Warning,
 };
 use crate::{
     service::InvalidRegion,
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-/// One database, described in part or in full.
+/// The description of one database, in part or in full.
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// The name of the target.
@@ -30,7 +31,7 @@ pub struct Draft {
     pub reference: Reference,
     /// The alias that led to the reference, when the user gave one.
     pub alias: Option<Host>,
-    /// Which startup protocol.
+    /// The protocol on the wire.
     pub engine: Option<Engine>,
     /// The database's port.
     pub port: Option<u16>,
@@ -38,7 +39,7 @@ pub struct Draft {
     pub user: Option<String>,
     /// The database for clients that name none.
     pub database: Option<String>,
-    /// Where the managed node is that bytes go through, when they go through one.
+    /// The managed node that carries the bytes, where the route needs one.
     pub bastion: Option<InstanceId>,
     /// The route that was asked for.
     pub via: Via,
@@ -54,12 +55,12 @@ pub struct Draft {
     pub guard: Guard,
     /// The local address.
     pub listen: Option<ListenAddress>,
-    /// How sessions are requested. Its reason is a placeholder, which [`Draft::finish`] replaces.
+    /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
     reason: Option<Reason>,
     /// The local user, for the reason.
     local_user: Option<String>,
-    /// How sessions are shared.
+    /// The sharing of SSM sessions.
     sessions: Sessions,
     /// The region that was set for this database. It counts more than the one in the host name.
     configured_region: Option<Region>,
@@ -271,7 +272,7 @@ fn guard(settings: &Settings<'_>) -> Result<Guard, Error> {
     })
 }
 
-/// All but the reason, which may need the endpoint.
+/// The settings of sessions but for the reason, which may need the endpoint.
 fn session(settings: &Settings<'_>) -> Result<SessionSettings, Error> {
     let default = SessionSettings::default();
     Ok(SessionSettings {
@@ -286,7 +287,7 @@ fn session(settings: &Settings<'_>) -> Result<SessionSettings, Error> {
     })
 }
 
-/// What is set for all targets, then what the AWS variables say.
+/// The region that is configured for all targets, or that of the AWS variables.
 pub(super) fn default_region(settings: &Settings<'_>, environment: &Environment) -> Result<Option<Region>, Error> {
     if let Some(region) = settings.value::<typed::Region>()? {
         return Ok(Some(region));

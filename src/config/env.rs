@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    error::{Error, Warning, nearest},
+    error::{Error, nearest},
     layer::Layer,
     options::Key,
     origin::Origin,
     search::{self, Found},
+    warning::Warning,
 };
 
 /// The file in the user's configuration folder.
@@ -21,7 +22,7 @@ const CONFIG: &str = "RDSGATE_CONFIG";
 /// Variables with our prefix that other parts read.
 const ELSEWHERE: [&str; 4] = [CONFIG, "RDSGATE_DNS", "RDSGATE_LOG", "RDSGATE_LOG_FORMAT"];
 
-/// Where the files are that are to be read.
+/// The places of the configuration files.
 pub(super) struct Places {
     /// The project's, a real path.
     pub(super) project: Option<PathBuf>,
@@ -58,7 +59,7 @@ impl Environment {
         Self { state_home, ..self }
     }
 
-    /// Where to remember things.
+    /// The folder for state, such as trust and ports.
     pub(super) fn state_home(&self) -> Option<&Path> {
         self.state_home.as_deref()
     }

@@ -1,11 +1,11 @@
-//! Errors and warnings about a configuration, each with its place and a hint.
+//! Errors about a configuration, each with its place and a hint.
 
 use std::{fmt, io, path::PathBuf};
 
 use super::{
     options::{Key, Scope},
     origin::{Asked, Keys, Location, Origin},
-    search::{PROJECT_FILE, Reason},
+    search::PROJECT_FILE,
     value::ValueError,
 };
 use crate::target::{Host, ParseError, Reference, Region};
@@ -27,18 +27,18 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// Not TOML.
+    /// The file is not valid TOML.
     #[error("{at}: not valid TOML: {message}")]
     Syntax {
-        /// Where.
+        /// The file, line and column.
         at: Location,
-        /// The parser's words.
+        /// The parser's message.
         message: String,
     },
     /// An unknown key, most often a typing mistake.
     #[error("{at}: unknown key {key:?} {}", Place(table.as_deref()))]
     UnknownKey {
-        /// Where.
+        /// The file, line and column.
         at: Location,
         /// The key in the file.
         key: String,
@@ -50,7 +50,7 @@ pub enum Error {
     /// A key in a table where it means nothing.
     #[error("{at}: {} does not belong in {table}", key.name())]
     Misplaced {
-        /// Where.
+        /// The file, line and column.
         at: Location,
         /// The key.
         key: Key,
@@ -60,7 +60,7 @@ pub enum Error {
     /// A command in a file that comes with a project, and so from the project's authors.
     #[error("{at}: {} runs a command, which a project's file may not", key.name())]
     ForeignCommand {
-        /// Where.
+        /// The file, line and column.
         at: Location,
         /// The key.
         key: Key,
@@ -68,7 +68,7 @@ pub enum Error {
     /// A target in a project's file that is called like a host: typed in full, that must lead to the host.
     #[error("{at}: {name:?} is a host name, which cannot name a target of a project's file")]
     NamedLikeHost {
-        /// Where.
+        /// The file, line and column.
         at: Location,
         /// The name.
         name: String,
@@ -80,10 +80,10 @@ pub enum Error {
         path: PathBuf,
         /// Whether it was trusted once, and has changed since.
         changed: bool,
-        /// What it asks for.
+        /// The options in it that only the owner may set.
         requests: Vec<Asked>,
     },
-    /// That a file is trusted cannot be recorded.
+    /// The record of trusted files cannot be written.
     #[error("cannot record that {} is trusted", path.display())]
     TrustRecord {
         /// The file.
@@ -91,10 +91,10 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// Not the TOML type of this key.
+    /// The value has another TOML type than the key.
     #[error("{at}: {key} is {} {found}, expected {expected}", article(found))]
     WrongType {
-        /// Where.
+        /// The file, line and column.
         at: Location,
         /// The key.
         key: String,
@@ -106,7 +106,7 @@ pub enum Error {
     /// A target's name that cannot stand in a log line or on a command line.
     #[error("{at}: {name:?} cannot name a target: expected at most 63 letters, digits, '-', '_' and '.'")]
     TargetName {
-        /// Where.
+        /// The file, line and column.
         at: Location,
         /// The name.
         name: String,
@@ -116,15 +116,15 @@ pub enum Error {
     BadValue {
         /// The key.
         key: Key,
-        /// Where it came from.
+        /// The origin of the value.
         origin: Origin,
-        /// Why.
+        /// The reason.
         source: ValueError,
     },
     /// `host = "name:5433"` and `port = 5434`.
     #[error("{}: the host says port {in_host}, port says {in_port}", Bad(Key::Host, origin))]
     TwoPorts {
-        /// Where the host came from.
+        /// The origin of the host.
         origin: Origin,
         /// The port in it.
         in_host: String,
@@ -134,18 +134,18 @@ pub enum Error {
     /// A variable that is not UTF-8.
     #[error("{variable} is not valid UTF-8")]
     NotUnicode {
-        /// Its name.
+        /// The name of the variable.
         variable: String,
     },
     /// An AWS variable with something else than a region.
     #[error("invalid {variable}")]
     AwsRegion {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// Why.
+        /// The reason.
         source: ParseError,
     },
-    /// Nothing to serve.
+    /// There are no targets to serve.
     #[error("no database to serve: {}", Searched(files))]
     NoTargets {
         /// The files that were read.
@@ -189,7 +189,7 @@ pub enum Error {
     NoRegion {
         /// The target.
         target: String,
-        /// Its host.
+        /// The host of the target.
         host: Host,
     },
     /// A token signed for one region is refused by a database in another.
@@ -221,9 +221,9 @@ pub enum Error {
     /// Two targets on one address.
     #[error("targets {first} and {second} both listen on port {port}")]
     SharedAddress {
-        /// The one.
+        /// The first target.
         first: String,
-        /// The other.
+        /// The second target.
         second: String,
         /// The port.
         port: u16,
@@ -309,95 +309,6 @@ impl Error {
     }
 }
 
-/// Something that is worth a warning but does not stop us.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Warning {
-    /// Everyone who can write the file can choose the database that the user's tools talk to.
-    WritableByOthers {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The host name says another region than the one that was set, which counts.
-    OtherRegion {
-        /// The target.
-        target: String,
-        /// The region in the host name.
-        in_host: Region,
-        /// The region that was set.
-        configured: Region,
-    },
-    /// A project's file that is not read.
-    UnsafeFile {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: Reason,
-    },
-    /// A project's file asks for what the owner decides; it is done without.
-    NotTrusted {
-        /// The file.
-        path: PathBuf,
-        /// What it asks for.
-        requests: Vec<Asked>,
-    },
-    /// A target that both files have.
-    SameName {
-        /// Its name.
-        name: String,
-        /// The project's file.
-        project: PathBuf,
-        /// The user's own.
-        own: PathBuf,
-    },
-    /// An unknown variable with our prefix.
-    UnknownVariable {
-        /// Its name.
-        name: String,
-        /// The closest known name.
-        suggestion: Option<String>,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WritableByOthers { path } => {
-                write!(f, "{} can be written by every user of this machine", path.display())
-            }
-            Self::OtherRegion { target, in_host, configured } => {
-                write!(f, "target {target} is in {in_host} by its host name; using the configured region {configured}")
-            }
-            Self::UnsafeFile { path, reason } => write!(f, "{} is not read: {reason}", path.display()),
-            Self::NotTrusted { path, requests } => {
-                write!(f, "{} is not trusted yet, so these do not count: {}", path.display(), Keys(requests))
-            }
-            Self::SameName { name, project, own } => write!(
-                f,
-                "{name} is the one of {}; {} has another of that name, which only adds its guards",
-                own.display(),
-                project.display()
-            ),
-            Self::UnknownVariable { name, .. } => write!(f, "unknown variable {name}"),
-        }
-    }
-}
-
-impl Warning {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::WritableByOthers { path } => Some(format!("chmod o-w {}", path.display())),
-            Self::OtherRegion { in_host, .. } => Some(format!(
-                "remove the region if the database is in {in_host}: a token for another region is refused"
-            )),
-            Self::UnsafeFile { path, reason } => Some(reason.hint(path)),
-            Self::NotTrusted { .. } => Some("look at it and accept it: rdsgate trust".into()),
-            Self::SameName { .. } => Some("rename one of the two".into()),
-            Self::UnknownVariable { suggestion, .. } => suggestion.as_ref().map(|near| format!("did you mean {near}?")),
-        }
-    }
-}
-
 /// The known word that is nearest to `word`, if it is near enough to have been meant.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A third of the letters, and two in any case: `prot` is `port`, but `x` is nothing.
@@ -410,7 +321,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, known)| known)
 }
 
-/// What a project's file does that only its owner may.
+/// The clause about a project's file that sets options of the owner. `true` if the file was trusted before it changed.
 struct Asks(bool);
 
 impl fmt::Display for Asks {
@@ -460,7 +371,7 @@ impl fmt::Display for Bad<'_> {
     }
 }
 
-/// Which files were read.
+/// The clause that lists the files that were read.
 struct Searched<'a>(&'a [PathBuf]);
 
 impl fmt::Display for Searched<'_> {

@@ -2,13 +2,14 @@
 
 use super::{
     env::Environment,
-    error::{Error, Warning},
+    error::Error,
     load,
     options::{Key, Scope, Show},
     origin::Origin,
     plan::Plan,
     settings::Settings,
     sources::Request,
+    warning::Warning,
 };
 
 /// A configuration, and its values one by one.
@@ -23,20 +24,20 @@ pub struct Explanation {
 /// The values of one target, or of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// As it would be written in a file: `[targets.orders]`.
+    /// The title of the table in a file: `[targets.orders]`.
     pub title: String,
-    /// In the order of the documentation.
+    /// The values, in the order of the documentation.
     pub values: Vec<Explained>,
 }
 
-/// One value.
+/// The value of one option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
     /// The option.
     pub key: Key,
     /// The value that counts, if there is one.
     pub value: Option<String>,
-    /// Where it was set; `None` for a default.
+    /// The origin of the value; `None` for a default.
     pub origin: Option<Origin>,
     /// Where the project's file says something else that does not count, since the file is not trusted.
     pub withheld: Option<Origin>,

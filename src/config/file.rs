@@ -18,19 +18,20 @@ use toml::{
 
 use super::{
     env::Environment,
-    error::{Error, Warning, nearest},
+    error::{Error, nearest},
     layer::Layer,
     options::{Key, Kind, List, Scope, Trust},
     origin::{Asked, Location, Origin, Whose},
     record::{Fingerprint, Record, Standing},
     search, value,
+    warning::Warning,
 };
 use crate::regular_file::{self, RegularFile, sha256};
 
 /// The files that were read.
 #[derive(Debug, Default)]
 pub struct Files {
-    /// The project's.
+    /// The project's file.
     pub project: Option<Project>,
     /// The user's own, or the one that was named.
     pub own: Option<File>,
@@ -58,11 +59,11 @@ impl Files {
 /// A project's file, and whether the user trusts it as it is.
 #[derive(Debug)]
 pub struct Project {
-    /// Its content.
+    /// The parsed content.
     pub file: File,
     /// The path for messages.
     pub shown: PathBuf,
-    /// What it is recognized by: of the very bytes that were parsed.
+    /// The path and hash of the very bytes that were parsed.
     pub fingerprint: Fingerprint,
     /// Whether the user trusts it.
     pub standing: Standing,

@@ -7,11 +7,12 @@ use super::{
     consent::Consent,
     draft::{self, Draft},
     env::Environment,
-    error::{Error, Warning},
+    error::Error,
     options::{Key, typed},
     plan::{Loaded, Plan},
     settings::Settings,
     sources::{Request, Sources},
+    warning::Warning,
 };
 use crate::{
     listen,
@@ -59,7 +60,7 @@ pub fn read(request: &Request, environment: &Environment, warnings: &mut Vec<War
     Ok(Plan { drafts, warnings: std::mem::take(warnings), consent, config, known, chosen, sources, state_home })
 }
 
-/// All but the targets.
+/// The settings of the process, without targets.
 fn of_process(settings: &Settings<'_>, environment: &Environment) -> Result<Config, Error> {
     Ok(Config {
         targets: Vec::new(),
@@ -75,7 +76,7 @@ fn of_process(settings: &Settings<'_>, environment: &Environment) -> Result<Conf
     })
 }
 
-/// Who calls AWS and where, for a command that is about no particular database.
+/// The identity and region for a command that does not concern a particular database.
 #[derive(Debug)]
 pub struct Place {
     /// The AWS identity.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - `options`: the table of options: name, kind, default, help, trust;
-//! - `layer`: the values of one source; `origin`: where a value came from; `settings`: which value wins;
+//! - `layer`: the values of one source; `origin`: the origin of a value; `settings`: the precedence of values;
 //! - `file`: TOML to layers, with line and column kept for the errors;
 //! - `search`: where a project's file may lie; `record`: which ones the user trusts; `consent`: what such a file asks for;
 //! - `env`: the environment to a layer, and the folders that files are looked for in;
@@ -15,8 +15,8 @@
 //! - `sources`: files, environment and flags together, and the targets that are meant; `load`: the way from there to a `plan`;
 //! - `plan`: all drafts, and the rules between targets; `checked`: the result;
 //! - `ports`: the local port of a target that sets none, the same every time;
-//! - `explain`: every value with where it came from;
-//! - `error`: what can be wrong, where it is and what to do.
+//! - `explain`: every value with its origin;
+//! - `error`, `warning`: faults, each with its place and the next step.
 //!
 //! Files and environment are read here and nowhere else. Nothing here opens a socket, asks AWS or knows what the
 //! values are used for; after [`load`] nothing is checked again.
@@ -41,12 +41,13 @@ mod search;
 mod settings;
 mod sources;
 pub mod value;
+pub mod warning;
 
 pub use checked::Config;
 pub use consent::{Consent, project, revoke, trusted};
 pub use draft::Draft;
 pub use env::Environment;
-pub use error::{Error, Warning};
+pub use error::Error;
 pub use explain::explain;
 pub use load::{Place, load, place, read};
 pub use options::{Key, Kind, Scope};
@@ -55,6 +56,7 @@ pub use plan::{Loaded, Plan};
 pub use record::Standing;
 pub use search::{PROJECT_FILE, Reason};
 pub use sources::Request;
+pub use warning::Warning;
 
 #[cfg(test)]
 mod tests;

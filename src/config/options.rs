@@ -26,17 +26,17 @@ impl Key {
         format!("RDSGATE_{}", self.name().to_ascii_uppercase())
     }
 
-    /// Where the key may be set.
+    /// The places where the key may be set.
     pub const fn scope(self) -> Scope {
         self.entry().scope
     }
 
-    /// What its value looks like.
+    /// The form of the value.
     pub const fn kind(self) -> Kind {
         self.entry().kind
     }
 
-    /// Who may set the key.
+    /// The trust class of the key.
     pub const fn trust(self) -> Trust {
         self.entry().trust
     }

@@ -21,21 +21,21 @@ impl fmt::Display for Location {
     }
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The flag of its key.
     Flag,
     /// A TARGET on the command line.
     Argument,
-    /// This environment variable.
+    /// An environment variable.
     Variable(String),
     /// A configuration file.
     File(Location),
 }
 
 impl Origin {
-    /// How it is named to the user, for a value of `key`.
+    /// The origin in words for the user, for a value of `key`.
     pub fn describe(&self, key: Key) -> String {
         match self {
             Self::Flag => key.flag(),
@@ -51,7 +51,7 @@ impl Origin {
 pub struct Setting {
     /// The text.
     pub value: String,
-    /// Where it came from.
+    /// The origin of the value.
     pub origin: Origin,
 }
 

@@ -9,7 +9,7 @@ use super::{
     checked::Config,
     consent::Consent,
     draft::{self, Draft},
-    error::{Error, Warning},
+    error::Error,
     file::Files,
     options::{Key, Typed as _, typed},
     origin::Whose,
@@ -17,6 +17,7 @@ use super::{
     settings::Settings,
     sources::{Chosen, Sources, names, unknown},
     value,
+    warning::Warning,
 };
 use crate::target::{Engine, ListenAddress, Reference, Target};
 
@@ -31,7 +32,7 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
-/// What was asked for, read and parsed; some of it may be missing yet.
+/// The requested targets, read and parsed. Values may still be missing.
 pub struct Plan {
     /// The databases, in the order of what was asked for.
     pub drafts: Vec<Draft>,
@@ -39,7 +40,7 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
     /// What a project's file asks for that is missing from this, since the user has not trusted the file.
     pub consent: Option<Consent>,
-    /// All but the targets.
+    /// The settings of the process, without targets.
     pub(super) config: Config,
     /// The targets in the files.
     pub(super) known: Vec<(String, Whose)>,
@@ -90,7 +91,7 @@ impl Plan {
         Ok(targets)
     }
 
-    /// What is about the process; its targets are the plan's.
+    /// The settings of the process. It has no targets: those are in the plan.
     pub fn process(&self) -> &Config {
         &self.config
     }

@@ -25,7 +25,7 @@ const MAX_LENGTH: u64 = 4 << 20;
 pub struct Fingerprint {
     /// Its real path.
     pub path: PathBuf,
-    /// Of its bytes.
+    /// The hash of its bytes.
     pub sha256: Sha256,
     /// Of the bytes of each file that it names; `None` for one that was not read.
     pub named: BTreeMap<PathBuf, Option<Sha256>>,
@@ -43,9 +43,9 @@ impl Fingerprint {
 /// Whether a file is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing.
+    /// The file was never trusted.
     Unknown,
-    /// It was trusted, but it or a file that it names has changed since.
+    /// The file was trusted, but it or a file that it names has changed since.
     Changed,
     /// The user trusts the file as it is now.
     Trusted,
@@ -57,10 +57,10 @@ pub(super) struct Record {
     files: BTreeMap<PathBuf, Entry>,
 }
 
-/// One file.
+/// The record of one trusted file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
-    /// Hexadecimal.
+    /// The hash of the file, in hexadecimal digits.
     sha256: String,
     /// The files that it names, with theirs.
     #[serde(default)]
@@ -165,7 +165,7 @@ fn change(state: &Path, change: impl FnOnce(&mut Record)) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// In hexadecimal, as sha256sum(1) prints it.
+/// A hash in hexadecimal digits, as sha256sum(1) prints it.
 fn hex(hash: &Sha256) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -26,19 +26,19 @@ pub(super) enum Found {
     Nothing,
     /// The file, by its real path, to be read and checked by [`check`].
     File(PathBuf),
-    /// There is one that must not be read.
+    /// There is a file that must not be read.
     Unsafe {
-        /// Where it was found.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: Reason,
     },
 }
 
-/// Why a project's file is not read.
+/// The reason why a project's file is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// Somebody else's.
+    /// The file belongs to another user.
     Foreign {
         /// The file or folder.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum Reason {
     },
     /// The file lies above the home folder.
     BeyondHome,
-    /// It lies on another file system than the working directory.
+    /// The file lies on another file system than the working directory.
     OtherFileSystem,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
-    /// What to do about it.
+    /// The next step, beginning with a verb.
     pub(super) fn hint(&self, file: &Path) -> String {
         match self {
             Self::Writable { path, mode } if mode & 0o1000 == 0 => {

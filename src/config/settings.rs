@@ -12,7 +12,7 @@ use super::{
 };
 use crate::regular_file::Sha256;
 
-/// What one file says of one target, or of the process.
+/// The tables of one file for one target, or for the process.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tables<'a> {
     /// `[targets.NAME]`.
@@ -91,7 +91,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// What would apply if the owner trusted the project's file.
+    /// The settings that would apply if the owner trusted the project's file.
     #[must_use]
     pub(super) fn if_trusted(&self) -> Self {
         let reach = if self.reach == Reach::Untrusted { Reach::Trusted } else { self.reach };

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use super::{
     consent::Consent,
     env::{Environment, Places},
-    error::{Error, Warning, nearest},
+    error::{Error, nearest},
     file::{File, Files, Project},
     layer::Layer,
     options::Key,
     origin::{Asked, Origin, Whose},
     settings::Settings,
     value,
+    warning::Warning,
 };
 
 /// The targets, flags and file of a command line.
@@ -75,7 +76,7 @@ impl Sources {
         Settings::of_target(&[&chosen.flags, &self.variables], &self.files, chosen.whose, &chosen.name)
     }
 
-    /// What is about the process that serves these targets.
+    /// The settings of the process that serves these targets.
     pub(super) fn process(&self, chosen: &[Chosen]) -> Settings<'_> {
         self.of_process(chosen.iter().all(|chosen| chosen.whose == Whose::Project))
     }

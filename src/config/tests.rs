@@ -98,7 +98,7 @@ impl Scene {
         targets.remove(0)
     }
 
-    /// What is printed: the error with its causes, and the hint.
+    /// The printed text: the error with its causes, and the hint.
     fn complaint(&self) -> (String, String) {
         let error = self.load().unwrap_err();
         (causes::one_line(&error), error.hint().unwrap_or_default())

@@ -37,13 +37,13 @@ pub const MAX_SESSIONS: RangeInclusive<usize> = 1..=100;
 /// Bounds of `warm_sessions`.
 pub const WARM_SESSIONS: RangeInclusive<usize> = 0..=100;
 
-/// Why a value was refused.
+/// The reason why a value was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// Not a word of the vocabulary.
+    /// Not a value of the option's type.
     #[error(transparent)]
     Word(#[from] ParseError),
-    /// Nothing there.
+    /// The value is empty.
     #[error("it is empty")]
     Empty,
     /// The protocols end their strings with NUL.
@@ -55,13 +55,13 @@ pub enum ValueError {
     /// Not a local address.
     #[error("{0:?} is not a local address: expected [HOST:]PORT, such as 5433, localhost:5433 or [::1]:5433")]
     Listen(String),
-    /// Not a place for the admin endpoints.
+    /// Not an address for the admin endpoints.
     #[error("{0:?} is not an admin address: expected [HOST:]PORT on loopback, such as 9090, or unix:PATH")]
     Admin(String),
     /// An address that others can reach.
     #[error("{0} is not a loopback address: anyone who can reach it could use the database without a password")]
     NotLoopback(String),
-    /// Not a way to the database.
+    /// Not a route.
     #[error("{0:?} is not a route: expected ssm, direct or auto")]
     Via(String),
     /// Not an endpoint of the message service.
@@ -70,26 +70,26 @@ pub enum ValueError {
     /// Neither true nor false.
     #[error("{0:?} is neither true nor false")]
     Boolean(String),
-    /// Not something to show with a name.
+    /// Not a label.
     #[error("{0:?} is not a label: expected at most {MAX_LABEL} characters in one line")]
     Label(String),
-    /// Not a number, or not one that makes sense here.
+    /// Not a number, or a number out of range.
     #[error("{given:?} is not a number from {least} to {most}")]
     Number {
-        /// What was given.
+        /// The value as configured.
         given: String,
         /// The least allowed.
         least: usize,
         /// The most allowed.
         most: usize,
     },
-    /// Not a length of time.
+    /// Not a duration.
     #[error("{0:?} is not a duration: expected a whole number and a unit (ms, s, m, h), such as 30s or 2m")]
     Duration(String),
     /// A length of time that makes no sense here.
     #[error("{given:?} is out of range: expected {least:?} to {most:?}")]
     DurationRange {
-        /// What was given.
+        /// The value as configured.
         given: Duration,
         /// The shortest allowed.
         least: Duration,
@@ -128,7 +128,7 @@ impl ValueError {
     }
 }
 
-/// Which route the user asked for; the bastion is another key.
+/// The requested route. The bastion is another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// Through an SSM session.
@@ -266,7 +266,7 @@ pub fn admin(text: &str) -> Result<listen::Address, ValueError> {
     }
 }
 
-/// What `localhost` means to a client: either address, so both are served.
+/// The addresses that `localhost` may mean to a client. Both are served.
 pub fn both_loopbacks() -> Vec<IpAddr> {
     vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
 }

@@ -2,14 +2,14 @@
 
 use crate::{config::checked::Config, target::Target};
 
-/// Everything there is to say about one option.
+/// One option, with everything that flags, files, schema and documents need.
 #[derive(Debug)]
 pub struct Entry {
     /// The key in a file; the flag and the variable are made from it.
     pub name: &'static str,
-    /// Where it may be set.
+    /// The places where the option may be set.
     pub scope: Scope,
-    /// What its value looks like.
+    /// The form of the value.
     pub kind: Kind,
     /// The name of the value in the help: `FILE`.
     pub placeholder: &'static str,
@@ -17,38 +17,38 @@ pub struct Entry {
     pub example: &'static str,
     /// The value that counts unless it is set.
     pub default: DefaultValue,
-    /// How the value that counts is read back for `config show`.
+    /// The effective value, for `config show`.
     pub show: Show,
     /// The heading that it stands under.
     pub group: Group,
     /// Whether it is one of the few options that `-h` shows.
     pub common: bool,
-    /// One line, without its default.
+    /// The help in one line, without the default.
     pub help: &'static str,
     /// A paragraph for `--help`, the man page and docs/options.md; may be empty.
     pub more: &'static str,
-    /// Who may set it.
+    /// The sources that may set the option.
     pub trust: Trust,
-    /// What a cloned repository could gain by setting it, or why it gains nothing.
+    /// The gain of a hostile repository that sets the option, or the reason why there is none.
     pub reason: &'static str,
-    /// What other programs call it: suggested in place of an unknown key.
+    /// The names of the option in other programs, for which the error suggests this one.
     pub aliases: &'static [&'static str],
 }
 
-/// Where an option may be set.
+/// The places where an option may be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Only in `[targets.NAME]`, and as TARGET on the command line: two targets cannot share it.
     Target,
     /// In `[targets.NAME]`, or in `[defaults]` for all of them.
     Any,
-    /// Only in `[defaults]`: it is about the process.
+    /// Only in `[defaults]`, because it concerns the process.
     Process,
-    /// In no file: it is about one run.
+    /// In no file, because it concerns one run.
     Once,
 }
 
-/// What a value looks like.
+/// The form of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A string.
@@ -93,18 +93,18 @@ pub struct List {
 pub enum DefaultValue {
     /// Always this value.
     Fixed(&'static str),
-    /// It depends: in words.
+    /// A default that depends on other options, described in words.
     Depends(&'static str),
-    /// Nothing.
+    /// No default: the option is off or absent.
     None,
-    /// It has to be set.
+    /// No default: the option must be set.
     Required,
 }
 
 /// How `config show` finds the value that counts, which may differ from the one that was set.
 #[derive(Debug, Clone, Copy)]
 pub enum Show {
-    /// As it was set.
+    /// The configured text.
     AsSet,
     /// From a target.
     Target(fn(&Target) -> Option<String>),
@@ -115,15 +115,15 @@ pub enum Show {
 /// The headings of the help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// What connects to what.
+    /// The database and the local address.
     Database,
-    /// How bytes get there.
+    /// The route to the database.
     Route,
-    /// Who we are for AWS.
+    /// The AWS identity.
     Identity,
-    /// What protects a database from slips of the hand.
+    /// Protection against mistakes.
     Guards,
-    /// How SSM sessions are opened and shared.
+    /// Opening and sharing of SSM sessions.
     Sessions,
     /// The local side.
     Proxy,

@@ -26,7 +26,7 @@ macro_rules! options {
             /// Every key, in the order of the documentation.
             pub const ALL: [Self; [$(Self::$key),+].len()] = [$(Self::$key),+];
 
-            /// What there is to say about it.
+            /// The entry of the key.
             pub const fn entry(self) -> &'static Entry {
                 match self {
                     $(Self::$key => {

@@ -181,7 +181,7 @@ fn ports(scene: &Scene) -> Vec<(String, u16)> {
     targets.iter().map(|target| (target.name.to_string(), target.listen.port)).collect()
 }
 
-/// What is read before anything is looked up.
+/// The draft before discovery.
 fn draft(scene: &Scene) -> Draft {
     let environment = Environment::new(scene.variables.iter().copied(), scene.root.path().join("project"), None);
     let mut drafts = read(&scene.request, &environment, &mut Vec::new()).unwrap().drafts;

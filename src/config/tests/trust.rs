@@ -3,7 +3,7 @@
 use super::*;
 use crate::target::Guard;
 
-/// All that a project's file may not decide by itself, a line each.
+/// The options that a project's file may not decide by itself, a line each.
 const OWNERS: [&str; 13] = [
     "profile = 'live'",
     "role_arn = 'arn:aws:iam::123456789012:role/attacker'",
@@ -20,7 +20,7 @@ const OWNERS: [&str; 13] = [
     "via = 'direct'",
 ];
 
-/// A target that is no endpoint of RDS, so that `via` matters too.
+/// A target that is not an RDS endpoint, so that `via` matters too.
 fn alias(lines: &str) -> String {
     format!("[targets.orders]\nhost = 'db.evil.example'\nregion = 'eu-central-1'\nbastion = '{BASTION}'\n{lines}")
 }
@@ -303,7 +303,7 @@ fn file_writable_by_others_is_ignored_with_a_warning() {
         assert_eq!(warning.to_string(), format!(".rdsgate.toml is not read: others can write `{path}` (mode 0777)"));
         assert_eq!(warning.hint(), Some(format!("chmod go-w {path}")));
     }
-    // The user names it, and so trusts whoever can write it.
+    // The user names the file, and so trusts everyone who can write it.
     let scene = Scene::new().project(&orders("profile = 'x'"));
     let path = scene.root.path().join("project/.rdsgate.toml");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
