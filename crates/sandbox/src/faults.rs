@@ -1,7 +1,7 @@
-//! What may happen to messages between client and agent: loss, duplication, reordering and delay, from a seed.
+//! The faults of messages between client and agent: loss, duplication, reordering and delay, from a seed.
 //!
 //! A [`Pipe`] carries the messages of one direction of one session. It outlives websockets: what is inside waits while
-//! the client is away. Cutting the socket itself is [`super::service`]'s.
+//! the client is away. [`super::websocket`] cuts the socket itself.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,16 +22,16 @@ pub struct Faults {
     pub up: Rates,
     /// Agent to client.
     pub down: Rates,
-    /// One way, in each direction; the order is kept.
+    /// The delay of each message, in each direction. The order is kept.
     pub delay: Duration,
-    /// How fast the service takes messages from a client; `None` is as fast as they come.
+    /// The pace at which the service takes messages from a client; `None` is without a limit.
     pub pace: Option<Pace>,
     /// The websocket is cut (RST) after this many more messages in either direction, each time it opens, and this many after it is set.
     pub cut_after: Option<u64>,
 }
 
 impl Faults {
-    /// These rates in both directions.
+    /// Faults with these rates in both directions.
     pub fn both(rates: Rates) -> Self {
         Self { up: rates, down: rates, ..Self::default() }
     }
@@ -46,20 +46,20 @@ impl Faults {
 /// The pace at which a service takes messages, and what it makes of a client that does not keep to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Of whole messages, headers included.
+    /// The rate in bytes of whole messages, headers included.
     pub bytes_per_second: u32,
-    /// With more bytes than this waiting, it takes nothing for this time; nothing is lost.
+    /// The number of waiting bytes beyond which the service pauses, and the length of the pause. Nothing is lost.
     pub stall: Option<(usize, Duration)>,
 }
 
-/// How often a message of one direction suffers something.
+/// The probabilities of faults, per message of one direction.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rates {
-    /// It vanishes.
+    /// Probability that a message is lost.
     pub loss: f64,
-    /// It arrives twice.
+    /// Probability that a message arrives twice.
     pub duplication: f64,
-    /// It arrives 1 to 20 ms late, behind messages sent after it.
+    /// Probability that a message arrives 1 to 20 ms late, behind later messages.
     pub reordering: f64,
     /// To which messages this happens.
     pub of: Messages,
@@ -68,12 +68,12 @@ pub struct Rates {
 /// A kind of message that faults are confined to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Messages {
-    /// All of them.
+    /// All messages.
     #[default]
     All,
     /// Acknowledgements only.
     Acknowledgements,
-    /// Everything but acknowledgements.
+    /// All messages but acknowledgements.
     Data,
 }
 
@@ -111,9 +111,9 @@ struct State {
     /// When the last message has been taken, at this pace.
     taken_at: Option<Instant>,
     random: fastrand::Rng,
-    /// In order; `None` is due at once.
+    /// Messages in order, with the time at which they are due; `None` is at once.
     queue: VecDeque<(Option<Instant>, Bytes)>,
-    /// Held back for reordering; the number keeps keys apart.
+    /// Messages held back for reordering. The number makes the key unique.
     late: BTreeMap<(Instant, u64), Bytes>,
     held: u64,
     bytes: usize,
@@ -160,7 +160,7 @@ impl Pipe {
         self.readable.notify_one();
     }
 
-    /// Whether the pipe takes more without growing past its limit.
+    /// Whether the pipe is below its limit.
     pub(super) fn has_room(&self) -> bool {
         self.lock().bytes < self.limit
     }
@@ -224,7 +224,7 @@ impl Pipe {
     }
 }
 
-/// What [`Pipe::take_now`] found.
+/// The result of [`Pipe::take_now`].
 pub(super) enum Taken {
     Some,
     NotYet(Instant),

@@ -1,7 +1,7 @@
 //! A PostgreSQL that demands TLS and an IAM token, made of a real PostgreSQL that trusts this machine.
 //!
 //! The front answers the SSLRequest, asks for the password, checks it as RDS would and then passes the startup message
-//! on and relays. What it cannot show is PostgreSQL's own TLS and PAM: the servers in `tests/servers` do.
+//! on and relays. It does not have PostgreSQL's own TLS and PAM, which the servers in `tests/servers` have.
 
 use std::{
     fmt,
@@ -35,7 +35,7 @@ const SSL_REQUEST: u32 = 80_877_103;
 const CANCEL_REQUEST: u32 = 80_877_102;
 const GSSENC_REQUEST: u32 = 80_877_104;
 
-/// Where the real PostgreSQL is.
+/// The address of the real PostgreSQL.
 #[derive(Debug, Clone)]
 pub enum Backend {
     /// A port on loopback.
@@ -44,7 +44,7 @@ pub enum Backend {
     Unix(PathBuf),
 }
 
-/// How a front reads a client's first message.
+/// The way in which a front reads the first message of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// To its end, as PostgreSQL does: what comes behind it waits.
@@ -56,7 +56,7 @@ pub enum Reads {
 /// A front on loopback; it lives as long as its sandbox.
 #[derive(Debug, Clone, Copy)]
 pub struct Front {
-    /// Where it listens.
+    /// The address of the listener.
     pub address: SocketAddr,
 }
 
@@ -121,7 +121,7 @@ impl Inner {
         tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
     }
 
-    /// Both ends, ready to be relayed; `None` when the connection was something else or is refused.
+    /// Both ends, ready to be relayed; `None` if the connection is not a login, or is refused.
     async fn log_in(&self, mut socket: TcpStream) -> io::Result<Option<(BoxIo, BoxIo)>> {
         let mut first = read_first(&mut socket).await?;
         if first.code == GSSENC_REQUEST {
@@ -212,7 +212,7 @@ async fn read_password<S: AsyncRead + Unpin>(client: &mut S) -> io::Result<Strin
     if password.pop() != Some(0) {
         return Err(invalid("password without its end"));
     }
-    String::from_utf8(password).map_err(|_| invalid("password that is no text"))
+    String::from_utf8(password).map_err(|_| invalid("password that is not UTF-8"))
 }
 
 /// One parameter of a startup message.

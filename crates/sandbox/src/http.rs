@@ -1,31 +1,24 @@
 //! The listening socket of the sandbox: HTTP/1.1, plain or TLS, for the APIs and the websocket alike.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    aws,
+    session::PATH,
+    socket::{Socket, Transport},
+    websocket,
+    world::World,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{World, aws, service};
-
-/// No API call of ours comes near this.
+/// The largest body of a request, far above that of any API call.
 const LARGEST_BODY: usize = 1 << 20;
 /// TLS handshakes and request headers of a client on the same machine.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,7 +57,7 @@ async fn connection(world: Arc<World>, socket: TcpStream, _peer: SocketAddr, tls
             Ok(Err(_)) | Err(_) => return,
         },
     };
-    let socket = Socket { transport, deaf: Arc::default() };
+    let socket = Socket::new(transport);
     let service = service_fn(move |request| {
         let world = Arc::clone(&world);
         async move { respond(world, request).await.ok_or(Dropped) }
@@ -86,8 +79,8 @@ async fn connection(world: Arc<World>, socket: TcpStream, _peer: SocketAddr, tls
 struct Dropped;
 
 async fn respond(world: Arc<World>, request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
-    if request.uri().path().starts_with(service::PATH) {
-        return Some(service::upgrade(world, request));
+    if request.uri().path().starts_with(PATH) {
+        return Some(websocket::upgrade(world, request));
     }
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, LARGEST_BODY).collect().await else {
@@ -96,84 +89,4 @@ async fn respond(world: Arc<World>, request: Request<Incoming>) -> Option<Respon
         return Some(response);
     };
     aws::answer(&world, &head, &body.to_bytes()).await
-}
-
-/// A client's socket, which can be made to swallow everything both ways while it stays open.
-pub(super) struct Socket {
-    transport: Transport,
-    deaf: Arc<AtomicBool>,
-}
-
-enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Socket {
-    /// The switch for a half-open connection.
-    pub(super) fn deaf(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.deaf)
-    }
-
-    /// Makes the close, when this is dropped, an RST: whatever is in flight is lost.
-    pub(super) fn reset_on_drop(&self) {
-        let socket = match &self.transport {
-            Transport::Plain(socket) => socket,
-            Transport::Tls(stream) => stream.get_ref().0,
-        };
-        // A socket that is closed already cannot be cut any more.
-        let _ = socket.set_zero_linger();
-    }
-}
-
-impl Transport {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.deaf.load(Ordering::Relaxed) {
-            return self.transport.poll_read(cx, buf);
-        }
-        // Half-open: the bytes arrive at a machine that is not there any more.
-        let mut scratch = [0; 4096];
-        loop {
-            let mut swallowed = ReadBuf::new(&mut scratch);
-            match self.transport.poll_read(cx, &mut swallowed) {
-                Poll::Ready(Ok(())) if !swallowed.filled().is_empty() => {}
-                other => return other,
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.deaf.load(Ordering::Relaxed) {
-            return Poll::Ready(Ok(buf.len()));
-        }
-        match &mut self.transport {
-            Transport::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
 }

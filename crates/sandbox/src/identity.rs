@@ -1,10 +1,10 @@
-//! Who may call the sandbox: access keys, their secrets, and what each may do.
+//! The callers of the sandbox: access keys, their secrets and permissions.
 
 use std::collections::BTreeSet;
 
 use safe_display::secret::Secret;
 
-use super::aws::Operation;
+use super::operation::Operation;
 
 /// The account that every identity of the sandbox belongs to.
 pub const ACCOUNT: &str = "123456789012";
@@ -16,17 +16,17 @@ pub struct Identity {
     pub access_key: String,
     /// The secret access key.
     pub secret: Secret<String>,
-    /// The session token that has to come along.
+    /// The session token that a request must contain.
     pub session_token: SessionToken,
-    /// What GetCallerIdentity answers.
+    /// The ARN that GetCallerIdentity returns.
     pub arn: String,
     /// The database users for which the key has `rds-db:connect`; `None` is all of them.
     pub database_users: Option<Vec<String>>,
-    /// Every call is answered with "expired".
+    /// Whether every call is refused, because the credentials have expired.
     pub expired: bool,
-    /// Calls that IAM denies.
+    /// The operations that IAM denies.
     pub denied: BTreeSet<Operation>,
-    /// A code of an MFA device came before these credentials.
+    /// Whether a code of an MFA device preceded these credentials.
     pub mfa: bool,
 }
 
@@ -35,9 +35,9 @@ pub struct Identity {
 pub enum SessionToken {
     /// A long-term key: none may be sent.
     None,
-    /// Some token must be sent, whichever.
+    /// Any token must be sent.
     Any,
-    /// Exactly this one.
+    /// Exactly this token.
     Exact(Secret<String>),
 }
 

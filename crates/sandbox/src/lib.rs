@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   rdsgate ── AWS_ENDPOINT_URL ──▶ http ─▶ aws (STS, SSO, SSM, RDS)   sigv4 checks every call
-//!                                    └────▶ service (websocket, sessions) ─▶ agent ─▶ smux_server ─▶ network ─▶ database
-//!                                                     faults between service and agent                └▶ front (TLS, token)
+//!                                    └────▶ websocket ─▶ session ─▶ agent ─▶ smux_server ─▶ network ─▶ database
+//!                                               faults in the link of a session                └▶ front (TLS, token)
 //! ```
 //!
 //! ```no_run
@@ -25,70 +25,81 @@
 
 mod agent;
 mod aws;
+mod call;
+mod clock;
+mod database;
+mod failure;
 mod faults;
 pub mod front;
 mod http;
 mod identity;
 mod network;
+mod operation;
 mod options;
 pub mod pki;
+mod portal;
 mod reliability;
-mod service;
+mod roles;
+mod session;
 mod sigv4;
 mod smux_server;
+mod socket;
+mod websocket;
 mod world;
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::{
-    aws::{Call, Database, Failure, MfaDevice, Operation, Role},
+    call::Call,
+    database::Database,
+    failure::Failure,
     faults::{Faults, Messages, Pace, Rates},
     identity::{ACCOUNT, Identity, SessionToken},
     network::Destination,
+    operation::Operation,
     options::{
         AgentOptions, Node, Offline, Options, Oversize, SecurityGroup, SessionDocument, Task, WebSocketSignature,
     },
-    service::{Ended, SessionReport},
+    roles::{MfaDevice, Role},
+    session::{Ended, SessionReport},
     sigv4::{DatabaseServer, Refusal, TokenRefusal},
 };
-use self::{service::Command, world::World};
+use self::{
+    clock::epoch_millis,
+    session::{Command, service_message},
+    world::World,
+};
 
-/// Why a sandbox does not start.
+/// The sandbox cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No port on loopback.
+    /// Loopback cannot be listened on.
     #[error("cannot listen on loopback")]
     Listen(#[source] io::Error),
-    /// No certificate.
+    /// A certificate cannot be made.
     #[error("cannot make certificates")]
     Pki(#[from] pki::Error),
     /// The CA's certificate cannot be written where `AWS_CA_BUNDLE` is to find it.
     #[error("cannot write {path}")]
     CaFile {
-        /// Where to.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
 }
 
-/// A running sandbox. Dropping it ends everything it does.
+/// A running sandbox. Dropping it ends its tasks.
 pub struct Sandbox {
     world: Arc<World>,
     identity: Identity,
     authority: Option<Trust>,
 }
 
-/// The file with the root that the endpoint's certificate is under. It goes with this.
+/// The file with the root of the endpoint's certificate, removed on drop.
 struct Trust {
     path: PathBuf,
 }
@@ -107,13 +118,13 @@ impl Trust {
 
 impl Drop for Trust {
     fn drop(&mut self) {
-        // A temporary file that is gone already is no loss.
+        // The file may be gone already.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
 impl Sandbox {
-    /// Listens and is ready.
+    /// Starts a sandbox, which is ready once this returns.
     ///
     /// # Errors
     /// [`Error`] when loopback cannot be listened on.
@@ -134,12 +145,12 @@ impl Sandbox {
         format!("{scheme}://{}", self.world.address)
     }
 
-    /// Where it listens, for a proxy that is to lead here.
+    /// The address of the endpoint, for a proxy that leads to it.
     pub fn address(&self) -> SocketAddr {
         self.world.address
     }
 
-    /// The region that everything is in.
+    /// The region of all resources.
     pub fn region(&self) -> &str {
         &self.world.region
     }
@@ -168,12 +179,12 @@ impl Sandbox {
         env
     }
 
-    /// Every call so far, in order.
+    /// All calls so far, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.world.lock().calls.clone()
     }
 
-    /// Every session so far, by id.
+    /// All sessions so far, by id.
     pub fn sessions(&self) -> Vec<SessionReport> {
         self.world.sessions.reports()
     }
@@ -201,7 +212,7 @@ impl Sandbox {
     pub fn faults(&self, faults: Faults) {
         self.world.lock().faults = faults;
         for link in self.world.sessions.links(None) {
-            service::registry::set_faults(&link, faults);
+            link.set_faults(faults);
         }
     }
 
@@ -220,7 +231,7 @@ impl Sandbox {
         self.command(None, Command::Bye);
     }
 
-    /// How long websockets that open from now on live before "1000 Bye"; `None` is for ever.
+    /// Sets the lifetime of websockets that open from now on, which ends with "1000 Bye"; `None` is without a limit.
     pub fn bye_after(&self, life: Option<Duration>) {
         self.world.lock().bye_after = life;
     }
@@ -253,7 +264,7 @@ impl Sandbox {
     pub fn pause_clients(&self, pause: bool) {
         let name = if pause { "pause_publication" } else { "start_publication" };
         for link in self.world.sessions.links(None) {
-            link.down.push_intact(service::service_message(name, "{}", epoch_millis()));
+            link.down.push_intact(service_message(name, "{}", epoch_millis()));
         }
     }
 
@@ -270,12 +281,12 @@ impl Sandbox {
         self.world.lock().injected.fail(operation, failure, times);
     }
 
-    /// Forgets the failures asked for.
+    /// Forgets the failures of an operation.
     pub fn heal(&self, operation: Operation) {
         self.world.lock().injected.heal(operation);
     }
 
-    /// Answers a call late from now on.
+    /// Delays the answers of an operation from now on.
     pub fn delay(&self, operation: Operation, delay: Duration) {
         self.world.lock().injected.delay(operation, delay);
     }
@@ -349,7 +360,7 @@ impl Sandbox {
         self.world.verify_token(token, user, database)
     }
 
-    /// Ends everything and waits for it.
+    /// Ends all tasks and waits until they have ended.
     pub async fn stop(self) {
         self.world.shut_down();
         self.world.tasks.wait().await;
@@ -360,12 +371,6 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.world.shut_down();
     }
-}
-
-/// Milliseconds since the Unix epoch, as messages carry it.
-fn epoch_millis() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

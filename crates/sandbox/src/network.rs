@@ -1,4 +1,4 @@
-//! The network behind the managed nodes: which host name and port leads where.
+//! The network behind the managed nodes: the destination of each host name and port.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{net::TcpStream, sync::watch};
 
-/// How long Linux tries to connect to an address that does not answer.
+/// The time that Linux tries to connect to an address that does not answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(127);
 
 /// Addresses that agents refuse to forward to (amazon-ssm-agent `port.go`, validateParameters).
@@ -26,7 +26,7 @@ const FORBIDDEN: [&str; 9] = [
     "fd00:ec2::240",
 ];
 
-/// Where a host name and port lead.
+/// The destination of a host name and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// To this address. Nothing listening there is a refused dial.

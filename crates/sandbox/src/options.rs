@@ -1,10 +1,16 @@
-//! What a sandbox is made of.
+//! The options of a sandbox, and the resources in it.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use super::{Database, Destination, Faults, Identity, MfaDevice, Role};
+use super::{
+    database::Database,
+    faults::Faults,
+    identity::Identity,
+    network::Destination,
+    roles::{MfaDevice, Role},
+};
 
-/// How to start a sandbox.
+/// The options of a sandbox.
 ///
 /// # Defaults
 /// Region us-east-1; the identities that the test servers know, one of them by the SSO role `developer`; bastion
@@ -12,9 +18,9 @@ use super::{Database, Destination, Faults, Identity, MfaDevice, Role};
 /// preferences for sessions.
 #[derive(Clone)]
 pub struct Options {
-    /// The region that everything is in.
+    /// The region of all resources.
     pub region: String,
-    /// Who may call. The first one is that of [`super::Sandbox::env`].
+    /// The known identities. [`super::Sandbox::env`] uses the first one.
     pub identities: Vec<Identity>,
     /// Managed nodes.
     pub nodes: Vec<Node>,
@@ -26,7 +32,7 @@ pub struct Options {
     pub documents: Vec<SessionDocument>,
     /// The idle timeout in the account's preferences; `None` is an account that has set none.
     pub idle_timeout: Option<Duration>,
-    /// Where host names and ports lead, seen from the managed nodes.
+    /// The destinations of host names and ports, seen from the managed nodes.
     pub names: HashMap<(String, u16), Destination>,
     /// Roles with conditions; any other may be assumed by anybody.
     pub roles: Vec<Role>,
@@ -34,21 +40,21 @@ pub struct Options {
     pub mfa_devices: Vec<MfaDevice>,
     /// The identities that a login to IAM Identity Center gives, by the role's name.
     pub sso_roles: HashMap<String, Identity>,
-    /// What the RDS API describes.
+    /// The databases that RDS describes.
     pub databases: Vec<Database>,
-    /// The agents.
+    /// The behaviour of agents.
     pub agent: AgentOptions,
-    /// Whether websockets have to be signed.
+    /// The signature that websockets must have.
     pub websocket_signature: WebSocketSignature,
-    /// What happens to messages at first.
+    /// The faults of messages at the start.
     pub faults: Faults,
-    /// How many entries of a list one answer has at most.
+    /// The largest number of entries in one answer of a list.
     pub page: usize,
-    /// For everything random.
+    /// The seed of all random values.
     pub seed: u64,
-    /// How long a websocket lives before "1000 Bye"; `None` is for ever.
+    /// The lifetime of a websocket, which ends with "1000 Bye"; `None` is without a limit.
     pub bye_after: Option<Duration>,
-    /// What happens to messages while a client is away.
+    /// The fate of messages while a client is away.
     pub offline: Offline,
     /// `https://` and `wss://`, with a certificate that only the `AWS_CA_BUNDLE` of [`super::Sandbox::env`] vouches for.
     pub tls: bool,
@@ -116,7 +122,7 @@ impl Options {
         self
     }
 
-    /// Says where a host name and port lead.
+    /// Sets the destination of a host name and port.
     #[must_use]
     pub fn name(mut self, host: &str, port: u16, destination: Destination) -> Self {
         self.names.insert((host.to_ascii_lowercase(), port), destination);
@@ -137,7 +143,7 @@ impl Options {
         self
     }
 
-    /// Makes the agents say that they are of this version, and behave so.
+    /// Sets the version of the agents, and with it their behaviour.
     #[must_use]
     pub fn agent_version(mut self, version: &str) -> Self {
         self.agent.version = version.into();
@@ -212,10 +218,10 @@ pub struct SessionDocument {
     pub fixed: Vec<(String, String)>,
 }
 
-/// What the service does with a message that is too large.
+/// The reaction of the service to a message that is too large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oversize {
-    /// Swallows it.
+    /// Drops the message.
     Drop,
     /// Closes the websocket.
     Close,
@@ -237,7 +243,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// One that is connected, in the VPC of [`Database::new`].
+    /// A connected node in the VPC of [`Database::new`].
     pub fn new(id: &str, name: &str) -> Self {
         Self {
             id: id.into(),
@@ -273,7 +279,7 @@ pub struct SecurityGroup {
 }
 
 impl SecurityGroup {
-    /// One with one rule.
+    /// A group with one rule.
     pub fn new(id: &str, protocol: &str, ports: (u16, u16), from: &[&str]) -> Self {
         Self { id: id.into(), ingress: Vec::new() }.and(protocol, ports, from)
     }
@@ -304,13 +310,13 @@ impl Task {
         format!("{}-4567", self.id)
     }
 
-    /// What StartSession calls it.
+    /// Its name in StartSession.
     pub fn target(&self) -> String {
         format!("ecs:{}_{}_{}", self.cluster, self.id, self.runtime_id())
     }
 }
 
-/// How agents behave.
+/// The behaviour of agents.
 ///
 /// # Defaults
 /// As amazon-ssm-agent 3.3.987.0, but not paced: a hundred times faster. So that such a sender does not outrun its own
@@ -318,7 +324,7 @@ impl Task {
 /// [`Options::paced`] is the real one.
 #[derive(Debug, Clone)]
 pub struct AgentOptions {
-    /// What it says it is; decides what it can do.
+    /// The version that it reports, which decides on its features.
     pub version: String,
     /// Sleep a millisecond after each message of data (`config.go`, sleep between reads).
     pub paced: bool,
@@ -331,7 +337,7 @@ pub struct AgentOptions {
     pub handshake_lag: Duration,
     /// Time between HandshakeComplete and the port being ready.
     pub port_ready_after: Duration,
-    /// How long it waits for the HandshakeResponse (`config.go`, HandshakeTimeout).
+    /// The time limit for the HandshakeResponse (`config.go`, HandshakeTimeout).
     pub handshake_timeout: Duration,
     /// Time between smux NOPs, where the versions turn them on (smux `DefaultConfig`).
     pub keep_alive_interval: Duration,
@@ -358,7 +364,7 @@ impl Default for AgentOptions {
     }
 }
 
-/// Whether the upgrade request of a websocket has to carry a signature, and of what.
+/// The signature that the upgrade request of a websocket must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebSocketSignature {
     /// Unsigned requests are refused. A raw `+` in the query counts as a space, as the reference client signs it.
@@ -371,11 +377,11 @@ pub enum WebSocketSignature {
     Optional,
 }
 
-/// What happens to messages that are in the service when a client's websocket ends.
+/// The fate of messages in the service when the websocket of a client ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offline {
-    /// They wait for the next websocket.
+    /// Messages wait for the next websocket.
     Buffer,
-    /// They are lost; retransmission has to heal it.
+    /// Messages are lost; retransmission replaces them.
     Drop,
 }

@@ -14,7 +14,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Why a certificate could not be made or used.
+/// A certificate cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The certificate library refuses.
@@ -23,15 +23,15 @@ pub enum Error {
     /// The TLS library refuses what was made.
     #[error("cannot serve TLS with the certificate")]
     Tls(#[from] rustls::Error),
-    /// What was made is not PEM.
+    /// The result is not PEM.
     #[error("cannot read the certificate back")]
     Pem(#[from] rustls::pki_types::pem::Error),
 }
 
-/// What a server's certificate is like.
+/// The kind of a server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// As it should be: leaf and subordinate in the chain, the host's name in it.
+    /// A correct one: leaf and subordinate in the chain, with the name of the host.
     Good,
     /// Ended in 2024.
     Expired,
@@ -54,7 +54,7 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 10] = [
         Self::Good,
         Self::Expired,
@@ -117,7 +117,7 @@ impl Authority {
     /// A certificate for `host`.
     ///
     /// # Errors
-    /// [`Error::Certificate`] when the library refuses, for instance a host that is no name.
+    /// [`Error::Certificate`] if the library refuses, for example a host that is not a name.
     pub fn leaf(&self, host: &str, variant: Variant, key: Key) -> Result<Leaf, Error> {
         let wildcard = || host.split_once('.').map_or_else(|| host.into(), |(_, rest)| format!("*.{rest}"));
         let names = match variant {

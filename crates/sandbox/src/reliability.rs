@@ -9,12 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use uuid::Uuid;
-
 use ssm_session::{
     message::{AgentMessage, MessageType},
     payload::PayloadType,
 };
+use uuid::Uuid;
+
+use super::clock::epoch_millis;
 
 /// OutgoingMessageBufferCapacity and IncomingMessageBufferCapacity.
 const CAPACITY: usize = 100_000;
@@ -71,7 +72,7 @@ impl Sender {
         self.next += 1;
         let message = AgentMessage {
             message_type: MessageType::OutputStreamData,
-            created_date: super::epoch_millis(),
+            created_date: epoch_millis(),
             sequence_number,
             // SYN on the first message alone (SendStreamDataMessage).
             flags: u64::from(sequence_number == 0),
@@ -119,14 +120,14 @@ impl Sender {
     }
 }
 
-/// Where a message from the client stands in its stream.
+/// The position of a message from the client in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// The one expected.
+    /// The next expected message.
     Next,
-    /// A later one.
+    /// A message after the next expected one.
     Ahead,
-    /// One that was there before.
+    /// A message that was received before.
     Duplicate,
 }
 
@@ -140,7 +141,7 @@ pub(super) struct Receiver {
     ids: VecDeque<Uuid>,
 }
 
-/// How many ids to remember.
+/// The number of remembered ids.
 const IDS: usize = 16_384;
 
 impl Receiver {
@@ -152,7 +153,7 @@ impl Receiver {
         }
     }
 
-    /// Whether a duplicate is what came first under its number, as far as that is remembered.
+    /// Whether a duplicate equals the first message of its number, as far as that is remembered.
     pub(super) fn is_same(&self, duplicate: &AgentMessage) -> bool {
         let back = self.expected.saturating_sub(duplicate.sequence_number);
         let index = usize::try_from(back).ok().and_then(|back| self.ids.len().checked_sub(back));

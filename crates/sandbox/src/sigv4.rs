@@ -15,7 +15,7 @@ use http::HeaderMap;
 use super::identity::Identity;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// How far a request's clock may be off (AWS, "Troubleshoot Signature Version 4": five minutes).
+/// The largest difference between the clocks (AWS, "Troubleshoot Signature Version 4": five minutes).
 const SKEW: Duration = Duration::from_mins(5);
 /// The longest life of a database token (AWS, "IAM database authentication": 15 minutes).
 const TOKEN_LIFE: u64 = 900;
@@ -24,16 +24,16 @@ const TOKEN_LIFE: u64 = 900;
 pub(super) struct SignedRequest<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
-    /// As sent, not decoded.
+    /// The query as sent, not decoded.
     pub(super) query: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a [u8],
 }
 
-/// Why a request is not from whom it says.
+/// The reason why a signature is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Nothing is signed.
+    /// The request has no signature.
     #[error("Missing Authentication Token")]
     Unsigned,
     /// The Authorization header lacks something.
@@ -45,9 +45,9 @@ pub enum Refusal {
     /// The credential scope names something else.
     #[error("Credential should be scoped to {expected}, not {given}")]
     Scope {
-        /// What the scope should say.
+        /// The expected value of the scope.
         expected: String,
-        /// What it says.
+        /// The value in the scope.
         given: String,
     },
     /// The date lies too far in the past or future.
@@ -141,10 +141,10 @@ pub struct DatabaseServer {
     pub region: String,
 }
 
-/// Why a database refuses a token. The database itself only says that authentication failed.
+/// The reason why a database refuses a token. The database itself reports only a failed authentication.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefusal {
-    /// Not `host:port/?query`.
+    /// The token does not have the form `host:port/?query`.
     #[error("not a presigned request: {0}")]
     Shape(&'static str),
     /// Made for another endpoint.

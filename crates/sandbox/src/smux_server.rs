@@ -21,9 +21,9 @@ use tokio::{
 };
 
 use super::{
-    World,
     network::Destination,
-    service::{Counters, Link},
+    session::{Counters, Link},
+    world::World,
 };
 
 /// smux MaxReceiveBuffer: unread bytes of all streams at which nothing more is read.
@@ -33,7 +33,7 @@ const FRAME: usize = 32 << 10;
 /// Frames between the streams and the agent's sender: about what the unix socket between them holds.
 const BACKLOG: usize = 8;
 
-/// What the streams have for the agent to send.
+/// Events of the streams, which the agent sends.
 #[derive(Debug)]
 pub(super) enum Event {
     /// Bytes from a database, at most one frame of them.
@@ -51,7 +51,7 @@ pub(super) struct SmuxServer {
     bucket: Arc<Bucket>,
     dials: mpsc::UnboundedSender<Dial>,
     link: Arc<Link>,
-    /// Whether a frame came since this was last looked at.
+    /// Set when a frame is received; cleared by [`SmuxServer::heard`].
     heard: bool,
 }
 
@@ -90,7 +90,7 @@ impl SmuxServer {
         Arc::clone(&self.bucket)
     }
 
-    /// Whether any frame came since the last call.
+    /// Whether a frame was received since the last call.
     pub(super) fn heard(&mut self) -> bool {
         std::mem::take(&mut self.heard)
     }
@@ -146,7 +146,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Whether the session may read on.
+    /// Whether the session may read more.
     pub(super) fn has_tokens(&self) -> bool {
         self.tokens.load(Ordering::Relaxed) > 0
     }

@@ -28,21 +28,30 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Command, Link, PATH, registry::NoEntry};
-use crate::{Call, Failure, Offline, Operation, Oversize, WebSocketSignature, World, aws, faults::Taken, http::Socket};
+use super::{
+    agent, aws,
+    call::Call,
+    failure::Failure,
+    faults::Taken,
+    operation::Operation,
+    options::{Offline, Oversize, WebSocketSignature},
+    session::{Command, Link, NoEntry, PATH},
+    socket::Socket,
+    world::World,
+};
 
-/// How long a client may take for its first frame.
+/// The time limit for the first frame of a client.
 const FIRST_FRAME: Duration = Duration::from_secs(15);
 /// Frames handed over at once.
 const BATCH: usize = 256;
 /// Bytes of a client's message before its payload.
 const HEADER: usize = 120;
-/// How long a closing handshake may take.
+/// The time limit for a closing handshake.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 type WebSocket = WebSocketStream<Socket>;
 
-/// The request as its signature is to cover it.
+/// The request in the form that the signature must cover.
 fn as_signed(head: &Parts, wanted: WebSocketSignature) -> Parts {
     let mut signed = head.clone();
     let rest = head.uri.path_and_query().map_or("", |rest| rest.as_str());
@@ -57,7 +66,7 @@ fn as_signed(head: &Parts, wanted: WebSocketSignature) -> Parts {
 }
 
 /// Answers the upgrade request: 101 and a task for the websocket, or an error.
-pub(crate) fn upgrade(world: Arc<World>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) fn upgrade(world: Arc<World>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (head, _) = request.into_parts();
     let id = head.uri.path().trim_start_matches(PATH).to_string();
@@ -133,14 +142,17 @@ async fn serve(world: Arc<World>, on_upgrade: OnUpgrade, id: String) {
         // Only the first frame is text, and it carries the token.
         Ok(Some(text)) => serde_json::from_str::<OpenDataChannelInput<'_>>(text)
             .map_err(|_| NoEntry::Token)
-            .and_then(|input| world.sessions.open(&world, &id, &input.token_value)),
+            .and_then(|input| world.sessions.open(&id, &input.token_value)),
         Ok(None) | Err(_) => Err(NoEntry::Token),
     };
-    let Ok(link) = entry else {
+    let Ok((link, errand)) = entry else {
         world.refused_token(&id);
         close(websocket, CloseCode::Policy, "").await;
         return;
     };
+    if let Some(errand) = errand {
+        agent::spawn(&world, &id, &link, errand.destination, errand.properties);
+    }
     let (number, mut orders) = link.attach();
     world.touch();
     let bye_after = world.lock().bye_after;
@@ -182,16 +194,16 @@ async fn serve(world: Arc<World>, on_upgrade: OnUpgrade, id: String) {
     }
 }
 
-/// Why a websocket ends, and how.
+/// The end of a websocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// The client is gone, or has another websocket.
     Quiet,
-    /// With RST.
+    /// Ends with RST.
     Cut,
-    /// With 1000 "Bye".
+    /// Ends with 1000 "Bye".
     Bye,
-    /// The session is over and everything has been said.
+    /// The session is over and all messages have been sent.
     Over,
 }
 
@@ -206,7 +218,7 @@ async fn first_frame(websocket: &mut WebSocket) -> Option<String> {
     None
 }
 
-/// From the client into the session, as fast as the agent takes it.
+/// Copies messages from the client into the session, as fast as the agent takes them.
 async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link, largest: Option<(usize, Oversize)>) -> End {
     let mut chunks = stream.ready_chunks(BATCH);
     loop {
@@ -240,7 +252,7 @@ async fn receive(stream: &mut SplitStream<WebSocket>, link: &Link, largest: Opti
     }
 }
 
-/// From the session to the client: everything that is there, then one flush.
+/// Copies messages from the session to the client: all that are due, then one flush.
 async fn send(sink: &mut SplitSink<WebSocket, Message>, link: &Link) -> End {
     let mut batch = VecDeque::new();
     loop {
@@ -288,7 +300,7 @@ fn counts_down(left: &AtomicU64, batch: &mut Vec<Bytes>) -> bool {
     after == 0
 }
 
-/// Says goodbye and waits for the client's own close frame, but not for long.
+/// Sends a close frame and waits for that of the client, up to a limit.
 async fn close(mut websocket: WebSocket, code: CloseCode, reason: &'static str) {
     let goodbye = async {
         websocket.close(Some(CloseFrame { code, reason: reason.into() })).await?;

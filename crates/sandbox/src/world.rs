@@ -1,4 +1,4 @@
-//! What all parts of a sandbox share: who is known, what was asked for, what was called, and the clock.
+//! The state that all parts of a sandbox share: resources, requested failures, recorded calls, and the clock.
 
 use std::{
     collections::HashMap,
@@ -14,26 +14,34 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AgentOptions, Call, Database, DatabaseServer, Faults, Identity, MfaDevice, Node, Offline, Operation, Options,
-    Oversize, Role, SecurityGroup, SessionDocument, Task, TokenRefusal, WebSocketSignature,
-    aws::{Injected, sso::Portal},
+    call::Call,
+    database::Database,
+    failure::Injected,
+    faults::Faults,
+    identity::Identity,
     network::Network,
-    service::Sessions,
-    sigv4,
+    operation::Operation,
+    options::{
+        AgentOptions, Node, Offline, Options, Oversize, SecurityGroup, SessionDocument, Task, WebSocketSignature,
+    },
+    portal::Portal,
+    roles::{MfaDevice, Role},
+    session::{SessionRequest, Sessions, Started},
+    sigv4::{self, DatabaseServer, TokenRefusal},
 };
 
-/// What all parts of a sandbox share.
+/// The state that all parts of a sandbox share.
 pub(super) struct World {
     pub(super) region: String,
     pub(super) address: SocketAddr,
     pub(super) tls: bool,
-    /// Whether it is reached under AWS's names.
+    /// Whether clients reach it under the names of AWS.
     pub(super) public: bool,
     pub(super) documents: Vec<SessionDocument>,
     pub(super) security_groups: Vec<SecurityGroup>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) largest_payload: Option<(usize, Oversize)>,
-    /// How many entries of a list one answer has at most.
+    /// The largest number of entries in one answer of a list.
     pub(super) page: usize,
     pub(super) network: Network,
     pub(super) sessions: Sessions,
@@ -46,7 +54,7 @@ pub(super) struct World {
     state: Mutex<State>,
 }
 
-/// What may change while the sandbox runs.
+/// The state that may change while the sandbox runs.
 pub(super) struct State {
     pub(super) identities: HashMap<String, Identity>,
     pub(super) roles: Vec<Role>,
@@ -115,8 +123,25 @@ impl World {
         self.tasks.close();
     }
 
+    /// Starts a session. Its destination is resolved now, for good.
+    pub(super) fn start_session(&self, request: SessionRequest) -> Started {
+        let random = self.random();
+        let (host, port) = request.destination();
+        let destination = self.network.resolve(host, port);
+        let faults = self.lock().faults;
+        let place = (self.websocket_base(), self.epoch_seconds());
+        let started = self.sessions.start(request, destination, faults, (&place.0, place.1), random);
+        self.touch();
+        started
+    }
+
+    /// New URL and token for a session that lives; `None` when it does not.
+    pub(super) fn resume_session(&self, id: &str) -> Option<Started> {
+        self.sessions.resume(&self.websocket_base(), id, self.random())
+    }
+
     /// Scheme and authority of stream URLs.
-    pub(super) fn websocket_base(&self) -> String {
+    fn websocket_base(&self) -> String {
         if self.public {
             return format!("wss://ssmmessages.{}.amazonaws.com", self.region);
         }
@@ -165,7 +190,7 @@ impl World {
         self.touch();
     }
 
-    /// Wakes the waiters in [`Sandbox::until`].
+    /// Wakes the waiters in [`super::Sandbox::until`].
     pub(super) fn touch(&self) {
         self.changes.send_replace(());
     }

@@ -1,4 +1,4 @@
-//! What the client sends: acknowledgements, the HandshakeResponse, flags and smux bytes, each processed once and in order.
+//! Input of the client: acknowledgements, the HandshakeResponse, flags and smux bytes, each processed once and in order.
 
 use std::time::Instant as StdInstant;
 
@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::{Agent, Phase};
 use crate::{
+    clock::epoch_millis,
     reliability::Arrival,
-    service::{Counters, Ended},
+    session::{Counters, Ended},
 };
 
 impl Agent {
@@ -111,7 +112,7 @@ impl Agent {
 
     fn acknowledgement(&mut self, message: &AgentMessage) -> Bytes {
         let AgentMessage { message_type, message_id, sequence_number, .. } = *message;
-        acknowledge(message_type, message_id, sequence_number, self.sender.message_id(), crate::epoch_millis()).encode()
+        acknowledge(message_type, message_id, sequence_number, self.sender.message_id(), epoch_millis()).encode()
     }
 
     fn process(&mut self, message: &AgentMessage) -> Processed {

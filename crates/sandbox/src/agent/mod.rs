@@ -29,12 +29,12 @@ use tokio::{
 };
 
 use super::{
-    World,
     network::Destination,
     options::AgentOptions,
     reliability::{Receiver, Sender},
-    service::{Counters, Ended, Link},
+    session::{Counters, Ended, Link},
     smux_server::{Bucket, Event, SmuxServer},
+    world::World,
 };
 
 /// StreamDataPayloadSize (`config.go`).
@@ -158,7 +158,7 @@ impl Agent {
         }
     }
 
-    /// Until the session ends for a reason of the agent's.
+    /// Runs until the agent ends the session.
     async fn run(mut self) -> Ended {
         let mut resend = tokio::time::interval(RESEND_TICK);
         resend.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -315,7 +315,7 @@ impl Agent {
         }
     }
 
-    /// Why it does not forward to the destination (`port.go`, validateParameters): the last words of the session.
+    /// The reason for refusing the destination (`port.go`, validateParameters), which is the last message of the session.
     fn refusal(&self) -> Option<String> {
         let host = self.properties.iter().find(|(name, _)| name == "host").map(|(_, host)| host.as_str());
         let host = host.unwrap_or_default();
@@ -344,7 +344,7 @@ impl Agent {
     }
 }
 
-/// What the next message of data waits for.
+/// The obstacle for the next message of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blocked {
     No,

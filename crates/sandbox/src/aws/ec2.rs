@@ -4,8 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Answer, error::ApiError, page, xml};
-use crate::World;
+use super::{
+    answer::{Answer, page},
+    error::ApiError,
+    protocol::xml,
+};
+use crate::world::World;
 
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 

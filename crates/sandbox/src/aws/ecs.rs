@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, error::ApiError, page};
-use crate::{World, identity::ACCOUNT, options::Task};
+use super::{
+    answer::{Answer, page},
+    error::ApiError,
+};
+use crate::{identity::ACCOUNT, options::Task, world::World};
 
 pub(super) fn list_clusters(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let mut clusters: Vec<String> = world.lock().tasks.iter().map(|task| task.cluster.clone()).collect();

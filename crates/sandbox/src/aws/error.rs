@@ -6,48 +6,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use super::{Operation, xml};
-use crate::{identity::Identity, sigv4::Refusal};
-
-/// How an API call fails when a test wants it to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// `ThrottlingException`: Rate exceeded.
-    Throttling,
-    /// HTTP 500, `InternalServerError`.
-    InternalServerError,
-    /// HTTP 503 without a body, as a load balancer answers.
-    Unavailable,
-    /// `AccessDeniedException` in IAM's words.
-    AccessDenied,
-    /// The credentials have expired.
-    ExpiredCredentials,
-    /// StartSession: the agent is not there.
-    TargetNotConnected,
-    /// StartSession: no such document.
-    InvalidDocument,
-    /// StartSession: `BadRequest`, as for agents too old for the document.
-    BadRequest,
-    /// ResumeSession, TerminateSession: the session is gone.
-    DoesNotExist,
-    /// ResumeSession: answers without a token, as for sessions that have timed out.
-    EmptyToken,
-    /// The connection closes without an answer.
-    Disconnect,
-    /// The call is carried out, and the connection closes without an answer.
-    LostAnswer,
-}
-
-/// The family of wire shapes that a service speaks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Protocol {
-    /// AWS JSON 1.1.
-    Json,
-    /// Query, with this XML namespace.
-    Query(&'static str),
-    /// Query in EC2's manner: other error codes, in another document.
-    Ec2,
-}
+use super::protocol::{Protocol, respond, xml};
+use crate::{failure::Failure, identity::Identity, operation::Operation, sigv4::Refusal};
 
 /// An error on its way to the caller.
 #[derive(Debug)]
@@ -99,7 +59,7 @@ impl ApiError {
             "User: {} is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows the {action} action",
             identity.arn
         );
-        match operation.protocol() {
+        match Protocol::of(operation) {
             Protocol::Json => Self::bad("AccessDeniedException", message),
             Protocol::Query(_) => Self::new(StatusCode::FORBIDDEN, "AccessDenied", message),
             Protocol::Ec2 => Self::new(StatusCode::FORBIDDEN, "UnauthorizedOperation", message),
@@ -113,7 +73,7 @@ impl ApiError {
         operation: Operation,
         resource: &str,
     ) -> Result<Option<Failure>, Self> {
-        let protocol = operation.protocol();
+        let protocol = Protocol::of(operation);
         Err(match failure {
             Failure::EmptyToken | Failure::LostAnswer => return Ok(Some(failure)),
             Failure::Throttling => match protocol {
@@ -184,19 +144,4 @@ impl ApiError {
             }
         }
     }
-}
-
-/// A response with the headers that AWS adds, but for `Date`.
-pub(super) fn respond(
-    status: StatusCode,
-    content_type: &'static str,
-    request_id: &str,
-    body: String,
-) -> Response<Full<Bytes>> {
-    Response::builder()
-        .status(status)
-        .header("content-type", content_type)
-        .header("x-amzn-requestid", request_id)
-        .body(Full::new(body.into()))
-        .expect("fixed header names and a UUID make a valid response")
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Answer, error::ApiError, xml};
-use crate::World;
+use super::{answer::Answer, error::ApiError, protocol::xml};
+use crate::world::World;
 
 const NAMESPACE: &str = "https://iam.amazonaws.com/doc/2010-05-08/";
 

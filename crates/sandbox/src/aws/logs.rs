@@ -1,9 +1,12 @@
-//! CloudWatch Logs: the groups and events that the sandbox was told about.
+//! CloudWatch Logs: the groups and events of the sandbox.
 
 use serde_json::{Value, json};
 
-use super::{Answer, error::ApiError, page};
-use crate::World;
+use super::{
+    answer::{Answer, page},
+    error::ApiError,
+};
+use crate::world::World;
 
 pub(super) fn filter_log_events(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let events = events(world, parameters)?;
@@ -11,7 +14,7 @@ pub(super) fn filter_log_events(world: &World, parameters: &Value) -> Result<Ans
     Ok(Answer::new(json!({ "events": events, "searchedLogStreams": [], "nextToken": next }).to_string()))
 }
 
-/// Each group has one stream.
+/// Returns the events of a group, which has one stream.
 pub(super) fn get_log_events(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let events = events(world, parameters)?;
     let (events, next) = page(world, &events, parameters.get("limit"), parameters.get("nextToken"))?;

@@ -1,20 +1,20 @@
-//! The AWS APIs of the sandbox: which call this is, who makes it, whether it may, and what it answers.
+//! The AWS APIs of the sandbox: a request is recognized, authenticated, permitted, and answered by its handler.
 //!
 //! `ssm`, `ecs` and `logs` speak AWS JSON 1.1; `sts`, `rds`, `iam` and `ec2` speak Query with XML answers; `sso` speaks JSON over
 //! paths of its own. The wire shapes follow the public service
-//! descriptions; the real SDK is what reads them. Sockets are [`super::http`]'s.
+//! descriptions; the real SDK is what reads them. [`super::http`] serves the sockets.
 
+mod answer;
 mod ec2;
 mod ecs;
 mod error;
 mod iam;
 mod logs;
+mod protocol;
 mod rds;
 mod ssm;
-pub(super) mod sso;
+mod sso;
 mod sts;
-
-use std::{collections::BTreeMap, fmt, time::Duration};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use bytes::Bytes;
@@ -23,223 +23,18 @@ use http_body_util::Full;
 use uuid::Uuid;
 
 pub(super) use self::error::ApiError;
-use self::error::Protocol;
-pub use self::{
-    error::Failure,
-    rds::Database,
-    sts::{MfaDevice, Role},
+use self::{
+    answer::Answer,
+    protocol::{Protocol, success},
 };
 use super::{
-    World,
-    identity::{Identity, SessionToken},
+    call::Call,
+    failure::Failure,
+    identity::{ACCOUNT, Identity, SessionToken},
+    operation::Operation,
     sigv4,
+    world::World,
 };
-
-/// A call that the sandbox answers; also the names that IAM policies use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Operation {
-    /// `ssm:StartSession`.
-    StartSession,
-    /// `ssm:ResumeSession`.
-    ResumeSession,
-    /// `ssm:TerminateSession`.
-    TerminateSession,
-    /// `ssm:DescribeInstanceInformation`.
-    DescribeInstanceInformation,
-    /// `ssm:DescribeSessions`.
-    DescribeSessions,
-    /// `ssm:GetDocument`.
-    GetDocument,
-    /// `sts:GetCallerIdentity`.
-    GetCallerIdentity,
-    /// `sts:AssumeRole`.
-    AssumeRole,
-    /// `sts:AssumeRoleWithWebIdentity`.
-    AssumeRoleWithWebIdentity,
-    /// `sts:GetSessionToken`.
-    GetSessionToken,
-    /// `sso-oauth:RegisterClient`.
-    RegisterClient,
-    /// `sso-oauth:StartDeviceAuthorization`.
-    StartDeviceAuthorization,
-    /// `sso-oauth:CreateToken`.
-    CreateToken,
-    /// `sso:GetRoleCredentials`.
-    GetRoleCredentials,
-    /// `rds:DescribeDBInstances`.
-    DescribeDBInstances,
-    /// `rds:DescribeDBClusters`.
-    DescribeDBClusters,
-    /// `rds:DescribeDBClusterEndpoints`.
-    DescribeDBClusterEndpoints,
-    /// `rds:DescribeDBProxies`.
-    DescribeDBProxies,
-    /// `rds:DescribeDBProxyEndpoints`.
-    DescribeDBProxyEndpoints,
-    /// `ec2:DescribeInstances`.
-    DescribeInstances,
-    /// `ec2:DescribeSecurityGroups`.
-    DescribeSecurityGroups,
-    /// `ec2:DescribeSubnets`.
-    DescribeSubnets,
-    /// `ecs:ListClusters`.
-    ListClusters,
-    /// `ecs:ListTasks`.
-    ListTasks,
-    /// `ecs:DescribeTasks`.
-    DescribeTasks,
-    /// `iam:SimulatePrincipalPolicy`.
-    SimulatePrincipalPolicy,
-    /// `logs:FilterLogEvents`.
-    FilterLogEvents,
-    /// `logs:GetLogEvents`.
-    GetLogEvents,
-    /// `ssmmessages:OpenDataChannel`: the websocket.
-    OpenDataChannel,
-}
-
-impl Operation {
-    const ALL: [Self; 29] = [
-        Self::StartSession,
-        Self::ResumeSession,
-        Self::TerminateSession,
-        Self::DescribeInstanceInformation,
-        Self::DescribeSessions,
-        Self::GetDocument,
-        Self::GetCallerIdentity,
-        Self::AssumeRole,
-        Self::AssumeRoleWithWebIdentity,
-        Self::GetSessionToken,
-        Self::RegisterClient,
-        Self::StartDeviceAuthorization,
-        Self::CreateToken,
-        Self::GetRoleCredentials,
-        Self::DescribeDBInstances,
-        Self::DescribeDBClusters,
-        Self::DescribeDBClusterEndpoints,
-        Self::DescribeDBProxies,
-        Self::DescribeDBProxyEndpoints,
-        Self::DescribeInstances,
-        Self::DescribeSecurityGroups,
-        Self::DescribeSubnets,
-        Self::ListClusters,
-        Self::ListTasks,
-        Self::DescribeTasks,
-        Self::SimulatePrincipalPolicy,
-        Self::FilterLogEvents,
-        Self::GetLogEvents,
-        Self::OpenDataChannel,
-    ];
-
-    /// The prefix in IAM and the service in signatures.
-    pub(super) fn service(self) -> &'static str {
-        match self {
-            Self::StartSession
-            | Self::ResumeSession
-            | Self::TerminateSession
-            | Self::DescribeInstanceInformation
-            | Self::DescribeSessions
-            | Self::GetDocument => "ssm",
-            Self::GetCallerIdentity | Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetSessionToken => {
-                "sts"
-            }
-            Self::RegisterClient | Self::StartDeviceAuthorization | Self::CreateToken => "sso-oauth",
-            Self::GetRoleCredentials => "sso",
-            Self::DescribeDBInstances
-            | Self::DescribeDBClusters
-            | Self::DescribeDBClusterEndpoints
-            | Self::DescribeDBProxies
-            | Self::DescribeDBProxyEndpoints => "rds",
-            Self::DescribeInstances | Self::DescribeSecurityGroups | Self::DescribeSubnets => "ec2",
-            Self::ListClusters | Self::ListTasks | Self::DescribeTasks => "ecs",
-            Self::SimulatePrincipalPolicy => "iam",
-            Self::FilterLogEvents | Self::GetLogEvents => "logs",
-            Self::OpenDataChannel => "ssmmessages",
-        }
-    }
-
-    /// Whether the caller has to sign. Those that need not are how one comes to have something to sign with.
-    fn is_signed(self) -> bool {
-        !matches!(self.service(), "sso" | "sso-oauth") && self != Self::AssumeRoleWithWebIdentity
-    }
-
-    fn protocol(self) -> Protocol {
-        match self.service() {
-            "sts" => Protocol::Query("https://sts.amazonaws.com/doc/2011-06-15/"),
-            "rds" => Protocol::Query("http://rds.amazonaws.com/doc/2014-10-31/"),
-            "iam" => Protocol::Query("https://iam.amazonaws.com/doc/2010-05-08/"),
-            "ec2" => Protocol::Ec2,
-            _ => Protocol::Json,
-        }
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-/// One call as it came in, for assertions.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// What was called.
-    pub operation: Operation,
-    /// By which key; `None` when the signature did not verify.
-    pub access_key: Option<String>,
-    /// What was asked: the JSON document, or the form as an object.
-    pub parameters: serde_json::Value,
-    /// The session that was started or named.
-    pub session_id: Option<String>,
-    /// The error code that was answered; `None` is success.
-    pub error: Option<String>,
-}
-
-/// Failures and delays that were asked for, by operation.
-#[derive(Debug, Default)]
-pub(super) struct Injected {
-    failures: BTreeMap<Operation, Vec<(Failure, Option<u32>)>>,
-    delays: BTreeMap<Operation, Duration>,
-}
-
-impl Injected {
-    pub(super) fn fail(&mut self, operation: Operation, failure: Failure, times: Option<u32>) {
-        self.failures.entry(operation).or_default().push((failure, times));
-    }
-
-    pub(super) fn heal(&mut self, operation: Operation) {
-        self.failures.remove(&operation);
-    }
-
-    pub(super) fn delay(&mut self, operation: Operation, delay: Duration) {
-        self.delays.insert(operation, delay);
-    }
-
-    pub(super) fn next_failure(&mut self, operation: Operation) -> Option<Failure> {
-        let failures = self.failures.get_mut(&operation)?;
-        let (failure, times) = failures.first_mut()?;
-        let failure = failure.clone();
-        if let Some(times) = times {
-            *times = times.saturating_sub(1);
-            if *times == 0 {
-                failures.remove(0);
-            }
-        }
-        Some(failure)
-    }
-}
-
-/// What a handler answers: the body, and the session it was about.
-struct Answer {
-    body: String,
-    session_id: Option<String>,
-}
-
-impl Answer {
-    fn new(body: impl Into<String>) -> Self {
-        Self { body: body.into(), session_id: None }
-    }
-}
 
 /// Answers one API call, by the sandbox's clock. `None`: say nothing, drop the connection.
 pub(super) async fn answer(world: &World, head: &Parts, body: &[u8]) -> Option<Response<Full<Bytes>>> {
@@ -261,7 +56,7 @@ async fn respond(world: &World, head: &Parts, body: &[u8]) -> Option<Response<Fu
         Ok(Identity::new("", "", SessionToken::None, "anonymous"))
     };
     let access_key = caller.as_ref().ok().map(|identity| identity.access_key.clone()).filter(|key| !key.is_empty());
-    let delay = world.lock().injected.delays.get(&operation).copied();
+    let delay = world.lock().injected.delay_of(operation);
     if let Some(delay) = delay {
         tokio::time::sleep(delay).await;
     }
@@ -281,13 +76,13 @@ async fn respond(world: &World, head: &Parts, body: &[u8]) -> Option<Response<Fu
     world.record(Call { operation, access_key, parameters, session_id, error });
     match result {
         _ if lost => None,
-        Ok(answer) => Some(success(operation.protocol(), answer.body, &request_id)),
+        Ok(answer) => Some(success(Protocol::of(operation), answer.body, &request_id)),
         Err(error) if error.disconnect => None,
-        Err(error) => Some(error.response(operation.protocol(), &request_id)),
+        Err(error) => Some(error.response(Protocol::of(operation), &request_id)),
     }
 }
 
-/// Which operation a request is, and its parameters as one JSON object.
+/// The operation of a request, and its parameters as one JSON object.
 fn recognise(head: &Parts, body: &[u8]) -> Option<(Operation, serde_json::Value)> {
     if let Some(operation) = by_path(head.uri.path()) {
         let parameters = match operation {
@@ -316,10 +111,10 @@ fn recognise(head: &Parts, body: &[u8]) -> Option<(Operation, serde_json::Value)
     }
     let form = form(std::str::from_utf8(body).ok()?);
     let operation = by_name(form.get("Action")?.as_str()?)?;
-    (!matches!(operation.protocol(), Protocol::Json)).then_some((operation, form.into()))
+    (!matches!(Protocol::of(operation), Protocol::Json)).then_some((operation, form.into()))
 }
 
-/// What the services of IAM Identity Center have in the place of names.
+/// The operations of IAM Identity Center, which are named by paths.
 fn by_path(path: &str) -> Option<Operation> {
     Some(match path {
         "/client/register" => Operation::RegisterClient,
@@ -335,7 +130,7 @@ fn form(text: &str) -> serde_json::Map<String, serde_json::Value> {
     pairs.filter_map(|(name, value)| Some((sigv4::form_decode(name)?, sigv4::form_decode(value)?.into()))).collect()
 }
 
-/// Who signed the request.
+/// The identity that signed the request.
 pub(super) fn authenticate(
     world: &World,
     operation: Operation,
@@ -353,9 +148,9 @@ pub(super) fn authenticate(
     let region = if operation.service() == "iam" { "us-east-1" } else { world.region.as_str() };
     let scope = (region, operation.service());
     let found = sigv4::verify_headers(&request, scope, world.now(), |key| world.find_identity(key))
-        .map_err(|refusal| ApiError::refused(&refusal, operation.protocol()))?;
+        .map_err(|refusal| ApiError::refused(&refusal, Protocol::of(operation)))?;
     if found.expired {
-        return Err(ApiError::expired(operation.protocol()));
+        return Err(ApiError::expired(Protocol::of(operation)));
     }
     Ok(found)
 }
@@ -370,7 +165,7 @@ fn permit(
     let resource = match operation {
         Operation::StartSession => {
             let target = parameters.get("Target").and_then(|target| target.as_str()).unwrap_or("*");
-            format!("arn:aws:ec2:{}:{}:instance/{target}", world.region, super::identity::ACCOUNT)
+            format!("arn:aws:ec2:{}:{}:instance/{target}", world.region, ACCOUNT)
         }
         _ => "*".into(),
     };
@@ -424,47 +219,4 @@ fn dispatch(
             Err(ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "the data channel is a websocket"))
         }
     }
-}
-
-fn success(protocol: Protocol, body: String, request_id: &str) -> Response<Full<Bytes>> {
-    let (content_type, body) = match protocol {
-        Protocol::Json => ("application/x-amz-json-1.1", body),
-        Protocol::Query(_) | Protocol::Ec2 => (
-            "text/xml",
-            body.replace("</ResponseMetadata>", &format!("<RequestId>{request_id}</RequestId></ResponseMetadata>")),
-        ),
-    };
-    error::respond(StatusCode::OK, content_type, request_id, body)
-}
-
-/// One page of `all`, from `token` on: as many as were asked for, and no more than the sandbox gives at once. The token is
-/// the place in the list, which a client must not rely on.
-fn page<T: Clone>(
-    world: &World,
-    all: &[T],
-    asked: Option<&serde_json::Value>,
-    token: Option<&serde_json::Value>,
-) -> Result<(Vec<T>, Option<String>), ApiError> {
-    let number = |value: &serde_json::Value| {
-        value.as_u64().and_then(|number| usize::try_from(number).ok()).or_else(|| value.as_str()?.parse().ok())
-    };
-    let size = world.page.min(asked.and_then(number).unwrap_or(usize::MAX)).max(1);
-    let start = match token {
-        None => 0,
-        Some(token) => {
-            let start = token.as_str().and_then(|token| token.strip_prefix("page-")?.parse().ok());
-            start
-                .filter(|start| *start < all.len())
-                .ok_or_else(|| ApiError::bad("InvalidParameterValue", "the token is not one that was handed out"))?
-        }
-    };
-    let rest = all.get(start..).unwrap_or_default();
-    let end = start + size;
-    let next = (end < all.len()).then(|| format!("page-{end}"));
-    Ok((rest.iter().take(size).cloned().collect(), next))
-}
-
-/// Text inside an XML element.
-fn xml(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{
-    Answer,
-    error::{ApiError, Failure},
-    page,
+    answer::{Answer, page},
+    error::ApiError,
 };
 use crate::{
-    World,
+    failure::Failure,
     identity::{ACCOUNT, Identity},
-    service::{SessionRequest, Started},
+    session::{SessionRequest, Started},
+    world::World,
 };
 
 /// The documents that forward ports, with the parameters each takes.
@@ -39,18 +39,14 @@ pub(super) fn start_session(world: &World, identity: &Identity, parameters: &Val
     if !connected {
         return Err(ApiError::target_not_connected(target));
     }
-    let started = world.sessions.start(
-        world,
-        SessionRequest {
-            owner: identity.name().into(),
-            owner_arn: identity.arn.clone(),
-            target: target.into(),
-            document: document.into(),
-            properties,
-            reason: reason.map(Into::into),
-        },
-    );
-    Ok(grant(started))
+    Ok(grant(world.start_session(SessionRequest {
+        owner: identity.name().into(),
+        owner_arn: identity.arn.clone(),
+        target: target.into(),
+        document: document.into(),
+        properties,
+        reason: reason.map(Into::into),
+    })))
 }
 
 /// What the agent hears: the parameters that were given, each one that the document has and fits it, and what it fixes.
@@ -99,7 +95,7 @@ pub(super) fn resume_session(world: &World, parameters: &Value, failure: Option<
     if failure == Some(&Failure::EmptyToken) {
         return Ok(Answer { body: json!({ "SessionId": id }).to_string(), session_id: Some(id.into()) });
     }
-    let started = world.sessions.resume(world, id).ok_or_else(|| ApiError::does_not_exist(&format!("Session {id}")))?;
+    let started = world.resume_session(id).ok_or_else(|| ApiError::does_not_exist(&format!("Session {id}")))?;
     Ok(grant(started))
 }
 

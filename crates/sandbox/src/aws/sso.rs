@@ -5,46 +5,20 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use http::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Answer, error::ApiError};
-use crate::{World, identity::Identity};
+use super::{answer::Answer, error::ApiError};
+use crate::{portal::Device, world::World};
 
 /// Lifetime of a token.
 const TOKEN_LIFE: Duration = Duration::from_hours(8);
-/// How long a code can be approved.
+/// The time in which a code can be approved.
 const CODE_LIFE: Duration = Duration::from_mins(10);
-
-/// State of the service: clients, devices, tokens.
-#[derive(Default)]
-pub(crate) struct Portal {
-    /// The roles that a logged-in user may assume.
-    roles: HashMap<String, Identity>,
-    clients: HashMap<String, String>,
-    pub(crate) devices: Vec<Device>,
-    pub(crate) tokens: HashMap<String, SystemTime>,
-    refresh_tokens: Vec<String>,
-}
-
-impl Portal {
-    pub(crate) fn new(roles: HashMap<String, Identity>) -> Self {
-        Self { roles, ..Self::default() }
-    }
-}
-
-/// A login that has started.
-pub(crate) struct Device {
-    code: String,
-    pub(crate) user_code: String,
-    begun: SystemTime,
-    /// What the person has said.
-    pub(crate) approved: Option<bool>,
-}
 
 fn refused(code: &'static str, message: &str) -> ApiError {
     ApiError::bad(code, message)

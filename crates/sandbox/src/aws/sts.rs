@@ -7,82 +7,17 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use safe_display::secret::Secret;
 use serde_json::Value;
 
-use super::{Answer, Operation, error::ApiError, xml};
+use super::{answer::Answer, error::ApiError, protocol::xml};
 use crate::{
-    World,
     identity::{ACCOUNT, Identity, SessionToken},
+    operation::Operation,
+    roles::{MfaDevice, Role},
+    world::World,
 };
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 /// The longest session of a role that was assumed with another role's credentials, in seconds (AWS, "Role chaining").
 const CHAINED: u64 = 3600;
-
-/// A role with conditions. One that the sandbox was not told about may be assumed by anybody.
-#[derive(Clone)]
-pub struct Role {
-    name: String,
-    external_id: Option<String>,
-    mfa: bool,
-    trusted: Option<String>,
-    gives: Option<Identity>,
-}
-
-impl Role {
-    /// A role of the sandbox's account, without conditions.
-    pub fn new(name: &str) -> Self {
-        Self { name: name.into(), external_id: None, mfa: false, trusted: None, gives: None }
-    }
-
-    /// Its ARN.
-    pub fn arn(&self) -> String {
-        format!("arn:aws:iam::{ACCOUNT}:role/{}", self.name)
-    }
-
-    /// The trust policy wants this external id.
-    #[must_use]
-    pub fn external_id(mut self, id: &str) -> Self {
-        self.external_id = Some(id.into());
-        self
-    }
-
-    /// The trust policy wants MFA.
-    #[must_use]
-    pub fn mfa(mut self) -> Self {
-        self.mfa = true;
-        self
-    }
-
-    /// The trust policy names only this role.
-    #[must_use]
-    pub fn trusts(mut self, role: &str) -> Self {
-        self.trusted = Some(role.into());
-        self
-    }
-
-    /// Its sessions have this identity's keys, which a database may know.
-    #[must_use]
-    pub fn gives(mut self, identity: Identity) -> Self {
-        self.gives = Some(identity);
-        self
-    }
-}
-
-/// A user's MFA device.
-#[derive(Debug, Clone)]
-pub struct MfaDevice {
-    /// Its ARN.
-    pub serial: String,
-    /// The codes that it will show, each good once.
-    pub codes: Vec<String>,
-}
-
-impl MfaDevice {
-    /// The virtual device of a user of the sandbox's account.
-    pub fn of_user(name: &str, codes: &[&str]) -> Self {
-        let codes = codes.iter().map(|&code| code.into()).collect();
-        Self { serial: format!("arn:aws:iam::{ACCOUNT}:mfa/{name}"), codes }
-    }
-}
 
 pub(super) fn get_caller_identity(identity: &Identity) -> Answer {
     Answer::new(format!(
@@ -158,7 +93,7 @@ pub(super) fn get_session_token(world: &World, caller: &Identity, parameters: &V
     Ok(answer(world, "GetSessionToken", session, lifetime(parameters, 12 * 3600)?))
 }
 
-/// Whether a code came along; a wrong one is an error.
+/// Whether the request contains a code of an MFA device. A wrong code is an error.
 fn second_factor(world: &World, caller: &Identity, parameters: &Value) -> Result<bool, ApiError> {
     let text = |name: &str| parameters.get(name).and_then(Value::as_str);
     let (Some(serial), Some(code)) = (text("SerialNumber"), text("TokenCode")) else { return Ok(false) };

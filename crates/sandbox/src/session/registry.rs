@@ -10,10 +10,13 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{Link, PATH, channel_closed};
-use crate::{World, agent, faults::Faults, network::Destination};
+use super::{link::Link, message::channel_closed};
+use crate::{clock::epoch_millis, faults::Faults, network::Destination};
 
-/// What StartSession asks for, checked.
+/// The path of data channels (amazon-ssm-agent `agent/session/config/config.go`).
+pub(crate) const PATH: &str = "/v1/data-channel/";
+
+/// The checked request of StartSession.
 pub(crate) struct SessionRequest {
     /// The name that session ids begin with.
     pub(crate) owner: String,
@@ -25,14 +28,30 @@ pub(crate) struct SessionRequest {
     pub(crate) reason: Option<String>,
 }
 
-/// What a client needs to open the data channel.
+impl SessionRequest {
+    /// The host and port that the agent forwards to.
+    pub(crate) fn destination(&self) -> (&str, u16) {
+        let property = |name: &str| self.properties.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
+        let port = property("portNumber").and_then(|port| port.parse().ok()).unwrap_or(80);
+        (property("host").unwrap_or("localhost"), port)
+    }
+}
+
+/// The data that a client needs to open the data channel.
 pub(crate) struct Started {
     pub(crate) id: String,
     pub(crate) stream_url: String,
     pub(crate) token: String,
 }
 
-/// How a session ended.
+/// The errand of a session's agent.
+pub(crate) struct Errand {
+    pub(crate) destination: Destination,
+    /// The parameters of the session document.
+    pub(crate) properties: Vec<(String, String)>,
+}
+
+/// The end of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// TerminateSession was called.
@@ -54,9 +73,9 @@ pub struct SessionReport {
     pub document: String,
     /// The parameters it was started with.
     pub properties: Vec<(String, String)>,
-    /// Why it was started, in the client's words.
+    /// The reason that the client gave.
     pub reason: Option<String>,
-    /// Who started it.
+    /// The ARN of the caller who started it.
     pub owner_arn: String,
     /// Seconds since the Unix epoch.
     pub started_at: u64,
@@ -64,13 +83,13 @@ pub struct SessionReport {
     pub connected: bool,
     /// Whether the handshake is complete.
     pub ready: bool,
-    /// `None` while it lives.
+    /// The end; `None` while the session lives.
     pub ended: Option<Ended>,
     /// Websockets opened so far.
     pub opens: u64,
     /// Stream data messages from the client, duplicates included.
     pub received: u64,
-    /// Those that had come before.
+    /// Duplicates among the received messages.
     pub duplicates: u64,
     /// Stream data messages of the agent, without retransmissions.
     pub sent: u64,
@@ -88,9 +107,9 @@ struct Session {
     request: SessionRequest,
     /// The part of the stream URL after the path, as handed out last.
     query: String,
-    /// Good for one opening.
+    /// The token, which is valid for one opening.
     token: Option<String>,
-    /// Every token and query so far.
+    /// All tokens and queries so far.
     handed_out: Vec<String>,
     link: Arc<Link>,
     /// Resolved when the session started, for good.
@@ -100,13 +119,13 @@ struct Session {
     ended: Option<Ended>,
 }
 
-/// All sessions, the ended ones too.
+/// All sessions, including ended ones.
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<BTreeMap<String, Session>>);
 
-/// Why a data channel may not be opened.
+/// The reason why a data channel may not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoEntry {
+pub(crate) enum NoEntry {
     UnknownSession,
     /// The query is not byte for byte the one handed out last.
     OtherUrl,
@@ -114,17 +133,19 @@ pub(super) enum NoEntry {
 }
 
 impl Sessions {
-    pub(crate) fn start(&self, world: &World, request: SessionRequest) -> Started {
-        let mut random = world.random();
+    /// Adds a session. `base` is scheme and authority of stream URLs, `started_at` in seconds since the Unix epoch.
+    pub(crate) fn start(
+        &self,
+        request: SessionRequest,
+        destination: Destination,
+        faults: Faults,
+        (base, started_at): (&str, u64),
+        mut random: fastrand::Rng,
+    ) -> Started {
         let suffix: String = std::iter::repeat_with(|| random.alphanumeric().to_ascii_lowercase()).take(26).collect();
         let id = format!("{}-{suffix}", request.owner);
-        let property = |name: &str| request.properties.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
-        let host = property("host").unwrap_or("localhost");
-        let port = property("portNumber").and_then(|port| port.parse().ok()).unwrap_or(80);
-        let destination = world.network.resolve(host, port);
         let link = Arc::new(Link::new(random.u64(..)));
-        let faults = world.lock().faults;
-        set_faults(&link, faults);
+        link.set_faults(faults);
         let mut session = Session {
             request,
             query: String::new(),
@@ -133,20 +154,19 @@ impl Sessions {
             link,
             destination,
             agent_runs: false,
-            started_at: world.epoch_seconds(),
+            started_at,
             ended: None,
         };
-        let started = session.grant(world, &id, &mut random);
+        let started = session.grant(base, &id, &mut random);
         self.lock().insert(id, session);
-        world.touch();
         started
     }
 
     /// New URL and token for a session that lives; `None` when it does not.
-    pub(crate) fn resume(&self, world: &World, id: &str) -> Option<Started> {
+    pub(crate) fn resume(&self, base: &str, id: &str, mut random: fastrand::Rng) -> Option<Started> {
         let mut sessions = self.lock();
         let session = sessions.get_mut(id).filter(|session| session.ended.is_none())?;
-        Some(session.grant(world, id, &mut world.random()))
+        Some(session.grant(base, id, &mut random))
     }
 
     /// TerminateSession. Unknown and ended sessions stay as they are.
@@ -154,42 +174,43 @@ impl Sessions {
         self.end(id, Ended::ByApi, "");
     }
 
-    /// Ends a session and tells the client.
+    /// Ends a session and notifies the client.
     pub(crate) fn end(&self, id: &str, how: Ended, output: &str) {
         let mut sessions = self.lock();
         let Some(session) = sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
         session.ended = Some(how);
         session.token = None;
-        session.link.down.push_intact(channel_closed(id, output, crate::epoch_millis()));
+        session.link.down.push_intact(channel_closed(id, output, epoch_millis()));
         session.link.over.cancel();
     }
 
-    /// Ends every session without a word: the sandbox stops.
+    /// Ends every session without a message, because the sandbox stops.
     pub(crate) fn stop(&self) {
         for session in self.lock().values() {
             session.link.over.cancel();
         }
     }
 
-    pub(super) fn check_url(&self, id: &str, query: &str) -> Result<(), NoEntry> {
+    pub(crate) fn check_url(&self, id: &str, query: &str) -> Result<(), NoEntry> {
         let sessions = self.lock();
         let session = sessions.get(id).filter(|session| session.ended.is_none()).ok_or(NoEntry::UnknownSession)?;
         if session.query == query { Ok(()) } else { Err(NoEntry::OtherUrl) }
     }
 
-    /// Uses up the token. Starts the agent the first time.
-    pub(super) fn open(&self, world: &Arc<World>, id: &str, token: &str) -> Result<Arc<Link>, NoEntry> {
+    /// Uses up the token. The first opening also gives the errand of the agent, which is to be started.
+    pub(crate) fn open(&self, id: &str, token: &str) -> Result<(Arc<Link>, Option<Errand>), NoEntry> {
         let mut sessions = self.lock();
         let session = sessions.get_mut(id).filter(|session| session.ended.is_none()).ok_or(NoEntry::UnknownSession)?;
         if session.token.as_deref() != Some(token) {
             return Err(NoEntry::Token);
         }
         session.token = None;
-        if !session.agent_runs {
-            session.agent_runs = true;
-            agent::spawn(world, id, &session.link, session.destination.clone(), session.request.properties.clone());
-        }
-        Ok(Arc::clone(&session.link))
+        let is_first = !std::mem::replace(&mut session.agent_runs, true);
+        let errand = is_first.then(|| Errand {
+            destination: session.destination.clone(),
+            properties: session.request.properties.clone(),
+        });
+        Ok((Arc::clone(&session.link), errand))
     }
 
     /// The links of living sessions: one, or all.
@@ -216,17 +237,8 @@ impl Sessions {
     }
 }
 
-/// Applies faults to both directions of a session.
-pub(crate) fn set_faults(link: &Link, faults: Faults) {
-    link.up.set(faults.up, faults.delay, faults.pace);
-    link.down.set(faults.down, faults.delay, None);
-    let cut_after = faults.cut_after.unwrap_or(u64::MAX);
-    link.cut_after.store(cut_after, Ordering::Relaxed);
-    link.left.store(cut_after, Ordering::Relaxed);
-}
-
 impl Session {
-    fn grant(&mut self, world: &World, id: &str, random: &mut fastrand::Rng) -> Started {
+    fn grant(&mut self, base: &str, id: &str, random: &mut fastrand::Rng) -> Started {
         let mut bytes = [0; 96];
         random.fill(&mut bytes);
         let token = STANDARD.encode(bytes);
@@ -235,7 +247,7 @@ impl Session {
         self.query = format!("role=publish_subscribe&cell-number={cell}");
         self.token = Some(token.clone());
         self.handed_out.extend([token.clone(), self.query.clone()]);
-        Started { id: id.into(), stream_url: format!("{}{PATH}{id}?{}", world.websocket_base(), self.query), token }
+        Started { id: id.into(), stream_url: format!("{base}{PATH}{id}?{}", self.query), token }
     }
 
     fn report(&self, id: &str) -> SessionReport {

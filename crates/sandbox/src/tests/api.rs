@@ -46,7 +46,7 @@ async fn sandbox() -> Sandbox {
 }
 
 #[tokio::test]
-async fn callers_that_are_not_who_they_say_are_told_as_aws_tells_them() {
+async fn callers_with_wrong_credentials_get_the_error_codes_of_aws() {
     soon(async {
         let sandbox = sandbox().await;
         let json =

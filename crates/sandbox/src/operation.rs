@@ -1,0 +1,138 @@
+//! The calls that the sandbox answers, under the names that IAM policies use.
+
+use std::fmt;
+
+/// A call that the sandbox answers; also the names that IAM policies use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// `ssm:StartSession`.
+    StartSession,
+    /// `ssm:ResumeSession`.
+    ResumeSession,
+    /// `ssm:TerminateSession`.
+    TerminateSession,
+    /// `ssm:DescribeInstanceInformation`.
+    DescribeInstanceInformation,
+    /// `ssm:DescribeSessions`.
+    DescribeSessions,
+    /// `ssm:GetDocument`.
+    GetDocument,
+    /// `sts:GetCallerIdentity`.
+    GetCallerIdentity,
+    /// `sts:AssumeRole`.
+    AssumeRole,
+    /// `sts:AssumeRoleWithWebIdentity`.
+    AssumeRoleWithWebIdentity,
+    /// `sts:GetSessionToken`.
+    GetSessionToken,
+    /// `sso-oauth:RegisterClient`.
+    RegisterClient,
+    /// `sso-oauth:StartDeviceAuthorization`.
+    StartDeviceAuthorization,
+    /// `sso-oauth:CreateToken`.
+    CreateToken,
+    /// `sso:GetRoleCredentials`.
+    GetRoleCredentials,
+    /// `rds:DescribeDBInstances`.
+    DescribeDBInstances,
+    /// `rds:DescribeDBClusters`.
+    DescribeDBClusters,
+    /// `rds:DescribeDBClusterEndpoints`.
+    DescribeDBClusterEndpoints,
+    /// `rds:DescribeDBProxies`.
+    DescribeDBProxies,
+    /// `rds:DescribeDBProxyEndpoints`.
+    DescribeDBProxyEndpoints,
+    /// `ec2:DescribeInstances`.
+    DescribeInstances,
+    /// `ec2:DescribeSecurityGroups`.
+    DescribeSecurityGroups,
+    /// `ec2:DescribeSubnets`.
+    DescribeSubnets,
+    /// `ecs:ListClusters`.
+    ListClusters,
+    /// `ecs:ListTasks`.
+    ListTasks,
+    /// `ecs:DescribeTasks`.
+    DescribeTasks,
+    /// `iam:SimulatePrincipalPolicy`.
+    SimulatePrincipalPolicy,
+    /// `logs:FilterLogEvents`.
+    FilterLogEvents,
+    /// `logs:GetLogEvents`.
+    GetLogEvents,
+    /// `ssmmessages:OpenDataChannel`: the websocket.
+    OpenDataChannel,
+}
+
+impl Operation {
+    pub(crate) const ALL: [Self; 29] = [
+        Self::StartSession,
+        Self::ResumeSession,
+        Self::TerminateSession,
+        Self::DescribeInstanceInformation,
+        Self::DescribeSessions,
+        Self::GetDocument,
+        Self::GetCallerIdentity,
+        Self::AssumeRole,
+        Self::AssumeRoleWithWebIdentity,
+        Self::GetSessionToken,
+        Self::RegisterClient,
+        Self::StartDeviceAuthorization,
+        Self::CreateToken,
+        Self::GetRoleCredentials,
+        Self::DescribeDBInstances,
+        Self::DescribeDBClusters,
+        Self::DescribeDBClusterEndpoints,
+        Self::DescribeDBProxies,
+        Self::DescribeDBProxyEndpoints,
+        Self::DescribeInstances,
+        Self::DescribeSecurityGroups,
+        Self::DescribeSubnets,
+        Self::ListClusters,
+        Self::ListTasks,
+        Self::DescribeTasks,
+        Self::SimulatePrincipalPolicy,
+        Self::FilterLogEvents,
+        Self::GetLogEvents,
+        Self::OpenDataChannel,
+    ];
+
+    /// The prefix in IAM and the service in signatures.
+    pub(crate) fn service(self) -> &'static str {
+        match self {
+            Self::StartSession
+            | Self::ResumeSession
+            | Self::TerminateSession
+            | Self::DescribeInstanceInformation
+            | Self::DescribeSessions
+            | Self::GetDocument => "ssm",
+            Self::GetCallerIdentity | Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetSessionToken => {
+                "sts"
+            }
+            Self::RegisterClient | Self::StartDeviceAuthorization | Self::CreateToken => "sso-oauth",
+            Self::GetRoleCredentials => "sso",
+            Self::DescribeDBInstances
+            | Self::DescribeDBClusters
+            | Self::DescribeDBClusterEndpoints
+            | Self::DescribeDBProxies
+            | Self::DescribeDBProxyEndpoints => "rds",
+            Self::DescribeInstances | Self::DescribeSecurityGroups | Self::DescribeSubnets => "ec2",
+            Self::ListClusters | Self::ListTasks | Self::DescribeTasks => "ecs",
+            Self::SimulatePrincipalPolicy => "iam",
+            Self::FilterLogEvents | Self::GetLogEvents => "logs",
+            Self::OpenDataChannel => "ssmmessages",
+        }
+    }
+
+    /// Whether the caller has to sign. Those that need not are how one comes to have something to sign with.
+    pub(crate) fn is_signed(self) -> bool {
+        !matches!(self.service(), "sso" | "sso-oauth") && self != Self::AssumeRoleWithWebIdentity
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
