@@ -7,13 +7,49 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_sts::{Client, types};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 
-use super::{Error, error::Reason, issue::Step, mfa::Device, provide::unreachable, ssm::classify};
-use crate::target::MfaCode;
+use super::{
+    Error,
+    error::Reason,
+    meaning::{classify, unreachable},
+    profiles::Role,
+};
+use crate::target::{Identity, MfaCode, MfaSerial};
 
 /// The requested duration of an MFA session: STS's own default. STS allows up to 36 h.
 pub(super) const SESSION: Duration = Duration::from_hours(12);
 
+/// A role to assume.
+pub(super) struct Step {
+    arn: String,
+    external_id: Option<String>,
+    session_name: String,
+    /// Seconds; `None` is STS's default of an hour.
+    duration: Option<i32>,
+    /// The MFA device whose code the role requires.
+    pub(super) device: Option<MfaSerial>,
+}
+
 impl Step {
+    pub(super) fn of_profile(role: &Role, identity: &Identity) -> Self {
+        Self {
+            arn: role.arn.as_str().into(),
+            external_id: role.external_id.as_ref().map(|id| id.as_str().to_owned()),
+            session_name: role.session_name.as_deref().unwrap_or(identity.session_name.as_str()).into(),
+            duration: role.duration,
+            device: role.mfa_serial.clone(),
+        }
+    }
+
+    pub(super) fn of_target(arn: &str, identity: &Identity) -> Self {
+        Self {
+            arn: arn.into(),
+            external_id: identity.external_id.as_ref().map(|id| id.as_str().to_owned()),
+            session_name: identity.session_name.as_str().into(),
+            duration: None,
+            device: None,
+        }
+    }
+
     /// AssumeRole.
     ///
     /// # Errors
@@ -22,13 +58,13 @@ impl Step {
         &self,
         config: &SdkConfig,
         with: Credentials,
-        code: Option<(&Device, &MfaCode)>,
+        code: Option<(&MfaSerial, &MfaCode)>,
     ) -> Result<Credentials, Error> {
         const OPERATION: &str = "AssumeRole";
         let call = client(config, with).assume_role().role_arn(&self.arn).role_session_name(&self.session_name);
         let mut call = call.set_external_id(self.external_id.clone()).set_duration_seconds(self.duration);
         if let Some((device, code)) = code {
-            call = call.serial_number(device.serial.as_str()).token_code(code.as_str());
+            call = call.serial_number(device.as_str()).token_code(code.as_str());
         }
         let answer = call.send().await.map_err(|error| match classify(OPERATION, None, error) {
             Error::AccessDenied { message, .. } => {
@@ -47,15 +83,15 @@ impl Step {
 pub(super) async fn session_token(
     config: &SdkConfig,
     with: Credentials,
-    device: &Device,
+    device: &MfaSerial,
     code: &MfaCode,
 ) -> Result<Credentials, Error> {
     const OPERATION: &str = "GetSessionToken";
     let seconds = i32::try_from(SESSION.as_secs()).unwrap_or(i32::MAX);
     let call = client(config, with).get_session_token().duration_seconds(seconds);
-    let call = call.serial_number(device.serial.as_str()).token_code(code.as_str());
+    let call = call.serial_number(device.as_str()).token_code(code.as_str());
     let answer = call.send().await.map_err(|error| match classify(OPERATION, None, error) {
-        Error::AccessDenied { message, .. } => Error::MfaRefused { device: device.serial.to_string(), message },
+        Error::AccessDenied { message, .. } => Error::MfaRefused { device: device.to_string(), message },
         error => error,
     })?;
     credentials(OPERATION, answer.credentials)

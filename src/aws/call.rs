@@ -20,8 +20,10 @@ use ssm_session::backoff::Backoff;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    ATTEMPT_DEADLINE, ATTEMPTS, Account, CALL_DEADLINE, CONNECT_DEADLINE, Error, Retry,
-    provide::find,
+    Account, Error, Retry,
+    api::Api,
+    limits::{ATTEMPT_TIMEOUT, ATTEMPTS, CALL_TIMEOUT, CONNECT_TIMEOUT},
+    meaning::find,
     sign,
     xml::{Element, NotXml},
 };
@@ -30,60 +32,10 @@ use crate::{outbound, target::Region};
 /// All characters but the unreserved ones of RFC 3986.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A service that is called without an SDK.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// Query, version 2016-11-15.
-    Ec2,
-    /// AWS JSON 1.1, version 2014-11-13.
-    Ecs,
-    /// Query, version 2010-05-08; one endpoint for each partition.
-    Iam,
-    /// CloudWatch Logs: AWS JSON 1.1, version 2014-03-28.
-    Logs,
-    /// Query, version 2011-06-15.
-    Sts,
-}
-
-impl Service {
-    /// The name in signatures, host names and IAM actions.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Ec2 => "ec2",
-            Self::Ecs => "ecs",
-            Self::Iam => "iam",
-            Self::Logs => "logs",
-            Self::Sts => "sts",
-        }
-    }
-
-    /// The id in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
-    pub(super) fn id(self) -> &'static str {
-        match self {
-            Self::Ec2 => "ec2",
-            Self::Ecs => "ecs",
-            Self::Iam => "iam",
-            Self::Logs => "cloudwatch_logs",
-            Self::Sts => "sts",
-        }
-    }
-
-    /// The API's version for Query services, the prefix of `x-amz-target` for the others (their public service models).
-    fn version(self) -> &'static str {
-        match self {
-            Self::Ec2 => "2016-11-15",
-            Self::Iam => "2010-05-08",
-            Self::Ecs => "AmazonEC2ContainerServiceV20141113",
-            Self::Logs => "Logs_20140328",
-            Self::Sts => "2011-06-15",
-        }
-    }
-}
-
 /// One request, before it is signed.
 struct Prepared {
     operation: &'static str,
-    service: Service,
+    api: Api,
     region: Region,
     url: String,
     host: String,
@@ -99,17 +51,16 @@ impl Account {
     /// The errors of every call.
     pub async fn query(
         &self,
-        service: Service,
+        api: Api,
         operation: &'static str,
         parameters: &[(String, String)],
     ) -> Result<Element, Error> {
-        let mut body = format!("Action={operation}&Version={}", service.version());
+        let mut body = format!("Action={operation}&Version={}", api.version());
         for (name, value) in parameters {
             body.extend(["&", name, "="]);
             body.extend(utf8_percent_encode(value, FORM));
         }
-        let request =
-            self.prepare(service, operation, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
+        let request = self.prepare(api, operation, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
         let answer = self.send(&request).await?;
         Element::parse(&answer).map_err(|NotXml| malformed(operation))
     }
@@ -118,10 +69,9 @@ impl Account {
     ///
     /// # Errors
     /// The errors of every call.
-    pub async fn json(&self, service: Service, operation: &'static str, input: &Value) -> Result<Value, Error> {
-        let target = format!("{}.{operation}", service.version());
-        let request =
-            self.prepare(service, operation, ("application/x-amz-json-1.1", Some(target)), input.to_string())?;
+    pub async fn json(&self, api: Api, operation: &'static str, input: &Value) -> Result<Value, Error> {
+        let target = format!("{}.{operation}", api.version());
+        let request = self.prepare(api, operation, ("application/x-amz-json-1.1", Some(target)), input.to_string())?;
         let answer = self.send(&request).await?;
         serde_json::from_str(&answer).map_err(|_| malformed(operation))
     }
@@ -133,10 +83,10 @@ impl Account {
     /// If STS cannot be reached, or its reply has no date.
     pub async fn date(&self) -> Result<SystemTime, Error> {
         const OPERATION: &str = "GetCallerIdentity";
-        let body = format!("Action={OPERATION}&Version={}", Service::Sts.version());
+        let body = format!("Action={OPERATION}&Version={}", Api::Sts.version());
         let request =
-            self.prepare(Service::Sts, OPERATION, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
-        let exchange = timeout(ATTEMPT_DEADLINE, self.exchange(OPERATION, request.unsigned()?)).await;
+            self.prepare(Api::Sts, OPERATION, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
+        let exchange = timeout(ATTEMPT_TIMEOUT, self.exchange(OPERATION, request.unsigned()?)).await;
         let response =
             exchange.map_err(|elapsed| Error::Timeout { operation: OPERATION, cause: Arc::new(elapsed) })??;
         let date = response.headers().get("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
@@ -145,16 +95,16 @@ impl Account {
 
     fn prepare(
         &self,
-        service: Service,
+        api: Api,
         operation: &'static str,
         (content_type, target): (&'static str, Option<String>),
         body: String,
     ) -> Result<Prepared, Error> {
-        let (region, url) = self.0.calls.endpoints.find(service, self.region());
+        let (region, url) = self.0.calls.endpoints.find(api, self.region());
         let url = format!("{}/", url.trim_end_matches('/'));
         let host = url.parse::<::http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
         let host = host.ok_or(Error::Incomplete { operation, field: "host in the endpoint's URL" })?;
-        Ok(Prepared { operation, service, region, url, host, content_type, target, body })
+        Ok(Prepared { operation, api, region, url, host, content_type, target, body })
     }
 
     /// Sends the request and returns the body of the reply. Retries transient failures, and once with fresh credentials.
@@ -173,7 +123,7 @@ impl Account {
                 }
             }
         };
-        match timeout(CALL_DEADLINE, tries).await {
+        match timeout(CALL_TIMEOUT, tries).await {
             Ok(answer) => answer,
             Err(elapsed) => Err(Error::Timeout { operation, cause: Arc::new(elapsed) }),
         }
@@ -187,7 +137,7 @@ impl Account {
             let status = response.status().as_u16();
             Ok((status, read(operation, response).await?))
         };
-        match timeout(ATTEMPT_DEADLINE, exchange).await {
+        match timeout(ATTEMPT_TIMEOUT, exchange).await {
             Ok(Ok((200..=299, body))) => Ok(body),
             Ok(Ok((status, body))) => Err(self.refusal(request, status, &body)),
             Ok(Err(error)) => Err(error),
@@ -197,7 +147,7 @@ impl Account {
 
     /// Sends the request once and reads the reply, up to a limit. The caller sets the deadline.
     async fn exchange(&self, operation: &'static str, request: HttpRequest) -> Result<HttpResponse, Error> {
-        let connector = self.0.connector.get_or_init(|| self.0.calls.client.own_connector(CONNECT_DEADLINE));
+        let connector = self.0.connector.get_or_init(|| self.0.calls.client.own_connector(CONNECT_TIMEOUT));
         connector.call(request).await.map_err(|error| unreachable(operation, error))
     }
 
@@ -220,7 +170,7 @@ impl Prepared {
             url: self.url.clone(),
             headers: &headers,
             body: self.body.as_bytes(),
-            service: self.service.name(),
+            service: self.api.name(),
         };
         let signature = signing.sign(&self.region, credentials, now, SigningSettings::default())?;
         let mut request = self.unsigned()?;

@@ -14,7 +14,11 @@ use aws_smithy_async::{
 };
 
 use super::{
-    ATTEMPT_DEADLINE, ATTEMPTS, CALL_DEADLINE, CONNECT_DEADLINE, Error, endpoints::Endpoints, http, profiles::Profiles,
+    Error,
+    endpoints::Endpoints,
+    http,
+    limits::{ATTEMPT_TIMEOUT, ATTEMPTS, CALL_TIMEOUT, CONNECT_TIMEOUT},
+    profiles::Profiles,
 };
 use crate::target::Region;
 
@@ -41,7 +45,7 @@ impl Calls {
             client: clients.get(bundle.as_ref())?,
             endpoints: Endpoints::of(profiles)?,
             retries: RetryConfig::standard().with_max_attempts(ATTEMPTS),
-            attempt_timeout: ATTEMPT_DEADLINE,
+            attempt_timeout: ATTEMPT_TIMEOUT,
             home: profiles.environment().home(),
         })
     }
@@ -59,9 +63,9 @@ impl Calls {
 
     fn builder(&self, region: &Region) -> aws_types::sdk_config::Builder {
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_DEADLINE)
+            .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(self.attempt_timeout)
-            .operation_timeout(CALL_DEADLINE)
+            .operation_timeout(CALL_TIMEOUT)
             .build();
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())

@@ -22,10 +22,13 @@ use aws_credential_types::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Error, Options,
+    Error,
     flight::Flight,
+    interaction::Asking,
     issue::{Issuer, Mark},
+    lifetime::left,
 };
+use crate::target::{Identity, Region};
 
 /// The time before expiry at which new credentials are fetched.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
@@ -36,7 +39,9 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The credentials of one identity.
 pub(super) struct Cache {
-    options: Options,
+    identity: Identity,
+    /// The region whose STS assumes roles.
+    region: Region,
     source: Source,
     state: Mutex<State>,
 }
@@ -47,15 +52,6 @@ pub(super) enum Source {
     Issuer(Arc<Issuer>),
     #[cfg(test)]
     Given(aws_credential_types::provider::SharedCredentialsProvider),
-}
-
-/// Whether a fetch may ask a person to log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asking {
-    /// A client is waiting, so a question is justified.
-    Allowed,
-    /// No client is waiting.
-    No,
 }
 
 #[derive(Default)]
@@ -76,8 +72,8 @@ struct State {
 }
 
 impl Cache {
-    pub(super) fn new(options: Options, source: Source) -> Arc<Self> {
-        Arc::new(Self { options, source, state: Mutex::default() })
+    pub(super) fn new(identity: Identity, region: Region, source: Source) -> Arc<Self> {
+        Arc::new(Self { identity, region, source, state: Mutex::default() })
     }
 
     /// Returns valid credentials. Cancel safe.
@@ -129,7 +125,7 @@ impl Cache {
     fn usable(&self) -> Option<Credentials> {
         let mut state = self.lock();
         if let Some(mark) = &mut state.mark
-            && Issuer::has_changed(&self.options.identity, mark)
+            && Issuer::has_changed(&self.identity, mark)
         {
             tracing::info!("the AWS files have changed; reading the credentials again");
             (state.current, state.mark) = (None, None);
@@ -184,10 +180,10 @@ impl Cache {
     }
 
     async fn fetch_fresh(&self, asking: Asking) -> Result<(Credentials, Option<Mark>), Error> {
-        let identity = &self.options.identity;
+        let identity = &self.identity;
         let (credentials, mark) = match &self.source {
             Source::Issuer(issuer) => {
-                let (credentials, mark) = issuer.issue(identity, &self.options.region, asking).await?;
+                let (credentials, mark) = issuer.issue(identity, &self.region, asking).await?;
                 (credentials, Some(mark))
             }
             #[cfg(test)]
@@ -230,11 +226,6 @@ impl Cache {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The remaining lifetime of credentials.
-pub(super) fn left(credentials: &Credentials) -> Duration {
-    credentials.expiry().map_or(Duration::MAX, |at| at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// The cache as a provider for the SDK.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use aws_types::sdk_config::Builder;
 
-use super::{Error, Service, profiles::Profiles};
+use super::{Error, api::Api, profiles::Profiles};
 use crate::target::{Partition, Region};
 
 /// The ids of the services in use, as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
@@ -148,31 +148,31 @@ impl Endpoints {
         (self.fips, self.dual_stack)
     }
 
-    /// The signing region and the URL of a service.
-    pub(super) fn find(&self, service: Service, region: &Region) -> (Region, String) {
+    /// The signing region and the URL of an API.
+    pub(super) fn find(&self, api: Api, region: &Region) -> (Region, String) {
         let partition = region.partition();
         let (iam_region, [plain, with_fips, with_dual_stack, with_both]) = iam(partition);
-        let signed_for = match service {
-            Service::Iam => iam_region.parse().unwrap_or_else(|_| region.clone()),
-            Service::Ec2 | Service::Ecs | Service::Logs | Service::Sts => region.clone(),
+        let signed_for = match api {
+            Api::Iam => iam_region.parse().unwrap_or_else(|_| region.clone()),
+            Api::Ec2 | Api::Ecs | Api::Logs | Api::Sts => region.clone(),
         };
-        if let Some(url) = self.url(service.id()) {
+        if let Some(url) = self.url(api.id()) {
             return (signed_for, url.to_owned());
         }
-        let host = match (service, self.fips, self.dual_stack) {
-            (Service::Iam, false, false) => plain.to_owned(),
-            (Service::Iam, true, false) => with_fips.to_owned(),
-            (Service::Iam, false, true) => with_dual_stack.to_owned(),
-            (Service::Iam, true, true) => with_both.to_owned(),
-            (service, fips, false) => {
+        let host = match (api, self.fips, self.dual_stack) {
+            (Api::Iam, false, false) => plain.to_owned(),
+            (Api::Iam, true, false) => with_fips.to_owned(),
+            (Api::Iam, false, true) => with_dual_stack.to_owned(),
+            (Api::Iam, true, true) => with_both.to_owned(),
+            (api, fips, false) => {
                 // In GovCloud the plain endpoints of most services are the FIPS ones.
-                let is_plain = partition == Partition::AwsUsGov && service != Service::Ecs;
+                let is_plain = partition == Partition::AwsUsGov && api != Api::Ecs;
                 let fips = if fips && !is_plain { "-fips" } else { "" };
-                format!("{}{fips}.{region}.{}", service.name(), partition.dns_suffix())
+                format!("{}{fips}.{region}.{}", api.name(), partition.dns_suffix())
             }
-            (service, fips, true) => {
+            (api, fips, true) => {
                 let fips = if fips { "-fips" } else { "" };
-                format!("{}{fips}.{region}.{}", service.name(), partition.dual_stack_suffix())
+                format!("{}{fips}.{region}.{}", api.name(), partition.dual_stack_suffix())
             }
         };
         (signed_for, format!("https://{host}"))
@@ -203,34 +203,34 @@ mod tests {
 
     #[test]
     fn each_service_is_where_aws_says_in_every_partition() {
-        for (service, region, signed_for, url) in [
-            (Service::Ec2, "eu-central-1", "eu-central-1", "https://ec2.eu-central-1.amazonaws.com"),
-            (Service::Ecs, "cn-north-1", "cn-north-1", "https://ecs.cn-north-1.amazonaws.com.cn"),
-            (Service::Logs, "us-gov-east-1", "us-gov-east-1", "https://logs.us-gov-east-1.amazonaws.com"),
-            (Service::Sts, "us-isob-east-1", "us-isob-east-1", "https://sts.us-isob-east-1.sc2s.sgov.gov"),
-            (Service::Ec2, "eusc-de-east-1", "eusc-de-east-1", "https://ec2.eusc-de-east-1.amazonaws.eu"),
-            (Service::Iam, "eu-central-1", "us-east-1", "https://iam.amazonaws.com"),
-            (Service::Iam, "cn-northwest-1", "cn-north-1", "https://iam.cn-north-1.amazonaws.com.cn"),
-            (Service::Iam, "us-gov-east-1", "us-gov-west-1", "https://iam.us-gov.amazonaws.com"),
+        for (api, region, signed_for, url) in [
+            (Api::Ec2, "eu-central-1", "eu-central-1", "https://ec2.eu-central-1.amazonaws.com"),
+            (Api::Ecs, "cn-north-1", "cn-north-1", "https://ecs.cn-north-1.amazonaws.com.cn"),
+            (Api::Logs, "us-gov-east-1", "us-gov-east-1", "https://logs.us-gov-east-1.amazonaws.com"),
+            (Api::Sts, "us-isob-east-1", "us-isob-east-1", "https://sts.us-isob-east-1.sc2s.sgov.gov"),
+            (Api::Ec2, "eusc-de-east-1", "eusc-de-east-1", "https://ec2.eusc-de-east-1.amazonaws.eu"),
+            (Api::Iam, "eu-central-1", "us-east-1", "https://iam.amazonaws.com"),
+            (Api::Iam, "cn-northwest-1", "cn-north-1", "https://iam.cn-north-1.amazonaws.com.cn"),
+            (Api::Iam, "us-gov-east-1", "us-gov-west-1", "https://iam.us-gov.amazonaws.com"),
         ] {
-            let (region, endpoint) = Endpoints::default().find(service, &region.parse().unwrap());
+            let (region, endpoint) = Endpoints::default().find(api, &region.parse().unwrap());
             assert_eq!((region.as_str(), endpoint.as_str()), (signed_for, url));
         }
     }
 
     #[test]
     fn fips_and_dual_stack_count_for_calls_made_by_hand() {
-        for (fips, dual_stack, service, region, url) in [
-            (true, false, Service::Ec2, "us-east-1", "https://ec2-fips.us-east-1.amazonaws.com"),
-            (true, false, Service::Sts, "us-gov-west-1", "https://sts.us-gov-west-1.amazonaws.com"),
-            (true, false, Service::Ecs, "us-gov-west-1", "https://ecs-fips.us-gov-west-1.amazonaws.com"),
-            (false, true, Service::Logs, "eu-west-1", "https://logs.eu-west-1.api.aws"),
-            (true, true, Service::Ec2, "us-gov-west-1", "https://ec2-fips.us-gov-west-1.api.aws"),
-            (true, true, Service::Iam, "eu-west-1", "https://iam-fips.global.api.aws"),
+        for (fips, dual_stack, api, region, url) in [
+            (true, false, Api::Ec2, "us-east-1", "https://ec2-fips.us-east-1.amazonaws.com"),
+            (true, false, Api::Sts, "us-gov-west-1", "https://sts.us-gov-west-1.amazonaws.com"),
+            (true, false, Api::Ecs, "us-gov-west-1", "https://ecs-fips.us-gov-west-1.amazonaws.com"),
+            (false, true, Api::Logs, "eu-west-1", "https://logs.eu-west-1.api.aws"),
+            (true, true, Api::Ec2, "us-gov-west-1", "https://ec2-fips.us-gov-west-1.api.aws"),
+            (true, true, Api::Iam, "eu-west-1", "https://iam-fips.global.api.aws"),
         ] {
-            assert_eq!(Endpoints::with_switches(fips, dual_stack).find(service, &region.parse().unwrap()).1, url);
+            assert_eq!(Endpoints::with_switches(fips, dual_stack).find(api, &region.parse().unwrap()).1, url);
         }
         let configured = Endpoints { fips: true, ..Endpoints::at("https://vpce.example") };
-        assert_eq!(configured.find(Service::Ec2, &"us-east-1".parse().unwrap()).1, "https://vpce.example");
+        assert_eq!(configured.find(Api::Ec2, &"us-east-1".parse().unwrap()).1, "https://vpce.example");
     }
 }

@@ -1,4 +1,9 @@
-//! What goes wrong between us and AWS, and what to do about it.
+//! Failures between rdsgate and AWS: the error, the faults of an AWS file (`file`), the reaction that an error calls for (`verdict`)
+//! and its hint (`hint`).
+
+pub(super) mod file;
+mod hint;
+mod verdict;
 
 use std::{
     path::PathBuf,
@@ -8,7 +13,8 @@ use std::{
 
 use aws_smithy_types::{DateTime, date_time::Format};
 
-use super::{mfa::Device, profiles::Unusable};
+use self::file::Unusable;
+pub use self::{file::FileProblem, verdict::Retry};
 use crate::{
     outbound,
     target::{InstanceId, Region},
@@ -29,15 +35,9 @@ pub struct StrayTitle {
     pub path: PathBuf,
     /// Its line, from 1.
     pub line: usize,
-    /// How the title must be written.
+    /// The correct form of the title.
     pub expected: String,
 }
-
-/// What AWS answers to a signature that is too old, from the future, or wrong.
-pub(super) const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"];
-
-/// What AWS answers to parameters that a session document does not have, or whose pattern they do not fit.
-pub(super) const PARAMETER_CODES: [&str; 2] = ["ValidationException", "InvalidParameters"];
 
 /// A failed call to AWS, or missing credentials.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -327,120 +327,6 @@ pub enum Error {
     },
 }
 
-/// Whether a call is worth a retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// The same answer would come.
-    Never,
-    /// It may pass.
-    Backoff,
-    /// With other credentials it may work; [`super::Account`] has already tried once with fresh ones.
-    RefreshCredentials,
-}
-
-impl Error {
-    /// Whether a call is worth a retry.
-    pub fn retry(&self) -> Retry {
-        match self {
-            Self::Throttled { .. }
-            | Self::Service { .. }
-            | Self::Timeout { .. }
-            | Self::Transport { .. }
-            | Self::CredentialsTimeout { .. }
-            | Self::CredentialsTransport { .. } => Retry::Backoff,
-            Self::CredentialsRefused { .. } | Self::CredentialsExpired { .. } => Retry::RefreshCredentials,
-            Self::NoCredentials { .. }
-            | Self::ProfileNotFound { .. }
-            | Self::SsoSessionOver { .. }
-            | Self::ConsoleSessionOver { .. }
-            | Self::AwsFile { .. }
-            | Self::Setting { .. }
-            | Self::ChainBroken { .. }
-            | Self::SsoRole { .. }
-            | Self::SsoLogin { .. }
-            | Self::ConsoleLogin { .. }
-            | Self::TokenFile { .. }
-            | Self::WebIdentity { .. }
-            | Self::MfaNeeded { .. }
-            | Self::MfaCommand { .. }
-            | Self::MfaRefused { .. }
-            | Self::RoleDenied { .. }
-            | Self::Credentials { .. }
-            | Self::AccessDenied { .. }
-            | Self::TargetNotConnected { .. }
-            | Self::InvalidDocument { .. }
-            | Self::SessionGone { .. }
-            | Self::BadRequest { .. }
-            | Self::Incomplete { .. }
-            | Self::CaBundle { .. }
-            | Self::Proxy(_)
-            | Self::HttpClient(_)
-            | Self::Signing { .. } => Retry::Never,
-        }
-    }
-
-    /// Whether AWS may have done what was asked all the same: its answer was lost, or did not say.
-    pub fn is_uncertain(&self) -> bool {
-        matches!(self, Self::Service { .. } | Self::Timeout { .. } | Self::Transport { .. })
-    }
-
-    /// Whether there are no usable credentials: every other call would fail alike.
-    pub fn concerns_credentials(&self) -> bool {
-        match self {
-            Self::NoCredentials { .. }
-            | Self::ProfileNotFound { .. }
-            | Self::SsoSessionOver { .. }
-            | Self::ConsoleSessionOver { .. }
-            | Self::CredentialsExpired { .. }
-            | Self::CredentialsTimeout { .. }
-            | Self::AwsFile { .. }
-            | Self::Setting { .. }
-            | Self::ChainBroken { .. }
-            | Self::SsoRole { .. }
-            | Self::SsoLogin { .. }
-            | Self::ConsoleLogin { .. }
-            | Self::TokenFile { .. }
-            | Self::WebIdentity { .. }
-            | Self::CredentialsTransport { .. }
-            | Self::MfaNeeded { .. }
-            | Self::MfaCommand { .. }
-            | Self::MfaRefused { .. }
-            | Self::RoleDenied { .. }
-            | Self::Credentials { .. }
-            | Self::CredentialsRefused { .. } => true,
-            Self::BadRequest { code, .. } => CLOCK_CODES.contains(&code.as_str()),
-            Self::AccessDenied { .. }
-            | Self::TargetNotConnected { .. }
-            | Self::InvalidDocument { .. }
-            | Self::SessionGone { .. }
-            | Self::Throttled { .. }
-            | Self::Service { .. }
-            | Self::Incomplete { .. }
-            | Self::Timeout { .. }
-            | Self::Transport { .. }
-            | Self::CaBundle { .. }
-            | Self::Proxy(_)
-            | Self::HttpClient(_)
-            | Self::Signing { .. } => false,
-        }
-    }
-
-    /// Whether the caller is the one who may not, as opposed to something that is broken: credentials and permissions.
-    pub fn denies(&self) -> bool {
-        let passes = matches!(self, Self::CredentialsTimeout { .. } | Self::CredentialsTransport { .. });
-        matches!(self, Self::AccessDenied { .. }) || self.concerns_credentials() && !passes
-    }
-
-    /// Whether a person could help at once, by a login or a code.
-    pub fn needs_person(&self) -> bool {
-        matches!(self, Self::SsoSessionOver { .. } | Self::ConsoleSessionOver { .. } | Self::MfaNeeded { .. })
-    }
-
-    pub(super) fn mfa_needed(device: &Device) -> Self {
-        Self::MfaNeeded { device: device.serial.to_string() }
-    }
-}
-
 fn for_profile(profile: Option<&str>) -> String {
     profile.map(|profile| format!(" of the profile {profile:?}")).unwrap_or_default()
 }
@@ -452,10 +338,6 @@ fn time(at: SystemTime) -> String {
 fn in_place(place: Option<&str>) -> String {
     place.map(|place| format!(" ({place})")).unwrap_or_default()
 }
-
-/// Why an AWS file is of no use.
-#[derive(Debug, Clone)]
-pub struct FileProblem(pub(super) Unusable);
 
 fn file_problem(FileProblem(problem): &FileProblem) -> String {
     match problem {

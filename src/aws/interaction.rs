@@ -70,6 +70,15 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// Whether a fetch may ask a person to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// A client is waiting, so a question is justified.
+    Allowed,
+    /// No client is waiting.
+    No,
+}
+
 /// The channel to a person, if there is one. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Interaction(Option<mpsc::UnboundedSender<Prompt>>);

@@ -17,17 +17,17 @@ use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{
     Error,
+    assume::Step,
     calls::Calls,
-    credentials::Asking,
     http::Clients,
-    interaction::Interaction,
+    interaction::{Asking, Interaction},
     mfa::{Device, Devices},
-    profiles::{Chain, Environment, Paths, Profiles, Role, Source, Stamp},
+    origin::Origin,
+    profiles::{Chain, Environment, Paths, Profiles, Source, Stamp},
     provide::provide,
-    source::Origin,
     sso::Logins,
 };
-use crate::target::{Identity, MfaCode, MfaSerial, Region};
+use crate::target::{Identity, MfaCode, Region};
 
 /// The number of logins for one fetch: one, and another if the first had expired by the time it was used.
 const LOGINS: usize = 2;
@@ -48,16 +48,6 @@ pub(super) struct Mark {
     chain: Chain,
     /// The state of unusable files for which a warning was logged.
     unusable: Option<Stamp>,
-}
-
-/// A role to assume.
-pub(super) struct Step {
-    pub(super) arn: String,
-    pub(super) external_id: Option<String>,
-    pub(super) session_name: String,
-    /// Seconds; `None` is STS's default of an hour.
-    pub(super) duration: Option<i32>,
-    device: Option<MfaSerial>,
 }
 
 /// A snapshot of files and variables.
@@ -196,7 +186,7 @@ impl Issuer {
         // GetSessionToken accepts long-term keys only; with other credentials, AssumeRole gets the code itself.
         if credentials.session_token().is_some() {
             let code = self.devices.code(&device, None, asking).await?;
-            return step.assume(config, credentials, Some((&device, &code))).await;
+            return step.assume(config, credentials, Some((&device.serial, &code))).await;
         }
         let session = self.devices.session(config, &credentials, &device, asking).await?;
         match step.assume(config, session.credentials, None).await {
@@ -214,27 +204,5 @@ impl Issuer {
 impl Plan {
     fn mark(self) -> Mark {
         Mark { stamp: self.stamp, chain: self.chain, unusable: None }
-    }
-}
-
-impl Step {
-    fn of_profile(role: &Role, identity: &Identity) -> Self {
-        Self {
-            arn: role.arn.as_str().into(),
-            external_id: role.external_id.as_ref().map(|id| id.as_str().to_owned()),
-            session_name: role.session_name.as_deref().unwrap_or(identity.session_name.as_str()).into(),
-            duration: role.duration,
-            device: role.mfa_serial.clone(),
-        }
-    }
-
-    fn of_target(arn: &str, identity: &Identity) -> Self {
-        Self {
-            arn: arn.into(),
-            external_id: identity.external_id.as_ref().map(|id| id.as_str().to_owned()),
-            session_name: identity.session_name.as_str().into(),
-            duration: None,
-            device: None,
-        }
     }
 }

@@ -16,8 +16,9 @@ use tokio::process::Command;
 
 use super::{
     Error, assume,
-    credentials::{Asking, left},
-    interaction::Interaction,
+    interaction::{Asking, Interaction},
+    lifetime::left,
+    process::Running,
 };
 use crate::target::{Identity, MfaCode, MfaSerial};
 
@@ -37,6 +38,11 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn new(serial: MfaSerial, identity: &Identity) -> Self {
         Self { serial, command: identity.mfa_command.clone() }
+    }
+
+    /// The error for a code that no person can be asked for.
+    fn needs_code(&self) -> Error {
+        Error::MfaNeeded { device: self.serial.to_string() }
     }
 }
 
@@ -78,7 +84,7 @@ impl Devices {
         let mut sessions = match asking {
             Asking::Allowed => self.sessions.lock().await,
             // A person is being asked, which may take minutes.
-            Asking::No => self.sessions.try_lock().map_err(|_| Error::mfa_needed(device))?,
+            Asking::No => self.sessions.try_lock().map_err(|_| device.needs_code())?,
         };
         let key = (keys.access_key_id().to_owned(), device.serial.clone());
         if let Some(found) = sessions.get(&key).filter(|found| left(found) > MIN_LIFETIME) {
@@ -87,7 +93,7 @@ impl Devices {
         let mut complaint = None;
         for tries in 1.. {
             let code = self.code(device, complaint.take(), asking).await?;
-            match assume::session_token(config, keys.clone(), device, &code).await {
+            match assume::session_token(config, keys.clone(), &device.serial, &code).await {
                 Ok(credentials) => {
                     sessions.insert(key, credentials.clone());
                     return Ok(Session::of(credentials));
@@ -98,7 +104,7 @@ impl Devices {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::mfa_needed(device))
+        Err(device.needs_code())
     }
 
     /// Drops a session, for example one that is too old for a role.
@@ -131,14 +137,14 @@ impl Devices {
                 Err(_) => complaint = Some("a code has six digits".into()),
             }
         }
-        Err(Error::mfa_needed(device))
+        Err(device.needs_code())
     }
 }
 
 /// Runs a command and reads the code from the first line of its output.
 async fn run(command: &str) -> Result<MfaCode, Error> {
     let failed = |reason: String| Error::MfaCommand { reason };
-    let _running = super::process::Running::begin();
+    let _running = Running::begin();
     let process = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true).output();
     let output = match tokio::time::timeout(COMMAND_TIMEOUT, process).await {
         Ok(Ok(output)) => output,

@@ -5,11 +5,14 @@
 //! (`http`), and accounts with the same identity one cache of credentials (`credentials`), which are made by `issue` with
 //! the help of `profiles`, `provide`, `mfa`, `assume` and `sso`. The SDK reads no variable and no file by itself: `calls` gives it
 //! the settings from `profiles` and `endpoints`. An [`Interaction`] carries questions that only a person can answer.
-//! [`token`] and [`sign`] are pure and make no call. `call` serves AWS services without an SDK here. Every call has its own time limit,
-//! so none can hang, and runs without a log subscriber, because trace lines of the SDK contain session tokens.
+//! [`token`] and [`sign`] are pure and make no call. `call` serves the APIs whose SDK is not used here ([`Api`]). Every call has its own
+//! time limit (`limits`), so none can hang, and runs without a log subscriber, because trace lines of the SDK contain session tokens.
+//! `meaning` turns failures of the SDK and error codes into [`Error`]s.
 //!
 //! This module knows nothing of tunnels and database protocols.
 
+mod account;
+mod api;
 mod assume;
 mod call;
 mod calls;
@@ -17,16 +20,20 @@ mod credentials;
 mod endpoints;
 mod error;
 mod flight;
-mod hint;
 mod http;
 mod interaction;
 #[cfg(any(test, feature = "testing"))]
 pub mod invariants;
 mod issue;
+mod lifetime;
+mod limits;
+mod meaning;
 mod mfa;
 pub mod network;
 pub mod nodes;
+mod origin;
 pub mod permission;
+mod principal;
 mod process;
 mod profiles;
 mod provide;
@@ -35,7 +42,6 @@ pub mod rds;
 mod reference;
 mod sessions;
 pub mod sign;
-mod source;
 mod ssm;
 mod sso;
 mod start;
@@ -44,200 +50,15 @@ mod time;
 pub mod token;
 pub mod xml;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-use ssm_session::control::RawPlus;
-use tokio::sync::OnceCell;
-
 pub use self::{
-    call::Service,
+    account::{Account, Accounts, Options},
+    api::Api,
     error::{Error, FileProblem, Retry, StrayTitle},
     interaction::{Answer, Interaction, Prompt},
+    principal::Principal,
     sessions::OpenSession,
     start::Start,
-    sts::Principal,
 };
-use self::{
-    calls::Calls,
-    credentials::{Asking, Cache, Source},
-    issue::Issuer,
-    profiles::{Environment, Profiles},
-};
-use crate::target::{Identity, MfaCode, Region};
-
-/// The time limit for TCP and TLS to an AWS endpoint or a proxy.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-/// The time limit for one attempt of a call, including the reply.
-const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
-/// The time limit for a call with all its attempts.
-const CALL_DEADLINE: Duration = Duration::from_secs(25);
-/// The number of attempts of a call with a transient failure (throttled, 5xx, connection lost).
-const ATTEMPTS: u32 = 3;
-
-/// An identity and a region.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// The identity. Its profile wins over keys in the environment, as with the AWS CLI's `--profile`; `None` is the default chain,
-    /// `AWS_PROFILE` included.
-    pub identity: Identity,
-    /// The region whose endpoints are called.
-    pub region: Region,
-}
-
-/// The accounts of a process.
-pub struct Accounts {
-    issuer: Arc<Issuer>,
-    caches: Mutex<HashMap<Identity, Arc<Cache>>>,
-}
-
-impl Accounts {
-    /// Starts without accounts. `interaction` leads to the person who can log in and read an MFA device; `code` is the MFA code for
-    /// the first use.
-    pub fn new(interaction: Interaction, code: Option<MfaCode>) -> Self {
-        Self { issuer: Issuer::new(interaction, code), caches: Mutex::default() }
-    }
-
-    /// Reads the configuration from the AWS variables and files. Makes no call; credentials are fetched on first use.
-    ///
-    /// # Errors
-    /// [`Error::ProfileNotFound`], [`Error::AwsFile`], [`Error::Setting`] and [`Error::CaBundle`].
-    pub fn load(&self, options: &Options) -> Result<Account, Error> {
-        let profiles = Profiles::read(Environment::Process, options.identity.profile.as_deref())?;
-        let calls = Calls::of(&profiles, self.issuer.clients())?;
-        let bundle = profiles.text("AWS_CA_BUNDLE", "ca_bundle")?.map(|bundle| PathBuf::from(bundle.text.as_str()));
-        let credentials = {
-            let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || Cache::new(options.clone(), Source::Issuer(Arc::clone(&self.issuer)));
-            Arc::clone(caches.entry(options.identity.clone()).or_insert_with(new))
-        };
-        Ok(Account::assemble(options, credentials, calls, bundle))
-    }
-}
-
-/// One identity in one region. Clones share everything.
-#[derive(Clone)]
-pub struct Account(Arc<Shared>);
-
-struct Shared {
-    region: Region,
-    profile: Option<String>,
-    credentials: Arc<Cache>,
-    ssm: aws_sdk_ssm::Client,
-    rds: aws_sdk_rds::Client,
-    sts: aws_sdk_sts::Client,
-    principal: OnceCell<Principal>,
-    session_idle_timeout: OnceCell<Option<Duration>>,
-    /// Set if the service accepted a signature in which a raw `+` counts as itself, after refusing the reference client's form.
-    signs_plus_as_plus: AtomicBool,
-    /// The client for services without an SDK, made on first use.
-    connector: OnceLock<SharedHttpConnector>,
-    calls: Calls,
-    ca_bundle: Option<PathBuf>,
-}
-
-impl Account {
-    fn assemble(options: &Options, credentials: Arc<Cache>, calls: Calls, ca_bundle: Option<PathBuf>) -> Self {
-        let provider = SharedCredentialsProvider::new(credentials::Provider(Arc::clone(&credentials)));
-        let config = |id| calls.config(id, &options.region, provider.clone());
-        Self(Arc::new(Shared {
-            region: options.region.clone(),
-            profile: options.identity.profile.clone(),
-            credentials,
-            ssm: aws_sdk_ssm::Client::new(&config("ssm")),
-            rds: aws_sdk_rds::Client::new(&config("rds")),
-            sts: aws_sdk_sts::Client::new(&config("sts")),
-            principal: OnceCell::new(),
-            session_idle_timeout: OnceCell::new(),
-            signs_plus_as_plus: AtomicBool::new(false),
-            connector: OnceLock::new(),
-            calls,
-            ca_bundle,
-        }))
-    }
-
-    /// The region of a profile in the AWS configuration files. Without a name, the profile of the environment, or `default`.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] if it is not a region, [`Error::AwsFile`] and [`Error::ProfileNotFound`].
-    pub fn region_of_profile(profile: Option<&str>) -> Result<Option<Region>, Error> {
-        Profiles::read(Environment::Process, profile)?.region()
-    }
-
-    /// Reports that a database refused a login signed with our credentials. Credentials without an expiry are then read again.
-    pub fn login_was_refused(&self) {
-        self.0.credentials.suspect();
-    }
-
-    /// The file of additional roots that the variables or the profile name.
-    pub fn ca_bundle(&self) -> Option<&Path> {
-        self.0.ca_bundle.as_deref()
-    }
-
-    /// The region whose endpoints are called.
-    pub fn region(&self) -> &Region {
-        &self.0.region
-    }
-
-    /// The meaning of a raw `+` in the signature of a data channel: the one that the service accepted last.
-    pub fn raw_plus(&self) -> RawPlus {
-        if self.0.signs_plus_as_plus.load(Ordering::Relaxed) { RawPlus::Plus } else { RawPlus::Space }
-    }
-
-    /// Records that the service accepted this meaning after it had refused the other.
-    pub fn remember_raw_plus(&self, plus: RawPlus) {
-        self.0.signs_plus_as_plus.store(plus == RawPlus::Plus, Ordering::Relaxed);
-    }
-
-    /// Valid credentials, from the cache if possible. Concurrent callers share one fetch. Never asks a person.
-    ///
-    /// # Errors
-    /// If there are none; [`Error::CredentialsExpired`] if even new ones have expired.
-    pub async fn credentials(&self) -> Result<Credentials, Error> {
-        self.0.credentials.get(Asking::No).await
-    }
-
-    /// Valid credentials for a waiting client. May ask a person. The question outlives the client, and its answer serves later ones.
-    ///
-    /// # Errors
-    /// As for [`Account::credentials`].
-    pub async fn credentials_for_client(&self) -> Result<Credentials, Error> {
-        self.0.credentials.get(Asking::Allowed).await
-    }
-
-    /// Whether a person can be asked to log in, or for an MFA code.
-    pub fn may_ask(&self) -> bool {
-        self.0.credentials.may_ask()
-    }
-
-    /// Whether a `credential_process` or a command for an MFA code is running, which may take long.
-    pub fn runs_process(&self) -> bool {
-        process::is_running()
-    }
-
-    /// Whether the SSM endpoint, as the AWS variables and files set it, is on this machine: a sandbox.
-    pub fn ssm_endpoint_is_loopback(&self) -> bool {
-        self.0.calls.endpoints.url("ssm").is_some_and(http::is_loopback)
-    }
-}
-
-impl std::fmt::Debug for Account {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Account")
-            .field("profile", &self.0.profile)
-            .field("region", &self.0.region)
-            .finish_non_exhaustive()
-    }
-}
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Account, Error, Service, nodes::filtered, xml::Element};
+use super::{Account, Api, Error, nodes::filtered, xml::Element};
 use crate::{outbound::is_in, target::InstanceId};
 
 /// The properties of an instance that security groups match.
@@ -59,7 +59,7 @@ impl Account {
     /// The errors of every call. Needs `ec2:DescribeInstances`.
     pub async fn place(&self, id: &InstanceId) -> Result<Option<Place>, Error> {
         let parameters = filtered("instance-id", &[id.as_str().to_owned()], None);
-        let answer = self.query(Service::Ec2, "DescribeInstances", &parameters).await?;
+        let answer = self.query(Api::Ec2, "DescribeInstances", &parameters).await?;
         let instance = answer.items("reservationSet").flat_map(|reservation| reservation.items("instancesSet")).next();
         Ok(instance.map(|instance| Place {
             groups: texts(instance, "groupSet", "groupId"),
@@ -77,7 +77,7 @@ impl Account {
     /// The errors of every call. Needs `ec2:DescribeSecurityGroups`.
     pub async fn admission(&self, groups: &[String], place: &Place, port: u16) -> Result<Admission, Error> {
         let parameters = filtered("group-id", groups, None);
-        let answer = self.query(Service::Ec2, "DescribeSecurityGroups", &parameters).await?;
+        let answer = self.query(Api::Ec2, "DescribeSecurityGroups", &parameters).await?;
         let rules: Vec<Rule> = answer.items("securityGroupInfo").flat_map(rules).collect();
         Ok(admission(&rules, place, port))
     }

@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Account, Error, Service};
+use super::{Account, Api, Error};
 use crate::target::InstanceId;
 
 /// The largest number of pages of one list, far above real accounts.
@@ -151,7 +151,7 @@ impl Account {
         let mut token = None;
         for _ in 0..PAGES {
             let parameters = filtered("instance-id", ids, token.as_deref());
-            let answer = self.query(Service::Ec2, OPERATION, &parameters).await?;
+            let answer = self.query(Api::Ec2, OPERATION, &parameters).await?;
             for instance in answer.items("reservationSet").flat_map(|reservation| reservation.items("instancesSet")) {
                 let Some(id) = instance.text(&["instanceId"]) else { continue };
                 let tag = instance.items("tagSet").find(|tag| tag.text(&["key"]) == Some("Name"));
@@ -210,7 +210,7 @@ impl Account {
         let mut found = Vec::new();
         for tasks in tasks.chunks(BATCH) {
             let input = json!({ "cluster": cluster, "tasks": tasks });
-            let answer = self.json(Service::Ecs, "DescribeTasks", &input).await?;
+            let answer = self.json(Api::Ecs, "DescribeTasks", &input).await?;
             found.extend(list(&answer, "tasks").iter().filter_map(task));
         }
         Ok(found)
@@ -219,7 +219,7 @@ impl Account {
     async fn ecs_list(&self, operation: &'static str, input: Value, key: &str) -> Result<Vec<String>, Error> {
         let (mut input, mut all) = (input, Vec::new());
         for _ in 0..PAGES {
-            let answer = self.json(Service::Ecs, operation, &input).await?;
+            let answer = self.json(Api::Ecs, operation, &input).await?;
             all.extend(list(&answer, key).iter().filter_map(Value::as_str).map(str::to_owned));
             match (answer.get("nextToken").and_then(Value::as_str), input.as_object_mut()) {
                 (Some(token), Some(input)) => input.insert("nextToken".into(), token.into()),
@@ -232,7 +232,7 @@ impl Account {
     async fn vpcs_of_subnets(&self, subnets: &[String]) -> Result<HashMap<String, String>, Error> {
         let mut vpcs = HashMap::new();
         for subnets in subnets.chunks(BATCH) {
-            let answer = self.query(Service::Ec2, "DescribeSubnets", &filtered("subnet-id", subnets, None)).await?;
+            let answer = self.query(Api::Ec2, "DescribeSubnets", &filtered("subnet-id", subnets, None)).await?;
             let pair = |subnet: &super::xml::Element| {
                 Some((subnet.text(&["subnetId"])?.to_owned(), subnet.text(&["vpcId"])?.to_owned()))
             };

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{Account, Error, Principal, Service};
+use super::{Account, Api, Error, Principal};
 use crate::service::Permission;
 
 /// The largest number of log entries in one reply.
@@ -51,7 +51,7 @@ impl Account {
             ("ActionNames.member.1".into(), permission.action.into()),
             ("ResourceArns.member.1".into(), permission.resource.clone()),
         ];
-        let answer = self.query(Service::Iam, OPERATION, &parameters).await?;
+        let answer = self.query(Api::Iam, OPERATION, &parameters).await?;
         let result = answer.child("SimulatePrincipalPolicyResult");
         let decision = result.and_then(|result| result.items("EvaluationResults").next()?.text(&["EvalDecision"]));
         match decision {
@@ -70,7 +70,7 @@ impl Account {
         let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
         let input = json!({ "logGroupName": group, "startTime": since, "limit": ENTRIES });
-        let answer = match self.json(Service::Logs, "FilterLogEvents", &input).await {
+        let answer = match self.json(Api::Logs, "FilterLogEvents", &input).await {
             Err(Error::BadRequest { code, .. }) if code == "ResourceNotFoundException" => return Ok(None),
             answer => answer?,
         };

@@ -1,7 +1,6 @@
 //! Makes credentials from a [`Source`].
 
 use std::{
-    error::Error as StdError,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -16,16 +15,14 @@ use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, error::CredentialsError},
 };
-use aws_smithy_runtime_api::client::{
-    orchestrator::HttpResponse,
-    result::{ConnectorError, SdkError},
-};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 
 use super::{
     Error, assume,
     calls::Calls,
     endpoints,
     error::Reason,
+    meaning::find,
     process,
     profiles::{Chain, Profiles, Source},
     sso,
@@ -132,14 +129,6 @@ async fn ask(provider: impl ProvideCredentials) -> Result<Credentials, Error> {
     })
 }
 
-/// Classifies a failure without a reply of a service that issues credentials.
-pub(super) fn unreachable<E: StdError + Send + Sync + 'static>(error: SdkError<E, HttpResponse>) -> Error {
-    match find::<outbound::Error>(&error) {
-        Some(proxy) => Error::Proxy(proxy.clone()),
-        None => Error::CredentialsTransport { cause: Arc::new(error) },
-    }
-}
-
 /// The token of a web identity.
 fn token(path: &Path) -> Result<String, Error> {
     let failed = |reason: String| Error::WebIdentity { file: path.to_owned(), cause: Arc::new(Reason(reason)) };
@@ -148,9 +137,4 @@ fn token(path: &Path) -> Result<String, Error> {
         return Err(failed("it is not a file of at most 1 MiB".into()));
     }
     std::fs::read_to_string(path).map_err(|cause| failed(cause.to_string()))
-}
-
-/// The first `E` among an error and its causes.
-pub(super) fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
-    std::iter::successors(Some(error), |&error| error.source()).find_map(<dyn StdError>::downcast_ref)
 }

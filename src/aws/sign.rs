@@ -29,10 +29,10 @@ const PRESIGNED: [&str; 7] = [
 ];
 
 /// The headers that sign the upgrade request of a data channel: `x-amz-date`, `authorization`, `x-amz-security-token`.
-/// None when the URL is presigned already. Sign afresh for every request: the signature holds the time.
+/// None if the URL is already presigned. Every request needs a new signature, because the signature contains the time.
 ///
 /// # Errors
-/// [`Error::Signing`] when `url` has no host, or the session token cannot stand in a header.
+/// [`Error::Signing`] when `url` has no host, or the session token is not a valid header value.
 pub fn websocket_headers(
     url: &Uri,
     region: &Region,
@@ -47,7 +47,7 @@ pub fn websocket_headers(
         return Ok(Vec::new());
     }
     let authority = url.authority().ok_or_else(|| failed(WHAT, "the URL has no host"))?.as_str();
-    // The base64 of cell-number has some. The signer takes them for spaces.
+    // The base64 of cell-number contains plus signs, which the signer takes for spaces.
     let query = match plus {
         RawPlus::Space => query.to_owned(),
         RawPlus::Plus => query.replace('+', "%2B"),
@@ -66,9 +66,9 @@ pub fn websocket_headers(
     signature.headers().map(header).collect()
 }
 
-/// What a signature covers.
+/// The parts of a request that a signature covers.
 pub(super) struct Request<'a> {
-    /// For the error.
+    /// The noun for the request in an error.
     pub(super) what: &'static str,
     pub(super) method: &'static str,
     /// Percent-encoded.
@@ -81,7 +81,7 @@ pub(super) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The headers or query parameters to add, as `settings` say.
+    /// The headers or query parameters to add, according to `settings`.
     pub(super) fn sign(
         self,
         region: &Region,

@@ -8,12 +8,12 @@
 //! This is RFC 8628, through the IAM Identity Center OIDC API. The token is stored in the place and format of the AWS CLI, and
 //! `token` reads it from there. A login through rdsgate therefore serves every tool, and rdsgate uses logins of other tools.
 
+mod file;
 pub(super) mod token;
 
 use std::{
     collections::HashMap,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -24,18 +24,21 @@ use aws_sdk_ssooidc::{
     Client,
     operation::{create_token::CreateTokenOutput, register_client::RegisterClientOutput},
 };
-use aws_smithy_types::{DateTime, date_time::Format, error::metadata::ProvideErrorMetadata};
+use aws_smithy_types::{DateTime, error::metadata::ProvideErrorMetadata};
 use tokio::time::Instant;
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 use zeroize::Zeroizing;
 
-use self::token::{Kept, file_of};
+use self::{
+    file::{File, hash, seconds, utc},
+    token::{Kept, file_of},
+};
 use super::{
     Error,
     flight::Flight,
     interaction::{Interaction, Prompt},
+    meaning::classify,
     profiles::{Environment, Sso},
-    ssm::classify,
 };
 
 /// The grant type of RFC 8628, section 3.4.
@@ -44,8 +47,6 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const INTERVAL: Duration = Duration::from_secs(5);
 /// The longest wait for a login. The limit of the service itself is ten minutes.
 const LOGIN_TIMEOUT: Duration = Duration::from_mins(15);
-/// The polling interval for a file that another program will write.
-const FILE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The logins in progress, by the file that they write. Callers that need the same login share it.
 #[derive(Default)]
@@ -192,7 +193,7 @@ impl Login {
             registration_expires_at: Some(utc(DateTime::from_secs(registration.client_secret_expires_at))),
             refresh_token: token.refresh_token.as_deref(),
         };
-        kept.write(&self.file.path)
+        kept.write(self.file.path())
     }
 
     fn failed(&self, reason: &'static str) -> Error {
@@ -200,107 +201,9 @@ impl Login {
     }
 }
 
-/// A file that another program may write, with its time of modification when the wait began.
-struct File {
-    path: PathBuf,
-    modified: Option<SystemTime>,
-}
-
-impl File {
-    fn new(path: PathBuf) -> Self {
-        let modified = modified(&path);
-        Self { path, modified }
-    }
-
-    /// Resolves once the file has been written again.
-    async fn changed(&self) {
-        while modified(&self.path).is_none_or(|now| Some(now) == self.modified) {
-            tokio::time::sleep(FILE_POLL_INTERVAL).await;
-        }
-    }
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
-}
-
-/// Replaces a file atomically. The new one is readable by its owner only.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let (mut folders, mut options) = (std::fs::DirBuilder::new(), std::fs::OpenOptions::new());
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-        folders.mode(0o700);
-        options.mode(0o600);
-    }
-    folders.recursive(true).create(folder)?;
-    let temporary = folder.join(format!("rdsgate-{}.tmp", uuid::Uuid::new_v4()));
-    let written = options.write(true).create_new(true).open(&temporary).and_then(|mut file| {
-        file.write_all(text)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        // The temporary file may not exist; in any case it must not stay.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
-}
-
-fn hash(algorithm: &'static digest::Algorithm, text: &str) -> String {
-    digest::digest(algorithm, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn seconds(number: i32) -> Duration {
-    Duration::from_secs(u64::try_from(number).unwrap_or_default())
-}
-
-fn utc(at: impl Into<DateTime>) -> String {
-    // The AWS CLI writes no fraction.
-    let at = DateTime::from_secs(at.into().secs());
-    at.fmt(Format::DateTime).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn replaced_file_is_noticed_and_readable_by_its_owner_only() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("sso/cache/token.json");
-        let file = File::new(path.clone());
-        assert!(tokio::time::timeout(Duration::from_millis(20), file.changed()).await.is_err(), "not there yet");
-        replace(&path, b"first").unwrap();
-        file.changed().await;
-        assert_eq!(std::fs::read(&path).unwrap(), b"first");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-            assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-        }
-    }
-
-    #[test]
-    fn failed_replacement_leaves_no_file_behind() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join("token.json");
-        std::fs::create_dir_all(folder.join("full")).unwrap();
-        replace(&folder, b"text").unwrap_err();
-        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn times_and_names_are_those_of_the_aws_cli() {
-        assert_eq!(utc(SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_900)), "2026-01-01T00:00:00Z");
-        // The SDK's own examples: `sso/cache.rs` and `login/cache.rs` of aws-config.
-        let sha1 = hash(&digest::SHA1_FOR_LEGACY_USE_ONLY, "https://d-92671207e4.awsapps.com/start");
-        assert_eq!(sha1, "13f9d35043871d073ab260e020f0ffde092cb14b");
-        let sha256 = hash(&digest::SHA256, "arn:aws:iam::0123456789012:user/Admin");
-        assert_eq!(sha256, "36db1d138ff460920374e4c3d8e01f53f9f73537e89c88d639f68393df0e2726");
-    }
 
     #[tokio::test]
     async fn finished_login_is_not_joined_again() {

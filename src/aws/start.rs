@@ -1,8 +1,8 @@
-//! StartSession until it works, and the sessions that a lost answer leaves behind.
+//! StartSession with retries, and the end of sessions that a lost reply leaves behind.
 //!
-//! A call whose answer was lost may have started a session all the same. Its id is unknown, and it would stay until the
-//! account's idle timeout. So the SDK tries each call once, the tries are made here, each reason carries a mark, and
-//! sessions with that mark that are not the one in use are ended.
+//! A call whose reply was lost may have started a session all the same. Its id is unknown, and it would stay until the
+//! idle timeout of the account. Therefore the SDK makes one attempt of each call and the retries are made here. The reason of
+//! each session contains a mark, and sessions with that mark other than the one in use are ended.
 
 use std::time::Duration;
 
@@ -13,33 +13,36 @@ use ssm_session::{
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
-use super::{ATTEMPTS, Account, CALL_DEADLINE, Error, Retry};
+use super::{
+    Account, Error, Retry,
+    limits::{ATTEMPTS, CALL_TIMEOUT},
+};
 use crate::target::InstanceId;
 
-/// From the last try to the search: a call that was cut off may still be at work.
+/// The wait between the last attempt and the search, because a call that was cut off may still be in progress.
 const SEARCH_AFTER: Duration = Duration::from_secs(2);
 
-/// What starting a session came to.
+/// The outcome of starting a session.
 #[derive(Debug)]
 pub struct Start {
     /// The session.
     pub outcome: Result<Grant, Error>,
-    /// An answer was lost on the way: there may be more of them.
+    /// Set if a reply was lost: other sessions may have been started.
     pub may_have_orphans: bool,
 }
 
 impl Account {
-    /// Starts a session, again after what may pass. While AWS throttles, the tries go on for `throttled_for`, and `hope` is
-    /// called.
+    /// Starts a session, and retries after transient failures. While AWS throttles, retries continue for `throttled_for`, and
+    /// `on_throttled` is called before each.
     pub async fn start_session(
         &self,
         node: &InstanceId,
         request: &StartSession,
         throttled_for: Duration,
-        hope: impl Fn(),
+        on_throttled: impl Fn(),
     ) -> Start {
         let throttled_until = Instant::now() + throttled_for;
-        let deadline = Instant::now() + CALL_DEADLINE;
+        let deadline = Instant::now() + CALL_TIMEOUT;
         let mut backoff = Backoff::default();
         let mut random = fastrand::Rng::new();
         let mut may_have_orphans = false;
@@ -53,7 +56,7 @@ impl Account {
             let tried = Instant::now() + delay;
             let may_retry = match cause {
                 Error::Throttled { .. } => {
-                    hope();
+                    on_throttled();
                     tried < throttled_until
                 }
                 cause => cause.retry() == Retry::Backoff && tries < ATTEMPTS && tried < deadline,
@@ -66,7 +69,7 @@ impl Account {
         }
     }
 
-    /// Ends the sessions of ours whose reason carries `mark`, but for the one to keep. Needs `ssm:DescribeSessions`; without
+    /// Ends the sessions of this caller whose reason contains `mark`, except for `keep`. Needs `ssm:DescribeSessions`; without
     /// it they end by their idle timeout.
     pub async fn end_orphans(&self, mark: &str, keep: Option<&str>) {
         sleep(SEARCH_AFTER).await;

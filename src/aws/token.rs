@@ -5,9 +5,9 @@
 //! ```
 //!
 //! It is a presigned `GET https://host:port/?Action=connect&DBUser=<user>` of the service `rds-db`, less the scheme. RDS
-//! does the same sum, so each character must be exactly right: the host in lower case, always with its port, and
-//! everything but unreserved characters percent-encoded. That is why the SDK's own generator is not used: it pastes the
-//! user in as it is.
+//! computes the same signature, so each character must be exactly right: the host in lower case, always with its port, and
+//! everything but unreserved characters percent-encoded. The generator of the SDK does not encode the user, so it is not
+//! used.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,13 +22,13 @@ use crate::{
     target::{Endpoint, Region},
 };
 
-/// Fifteen minutes: RDS accepts no longer ones. AWS, "Connecting to your DB instance using IAM authentication".
+/// The lifetime of a token, which is the longest that RDS accepts (AWS, "Connecting to your DB instance using IAM authentication").
 pub const LIFETIME: Duration = Duration::from_mins(15);
 
 /// Everything but RFC 3986's unreserved characters, as SigV4 demands.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A login token.
+/// A login token, which must not be printed.
 #[derive(Clone)]
 pub struct Token {
     secret: Secret<String>,
@@ -36,7 +36,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// The token itself: the password.
+    /// The token, which is sent as the password.
     pub fn secret(&self) -> &Secret<String> {
         &self.secret
     }
@@ -47,7 +47,7 @@ impl Token {
         self.secret.expose().len()
     }
 
-    /// When the server stops to accept it; never later than the credentials' own end.
+    /// The time at which the server stops accepting it, at the latest the expiry of the credentials.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
@@ -55,10 +55,10 @@ impl Token {
 
 /// Makes a token for `user` at `endpoint`, valid from `now`. Makes no call and takes some microseconds.
 ///
-/// The caller sees to it that `credentials` are alive: dead ones give a token too, one that the server refuses.
+/// The caller makes sure that `credentials` have not expired. A token of expired ones is refused by the server.
 ///
 /// # Errors
-/// [`Error::Signing`], for a host that no URL can hold.
+/// [`Error::Signing`], for a host that cannot be part of a URL.
 pub fn sign(
     endpoint: &Endpoint,
     region: &Region,
@@ -67,7 +67,7 @@ pub fn sign(
     now: SystemTime,
 ) -> Result<Token, Error> {
     let encoded = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
-    // Stated, because the signer would leave out port 443 as the default one of https.
+    // Explicit, because the signer would leave out port 443 as the default one of https.
     let authority = endpoint.to_string();
     let TokenRequest { signing_name, action, user_parameter } = endpoint.service().token();
     let mut token = format!("{authority}/?Action={action}&{user_parameter}={}", encoded(user));

@@ -1,8 +1,9 @@
 //! Hints for an [`Error`] of AWS: the next command, or the setting to check.
 
 use super::{
-    error::{CLOCK_CODES, Error, FileProblem, PARAMETER_CODES},
-    profiles::Unusable,
+    Error,
+    file::{FileProblem, Unusable},
+    verdict::{CLOCK_CODES, PARAMETER_CODES},
 };
 
 impl Error {

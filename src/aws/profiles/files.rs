@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, Metadata},
-    io::{self, Read as _},
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -11,9 +11,10 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    Environment,
-    ini::{self, Malformed, Section},
+    environment::Environment,
+    ini::{self, Section},
 };
+use crate::aws::error::file::Unusable;
 
 /// The largest file that is read.
 const LIMIT: u64 = 1 << 20;
@@ -23,14 +24,6 @@ const LIMIT: u64 = 1 << 20;
 pub(in crate::aws) struct Paths {
     pub(in crate::aws) config: Arc<Path>,
     pub(in crate::aws) credentials: Arc<Path>,
-}
-
-/// A file cannot be used.
-#[derive(Debug, Clone)]
-pub(in crate::aws) enum Unusable {
-    Malformed(Malformed),
-    TooLong,
-    Io(Arc<io::Error>),
 }
 
 impl Paths {

@@ -26,9 +26,9 @@ use self::ini::{Entry, Section, Value};
 pub(super) use self::{
     chain::{Chain, Role, Source, Sso},
     environment::Environment,
-    files::{Paths, Stamp, Unusable},
+    files::{Paths, Stamp},
 };
-use super::Error;
+use super::error::{Error, FileProblem, StrayTitle, file::Unusable};
 use crate::target::Region;
 
 /// The profile that is used if none is named.
@@ -191,7 +191,7 @@ impl Profiles {
             let name = if word { title.get("profile".len()..).unwrap_or_default().trim_start() } else { title };
             name.trim_matches(['"', '\'']).trim() == profile
         };
-        let stray = self.strays.iter().find(|(title, _)| meant(title)).map(|&(_, line)| super::error::StrayTitle {
+        let stray = self.strays.iter().find(|(title, _)| meant(title)).map(|&(_, line)| StrayTitle {
             path: self.paths.config.to_path_buf(),
             line,
             expected: if profile.contains(char::is_whitespace) {
@@ -206,7 +206,7 @@ impl Profiles {
             .keys()
             .any(|title| title.strip_prefix("profile").is_some_and(|name| name.trim() == profile));
         let stray = stray.or_else(|| {
-            with_word.then(|| super::error::StrayTitle {
+            with_word.then(|| StrayTitle {
                 path: self.paths.credentials.to_path_buf(),
                 line: self.line_in_credentials(profile),
                 expected: format!("[{profile}]"),
@@ -327,7 +327,7 @@ fn sections(path: &Path) -> Result<Vec<Section>, Error> {
             tracing::warn!(path = %path.display(), %cause, "cannot read this AWS file; going on without it");
             Ok(Vec::new())
         }
-        Err(problem) => Err(Error::AwsFile { path: path.to_owned(), problem: super::error::FileProblem(problem) }),
+        Err(problem) => Err(Error::AwsFile { path: path.to_owned(), problem: FileProblem(problem) }),
     }
 }
 

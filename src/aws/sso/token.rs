@@ -14,11 +14,12 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{hash, replace, seconds, utc};
+use super::file::{hash, replace, seconds, utc};
 use crate::aws::{
     Error,
     calls::Calls,
     error::{Cause, Reason},
+    meaning::unreachable,
     profiles::Sso,
     time,
 };
@@ -145,7 +146,7 @@ pub(in crate::aws) async fn credentials(profile: &str, settings: &Sso, calls: &C
                 code: refusal.code().unwrap_or("unknown").into(),
                 message: crate::printable::without_tokens(refusal.message().unwrap_or("(no message)")).into(),
             },
-            None => crate::aws::provide::unreachable(error),
+            None => unreachable(error),
         })?;
     let missing = |field| move || Error::Incomplete { operation: OPERATION, field };
     let given = answer.role_credentials.ok_or_else(missing("roleCredentials"))?;
@@ -168,7 +169,7 @@ async fn renew(token: &Token, settings: &Sso, calls: &Calls, path: &Path) -> Res
     let answer = match call.send().await {
         Ok(answer) => answer,
         Err(error) if error.as_service_error().is_none() && !is_ahead(token.expires) => {
-            return Err(crate::aws::provide::unreachable(error));
+            return Err(unreachable(error));
         }
         Err(_) => return Ok(None),
     };

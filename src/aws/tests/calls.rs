@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::json;
-use ssm_session::control::StartSession;
+use ssm_session::control::{RawPlus, StartSession};
 
 use super::*;
 use crate::target::InstanceId;
@@ -323,7 +323,7 @@ async fn an_endless_answer_is_given_up_after_some_megabytes() {
     let error = account.resume_session("s-1").await.unwrap_err();
     assert!(matches!(error, Error::Transport { .. }), "{error:?}");
     assert!(crate::causes::one_line(&error).contains("the answer is longer than 8 MiB"), "{error:?}");
-    account.json(Service::Ecs, "DescribeTasks", &json!({})).await.unwrap_err();
+    account.json(Api::Ecs, "DescribeTasks", &json!({})).await.unwrap_err();
     // Each try takes 8 MiB, and what the sockets hold.
     let sent = sent.load(Ordering::SeqCst);
     assert!(sent < 200 << 20, "{sent}");

@@ -7,15 +7,19 @@ mod settings;
 
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use aws_config::retry::RetryConfig;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
+};
 use aws_smithy_types::DateTime;
 use serde_json::Value;
 use tokio::{
@@ -23,15 +27,26 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::*;
-use crate::stream::BoxIo;
+use super::{
+    calls::Calls,
+    credentials::{Cache, Source},
+    interaction::Asking,
+    limits::{ATTEMPT_TIMEOUT, ATTEMPTS},
+    *,
+};
+use crate::{stream::BoxIo, target::Identity};
 
 /// An account whose calls go to `endpoint`, with these credentials and hardly any waiting between tries.
 pub(crate) async fn account_at(endpoint: &str, region: &str, credentials: Credentials) -> Account {
     let options = Options { identity: Identity::default(), region: region.parse().unwrap() };
     let provider = SharedCredentialsProvider::new(credentials);
     let calls = calls_at(endpoint);
-    Account::assemble(&options, Cache::new(options.clone(), Source::Given(provider)), calls, None)
+    Account::assemble(
+        &options,
+        Cache::new(options.identity.clone(), options.region.clone(), Source::Given(provider)),
+        calls,
+        None,
+    )
 }
 
 /// Calls that go to `endpoint`, with hardly any waiting between tries.
@@ -40,7 +55,7 @@ fn calls_at(endpoint: &str) -> Calls {
         client: http::Clients::default().get(None).unwrap(),
         endpoints: endpoints::Endpoints::at(endpoint),
         retries: RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(1)),
-        attempt_timeout: ATTEMPT_DEADLINE,
+        attempt_timeout: ATTEMPT_TIMEOUT,
         home: PathBuf::new(),
     }
 }
@@ -131,7 +146,8 @@ impl Purse {
     }
 
     fn cache(&self) -> Arc<Cache> {
-        Cache::new(options(), Source::Given(SharedCredentialsProvider::new(self.clone())))
+        let Options { identity, region } = options();
+        Cache::new(identity, region, Source::Given(SharedCredentialsProvider::new(self.clone())))
     }
 }
 

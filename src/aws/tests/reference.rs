@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::super::{
-    Error, Service,
+    Api, Error,
     endpoints::Endpoints,
     profiles::{Environment, Profiles, Source},
     time,
@@ -152,16 +152,16 @@ fn endpoints_are_those_of_the_rule_sets() {
     assert_eq!(all.len(), 5 * 16 * 4);
     for row in all {
         let text = |index: usize| row[index].as_str().unwrap();
-        let service = match text(0) {
-            "ec2" => Service::Ec2,
-            "ecs" => Service::Ecs,
-            "iam" => Service::Iam,
-            "logs" => Service::Logs,
-            "sts" => Service::Sts,
+        let api = match text(0) {
+            "ec2" => Api::Ec2,
+            "ecs" => Api::Ecs,
+            "iam" => Api::Iam,
+            "logs" => Api::Logs,
+            "sts" => Api::Sts,
             other => panic!("{other}"),
         };
         let endpoints = Endpoints::with_switches(row[2].as_bool().unwrap(), row[3].as_bool().unwrap());
-        let (signed_for, url) = endpoints.find(service, &text(1).parse().unwrap());
+        let (signed_for, url) = endpoints.find(api, &text(1).parse().unwrap());
         assert_eq!((url.as_str(), signed_for.as_str()), (text(4), text(5)), "{row}");
     }
 }
