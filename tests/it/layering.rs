@@ -258,7 +258,7 @@ fn without_tests(text: &str) -> &str {
 fn without_comments(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {
-        // Inside a string it would be a URL, whose end nobody misses here.
+        // Inside a string it is a URL, whose rest does not matter here.
         code.push_str(line.split("//").next().unwrap_or_default());
         code.push('\n');
     }

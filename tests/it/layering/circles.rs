@@ -8,20 +8,13 @@ use std::{
 use super::{Source, sources, word};
 
 /// Folders whose modules still import each other in a circle, with the number of modules concerned. Numbers only fall.
-const REMAINING: [(&str, usize); 16] = [
-    ("aws", 18),
-    ("aws/sso", 2),
+const REMAINING: &[(&str, usize)] = &[
     ("engine", 6),
     ("proxy/serve", 3),
     ("proxy/serve/mysql", 2),
-    ("telemetry/log", 2),
-    ("tunnel", 2),
-    ("tunnel/message_service", 2),
     ("crates/database-wire/mysql", 6),
     ("crates/database-wire/mysql/watch", 2),
     ("crates/database-wire/postgres", 5),
-    ("crates/sandbox", 11),
-    ("crates/sandbox/aws", 10),
     ("crates/ssm-session", 5),
     ("crates/ssm-session/driver", 2),
     ("crates/ssm-session/smux/mux", 2),
