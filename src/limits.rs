@@ -1,8 +1,8 @@
-//! The limits in time of connecting, from a client's arrival to its login, in one table. [`connect`](crate::connect) applies
-//! them, for the proxy and for doctor.
+//! The time limits of connecting, from the arrival of a client to its login, in one table. [`connect`](crate::connect) applies
+//! them for the proxy and for doctor.
 //!
-//! Two rules. A step may use all that is left of `--connect-timeout`: its own limit only cuts an attempt that is hopeless. And a
-//! hopeless client gets an error within [`EXPLAIN_WITHIN`] of its arrival, before it gives up by itself.
+//! Two rules: A step may use all of the remaining `--connect-timeout`; its own limit only ends an attempt that is hopeless. A
+//! client without hope gets an error within [`EXPLAIN_WITHIN`] of its arrival, before it gives up by itself.
 //!
 //! | step | hope, with which it may use the whole `--connect-timeout` | limit without hope |
 //! |---|---|---|
@@ -12,7 +12,7 @@
 //! | database answer | the database has accepted the connection | [`DIAL_TIMEOUT`] |
 //! | TLS, login | always: the database has answered | |
 //!
-//! A step that begins late has [`STEP_MINIMUM`] all the same.
+//! A step that begins late still gets [`STEP_MINIMUM`].
 
 use std::time::Duration;
 
@@ -20,19 +20,19 @@ use std::time::Duration;
 pub const EXPLAIN_WITHIN: Duration = Duration::from_secs(9);
 /// A dial that was not accepted within this time is hopeless: SYN has been sent again after 1, 3 and 7 s (RFC 6298).
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(8);
-/// The least time of a step, when the steps before it have used up theirs.
+/// The shortest limit of a step, if the steps before it have used up the time.
 pub const STEP_MINIMUM: Duration = Duration::from_secs(3);
-/// After this time without an answer, the bastion's agent is asked whether the database has accepted the dial.
+/// The time without a reply after which the agent of the bastion is asked whether the database has accepted the dial.
 pub const DIAL_QUESTION: Duration = Duration::from_secs(4);
-/// For the direct route of `--via auto`: name lookup, connection and first byte together. It is far above the time that a VPN
-/// takes, and all that a firewall costs which drops packets.
+/// For the direct route of `--via auto`: name lookup, connection and first byte together. Far above the time that a VPN
+/// takes, and the whole cost of a firewall that drops packets.
 pub const AUTO_DIRECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a client's first packets, which wait for nothing.
+/// For the first packets of a client, which depend on nothing else.
 pub const CLIENT_STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// For another login on a MySQL connection, by COM_CHANGE_USER, and for a reset.
 pub const RELOGIN_TIMEOUT: Duration = Duration::from_secs(35);
-/// For a server to check a password that came before it asked. A server that takes longer has dropped it, as a proxy does that
-/// reads the startup alone, or is busy; in both cases a second connection that waits for the request does no harm.
+/// For a server to check a password that was sent before its request. A server that takes longer has dropped it, like a proxy
+/// that reads only the startup message, or is busy. In both cases a second connection that waits for the request is harmless.
 pub const PIPELINED_TIMEOUT: Duration = Duration::from_secs(3);
-/// For facts from AWS about a failure: the client waits for them.
+/// For facts from AWS about a failure, for which the client waits.
 pub const FACTS_TIMEOUT: Duration = Duration::from_secs(2);

@@ -4,8 +4,8 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use crate::printable;
 
-/// One word for a POSIX shell, to be read by people: control characters in bash's and zsh's `$'…'`, so that none reaches the
-/// terminal.
+/// One word for a POSIX shell, to be read by people: control characters are written in `$'…'` of bash and zsh, so that none
+/// reaches the terminal.
 pub fn shell(word: &str) -> Cow<'_, str> {
     if is_plain(word) {
         return word.into();
@@ -42,10 +42,10 @@ pub fn fish(word: &str) -> Cow<'_, str> {
     format!("'{}'", word.replace('\\', r"\\").replace('\'', r"\'")).into()
 }
 
-/// A value of a `.env` file that every reader takes for the same: a POSIX shell that sources it, python-dotenv and its like.
-/// `None` when there is no such form. What may stand without quotes has none, for readers that know none (docker).
+/// A value of a `.env` file that all readers read alike: a POSIX shell that sources it, python-dotenv and similar programs.
+/// `None` if there is no such form. Values without special characters get no quotes, for readers that know none (docker).
 pub fn dotenv(value: &str) -> Option<Cow<'_, str>> {
-    // Assignments are not subject to a shell's globs, so that a URL may have its query.
+    // A shell does not expand globs in assignments, so a URL may contain a query.
     let plain = |c: char| is_plain_char(c) || "?=%[]".contains(c);
     if value.chars().all(plain) && value.starts_with(is_plain_char) {
         return Some(value.into());
@@ -98,8 +98,8 @@ fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.chars().all(is_plain_char)
 }
 
-/// The one list of what may stand without quotes: it means nothing to sh, bash, zsh and fish, wherever it stands in a word.
-/// (`%self` does to fish, `=ls` and `~` to zsh.)
+/// The characters that need no quotes: they have no special meaning in sh, bash, zsh and fish at any place of a word
+/// (unlike `%self` in fish, `=ls` and `~` in zsh).
 fn is_plain_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_-./@+,:".contains(c)
 }

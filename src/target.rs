@@ -1,8 +1,8 @@
-//! The vocabulary of what we connect to: [`Engine`], [`Endpoint`], [`InstanceId`], [`Route`], [`Target`]; in `reference`
-//! the names that users give to databases: host names, ARNs, identifiers; in `identity` who we are for AWS; in `session`
-//! and `pooling` the settings of SSM sessions. Each is parsed once; after that nothing is checked again.
+//! The vocabulary of targets: [`Engine`], [`Endpoint`], [`InstanceId`], [`Route`], [`Target`]; in `reference` the names of
+//! databases: host names, ARNs, identifiers; in `identity` the AWS identity; in `session` and `pooling` the settings of SSM
+//! sessions. Each value is parsed once and not checked again.
 //!
-//! Nothing here opens a socket or asks AWS.
+//! This module opens no socket and makes no call.
 
 mod identity;
 mod pooling;
@@ -29,7 +29,8 @@ pub use self::{
 use crate::service::{InvalidRegion, Service};
 pub use crate::service::{Partition, Region};
 
-/// The database engine of a target: which protocol the listener speaks. What is different about each is in `engine`.
+/// The database engine of a target, which decides the protocol of the listener. The differences between engines are in
+/// `engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Engine {
     /// RDS for PostgreSQL, Aurora PostgreSQL, or an RDS Proxy in front of one.
@@ -38,7 +39,7 @@ pub enum Engine {
     Mysql,
 }
 
-/// Why a word of the vocabulary was refused. Says what was given and what is expected.
+/// A text that is not a value of its type. The message contains the text and the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Not one of the engines.
@@ -49,7 +50,7 @@ pub enum ParseError {
         "{0:?} is not a host name: expected letters, digits, '-' and '.', as in orders.c1abcdefghij.eu-central-1.rds.amazonaws.com"
     )]
     Host(String),
-    /// Not the ARN of something with an endpoint.
+    /// Not the ARN of a database, cluster or proxy.
     #[error(
         "{0:?} is not the ARN of a database: expected arn:aws:rds:REGION:ACCOUNT:KIND:NAME, where KIND is db, cluster, \
          cluster-endpoint, db-proxy or db-proxy-endpoint"
@@ -58,31 +59,31 @@ pub enum ParseError {
     /// Not an AWS region.
     #[error(transparent)]
     Region(#[from] InvalidRegion),
-    /// Not a way to compress.
+    /// Not a compression method.
     #[error("{0:?} is not a compression: expected auto, zlib, zstd or off")]
     Compress(String),
     /// Not a managed node.
     #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
     InstanceId(String),
-    /// Not a role.
+    /// Not the ARN of a role.
     #[error("{0:?} is not a role's ARN: expected something like arn:aws:iam::123456789012:role/NAME")]
     RoleArn(String),
-    /// Not what STS takes as an external id.
+    /// Not an external id that STS accepts.
     #[error("{0:?} is not an external id: expected 2 to 1224 letters, digits and _+=,.@:/-")]
     ExternalId(String),
-    /// Not what STS takes as a session's name.
+    /// Not a session name that STS accepts.
     #[error("{0:?} is not a session name: expected 2 to 64 letters, digits and _+=,.@-")]
     SessionName(String),
     /// Not an MFA device.
     #[error("{0:?} is not an MFA device: expected arn:aws:iam::123456789012:mfa/NAME or a serial number")]
     MfaSerial(String),
-    /// Not a code of one; it is not shown.
+    /// Not an MFA code. The value is not shown, because it is a secret.
     #[error("not an MFA code: expected six digits")]
     MfaCode,
-    /// Not a session document, a parameter of one, or a way to share sessions.
+    /// Not a session document, a parameter of a document, or a sharing mode.
     #[error(transparent)]
     Session(#[from] ssm_session::request::ParseError),
-    /// Too long a reason, or one that breaks lines.
+    /// A reason that is too long or contains line breaks.
     #[error("a reason of {0} characters: expected 1 to 256 of them, without line breaks")]
     Reason(usize),
 }
@@ -92,7 +93,7 @@ pub enum ParseError {
 pub struct InstanceId(Arc<str>);
 
 impl InstanceId {
-    /// The id as AWS knows it.
+    /// The id in the form of AWS.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -118,24 +119,24 @@ impl FromStr for InstanceId {
     }
 }
 
-/// A host and a port. A database's are as AWS names it: the token and the certificate are for this name, whatever is
+/// A host and a port. For a database these are AWS's own: the token and the certificate are for this name, whatever address is
 /// dialled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// The host name; of a database the real one, RDS's.
+    /// The host name; for a database that of RDS, never an alias.
     pub host: Host,
-    /// The port; of a database the real one.
+    /// The port; for a database the one that it listens on.
     pub port: u16,
 }
 
 impl Endpoint {
-    /// What the agent of a node dials.
+    /// The destination that the agent of a node dials.
     pub fn destination(&self) -> Destination {
         Destination::new(self.host.as_str(), self.port)
     }
 
-    /// The service behind it. A name that has no form of AWS's is an alias of one that could not be followed, and is taken
-    /// for an RDS instance.
+    /// The service behind it. A name that does not have a form of AWS is an alias that could not be resolved, and is treated
+    /// as an RDS instance.
     pub fn service(&self) -> Service {
         self.host.service().unwrap_or(Service::Instance)
     }
@@ -147,14 +148,14 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// How bytes reach the endpoint.
+/// The route of the bytes to the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Route {
     /// Through an SSM session to this bastion.
     Ssm(InstanceId),
     /// TCP from this machine.
     Direct,
-    /// TCP from this machine when that works, else through an SSM session to this bastion.
+    /// TCP from this machine if that works, else through an SSM session to this bastion.
     Auto(InstanceId),
 }
 
@@ -168,16 +169,16 @@ impl fmt::Display for Route {
     }
 }
 
-/// How packets are compressed between us and a MySQL server; the client never hears of it.
+/// Compression of packets between rdsgate and a MySQL server, invisible to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compress {
-    /// With what the server has, on the way through a session, where bytes are dear; not on the direct route.
+    /// With a method of the server on the route through a session, where bandwidth is scarce; none on the direct route.
     Auto,
     /// With zlib, if the server has it.
     Zlib,
     /// With zstd, if the server has it.
     Zstd,
-    /// Not at all.
+    /// No compression.
     Off,
 }
 
@@ -198,37 +199,35 @@ impl FromStr for Compress {
 /// One database endpoint as configured, complete and checked.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// What the user calls it; in every log line.
+    /// The name of the target, in every log line.
     pub name: Arc<str>,
-    /// Which startup protocol.
+    /// The protocol on the wire.
     pub engine: Engine,
-    /// The database.
+    /// The host and port of the database.
     pub endpoint: Endpoint,
-    /// The name that was given in its place, when that is an alias (CNAME) which led to the endpoint. It may lead to another
-    /// one at any time.
+    /// The alias (CNAME) that was configured and led to the endpoint. It may lead to another endpoint at any time.
     pub alias: Option<Host>,
     /// The region that the token is signed for and whose APIs are called.
     pub region: Region,
-    /// The database user for clients that name none of their own; `None`: there is no such user, and the client's name is
-    /// used as it is. See [`Guard::pin_user`].
+    /// The database user for clients that name none; with `None` the name that the client sends is used. See [`Guard::pin_user`].
     pub user: Option<String>,
     /// The database for clients that name none (for libpq: that name their own user).
     pub database: Option<String>,
-    /// How to get there.
+    /// The route of the bytes to the endpoint.
     pub route: Route,
-    /// What its SSM sessions are like, on that route.
+    /// The settings of SSM sessions, where the route uses them.
     pub session: SessionSettings,
-    /// How connections share SSM sessions, on that route.
+    /// The sharing of SSM sessions between connections, where the route uses them.
     pub pooling: Pooling,
-    /// Who we are for AWS.
+    /// The AWS identity.
     pub identity: Identity,
     /// Extra roots for the database's certificate, PEM.
     pub ca_file: Option<CaFile>,
     /// Compression upstream; MySQL only.
     pub compress: Compress,
-    /// What protects it from a slip of the hand.
+    /// Protection against mistakes.
     pub guard: Guard,
-    /// Local addresses to listen on, host and port apart: `localhost` is both loopback addresses.
+    /// The local addresses to listen on: `localhost` is both loopback addresses.
     pub listen: ListenAddress,
 }
 
@@ -247,41 +246,41 @@ impl Target {
     }
 }
 
-/// What protects a database from a slip of the hand. It is no permission: a client that means to can lift the first two.
+/// Protection of a database against mistakes. Not a permission: a client can lift the first two on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Guard {
-    /// Clients that name another user than the target's are refused. Only with a user.
+    /// Whether clients that name another user than the target's are refused. Requires a user.
     pub pin_user: bool,
-    /// Transactions are read only unless the client asks for another kind.
+    /// Whether transactions are read only unless the client requests otherwise.
     pub read_only: bool,
-    /// The longest that a statement may run.
+    /// The longest time that a statement may run.
     pub statement_timeout: Option<Duration>,
-    /// Shown with the target's name: `PRODUCTION`, say.
+    /// A text that is shown with the name of the target, such as `PRODUCTION`.
     pub label: Option<String>,
     /// Whether serving it has to be confirmed.
     pub confirm: bool,
 }
 
-/// A file of further roots.
+/// A file of additional roots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaFile {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What its content must be, where the owner trusts a project's file that names it: a SHA-256.
+    /// The SHA-256 that its content must have, if a trusted project's file names it.
     pub sha256: Option<[u8; 32]>,
 }
 
 impl From<&Path> for CaFile {
-    /// Whatever its content is.
+    /// A file whose content is not pinned.
     fn from(path: &Path) -> Self {
         Self { path: path.to_owned(), sha256: None }
     }
 }
 
-/// Where clients connect.
+/// The local address for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// What the user wrote: `localhost` or one loopback address.
+    /// The host as configured: `localhost` or one loopback address.
     pub host: String,
     /// The addresses to bind: for `localhost` 127.0.0.1 first, then `::1`.
     pub addresses: Vec<IpAddr>,

@@ -58,7 +58,7 @@ pub(super) fn ask(question: &str) -> Option<String> {
     Some(answer)
 }
 
-/// Whether an answer is yes; everything else is no.
+/// Whether an answer is yes. Any other answer counts as a refusal.
 pub(super) fn is_yes(answer: &str) -> bool {
     ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
 }

@@ -24,7 +24,7 @@ pub enum AliasError {
     /// No name server answered.
     #[error("no name server resolves the alias {0}")]
     NoAnswer(Host),
-    /// It points elsewhere, or nowhere.
+    /// The alias does not point to an RDS endpoint.
     #[error("{0} is no longer an alias of an RDS endpoint")]
     NotRds(Host),
 }

@@ -60,7 +60,7 @@ impl Scene {
         account_at(&self.sandbox.endpoint(), REGION, credentials).await
     }
 
-    /// As another process would, with the same cache.
+    /// A discovery with the same cache, as in another process.
     async fn discovery(&self) -> Discovery {
         let discovery = Discovery::new(without_person(), Cache::in_folder(self.folder.path()), Vec::new());
         discovery.loaded.lock().await.push((self.options.clone(), self.account().await));

@@ -9,7 +9,7 @@ use std::io;
 
 use super::peer::Peer;
 
-/// Why a client is refused.
+/// The reason why a client is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The client belongs to another user.
@@ -55,14 +55,14 @@ impl User {
     pub const UNKNOWN: Self = Self { uid: None, is_own: false };
 }
 
-/// What the kernel tells of the socket at the client's end.
+/// The kernel's facts about the socket at the client's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    /// It belongs to this user id.
+    /// The user id of its owner.
     Uid(u32),
-    /// It is closed.
+    /// The socket is closed.
     Closed,
-    /// This system cannot tell.
+    /// The system does not report owners.
     NotTold,
 }
 

@@ -10,7 +10,7 @@ pub(super) const BACKLOG: u32 = u32::MAX;
 /// A program that listens on this machine answers at once.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Where to listen.
+/// A local address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// TCP on loopback.
@@ -20,7 +20,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// Where the clients of a target connect.
+    /// The local address for clients of a target.
     pub fn of(target: &Target) -> Self {
         Self::Tcp(target.listen.clone())
     }

@@ -4,15 +4,15 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use super::{address::Local, port_owner::PortOwner};
 
-/// Why an address cannot be listened on.
+/// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another program has the port.
     #[error("port {} is taken: {owner} listens on {address}", address.port())]
     PortTaken {
-        /// Where it listens.
+        /// The address of its listener.
         address: SocketAddr,
-        /// That program, as far as it can be known.
+        /// The program that listens there, as far as it is known.
         owner: PortOwner,
     },
     /// Another program listens on the socket.
@@ -36,7 +36,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do about it, where `option` sets the address.
+    /// The next step, beginning with a verb. `option` is the option that sets the address.
     pub fn hint(&self, option: &str) -> Option<String> {
         match self {
             Self::PortTaken { .. } => {

@@ -27,7 +27,7 @@ use super::{
 pub(super) struct SocketFile {
     path: PathBuf,
     made: Made,
-    /// Held until then.
+    /// The lock on the path, held while the socket is served.
     lock: Lock,
 }
 

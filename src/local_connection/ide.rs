@@ -80,7 +80,7 @@ pub fn vscode(connections: &[Connection<'_>]) -> String {
     format!("{:#}\n", json!({ "sqltools.connections": connections }))
 }
 
-/// A URL for each that TablePlus opens; `tLSMode=0` is no TLS.
+/// A URL for each that TablePlus opens; `tLSMode=0` switches TLS off.
 pub fn tableplus(connections: &[Connection<'_>]) -> String {
     let url = |connection: &Connection<'_>| {
         let uri = connection.uri();

@@ -18,22 +18,22 @@ use crate::{
     target::Target,
 };
 
-/// How we prove ourselves to a database.
+/// A way to prove our identity to a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Login {
-    /// With a token that IAM credentials sign.
+    /// By a token that is signed with IAM credentials.
     Iam,
 }
 
-/// A login with all that has to be fetched for it.
+/// A login with the data that had to be fetched for it.
 pub enum Prepared {
     /// The credentials that sign the token.
     Iam(Credentials),
 }
 
-/// What convinces the server that we are the user.
+/// The proof of our identity, ready to be sent to the server.
 pub enum Proof {
-    /// A token, which only a request for a cleartext password can be answered with.
+    /// A token, which is only sent in reply to a request for a cleartext password.
     Token(token::Token),
 }
 
@@ -43,7 +43,7 @@ impl Login {
         Self::Iam
     }
 
-    /// Fetches what the login takes. Called before anything is dialled, so that expired credentials cost no session.
+    /// Fetches the data for the login. Called before the dial, so that expired credentials do not cost a session.
     ///
     /// # Errors
     /// As for [`Account::credentials_for_client`].

@@ -1,4 +1,4 @@
-//! Which certificate roots may vouch for an endpoint, and where a region's roots are to be had.
+//! The certificate roots of an endpoint, and the sources of the roots of a region.
 
 use super::{Partition, Region};
 
@@ -6,32 +6,32 @@ use super::{Partition, Region};
 /// Serverless v1 have public certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Anchors {
-    /// Those of one region.
+    /// The roots of one region.
     Region(Region),
-    /// Those of the database preview environment, which is in us-east-2 only.
+    /// The roots of the database preview environment, which is in us-east-2 only.
     Preview,
-    /// Those of every region, since the name does not tell the region.
+    /// The roots of every region, since the name does not contain the region.
     AnyRegion,
 }
 
-/// Where the roots of a region come from.
+/// The source of the roots of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootBundle {
-    /// They are built in; newer ones are at this URL.
+    /// Roots are built in; newer ones are at this URL.
     BuiltIn(String),
-    /// They are at this URL.
+    /// The roots must be downloaded from this URL.
     Download {
-        /// The part of the world, for a sentence.
+        /// The partition in words, for a sentence.
         place: &'static str,
         /// The URL.
         url: String,
     },
-    /// AWS publishes them inside the partition only.
+    /// AWS publishes the roots inside the partition only.
     InPartition,
 }
 
 impl Region {
-    /// Where the roots of the region come from ("Using SSL/TLS to encrypt a connection to a DB instance", certificate
+    /// The source of the roots of the region ("Using SSL/TLS to encrypt a connection to a DB instance", certificate
     /// bundles).
     pub fn root_bundle(&self) -> RootBundle {
         let file = format!("{self}/{self}-bundle.pem");

@@ -1,5 +1,5 @@
-//! What kind of AWS endpoint a database is behind, and everything that follows from the kind: the forms of its names, the
-//! login token, the IAM permission, the API that describes it, the roots of its certificate.
+//! The kind of AWS endpoint of a database, and all that depends on the kind: the forms of its names, the login token, the IAM
+//! permission, the API that describes it, the roots of its certificate.
 //!
 //! | question | answer |
 //! | --- | --- |
@@ -7,10 +7,10 @@
 //! | what is signed for a login? | [`Service::token`] |
 //! | what must the IAM policy allow? | [`Service::permission`] |
 //! | which Describe call lists it? | [`Service::describe`] |
-//! | which roots may vouch for it? | [`Name::anchors`], [`Region::root_bundle`] |
+//! | which roots may sign its certificate? | [`Name::anchors`], [`Region::root_bundle`] |
 //!
-//! A new service is a variant of [`Service`], its rows in `name`, and an arm in each match here; the compiler names the
-//! rest. Nothing here opens a socket or asks AWS.
+//! A new service is a variant of [`Service`], its rows in `name`, and an arm in each match here; the compiler lists the
+//! rest. This module opens no socket and makes no call.
 
 mod anchors;
 mod name;
@@ -48,7 +48,7 @@ pub enum Service {
     ProxyEndpoint,
     /// The routers of a shard group, in Aurora Limitless.
     ShardGroup,
-    /// The writer of an Aurora global database, in whichever region it is.
+    /// The writer of an Aurora global database, in any region.
     GlobalWriter,
 }
 
@@ -138,7 +138,7 @@ impl Service {
         matches!(self, Self::Proxy | Self::ProxyEndpoint)
     }
 
-    /// What is signed for a login ("Connecting to your DB instance using IAM authentication").
+    /// The request that is signed for a login ("Connecting to your DB instance using IAM authentication").
     pub fn token(self) -> TokenRequest {
         match self {
             Self::Instance
@@ -154,7 +154,7 @@ impl Service {
         }
     }
 
-    /// What the IAM policy must allow for a login as `user` ("Creating and using an IAM policy for IAM database access").
+    /// The permission that the IAM policy must grant for a login as `user` ("Creating and using an IAM policy for IAM database access").
     pub fn permission(self, region: &Region, user: DatabaseUser<'_>) -> Permission {
         let DatabaseUser { account, resource_id, name } = user;
         match self {
@@ -178,7 +178,7 @@ impl Service {
     }
 
     /// The call that lists the endpoint. No call lists a shard group or a global database by its host name; both are
-    /// looked for among the instances, where they are not found.
+    /// looked up as instances, without a result.
     pub fn describe(self) -> Describe {
         match self {
             Self::Instance | Self::ShardGroup | Self::GlobalWriter => Describe::Instances,

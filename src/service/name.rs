@@ -15,7 +15,7 @@
 
 use super::{Anchors, Partition, Region, Service};
 
-/// What an endpoint's host name says.
+/// The facts in the host name of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     /// The service that has names of this form.
@@ -90,7 +90,7 @@ impl Form {
 }
 
 impl Zone {
-    /// What stands before the zone in `name`, and the region in the zone.
+    /// The part of `name` before the zone, and the region in the zone.
     fn strip_from<'a>(&self, name: &'a str, partition: Partition) -> Option<(&'a str, Option<Region>)> {
         let mut region = None;
         let mut rest = name;

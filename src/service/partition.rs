@@ -71,7 +71,7 @@ impl Partition {
         self.row().4
     }
 
-    /// Both of these.
+    /// The DNS suffixes of both kinds: IPv4 and dual stack.
     pub(super) fn suffixes(self) -> [&'static str; 2] {
         [self.dns_suffix(), self.dual_stack_suffix()]
     }

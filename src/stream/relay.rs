@@ -1,7 +1,7 @@
 //! Copies bytes both ways until both sides have finished, one breaks, or the caller asks for the end.
 //!
-//! Idle connections hold no buffer: one is taken when a read is tried and given back when there is nothing to read. Each
-//! direction closes on its own, so a half-closed client still gets its answer. The [`Tap`] knows what the bytes mean.
+//! Idle connections hold no buffer: a buffer is taken for a read and returned when there is nothing to read. Each direction
+//! closes on its own, so a half-closed client still gets its reply. The [`Tap`] knows the meaning of the bytes.
 
 use std::{
     future::poll_fn,
@@ -16,9 +16,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// One read's worth: two TLS records.
+/// The size of one read: two TLS records.
 const BUFFER: usize = 32 * 1024;
-/// Bytes that one direction moves before the other has its turn.
+/// The number of bytes that one direction moves before the other is polled.
 const TURN: usize = 16 * BUFFER;
 
 /// Interval between the checks whether a half-closed client is gone.
@@ -33,47 +33,47 @@ pub enum Side {
     Upstream,
 }
 
-/// Sees the bytes that pass, and says when the relay may stop.
+/// Observes the bytes, and decides when the relay may stop.
 ///
-/// It sees the bytes of a command before upstream does, and those of an answer once they are written to the client: so it knows
-/// whether the client is in the middle of a message.
+/// It receives the bytes of a command before upstream does, and those of a reply once they are written to the client. It
+/// therefore knows whether the client is in the middle of a message.
 pub trait Tap {
     /// Bytes from the client, before they are written to upstream.
     fn on_client(&mut self, bytes: &[u8]);
     /// Bytes from upstream that have just been written to the client.
     fn on_upstream(&mut self, bytes: &[u8]);
-    /// Whether a relay that was asked to end may end now. Asked only while no byte is on its way.
+    /// Whether a relay that was asked to end may end now. Called only while no byte is in transit.
     fn may_stop(&self) -> bool;
-    /// Whether the client waits for an answer, as far as it can be told.
+    /// Whether the client waits for a reply, as far as that is known.
     fn is_busy(&self) -> bool {
         !self.may_stop()
     }
-    /// Whether a half-closed client is gone altogether, so that no answer can reach it. Asked at intervals while it waits for
+    /// Whether a half-closed client is gone altogether, so that no reply can reach it. Called at intervals while it waits for
     /// one.
     fn client_is_gone(&self) -> bool {
         false
     }
-    /// Whether the client has sent its goodbye and waits for no answer. A relay that was asked to end does so then, even where
-    /// the goodbye cannot be delivered.
+    /// Whether the client has sent its goodbye and waits for no reply. A relay that was asked to end then ends, even if the
+    /// goodbye cannot be delivered.
     fn is_over(&self) -> bool {
         false
     }
 }
 
-/// Why a relay ended.
+/// The reason why a relay ended.
 #[derive(Debug)]
 pub enum Reason {
-    /// Both sides have finished; this one did first.
+    /// Both sides have finished, this one first.
     Closed(Side),
     /// Reading from or writing to this side failed.
     Broke(Side, io::Error),
-    /// It was asked to, and the tap agreed.
+    /// The relay was asked to end, and the tap agreed.
     Stopped,
-    /// It was cut, whatever was on its way.
+    /// The relay was cut with bytes still on their way.
     Cut,
 }
 
-/// How a relay ended.
+/// The end of a relay.
 #[derive(Debug)]
 pub struct End {
     /// The reason.
@@ -313,7 +313,7 @@ mod tests {
             !self.busy
         }
 
-        /// It does not follow where an answer ends.
+        /// This tap does not follow where a reply ends.
         fn is_busy(&self) -> bool {
             true
         }

@@ -1,30 +1,30 @@
-//! Who we are for AWS, as configured: an [`Identity`] and the words that STS takes.
+//! The AWS identity as configured: an [`Identity`], and values in the forms that STS accepts.
 //!
-//! The shapes are those of the STS API reference (AssumeRole, GetSessionToken): what STS would refuse for its form is
-//! refused here, where the place that it was written in is still known.
+//! The forms are those of the STS API reference (AssumeRole, GetSessionToken). A value that STS would refuse for its form is
+//! refused here, where its place in the configuration is still known.
 
 use std::{fmt, str::FromStr};
 
 use super::ParseError;
 
-/// What decides which credentials we get. Two targets with equal identities share one cache of them.
+/// The settings that determine the credentials. Targets with equal identities share one cache of credentials.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The profile in the AWS configuration files; `None` is the default chain.
     pub profile: Option<String>,
-    /// Roles to assume, each with the credentials of the one before, the first with those of the profile.
+    /// The roles to assume: the first with the credentials of the profile, each other with those of the role before.
     pub roles: Vec<RoleArn>,
-    /// Sent with each of [`Identity::roles`]: one whose trust policy does not ask for it ignores it.
+    /// The external id, sent with each of [`Identity::roles`]. A role whose trust policy does not require it ignores it.
     pub external_id: Option<ExternalId>,
-    /// What CloudTrail and the database's logs call the sessions of the roles.
+    /// The session name of the roles in CloudTrail and in the logs of the database.
     pub session_name: SessionName,
-    /// The MFA device whose code comes before the first role.
+    /// The MFA device whose code is used before the first role.
     pub mfa_serial: Option<MfaSerial>,
     /// A command, for `sh -c`, whose first line of output is a code of the MFA device.
     pub mfa_command: Option<String>,
 }
 
-/// Implements a word that is text of a certain form.
+/// Implements a type that is text of a certain form.
 macro_rules! word {
     ($(#[$meta:meta])* $name:ident, $check:expr) => {
         $(#[$meta])*
@@ -76,7 +76,7 @@ word!(
 );
 
 word!(
-    /// An MFA device: the ARN of a virtual one, or the serial number on a thing of one's own.
+    /// An MFA device: the ARN of a virtual one, or the serial number of a hardware device.
     MfaSerial,
     |s| if s.starts_with("arn:") {
         iam(s).is_some_and(|resource| resource.len() > 4 && resource.starts_with("mfa/")) && s.len() <= 256
@@ -93,7 +93,7 @@ impl RoleArn {
 }
 
 impl SessionName {
-    /// `rdsgate-USER`, with what STS takes no offence at in the place of other characters.
+    /// `rdsgate-USER`, with `-` in place of characters that STS refuses.
     pub fn of_user(user: &str) -> Self {
         let safe = |c: char| if u8::try_from(c).is_ok_and(name_byte) { c } else { '-' };
         let name: String = "rdsgate-".chars().chain(user.chars().map(safe)).take(64).collect();
@@ -107,7 +107,7 @@ impl Default for SessionName {
     }
 }
 
-/// A code of an MFA device: six digits. Good for one use, so it is no secret for long; shown nowhere all the same.
+/// A code of an MFA device: six digits. Valid for one use; never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MfaCode(Box<str>);
 
@@ -136,7 +136,7 @@ impl FromStr for MfaCode {
     }
 }
 
-/// What comes after the account in an ARN of IAM.
+/// The part of an ARN of IAM after the account.
 fn iam(arn: &str) -> Option<&str> {
     let mut parts = arn.splitn(6, ':');
     let (prefix, partition, service) = (parts.next()?, parts.next()?, parts.next()?);

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 use super::{ParseError, Region};
 use crate::service::{Anchors, Name, Service};
 
-/// A DNS host name in lower case, without a trailing dot: the form that goes into a token and into certificate checks.
+/// A DNS host name in lower case, without a trailing dot: the form that tokens and certificate checks use.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(Arc<str>);
 
@@ -15,7 +15,7 @@ impl Host {
         &self.0
     }
 
-    /// The service whose endpoint has this name; `None` for a name that is not AWS's.
+    /// The service whose endpoint has this name; `None` for a name that is not an endpoint of AWS.
     pub fn service(&self) -> Option<Service> {
         Name::parse(&self.0).map(|name| name.service)
     }
@@ -25,13 +25,13 @@ impl Host {
         Name::parse(&self.0)?.region
     }
 
-    /// Whether the name belongs to an endpoint in one region, so that tokens can be signed for it and its region's API
-    /// knows it. An alias is none, and the name of a global database's writer is an alias.
+    /// Whether the name is an endpoint in one region, so that a token can be signed for it and the API of the region lists it.
+    /// False for an alias, such as the name of a global database's writer.
     pub fn is_regional_endpoint(&self) -> bool {
         self.region().is_some()
     }
 
-    /// The roots that may vouch for the host.
+    /// The roots that may sign the certificate of the host.
     pub fn anchors(&self) -> Anchors {
         Name::parse(&self.0).map_or(Anchors::AnyRegion, |name| name.anchors)
     }
@@ -63,7 +63,7 @@ impl FromStr for Host {
     }
 }
 
-/// The ARN of something in RDS that one can log in to: an instance, a cluster, a custom endpoint, a proxy, a proxy's
+/// The ARN of an RDS resource with an endpoint: an instance, a cluster, a custom endpoint, a proxy, a proxy's
 /// endpoint ("Amazon Resource Names in Amazon RDS").
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Arn {
@@ -73,7 +73,7 @@ pub struct Arn {
 }
 
 impl Arn {
-    /// The ARN as a whole.
+    /// The whole ARN.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -121,10 +121,10 @@ impl FromStr for Arn {
     }
 }
 
-/// What a user calls a database by.
+/// The name of a database as a user types it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
-    /// An endpoint's host name, or a name of one's own that is an alias of one (CNAME).
+    /// The host name of an endpoint, or an alias of one (CNAME).
     Host(Host),
     /// An ARN.
     Arn(Arn),
@@ -133,7 +133,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// Whether it can only lead to RDS: a host name of one of its forms, an ARN, an identifier.
+    /// Whether it can only lead to RDS: a host name in a form of RDS, an ARN or an identifier.
     pub fn is_rds(&self) -> bool {
         match self {
             Self::Host(host) => host.service().is_some(),

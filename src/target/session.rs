@@ -1,6 +1,6 @@
-//! How SSM sessions to a target are asked for: the session document, its parameters, the reason, the service's endpoint.
+//! The settings of SSM sessions to a target: the session document, its parameters, the reason, the endpoint of the service.
 //!
-//! Source: SSM API reference, StartSession. The documents are AWS's own, or the account's.
+//! Source: SSM API reference, StartSession. Documents belong to AWS or to the account.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -9,29 +9,29 @@ use ssm_session::request::{MAX_REASON, Request};
 
 use super::{Endpoint, ParseError};
 
-/// What a target's sessions are like.
+/// The settings of a target's sessions.
 ///
 /// # Defaults
-/// AWS-StartPortForwardingSessionToRemoteHost with its parameters, a reason with our name and version, AWS's own endpoint,
-/// payloads of 1,024 bytes, no keep-alive, an idle timeout that is not known.
+/// AWS-StartPortForwardingSessionToRemoteHost with its parameters, a reason with our name and version, the public endpoint,
+/// payloads of 1,024 bytes, no keep-alive, an unknown idle timeout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionSettings {
-    /// The document that a session is started with.
+    /// The document of StartSession.
     pub document: Document,
-    /// Its parameters; `None` are those that such a document takes.
+    /// The parameters of the document; `None` for those that a known document takes.
     pub parameters: Option<Vec<Parameter>>,
-    /// What the session history and CloudTrail show.
+    /// The reason that the session history and CloudTrail show.
     pub reason: Reason,
-    /// Where the data channel is dialled instead of at AWS's public endpoint; the certificate is verified for this name.
+    /// The endpoint of the data channel in place of the public one. The certificate is verified for this name.
     pub ssmmessages_endpoint: Option<Endpoint>,
-    /// Whether the data channel is opened without a signature where the service refuses every signed request. The session's
-    /// token alone opens it then.
+    /// Whether the data channel is opened without a signature if the service refuses every signed request. Then the token of the
+    /// session alone authenticates it.
     pub unsigned_stream: bool,
-    /// Most bytes in one data message to the agent.
+    /// The largest number of bytes in one data message to the agent.
     pub payload_size: usize,
-    /// Whether sessions with open connections are kept from the account's idle timeout.
+    /// Whether sessions with open connections are kept alive beyond the idle timeout of the account.
     pub keep_alive: bool,
-    /// The account's idle timeout where the user says it; else AWS is asked.
+    /// The idle timeout of the account, if configured. Otherwise it is fetched from AWS.
     pub idle_timeout: Option<Duration>,
 }
 
@@ -51,7 +51,7 @@ impl Default for SessionSettings {
 }
 
 impl SessionSettings {
-    /// What a session is started with.
+    /// The request that starts a session.
     pub fn request(&self) -> Request {
         Request {
             document: self.document.clone(),
@@ -61,12 +61,12 @@ impl SessionSettings {
     }
 }
 
-/// Why a session was started, 1 to 256 characters. It is visible in the session history.
+/// The reason of a session, 1 to 256 characters, visible in the session history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason(Arc<str>);
 
 impl Reason {
-    /// Our name and version, then who is served what: what an auditor asks first. As much of it as is allowed.
+    /// The default reason, for auditors: our name and version, the user and the endpoint, cut to the allowed length.
     pub fn of(user: Option<&str>, endpoint: &Endpoint) -> Self {
         let by = user.map(|user| format!(" by {user}")).unwrap_or_default();
         let text = format!("{}{by} for {endpoint}", Self::default());
@@ -78,7 +78,7 @@ impl Reason {
         &self.0
     }
 
-    /// The text with one host's name in the place of another's, as much of it as is allowed.
+    /// The text with one host name replaced by another, cut to the allowed length.
     #[must_use]
     pub fn renamed(&self, from: &str, to: &str) -> Self {
         Self(self.0.replace(from, to).chars().take(MAX_REASON).collect::<String>().into())

@@ -59,7 +59,7 @@ pub enum CaFileError {
     /// A line resembles the beginning of a certificate but is not one, so that the parser would skip the certificate.
     #[error("line {line} of the file begins a certificate, but is not the line -----BEGIN CERTIFICATE-----")]
     Marker {
-        /// Counted from 1.
+        /// The number of the line, from 1.
         line: usize,
     },
     /// It holds no certificate.
@@ -68,7 +68,7 @@ pub enum CaFileError {
     /// One of its certificates is invalid.
     #[error("certificate {number} in the file cannot serve as a root")]
     Certificate {
-        /// Counted from 1.
+        /// The number of the certificate in the file, from 1.
         number: usize,
         /// The error of rustls.
         #[source]

@@ -154,7 +154,7 @@ async fn an_outage_is_seen_while_it_lasts_and_stays_counted_when_its_session_is_
     assert_eq!(metrics.value("rdsgate_session_resumes_total", &[]), 1.0);
 
     sandbox.end_all("Session idle timeout");
-    assert!(client.told_at_end().await.starts_with("08006 "));
+    assert!(client.error_at_end().await.starts_with("08006 "));
     admin.until("gone", |status| status.targets[0].sessions.is_empty()).await;
     assert_eq!(gate.query("select 42").await, "42");
     let metrics = admin.scrape().await;

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_postgres::NoTls;
 
 use crate::support::{
-    driver::{Driver, told, until_asleep, until_server_says, within},
+    driver::{Driver, error_text, until_asleep, until_server_says, within},
     gate::{Gate, GateOptions, sandbox},
     servers::{PgOptions, PgServer},
 };
@@ -69,7 +69,7 @@ async fn only_a_cancel_request_with_the_key_of_an_open_connection_is_forwarded()
 
     let cancelled = async {
         // Bounded by what the strangers are.
-        told(&client.batch_execute("select pg_sleep(60)").await.expect_err("it is cancelled"))
+        error_text(&client.batch_execute("select pg_sleep(60)").await.expect_err("it is cancelled"))
     };
     let strangers = async {
         until_asleep(server, "cancel me").await;
@@ -106,7 +106,7 @@ async fn a_cancel_request_that_comes_too_late_does_no_harm() {
     }
     // A server process that has not run since then cancels its next command, with or without a proxy.
     if let Err(refused) = within("select", client.batch_execute("select 42")).await {
-        assert_eq!(told(&refused), "57014 canceling statement due to user request");
+        assert_eq!(error_text(&refused), "57014 canceling statement due to user request");
     }
     assert_eq!(client.value::<i32>("select 42").await, 42);
 }
@@ -121,7 +121,8 @@ fn reader(port: u16) -> PgServer {
 
 /// Sleeps on `server` under this name until a cancel request comes, and cancels.
 async fn cancels(client: &Driver, server: &PgServer, name: &str) -> Duration {
-    let sleeping = async { told(&client.batch_execute("select pg_sleep(120)").await.expect_err("it is cancelled")) };
+    let sleeping =
+        async { error_text(&client.batch_execute("select pg_sleep(120)").await.expect_err("it is cancelled")) };
     let cancelling = async {
         until_asleep(server, name).await;
         let asked = Instant::now();
@@ -184,7 +185,8 @@ async fn cancel_waits_for_its_session_to_be_resumed() {
     let sandbox = sandbox(server).await;
     let mut gate = Gate::start(server, &sandbox).await;
     let client = Driver::connected(&gate, "resumed").await;
-    let sleeping = async { told(&client.batch_execute("select pg_sleep(120)").await.expect_err("it is cancelled")) };
+    let sleeping =
+        async { error_text(&client.batch_execute("select pg_sleep(120)").await.expect_err("it is cancelled")) };
     let cancelling = async {
         until_asleep(server, "resumed").await;
         sandbox.fail(Operation::ResumeSession, Failure::Throttling, None);

@@ -111,7 +111,7 @@ fn misuse_ends_with_2_and_says_what_to_type() {
 }
 
 #[test]
-fn a_bastion_that_nobody_names_is_looked_up_which_takes_credentials() {
+fn missing_bastion_is_looked_up_which_needs_credentials() {
     let (code, stdout, stderr) = run(&["up", ENDPOINT, "--listen", "localhost:0"]);
     assert_eq!((code, stdout.as_str()), (3, ""), "{stderr}");
     assert!(stderr.starts_with("error: cannot look up the managed nodes: no AWS credentials were found"), "{stderr}");

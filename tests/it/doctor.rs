@@ -202,7 +202,7 @@ async fn failed_discovery_does_not_stop_the_other_checks() {
         let options = GateOptions::bare(&sandbox).only(&[name, "--user", "app_user", "--listen", "0"]);
         options.flag("--ca-file", &server.ca.display().to_string()).env("HOME", &home.display().to_string())
     };
-    // Two bastions, and nobody to choose.
+    // Two bastions, and no person to choose.
     let report = Report::alone(named("orders"), &sandbox).await;
     report.exits(2).first_fails("discovery");
     report.says("discovery", "fail", "orders could be reached through 2 nodes:\ni-0123456789abcdef0", "--bastion");
@@ -226,7 +226,7 @@ async fn failed_discovery_does_not_stop_the_other_checks() {
     let report = Report::alone(nobody, &sandbox).await;
     report.exits(3).first_fails("credentials").says("discovery", "fail", "no AWS credentials were found", "--profile");
 
-    // Without a region there is nobody to ask.
+    // Without a region there is no endpoint to ask.
     let report = Report::alone(named("orders").without_env("AWS_REGION"), &sandbox).await;
     report.exits(2).says("configuration", "fail", "cannot look up orders: the region is unknown", "--region");
     assert_eq!(sandbox.sessions().len(), 0);

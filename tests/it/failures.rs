@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::support::{
-    driver::{Driver, told},
+    driver::{Driver, error_text},
     gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
     refusal::{Refusal, Wire, field, fields},
     report::Report,
@@ -392,7 +392,7 @@ async fn clients_in_front_of_a_bastion_that_is_not_there_share_a_few_attempts() 
         let mut refused = 0;
         while Instant::now() < until {
             let Err(error) = Driver::connect(&gate, "impatient").await else { panic!("there is no bastion") };
-            assert!(told(&error).contains("is not connected to Systems Manager"), "{}", told(&error));
+            assert!(error_text(&error).contains("is not connected to Systems Manager"), "{}", error_text(&error));
             refused += 1;
         }
         refused

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::support::{
-    driver::{Driver, told, until_asleep, until_server_says, within},
+    driver::{Driver, error_text, until_asleep, until_server_says, within},
     gate::{Gate, GateOptions, sandbox, sandbox_with, with_long_session_token},
     refusal::Wire,
     servers::{PgOptions, PgServer},
@@ -46,7 +46,7 @@ async fn sigterm_tells_idle_clients_and_terminates_the_session() {
     assert_eq!(clients[0].simple("select 42").await, "42");
     gate.signal("TERM");
     for client in clients {
-        assert_eq!(client.told_at_end().await, "57P01 terminating connection: rdsgate is shutting down");
+        assert_eq!(client.error_at_end().await, "57P01 terminating connection: rdsgate is shutting down");
     }
     assert_eq!(gate.ended().await.code(), Some(143));
     assert_eq!(sandbox.sessions().len(), 1);
@@ -90,7 +90,7 @@ async fn sigterm_lets_busy_clients_finish() {
         until_asleep(server, "finishing").await;
         gate.signal("INT");
         assert!(gate.until(|log| log.contains("stopping: no new connections")).await);
-        let refused = Driver::connect(&gate, "too late").await.err().map(|error| told(&error));
+        let refused = Driver::connect(&gate, "too late").await.err().map(|error| error_text(&error));
         assert!(refused.is_some(), "a new connection was served");
         // The rest of a transaction is as welcome as its beginning.
         assert_eq!(in_transaction.simple("select 42").await, "42");
@@ -99,7 +99,7 @@ async fn sigterm_lets_busy_clients_finish() {
     let (done, ()) = future::join(work, end).await;
     assert_eq!(done, "done");
     for client in [busy, in_transaction] {
-        assert_eq!(client.told_at_end().await, "57P01 terminating connection: rdsgate is shutting down");
+        assert_eq!(client.error_at_end().await, "57P01 terminating connection: rdsgate is shutting down");
     }
     assert_eq!(gate.ended().await.code(), Some(130));
     all_terminated(&sandbox);
@@ -116,7 +116,7 @@ async fn busy_clients_are_cut_after_the_longest_delay_or_a_second_signal() {
         let sandbox = sandbox(server).await;
         let mut gate = GateOptions::new(server, &sandbox).flag("--max-sigterm-delay", delay).start().await;
         let busy = Driver::connected(&gate, name).await;
-        let work = async { told(&busy.batch_execute("select pg_sleep(120)").await.expect_err("it is cut")) };
+        let work = async { error_text(&busy.batch_execute("select pg_sleep(120)").await.expect_err("it is cut")) };
         let end = async {
             until_asleep(server, name).await;
             for signal in signals {
@@ -222,7 +222,7 @@ async fn a_server_that_restarts_tells_its_clients_and_the_next_connection_works(
     let idle = Driver::connected(&gate, "idle").await;
 
     tokio::task::block_in_place(|| drop(server));
-    assert_eq!(idle.told_at_end().await, "57P01 terminating connection due to administrator command");
+    assert_eq!(idle.error_at_end().await, "57P01 terminating connection due to administrator command");
     let again = start();
     doorway.leads_to.send_replace(again.addr);
     assert_eq!(Driver::connected(&gate, "again").await.value::<i32>("select 42").await, 42);
@@ -237,7 +237,7 @@ async fn a_server_process_that_is_terminated_says_so_itself() {
     let client = Driver::connected(&gate, "terminated").await;
     let pid = client.pid().await;
     assert_eq!(server.admin(&format!("select pg_terminate_backend({pid})")), "t");
-    assert_eq!(client.told_at_end().await, "57P01 terminating connection due to administrator command");
+    assert_eq!(client.error_at_end().await, "57P01 terminating connection due to administrator command");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,13 +247,13 @@ async fn a_session_that_the_service_ends_tells_idle_and_busy_clients_and_the_nex
     let gate = Gate::start(server, &sandbox).await;
     let idle = Driver::connected(&gate, "idle when it ends").await;
     let busy = Driver::connected(&gate, "busy when it ends").await;
-    let work = async { told(&busy.batch_execute("select pg_sleep(60)").await.expect_err("it is cut")) };
+    let work = async { error_text(&busy.batch_execute("select pg_sleep(60)").await.expect_err("it is cut")) };
     let end = async {
         until_asleep(server, "busy when it ends").await;
         sandbox.end_all("Session idle timeout");
     };
     let (heard, ()) = future::join(work, end).await;
-    for heard in [heard, idle.told_at_end().await] {
+    for heard in [heard, idle.error_at_end().await] {
         assert!(heard.starts_with("08006 ") && heard.contains("Session idle timeout"), "{heard}");
     }
     assert_eq!(gate.query("select 42").await, "42");
@@ -269,7 +269,7 @@ async fn a_session_that_cannot_be_resumed_is_said_to_be_lost_and_the_next_connec
         let client = Driver::connected(&gate, "not resumed").await;
         sandbox.fail(Operation::ResumeSession, failure.clone(), None);
         sandbox.cut_all();
-        let heard = client.told_at_end().await;
+        let heard = client.error_at_end().await;
         assert!(heard.starts_with("08006 "), "{failure:?}: {heard}");
         assert_eq!(gate.query("select 42").await, "42");
         assert_eq!(sandbox.sessions().len(), 2);
@@ -406,7 +406,7 @@ async fn credentials_that_rotate_are_used_from_then_on() {
     issue(2);
     sandbox.identity(names[1], |identity| identity.expired = true);
     sandbox.end_all("maximum duration");
-    let heard = client.told_at_end().await;
+    let heard = client.error_at_end().await;
     assert!(heard.starts_with("08006 "), "{heard}");
     assert_eq!(gate.query("select current_user").await, "app_user");
     assert!(used(names[2]) >= 2, "{:?}", sandbox.calls());

@@ -8,7 +8,7 @@ use crate::support::{
     servers::{Engine, Server},
 };
 
-/// Bytes of the one result that is no small one.
+/// Bytes of the one large result.
 const BULK: usize = 5 << 20;
 
 /// The server's own number and words.
@@ -96,7 +96,7 @@ async fn mysql_async_is_content(engine: Engine) {
     let refused = within("refused", connection.change_user(to("nobody"))).await.expect_err("nobody");
     assert_eq!(code(&refused), (1045, "28000"));
 
-    // A pool of one connection, made anew each time it is given back.
+    // A pool of one connection, which is reset each time it is given back.
     let one = PoolConstraints::new(1, 1).expect("one is no more than one");
     let pool =
         Pool::new(Opts::from(gate.door().for_mysql_async().pool_opts(PoolOpts::default().with_constraints(one))));

@@ -14,7 +14,7 @@ use crate::support::{
     servers::{Engine, Server},
 };
 
-/// Bytes of the one result that is no small one.
+/// Bytes of the one large result.
 const BULK: usize = 5 << 20;
 
 /// How to connect: no password, no TLS, nothing but the address and a name.
@@ -112,7 +112,7 @@ async fn sqlx_is_content(engine: Engine) {
     within("ping", connection.ping()).await.expect("ok");
     within("close", connection.close()).await.expect("ok");
 
-    // Refused at the login, and with a password that nobody asked for.
+    // Refused at the login, and with a password that is not asked for.
     for (options, expected) in [
         (options(&gate).database("mysql"), (1044, "42000")),
         (options(&gate).username("nobody").password("hush"), (1045, "28000")),

@@ -38,7 +38,7 @@ const CACHE_METADATA: u64 = 1 << 36;
 /// What says that there are extended capabilities is that the lowest bit is not set.
 const MARIADB: u64 = PLAIN & !1;
 
-/// A statement that nobody has prepared: its number is in what the server says of it.
+/// A statement that was never prepared: the error of the server contains its number.
 const NO_STATEMENT: u32 = 70_000;
 
 fn shared(engine: Engine) -> &'static Server {
@@ -161,7 +161,7 @@ async fn answers_are_the_servers_own_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_asks_to_be_told_of_its_session_it_is_told() {
+async fn requested_session_state_changes_reach_the_client() {
     // SESSION_TRACK_SYSTEM_VARIABLES, _SCHEMA, _GTIDS, as the first byte of an entry with its length behind it.
     let gtid = vec![("gtid_mode".into(), "ON".into()), ("enforce_gtid_consistency".into(), "ON".into())];
     let mysql = tokio::task::block_in_place(|| {

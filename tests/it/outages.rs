@@ -9,7 +9,7 @@ use sandbox::{Failure, Faults, Identity, Offline, Operation, Pace, Sandbox};
 use tokio::process::Command;
 
 use crate::support::{
-    driver::{Driver, told, within},
+    driver::{Driver, error_text, within},
     gate::{BASTION, Gate, GateOptions, sandbox, sandbox_with},
     rows::Rows,
     servers::{Engine, Server},
@@ -52,7 +52,7 @@ impl Client {
         match self {
             Self::Postgres(driver) => {
                 let error = within("a query", driver.simple_query("select 1")).await.expect_err("it is over");
-                told(&error)
+                error_text(&error)
             }
             Self::Mysql(conn) => match within("a query", conn.query_drop("select 1")).await {
                 Err(Error::Server(error)) => format!("{} {}", error.code, error.message),
@@ -150,7 +150,7 @@ async fn resuming_that_stays_denied_with_fresh_credentials_ends_the_session() {
     sandbox.fail(Operation::ResumeSession, Failure::AccessDenied, None);
     sandbox.cut_all();
     let Client::Postgres(driver) = client else { unreachable!() };
-    let heard = driver.told_at_end().await;
+    let heard = driver.error_at_end().await;
     assert!(heard.starts_with("08006 ") && heard.contains("ResumeSession: access denied"), "{heard}");
     assert_eq!(failed(&sandbox, Operation::ResumeSession), 2);
 }

@@ -12,7 +12,7 @@ use tokio::{io::copy_bidirectional, net::TcpListener, process::Command};
 
 use crate::support::{
     admin::Admin,
-    driver::{Driver, told, within},
+    driver::{Driver, error_text, within},
     gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox, sandbox_with},
     servers::{PgOptions, PgServer},
 };
@@ -164,7 +164,7 @@ async fn isolated_connections_have_a_session_each_and_no_more_than_there_may_be(
     let streams: Vec<u64> = sandbox.sessions().iter().map(|session| session.streams).collect();
     assert_eq!(streams, [1, 1]);
     let Err(refused) = Driver::connect(&gate, "one too many").await else { panic!("there are two only") };
-    let refused = told(&refused);
+    let refused = error_text(&refused);
     assert!(refused.starts_with("53300 ") && refused.contains("all 2 are reserved"), "{refused}");
     drop(first);
     // Its session serves the next one as soon as the goodbye has reached the agent.
@@ -172,7 +172,7 @@ async fn isolated_connections_have_a_session_each_and_no_more_than_there_may_be(
     let third = loop {
         match Driver::connect(&gate, "the next").await {
             Ok(driver) => break driver,
-            Err(error) => assert!(started.elapsed() < PATIENCE, "{}", told(&error)),
+            Err(error) => assert!(started.elapsed() < PATIENCE, "{}", error_text(&error)),
         }
     };
     assert_eq!(sandbox.sessions().len(), 2);
@@ -259,7 +259,7 @@ async fn writer_that_refuses_writes_is_looked_up_again_and_open_connections_stay
     let started = Instant::now();
     while sandbox.sessions().len() == 1 {
         let refused = within("create", client.batch_execute("create table nowhere (n int)")).await;
-        assert!(told(&refused.expect_err("read only")).starts_with("25006 "));
+        assert!(error_text(&refused.expect_err("read only")).starts_with("25006 "));
         assert_eq!(gate.query("select 1").await, "1");
         assert!(started.elapsed() < PATIENCE, "{}", gate.log());
     }
@@ -277,7 +277,7 @@ async fn a_write_that_our_own_guard_refuses_is_not_taken_for_a_failover() {
     // Long enough for a session to be old enough to be suspected.
     while started.elapsed() < Duration::from_secs(3) {
         let refused = within("create", client.batch_execute("create table nowhere (n int)")).await;
-        assert!(told(&refused.expect_err("read only")).starts_with("25006 "));
+        assert!(error_text(&refused.expect_err("read only")).starts_with("25006 "));
     }
     assert_eq!(gate.query("select 1").await, "1");
     assert!(!gate.log().contains("the destination may have moved"), "{}", gate.log());

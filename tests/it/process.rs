@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::support::{
-    driver::{Driver, told, until_asleep},
+    driver::{Driver, error_text, until_asleep},
     gate::{BASTION, Gate, GateOptions, PATIENCE, Ran, sandbox},
     refusal::Wire,
     servers::PgServer,
@@ -36,7 +36,7 @@ async fn a_terminal_that_closes_ends_it_as_sigterm_does() {
     let mut gate = Gate::start(server, &sandbox).await;
     let idle = Driver::connected(&gate, "idle").await;
     gate.signal("HUP");
-    assert_eq!(idle.told_at_end().await, "57P01 terminating connection: rdsgate is shutting down");
+    assert_eq!(idle.error_at_end().await, "57P01 terminating connection: rdsgate is shutting down");
     assert_eq!(gate.ended().await.code(), Some(129));
     assert_eq!(sandbox.sessions().len(), 1);
     none_left(&sandbox);
@@ -100,7 +100,7 @@ async fn busy_connections_that_are_waited_for_are_counted() {
     let sandbox = sandbox(server).await;
     let mut gate = GateOptions::new(server, &sandbox).flag("--max-sigterm-delay", "10m").start().await;
     let busy = Driver::connected(&gate, "counted").await;
-    let work = async { told(&busy.batch_execute("select pg_sleep(120)").await.expect_err("it is cut")) };
+    let work = async { error_text(&busy.batch_execute("select pg_sleep(120)").await.expect_err("it is cut")) };
     let end = async {
         until_asleep(server, "counted").await;
         gate.signal("TERM");
@@ -160,7 +160,7 @@ async fn text_of_the_far_side_reaches_no_log_and_no_client_as_it_is() {
         let mut gate = GateOptions::new(server, &sandbox).flag("--log-format", format).start().await;
         let client = Driver::connected(&gate, "hostile").await;
         sandbox.end_all(HOSTILE);
-        let heard = client.told_at_end().await;
+        let heard = client.error_at_end().await;
         assert!(heard.starts_with("08006 ") && heard.contains("forged line"), "{heard}");
         assert!(!heard.contains(printable::controls), "{heard:?}");
         assert!(gate.until(|log| log.contains("forged line")).await);

@@ -96,7 +96,7 @@ fn names() -> Vec<String> {
     ];
     let each = (' '..='~').flat_map(|c| [format!("{c}a{c}b{c}"), format!("{c}")]);
     let names = odd.into_iter().map(str::to_owned).chain(each);
-    // Text that is only white space is no name.
+    // Text of white space alone is not a name.
     names.filter(|name| !name.trim().is_empty()).collect()
 }
 

@@ -47,7 +47,7 @@ async fn say(mut stream: TcpStream, words: &[u8]) {
     let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("it ends");
 }
 
-/// Whoever comes and does not log in, or not to the end.
+/// Clients that connect and do not log in, or not to the end.
 async fn probe(gate: &Gate) {
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     // Capabilities with CLIENT_SSL, and nothing else of interest.

@@ -30,8 +30,8 @@ use support::{
 
 fn main() -> ExitCode {
     let tests = vec![
-        as_root("another_user_of_the_machine_is_told_28000_and_gets_no_further", || {
-            Box::pin(another_user_of_the_machine_is_told_28000_and_gets_no_further())
+        as_root("another_user_of_the_machine_is_refused_with_28000", || {
+            Box::pin(another_user_of_the_machine_is_refused_with_28000())
         }),
         as_root("another_user_of_the_machine_gets_403_and_nothing_else", || {
             Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
@@ -59,25 +59,25 @@ fn as_root(name: &str, test: fn() -> Pin<Box<dyn Future<Output = ()>>>) -> Trial
     })
 }
 
-/// Debian's nobody and nogroup.
-const NOBODY: &str = "65534";
+/// A user and a group without privileges, which Debian reserves.
+const UNPRIVILEGED: &str = "65534";
 
-/// A command, as a user who is not ours.
-fn as_nobody(command: &Command) -> Command {
+/// A command, run as another user than ours.
+fn as_other_user(command: &Command) -> Command {
     let command = command.as_std();
     let mut other = Command::new("setpriv");
-    other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(command.get_program());
+    other.args(["--reuid", UNPRIVILEGED, "--regid", UNPRIVILEGED, "--clear-groups", "--"]).arg(command.get_program());
     other.args(command.get_args()).current_dir("/").stdin(Stdio::null()).kill_on_drop(true).env_clear();
     other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     other
 }
 
-async fn another_user_of_the_machine_is_told_28000_and_gets_no_further() {
+async fn another_user_of_the_machine_is_refused_with_28000() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let gate = Gate::start(server, &sandbox).await;
 
-    let refusal = Refusal::of_psql(as_nobody(&gate.psql_command())).await;
+    let refusal = Refusal::of_psql(as_other_user(&gate.psql_command())).await;
     let message = "this client may not use the proxy: the client belongs to user id 65534, the proxy to user id 0";
     assert_eq!(refusal.message, message);
     assert_eq!(refusal.hint, "Run rdsgate as the user that connects.");
@@ -89,7 +89,8 @@ async fn another_user_of_the_machine_is_told_28000_and_gets_no_further() {
         let script = format!("exec 3<>/dev/tcp/{host}/{}; printf '{octal}' >&3; cat <&3", gate.port);
         let mut bash = Command::new("bash");
         bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let said = timeout(PATIENCE, as_nobody(&bash).output()).await.expect("it is answered").expect("bash is there");
+        let said =
+            timeout(PATIENCE, as_other_user(&bash).output()).await.expect("it is answered").expect("bash is there");
         let told = fields(said.stdout.get(5..).unwrap_or_default());
         assert_eq!((field(&told, 'S'), field(&told, 'C')), ("FATAL", "28000"), "{host}: {said:?}");
         assert!(!String::from_utf8_lossy(&said.stdout).contains("amazonaws"), "they learn no endpoint: {told:?}");
@@ -109,7 +110,8 @@ async fn another_user_of_the_machine_gets_403_and_nothing_else() {
         let script = format!("exec 3<>/dev/tcp/{host}/{port}; printf '{request}' >&3; cat <&3");
         let mut bash = Command::new("bash");
         bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let said = timeout(PATIENCE, as_nobody(&bash).output()).await.expect("it is answered").expect("bash is there");
+        let said =
+            timeout(PATIENCE, as_other_user(&bash).output()).await.expect("it is answered").expect("bash is there");
         let said = String::from_utf8_lossy(&said.stdout);
         assert!(said.starts_with("HTTP/1.1 403 "), "{host}: {said}");
         assert!(said.ends_with("the client belongs to user id 65534, the proxy to user id 0"), "{host}: {said}");
@@ -132,7 +134,7 @@ async fn strangers_that_say_nothing_take_few_files() {
     );
     let mut bash = Command::new("bash");
     bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    let mut strangers = as_nobody(&bash);
+    let mut strangers = as_other_user(&bash);
     let mut strangers = strangers.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bash is there");
     let mut lines = BufReader::new(strangers.stdout.take().expect("piped")).lines();
     let there = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("text");

@@ -1,23 +1,23 @@
-//! Text from elsewhere, made safe for a terminal, a log and a SQL client: characters that control a display become visible.
+//! Foreign text, made safe for a terminal, a log and a SQL client: characters that control a display become visible.
 //!
-//! Escaped are the control characters (C0, DEL and C1, so ESC and CSI too), the line and paragraph separators and the
-//! characters that change the direction of text (Unicode, UAX #9), which can show a text as what it is not.
+//! The escaped characters are the control characters (C0, DEL and C1, including ESC and CSI), the line and paragraph separators,
+//! and the characters that change the direction of text (Unicode, UAX #9), which can make a text appear as another one.
 
 use std::{borrow::Cow, fmt::Write as _};
 
-/// One line: everything that controls a display is escaped, newlines included. What is printable stays as it is, so
-/// escaping twice changes nothing.
+/// One line: all characters that control a display are escaped, including newlines. Printable characters stay unchanged, so
+/// escaping twice has no further effect.
 pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, controls)
 }
 
-/// A text of ours that may have several lines: the same, but newlines stay.
+/// Several lines: as [`line`], but newlines stay.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && controls(c))
 }
 
-/// JSON whose strings may still hold what controls a display (serializers escape only C0): the same in JSON's own escapes,
-/// so its meaning does not change. Newlines between tokens stay.
+/// JSON whose strings may contain characters that control a display (serializers escape only C0): they get the escapes of
+/// JSON, so the meaning does not change. Newlines between tokens stay.
 pub fn json(text: &str) -> Cow<'_, str> {
     if !text.contains(|c| c != '\n' && controls(c)) {
         return text.into();
@@ -25,7 +25,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if c != '\n' && controls(c) {
-            // All of them are in the basic plane: one code unit each.
+            // All these characters are in the basic plane and have one code unit.
             let _ = write!(escaped, "\\u{:04x}", u32::from(c));
         } else {
             escaped.push(c);
@@ -34,8 +34,8 @@ pub fn json(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// A text in an encoding that is not known, of several lines: as [`lines`] where it is UTF-8, else only the control
-/// characters of ASCII, which no encoding of a database uses for anything else.
+/// Several lines in an unknown encoding: as [`lines`] if they are UTF-8. Otherwise only the control characters of ASCII are
+/// escaped, which no encoding of a database uses for other characters.
 pub fn bytes(text: &[u8]) -> Cow<'_, [u8]> {
     if let Ok(text) = std::str::from_utf8(text) {
         return match lines(text) {
@@ -54,11 +54,11 @@ pub fn bytes(text: &[u8]) -> Cow<'_, [u8]> {
     escaped.into()
 }
 
-/// The shortest run of token characters that is cut from an error's text. Session tokens have several hundred; the longest
-/// names of AWS's own (an ECS task's id in Systems Manager) have no capital letters.
+/// The shortest run of token characters that is cut from the text of an error. Session tokens have several hundred characters;
+/// the longest names in AWS (the id of an ECS task in Systems Manager) have no capital letters.
 const TOKEN: usize = 100;
 
-/// The text of an error of AWS's, which may quote the request: what looks like a session token is cut.
+/// The text of an error of AWS, which may quote the request, without the parts that look like a session token.
 pub fn without_tokens(text: &str) -> Cow<'_, str> {
     let in_token = |c: char| c.is_ascii_alphanumeric() || "+/=_%-".contains(c);
     let is_token = |run: &str| {

@@ -1,4 +1,4 @@
-//! A value that must not be seen: no `Debug`, no `Display`, zeroed on drop.
+//! A value that must not be shown: no `Debug`, no `Display`, zeroed on drop.
 //!
 //! Tokens, stream URLs and keys travel in a [`Secret`] so that no log line, error or `{:?}` can show one by accident.
 //! It does not lock memory or hide from a debugger.
@@ -15,7 +15,7 @@ impl<T: Zeroize> Secret<T> {
         Self(value)
     }
 
-    /// The value itself. Never pass what this returns to a formatter.
+    /// The value itself. Never pass it to a formatter.
     pub fn expose(&self) -> &T {
         &self.0
     }

@@ -50,7 +50,7 @@ impl Driver {
 
     /// The same, for one that must succeed.
     pub(crate) async fn connected(gate: &Gate, name: &str) -> Self {
-        Self::connect(gate, name).await.unwrap_or_else(|error| panic!("{name}: {}\n{}", told(&error), gate.log()))
+        Self::connect(gate, name).await.unwrap_or_else(|error| panic!("{name}: {}\n{}", error_text(&error), gate.log()))
     }
 
     /// The one value of a statement's one row.
@@ -67,14 +67,14 @@ impl Driver {
         T: for<'a> FromSql<'a>,
     {
         let row = within(sql, self.client.query_one(sql, parameters)).await;
-        row.unwrap_or_else(|error| panic!("{sql}: {}", told(&error))).get(0)
+        row.unwrap_or_else(|error| panic!("{sql}: {}", error_text(&error))).get(0)
     }
 
     /// The first value that a statement gives by the simple protocol, after which nothing is left to be said: a prepared
     /// statement would still be closed.
     pub(crate) async fn simple(&self, sql: &str) -> String {
         let messages = within(sql, self.client.simple_query(sql)).await;
-        let messages = messages.unwrap_or_else(|error| panic!("{sql}: {}", told(&error)));
+        let messages = messages.unwrap_or_else(|error| panic!("{sql}: {}", error_text(&error)));
         let rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,
@@ -88,14 +88,14 @@ impl Driver {
     }
 
     /// Waits until the other side ends the connection, and returns its last error: SQLSTATE and message.
-    pub(crate) async fn told_at_end(self) -> String {
+    pub(crate) async fn error_at_end(self) -> String {
         let ended = within("the end of the connection", self.ended).await.expect("the task does not panic");
-        ended.map_or_else(|error| told(&error), |()| "nothing".into())
+        ended.map_or_else(|error| error_text(&error), |()| "nothing".into())
     }
 }
 
 /// The error that a client got: SQLSTATE and message of the server, or the driver's own message.
-pub(crate) fn told(error: &Error) -> String {
+pub(crate) fn error_text(error: &Error) -> String {
     let by_server = error.as_db_error().map(|error| format!("{} {}", error.code().code(), error.message()));
     by_server.unwrap_or_else(|| {
         let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());

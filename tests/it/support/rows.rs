@@ -8,7 +8,7 @@ use futures_util::{SinkExt, TryStreamExt};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-use super::driver::told;
+use super::driver::error_text;
 
 /// For one copy: far above what any takes.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -75,7 +75,7 @@ impl Rows {
             assert_eq!(seen, all.finish().as_ref(), "what arrived is not what was sent");
             Ok(())
         });
-        copied.await.expect("the copy hangs").unwrap_or_else(|error| panic!("copy in: {}", told(&error)));
+        copied.await.expect("the copy hangs").unwrap_or_else(|error| panic!("copy in: {}", error_text(&error)));
     }
 
     /// The second half.
@@ -93,7 +93,7 @@ impl Rows {
             assert_eq!(all.finish().as_ref(), self.digest().as_ref(), "what came back is not what was sent");
             Ok(())
         });
-        copied.await.expect("the copy hangs").unwrap_or_else(|error| panic!("copy out: {}", told(&error)));
+        copied.await.expect("the copy hangs").unwrap_or_else(|error| panic!("copy out: {}", error_text(&error)));
     }
 
     /// SHA-256 of all rows in COPY's text format.
