@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::printable;
+use safe_display::printable;
 
 /// The error, then each cause after a colon. Several lines of one error, as in lists of libraries, are joined. The text may come
 /// from the far side, so characters that control a display are escaped, and likely session tokens are cut.

@@ -8,9 +8,8 @@ use std::{fmt, net::IpAddr};
 
 use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use safe_display::Secret;
 use zeroize::Zeroizing;
-
-use crate::secret::Secret;
 
 /// All characters but the unreserved ones of RFC 3986.
 const USER_INFO: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

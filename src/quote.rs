@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use crate::printable;
+use safe_display::printable;
 
 /// One word for a POSIX shell, to be read by people: control characters are written in `$'…'` of bash and zsh, so that none
 /// reaches the terminal.

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use safe_display::Secret;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{secret::Secret, target::MfaSerial};
+use crate::target::MfaSerial;
 
 /// The time limit for a person's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);

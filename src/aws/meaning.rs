@@ -4,9 +4,10 @@ use std::{error::Error as StdError, sync::Arc};
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use safe_display::printable;
 
 use super::Error;
-use crate::{outbound, printable};
+use crate::outbound;
 
 /// What an error means that the operation does not model. AWS's error codes: "Common Error Types" of each API.
 pub(super) fn classify<E>(operation: &'static str, profile: Option<&str>, error: SdkError<E, HttpResponse>) -> Error

@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignatureLocation, SigningSettings};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use safe_display::Secret;
 
 use super::{Error, sign};
 use crate::{
-    secret::Secret,
     service::TokenRequest,
     target::{Endpoint, Region},
 };

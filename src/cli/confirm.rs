@@ -3,9 +3,10 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
+use safe_display::printable;
 
 use super::{exit::Exit, output::Output, terminal};
-use crate::{printable, target::Target};
+use crate::target::Target;
 
 /// The flag that answers the question in advance.
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Args;
+use safe_display::printable;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,6 @@ use crate::{
     aws,
     config::{self, Config, Plan, Warning, value::Via},
     doctor::{self, Check, Extent, Finding, Report, Stage, Subject, Verdict},
-    printable,
     target::{Reference, Target},
 };
 

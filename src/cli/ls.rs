@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use safe_display::printable;
 use serde_json::{Value, json};
 
 use super::{caller::Caller, complete::exit_of, exit::Exit, flags::Flags, output::Output, trust};
@@ -14,7 +15,6 @@ use crate::{
         rds::{Database, Databases},
     },
     config::{self, Key, Place, options::Group},
-    printable,
 };
 
 /// List the databases of an account and region, and the managed nodes in their VPCs

@@ -12,6 +12,7 @@ use std::{
     time::SystemTime,
 };
 
+use safe_display::printable;
 use serde_json::{Value, json};
 use tracing::Level;
 
@@ -21,7 +22,6 @@ use crate::{
     aws::Prompt,
     causes, config, connect,
     local_connection::Connection,
-    printable,
     target::{Engine, Route, Target},
     telemetry::log::{self, Format, Stderr},
 };

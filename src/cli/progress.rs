@@ -15,8 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use safe_display::printable;
+
 use super::terminal;
-use crate::{printable, telemetry::log};
+use crate::telemetry::log;
 
 /// A wait that ends sooner is not shown.
 const DELAY: Duration = Duration::from_millis(400);

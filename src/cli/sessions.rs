@@ -4,13 +4,13 @@ use std::{collections::HashSet, fmt::Write as _, sync::Arc};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use clap::Args;
+use safe_display::printable;
 use serde_json::{Value, json};
 
 use super::{complete::Ready, exit::Exit, output::Output, target_arguments::TargetArguments};
 use crate::{
     app,
     aws::{self, Account, Accounts, OpenSession},
-    printable,
     target::{Region, Target},
 };
 

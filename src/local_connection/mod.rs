@@ -7,9 +7,10 @@ pub mod ide;
 
 use std::net::SocketAddr;
 
+use safe_display::printable;
+
 use crate::{
     engine::{Address, Client},
-    printable,
     target::Target,
 };
 

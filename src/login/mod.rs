@@ -11,10 +11,10 @@
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
+use safe_display::Secret;
 
 use crate::{
     aws::{Account, Error, token},
-    secret::Secret,
     target::Target,
 };
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use database_wire::postgres::{Activity, Watch};
 use fastrand::Rng;
-use rdsgate::postgres::{Activity, Watch};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -1,6 +1,6 @@
 //! The end of rdsgate as MySQL's and MariaDB's clients meet it: nothing is cut that the protocol says is going on.
 
-use rdsgate::mysql::Activity;
+use database_wire::mysql::Activity;
 
 use crate::support::{
     gate::{Gate, GateOptions, sandbox},

@@ -1,6 +1,6 @@
 //! The production guard, and results without columns, whatever a client and a server agree on.
 
-use rdsgate::mysql::Activity;
+use database_wire::mysql::Activity;
 
 use crate::support::{
     gate::{Gate, GateOptions, sandbox},

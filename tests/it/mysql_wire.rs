@@ -1,7 +1,7 @@
 //! What of MySQL's and MariaDB's protocol few clients use, packet by packet through the gate: each answer is the server's
 //! own, byte for byte.
 
-use rdsgate::mysql::Activity;
+use database_wire::mysql::Activity;
 use sandbox::Identity;
 
 use crate::support::{

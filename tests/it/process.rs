@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdsgate::printable;
+use safe_display::printable;
 use sandbox::{Operation, Sandbox};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},

@@ -144,7 +144,7 @@ pub(in crate::aws) async fn credentials(profile: &str, settings: &Sso, calls: &C
             Some(refusal) => Error::SsoRole {
                 profile: profile.into(),
                 code: refusal.code().unwrap_or("unknown").into(),
-                message: crate::printable::without_tokens(refusal.message().unwrap_or("(no message)")).into(),
+                message: safe_display::printable::without_tokens(refusal.message().unwrap_or("(no message)")).into(),
             },
             None => unreachable(error),
         })?;

@@ -3,14 +3,13 @@
 
 use std::fmt::{self, Write as _};
 
+use safe_display::printable;
 use serde_json::Value;
 use tracing::{Event, Level, field};
 use tracing_subscriber::fmt::{
     format::Writer,
     time::{FormatTime as _, SystemTime},
 };
-
-use crate::printable;
 
 /// The field that differs between clients, and is ignored when lines are folded.
 const PEER: &str = "peer";

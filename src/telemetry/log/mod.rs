@@ -195,12 +195,12 @@ fn with_crates(filter: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use safe_display::printable;
     use std::{io, sync::Mutex};
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::printable;
 
     /// Log output kept in memory.
     #[derive(Clone, Default)]

@@ -1,6 +1,6 @@
 //! A MySQL client by hand: every packet as it came, with the capabilities that a test chooses, and no password.
 
-use rdsgate::mysql::{Capabilities, Greeting, Watch};
+use database_wire::mysql::{Capabilities, Greeting, Watch};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -91,7 +91,7 @@ impl Wire {
             let (sequence, payload) = packet(&mut stream).await;
             match payload.first() {
                 Some(0) => {
-                    let status = rdsgate::mysql::OkPacket::parse(payload.clone()).expect("an OK").status;
+                    let status = database_wire::mysql::OkPacket::parse(payload.clone()).expect("an OK").status;
                     let agreed = wanted & greeting.capabilities;
                     let watch = Watch::new(agreed, status);
                     return Ok(Self { stream, watch, agreed, login: payload, greeting });
