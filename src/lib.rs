@@ -3,8 +3,8 @@
 //! ```text
 //!   psql ─▶ listen: access ─▶ proxy: connection ─▶ engine::accept       user, database, options
 //!                                │                    ▼
-//!                                │     connect: credentials ─▶ route ─▶ answer ─▶ TLS ─▶ login
-//!                                │                               │                │        └ engine, login: token ─▶ ReadyForQuery
+//!                                │     engine, connect: credentials ─▶ route ─▶ answer ─▶ TLS ─▶ login
+//!                                │                               │                │        └ login: token ─▶ ReadyForQuery
 //!                                │                               │                └ tls::connect(real host name)
 //!                                │                               └ tunnel: direct │ pool ▸ SSM session ▸ stream ─▶ agent ─▶ RDS
 //!                                │                    ▼ greeting to the client, leftover bytes first

@@ -10,11 +10,9 @@ use tracing::{info, warn};
 use super::Pools;
 use crate::{
     causes,
+    connect::Upstream,
     discover::{Alias, AliasError},
-    proxy::{
-        serve::{CurrentService, Service},
-        upstream::Upstream,
-    },
+    proxy::serve::{CurrentService, Service},
     target::{Host, Target},
     tls,
     tunnel::Dialer,

@@ -18,13 +18,9 @@ use super::{Cause, Error, Event, Pools, current::Current};
 use crate::{
     aws::{self, Accounts},
     config::Config,
-    connect::{self, Deadline},
+    connect::{self, Deadline, Upstream},
     listen::{self, Address, Listener, Local},
-    proxy::{
-        registry::Registry,
-        serve::{Service, Strangers, counts, keep, serve},
-        upstream::Upstream,
-    },
+    proxy::serve::{Service, counts, reach, serve},
     target::Target,
     telemetry::metrics::Metrics,
     tls,
@@ -87,8 +83,8 @@ impl Served {
     pub async fn reach(&self) -> Result<(), connect::Error> {
         let service = self.current.service().await;
         let deadline = Deadline::unattended(Instant::now() + service.connect_timeout);
-        if let Some(greeted) = service.upstream.reach(deadline).await? {
-            self.tasks.spawn(async move { Box::pin(keep(&service, greeted)).await });
+        if let Some(keeping) = reach(&service, deadline).await? {
+            self.tasks.spawn(keeping);
         }
         Ok(())
     }
@@ -170,15 +166,9 @@ impl Running {
     ) -> Result<(Vec<Listener>, Arc<Current>), Error> {
         let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
         let listeners = listen::bind(&Address::of(&target)).await.map_err(listen_failed)?;
-        let service = Service {
-            upstream: self.upstream(&target, accounts)?,
-            registry: Registry::default(),
-            connections: counts(metrics, &target),
-            strangers: Strangers::default(),
-            connect_timeout: config.connect_timeout,
-            drain: self.drain.clone(),
-            abort: self.abort.clone(),
-        };
+        let upstream = self.upstream(&target, accounts)?;
+        let (drain, abort) = (self.drain.clone(), self.abort.clone());
+        let service = Service::new(upstream, counts(metrics, &target), config.connect_timeout, drain, abort);
         Ok((listeners, Arc::new(Current::new(service, &self.pools))))
     }
 

@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use database_wire as wire;
+
 use super::step::Step;
 use crate::{
-    aws, causes, engine, tls,
+    aws, causes, tls,
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
 };
 
@@ -24,13 +26,13 @@ pub enum Error {
     Stream(#[source] StreamError),
     /// The first answer is not that of a database server with TLS.
     #[error(transparent)]
-    Answer(engine::Error),
+    Answer(wire::Error),
     /// TLS failed.
     #[error("cannot set up TLS with the database server")]
     Tls(#[source] tls::Error),
     /// The server refused the login, or broke the protocol.
     #[error(transparent)]
-    Login(engine::Error),
+    Login(wire::Error),
     /// A step took too long.
     #[error("{} took longer than {} s", step.as_str(), after.as_secs())]
     Timeout {
@@ -56,13 +58,13 @@ impl Error {
     }
 
     /// Classifies an error of the server's first answer, preferring the tunnel error beneath it.
-    pub fn from_answer(error: impl Into<engine::Error>) -> Self {
+    pub fn from_answer(error: impl Into<wire::Error>) -> Self {
         let error = error.into();
         stream_error(&error).map_or_else(|| Self::Answer(error), Self::Stream)
     }
 
     /// Classifies an error of a login, preferring the tunnel error beneath it.
-    pub fn from_login(error: impl Into<engine::Error>) -> Self {
+    pub fn from_login(error: impl Into<wire::Error>) -> Self {
         let error = error.into();
         stream_error(&error).map_or_else(|| Self::Login(error), Self::Stream)
     }
@@ -126,6 +128,6 @@ impl Error {
     }
 }
 
-fn stream_error(error: &engine::Error) -> Option<StreamError> {
+fn stream_error(error: &wire::Error) -> Option<StreamError> {
     error.io().and_then(StreamError::from_io).cloned()
 }

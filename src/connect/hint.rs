@@ -5,13 +5,16 @@ use std::sync::Arc;
 use super::{error::Error, step::Step};
 use crate::{
     aws,
-    engine::NO_DATABASE_HINT,
     target::Target,
     tunnel::{
         self, StreamError, control::aws_error, direct, message_service, pool, ssm::conversation::EndReason,
         ssm::handshake::HandshakeError, ssm::session,
     },
 };
+
+/// For an answer that does not look like the database's.
+pub const NO_DATABASE_HINT: &str =
+    "Check that host and port are those of the database's endpoint, and that it is available.";
 
 impl Error {
     /// What to do about it.

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! - [`Plan`] has the steps that are the same for every engine: credentials, route and answer, token;
-//! - [`postgres`] and [`mysql`] have those that are not: what the first bytes are, how TLS begins, the login;
+//! - the folders of [`engine`](crate::engine) have those that are not: the first bytes, the beginning of TLS, the login;
 //! - [`Attempt`] gives each step its time by the table in [`limits`](crate::limits), and keeps the record of the steps: the
-//!   proxy makes metrics and log lines of it, doctor its report.
+//!   proxy makes metrics and log lines of it, doctor its report;
+//! - [`Upstream`] has what all connections of the proxy to one database share.
 //!
 //! The order of the calls is the caller's: a MySQL server greets before the client has said anything, so there the proxy
 //! waits for its client between answer and TLS.
@@ -17,16 +18,17 @@
 mod attempt;
 mod error;
 mod hint;
-pub mod mysql;
 mod plan;
-pub mod postgres;
 mod server;
 mod step;
+mod upstream;
 
 pub use self::{
     attempt::{Attempt, Deadline, Hope, TakenRoute},
     error::Error,
+    hint::NO_DATABASE_HINT,
     plan::{Plan, Stream},
     server::Server,
     step::Step,
+    upstream::{Record, Upstream},
 };

@@ -2,18 +2,12 @@
 
 use std::fmt;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
 use super::{
-    attempt::{Attempt, Deadline, Hope},
+    attempt::{Attempt, Hope},
     error::Error,
-    postgres::request_tls,
     step::Step,
 };
-use crate::{
-    postgres::{self, CancelRequest},
-    tls, tunnel,
-};
+use crate::{tls, tunnel};
 
 /// The very server that a connection has reached, and how its certificate is verified: its cancel requests go there, even when
 /// the target's name leads to another server by now.
@@ -35,27 +29,17 @@ impl Server {
         stream.peer().map(|peer| Self { peer, tls: tls.clone() })
     }
 
-    /// Forwards a CancelRequest, and waits until the server has read it, which closes the connection then. Neither starts a
-    /// session nor waits for room in one.
+    /// How its certificate is verified.
+    pub fn tls(&self) -> &tls::Connector {
+        &self.tls
+    }
+
+    /// [`Step::Route`]: another connection to the server. Neither starts a session nor waits for room in one.
     ///
     /// # Errors
-    /// [`Error`], by step.
-    pub async fn cancel(&self, request: &CancelRequest, deadline: Deadline) -> Result<(), Error> {
-        let mut attempt = Attempt::new(deadline);
+    /// [`Error::Route`], [`Error::Timeout`].
+    pub async fn dial(&self, attempt: &mut Attempt) -> Result<tunnel::Stream, Error> {
         let dial = async { self.peer.dial().await.map_err(Error::Route) };
-        let mut stream = attempt.run(Step::Route, Hope::None, dial).await?;
-        // The reply may come behind all that the session carries for clients that do not read.
-        attempt.run(Step::Answer, Hope::Real, request_tls(&mut stream)).await?;
-        let handshake = async { self.tls.connect(stream).await.map_err(Error::from_tls) };
-        let (mut stream, _) = attempt.run(Step::Tls, Hope::Real, handshake).await?;
-        let exchange = async {
-            let io = |cause| Error::from_login(postgres::Error::Io(cause));
-            stream.write_all(&request.encode()).await.map_err(io)?;
-            stream.flush().await.map_err(io)?;
-            // The server has read the request once it closes, with or without a TLS alert.
-            let _ = stream.read(&mut [0]).await;
-            Ok(())
-        };
-        attempt.run(Step::Login, Hope::Real, exchange).await
+        attempt.run(Step::Route, Hope::None, dial).await
     }
 }

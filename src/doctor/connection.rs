@@ -15,7 +15,12 @@ use super::{
 use crate::{
     app::{Cause, Pools},
     aws::{self, Account, rds::Database},
-    connect::{self, Attempt, Error, Plan, Step, Stream, TakenRoute, mysql::read_greeting, postgres::request_tls},
+    connect::{Attempt, Error, Plan, Step, Stream, TakenRoute},
+    engine::{
+        self,
+        mysql::connect::{decline, read_greeting},
+        postgres::connect::request_tls,
+    },
     mysql::{self, Capabilities, Greeting, HandshakeResponse, goodbye::Progress},
     target::{Engine, Host, Route, Target},
     tls::{self, Certificate},
@@ -146,15 +151,17 @@ impl<'a> Path<'a> {
     ) -> Result<(Stream, tls::Verified), Error> {
         let connector = tls::Connector::new(&self.target.endpoint.host, self.target.ca_file.as_ref());
         match server {
-            Server::Postgres => connect::postgres::secure(attempt, &connector.map_err(Error::Tls)?, stream).await,
+            Server::Postgres => {
+                engine::postgres::connect::secure(attempt, &connector.map_err(Error::Tls)?, stream).await
+            }
             Server::Mysql(greeting) => {
                 let response = handshake_response(&self.target).map_err(Error::from_login);
                 match connector.map_err(Error::Tls).and_then(|connector| Ok((connector, response?))) {
                     Ok((connector, response)) => {
-                        connect::mysql::secure(attempt, &connector, stream, greeting, &response, None).await
+                        engine::mysql::connect::secure(attempt, &connector, stream, greeting, &response, None).await
                     }
                     Err(error) => {
-                        let _ = connect::mysql::decline(&mut stream, greeting, Progress::Greeted).await;
+                        let _ = decline(&mut stream, greeting, Progress::Greeted).await;
                         Err(error)
                     }
                 }

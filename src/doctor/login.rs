@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     aws::Account,
-    connect::{self, Error, Step, Stream},
+    connect::{Error, Step, Stream},
     engine,
     login::Proof,
     mysql::{self, TokenTiming, goodbye::Progress},
@@ -90,7 +90,7 @@ async fn leave(connection: Option<Connection>, target: &Target) {
     if let Some(Connection { mut stream, server: Server::Mysql(greeting), .. }) = connection
         && let Ok(asked_with) = handshake_response(target)
     {
-        let _ = connect::mysql::decline(&mut stream, &greeting, Progress::Encrypted(&asked_with)).await;
+        let _ = engine::mysql::connect::decline(&mut stream, &greeting, Progress::Encrypted(&asked_with)).await;
     }
 }
 
@@ -110,14 +110,14 @@ async fn log_in(
             Server::Postgres => {
                 let startup = startup(target).map_err(Error::from_login)?;
                 let mode = Mode::Sequential;
-                connect::postgres::log_in(&mut attempt, &mut stream, &startup, proof, mode).await?;
+                engine::postgres::connect::log_in(&mut attempt, &mut stream, &startup, proof, mode).await?;
                 Ok(LoggedIn::Postgres(stream))
             }
             Server::Mysql(greeting) => {
                 let response = handshake_response(target).map_err(Error::from_login)?;
                 // It costs one more round trip, and every server takes the token so.
                 let proof_at = (proof, TokenTiming::WhenAsked);
-                connect::mysql::log_in(&mut attempt, &mut stream, &greeting, &response, None, proof_at).await?;
+                engine::mysql::connect::log_in(&mut attempt, &mut stream, &greeting, &response, None, proof_at).await?;
                 Ok(LoggedIn::Mysql(stream))
             }
         }
@@ -148,7 +148,9 @@ fn refused(error: &Error, target: &Target, permission: &str) -> Finding {
     let user = target.user.as_deref().unwrap_or_default();
     let finding = failed(error, target);
     match error {
-        Error::Login(error) if error.is_refusal() => finding.fix(error.refusal_hint(user, permission)),
+        Error::Login(error) if error.is_refusal() => {
+            finding.fix((target.engine.facts().refusal_hint)(error, user, permission))
+        }
         Error::Login(engine::Error::Postgres(postgres::Error::Authentication(_))) => finding
             .because("the role is not a member of rds_iam, or IAM database authentication is off")
             .paste(grant(user)),

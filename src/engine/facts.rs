@@ -1,9 +1,7 @@
 //! What is different about each engine outside its protocol, as data.
 
-use std::{fmt, str::FromStr};
-
-use super::{Client, mysql, postgres};
-use crate::target::{Engine, ParseError};
+use super::client::Client;
+use database_wire::Error;
 
 /// What rdsgate has to know about an engine.
 #[derive(Debug)]
@@ -20,45 +18,7 @@ pub struct Facts {
     pub default_users: &'static [&'static [u8]],
     /// Whether its clients, when they are told no database, send the name of the user.
     pub database_defaults_to_user: bool,
-}
-
-impl Engine {
-    /// The engine of a target that names none.
-    pub const DEFAULT: Self = Self::Postgres;
-
-    /// Every engine.
-    pub const ALL: [Self; 2] = [Self::Postgres, Self::Mysql];
-
-    /// What is different about it.
-    pub fn facts(self) -> &'static Facts {
-        match self {
-            Self::Postgres => &postgres::FACTS,
-            Self::Mysql => &mysql::FACTS,
-        }
-    }
-
-    /// The engine that a port stands for. That of the default engine stands for none: it may be meant or not.
-    pub fn of_port(port: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|engine| *engine != Self::DEFAULT && engine.default_port() == port)
-    }
-
-    /// The port that the engine listens on unless told otherwise, here and at AWS.
-    pub fn default_port(self) -> u16 {
-        self.facts().default_port
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.facts().name)
-    }
-}
-
-impl FromStr for Engine {
-    type Err = ParseError;
-
-    fn from_str(s: &str) -> Result<Self, ParseError> {
-        let is_called = |engine: &Self| engine.facts().name == s || engine.facts().aliases.contains(&s);
-        Self::ALL.into_iter().find(is_called).ok_or_else(|| ParseError::Engine(s.into()))
-    }
+    /// What to do about a refused login of this user, whom the IAM policy must give this permission. `None` for an error that
+    /// is not a refusal, and where the server's message says it all.
+    pub refusal_hint: fn(error: &Error, user: &str, permission: &str) -> Option<String>,
 }

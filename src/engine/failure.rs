@@ -1,7 +1,7 @@
 //! A connection that got no further, in terms that every engine has a code for. The engines' `reply` files put it in the
 //! words of their protocols.
 
-use super::Error;
+use database_wire::Error;
 
 /// What a client needs to know about a connection that failed.
 #[derive(Debug)]

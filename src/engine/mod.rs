@@ -3,43 +3,96 @@
 //!
 //! | file | verb |
 //! |---|---|
-//! | `accept` | hear the client: as whom it wants to log in |
+//! | `accept` | hear the client: the user and the database that it asks for |
 //! | `client` | programs and drivers, and how each is told an address |
-//! | `connect` | log in to the server over the encrypted stream, guard the session |
+//! | `connect` | the steps of connecting that are the engine's own: first bytes, TLS, login |
+//! | `guard` | what rdsgate adds to a session: its guard, the principal |
+//! | `login` | a whole login for a client of the proxy: retries, and what has been learnt about the server |
+//! | `goodbye` | end a connection that has no client, where the server minds |
 //! | `reply` | tell the client about a failure in the words of its protocol |
-//! | `tap` | follow the bytes after the login: busy, idle, over; and what the client hears at the end |
+//! | `tap` | follow the bytes after the login: busy, idle, over; and the client's last message |
 //! | `hint` | what to do about a refused login |
+//! | `verbs` | the order of the verbs for the proxy |
 //!
-//! It knows no route, no AWS and no configuration.
+//! The proxy knows two orders, not the engines: [`Order`]. A new engine is a folder, a variant of [`Engine`], and its arms in
+//! this file.
 
 mod client;
-mod error;
+pub mod client_first;
 mod facts;
 mod failure;
+mod follow;
 pub mod mysql;
 mod names;
 pub mod postgres;
 
-use crate::stream::relay::{self, Reason};
+use std::{fmt, str::FromStr, sync::Arc};
+
+pub use database_wire::Error;
 
 pub use self::{
     client::{Address, Client, Variables},
-    error::Error,
+    client_first::ClientFirst,
     facts::Facts,
     failure::{Failure, Kind},
+    follow::Follow,
     names::{Names, Replaced, Request},
 };
+use crate::target::{Engine, ParseError};
 
-/// For an answer that does not look like the database's.
-pub const NO_DATABASE_HINT: &str =
-    "Check that host and port are those of the database's endpoint, and that it is available.";
+/// The engine of one target at work, by the order of the conversation. It holds what has been learnt about the server.
+pub enum Order {
+    /// The client speaks first: nothing is dialled before it has said what it wants.
+    ClientFirst(Box<dyn ClientFirst>),
+    /// The server speaks first: it is dialled for a client that has not said a word. MySQL alone does so.
+    ServerFirst(Arc<mysql::Mysql>),
+}
 
-/// Follows a connection from its login to its end.
-pub trait Follow: relay::Tap {
-    /// Whether the server has refused to write since this was last called: it may no longer be the writer.
-    fn take_refused_to_write(&mut self) -> bool;
+impl Engine {
+    /// The engine of a target that names none.
+    pub const DEFAULT: Self = Self::Postgres;
 
-    /// The message for a client that did not end the connection itself, to be sent before it is closed. `None` where the close
-    /// says all, or where a message would end up inside another one.
-    fn last_words(&self, reason: &Reason) -> Option<Vec<u8>>;
+    /// Every engine.
+    pub const ALL: [Self; 2] = [Self::Postgres, Self::Mysql];
+
+    /// What is different about it.
+    pub fn facts(self) -> &'static Facts {
+        match self {
+            Self::Postgres => &postgres::FACTS,
+            Self::Mysql => &mysql::FACTS,
+        }
+    }
+
+    /// The engine at work for a target whose server is not known yet.
+    pub fn order(self) -> Order {
+        match self {
+            Self::Postgres => Order::ClientFirst(Box::<postgres::Postgres>::default()),
+            Self::Mysql => Order::ServerFirst(Arc::default()),
+        }
+    }
+
+    /// The engine that a port stands for. That of the default engine stands for none: it may be meant or not.
+    pub fn of_port(port: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|engine| *engine != Self::DEFAULT && engine.default_port() == port)
+    }
+
+    /// The port that the engine listens on unless told otherwise, here and at AWS.
+    pub fn default_port(self) -> u16 {
+        self.facts().default_port
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.facts().name)
+    }
+}
+
+impl FromStr for Engine {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        let is_called = |engine: &Self| engine.facts().name == s || engine.facts().aliases.contains(&s);
+        Self::ALL.into_iter().find(is_called).ok_or_else(|| ParseError::Engine(s.into()))
+    }
 }

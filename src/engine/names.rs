@@ -1,6 +1,6 @@
 //! The user and the database of a client's login.
 
-use super::Error;
+use database_wire::Error;
 
 /// The names that a client sent.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,9 @@ pub struct Replaced<'a> {
 pub trait Request {
     /// The names in it.
     fn names(&self) -> Names<'_>;
+
+    /// Hears which of the names are about to be replaced, where the client can be told.
+    fn on_replaced(&mut self, _replaced: Replaced<'_>) {}
 
     /// Puts another user in it.
     ///

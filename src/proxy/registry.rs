@@ -13,7 +13,7 @@ use crate::{
 
 /// Keys of one target's open connections. Clones share them.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<Keys>>);
+pub(super) struct Registry(Arc<Mutex<Keys>>);
 
 #[derive(Default)]
 struct Keys {
@@ -22,7 +22,7 @@ struct Keys {
 }
 
 /// Holds a key in the registry while the connection lives.
-pub struct Registered {
+pub(super) struct Registered {
     registry: Registry,
     id: u64,
 }
@@ -30,7 +30,7 @@ pub struct Registered {
 impl Registry {
     /// Takes a key that is about to be sent to the client, with its server.
     #[must_use = "the key is forgotten when this is dropped"]
-    pub fn register(&self, key: CancelKey, server: Server) -> Registered {
+    pub(super) fn register(&self, key: CancelKey, server: Server) -> Registered {
         let mut keys = self.lock();
         let id = keys.next;
         keys.next += 1;
@@ -40,7 +40,7 @@ impl Registry {
 
     /// The server of the open connection whose key the request carries; `None` for a key that was not handed out. Compares
     /// with every key, each in constant time, so that the time taken says nothing about any of them.
-    pub fn server_for(&self, request: &CancelRequest) -> Option<Server> {
+    pub(super) fn server_for(&self, request: &CancelRequest) -> Option<Server> {
         let keys = self.lock();
         let found = keys
             .keys

@@ -86,9 +86,7 @@ fn without_proof(ok: &[u8]) -> Vec<u8> {
     const PROOF: usize = 1 + 64;
     let Some((head, [length, text @ ..])) = ok.split_at_checked(7) else { return ok.to_vec() };
     match text.split_at_checked(PROOF) {
-        Some(([1, digits @ ..], rest))
-            if usize::from(*length) == PROOF && digits.iter().all(u8::is_ascii_hexdigit) =>
-        {
+        Some(([1, digits @ ..], rest)) if usize::from(*length) == PROOF && digits.iter().all(u8::is_ascii_hexdigit) => {
             // An empty text stands there only if something follows it.
             let text: &[u8] = if rest.is_empty() { b"" } else { b"\0" };
             [head, text, rest].concat()

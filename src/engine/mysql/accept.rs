@@ -1,8 +1,8 @@
 //! Hears the client: as whom it wants to log in.
 
-use database_wire::mysql::HandshakeResponse;
+use database_wire::{Error, mysql::HandshakeResponse};
 
-use crate::engine::{Error, Names, Request};
+use crate::engine::{Names, Request};
 
 impl Request for HandshakeResponse {
     fn names(&self) -> Names<'_> {

@@ -1,101 +1,91 @@
-//! Logs in to the server: what is added to the client's response, and what guards the session behind it.
+//! The steps that are MySQL's own.
 //!
-//! The guard keeps a slip of the hand from writing, and the principal tells the DBA who is there. Neither is a permission: a
-//! client that means to can set another value.
+//! A MySQL server counts each connection that is broken off between its greeting and the login, until it refuses everybody
+//! from the bastion's address ([`goodbye`](database_wire::mysql::goodbye)). So a connection that is not logged in on is declined,
+//! wherever that is still possible.
 
-use database_wire::mysql::{self, Capabilities, Compression, Greeting, HandshakeResponse};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::time::Duration;
 
-use crate::target::{Compress, Guard};
+use database_wire::mysql::{
+    self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, TokenTiming, goodbye::Progress,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
 
-/// The connection attribute with the principal; names of programs' own begin with an underscore.
-const PRINCIPAL_ATTRIBUTE: &str = "_rdsgate_principal";
+use crate::{
+    connect::{Attempt, Error, Hope, Step, Stream},
+    login::Proof,
+    tls::{self, Verified},
+    tunnel,
+};
 
-/// The response with the principal among its attributes, where it is known and the server takes them.
-pub fn with_principal_attribute(
-    response: &HandshakeResponse,
-    greeting: &Greeting,
-    principal: Option<&str>,
-) -> HandshakeResponse {
-    let mut response = response.clone();
-    if let Some(principal) = principal
-        && greeting.capabilities.contains(Capabilities::CONNECT_ATTRS)
-    {
-        response.add_attribute(PRINCIPAL_ATTRIBUTE, principal);
-    }
-    response
-}
+/// For a server to be told that there will be no login.
+const DECLINE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The compressions to ask the server for, best first. Through an SSM session they cost less than the bytes.
-pub fn compressions(configured: Compress, through_session: bool) -> &'static [Compression] {
-    match configured {
-        Compress::Auto if through_session => &[Compression::Zstd, Compression::Zlib],
-        Compress::Zstd => &[Compression::Zstd],
-        Compress::Zlib => &[Compression::Zlib],
-        Compress::Auto | Compress::Off => &[],
-    }
-}
-
-/// Whether sessions have something to guard, which a reset would undo.
-pub fn is_guarded(guard: &Guard) -> bool {
-    !statements(guard, false).is_empty()
-}
-
-/// Guards a session after its login.
+/// The first exchange with a server: its greeting.
 ///
 /// # Errors
-/// The server refuses a statement, or the connection breaks.
-pub async fn guard_session<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    greeting: &Greeting,
-    capabilities: Capabilities,
-    guard: &Guard,
-) -> Result<(), mysql::Error> {
-    for statement in statements(guard, greeting.is_mariadb()) {
-        mysql::command::query(stream, capabilities, &statement).await?;
-    }
-    Ok(())
+/// [`Error::Login`], [`Error::Stream`].
+pub async fn read_greeting(stream: &mut tunnel::Stream) -> Result<Greeting, Error> {
+    mysql::read_greeting(stream).await.map_err(Error::from_login)
 }
 
-/// The statements that guard a MySQL session, in order; none where there is nothing to guard.
+/// [`Step::Tls`], which begins with the head of the client's response. A server without TLS is declined.
 ///
-/// `SET SESSION TRANSACTION READ ONLY` is known to every server that has such transactions (MySQL 5.6.5, MariaDB 10.0),
-/// while the variable's name depends on the version: `tx_read_only` until MySQL 8.0.3, `transaction_read_only` since
-/// MySQL 5.7.20 and MariaDB 11.1.
-fn statements(guard: &Guard, mariadb: bool) -> Vec<String> {
-    let read_only = guard.read_only.then(|| "SET SESSION TRANSACTION READ ONLY".to_owned());
-    let timeout = guard.statement_timeout.map(|limit| {
-        if mariadb {
-            format!("SET SESSION max_statement_time={}", limit.as_secs_f64())
-        } else {
-            format!("SET SESSION max_execution_time={}", limit.as_millis())
-        }
-    });
-    read_only.into_iter().chain(timeout).collect()
+/// # Errors
+/// [`Error::Login`], [`Error::Tls`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn secure(
+    attempt: &mut Attempt,
+    connector: &tls::Connector,
+    mut stream: tunnel::Stream,
+    greeting: &Greeting,
+    response: &HandshakeResponse,
+    compression: Option<Compression>,
+) -> Result<(Stream, Verified), Error> {
+    if !greeting.capabilities.contains(Capabilities::SSL) {
+        let _ = decline(&mut stream, greeting, Progress::Greeted).await;
+        return Err(Error::from_login(mysql::Error::NoTls));
+    }
+    let handshake = async {
+        mysql::ssl_request(&mut stream, greeting, response, compression).await.map_err(Error::from_login)?;
+        connector.connect(stream).await.map_err(Error::from_tls)
+    };
+    attempt.run(Step::Tls, Hope::Real, handshake).await
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
+/// [`Step::Login`].
+///
+/// # Errors
+/// [`Error::Login`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn log_in(
+    attempt: &mut Attempt,
+    stream: &mut Stream,
+    greeting: &Greeting,
+    response: &HandshakeResponse,
+    compression: Option<Compression>,
+    (proof, timing): (&Proof, TokenTiming),
+) -> Result<LoggedIn, Error> {
+    let login = mysql::login(stream, greeting, response, compression, proof.cleartext(), timing);
+    let login = async { login.await.map_err(Error::from_login) };
+    attempt.run(Step::Login, Hope::Real, login).await
+}
 
-    use super::*;
-
-    fn guard(read_only: bool, statement_timeout: Option<u64>) -> Guard {
-        Guard { read_only, statement_timeout: statement_timeout.map(Duration::from_millis), ..Guard::default() }
-    }
-
-    #[test]
-    fn each_server_has_its_own_statements() {
-        let both = guard(true, Some(1500));
-        assert_eq!(
-            statements(&both, true),
-            ["SET SESSION TRANSACTION READ ONLY", "SET SESSION max_statement_time=1.5"]
-        );
-        assert_eq!(
-            statements(&both, false),
-            ["SET SESSION TRANSACTION READ ONLY", "SET SESSION max_execution_time=1500"]
-        );
-        assert_eq!(statements(&guard(false, Some(1000)), true), ["SET SESSION max_statement_time=1"]);
-        assert!(statements(&guard(false, None), true).is_empty());
-    }
+/// Ends a connection without a login in a way that the server does not count as a broken handshake.
+///
+/// # Errors
+/// When the connection breaks, or the server takes too long.
+pub async fn decline(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    greeting: &Greeting,
+    progress: Progress<'_>,
+) -> Result<(), Error> {
+    let declined = async {
+        mysql::goodbye::decline(stream, greeting, progress).await.map_err(Error::from_login)?;
+        let _ = stream.shutdown().await;
+        Ok(())
+    };
+    let late = |_| Error::Timeout { step: Step::Login, after: DECLINE_TIMEOUT };
+    timeout(DECLINE_TIMEOUT, declined).await.map_err(late)?
 }

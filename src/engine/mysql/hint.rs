@@ -1,7 +1,18 @@
 //! What to do about a login that a server refused. Decided by error code: the same in every language and version, the
 //! message is not.
 
-use database_wire::mysql::ServerError;
+use database_wire::{
+    Error,
+    mysql::{self, ServerError},
+};
+
+/// [`hint`] for an error that is a refusal.
+pub(super) fn of_refusal(error: &Error, user: &str, permission: &str) -> Option<String> {
+    match error {
+        Error::Mysql(mysql::Error::Refused(server)) => hint(server, user, permission),
+        _ => None,
+    }
+}
 
 /// The next thing to try, or `None` when the server's message says all there is. `user` is the database user;
 /// `permission` is what the IAM policy must allow, `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.

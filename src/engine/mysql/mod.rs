@@ -3,14 +3,21 @@
 mod accept;
 mod client;
 pub mod connect;
+mod goodbye;
+mod greeted;
+mod guard;
 mod hint;
+mod login;
 mod reply;
+mod spares;
 mod tap;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    greeted::Greeted,
     hint::{alter_user_hint, hint},
+    login::{Established, Mysql, change_user, guards_sessions, reset},
     reply::reply,
     tap::{Tap, connection_lost},
 };
@@ -26,4 +33,5 @@ pub const FACTS: Facts = Facts {
     // What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).
     default_users: &[b"UNKNOWN_USER", b"ODBC"],
     database_defaults_to_user: false,
+    refusal_hint: hint::of_refusal,
 };

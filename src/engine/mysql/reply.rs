@@ -1,12 +1,15 @@
 //! The ERR packet for a client whose connection failed: cause and hint within its 511 bytes.
 
-use database_wire::mysql::{
-    self, ErrorReport, ReplyPosition,
-    error::code::{ACCESS_DENIED, BAD_HANDSHAKE, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_SHUTDOWN, UNKNOWN},
+use database_wire::{
+    Error,
+    mysql::{
+        self, ErrorReport, ReplyPosition,
+        error::code::{ACCESS_DENIED, BAD_HANDSHAKE, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_SHUTDOWN, UNKNOWN},
+    },
 };
 
-use super::{alter_user_hint, hint};
-use crate::engine::{Error, Failure, Kind};
+use super::hint::{alter_user_hint, hint};
+use crate::engine::{Failure, Kind};
 
 /// The packet, which stands at `position` in the conversation; `None` when the client cannot be told.
 pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {

@@ -1,8 +1,11 @@
 //! Hears the client: as whom it wants to log in, and what it is told when configured names replace its own.
 
-use database_wire::postgres::{Notice, Startup};
+use database_wire::{
+    Error,
+    postgres::{Notice, Startup},
+};
 
-use crate::engine::{Error, Names, Replaced, Request};
+use crate::engine::{Names, Replaced, Request};
 
 impl Request for Startup {
     fn names(&self) -> Names<'_> {
@@ -20,7 +23,7 @@ impl Request for Startup {
 }
 
 /// The notice for a client whose names were replaced; `None` when none was, or when the client does not want notices.
-pub fn notice(startup: &Startup, sent: Names<'_>, replaced: Replaced<'_>) -> Option<Notice> {
+pub(super) fn notice(startup: &Startup, sent: Names<'_>, replaced: Replaced<'_>) -> Option<Notice> {
     if wants_notices(startup.setting("client_min_messages").as_deref()) { told(sent, replaced) } else { None }
 }
 

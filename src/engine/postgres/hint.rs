@@ -3,7 +3,18 @@
 //! Decided by SQLSTATE and, where PostgreSQL uses one for several things, by the routine that reported it: both are
 //! the same in every language and version, the message is not.
 
-use database_wire::postgres::ServerError;
+use database_wire::{
+    Error,
+    postgres::{self, ServerError},
+};
+
+/// [`hint`] for an error that is a refusal.
+pub(super) fn of_refusal(error: &Error, user: &str, permission: &str) -> Option<String> {
+    match error {
+        Error::Postgres(postgres::Error::Refused(server)) => hint(server, user, permission),
+        _ => None,
+    }
+}
 
 /// The next thing to try, or `None` when the server's message says all there is. `user` is the database role;
 /// `permission` is what the IAM policy must allow, `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.

@@ -1,16 +1,19 @@
 //! What rdsgate knows of PostgreSQL beyond its protocol.
 
 mod accept;
+mod cancel;
 mod client;
 pub mod connect;
+mod guard;
 mod hint;
+mod login;
 mod reply;
 mod tap;
+mod verbs;
 
 pub use self::{
-    accept::notice,
     hint::{hint, quote_identifier},
-    reply::reply,
+    login::Postgres,
     tap::Tap,
 };
 
@@ -24,4 +27,5 @@ pub const FACTS: Facts = Facts {
     client: &client::CLIENT,
     default_users: &[],
     database_defaults_to_user: true,
+    refusal_hint: hint::of_refusal,
 };

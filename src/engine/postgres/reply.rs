@@ -1,18 +1,24 @@
 //! The ErrorResponse for a client whose connection failed, with DETAIL and HINT.
 
-use database_wire::postgres::{
-    self, ErrorReport, ServerError,
-    error::sqlstate::{
-        CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, TOO_MANY_CONNECTIONS,
-        UNABLE_TO_CONNECT,
+use database_wire::{
+    Error,
+    postgres::{
+        self, ErrorReport, ServerError,
+        error::sqlstate::{
+            CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, TOO_MANY_CONNECTIONS,
+            UNABLE_TO_CONNECT,
+        },
     },
 };
 
-use super::{hint, quote_identifier};
-use crate::engine::{Error, Failure, Kind, NO_DATABASE_HINT};
+use super::hint::{hint, quote_identifier};
+use crate::{
+    connect::NO_DATABASE_HINT,
+    engine::{Failure, Kind},
+};
 
 /// The message; `None` when the client cannot be told.
-pub fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
+pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
     match failure.kind {
         Kind::Client(Error::Postgres(postgres::Error::Closed { .. } | postgres::Error::Io(_))) => None,
         Kind::Client(Error::Postgres(error)) => Some(error.report()?.encode()),

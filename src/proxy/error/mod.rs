@@ -7,10 +7,11 @@ mod failure;
 
 use std::time::Duration;
 
+use database_wire as wire;
 use tokio::time::Instant;
 
 use crate::{
-    causes, connect, engine,
+    causes, connect,
     listen::access,
     proxy::{facts::Facts, stage::Stage},
     service::DatabaseUser,
@@ -33,7 +34,7 @@ pub enum Error {
     },
     /// The client does not keep to the protocol.
     #[error(transparent)]
-    Client(engine::Error),
+    Client(wire::Error),
     /// The client's startup took too long.
     #[error("{} took longer than {} s", Stage::Client.as_str(), .0.as_secs())]
     StartupTimeout(Duration),
@@ -81,7 +82,7 @@ impl Error {
     }
 
     /// An error of the client's side of the conversation.
-    pub fn from_client(error: impl Into<engine::Error>) -> Self {
+    pub fn from_client(error: impl Into<wire::Error>) -> Self {
         Self::Client(error.into())
     }
 

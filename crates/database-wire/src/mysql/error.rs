@@ -7,6 +7,7 @@ use std::io;
 
 pub use super::error_packet::{ErrorReport, MAX_MESSAGE, ReplyPosition, ServerError};
 use super::{message::Plugin, response::HandshakeResponse};
+use crate::ErrorKind;
 
 /// Error codes that we use, with their SQLSTATE
 /// (<https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html>). A server's codes only: MariaDB's clients
@@ -33,7 +34,7 @@ pub mod code {
     /// `ER_NOT_SUPPORTED_AUTH_MODE`: the client is too old.
     pub const NOT_SUPPORTED_AUTH_MODE: (u16, &str) = (1251, "08004");
     /// `ER_CONNECTION_KILLED` of MariaDB, with the SQLSTATE of a broken connection instead of its own 70100: what drivers
-    /// and pools take for a lost connection (`proxy/serve/mysql/last_words.rs`).
+    /// and pools take for a lost connection (the rules of drivers are a table in the tests of `engine/mysql/tap.rs`).
     pub const CONNECTION_LOST: (u16, &str) = (1927, "08S01");
     /// What a server that is read only says to who would write: `ER_OPTION_PREVENTS_STATEMENT`, which has other reasons too,
     /// and `ER_READ_ONLY_MODE`.
@@ -128,6 +129,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// Its meaning for a caller that does not know the protocol.
+    pub fn kind(&self) -> ErrorKind<'_> {
+        match self {
+            Self::Io(cause) => ErrorKind::Io(cause),
+            Self::Closed { .. } => ErrorKind::Closed,
+            Self::Refused(_) => ErrorKind::Refused,
+            Self::NoTls | Self::RefusedBeforeTls(_) => ErrorKind::RefusedBeforeTls,
+            Self::GreetingVersion(_) | Self::TooOld(_) => ErrorKind::UnsupportedServer,
+            _ => ErrorKind::Other,
+        }
+    }
+
+    /// What to do about it, as far as the protocol tells.
+    pub fn hint(&self) -> Option<String> {
+        self.report()?.hint
+    }
+
     /// Whether the server went away or is going: what a client sees of a failover.
     pub fn suggests_failover(&self) -> bool {
         match self {

@@ -10,6 +10,7 @@ use super::{
     message::Method,
     startup::{MAJOR, NEWEST_MINOR, ProtocolVersion},
 };
+use crate::ErrorKind;
 
 /// SQLSTATE codes that we use (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 pub mod sqlstate {
@@ -120,6 +121,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// Its meaning for a caller that does not know the protocol.
+    pub fn kind(&self) -> ErrorKind<'_> {
+        match self {
+            Self::Io(cause) => ErrorKind::Io(cause),
+            Self::Closed { .. } => ErrorKind::Closed,
+            Self::Refused(_) => ErrorKind::Refused,
+            Self::NoTls | Self::RefusedBeforeTls(_) => ErrorKind::RefusedBeforeTls,
+            _ => ErrorKind::Other,
+        }
+    }
+
+    /// What to do about it, as far as the protocol tells; for [`Error::Authentication`] only the user's name would tell.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Authentication(_) => None,
+            error => error.report()?.hint,
+        }
+    }
+
     /// Whether the server went away or is going: what a client sees of a failover.
     pub fn suggests_failover(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! Spare connections: greeted connections to a MySQL server without a client. They are kept for the next client.
 //!
 //! A MySQL server speaks first, so it is dialled before a client has said anything; and it counts each connection that is
-//! broken off after its greeting, until it refuses every connection from the bastion's address ([`goodbye`](crate::mysql::goodbye)). So a
+//! broken off after its greeting, until it refuses every connection from the bastion's address ([`goodbye`](database_wire::mysql::goodbye)). So a
 //! client that leaves (a port probe, one that insists on TLS, one that is too slow) leaves its connection to the next.
 
 use std::{
@@ -18,6 +18,7 @@ const LIFETIME: Duration = Duration::from_secs(5);
 const MIN_LIFETIME: Duration = Duration::from_millis(500);
 /// Connections of a target that wait at the same time; more are ended at once.
 const MAX_WAITING: usize = 4;
+
 /// The spare connections of one target.
 #[derive(Default)]
 pub(super) struct Spares(Mutex<State>);

@@ -1,8 +1,9 @@
 //! A connection to a MySQL server that has no client yet.
 
+use database_wire::mysql::Greeting;
 use tokio::time::Instant;
 
-use crate::{connect::Attempt, login::Prepared, mysql::Greeting, tunnel};
+use crate::{connect::Attempt, login::Prepared, tunnel};
 
 /// A MySQL server that has sent its greeting and waits.
 pub struct Greeted {

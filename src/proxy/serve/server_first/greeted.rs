@@ -11,17 +11,19 @@ use std::{
 
 use tokio::time::sleep_until;
 
-use super::refuse;
-use crate::proxy::serve::{Client, Service, in_time};
+use super::refusal::refuse;
 use crate::{
-    connect::{self, Deadline},
-    mysql::{self, Accepted, Greeting, ReplyPosition, Scramble, message},
-    proxy::{error::Error, upstream::Greeted},
+    engine::mysql::{Greeted, Mysql},
+    mysql::{self, Accepted, ReplyPosition, Scramble, message},
+    proxy::{
+        error::Error,
+        serve::{arrival::Client, service::Service, startup::in_time},
+    },
 };
 
 /// Keeps a connection that nobody uses for the next client of the target, and ends it in order when none comes.
-pub async fn keep(service: &Service, greeted: Greeted) {
-    let keeping = service.upstream.keep_spare(greeted, service.drain.cancelled());
+pub(in crate::proxy::serve) async fn keep(service: &Service, engine: &Mysql, greeted: Greeted) {
+    let keeping = engine.keep_spare(&service.upstream, greeted, service.drain.cancelled());
     Box::pin(unless_aborted(service, keeping)).await;
 }
 
@@ -35,13 +37,13 @@ pub(super) async fn unless_aborted(service: &Service, work: impl Future<Output =
 
 /// A greeted connection for this client: one that waits for a client, or a new one. Hands the client back with it; `None` when
 /// it was refused, or has left.
-pub(super) async fn reach(service: &Service, mut client: Client) -> Option<(Client, Greeted)> {
+pub(super) async fn reach(service: &Service, engine: &Mysql, mut client: Client) -> Option<(Client, Greeted)> {
     let limits = client.arrival.limits;
-    if let Some(spare) = service.upstream.spare(limits) {
+    if let Some(spare) = engine.spare(&service.upstream, limits) {
         return Some((client, spare));
     }
     let reached = AtomicBool::new(false);
-    let mut greeting = pin!(service.upstream.greet_mysql_noting(limits, &reached));
+    let mut greeting = pin!(engine.greet_noting(&service.upstream, limits, &reached));
     let interrupted = tokio::select! {
         greeted = &mut greeting => match greeted {
             Ok(greeted) => return Some((client, greeted)),
@@ -57,7 +59,7 @@ pub(super) async fn reach(service: &Service, mut client: Client) -> Option<(Clie
         if reached.load(Ordering::Relaxed)
             && let Ok(greeted) = greeting.await
         {
-            service.upstream.keep_spare(greeted, service.drain.cancelled()).await;
+            engine.keep_spare(&service.upstream, greeted, service.drain.cancelled()).await;
         }
     };
     tokio::join!(refuse(client, interrupted, service, "", ReplyPosition::GREETING), unless_aborted(service, rest));
@@ -77,12 +79,13 @@ async fn no_client_of_mysql(client: &mut Client) -> Error {
 /// ended.
 pub(super) async fn accept(
     service: &Service,
+    engine: &Mysql,
     client: &mut Client,
     greeted: Greeted,
     scramble: &Scramble,
 ) -> (Result<Accepted, Error>, Option<Greeted>) {
     let greeting = greeted.greeting.clone();
-    let until = service.upstream.retires_at(&greeted);
+    let until = engine.retires_at(&greeted);
     let deadline = client.arrival.deadline;
     let conversation = async {
         mysql::greet(&mut client.stream, &greeting, scramble).await?;
@@ -92,21 +95,9 @@ pub(super) async fn accept(
     tokio::select! {
         accepted = &mut accepting => (accepted, Some(greeted)),
         () = sleep_until(until) => {
-            let (accepted, ()) = tokio::join!(accepting, unless_aborted(service, service.upstream.retire(greeted)));
+            let retiring = engine.retire(&service.upstream, greeted);
+            let (accepted, ()) = tokio::join!(accepting, unless_aborted(service, retiring));
             (accepted, None)
         }
-    }
-}
-
-/// The connection that the client was greeted from, or another one where that has ended.
-pub(super) async fn renewed(
-    service: &Service,
-    greeting: &Greeting,
-    greeted: Option<Greeted>,
-    limits: Deadline,
-) -> Result<Greeted, connect::Error> {
-    match greeted.and_then(|greeted| service.upstream.usable(greeted)) {
-        Some(greeted) => Ok(greeted),
-        None => service.upstream.greet_mysql_again(greeting, limits).await,
     }
 }

@@ -1,0 +1,163 @@
+//! What all connections of the proxy to one database share, whatever the engine.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tracing::debug;
+
+use super::{attempt::Attempt, error::Error, plan::Plan, step::Step};
+use crate::{
+    aws::{self, Account, Principal},
+    login::Proof,
+    target::Target,
+    tls::{self, Verified},
+    tunnel::{Dialer, pool::Pool},
+};
+
+/// What connections to one target share.
+pub struct Upstream {
+    target: Arc<Target>,
+    account: Account,
+    dialer: Dialer,
+    tls: tls::Connector,
+    /// STS did not tell our principal; it is not asked again.
+    principal_unavailable: AtomicBool,
+}
+
+/// The record of a connection, for the log. Nothing secret.
+#[derive(Debug)]
+pub struct Record {
+    /// The SSM session; `None` on the direct route.
+    pub session: Option<Arc<str>>,
+    /// What TLS verified.
+    pub verified: Verified,
+    /// Characters of the token.
+    pub token_length: usize,
+    /// When it stops being accepted.
+    pub token_expires: SystemTime,
+    /// The duration of each step.
+    pub steps: Vec<(Step, Duration)>,
+    /// The version that the server reports, if it does.
+    pub server_version: Option<String>,
+}
+
+impl Record {
+    /// Of a connection that was logged in with `proof`.
+    pub fn new(
+        session: Option<Arc<str>>,
+        verified: Verified,
+        proof: &Proof,
+        attempt: Attempt,
+        server_version: Option<String>,
+    ) -> Self {
+        let (token_length, token_expires) = (proof.len(), proof.expires_at());
+        Self { session, verified, token_length, token_expires, steps: attempt.steps, server_version }
+    }
+}
+
+impl Upstream {
+    /// What connections to `target` will share.
+    pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector) -> Self {
+        Self { target, account, dialer, tls, principal_unavailable: AtomicBool::new(false) }
+    }
+
+    /// The AWS account of the target.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The route to the database.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// How the database's certificate is verified.
+    pub fn tls(&self) -> &tls::Connector {
+        &self.tls
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// The steps of a connection.
+    pub fn plan(&self) -> Plan<'_> {
+        Plan { target: &self.target, account: &self.account, dialer: &self.dialer }
+    }
+
+    /// The route's sessions, which other targets may share; `None` when it has none.
+    pub fn pool(&self) -> Option<&Pool> {
+        self.dialer.pool()
+    }
+
+    /// Whether a person can be asked to log in when a client needs credentials.
+    pub fn may_ask(&self) -> bool {
+        self.account.may_ask()
+    }
+
+    /// Asks for credentials before the first client needs them. No person is asked for anything.
+    ///
+    /// # Errors
+    /// The error that the first client would meet.
+    pub async fn check_credentials(&self) -> Result<(), aws::Error> {
+        self.account.credentials().await.map(drop)
+    }
+
+    /// Opens the sessions that are to be open before the first client comes.
+    ///
+    /// # Errors
+    /// The error that the first client would meet.
+    pub async fn warm(&self) -> Result<(), Error> {
+        self.dialer.warm().await.map_err(Error::Route)
+    }
+
+    /// A cluster writer has refused to write: its name may lead to another server by now.
+    pub fn on_refused_to_write(&self) {
+        // A session that the guard makes read only says nothing about the server.
+        if self.target.endpoint.service().is_writer() && !self.target.guard.read_only {
+            self.dialer.suspect_failover();
+        }
+    }
+
+    /// Tells the route and the account what an error of connecting says about them.
+    ///
+    /// # Errors
+    /// Those of `result`.
+    pub fn note_failure<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| {
+            if error.suggests_failover() {
+                self.dialer.suspect_failover();
+            }
+            if error.is_refused_login() {
+                self.account.login_was_refused();
+            }
+        })
+    }
+
+    /// Our IAM principal in the short form that databases are told, once it is known.
+    pub fn principal(&self) -> Option<&str> {
+        self.account.known_principal().map(Principal::short)
+    }
+
+    /// Does `work`, and asks AWS for our principal meanwhile: never longer than `work` takes, and only until it is known.
+    pub async fn with_principal_lookup<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if self.account.known_principal().is_none() && !self.principal_unavailable.load(Ordering::Relaxed) {
+            tokio::select! {
+                done = &mut work => return done,
+                principal = self.account.principal() => if let Err(error) = principal {
+                    debug!(target = %self.target.name, %error, "cannot determine the IAM principal; connections will not be labelled");
+                    self.principal_unavailable.store(true, Ordering::Relaxed);
+                },
+            }
+        }
+        work.await
+    }
+}

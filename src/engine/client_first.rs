@@ -1,0 +1,98 @@
+//! The verbs of an engine whose clients speak first, in the order in which the proxy calls them.
+//!
+//! ```text
+//!   accept ─▶ Login: names ─▶ connect ─▶ Established: greeting to the client ─▶ relay, followed by the tap
+//!      └────▶ cancel
+//! ```
+//!
+//! A failure on the way becomes a [`reply`](ClientFirst::reply).
+
+use std::future::ready;
+
+use bytes::Bytes;
+use database_wire::{
+    Error,
+    postgres::{CancelKey, CancelRequest},
+};
+use futures_util::future::BoxFuture;
+
+use super::{failure::Failure, follow::Follow, names::Request};
+use crate::{
+    connect::{self, Deadline, Record, Server, Upstream},
+    stream::{BoxIo, Io},
+};
+
+/// An engine whose clients speak first, at work for one target.
+pub trait ClientFirst: Send + Sync {
+    /// The bytes with which a client ends before it is logged in; empty where it just closes.
+    fn goodbye(&self) -> &'static [u8];
+
+    /// Hears the client until it has said what it wants, and reads not a byte further. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// The client does not keep to the protocol, or the connection breaks.
+    fn accept<'e: 'c, 'c>(&'e self, client: &'c mut dyn Io) -> BoxFuture<'c, Result<Accepted<'e>, Error>>;
+
+    /// Goes to the database as far as it is possible without a client. Afterwards the route has what the first client needs.
+    ///
+    /// # Errors
+    /// [`connect::Error`], by step.
+    fn reach<'a>(&'a self, upstream: &'a Upstream, deadline: Deadline) -> BoxFuture<'a, Result<(), connect::Error>>;
+
+    /// Forwards a cancel request to the server that issued its key, and waits until the server has read it. Never called for
+    /// an engine without such requests.
+    ///
+    /// # Errors
+    /// [`connect::Error`], by step.
+    fn cancel<'a>(
+        &'a self,
+        _server: &'a Server,
+        _request: &'a CancelRequest,
+        _deadline: Deadline,
+    ) -> BoxFuture<'a, Result<(), connect::Error>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    /// The message for a client whose connection failed; `None` when it cannot be told.
+    fn reply(&self, failure: Failure<'_>) -> Option<Vec<u8>>;
+}
+
+/// What a client turned out to want.
+pub enum Accepted<'e> {
+    /// To log in.
+    Login(Box<dyn Login + 'e>),
+    /// To cancel a query of another connection. Nothing is ever answered to it.
+    Cancel(CancelRequest),
+    /// Nothing: it has left.
+    Gone {
+        /// Why, in words for the log; `None` for a port probe.
+        why: Option<&'static str>,
+    },
+}
+
+/// A client's request to log in.
+pub trait Login: Request + Send + Sync {
+    /// Logs in to the database as the request says.
+    ///
+    /// # Errors
+    /// [`connect::Error`], by step.
+    fn connect<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<Established, connect::Error>>;
+}
+
+/// A connection that is logged in.
+pub struct Established {
+    /// The stream to the database, ready for the client's first command.
+    pub stream: BoxIo,
+    /// What the client is to read before anything else.
+    pub greeting: Bytes,
+    /// The key of the connection's cancel requests, with the server that issued it.
+    pub cancel: Option<(CancelKey, Server)>,
+    /// Follows the connection; it has seen the greeting.
+    pub tap: Box<dyn Follow + Send>,
+    /// For the log.
+    pub record: Record,
+}

@@ -1,0 +1,237 @@
+//! Logs in for a client of the proxy, and keeps what has been learnt about the server. The server speaks first, so a
+//! connection is greeted before its client has said anything, and logged in to afterwards.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use database_wire::{
+    self as wire,
+    mysql::{
+        self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, OkPacket, TokenTiming,
+        compress::Compressed, goodbye::Progress,
+    },
+};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{
+    connect::{decline, log_in, read_greeting, secure},
+    greeted::Greeted,
+    guard::{compressions, guard_session, is_guarded, with_principal_attribute},
+    spares::Spares,
+};
+use crate::{
+    connect::{Attempt, Deadline, Error, Hope, Record, Step, Upstream},
+    limits::RELOGIN_TIMEOUT,
+    stream::BoxIo,
+    target::{Compress, Guard, Target},
+};
+
+/// MySQL at work for one target.
+#[derive(Default)]
+pub struct Mysql {
+    /// The server has accepted a token that was sent before it asked.
+    early_token_taken: AtomicBool,
+    /// The server has refused a login with such a token: from then on it gets the token when it asks.
+    token_when_asked: AtomicBool,
+    /// The log has said that the server does not offer the configured compression.
+    compression_missing_logged: AtomicBool,
+    pub(super) spares: Spares,
+}
+
+/// A connection that is logged in.
+pub struct Established {
+    /// The stream, ready for the client's first command.
+    pub stream: BoxIo,
+    /// The server's part of the login, which the client is to be told.
+    pub logged_in: LoggedIn,
+    /// For the log.
+    pub record: Record,
+}
+
+impl Mysql {
+    /// Connects to a MySQL server and reads its greeting, before `deadline`.
+    ///
+    /// # Errors
+    /// [`Error`], by step.
+    pub async fn greet(&self, upstream: &Upstream, deadline: Deadline) -> Result<Greeted, Error> {
+        self.greet_noting(upstream, deadline, &AtomicBool::new(false)).await
+    }
+
+    /// As [`greet`](Self::greet). `reached` is set as soon as the server may know of the connection: before, this
+    /// may be cancelled without a trace; afterwards the server would count a broken handshake.
+    ///
+    /// # Errors
+    /// [`Error`], by step.
+    pub async fn greet_noting(
+        &self,
+        upstream: &Upstream,
+        deadline: Deadline,
+        reached: &AtomicBool,
+    ) -> Result<Greeted, Error> {
+        let mut attempt = Attempt::new(deadline);
+        let login = upstream.plan().prepare(&mut attempt).await?;
+        let exchange = upstream.plan().answer(&mut attempt, |stream| {
+            reached.store(true, Ordering::Relaxed);
+            Box::pin(read_greeting(stream))
+        });
+        let exchange = upstream.with_principal_lookup(exchange).await;
+        let (stream, greeting) = upstream.note_failure(exchange)?;
+        Ok(Greeted { stream, greeting, login, attempt, since: Instant::now() })
+    }
+
+    /// Logs in to a MySQL server as `response` says.
+    ///
+    /// The first refusal of a token that was sent before the server asked may be due to that: the login is tried once more
+    /// on another connection, which has another connection id than the one that the client was greeted with.
+    ///
+    /// # Errors
+    /// [`Error`], by step.
+    pub async fn log_in(
+        &self,
+        upstream: &Upstream,
+        greeted: Greeted,
+        response: &HandshakeResponse,
+    ) -> Result<Established, Error> {
+        let deadline = greeted.attempt.deadline();
+        let timing = match TokenTiming::for_server(&greeted.greeting) {
+            TokenTiming::Early if self.token_when_asked.load(Ordering::Relaxed) => TokenTiming::WhenAsked,
+            timing => timing,
+        };
+        let result = upstream.note_failure(self.try_log_in(upstream, greeted, response, timing).await);
+        if timing == TokenTiming::WhenAsked || self.early_token_taken.load(Ordering::Relaxed) {
+            return result;
+        }
+        match result {
+            Err(Error::Login(wire::Error::Mysql(why))) if why.suggests_misread_token() => {
+                debug!(target = %upstream.target().name, %why, "sending the token when the server asks for it from now on");
+                self.token_when_asked.store(true, Ordering::Relaxed);
+                let greeted = self.greet(upstream, deadline).await?;
+                upstream.note_failure(self.try_log_in(upstream, greeted, response, TokenTiming::WhenAsked).await)
+            }
+            Ok(established) => {
+                self.early_token_taken.store(true, Ordering::Relaxed);
+                Ok(established)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One attempt at a login, with the token sent at this time.
+    ///
+    /// # Errors
+    /// [`Error`], by step.
+    pub(super) async fn try_log_in(
+        &self,
+        upstream: &Upstream,
+        greeted: Greeted,
+        response: &HandshakeResponse,
+        timing: TokenTiming,
+    ) -> Result<Established, Error> {
+        let Greeted { mut stream, greeting, login, mut attempt, .. } = greeted;
+        let target = upstream.target();
+        let user = String::from_utf8_lossy(response.user()).into_owned();
+        let session = stream.session_id();
+        let response = &with_principal_attribute(response, &greeting, upstream.principal());
+        let compression = Compression::choose(compressions(target.compress, session.is_some()), &greeting);
+        self.log_missing_compression(target, compression, &greeting);
+        // Before TLS, so that no failure of ours breaks off the handshake.
+        let proof = match upstream.plan().proof(&user, &login) {
+            Ok(proof) => proof,
+            Err(error) => {
+                let _ = decline(&mut stream, &greeting, Progress::Greeted).await;
+                return Err(error);
+            }
+        };
+        let secured = secure(&mut attempt, upstream.tls(), stream, &greeting, response, compression);
+        let (mut stream, verified) = secured.await?;
+        let proof_at = (&proof, timing);
+        let logged_in = log_in(&mut attempt, &mut stream, &greeting, response, compression, proof_at).await?;
+        debug!(target = %target.name, ?compression, "packets between us and the server");
+        let mut stream: BoxIo = match compression {
+            Some(compression) => Box::new(Compressed::new(stream, compression)),
+            None => Box::new(stream),
+        };
+        guard(&mut stream, &greeting, logged_in.capabilities, &target.guard, &mut attempt).await?;
+        self.spares.logged_in(&user);
+        let server_version = String::from_utf8_lossy(&greeting.version).into_owned();
+        let record = Record::new(session, verified, &proof, attempt, Some(server_version));
+        Ok(Established { stream, logged_in, record })
+    }
+
+    /// Logs once that the server does not offer the configured compression.
+    fn log_missing_compression(&self, target: &Target, chosen: Option<Compression>, greeting: &Greeting) {
+        let configured = match target.compress {
+            Compress::Zlib => "zlib",
+            Compress::Zstd => "zstd",
+            Compress::Auto | Compress::Off => return,
+        };
+        if chosen.is_none() && !self.compression_missing_logged.swap(true, Ordering::Relaxed) {
+            let server = if greeting.is_mariadb() { "MariaDB" } else { "MySQL" };
+            warn!(
+                target = %target.name,
+                version = %String::from_utf8_lossy(&greeting.version).escape_debug(),
+                "this {server} server does not offer {configured} compression: packets are not compressed; use --compress auto"
+            );
+        }
+    }
+}
+
+/// Logs in again on a connection, with a fresh token.
+///
+/// # Errors
+/// [`Error`], by step; the connection is of no use then.
+pub async fn change_user(
+    upstream: &Upstream,
+    stream: &mut BoxIo,
+    greeting: &Greeting,
+    logged_in: &LoggedIn,
+    response: &HandshakeResponse,
+) -> Result<OkPacket, Error> {
+    let mut attempt = relogin();
+    let login = upstream.plan().prepare(&mut attempt).await?;
+    let proof = upstream.plan().proof(&String::from_utf8_lossy(response.user()), &login)?;
+    let response = with_principal_attribute(response, greeting, upstream.principal());
+    let changing = mysql::change_user(stream, logged_in, &response, proof.cleartext());
+    let changing = async { changing.await.map_err(Error::from_login) };
+    let ok = attempt.run(Step::Login, Hope::Real, changing).await?;
+    guard(stream, greeting, logged_in.capabilities, &upstream.target().guard, &mut attempt).await?;
+    Ok(ok)
+}
+
+/// Resets a connection, and guards it again.
+///
+/// # Errors
+/// [`Error`], by step; the connection is of no use then.
+pub async fn reset(
+    upstream: &Upstream,
+    stream: &mut BoxIo,
+    greeting: &Greeting,
+    logged_in: &LoggedIn,
+) -> Result<OkPacket, Error> {
+    let mut attempt = relogin();
+    let reset = async { mysql::command::reset_connection(stream).await.map_err(Error::from_login) };
+    let ok = attempt.run(Step::Login, Hope::Real, reset).await?;
+    guard(stream, greeting, logged_in.capabilities, &upstream.target().guard, &mut attempt).await?;
+    Ok(ok)
+}
+
+/// Whether the guard sets variables of sessions, which a reset would undo.
+pub fn guards_sessions(target: &Target) -> bool {
+    is_guarded(&target.guard)
+}
+
+async fn guard(
+    stream: &mut BoxIo,
+    greeting: &Greeting,
+    capabilities: Capabilities,
+    guard: &Guard,
+    attempt: &mut Attempt,
+) -> Result<(), Error> {
+    let guarding = async { guard_session(stream, greeting, capabilities, guard).await.map_err(Error::from_login) };
+    attempt.run(Step::Login, Hope::Real, guarding).await
+}
+
+/// An attempt for a connection that is established already.
+fn relogin() -> Attempt {
+    Attempt::new(Deadline::unattended(Instant::now() + RELOGIN_TIMEOUT))
+}

@@ -1,0 +1,144 @@
+//! A client from its acceptance on, and the log lines about it.
+
+use std::{
+    future::pending,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::service::{Service, how};
+use crate::{
+    connect::{Deadline, Record},
+    engine::{Names, Replaced},
+    listen::{self, Peer, access},
+    proxy::error::Error,
+    stream::relay::{End, Reason},
+};
+
+/// One accepted client.
+pub(super) struct Client {
+    pub(super) stream: listen::Stream,
+    pub(super) arrival: Arrival,
+}
+
+/// When and whence a client came.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) peer: Peer,
+    accepted: Instant,
+    /// For the whole of connecting.
+    pub(super) deadline: Instant,
+    /// The limits of that.
+    pub(super) limits: Deadline,
+}
+
+impl Client {
+    /// Resolves when the client has closed or said `goodbye`. One that sends something else early is there, and its bytes
+    /// stay where they are.
+    pub(super) async fn left(&mut self, goodbye: &[u8]) {
+        let mut first = vec![0; goodbye.len().max(1)];
+        let is_gone = match self.stream.peek(&mut first).await {
+            Ok(0) | Err(_) => true,
+            Ok(n) => !goodbye.is_empty() && first.get(..n) == Some(goodbye),
+        };
+        if !is_gone {
+            pending::<()>().await;
+        }
+    }
+}
+
+impl Arrival {
+    /// Of a client that was accepted at `accepted`, and has `connect_timeout` to be connected.
+    pub(super) fn new(peer: Peer, accepted: Instant, connect_timeout: Duration) -> Self {
+        let limits = Deadline::of_client(accepted, connect_timeout);
+        Self { peer, accepted, deadline: accepted + connect_timeout, limits }
+    }
+
+    /// Whether the client has closed its socket altogether, or ended.
+    pub(super) fn client_is_gone(&self) -> bool {
+        matches!(access::check(self.peer), Err(access::Error::Gone))
+    }
+
+    pub(super) fn log_refused(&self, service: &Service, user: &str, error: &Error) {
+        let (name, stage, cause) = (&service.upstream.target().name, error.stage().as_str(), error.message());
+        if error.is_clients_departure() {
+            debug!(target = %name, peer = %self.peer, user, cause, "no connection");
+        } else {
+            service.connections.refused(error.stage().label());
+            info!(target = %name, peer = %self.peer, user, stage, cause, "connection refused");
+        }
+    }
+
+    /// Names that the client sent and that gave way to configured ones.
+    pub(super) fn log_replaced(&self, service: &Service, sent: Names<'_>, replaced: Replaced<'_>) {
+        let Replaced { user, database } = replaced;
+        if user.is_some() || database.is_some() {
+            let text = String::from_utf8_lossy;
+            info!(
+                target = %service.upstream.target().name,
+                peer = %self.peer,
+                sent_user = %text(sent.user),
+                user = user.unwrap_or("as sent"),
+                sent_database = %text(sent.database),
+                database = database.unwrap_or("as sent"),
+                "the client named no user or database of its own: using the configured one"
+            );
+        }
+    }
+
+    pub(super) fn log_logged_in(&self, service: &Service, user: &str, record: &Record) {
+        let Record { session, verified, token_length, token_expires, steps, server_version } = record;
+        let took = steps.iter().map(|(step, took)| (step.label(), *took));
+        service.connections.logged_in(self.accepted.elapsed(), took);
+        let lifetime = token_expires.duration_since(SystemTime::now()).unwrap_or_default();
+        let stages: Vec<String> =
+            steps.iter().map(|(step, took)| format!("{}={:.1}", step.as_str(), took.as_secs_f64() * 1e3)).collect();
+        debug!(
+            target = %service.upstream.target().name,
+            user,
+            session = session.as_deref().unwrap_or("-"),
+            route = if session.is_some() { "ssm" } else { "direct" },
+            host = %verified.host,
+            issuer = verified.issuer,
+            certificate_until = verified.not_after,
+            tls = verified.protocol,
+            token_length,
+            token_lifetime_s = lifetime.as_secs(),
+            server_version = server_version.as_deref().unwrap_or("-"),
+            stages_ms = stages.join(", "),
+            total_ms = millis(self.accepted),
+            "logged in"
+        );
+    }
+
+    pub(super) fn log_end(&self, service: &Service, user: &str, database: &str, record: &Record, end: &End) {
+        let (side, reason) = how(&end.reason);
+        service.connections.ended(side, reason);
+        let reason = match &end.reason {
+            Reason::Closed(_) => reason.into(),
+            Reason::Broke(_, cause) => cause.to_string(),
+            Reason::Stopped => "shutting down".into(),
+            Reason::Cut => "cut while shutting down".into(),
+        };
+        info!(
+            target = %service.upstream.target().name,
+            peer = %self.peer,
+            user,
+            database,
+            session = record.session.as_deref().unwrap_or("-"),
+            side,
+            reason,
+            sent = end.to_upstream,
+            received = end.to_client,
+            duration_ms = millis(self.accepted),
+            "connection ended"
+        );
+    }
+}
+
+/// A number in the JSON log too, where 128 bits would be a string.
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,115 @@
+//! Serves a client that speaks first: its startup, the login to the database, the relay, and the message at the end.
+
+use tokio::{io::AsyncWriteExt, time::timeout};
+use tracing::{debug, info};
+
+use super::{
+    arrival::Client,
+    observer::Observer,
+    refusal::{FAREWELL_TIMEOUT, farewell, refuse},
+    service::Service,
+    startup::{apply_configured_names, in_time},
+};
+use crate::{
+    connect::Deadline,
+    engine::{
+        ClientFirst, Failure,
+        client_first::{Accepted, Established, Login},
+    },
+    listen::access::{self, User},
+    postgres::CancelRequest,
+    proxy::error::Error,
+    stream::relay::{End, Reason, Side, relay},
+};
+
+/// Serves one client from its first packet to its end.
+pub(super) async fn serve(service: &Service, engine: &dyn ClientFirst, mut client: Client) {
+    let target = &service.upstream.target().name;
+    match accept(service, engine, &mut client).await {
+        Ok((Accepted::Login(login), owner)) => Box::pin(connect(service, engine, client, login, owner)).await,
+        Ok((Accepted::Cancel(request), _)) => cancel(service, engine, &request, client.arrival.limits).await,
+        Ok((Accepted::Gone { why: Some(why) }, _)) => info!(%target, peer = %client.arrival.peer, "{why}"),
+        Ok((Accepted::Gone { why: None }, _)) => debug!(%target, peer = %client.arrival.peer, "port probe"),
+        Err(error) => refuse(client, error, service, "", |failure| engine.reply(failure)).await,
+    }
+}
+
+/// What the client wants, and whose it is.
+async fn accept<'e>(
+    service: &Service,
+    engine: &'e dyn ClientFirst,
+    client: &mut Client,
+) -> Result<(Accepted<'e>, User), Error> {
+    let admitted = access::check(client.arrival.peer);
+    // A client that is not admitted is heard out all the same: it understands an error only after its startup.
+    let accepted = in_time(service, client.arrival.deadline, engine.accept(&mut client.stream)).await;
+    match (admitted, accepted?.map_err(Error::Client)) {
+        // Drivers send a CancelRequest and close at once. Whose it was can no longer be told, but its key tells enough.
+        (Ok(owner), accepted) => Ok((accepted?, owner)),
+        (Err(access::Error::Gone), Ok(cancel @ Accepted::Cancel(_))) => Ok((cancel, User::UNKNOWN)),
+        (Err(refused), _) => Err(refused.into()),
+    }
+}
+
+async fn cancel(service: &Service, engine: &dyn ClientFirst, request: &CancelRequest, limits: Deadline) {
+    let target = &service.upstream.target().name;
+    let Some(server) = service.registry.server_for(request) else {
+        debug!(%target, "cancel request with a key that was not handed out");
+        return;
+    };
+    match engine.cancel(&server, request, limits).await {
+        Ok(()) => debug!(%target, "cancel request forwarded"),
+        Err(error) => info!(%target, cause = %error.message(), "cancel request could not be forwarded"),
+    }
+}
+
+async fn connect(
+    service: &Service,
+    engine: &dyn ClientFirst,
+    mut client: Client,
+    mut login: Box<dyn Login + '_>,
+    owner: User,
+) {
+    let reply = |failure: Failure<'_>| engine.reply(failure);
+    let asked = text(login.names().user);
+    if let Err(error) = apply_configured_names(&mut *login, service, client.arrival, owner) {
+        return refuse(client, error, service, &asked, reply).await;
+    }
+    let (user, database) = (text(login.names().user), text(login.names().database));
+    let established = tokio::select! {
+        established = login.connect(&service.upstream, client.arrival.limits) => established.map_err(Error::from),
+        () = client.left(engine.goodbye()) => Err(Error::ClientLeft),
+        () = service.drain.cancelled() => Err(Error::ShuttingDown),
+    };
+    let Established { mut stream, greeting, cancel, mut tap, record } = match established {
+        Ok(established) => established,
+        Err(error) => return refuse(client, error, service, &user, reply).await,
+    };
+    client.arrival.log_logged_in(service, &user, &record);
+    let registered = cancel.map(|(key, server)| service.registry.register(key, server));
+
+    let mut observer = Observer { tap: &mut *tap, service, arrival: client.arrival };
+    let greeted = tokio::select! {
+        greeted = client.stream.write_all(&greeting) => greeted,
+        () = service.abort.cancelled() => return,
+    };
+    let end = match greeted {
+        Ok(()) => {
+            let (stop, cut) = (service.drain.cancelled(), service.abort.cancelled());
+            relay(&mut client.stream, &mut stream, &mut observer, stop, cut).await
+        }
+        Err(error) => End { reason: Reason::Broke(Side::Client, error), to_upstream: 0, to_client: 0 },
+    };
+    // Before anybody hears of the end: the server may give the key to the next connection.
+    drop(registered);
+    client.arrival.log_end(service, &user, &database, &record, &end);
+    if let Some(words) = observer.tap.last_words(&end.reason) {
+        farewell(&mut client.stream, &words).await;
+    }
+    // In order, so that the server's log shows no lost connection.
+    let _ = timeout(FAREWELL_TIMEOUT, stream.shutdown()).await;
+}
+
+fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}

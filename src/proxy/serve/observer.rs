@@ -1,0 +1,42 @@
+//! Follows a connection for the relay and for the metrics.
+
+use super::{arrival::Arrival, service::Service};
+use crate::{engine::Follow, stream::relay};
+
+/// Follows a connection for the relay, and counts its bytes.
+pub(super) struct Observer<'a, T: ?Sized> {
+    pub(super) tap: &'a mut T,
+    pub(super) service: &'a Service,
+    pub(super) arrival: Arrival,
+}
+
+impl<T: Follow + ?Sized> relay::Tap for Observer<'_, T> {
+    fn on_client(&mut self, bytes: &[u8]) {
+        self.service.connections.sent(bytes.len());
+        self.tap.on_client(bytes);
+    }
+
+    fn on_upstream(&mut self, bytes: &[u8]) {
+        self.service.connections.received(bytes.len());
+        self.tap.on_upstream(bytes);
+        if self.tap.take_refused_to_write() {
+            self.service.upstream.on_refused_to_write();
+        }
+    }
+
+    fn may_stop(&self) -> bool {
+        self.tap.may_stop()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.tap.is_busy()
+    }
+
+    fn client_is_gone(&self) -> bool {
+        self.arrival.client_is_gone()
+    }
+
+    fn is_over(&self) -> bool {
+        self.tap.is_over()
+    }
+}

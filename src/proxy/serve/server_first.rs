@@ -1,0 +1,159 @@
+//! Serves a client whose server speaks first: the server's greeting, then the client's response, the login to the database,
+//! the relay, and the message at the end.
+//!
+//! The greeting must be the server's own, because it carries the connection id that `KILL` needs; so the database is
+//! dialled before the client has said a word. [`greeted`] sees to it that a client which then leaves costs the server nothing.
+
+mod greeted;
+mod refusal;
+mod session;
+
+use tokio::{io::AsyncWriteExt, time::timeout};
+use tracing::{debug, info};
+
+pub(super) use self::greeted::keep;
+use self::{refusal::refuse, session::Session};
+use super::{
+    arrival::Client,
+    observer::Observer,
+    refusal::{FAREWELL_TIMEOUT, farewell},
+    service::Service,
+    startup::apply_configured_names,
+};
+use crate::{
+    engine::{
+        self, Follow as _,
+        mysql::{Established, Greeted, Mysql, Tap, guards_sessions},
+    },
+    listen::access,
+    mysql::{self, Accepted, Commands, Compressed, Compression, ReplyPosition, Scramble},
+    proxy::error::Error,
+    stream::{
+        BoxIo,
+        relay::{End, Reason, Side},
+    },
+};
+
+/// Serves one client from its first packet to its end.
+pub(super) async fn serve(service: &Service, engine: &Mysql, client: Client) {
+    Box::pin(connect(service, engine, client)).await;
+}
+
+async fn connect(service: &Service, engine: &Mysql, client: Client) {
+    let peer = client.arrival.peer;
+    let target = service.upstream.target();
+    let owner = match access::check(peer) {
+        Ok(owner) => owner,
+        Err(error) => return refuse(client, Error::Access(error), service, "", ReplyPosition::GREETING).await,
+    };
+    let Some((mut client, greeted)) = Box::pin(greeted::reach(service, engine, client)).await else { return };
+    let scramble = Scramble::new(std::array::from_fn(|_| fastrand::u8(..)));
+    let greeting = greeted.greeting.clone();
+    let (accepted, greeted) = Box::pin(greeted::accept(service, engine, &mut client, greeted, &scramble)).await;
+    // What becomes of the connection when this client does not log in.
+    let keep = async |greeted: Option<Greeted>| {
+        if let Some(greeted) = greeted {
+            Box::pin(keep(service, engine, greeted)).await;
+        }
+    };
+    let mut login = match accepted {
+        Ok(Accepted::Login(login)) => login,
+        Ok(Accepted::Gone { quit: true }) => {
+            debug!(target = %target.name, %peer, "the client quit after the greeting");
+            drop(client);
+            return Box::pin(keep(greeted)).await;
+        }
+        Ok(Accepted::Gone { quit: false }) => {
+            info!(
+                target = %target.name, %peer,
+                "the client left after the greeting: a port probe, or it insists on TLS, which this listener does not \
+                 offer; use --ssl-mode=DISABLED (MySQL) or --skip-ssl (MariaDB)"
+            );
+            drop(client);
+            return Box::pin(keep(greeted)).await;
+        }
+        Err(error) => {
+            let position = match &error {
+                Error::Client(engine::Error::Mysql(error)) => error.position(),
+                _ => ReplyPosition::RESPONSE,
+            };
+            tokio::join!(refuse(client, error, service, "", position), keep(greeted));
+            return;
+        }
+    };
+    if let Err(error) = apply_configured_names(&mut login.response, service, client.arrival, owner) {
+        let asked = text(login.response.user());
+        tokio::join!(refuse(client, error, service, &asked, login.position()), keep(greeted));
+        return;
+    }
+    let user = text(login.response.user());
+    // With its own copies, because it may have to outlive the client.
+    let (known, response, limits) = (greeting.clone(), login.response.clone(), client.arrival.limits);
+    let mut logging_in = Box::pin(async move {
+        let greeted = engine.renewed(&service.upstream, greeted, &known, limits).await?;
+        Ok(engine.log_in(&service.upstream, greeted, &response).await?)
+    });
+    let established = tokio::select! {
+        established = &mut logging_in => established,
+        () = client.left(&mysql::message::QUIT) => Err(Error::ClientLeft),
+        () = service.drain.cancelled() => Err(Error::ShuttingDown),
+    };
+    let Established { stream, logged_in, record } = match established {
+        Ok(established) => established,
+        Err(error @ (Error::ClientLeft | Error::ShuttingDown)) => {
+            // A login that is broken off would be counted at the server.
+            let finishing = greeted::unless_aborted(service, quit(logging_in));
+            tokio::join!(refuse(client, error, service, &user, login.position()), finishing);
+            return;
+        }
+        Err(error) => return refuse(client, error, service, &user, login.position()).await,
+    };
+    client.arrival.log_logged_in(service, &user, &record);
+    let database = text(login.response.database().unwrap_or_default());
+    let arrival = client.arrival;
+    let finished = mysql::finish(&mut client.stream, &login, &logged_in.ok).await;
+    // Behind its OK the client compresses if it chose to.
+    let client: BoxIo = match Compression::of_client(&login.response) {
+        Some(algorithm) => Box::new(Compressed::for_client(client.stream, algorithm)),
+        None => Box::new(client.stream),
+    };
+    let mut session = Session {
+        service,
+        arrival,
+        owner,
+        client: Commands::new(client).with_resets(guards_sessions(service.upstream.target())),
+        upstream: stream,
+        greeting,
+        scramble,
+        login,
+        logged_in,
+        sent: 0,
+        received: 0,
+    };
+    let (capabilities, status) = (session.login.response.capabilities, session.logged_in.ok.status);
+    let mut tap = Tap::new(capabilities, status, session.client.signal());
+    let mut observer = Observer { tap: &mut tap, service, arrival };
+    let reason = match finished {
+        Ok(()) => session.run(&mut observer).await,
+        Err(error) => Reason::Broke(Side::Client, std::io::Error::other(error)),
+    };
+    let end = End { reason, to_upstream: session.sent, to_client: session.received };
+    arrival.log_end(service, &user, &database, &record, &end);
+    if let Some(words) = observer.tap.last_words(&end.reason) {
+        farewell(&mut session.client, &words).await;
+    }
+    // In order, so that the server's log shows no lost connection.
+    let _ = timeout(FAREWELL_TIMEOUT, session.upstream.shutdown()).await;
+}
+
+/// Finishes a login that nobody waits for any more, and ends the connection.
+async fn quit(logging_in: impl Future<Output = Result<Established, Error>>) {
+    if let Ok(mut established) = logging_in.await {
+        let _ = mysql::goodbye::quit(&mut established.stream).await;
+        let _ = timeout(FAREWELL_TIMEOUT, established.stream.shutdown()).await;
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

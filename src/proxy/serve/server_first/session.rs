@@ -1,0 +1,136 @@
+//! A connection from its login to its end. COM_CHANGE_USER and COM_RESET_CONNECTION are answered here: the relay stops before
+//! such a command, the server hears it from us, and the relay goes on.
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::refusal::refusal_of_command;
+use crate::{
+    engine::mysql::{Tap, change_user, reset},
+    limits::CLIENT_STARTUP_TIMEOUT,
+    listen::access::User,
+    mysql::{self, Commands, LoggedIn, Login, ReplyPosition, Scramble},
+    proxy::{
+        error::Error,
+        serve::{
+            arrival::Arrival,
+            observer::Observer,
+            refusal::farewell,
+            service::Service,
+            startup::{apply_configured_names, in_time},
+        },
+    },
+    stream::{
+        BoxIo,
+        relay::{Reason, Side, relay},
+    },
+};
+
+/// A connection that is logged in.
+pub(super) struct Session<'a> {
+    pub(super) service: &'a Service,
+    pub(super) arrival: Arrival,
+    pub(super) owner: User,
+    pub(super) client: Commands<BoxIo>,
+    pub(super) upstream: BoxIo,
+    pub(super) greeting: mysql::Greeting,
+    pub(super) scramble: Scramble,
+    /// The last login: the first, or that of a COM_CHANGE_USER.
+    pub(super) login: Login,
+    pub(super) logged_in: LoggedIn,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+impl Session<'_> {
+    /// Relays until the end, and logs in again whenever the client asks for it.
+    pub(super) async fn run(&mut self, observer: &mut Observer<'_, Tap>) -> Reason {
+        loop {
+            let change_user = self.client.signal();
+            let stop = async {
+                tokio::select! {
+                    () = change_user.raised() => {}
+                    () = self.service.drain.cancelled() => {}
+                }
+            };
+            let cut = self.service.abort.cancelled();
+            let end = relay(&mut self.client, &mut self.upstream, observer, stop, cut).await;
+            self.sent += end.to_upstream;
+            self.received += end.to_client;
+            match end.reason {
+                Reason::Stopped if change_user.is_raised() => {
+                    let taken_over = if self.client.is_reset() { self.reset().await } else { self.change_user().await };
+                    match taken_over {
+                        Ok(status) => observer.tap.logged_in_again(status),
+                        Err(ended) => return ended,
+                    }
+                }
+                reason => return reason,
+            }
+        }
+    }
+
+    /// Answers a COM_RESET_CONNECTION, after which the session must be guarded again; the new status.
+    async fn reset(&mut self) -> Result<u16, Reason> {
+        let target = &self.service.upstream.target().name;
+        let reset = async {
+            let mut taken = self.client.take_over();
+            let reading = mysql::command::accept_reset_connection(&mut taken);
+            in_time(self.service, Instant::now() + CLIENT_STARTUP_TIMEOUT, reading)
+                .await?
+                .map_err(Error::from_client)?;
+            let ok = reset(&self.service.upstream, &mut self.upstream, &self.greeting, &self.logged_in).await?;
+            mysql::command::answer(&mut taken, &ok).await.map_err(Error::from_client)?;
+            Ok(ok.status)
+        };
+        match reset.await {
+            Ok(status) => Ok(status),
+            Err(error) => {
+                let error: Error = error;
+                debug!(%target, cause = error.message(), "COM_RESET_CONNECTION refused");
+                if let Some(response) = refusal_of_command(&error, self.service, "", ReplyPosition::COMMAND).await {
+                    farewell(&mut self.client, &response).await;
+                }
+                Err(Reason::Closed(Side::Upstream))
+            }
+        }
+    }
+
+    /// Answers a COM_CHANGE_USER; the new status. As the server does, the connection ends when it is refused.
+    async fn change_user(&mut self) -> Result<u16, Reason> {
+        let mut position = ReplyPosition::COMMAND;
+        let mut user = String::new();
+        match self.try_change_user(&mut position, &mut user).await {
+            Ok(status) => Ok(status),
+            Err(error) => {
+                let (target, cause) = (&self.service.upstream.target().name, error.message());
+                debug!(%target, user, cause, "COM_CHANGE_USER refused");
+                if let Some(response) = refusal_of_command(&error, self.service, &user, position).await {
+                    farewell(&mut self.client, &response).await;
+                }
+                Err(Reason::Closed(Side::Upstream))
+            }
+        }
+    }
+
+    async fn try_change_user(&mut self, position: &mut ReplyPosition, user: &mut String) -> Result<u16, Error> {
+        let mut taken = self.client.take_over();
+        let deadline = Instant::now() + CLIENT_STARTUP_TIMEOUT;
+        let reading = mysql::accept_change_user(&mut taken, &self.login.response, &self.greeting, &self.scramble);
+        let mut login = in_time(self.service, deadline, reading).await?.map_err(Error::from_client)?;
+        (*position, *user) = (login.position(), text(login.response.user()));
+        apply_configured_names(&mut login.response, self.service, self.arrival, self.owner)?;
+        *user = text(login.response.user());
+        let (upstream, greeting) = (&self.service.upstream, &self.greeting);
+        let changing = change_user(upstream, &mut self.upstream, greeting, &self.logged_in, &login.response);
+        let ok = changing.await?;
+        mysql::finish(&mut taken, &login, &ok).await.map_err(Error::from_client)?;
+        drop(taken);
+        self.login = login;
+        Ok(ok.status)
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,157 @@
+//! What all connections of a target share, and the words for their ends.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    connect::Upstream,
+    engine::Order,
+    proxy::{error::Error, explain::Explainer, facts::Facts, registry::Registry, stage::Stage},
+    stream::relay::{Reason, Side},
+    target::Target,
+    telemetry::metrics::{Connections, LabelValues, Metrics},
+};
+
+/// Clients of other users that are heard out at a time, for each target: each has a file of ours for as long.
+const STRANGERS: usize = 16;
+
+/// Room for clients of other users. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Strangers(Arc<Semaphore>);
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(STRANGERS)))
+    }
+}
+
+impl Strangers {
+    /// Room for one more; `None` when there is none.
+    pub(super) fn admit(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.try_acquire().ok()
+    }
+}
+
+/// What all connections of a target share.
+pub struct Service {
+    /// The way to the database.
+    pub upstream: Upstream,
+    /// Their counts.
+    pub connections: Connections,
+    /// From accept to login.
+    pub connect_timeout: Duration,
+    /// The engine, and what has been learnt about the server.
+    pub(super) engine: Order,
+    explainer: Explainer,
+    /// The cancel keys that were handed out.
+    pub(super) registry: Registry,
+    /// The clients of other users that are being refused.
+    pub(super) strangers: Strangers,
+    /// Idle connections end now, busy ones when they become idle.
+    pub(super) drain: CancellationToken,
+    /// All connections end now.
+    pub(super) abort: CancellationToken,
+}
+
+impl Service {
+    /// Of connections that end with `drain` when they are idle, and with `abort` at once.
+    pub fn new(
+        upstream: Upstream,
+        connections: Connections,
+        connect_timeout: Duration,
+        drain: CancellationToken,
+        abort: CancellationToken,
+    ) -> Self {
+        let engine = upstream.target().engine.order();
+        let explainer = Explainer::new(Arc::clone(upstream.target()), upstream.account().clone());
+        let (registry, strangers) = (Registry::default(), Strangers::default());
+        Self { upstream, connections, connect_timeout, engine, explainer, registry, strangers, drain, abort }
+    }
+
+    /// The same target's service by another way to its database. Counts, cancel keys and the end are shared.
+    #[must_use]
+    pub fn by(&self, upstream: Upstream) -> Self {
+        let (drain, abort) = (self.drain.clone(), self.abort.clone());
+        let other = Self::new(upstream, self.connections.clone(), self.connect_timeout, drain, abort);
+        Self { registry: self.registry.clone(), strangers: self.strangers.clone(), ..other }
+    }
+
+    /// Facts from AWS that explain an error, as far as it gives them in time.
+    pub(super) async fn facts(&self, error: &Error) -> Facts {
+        self.explainer.facts(error).await
+    }
+}
+
+/// The service that a target's new connections get. It is replaced when the target's name leads to another database;
+/// connections keep the one that they began with.
+pub struct CurrentService(RwLock<Arc<Service>>);
+
+impl CurrentService {
+    /// The first one.
+    pub fn new(service: Service) -> Self {
+        Self(RwLock::new(Arc::new(service)))
+    }
+
+    /// The one that a connection gets now.
+    pub fn get(&self) -> Arc<Service> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another one in its place.
+    pub fn replace(&self, service: Arc<Service>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = service;
+    }
+}
+
+/// How a connection that was logged in can end: which side ended it, and why.
+const ENDS: [(&str, &str); 6] = [
+    ("client", "closed"),
+    ("client", "broken"),
+    ("upstream", "closed"),
+    ("upstream", "broken"),
+    ("proxy", "stopped"),
+    ("proxy", "cut"),
+];
+
+/// The counts of a target's connections, with the words used here.
+pub fn counts(metrics: &Metrics, target: &Target) -> Connections {
+    metrics.for_target(&target.name, &LabelValues { stages: &Stage::ALL.map(Stage::label), ends: &ENDS })
+}
+
+/// One of [`ENDS`].
+pub(super) fn how(reason: &Reason) -> (&'static str, &'static str) {
+    match reason {
+        Reason::Closed(Side::Client) => ("client", "closed"),
+        Reason::Broke(Side::Client, _) => ("client", "broken"),
+        Reason::Closed(Side::Upstream) => ("upstream", "closed"),
+        Reason::Broke(Side::Upstream, _) => ("upstream", "broken"),
+        Reason::Stopped => ("proxy", "stopped"),
+        Reason::Cut => ("proxy", "cut"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn every_end_is_counted_from_zero() {
+        let broke = |side| Reason::Broke(side, io::ErrorKind::ConnectionReset.into());
+        let reasons = [
+            Reason::Closed(Side::Client),
+            broke(Side::Client),
+            Reason::Closed(Side::Upstream),
+            broke(Side::Upstream),
+            Reason::Stopped,
+            Reason::Cut,
+        ];
+        assert_eq!(reasons.each_ref().map(how), ENDS);
+    }
+}

@@ -1,0 +1,48 @@
+//! The client's first message: the time that it has for it, and the names in it.
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{arrival::Arrival, service::Service};
+use crate::{
+    engine::Request,
+    limits::CLIENT_STARTUP_TIMEOUT,
+    listen::access::User,
+    proxy::{error::Error, names::Configured},
+};
+
+/// Lets the client say its first word, for not too long, and not when the proxy ends.
+pub(super) async fn in_time<T>(
+    service: &Service,
+    deadline: Instant,
+    reading: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let limit = deadline.min(Instant::now() + CLIENT_STARTUP_TIMEOUT);
+    tokio::select! {
+        biased;
+        read = timeout_at(limit, reading) => {
+            read.map_err(|_| Error::StartupTimeout(CLIENT_STARTUP_TIMEOUT))
+        }
+        () = service.drain.cancelled() => Err(Error::ShuttingDown),
+    }
+}
+
+/// Puts the configured user and database where the client named none.
+pub(super) fn apply_configured_names(
+    request: &mut (impl Request + ?Sized),
+    service: &Service,
+    arrival: Arrival,
+    owner: User,
+) -> Result<(), Error> {
+    let sent = request.names();
+    let configured = Configured::for_client(service.upstream.target(), sent, owner)?;
+    let replaced = configured.replaced(sent);
+    arrival.log_replaced(service, sent, replaced);
+    request.on_replaced(replaced);
+    if let Some(user) = configured.user {
+        request.set_user(user).map_err(Error::Client)?;
+    }
+    if let Some(database) = configured.database {
+        request.set_database(database).map_err(Error::Client)?;
+    }
+    Ok(())
+}
