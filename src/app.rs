@@ -11,20 +11,23 @@
 //! sessions are left to the service.
 
 mod current;
+mod endpoints;
 mod pools;
 mod running;
 mod signals;
+mod waits;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+pub use endpoints::{Endpoints, Process};
 pub use pools::Pools;
 pub use running::{Running, Served};
 pub use signals::{Signals, is_ignored};
+pub use waits::{Stage, Wait};
 
 use crate::{
-    admin,
     aws::{self, Accounts, Prompt},
     config::Config,
     listen,
@@ -66,6 +69,11 @@ pub enum Event<'a> {
         served: &'a [Served],
         /// The number of configured targets.
         targets: usize,
+    },
+    /// What clients wait for has changed. Only where [`Process::shows_waits`].
+    Waiting {
+        /// `None` when no client waits any more.
+        wait: Option<Wait>,
     },
     /// A signal arrived: listeners are closed, idle connections end.
     Stopping,
@@ -199,7 +207,10 @@ pub struct Ended {
     pub failed: Option<Cause>,
 }
 
-/// Runs the proxy until a signal ends it. Questions of `accounts` to a person arrive through `prompts` and become events.
+/// The interval of looks at what clients wait for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Runs the proxy until a signal ends it. `process` is what others learn of it. Questions of `accounts` to a person arrive through `prompts` and become events.
 ///
 /// # Errors
 /// If no target can be served. Nothing is left behind then.
@@ -207,6 +218,7 @@ pub async fn run(
     config: Config,
     accounts: &Accounts,
     prompts: &mut UnboundedReceiver<Prompt>,
+    process: &Process,
     mut events: impl FnMut(Event<'_>) + Send,
 ) -> Result<Ended, Error> {
     // Before anything is bound, so that no signal arrives without a handler.
@@ -214,38 +226,35 @@ pub async fn run(
     let (delay, open_browser) = (config.max_sigterm_delay, config.open_browser);
     let metrics = Metrics::default();
     // First, so that a supervisor gets 503 from /readyz while targets are being bound.
-    let admin = match &config.admin {
-        Some(address) => Some(admin::Server::start(address, &metrics).await.map_err(Error::Admin)?),
-        None => None,
-    };
+    let endpoints = Endpoints::start(config.admin.as_ref(), process, &metrics).await.map_err(Error::Admin)?;
     let running = tokio::select! {
         running = Running::start(config, accounts, &metrics, &mut events) => running?,
         // No connection has been opened yet.
         stopped = signals.next() => return Ok(Ended { stopped, failed: None }),
     };
-    if let Some(admin) = &admin {
-        let served = running
-            .served()
-            .iter()
-            .map(|served| admin::Served { service: served.current.shown(), listeners: served.bound.clone() });
-        admin.view().ready(served.collect());
-        events(Event::Admin { address: admin.address().into() });
+    endpoints.ready(&running);
+    if let Some(address) = endpoints.admin_address() {
+        events(Event::Admin { address: address.into() });
     }
     events(Event::Ready { served: running.served(), targets: running.targets });
     running.check();
     let failed = running.failed;
+    let (mut look, mut shown) = (tokio::time::interval(LOOK_INTERVAL), None);
     let stopped = loop {
         tokio::select! {
             stopped = signals.next() => break stopped,
+            _ = look.tick(), if process.shows_waits => {
+                let wait = running.wait();
+                if wait != shown {
+                    events(Event::Waiting { wait: wait.clone() });
+                    shown = wait;
+                }
+            }
             Some(prompt) = prompts.recv() => events(Event::Prompt { prompt, open_browser }),
         }
     };
-    if let Some(admin) = &admin {
-        admin.view().draining();
-    }
+    endpoints.draining();
     running.stop(delay, async || _ = signals.next().await, &mut events).await;
-    if let Some(admin) = admin {
-        admin.stop().await;
-    }
+    endpoints.stop().await;
     Ok(Ended { stopped, failed })
 }

@@ -4,10 +4,12 @@
 //!   GET /healthz   200 ok; 503 while it drains
 //!   GET /readyz    200 ok once every listener is bound; else 503
 //!   GET /metrics   OpenMetrics: telemetry's counts, and the sessions at the time of the request
-//!   GET /status    JSON, see model
+//!   GET /status    JSON, see model; docs/operations.md lists the keys
 //! ```
 //!
-//! The endpoints are read-only and contain no secrets. They do contain host names, so the rule for database clients applies
+//! Every process that serves targets also answers on a socket of its own in the user's runtime folder, for `rdsgate status`.
+//!
+//! The endpoints are read-only and contain no secrets and no statements. They do contain host names, so the rule for database clients applies
 //! to callers too ([`listen::access`](crate::listen::access)): only our own user and root.
 
 pub mod model;

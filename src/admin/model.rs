@@ -1,10 +1,20 @@
 //! The JSON of `/status`. Keys and values are stable, because other programs read them.
 
+use std::{
+    collections::HashMap,
+    time::{Instant, SystemTime},
+};
+
+use aws_smithy_types::{DateTime, date_time::Format};
 use serde::{Deserialize, Serialize};
 
 pub use super::phase::Phase;
 use super::view::{Served, View};
 use crate::{
+    proxy::{
+        open::{HISTORY_INTERVAL, Snapshot, Totals},
+        serve::HeldCredentials,
+    },
     target::Route,
     tunnel::{
         pool::{Pool, SessionStats},
@@ -17,6 +27,12 @@ use crate::{
 pub struct Status {
     /// The version of rdsgate.
     pub version: String,
+    /// The process id.
+    pub pid: u32,
+    /// The subcommand that the process runs: `up`, `run`, `psql` or `mysql`.
+    pub command: String,
+    /// Seconds since the process started to serve.
+    pub uptime_seconds: u64,
     /// The phase of the process.
     pub phase: Phase,
     /// The served targets, in the order of the configuration. Empty while the process starts.
@@ -28,12 +44,24 @@ pub struct Status {
 pub struct TargetStatus {
     /// The target's name.
     pub name: String,
+    /// The label of its guard, such as `PRODUCTION`.
+    pub label: Option<String>,
+    /// Whether sessions are read only.
+    pub read_only: bool,
     /// `postgres` or `mysql`.
     pub engine: String,
     /// The database's host name.
     pub host: String,
     /// The database's port.
     pub port: u16,
+    /// The configured database user.
+    pub user: Option<String>,
+    /// The configured database.
+    pub database: Option<String>,
+    /// The AWS region.
+    pub region: String,
+    /// The AWS profile, if one is configured.
+    pub profile: Option<String>,
     /// `ssm`, `direct` or `auto`.
     pub route: String,
     /// The bastion; `null` on the route `direct`.
@@ -42,10 +70,71 @@ pub struct TargetStatus {
     pub listeners: Vec<String>,
     /// Open client connections, including those still being made.
     pub connections: u64,
+    /// The same, one by one, oldest first.
+    pub clients: Vec<ClientStatus>,
+    /// Bytes of all connections since the start.
+    pub traffic: TrafficStatus,
+    /// The AWS credentials in use; `null` before they are needed.
+    pub credentials: Option<CredentialsStatus>,
     /// SSM sessions being opened.
     pub sessions_opening: u64,
     /// SSM sessions.
     pub sessions: Vec<SessionStatus>,
+}
+
+/// One open client connection. It has no statement in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientStatus {
+    /// A number that no other connection of the target has.
+    pub id: u64,
+    /// The client's address.
+    pub peer: String,
+    /// Whether it is logged in to the database.
+    pub logged_in: bool,
+    /// The database user; `null` before the login.
+    pub user: Option<String>,
+    /// The database; `null` before the login, and where the client named none.
+    pub database: Option<String>,
+    /// Seconds since it was accepted.
+    pub age_seconds: u64,
+    /// Bytes from the client to the database.
+    pub sent_bytes: u64,
+    /// Bytes from the database to the client.
+    pub received_bytes: u64,
+    /// `sent_bytes` per second, over five seconds.
+    pub sent_rate: u64,
+    /// `received_bytes` per second, over five seconds.
+    pub received_rate: u64,
+    /// The SSM session; `null` before the login, and on the direct route.
+    pub session: Option<String>,
+}
+
+/// The bytes of a target, as its clients see them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    /// Bytes from clients to the database.
+    pub sent_bytes: u64,
+    /// Bytes from the database to clients.
+    pub received_bytes: u64,
+    /// The length of an interval of the histories.
+    pub interval_seconds: u64,
+    /// `sent_bytes` in each of the last 60 intervals, oldest first; the last one is not over yet.
+    pub sent_history: Vec<u64>,
+    /// The same of `received_bytes`.
+    pub received_history: Vec<u64>,
+}
+
+/// AWS credentials, without the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialsStatus {
+    /// The place that they come from.
+    pub source: String,
+    /// The ARN of the principal, if AWS has said it.
+    pub principal: Option<String>,
+    /// The time of expiry, as RFC 3339; `null` for long-term keys.
+    pub expires_at: Option<String>,
+    /// Seconds until then, 0 after it.
+    pub expires_in_seconds: Option<u64>,
 }
 
 /// One SSM session.
@@ -61,6 +150,10 @@ pub struct SessionStatus {
     pub streams: u64,
     /// Bytes buffered for clients that have not read them.
     pub unread_bytes: u64,
+    /// Bytes per second to the database, over five seconds, of the connections that are open now.
+    pub sent_rate: u64,
+    /// The same from the database.
+    pub received_rate: u64,
 }
 
 /// The condition of a session.
@@ -113,16 +206,46 @@ impl Condition {
 
 impl Status {
     pub(super) fn of(view: &View) -> Self {
+        let now = Instant::now();
+        let open: Vec<Vec<Snapshot>> =
+            view.served().iter().map(|served| served.service.get().open.snapshot(now)).collect();
+        let rates = Rates::of(open.iter().flatten());
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            command: view.command().into(),
+            uptime_seconds: now.saturating_duration_since(view.started()).as_secs(),
             phase: view.phase(),
-            targets: view.served().iter().map(TargetStatus::of).collect(),
+            targets: view
+                .served()
+                .iter()
+                .zip(&open)
+                .map(|(served, open)| TargetStatus::of(served, open, &rates, now))
+                .collect(),
         }
     }
 }
 
+/// Bytes per second in each session, sent and received. Several targets may share a session.
+#[derive(Default)]
+struct Rates<'a>(HashMap<&'a str, (u64, u64)>);
+
+impl<'a> Rates<'a> {
+    fn of(open: impl Iterator<Item = &'a Snapshot>) -> Self {
+        let mut rates = Self::default();
+        for snapshot in open {
+            if let Some(session) = snapshot.login.as_ref().and_then(|login| login.session.as_deref()) {
+                let (sent, received) = rates.0.entry(session).or_default();
+                *sent += snapshot.sent_rate;
+                *received += snapshot.received_rate;
+            }
+        }
+        rates
+    }
+}
+
 impl TargetStatus {
-    fn of(served: &Served) -> Self {
+    fn of(served: &Served, open: &[Snapshot], rates: &Rates<'_>, now: Instant) -> Self {
         let service = served.service.get();
         let target = service.upstream.target();
         let (route, bastion) = match &target.route {
@@ -131,29 +254,84 @@ impl TargetStatus {
             Route::Direct => ("direct", None),
         };
         let stats = service.upstream.pool().map(Pool::stats);
+        let sessions = stats.iter().flat_map(|stats| &stats.sessions);
         Self {
             name: target.name.to_string(),
+            label: target.guard.label.as_ref().map(ToString::to_string),
+            read_only: target.guard.read_only,
             engine: target.engine.to_string(),
             host: target.endpoint.host.to_string(),
             port: target.endpoint.port,
+            user: target.user.clone(),
+            database: target.database.clone(),
+            region: target.region.to_string(),
+            profile: target.identity.profile.clone(),
             route: route.into(),
             bastion,
             listeners: served.listeners.iter().map(ToString::to_string).collect(),
             connections: service.connections.open().try_into().unwrap_or_default(),
+            clients: open.iter().map(ClientStatus::of).collect(),
+            traffic: TrafficStatus::of(service.open.totals(now)),
+            credentials: service.credentials().map(CredentialsStatus::of),
             sessions_opening: stats.as_ref().map_or(0, |stats| stats.opening as u64),
-            sessions: stats.iter().flat_map(|stats| &stats.sessions).filter_map(SessionStatus::of).collect(),
+            sessions: sessions.filter_map(|session| SessionStatus::of(session, rates)).collect(),
         }
     }
 }
 
+impl ClientStatus {
+    fn of(snapshot: &Snapshot) -> Self {
+        let login = snapshot.login.as_ref();
+        Self {
+            id: snapshot.id,
+            peer: snapshot.peer.to_string(),
+            logged_in: login.is_some(),
+            user: login.map(|login| login.user.clone()),
+            database: login.map(|login| login.database.clone()).filter(|database| !database.is_empty()),
+            age_seconds: snapshot.age.as_secs(),
+            sent_bytes: snapshot.sent,
+            received_bytes: snapshot.received,
+            sent_rate: snapshot.sent_rate,
+            received_rate: snapshot.received_rate,
+            session: login.and_then(|login| login.session.as_deref()).map(str::to_owned),
+        }
+    }
+}
+
+impl TrafficStatus {
+    fn of(totals: Totals) -> Self {
+        Self {
+            sent_bytes: totals.sent,
+            received_bytes: totals.received,
+            interval_seconds: HISTORY_INTERVAL.as_secs(),
+            sent_history: totals.sent_history,
+            received_history: totals.received_history,
+        }
+    }
+}
+
+impl CredentialsStatus {
+    fn of(held: HeldCredentials) -> Self {
+        let left = held.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default().as_secs());
+        let expires_at = held.expires.and_then(|at| {
+            let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+            DateTime::from_secs(seconds.try_into().ok()?).fmt(Format::DateTime).ok()
+        });
+        Self { source: held.source, principal: held.principal, expires_at, expires_in_seconds: left }
+    }
+}
+
 impl SessionStatus {
-    fn of(session: &SessionStats) -> Option<Self> {
+    fn of(session: &SessionStats, rates: &Rates<'_>) -> Option<Self> {
+        let (sent_rate, received_rate) = rates.0.get(&*session.id).copied().unwrap_or_default();
         Some(Self {
             id: session.id.to_string(),
             age_seconds: session.age.as_secs(),
             condition: Condition::of(session)?,
             streams: session.status.streams as u64,
             unread_bytes: session.status.unread as u64,
+            sent_rate,
+            received_rate,
         })
     }
 }
@@ -163,7 +341,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::tunnel::ssm::{load, session, tally::Tally};
+    use crate::{
+        listen::Peer,
+        proxy::open::Login,
+        tunnel::ssm::{load, session, tally::Tally},
+    };
 
     fn session(availability: Availability, draining: bool) -> SessionStats {
         let condition = load::Condition { availability, bulk: false, stalled: false, idle: false };
@@ -188,27 +370,83 @@ mod tests {
 
     #[test]
     fn keys_and_values_are_stable() {
+        let login = Login { user: "app".into(), database: String::new(), session: Some("dev-0123".into()) };
+        let client = Snapshot {
+            id: 7,
+            peer: Peer::Unix { uid: Some(1000) },
+            age: Duration::from_secs(5),
+            login: Some(login),
+            sent: 10,
+            received: 2000,
+            sent_rate: 1,
+            received_rate: 400,
+        };
+        let totals = Totals { sent: 10, received: 2000, sent_history: vec![0, 10], received_history: vec![0, 2000] };
+        let credentials = HeldCredentials {
+            source: "the environment".into(),
+            expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000)),
+            principal: None,
+        };
+        let rates = Rates::of([&client].into_iter());
+        let mut credentials = CredentialsStatus::of(credentials);
+        credentials.expires_in_seconds = Some(60);
         let status = Status {
             version: "1.2.3".into(),
+            pid: 4711,
+            command: "up".into(),
+            uptime_seconds: 62,
             phase: Phase::Running,
             targets: vec![TargetStatus {
                 name: "orders".into(),
+                label: Some("PRODUCTION".into()),
+                read_only: true,
                 engine: "postgres".into(),
                 host: "orders.example".into(),
                 port: 5432,
+                user: Some("app".into()),
+                database: None,
+                region: "eu-central-1".into(),
+                profile: None,
                 route: "ssm".into(),
                 bastion: Some("i-0123456789abcdef0".into()),
                 listeners: vec!["127.0.0.1:5432".into(), "[::1]:5432".into()],
                 connections: 2,
+                clients: vec![ClientStatus::of(&client)],
+                traffic: TrafficStatus::of(totals),
+                credentials: Some(credentials),
                 sessions_opening: 1,
-                sessions: SessionStatus::of(&session(Availability::Ready, false)).into_iter().collect(),
+                sessions: SessionStatus::of(&session(Availability::Ready, false), &rates).into_iter().collect(),
             }],
         };
-        let text = r#"{"version":"1.2.3","phase":"running","targets":[{"name":"orders","engine":"postgres","host":"orders.example","port":5432,"route":"ssm","bastion":"i-0123456789abcdef0","listeners":["127.0.0.1:5432","[::1]:5432"],"connections":2,"sessions_opening":1,"sessions":[{"id":"dev-0123","age_seconds":61,"condition":"ready","streams":3,"unread_bytes":4096}]}]}"#;
+        let text = concat!(
+            r#"{"version":"1.2.3","pid":4711,"command":"up","uptime_seconds":62,"phase":"running","targets":["#,
+            r#"{"name":"orders","label":"PRODUCTION","read_only":true,"engine":"postgres","host":"orders.example","#,
+            r#""port":5432,"user":"app","database":null,"region":"eu-central-1","profile":null,"route":"ssm","#,
+            r#""bastion":"i-0123456789abcdef0","listeners":["127.0.0.1:5432","[::1]:5432"],"connections":2,"#,
+            r#""clients":[{"id":7,"peer":"unix:uid=1000","logged_in":true,"user":"app","database":null,"age_seconds":5,"#,
+            r#""sent_bytes":10,"received_bytes":2000,"sent_rate":1,"received_rate":400,"session":"dev-0123"}],"#,
+            r#""traffic":{"sent_bytes":10,"received_bytes":2000,"interval_seconds":10,"sent_history":[0,10],"#,
+            r#""received_history":[0,2000]},"credentials":{"source":"the environment","principal":null,"#,
+            r#""expires_at":"2026-09-21T14:13:20Z","expires_in_seconds":60},"sessions_opening":1,"#,
+            r#""sessions":[{"id":"dev-0123","age_seconds":61,"condition":"ready","streams":3,"unread_bytes":4096,"#,
+            r#""sent_rate":1,"received_rate":400}]}]}"#,
+        );
         assert_eq!(serde_json::to_string(&status).unwrap(), text);
         assert_eq!(serde_json::from_str::<Status>(text).unwrap(), status);
         for condition in Condition::ALL {
             assert_eq!(serde_json::to_string(&condition).unwrap(), format!("{:?}", condition.as_str()));
+        }
+    }
+
+    #[test]
+    fn documentation_lists_every_key() {
+        let documentation = include_str!("../../docs/operations.md");
+        let source = include_str!("model.rs").split("#[cfg(test)]").next().unwrap();
+        let keys = source.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
+        let keys: Vec<&str> = keys.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
+        assert!(keys.len() > 30, "{keys:?}");
+        for key in keys {
+            assert!(documentation.contains(&format!("`{key}`")), "docs/operations.md does not list {key}");
         }
     }
 }

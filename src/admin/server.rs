@@ -64,17 +64,16 @@ struct Shared {
 }
 
 impl Server {
-    /// Binds the address and starts serving.
+    /// Binds the address and starts serving `view` and `metrics`.
     ///
     /// # Errors
     /// [`Error`]; nothing is left behind.
-    pub async fn start(address: &Address, metrics: &Metrics) -> Result<Self, Error> {
+    pub async fn start(address: &Address, view: &Arc<View>, metrics: &Metrics) -> Result<Self, Error> {
         let listeners = listen::bind(address).await?;
         let name = listen::name(address, &listeners);
-        let view = Arc::new(View::default());
         let shared = Arc::new(Shared {
-            registry: registry(metrics, &view),
-            view,
+            registry: registry(metrics, view),
+            view: Arc::clone(view),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             other_users: Arc::new(Semaphore::new(MAX_OTHER_USERS)),
             tasks: TaskTracker::new(),
@@ -95,11 +94,6 @@ impl Server {
     /// The address for people: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
     pub fn address(&self) -> &str {
         &self.address
-    }
-
-    /// The state that it serves.
-    pub fn view(&self) -> &View {
-        &self.shared.view
     }
 
     /// Stops accepting requests, and waits a moment for replies under way.

@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use super::phase::Phase;
@@ -20,13 +21,19 @@ pub struct Served {
 }
 
 /// The phase of the process and the targets that it serves. The owner keeps it up to date.
-#[derive(Default)]
 pub struct View {
+    command: &'static str,
+    started: Instant,
     served: OnceLock<Vec<Served>>,
     draining: AtomicBool,
 }
 
 impl View {
+    /// Starts without targets. `command` is the subcommand that the process runs, such as `up`.
+    pub fn new(command: &'static str) -> Self {
+        Self { command, started: Instant::now(), served: OnceLock::new(), draining: AtomicBool::new(false) }
+    }
+
     /// Sets the served targets, once every listener is bound.
     pub fn ready(&self, served: Vec<Served>) {
         // A process becomes ready once.
@@ -36,6 +43,14 @@ impl View {
     /// Marks the process as draining: it accepts no new connections.
     pub fn draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn command(&self) -> &'static str {
+        self.command
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -14,7 +14,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::{Cause, Error, Event, Pools, current::Current};
+use super::{
+    Cause, Error, Event, Pools,
+    current::Current,
+    waits::{self, Stage, Wait},
+};
 use crate::{
     aws::{self, Accounts},
     config::Config,
@@ -22,7 +26,7 @@ use crate::{
     listen::{self, Address, Listener, Local},
     proxy::serve::{Service, counts, reach, serve},
     target::Target,
-    telemetry::metrics::Metrics,
+    telemetry::{log, metrics::Metrics},
     tls,
     tunnel::own::Listening,
 };
@@ -90,6 +94,13 @@ impl Served {
     }
 }
 
+impl Served {
+    /// The stage of [`Served::reach`], which began at `since`, while it is under way.
+    pub fn stage(&self, since: std::time::Instant) -> Stage {
+        waits::reaching(&self.current.last(), since)
+    }
+}
+
 impl Running {
     /// Binds and serves every target that can be served.
     ///
@@ -115,6 +126,9 @@ impl Running {
         let mut bound = Vec::new();
         let mut errors = Vec::new();
         for target in &config.targets {
+            if let Some(label) = &target.guard.label {
+                log::label(&target.name, label);
+            }
             match running.bind(Arc::new(target.clone()), &config, accounts, metrics).await {
                 Ok(service) => bound.push(service),
                 Err(error) => errors.push(error),
@@ -142,6 +156,14 @@ impl Running {
             running.served.push(Served { target, addresses, bound, current, tasks });
         }
         Ok(running)
+    }
+
+    /// The first target whose clients wait for something.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        self.served.iter().find_map(|served| {
+            let stage = waits::stage(&served.current.last())?;
+            Some(Wait { target: Arc::clone(&served.target.name), stage })
+        })
     }
 
     /// The served targets, in the order of the configuration.

@@ -129,6 +129,11 @@ impl Account {
         Profiles::read(Environment::Process, profile)?.region()
     }
 
+    /// The names of all profiles in the AWS files, sorted. Empty where a file cannot be read.
+    pub fn profiles() -> Vec<String> {
+        Profiles::names(Environment::Process)
+    }
+
     /// Reports that a database refused a login signed with our credentials. Credentials without an expiry are then read again.
     pub fn login_was_refused(&self) {
         self.0.credentials.suspect();
@@ -168,6 +173,11 @@ impl Account {
     /// As for [`Account::credentials`].
     pub async fn credentials_for_client(&self) -> Result<Credentials, Error> {
         self.0.credentials.get(Asking::Allowed).await
+    }
+
+    /// The credentials of the last fetch, whatever is left of their lifetime. Makes no call.
+    pub fn held_credentials(&self) -> Option<Credentials> {
+        self.0.credentials.held()
     }
 
     /// Whether a person can be asked to log in, or for an MFA code.

@@ -94,6 +94,11 @@ impl Cache {
         }
     }
 
+    /// The credentials of the last fetch, whatever is left of their lifetime.
+    pub(super) fn held(&self) -> Option<Credentials> {
+        self.lock().current.clone()
+    }
+
     /// Whether a person can be asked.
     pub(super) fn may_ask(&self) -> bool {
         match &self.source {

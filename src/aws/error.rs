@@ -28,6 +28,11 @@ pub(super) type Cause = Arc<dyn std::error::Error + Send + Sync>;
 #[error("{0}")]
 pub(super) struct Reason(pub(super) String);
 
+/// The places that were searched for credentials, each with the reason that it gave none.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(super) struct Tried(pub(super) Vec<String>);
+
 /// A section title that is perhaps the profile that was not found.
 #[derive(Debug, Clone)]
 pub struct StrayTitle {
@@ -47,7 +52,7 @@ pub enum Error {
     NoCredentials {
         /// The profile in use.
         profile: Option<String>,
-        /// The failure of the last source.
+        /// The places that were tried.
         #[source]
         cause: Cause,
     },

@@ -7,7 +7,7 @@
 //!                        MFA device ─▶ GetSessionToken (`mfa`) ─▶ AssumeRole, once for each role ─▶ credentials
 //! ```
 //!
-//! The files are read each time, so that changes (`aws sso login`, new keys) take effect. [`Mark`] detects changes since then.
+//! The files are read each time, so that changes (`rdsgate login`, new keys) take effect. [`Mark`] detects changes since then.
 
 use std::{sync::Arc, time::Duration};
 

@@ -21,7 +21,7 @@ use super::{
     Error, assume,
     calls::Calls,
     endpoints,
-    error::Reason,
+    error::{Reason, Tried},
     meaning::find,
     process,
     profiles::{Chain, Profiles, Source},
@@ -76,7 +76,15 @@ pub(super) async fn provide(
             ask(EcsCredentialsProvider::builder().configure(&calls.provider_config(region)).build()).await?
         }
         Source::Instance => instance(profiles, calls, region).await.map_err(|error| match error {
-            Error::NoCredentials { cause, .. } => Error::NoCredentials { profile: profiles.existing(), cause },
+            Error::NoCredentials { cause, .. } => {
+                // Only where the chain ended here is it a list.
+                let mut tried = if chain.roles.is_empty() { profiles.tried() } else { Vec::new() };
+                tried.push(match cause.downcast_ref::<Reason>() {
+                    Some(reason) => reason.to_string(),
+                    None => "the instance metadata service gives none: this is not an EC2 instance with a role".into(),
+                });
+                Error::NoCredentials { profile: profiles.existing(), cause: Arc::new(Tried(tried)) }
+            }
             error => error,
         })?,
     };
@@ -96,8 +104,7 @@ pub(super) async fn provide(
 async fn instance(profiles: &Profiles, calls: &Calls, region: &Region) -> Result<Credentials, Error> {
     let switched_off = profiles.environment().get("AWS_EC2_METADATA_DISABLED");
     if switched_off.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        let cause =
-            Arc::new(Reason("neither profile nor environment has any, and AWS_EC2_METADATA_DISABLED is set".into()));
+        let cause = Arc::new(Reason("AWS_EC2_METADATA_DISABLED turns the instance metadata service off".into()));
         return Err(Error::NoCredentials { profile: None, cause });
     }
     let config = calls.provider_config(region);

@@ -3,21 +3,26 @@
 //! There is one for a process, so that the user is asked once: what looks a database up and what serves it share the
 //! accounts, with their caches of credentials. It is made when it is first needed, which it is not for every command.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 
-use super::{exit::Exit, output::Output, terminal};
+use super::{exit::Exit, output::Output, progress::Progress, signals::Interrupt, terminal};
 use crate::{
     app::Event,
     aws::{Accounts, Interaction, Prompt},
     target::MfaCode,
 };
 
+/// The interval of looks at the stage of a wait.
+const STAGE_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The runtime, the accounts and the terminal, made when they are first needed.
 pub(super) struct Caller {
     code: Option<MfaCode>,
     open_browser: bool,
+    /// Shows prompts where no person is at a terminal, too.
+    always_asks: bool,
     parts: Option<Parts>,
 }
 
@@ -31,7 +36,13 @@ pub(super) struct Parts {
 impl Caller {
     /// `code` is for the first time that an MFA device's is wanted.
     pub(super) fn new(code: Option<MfaCode>, open_browser: bool) -> Self {
-        Self { code, open_browser, parts: None }
+        Self { code, open_browser, always_asks: false, parts: None }
+    }
+
+    /// The same, which shows prompts where no person is at a terminal, too: a page to approve needs no keyboard.
+    #[must_use]
+    pub(super) fn always_asking(self) -> Self {
+        Self { always_asks: true, ..self }
     }
 
     /// Ready for calls; none is made yet.
@@ -41,7 +52,7 @@ impl Caller {
     pub(super) fn parts(&mut self, output: &mut Output) -> Result<&mut Parts, Exit> {
         let parts = match self.parts.take() {
             Some(parts) => parts,
-            None => Parts::new(self.code.clone(), self.open_browser, output)?,
+            None => Parts::new(self.code.clone(), self.open_browser, self.always_asks, output)?,
         };
         Ok(self.parts.insert(parts))
     }
@@ -53,7 +64,7 @@ impl Caller {
     pub(super) fn into_parts(mut self, output: &mut Output) -> Result<Parts, Exit> {
         match self.parts.take() {
             Some(parts) => Ok(parts),
-            None => Parts::new(self.code, self.open_browser, output),
+            None => Parts::new(self.code, self.open_browser, self.always_asks, output),
         }
     }
 
@@ -66,17 +77,35 @@ impl Caller {
 }
 
 impl Parts {
-    fn new(code: Option<MfaCode>, open_browser: bool, output: &mut Output) -> Result<Self, Exit> {
+    fn new(code: Option<MfaCode>, open_browser: bool, always_asks: bool, output: &mut Output) -> Result<Self, Exit> {
         let (there, prompts) = Interaction::channel();
-        let interaction = if terminal::is_attended() { there } else { Interaction::none() };
+        let attended = terminal::is_attended();
+        let interaction = if attended || always_asks { there } else { Interaction::none() };
         let accounts = Accounts::new(interaction, code);
-        let person = Person { prompts, answers: terminal::Answers::default(), open_browser };
+        let person = Person { prompts, answers: terminal::Answers::default(), open_browser, attended };
         Ok(Self { runtime: runtime(output)?, accounts: Arc::new(accounts), person })
     }
 
     /// Does `work`, and meanwhile asks the person what it takes.
     pub(super) fn block_on<T>(&mut self, output: &mut Output, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(self.person.during(output, work))
+        self.runtime.block_on(self.person.during(|| "", output, work))
+    }
+
+    /// Does `work`, which is shown as `stage` if it takes long, and meanwhile asks the person what it takes. Ctrl-C at a terminal
+    /// ends the process.
+    pub(super) fn wait_for<T>(&mut self, stage: &'static str, output: &mut Output, work: impl Future<Output = T>) -> T {
+        let Self { runtime, person, .. } = self;
+        let done = runtime.block_on(async {
+            let mut interrupt = Interrupt::at_terminal();
+            tokio::select! {
+                done = person.during(|| stage, output, work) => Some(done),
+                () = interrupt.arrives() => None,
+            }
+        });
+        done.unwrap_or_else(|| {
+            output.interrupted();
+            std::process::exit(Exit::Interrupted.code().into())
+        })
     }
 
     /// Stops the runtime, if there is one. A connection to AWS or a name lookup may still be under way; nothing waits for them.
@@ -101,19 +130,47 @@ pub(super) struct Person {
     pub(super) prompts: UnboundedReceiver<Prompt>,
     pub(super) answers: terminal::Answers,
     open_browser: bool,
+    /// Whether an answer can be typed.
+    attended: bool,
 }
 
 impl Person {
-    /// Does `work`, and meanwhile says what AWS wants.
-    pub(super) async fn during<T>(&mut self, output: &mut Output, work: impl Future<Output = T>) -> T {
+    /// Does `work`, shows its stages where they take long, and meanwhile says what AWS wants. A stage without a name is not shown.
+    pub(super) async fn during<T>(
+        &mut self,
+        stage: impl Fn() -> &'static str,
+        output: &mut Output,
+        work: impl Future<Output = T>,
+    ) -> T {
         let mut work = std::pin::pin!(work);
+        let mut shown = stage();
+        let progress = if shown.is_empty() { Progress::none() } else { Progress::start(shown) };
+        let mut look = tokio::time::interval(STAGE_INTERVAL);
         loop {
             tokio::select! {
                 done = &mut work => return done,
+                _ = look.tick(), if progress.is_shown() => {
+                    let stage = stage();
+                    if stage != shown {
+                        progress.stage(stage);
+                        shown = stage;
+                    }
+                }
                 Some(prompt) = self.prompts.recv() => {
-                    let event = Event::Prompt { prompt, open_browser: self.open_browser };
-                    output.event(&event);
-                    terminal::act(&event, &self.answers);
+                    // Without a keyboard there is no answer to wait for: the question fails when it is dropped.
+                    if self.attended || !matches!(prompt, Prompt::MfaCode { .. }) {
+                        progress.erase();
+                        output.prompt(&prompt);
+                        match &prompt {
+                            Prompt::SsoLogin { .. } => progress.stage("waiting for your approval"),
+                            Prompt::ConsoleLogin { .. } => progress.stage("waiting for aws login"),
+                            Prompt::LoggedIn { .. } => progress.stage(shown),
+                            // The answer is typed there.
+                            Prompt::MfaCode { .. } => {}
+                        }
+                        let event = Event::Prompt { prompt, open_browser: self.open_browser };
+                        terminal::act(&event, &self.answers);
+                    }
                 }
             }
         }

@@ -8,7 +8,13 @@
 //! is wrong with it is said in our words. The program is in our process group and has the terminal as we have it. What the
 //! terminal sends (Ctrl-C) has reached it already; what somebody sends to us is passed on.
 
-use std::{ffi::OsStr, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use rustix::process::{Pid, kill_process};
@@ -21,15 +27,15 @@ use super::{
     confirm::ConfirmArguments,
     exit::Exit,
     output::Output,
-    rlimits,
+    rlimits, running,
     signals::{Received, Signals},
     target_arguments::TargetArguments,
 };
 use crate::{
-    app::{Event, Running},
+    app::{Endpoints, Event, Running},
     local_connection::Connection,
     target::Target,
-    telemetry::metrics::Metrics,
+    telemetry::{log, metrics::Metrics},
 };
 
 /// A program has just closed its connections; what is left of them is on its way.
@@ -37,6 +43,8 @@ const CHILD_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A program that runs beside a proxy.
 pub(super) trait Program {
+    /// The subcommand.
+    fn name(&self) -> &'static str;
     /// Whether it can be used with this target at all; says why not.
     fn check(&self, target: &Target, output: &mut Output) -> Result<(), Exit>;
     /// The command, with its environment still to be set.
@@ -86,15 +94,26 @@ pub(super) fn run(program: &impl Program, arguments: ProxyArguments, output: &mu
                 output.error(&error, error.hint().as_deref());
             }
         };
-        let running = match Running::start(config, &accounts, &Metrics::default(), events).await {
+        let metrics = Metrics::default();
+        let endpoints = match Endpoints::start(None, &running::process(program.name()), &metrics).await {
+            Ok(endpoints) => endpoints,
+            Err(error) => {
+                output.error(&error, None);
+                return Exit::Failure;
+            }
+        };
+        let running = match Running::start(config, &accounts, &metrics, events).await {
             Ok(running) => running,
             Err(error) => {
                 output.error(&error, error.hint().as_deref());
                 return error.cause().into();
             }
         };
+        endpoints.ready(&running);
         let exit = beside(&running, program, person, &mut signals, output).await;
+        endpoints.draining();
         running.stop(CHILD_DRAIN_TIMEOUT, async || _ = signals.next().await, |event| output.event(&event)).await;
+        endpoints.stop().await;
         exit
     });
     // A name lookup may still be under way in a thread that cannot be stopped; it must not hold up the exit.
@@ -110,12 +129,23 @@ async fn beside(
     output: &mut Output,
 ) -> Exit {
     let Some(served) = running.served().first() else { return Exit::Failure };
-    tokio::select! {
-        reached = person.during(output, Box::pin(served.reach())) => if let Err(error) = reached {
+    let since = Instant::now();
+    let reached = tokio::select! {
+        reached = person.during(|| served.stage(since).as_str(), output, Box::pin(served.reach())) => Ok(reached),
+        signal = signals.next() => Err(signal),
+    };
+    match reached {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
             output.unreachable(&served.target, &error);
             return error.step().into();
-        },
-        signal = signals.next() => return Exit::Signalled(signal),
+        }
+        Err(signal) => {
+            if log::on_terminal() {
+                output.interrupted();
+            }
+            return Exit::Signalled(signal);
+        }
     }
     // From here on the terminal is the program's.
     drop(person);

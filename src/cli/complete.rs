@@ -72,7 +72,7 @@ pub(super) fn look_up(
     let parts = caller.parts(output)?;
     let discovery = Discovery::of_process(Arc::clone(&parts.accounts));
     for mut draft in plan.drafts.clone() {
-        let found = parts.block_on(output, find(&mut draft, &discovery));
+        let found = parts.wait_for("looking up the database", output, find(&mut draft, &discovery));
         let chosen = found.and_then(|bastions| match bastions {
             Some(bastions) => choose(&draft, bastions, output).map(|node| draft.bastion = node.instance_id()),
             None => Ok(()),
@@ -266,7 +266,7 @@ fn choose(draft: &Draft, bastions: Bastions, output: &mut Output) -> Result<Node
     }
     let lines: Vec<String> = candidates.iter().map(discover::describe).collect();
     let question = format!("{} can be reached through {} nodes", draft.name, lines.len());
-    match output.choose(&question, &lines, &mut std::io::stdin().lock()) {
+    match output.choose(&question, &lines, None, &mut std::io::stdin().lock()) {
         Some(index) if index < candidates.len() => Ok(candidates.swap_remove(index)),
         _ => Err(Problem::SeveralBastions { name: draft.name.to_string(), candidates }),
     }

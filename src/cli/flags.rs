@@ -1,6 +1,10 @@
 //! The table of options as arguments of clap.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Command, ValueHint,
@@ -43,6 +47,11 @@ impl Flags {
             Some((key, given.join(separator)))
         });
         Self { values: values.collect(), file: matches.get_one(CONFIG).cloned() }
+    }
+
+    /// No flags but `--config`.
+    pub(super) fn of_file(file: &Path) -> Self {
+        Self { values: Vec::new(), file: Some(file.to_owned()) }
     }
 
     /// The value of a flag.

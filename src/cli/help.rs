@@ -37,7 +37,7 @@ fn groups(subcommand: &str) -> &'static [Group] {
         "up" | "run" | "psql" | "mysql" | "doctor" | "check" | "show" => &Group::ALL,
         "policy" | "token" | "sessions" => &[Group::Database, Group::Route, Group::Identity],
         "url" | "env" | "export" => &[Group::Database, Group::Proxy],
-        "ls" => &[Group::Identity],
+        "ls" | "login" | "whoami" | "init" => &[Group::Identity],
         _ => &[],
     }
 }

@@ -2,19 +2,22 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 use safe_display::printable;
 use serde_json::{Value, json};
 
-use super::{caller::Caller, complete::exit_of, exit::Exit, flags::Flags, output::Output, trust};
+use super::{
+    account::AccountArguments, again::again, caller::Parts, complete::exit_of, exit::Exit, output::Output,
+    table::table, terminal,
+};
 use crate::{
-    app::Cause,
     aws::{
-        self, Account, Accounts, Options,
+        self, Accounts, Options,
         nodes::{Node, NodeKind, Nodes},
         rds::{Database, Databases},
     },
-    config::{self, Key, Place, options::Group},
+    quote,
+    service::Service,
 };
 
 /// List the databases of an account and region, and the managed nodes in their VPCs
@@ -26,71 +29,80 @@ pub struct Arguments {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Also endpoints, certificate authorities and VPCs
+    #[arg(long, conflicts_with = "json")]
+    wide: bool,
+    /// Choose one of them, and open psql or mysql on it
+    #[arg(long, conflicts_with_all = ["json", "wide"])]
+    connect: bool,
     #[command(flatten)]
     account: AccountArguments,
 }
 
-/// The options that say who we are for AWS, and where.
-#[derive(Debug)]
-struct AccountArguments(Flags);
-
-impl AccountArguments {
-    fn keys() -> impl Iterator<Item = Key> + Clone {
-        Key::flags().filter(|key| key.entry().group == Group::Identity)
-    }
-}
-
-impl Args for AccountArguments {
-    fn augment_args(command: Command) -> Command {
-        Flags::augment(command, Self::keys())
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for AccountArguments {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(Flags::read(matches, Self::keys())))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
 pub(super) const EPILOG: &str = "\
-IAM says whether IAM authentication is on; NODES are the managed nodes and ECS
-tasks that are online in the database's VPC. A \"?\" is what AWS did not say: a
-warning names the permission that is missing.
+Below each database is the command that opens it; USER is a database user that
+logs in with IAM (rdsgate policy NAME --sql prints how to make one). IAM says
+whether IAM authentication is on; NODES are the managed nodes and ECS tasks that
+are online in the database's VPC. A \"?\" is what AWS did not say: a warning names
+the permission that is missing.
 
 Examples:
   rdsgate ls --profile dev --region eu-central-1
+  rdsgate ls --connect
   rdsgate ls --role-arn arn:aws:iam::123456789012:role/reader
   rdsgate ls --json | jq -r '.databases[].host'
 ";
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    match listed(arguments, output) {
-        Ok(()) => Exit::Success,
-        Err(exit) => exit,
+    let Arguments { json, wide, connect, account } = arguments;
+    let words = account.words();
+    if connect && !terminal::is_attended() {
+        let hint = "rdsgate ls lists the databases; rdsgate psql NAME opens one";
+        output.problem("there is no terminal to choose on", Some(hint));
+        return Exit::Usage;
+    }
+    let listed = account.options(output).and_then(|(options, caller)| {
+        let mut parts = caller.into_parts(output)?;
+        let seen = listed(&options, &mut parts, output);
+        parts.end();
+        seen.map(|seen| (options, seen)).map_err(|error| {
+            output.error(&error, error.hint().as_deref());
+            exit_of(&error)
+        })
+    });
+    let (options, Listed { databases, nodes }) = match listed {
+        Ok(listed) => listed,
+        Err(exit) => return exit,
+    };
+    if json {
+        return output.json(&in_json(&options, &databases, &nodes));
+    }
+    if databases.is_empty() {
+        output.note(&format!("no databases in {}", options.region));
+        return Exit::Success;
+    }
+    match () {
+        () if connect => open(&databases, &words, output),
+        () if wide => output.data(&wide_table(&databases, &nodes)),
+        () => output.data(&narrow_table(&databases, &nodes, &words)),
     }
 }
 
-fn listed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
-    let json = arguments.json;
-    let (options, caller) = options(arguments, output)?;
-    let mut parts = caller.into_parts(output)?;
+/// The databases that rdsgate can serve, and the nodes that are online.
+pub(super) struct Listed {
+    pub(super) databases: Vec<Database>,
+    pub(super) nodes: Vec<Node>,
+}
+
+/// Lists both, and prints what is missing from the list.
+///
+/// # Errors
+/// If the databases cannot be listed.
+pub(super) fn listed(options: &Options, parts: &mut Parts, output: &mut Output) -> Result<Listed, aws::Error> {
     let accounts = Arc::clone(&parts.accounts);
-    let seen = parts.block_on(output, look(&options, &accounts));
-    parts.end();
-    let Seen { databases, nodes, tasks } = seen.map_err(|error| {
-        output.error(&error, error.hint().as_deref());
-        exit_of(&error)
-    })?;
+    let Seen { databases, nodes, tasks } =
+        parts.wait_for("listing databases and nodes", output, look(options, &accounts))?;
     for gap in databases.gaps.iter().chain(&nodes.gaps).chain(&tasks.gaps) {
         output.warning(&format!("{gap}; the output is incomplete"), None);
     }
@@ -101,44 +113,96 @@ fn listed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
         let engines = engines.into_iter().collect::<Vec<_>>().join(", ");
         output.note(&format!("left out: {} of other engines ({engines})", other.len()));
     }
-    let online: Vec<Node> = nodes.found.into_iter().chain(tasks.found).filter(|node| node.online).collect();
-    if json {
-        output.json(&in_json(&options, &spoken, &online));
-        return Ok(());
-    }
-    if spoken.is_empty() {
-        output.note(&format!("no databases in {}", options.region));
-        return Ok(());
-    }
-    output.data(&table(&spoken, &online));
-    Ok(())
+    let nodes = nodes.found.into_iter().chain(tasks.found).filter(|node| node.online).collect();
+    Ok(Listed { databases: spoken, nodes })
 }
 
-fn options(arguments: Arguments, output: &mut Output) -> Result<(Options, Caller), Exit> {
-    let request = arguments.account.0.request(Vec::new());
-    let place = trust::with_consent(
-        output,
-        |environment, _| config::place(&request, environment),
-        |place: &Place| place.consent.as_ref(),
-    );
-    let Place { identity, region, mfa_code, open_browser, warnings, consent: _ } = place.map_err(|error| {
-        output.error(&error, error.hint().as_deref());
-        Exit::Usage
-    })?;
-    output.warnings(&warnings);
-    let of_profile = match region {
-        Some(region) => Ok(Some(region)),
-        None => Account::region_of_profile(identity.profile.as_deref()),
+/// Lets the user choose a database and a user, and opens a client on it.
+fn open(databases: &[Database], words: &[String], output: &mut Output) -> Exit {
+    let open: Vec<&Database> = databases.iter().filter(|database| database.endpoint().is_some()).collect();
+    let lines: Vec<String> = open.iter().map(|database| describe(database)).collect();
+    let mut input = std::io::stdin().lock();
+    let chosen = output.choose("open", &lines, Some(0), &mut input).and_then(|index| open.get(index).copied());
+    let Some((database, endpoint)) = chosen.and_then(|database| Some((database, database.endpoint()?))) else {
+        return Exit::Failure;
     };
-    let region = of_profile.map_err(|error| {
-        output.error(&error, error.hint().as_deref());
-        Exit::from(Cause::from(&error))
-    })?;
-    let Some(region) = region else {
-        output.problem("the region is unknown", Some("set --region, AWS_REGION or the profile's region"));
-        return Err(Exit::Usage);
+    let usual = database.user.clone().or_else(|| std::env::var("USER").ok()).filter(|user| !user.is_empty());
+    let Some(user) = output.ask("database user", usual.as_deref(), &mut input) else { return Exit::Failure };
+    // A client of such an engine that names none asks for a database called like the user.
+    let needs_one = database.protocol().is_some_and(|engine| engine.facts().database_defaults_to_user);
+    let name = if needs_one { output.ask("database inside it", Some("postgres"), &mut input) } else { None };
+    drop(input);
+    let own = [program(database).to_owned(), endpoint.to_string(), format!("--user={user}")];
+    let name = name.map(|name| format!("--database={name}"));
+    again(own.into_iter().chain(name).chain(words.iter().cloned()), output)
+}
+
+/// `orders  instance, postgres 15.8, IAM on`, for a choice.
+pub(super) fn describe(database: &Database) -> String {
+    let version = database.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+    let status = if is_available(database) { String::new() } else { format!(", {}", database.status) };
+    let iam = match database.iam {
+        Some(true) => ", IAM on",
+        Some(false) => ", IAM off",
+        None => "",
     };
-    Ok((Options { identity, region }, Caller::new(mfa_code, open_browser)))
+    format!("{}  {}, {}{version}{iam}{status}", database.id, database.kind, database.engine)
+}
+
+/// The client program of a database, which is the name of the subcommand as well.
+pub(super) fn program(database: &Database) -> &'static str {
+    database.protocol().map_or("psql", |engine| engine.facts().client.program)
+}
+
+/// Whether the identifier alone means this database.
+fn is_named(database: &Database, databases: &[Database]) -> bool {
+    let others = databases.iter().filter(|other| other.id == database.id && other.kind != Service::Reader);
+    database.kind != Service::Reader && others.count() == 1
+}
+
+/// The command that opens a database, with a remark where it will not work as things are.
+fn command(database: &Database, databases: &[Database], words: &[String]) -> String {
+    let target = match (is_named(database, databases), database.endpoint()) {
+        (true, _) => database.id.clone(),
+        (false, Some(endpoint)) => endpoint.to_string(),
+        (false, None) => return format!("# {}", database.status),
+    };
+    let user = database.user.as_deref().map_or("USER".into(), quote::shell);
+    let words: String = words.iter().map(|word| format!(" {}", quote::shell(word))).collect();
+    let remark = match database.iam {
+        _ if !is_available(database) => format!("  # {}", database.status),
+        Some(false) => "  # IAM authentication is off".to_owned(),
+        Some(true) | None => String::new(),
+    };
+    format!("rdsgate {} {} --user {user}{words}{remark}", program(database), quote::shell(&target))
+}
+
+/// A line that fits 80 columns for each database, and the command that opens it.
+fn narrow_table(databases: &[Database], nodes: &[Node], words: &[String]) -> String {
+    let head = ["NAME", "KIND", "ENGINE", "IAM", "NODES"].map(str::to_owned);
+    let rows = databases.iter().map(|database| {
+        let version = database.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+        [
+            database.id.clone(),
+            database.kind.to_string(),
+            format!("{}{version}", database.engine),
+            database.iam.map_or(UNKNOWN, |on| if on { "on" } else { "off" }).to_owned(),
+            match count_beside(database, nodes) {
+                Some(count) if count > 1 => format!("{count} nodes"),
+                _ => beside(database, nodes),
+            },
+        ]
+        .map(|cell| printable::line(&cell).into_owned())
+    });
+    let table = table(0, [18, 9, 22, 3, 20], &std::iter::once(head).chain(rows).collect::<Vec<_>>());
+    let mut text = String::new();
+    for (line, database) in table.lines().zip(std::iter::once(None).chain(databases.iter().map(Some))) {
+        let _ = writeln!(text, "{line}");
+        if let Some(database) = database {
+            let _ = writeln!(text, "  {}", printable::line(&command(database, databases, words)));
+        }
+    }
+    text
 }
 
 /// The databases and nodes that AWS lists.
@@ -160,7 +224,7 @@ async fn look(options: &Options, accounts: &Accounts) -> Result<Seen, aws::Error
 const UNKNOWN: &str = "?";
 
 /// Columns as wide as what stands in them, two spaces apart; the endpoint, which is long, in a line of its own below.
-fn table(databases: &[Database], nodes: &[Node]) -> String {
+fn wide_table(databases: &[Database], nodes: &[Node]) -> String {
     let mut rows = vec![["NAME", "KIND", "ENGINE", "IAM", "CA", "VPC", "NODES"].map(str::to_owned)];
     for database in databases {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| UNKNOWN.into());
@@ -203,6 +267,12 @@ fn is_proxy(database: &Database) -> bool {
 
 fn is_available(database: &Database) -> bool {
     database.status == "available" || database.status.is_empty()
+}
+
+/// The number of nodes in the database's VPC, if that is known.
+fn count_beside(database: &Database, nodes: &[Node]) -> Option<usize> {
+    let vpc = database.vpc.as_ref()?;
+    Some(nodes.iter().filter(|node| node.vpc.as_ref() == Some(vpc)).count())
 }
 
 /// The nodes in the database's VPC, two of them by id.

@@ -1,16 +1,17 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
-//! - one file a subcommand, or a folder: [`up`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`],
-//!   [`export`], [`config`], [`mod@trust`], [`wait`], [`stop`], [`completion`], [`man`];
+//! - one file a subcommand, or a folder: [`up`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`], [`ls`], [`login`], [`whoami`],
+//!   [`export`], [`config`], [`mod@trust`], [`wait`], [`stop`], [`status`], [`completion`] with [`words`], [`man`];
 //! - `flags`: the table of options as arguments; [`target_arguments`]: all of them, for every subcommand with a TARGET;
 //! - `help`: how much of them `-h` shows; `reference`: docs/options.md;
-//! - `caller`: who calls AWS, and whom it may ask;
+//! - `caller`: who calls AWS, and whom it may ask; `account`: the options of that for subcommands without a TARGET;
 //! - [`confirm`]: whether a guarded target may be served;
 //! - [`command`]: a program that runs beside a proxy of its own;
 //! - `connection`: how clients reach a target, in every form; `quote`: words for shells, files and URLs;
 //! - `signals`: the signals that reach us meanwhile;
 //! - `rlimits`: core files and open files;
 //! - `running`: which proxies of this user run;
+//! - `table`: text in columns;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
 //! - [`progress`]: what a command waits for, on the terminal;
 //! - [`terminal`]: who is there, what they type, their browser;
@@ -18,6 +19,8 @@
 //!
 //! Rules about values are [`crate::config`]'s, which knows where each came from; here they are text.
 
+mod account;
+mod again;
 mod caller;
 pub mod command;
 mod complete;
@@ -30,6 +33,7 @@ pub mod exit;
 pub mod export;
 mod flags;
 mod help;
+pub mod login;
 pub mod ls;
 pub mod man;
 pub mod mysql;
@@ -44,7 +48,9 @@ pub mod run;
 mod running;
 pub mod sessions;
 mod signals;
+pub mod status;
 pub mod stop;
+mod table;
 pub mod target_arguments;
 pub mod terminal;
 pub mod token;
@@ -52,6 +58,8 @@ pub mod trust;
 pub mod up;
 pub mod url;
 pub mod wait;
+pub mod whoami;
+pub mod words;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -76,13 +84,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Up(up::Arguments),
-    Ls(ls::Arguments),
-    Policy(policy::Arguments),
-    Doctor(doctor::Arguments),
-    Run(run::Arguments),
     Psql(psql::Arguments),
     Mysql(mysql::Arguments),
+    Ls(ls::Arguments),
+    Up(up::Arguments),
+    Status(status::Arguments),
+    Run(run::Arguments),
+    Doctor(doctor::Arguments),
+    Policy(policy::Arguments),
+    Login(login::Arguments),
+    Whoami(whoami::Arguments),
     Url(url::Arguments),
     Env(env::Arguments),
     Token(token::Arguments),
@@ -95,6 +106,8 @@ enum Command {
     Completion(completion::Arguments),
     #[command(hide = true)]
     Man(man::Arguments),
+    #[command(hide = true)]
+    CompleteWords(words::Arguments),
 }
 
 impl Command {
@@ -142,16 +155,27 @@ struct LogArguments {
 
 const EPILOG: &str = "\
 Examples:
-  rdsgate up           serve every target of .rdsgate.toml
-  rdsgate up orders    serve one of them
-  rdsgate psql orders  open psql on it
+  rdsgate psql orders --user app    open psql: no file, no bastion to name
+  rdsgate ls                        list the databases of your account
+  rdsgate config init               describe databases for this folder
+  rdsgate up                        serve every target of .rdsgate.toml
   rdsgate run orders -- alembic upgrade head
-  rdsgate up orders.c1abcdefghij.eu-central-1.rds.amazonaws.com \\
-      --bastion i-0123456789abcdef0 --user app_user
 
 Exit codes:
   0 success    1 failure        2 usage or configuration    3 credentials
   4 AWS or tunnel    5 database login    129 SIGHUP    130 SIGINT    143 SIGTERM
+";
+
+/// For a user who has typed `rdsgate` alone.
+const FIRST_STEPS: &str = "\
+rdsgate opens private RDS and Aurora databases on this machine.
+
+  rdsgate psql NAME --user USER    open a database: no file, no bastion to name
+  rdsgate ls                       list the databases of your account
+  rdsgate config init              describe databases for this folder
+  rdsgate up                       serve what .rdsgate.toml describes
+  rdsgate doctor NAME              find out why one does not work
+  rdsgate --help                   all commands
 ";
 
 /// Time at the end to write the last messages to stderr.
@@ -177,6 +201,9 @@ fn run() -> Exit {
     });
     let cli = match parsed {
         Ok(cli) => cli,
+        Err(_) if std::env::args_os().len() == 1 => {
+            return Output::of_process(wanted_format()).first_steps(FIRST_STEPS);
+        }
         // Help and version come this way too, with exit code 0.
         Err(error) => return Output::of_process(wanted_format()).usage(&error),
     };
@@ -188,25 +215,33 @@ fn run() -> Exit {
     }
     rlimits::set();
     crate::tunnel::own::others_are(running::addresses_of_others);
-    match cli.command {
-        Command::Up(arguments) => up::run(arguments, &mut output),
-        Command::Run(arguments) => run::run(arguments, &mut output),
-        Command::Psql(arguments) => psql::run(arguments, &mut output),
-        Command::Mysql(arguments) => mysql::run(arguments, &mut output),
-        Command::Url(arguments) => url::run(arguments, &mut output),
-        Command::Env(arguments) => env::run(arguments, &mut output),
-        Command::Token(arguments) => token::run(arguments, &mut output),
-        Command::Sessions(arguments) => sessions::run(arguments, &mut output),
-        Command::Export(arguments) => export::run(arguments, &mut output),
-        Command::Config(arguments) => config::run(arguments, &mut output),
-        Command::Trust(arguments) => trust::run(&arguments, &mut output),
-        Command::Wait(arguments) => wait::run(&arguments, &mut output),
-        Command::Stop(arguments) => stop::run(&arguments, &mut output),
-        Command::Completion(arguments) => completion::run(&arguments, &mut command_line(), &mut output),
-        Command::Man(arguments) => man::run(&arguments, command_line(), &mut output),
-        Command::Ls(arguments) => ls::run(arguments, &mut output),
-        Command::Policy(arguments) => policy::run(arguments, &mut output),
-        Command::Doctor(arguments) => doctor::run(arguments, &mut output),
+    dispatch(cli.command, &mut output)
+}
+
+fn dispatch(command: Command, output: &mut Output) -> Exit {
+    match command {
+        Command::Up(arguments) => up::run(arguments, output),
+        Command::Run(arguments) => run::run(arguments, output),
+        Command::Psql(arguments) => psql::run(arguments, output),
+        Command::Mysql(arguments) => mysql::run(arguments, output),
+        Command::Url(arguments) => url::run(arguments, output),
+        Command::Env(arguments) => env::run(arguments, output),
+        Command::Token(arguments) => token::run(arguments, output),
+        Command::Sessions(arguments) => sessions::run(arguments, output),
+        Command::Export(arguments) => export::run(arguments, output),
+        Command::Config(arguments) => config::run(arguments, output),
+        Command::Trust(arguments) => trust::run(&arguments, output),
+        Command::Wait(arguments) => wait::run(&arguments, output),
+        Command::Stop(arguments) => stop::run(&arguments, output),
+        Command::Status(arguments) => status::run(&arguments, output),
+        Command::Completion(arguments) => completion::run(&arguments, &mut command_line(), output),
+        Command::CompleteWords(arguments) => words::run(&arguments, command_line(), output),
+        Command::Man(arguments) => man::run(&arguments, command_line(), output),
+        Command::Ls(arguments) => ls::run(arguments, output),
+        Command::Login(arguments) => login::run(arguments, output),
+        Command::Whoami(arguments) => whoami::run(arguments, output),
+        Command::Policy(arguments) => policy::run(arguments, output),
+        Command::Doctor(arguments) => doctor::run(arguments, output),
     }
 }
 

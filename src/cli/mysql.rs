@@ -33,6 +33,7 @@ pub struct Arguments {
 
 pub(super) const EPILOG: &str = "\
 Examples:
+  rdsgate mysql my-cluster --user app_user     no file and no bastion needed
   rdsgate mysql shop
   rdsgate mysql shop -e 'select version()'
   rdsgate mysql shop other_db < report.sql
@@ -60,6 +61,10 @@ struct Mysql {
 }
 
 impl Program for Mysql {
+    fn name(&self) -> &'static str {
+        "mysql"
+    }
+
     fn check(&self, target: &Target, output: &mut Output) -> Result<(), Exit> {
         output.must_be(Engine::Mysql, target, "mysql")
     }

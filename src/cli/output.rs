@@ -6,7 +6,7 @@
 use std::{
     borrow::Cow,
     error::Error,
-    fmt::{self, Display},
+    fmt::{self, Display, Write as _},
     io::{self, BufRead, Write},
     net::SocketAddr,
     time::SystemTime,
@@ -19,7 +19,7 @@ use tracing::Level;
 use super::{exit::Exit, terminal};
 use crate::{
     app::Event,
-    aws::Prompt,
+    aws::{self, Prompt},
     causes, config, connect,
     local_connection::Connection,
     target::{Engine, Route, Target},
@@ -31,6 +31,8 @@ pub struct Output {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
     style: Style,
+    /// The reader of stdout has gone.
+    closed: bool,
 }
 
 /// How messages look on stderr.
@@ -64,7 +66,7 @@ impl Output {
             Format::Human if log::in_colour() => Style::Colour,
             Format::Human => Style::Plain,
         };
-        Self { stdout: Box::new(io::stdout()), stderr: Box::new(Stderr), style }
+        Self { stdout: Box::new(io::stdout()), stderr: Box::new(Stderr), style, closed: false }
     }
 
     /// What clap has to say: help and version to stdout, a usage error to stderr.
@@ -78,9 +80,23 @@ impl Output {
         error.into()
     }
 
+    /// What to do first, for a command line without a subcommand.
+    pub fn first_steps(&mut self, text: &str) -> Exit {
+        self.say(Kind::Note, text.trim_end(), &[]);
+        Exit::Usage
+    }
+
     /// An error with its causes, and what to do about it.
-    pub fn error(&mut self, error: &dyn Error, hint: Option<&str>) {
-        self.message(Kind::Error, &causes::one_line(error), hint, &[]);
+    pub fn error(&mut self, error: &(dyn Error + 'static), hint: Option<&str>) {
+        let text = causes::one_line(error);
+        let mut chain = std::iter::successors(Some(error), |&error| error.source());
+        let tried = chain.find_map(|error| error.downcast_ref::<aws::Error>()?.tried());
+        // A list is shown as one.
+        let list = tried.map(|tried| format!(": {}", printable::line(&tried.join("; "))));
+        match (tried, list.and_then(|list| text.strip_suffix(&list).map(str::to_owned))) {
+            (Some(tried), Some(text)) => self.message(Kind::Error, &text, hint, tried),
+            _ => self.message(Kind::Error, &text, hint, &[]),
+        }
     }
 
     /// A warning, with a hint.
@@ -115,25 +131,57 @@ impl Output {
         self.print(&format!("{}\n", printable::json(&format!("{value:#}"))))
     }
 
-    /// Lets the user choose one of several lines, on a terminal: the index of the line; `None` when the input ends first.
-    pub fn choose(&mut self, question: &str, lines: &[String], input: &mut dyn BufRead) -> Option<usize> {
+    /// Asks for a text, on a terminal. An empty line means the default; without one the question is repeated. `None` when the
+    /// input ends first.
+    pub fn ask(&mut self, question: &str, default: Option<&str>, input: &mut dyn BufRead) -> Option<String> {
+        let shown = default.map(|text| format!(" [{}]", printable::line(text))).unwrap_or_default();
+        let question = format!("{}{shown}:", printable::line(question));
+        loop {
+            let answer = self.answer(&question, input)?;
+            match (answer.trim(), default) {
+                ("", Some(default)) => return Some(default.to_owned()),
+                ("", None) => {}
+                (answer, _) => return Some(answer.to_owned()),
+            }
+        }
+    }
+
+    /// Writes a question and reads a line. `None` when the input ends first.
+    fn answer(&mut self, question: &str, input: &mut dyn BufRead) -> Option<String> {
+        match self.style {
+            Style::Json => self.say(Kind::Note, question, &[]),
+            Style::Plain | Style::Colour => self.write(&format!("{question} ")),
+        }
+        // Before the answer is waited for.
+        let _ = self.stderr.flush();
+        let mut answer = String::new();
+        if input.read_line(&mut answer).ok()? == 0 {
+            if self.style != Style::Json {
+                self.write("\n");
+            }
+            return None;
+        }
+        Some(answer)
+    }
+
+    /// Lets the user choose one of several lines, on a terminal: the index of the line; `None` when the input ends first. An empty
+    /// line means the default.
+    pub fn choose(
+        &mut self,
+        question: &str,
+        lines: &[String],
+        default: Option<usize>,
+        input: &mut dyn BufRead,
+    ) -> Option<usize> {
         let numbered = lines.iter().zip(1..).map(|(line, number)| format!("{number:>3}  {}", printable::line(line)));
         let question = [format!("{}:", printable::line(question))].into_iter().chain(numbered).collect::<Vec<_>>();
-        let which = format!("which one? [1-{}]", lines.len());
+        let usual = default.map(|index| format!(", Enter: {}", index + 1)).unwrap_or_default();
+        let which = format!("which one? [1-{}{usual}]", lines.len());
         self.say(Kind::Note, &question.join("\n"), &[]);
         loop {
-            match self.style {
-                Style::Json => self.say(Kind::Note, &which, &[]),
-                Style::Plain | Style::Colour => self.write(&format!("{which} ")),
-            }
-            // Before the answer is waited for.
-            let _ = self.stderr.flush();
-            let mut answer = String::new();
-            if input.read_line(&mut answer).ok()? == 0 {
-                if self.style != Style::Json {
-                    self.write("\n");
-                }
-                return None;
+            let answer = self.answer(&which, input)?;
+            if answer.trim().is_empty() && default.is_some() {
+                return default;
             }
             let number = answer.trim().parse::<usize>().ok().filter(|number| (1..=lines.len()).contains(number));
             if let Some(number) = number {
@@ -151,14 +199,16 @@ impl Output {
                 self.print(&format!("{}\n{}\n", connection.command(), connection.uri()));
             }
             Event::Admin { address } => self.note(&format!("[admin] listening on {address}")),
-            Event::Prompt { prompt, .. } => self.say(Kind::Note, &asked(prompt), &members(prompt)),
+            Event::Prompt { prompt, .. } => {
+                self.say(Kind::Note, &asked(prompt, "; a client is waiting"), &members(prompt));
+            }
             Event::Failed { error } => self.error(error, error.hint().as_deref()),
             Event::Ready { served, targets } => {
                 let plural = if *targets == 1 { "" } else { "s" };
                 let of = if served.len() == *targets { String::new() } else { format!("{} of ", served.len()) };
                 self.note(&format!("ready: {of}{targets} target{plural}; Ctrl-C to stop"));
             }
-            Event::Stopping => {}
+            Event::Stopping | Event::Waiting { .. } => {}
             Event::Draining { connections, at_most } => self.note(&format!(
                 "waiting for {}, at most {at_most:?}, until {} UTC (--max-sigterm-delay); again: cut them",
                 counted(*connections, "busy connection"),
@@ -171,6 +221,17 @@ impl Output {
         }
     }
 
+    /// Tells what a person is to do for a command that waits for it.
+    pub fn prompt(&mut self, prompt: &Prompt) {
+        self.say(Kind::Note, &asked(prompt, ""), &members(prompt));
+    }
+
+    /// Answers Ctrl-C, and waits until that is on stderr.
+    pub fn interrupted(&mut self) {
+        self.note("interrupted");
+        self.settle();
+    }
+
     /// Waits a moment at most until all messages are on stderr, before another program writes there.
     pub fn settle(&mut self) {
         let _ = self.stderr.flush();
@@ -181,6 +242,7 @@ impl Output {
         // Both may be one terminal.
         self.settle();
         let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
+        self.closed |= written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
         match written.or_else(forgive_broken_pipe) {
             Ok(()) => Exit::Success,
             Err(error) => {
@@ -188,6 +250,33 @@ impl Output {
                 Exit::Failure
             }
         }
+    }
+
+    /// Whether the reader of stdout has gone.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Shows a text on the whole terminal, in the place of the last one. Lines that have no room are left out.
+    pub fn screen(&mut self, text: &str) -> Exit {
+        const HOME: &str = "\u{1b}[H";
+        const END_OF_LINE: &str = "\u{1b}[K\n";
+        const END_OF_SCREEN: &str = "\u{1b}[J";
+        let text = printable::lines(text);
+        let lines: Vec<&str> = text.lines().collect();
+        let (_, rows) = terminal::size(io::stdout());
+        let room = rows.saturating_sub(1).max(1);
+        let mut screen = HOME.to_owned();
+        let shown = if lines.len() > room { room.saturating_sub(1) } else { lines.len() };
+        for line in lines.iter().take(shown) {
+            screen.push_str(line);
+            screen.push_str(END_OF_LINE);
+        }
+        if lines.len() > shown {
+            let _ = write!(screen, "… {} more lines{END_OF_LINE}", lines.len() - shown);
+        }
+        screen.push_str(END_OF_SCREEN);
+        self.print(&screen)
     }
 
     /// A note about a finished action, to stderr.
@@ -260,12 +349,12 @@ impl Output {
     }
 }
 
-/// What a person is to do, in whole lines: those of the log may come between.
-fn asked(prompt: &Prompt) -> String {
+/// What a person is to do, in whole lines: those of the log may come between. `why` stands behind a session that is over.
+fn asked(prompt: &Prompt, why: &str) -> String {
     let shown = |text: &str| printable::line(text).into_owned();
     match prompt {
         Prompt::SsoLogin { profile, url, code, lasts } => format!(
-            "[{}] SSO session missing or expired; a client is waiting. To log in, open\n  {}\n  \
+            "[{}] SSO session missing or expired{why}. To log in, open\n  {}\n  \
              and approve if the page shows {}. The page is valid for {} min.",
             shown(profile),
             shown(url),
@@ -273,7 +362,7 @@ fn asked(prompt: &Prompt) -> String {
             lasts.as_secs().div_ceil(60),
         ),
         Prompt::ConsoleLogin { profile } => format!(
-            "[{0}] console session missing or expired; a client is waiting. To log in, run in another \
+            "[{0}] console session missing or expired{why}. To log in, run in another \
              terminal:\n  aws login --profile {0}",
             shown(profile)
         ),
@@ -379,7 +468,8 @@ mod tests {
     fn output(colour: bool) -> (Output, Kept, Kept) {
         let (stdout, stderr) = (Kept::default(), Kept::default());
         let style = if colour { Style::Colour } else { Style::Plain };
-        (Output { stdout: Box::new(stdout.clone()), stderr: Box::new(stderr.clone()), style }, stdout, stderr)
+        let stderr_too = Box::new(stderr.clone());
+        (Output { stdout: Box::new(stdout.clone()), stderr: stderr_too, style, closed: false }, stdout, stderr)
     }
 
     fn target(user: Option<&str>, database: Option<&str>, listen: &str) -> Arc<Target> {
@@ -499,11 +589,25 @@ mod tests {
             [("2\n", Some(1), 1), ("x\n0\n3\n 1 \n", Some(0), 4), ("", None, 1), ("9\n", None, 2)]
         {
             let (mut output, stdout, stderr) = output(false);
-            assert_eq!(output.choose("which way", &lines, &mut input.as_bytes()), chosen, "{input:?}");
+            assert_eq!(output.choose("which way", &lines, None, &mut input.as_bytes()), chosen, "{input:?}");
             let said = stderr.text();
             assert!(said.starts_with("which way:\n  1  first\n  2  sec\\u{1b}ond\nwhich one? [1-2] "), "{said}");
             assert_eq!((said.matches("which one?").count(), stdout.text().as_str()), (asked, ""), "{input:?}");
         }
+    }
+
+    #[test]
+    fn empty_answer_means_the_default() {
+        let (mut output, _, stderr) = output(false);
+        let lines = ["first".to_owned(), "second".to_owned()];
+        assert_eq!(output.choose("which", &lines, Some(1), &mut "\n".as_bytes()), Some(1));
+        assert_eq!(output.ask("user", Some("me"), &mut "\n".as_bytes()), Some("me".into()));
+        assert_eq!(output.ask("user", None, &mut "\n you \n".as_bytes()), Some("you".into()));
+        assert_eq!(output.ask("user", Some("me"), &mut "".as_bytes()), None);
+        assert_eq!(
+            stderr.text(),
+            "which:\n  1  first\n  2  second\nwhich one? [1-2, Enter: 2] user [me]: user: user: user [me]: \n"
+        );
     }
 
     #[test]
@@ -558,7 +662,7 @@ mod tests {
         output.style = Style::Json;
         output.error(&io::Error::other("x"), Some("y"));
         output.event(&listening_event(target(None, None, "5432")));
-        output.choose("which", &["a".into()], &mut "1\n".as_bytes());
+        output.choose("which", &["a".into()], None, &mut "1\n".as_bytes());
         let usage = crate::cli::Cli::command().try_get_matches_from(["rdsgate", "down"]).unwrap_err();
         output.usage(&usage);
         let lines: Vec<Value> = stderr.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();

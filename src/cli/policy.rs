@@ -78,7 +78,7 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
     };
     let mut parts = caller.into_parts(output)?;
     let known = Discovery::of_process(Arc::clone(&parts.accounts));
-    let facts = parts.block_on(output, look(&target, &known));
+    let facts = parts.wait_for("looking up the database", output, look(&target, &known));
     parts.end();
     let (database, account) = match facts {
         Ok(facts) => facts,

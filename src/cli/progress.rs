@@ -81,6 +81,16 @@ impl Progress {
         Self { key: Some(key) }
     }
 
+    /// A line that is never shown.
+    pub fn none() -> Self {
+        Self { key: None }
+    }
+
+    /// Whether there is a terminal to show it on.
+    pub fn is_shown(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Goes on to another stage, whose seconds begin at 0.
     pub fn stage(&self, stage: impl Into<String>) {
         self.set(Line::running(stage.into(), DELAY));

@@ -30,6 +30,7 @@ pub struct Arguments {
 
 pub(super) const EPILOG: &str = "\
 Examples:
+  rdsgate psql my-cluster --user app_user     no file and no bastion needed
   rdsgate psql orders
   rdsgate psql orders -c 'select version()'
   rdsgate psql orders other_db -f report.sql
@@ -43,6 +44,10 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
 struct Psql(Vec<OsString>);
 
 impl Program for Psql {
+    fn name(&self) -> &'static str {
+        "psql"
+    }
+
     fn check(&self, target: &Target, output: &mut Output) -> Result<(), Exit> {
         output.must_be(Engine::Postgres, target, "psql")
     }

@@ -49,6 +49,10 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
 struct Any(Vec<OsString>);
 
 impl Program for Any {
+    fn name(&self) -> &'static str {
+        "run"
+    }
+
     fn check(&self, _: &Target, _: &mut Output) -> Result<(), Exit> {
         Ok(())
     }

@@ -5,25 +5,41 @@
 //! its process by id and start time, so that no later process is taken for it; one whose process has gone is removed.
 //! Nothing secret is in it, and nothing depends on it: a proxy that cannot write its record serves all the same.
 //!
+//! Beside the records are the sockets of all processes that serve targets, `run`, `psql` and `mysql` included, for `status`.
+//!
 //! Two projects may use one name for two databases, so a target is known by its endpoint, its user and the file that describes
 //! it, not by its name alone.
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
+    io::{self, Read as _, Write as _},
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    app::Served,
+    admin::model::Status,
+    app::{Process, Served},
     config::{Environment, Plan, Request},
     target::{Reference, Target},
+    tunnel::owner::started,
 };
+
+/// The extension of a status socket, whose name is the id of its process.
+const SOCKET: &str = "sock";
+/// For each step of a request to another process on this machine.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The largest reply that is read.
+const MAX_REPLY: u64 = 16 << 20;
 
 /// A running `rdsgate up`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +126,7 @@ impl Own {
         // Whatever lies there is of a process that has gone: its id is ours now.
         let _ = fs::remove_file(&new);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        io::Write::write_all(&mut file, text.as_bytes())?;
+        file.write_all(text.as_bytes())?;
         fs::rename(&new, &self.path)
     }
 }
@@ -136,9 +152,99 @@ pub(super) fn announce(served: &[Served], files: &Files) -> io::Result<Own> {
     announce_in(&folder(), targets.collect())
 }
 
-fn announce_in(folder: &Path, targets: Vec<Serving>) -> io::Result<Own> {
+/// What others learn of this process, which runs a subcommand. Removes the sockets of processes that were killed.
+pub(super) fn process(command: &'static str) -> Process {
+    let folder = folder();
+    let socket = make(&folder).ok().map(|()| folder.join(format!("{}.{SOCKET}", std::process::id())));
+    for (pid, path) in sockets_in(&folder) {
+        if started(pid).is_none() {
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_file(path.with_extension("sock.lock"));
+        }
+    }
+    Process { command, socket, shows_waits: false }
+}
+
+/// A running process of this user, as it describes itself.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) pid: u32,
+    pub(super) status: Result<Status, AskError>,
+}
+
+/// A process does not say what it does.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// The socket, or the reply.
+    #[error("it does not answer: {0}")]
+    Io(#[from] io::Error),
+    /// Another version of rdsgate, perhaps.
+    #[error("its reply is malformed: {0}")]
+    Reply(#[from] serde_json::Error),
+    /// It has a record, but no socket.
+    #[error("it has no status socket: an older version, or XDG_RUNTIME_DIR has a path that is too long for one")]
+    NoSocket,
+}
+
+/// Asks every running process of this user for its status, the lowest process id first. `up` processes that have no socket are in
+/// the list as well.
+pub(super) fn ask_all() -> Vec<Asked> {
+    let folder = folder();
+    if must_be_ours(&folder).is_err() {
+        return Vec::new();
+    }
+    let mut sockets = sockets_in(&folder);
+    sockets.retain(|(pid, _)| started(*pid).is_some());
+    // Side by side, because one that is stopped answers after a timeout only.
+    let mut asked: Vec<Asked> = std::thread::scope(|scope| {
+        let asking: Vec<_> = sockets.iter().map(|(pid, path)| (*pid, scope.spawn(move || ask(path)))).collect();
+        let done = asking.into_iter().filter_map(|(pid, asking)| Some(Asked { pid, status: asking.join().ok()? }));
+        // A socket that refuses is of a process that has just ended.
+        let gone = |status: &Result<Status, AskError>| matches!(status, Err(AskError::Io(error)) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound));
+        done.filter(|asked| !gone(&asked.status)).collect()
+    });
+    for record in all_in(&folder)
+        .into_iter()
+        .filter(|record| asked.iter().all(|known| known.pid != record.pid))
+        .collect::<Vec<_>>()
+    {
+        asked.push(Asked { pid: record.pid, status: Err(AskError::NoSocket) });
+    }
+    asked.sort_by_key(|asked| asked.pid);
+    asked
+}
+
+/// `GET /status` of one process.
+fn ask(path: &Path) -> Result<Status, AskError> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(ASK_TIMEOUT))?;
+    stream.set_write_timeout(Some(ASK_TIMEOUT))?;
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: rdsgate\r\nConnection: close\r\n\r\n")?;
+    let mut reply = String::new();
+    stream.take(MAX_REPLY).read_to_string(&mut reply)?;
+    let (head, body) = reply.split_once("\r\n\r\n").ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    if head.split(' ').nth(1) != Some("200") {
+        return Err(io::Error::other(head.lines().next().unwrap_or_default().to_owned()).into());
+    }
+    Ok(serde_json::from_str(body)?)
+}
+
+/// The status sockets in a folder, each with the id of its process.
+fn sockets_in(folder: &Path) -> Vec<(u32, PathBuf)> {
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let sockets = paths.filter(|path| path.extension().is_some_and(|extension| extension == SOCKET));
+    let mut sockets: Vec<_> = sockets.filter_map(|path| Some((id_in(&path)?, path))).collect();
+    sockets.sort();
+    sockets
+}
+
+fn make(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    must_be_ours(folder)?;
+    must_be_ours(folder)
+}
+
+fn announce_in(folder: &Path, targets: Vec<Serving>) -> io::Result<Own> {
+    make(folder)?;
     let pid = std::process::id();
     let started = started(pid).ok_or_else(|| io::Error::other("the start time of this process is not known"))?;
     let record = Record { pid, started, targets, stopping: false };
@@ -329,23 +435,6 @@ fn must_be_ours(folder: &Path) -> io::Result<()> {
     } else {
         Err(io::Error::other(format!("{} is not a folder of this user alone", folder.display())))
     }
-}
-
-/// When a process started: on Linux the 22nd field of proc_pid_stat(5), elsewhere what ps says.
-fn started(pid: u32) -> Option<String> {
-    if cfg!(target_os = "linux") {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the program's name in parentheses, and may hold anything.
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let mut fields = rest.split(' ');
-        let zombie = fields.next()? == "Z";
-        // The state was the third.
-        let started = fields.nth(18)?;
-        return (!zombie).then(|| started.to_owned());
-    }
-    let output = std::process::Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output().ok()?;
-    let started = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    (output.status.success() && !started.is_empty()).then_some(started)
 }
 
 #[cfg(test)]

@@ -7,17 +7,24 @@ use clap::Args;
 use safe_display::printable;
 use serde_json::{Value, json};
 
-use super::{complete::Ready, exit::Exit, output::Output, target_arguments::TargetArguments};
+use super::{
+    complete::Ready,
+    exit::Exit,
+    output::Output,
+    table::{age, cut, table},
+    target_arguments::TargetArguments,
+};
 use crate::{
     app,
     aws::{self, Account, Accounts, OpenSession},
     target::{Region, Target},
+    tunnel::owner::Owner,
 };
 
 /// List your open SSM sessions, or end them
 ///
-/// Those that rdsgate started under your identity, wherever it runs, in the accounts and regions of the targets. One that is
-/// left over from a machine that died ends by itself after the account's idle timeout.
+/// Those that rdsgate started under your identity, wherever it runs, in the accounts and regions of the targets. An orphan is one
+/// whose process ran on this machine and has ended; it ends by itself after the account's idle timeout, or with --orphans.
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
@@ -30,6 +37,9 @@ pub struct Arguments {
     /// End every session that is listed
     #[arg(long)]
     all_mine: bool,
+    /// End every orphan: a session whose process ran on this machine and has ended
+    #[arg(long, conflicts_with_all = ["terminate", "all_mine"])]
+    orphans: bool,
     /// Also sessions of yours that other programs started
     #[arg(long)]
     all: bool,
@@ -42,13 +52,18 @@ pub struct Arguments {
 
 pub(super) const EPILOG: &str = "\
 A running rdsgate up replaces a session that is ended here when the next client
-comes; connections in it are lost.
+comes; connections in it are lost. A session of another machine, or of another
+program, is never an orphan.
 
 Examples:
   rdsgate sessions
   rdsgate sessions --terminate alice-0123456789abcdef0
+  rdsgate sessions --orphans
   rdsgate sessions --all-mine
 ";
+
+/// The width of a list that every terminal can show.
+const COLUMNS: usize = 80;
 
 /// How the reason of every session of ours begins, unless the user has another.
 const OURS: &str = "rdsgate/";
@@ -57,11 +72,12 @@ const OURS: &str = "rdsgate/";
 struct Found {
     region: Region,
     session: OpenSession,
+    owner: Owner,
 }
 
 /// Runs the subcommand.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Arguments { targets, terminate, all_mine, all, json, options } = arguments;
+    let Arguments { targets, terminate, all_mine, orphans, all, json, options } = arguments;
     let Ready { config, caller, complete, .. } = match options.without_bastion().load(targets, output) {
         Ok(ready) => ready,
         Err(exit) => return exit,
@@ -76,26 +92,33 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         let found = if terminate.is_empty() { find(&accounts, &config.targets, all).await? } else { Vec::new() };
         Ok((accounts, found))
     };
-    let done: Result<_, aws::Error> = parts.block_on(output, work);
+    let done: Result<_, aws::Error> = parts.wait_for("listing sessions", output, work);
     let exit = match done {
         Err(error) => {
             output.error(&error, error.hint().as_deref());
             app::Cause::from(&error).into()
         }
-        Ok((_, found)) if terminate.is_empty() && !all_mine => {
+        Ok((_, found)) if terminate.is_empty() && !all_mine && !orphans => {
             if json {
                 output.json(&as_json(&found))
             } else {
-                output.data(&as_table(&found))
+                let shown = output.data(&as_table(&found));
+                let left = found.iter().filter(|found| found.is_orphan()).count();
+                if left > 0 {
+                    output.note(&format!("{}; rdsgate sessions --orphans ends them", orphaned(left)));
+                }
+                shown
             }
         }
         Ok((accounts, found)) => parts.runtime.block_on(async {
-            let ids = if all_mine { found.into_iter().map(|found| found.session.id).collect() } else { terminate };
+            let chosen = found.into_iter().filter(|found| all_mine || found.is_orphan());
+            let listed = all_mine || orphans;
+            let ids = if listed { chosen.map(|found| found.session.id).collect() } else { terminate };
             let mut exit = Exit::Success;
             for id in &ids {
                 exit = exit.or(end(&accounts, id, output).await);
             }
-            if all_mine {
+            if listed {
                 output.note(&format!("{} ended", counted(ids.len())));
             }
             exit
@@ -127,7 +150,11 @@ async fn find(accounts: &[Account], targets: &[Target], all: bool) -> Result<Vec
     let mut found = Vec::new();
     for account in accounts {
         let sessions = account.open_sessions().await?.into_iter().filter(|session| all || ours(&session.reason));
-        found.extend(sessions.map(|session| Found { region: account.region().clone(), session }));
+        found.extend(sessions.map(|session| Found {
+            region: account.region().clone(),
+            owner: Owner::of(&session.reason),
+            session,
+        }));
     }
     found.sort_by(|a, b| (a.session.started, &a.session.id).cmp(&(b.session.started, &b.session.id)));
     // Two profiles may be one identity.
@@ -154,8 +181,16 @@ async fn end(accounts: &[Account], id: &str, output: &mut Output) -> Exit {
     exit
 }
 
+fn orphaned(sessions: usize) -> String {
+    format!("{sessions} orphan{}", if sessions == 1 { "" } else { "s" })
+}
+
 fn counted(sessions: usize) -> String {
     format!("{sessions} session{}", if sessions == 1 { "" } else { "s" })
+}
+
+fn age_of(session: &OpenSession) -> Option<String> {
+    Some(age(session.started?.elapsed().unwrap_or_default().as_secs()))
 }
 
 fn started(session: &OpenSession) -> Option<String> {
@@ -165,52 +200,68 @@ fn started(session: &OpenSession) -> Option<String> {
 fn as_json(found: &[Found]) -> Value {
     let sessions: Vec<_> = found
         .iter()
-        .map(|Found { region, session }| {
+        .map(|Found { region, session, owner }| {
             json!({
                 "session_id": session.id, "target": session.target, "region": region.as_str(),
                 "started": started(session), "status": session.status, "document": session.document,
-                "reason": session.reason,
+                "reason": session.reason, "owner": owner_word(*owner), "process": process(*owner),
             })
         })
         .collect();
     json!(sessions)
 }
 
-fn as_table(found: &[Found]) -> String {
-    let head = ["SESSION", "BASTION", "REGION", "STARTED", "STATUS", "REASON"].map(str::to_owned);
-    let rows = found.iter().map(|Found { region, session }| {
-        [
-            session.id.clone(),
-            session.target.clone(),
-            region.to_string(),
-            started(session).unwrap_or_else(|| "-".into()),
-            session.status.clone(),
-            session.reason.clone(),
-        ]
-        .map(|cell| if cell.is_empty() { "-".into() } else { printable::line(&cell).into_owned() })
-    });
-    table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+impl Found {
+    fn is_orphan(&self) -> bool {
+        matches!(self.owner, Owner::Ended(_))
+    }
 }
 
-/// Columns as wide as their widest cell, two spaces apart, none behind the last.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+/// The value of `owner` in JSON.
+fn owner_word(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Process(_) => "process",
+        Owner::Ended(_) => "orphan",
+        Owner::Elsewhere => "elsewhere",
+        Owner::Unknown => "unknown",
+    }
+}
+
+fn process(owner: Owner) -> Option<u32> {
+    match owner {
+        Owner::Process(pid) | Owner::Ended(pid) => Some(pid),
+        Owner::Elsewhere | Owner::Unknown => None,
+    }
+}
+
+/// A line for each session, and its reason in a line below.
+fn as_table(found: &[Found]) -> String {
+    let head = ["SESSION", "BASTION", "AGE", "OWNER"].map(str::to_owned);
+    let rows = found.iter().map(|Found { session, owner, .. }| {
+        let owner = match owner {
+            Owner::Process(pid) => format!("pid {pid}"),
+            Owner::Ended(_) => "orphan".into(),
+            Owner::Elsewhere => "elsewhere".into(),
+            Owner::Unknown => String::new(),
+        };
+        [session.id.clone(), session.target.clone(), age_of(session).unwrap_or_default(), owner]
+            .map(|cell| if cell.is_empty() { "-".into() } else { printable::line(&cell).into_owned() })
+    });
+    let table = table(0, [0, 0, 0, 0], &std::iter::once(head).chain(rows).collect::<Vec<_>>());
     let mut text = String::new();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or_default()).collect();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
+    for (line, found) in table.lines().zip(std::iter::once(None).chain(found.iter().map(Some))) {
+        let _ = writeln!(text, "{line}");
+        if let Some(Found { region, session, .. }) = found {
+            let line = format!("  {region}, {}: {}", session.status, session.reason);
+            let _ = writeln!(text, "{}", cut(&printable::line(&line), COLUMNS));
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::*;
 
@@ -225,18 +276,25 @@ mod tests {
         };
         let odd = OpenSession { id: "b".into(), started: None, reason: "\u{1b}[2J".into(), ..session.clone() };
         let region: Region = "eu-central-1".parse().unwrap();
-        vec![Found { region: region.clone(), session }, Found { region, session: odd }]
+        vec![
+            Found { region: region.clone(), session, owner: Owner::Process(4711) },
+            Found { region, session: odd, owner: Owner::Ended(8) },
+        ]
     }
 
     #[test]
-    fn a_table_has_a_line_for_each() {
+    fn table_has_two_lines_for_each_session() {
+        let mut sessions = found();
+        sessions[0].session.started = SystemTime::now().checked_sub(Duration::from_secs(80));
         assert_eq!(
-            as_table(&found()),
-            "SESSION     BASTION              REGION        STARTED               STATUS     REASON\n\
-             alice-0123  i-0123456789abcdef0  eu-central-1  2026-09-21T14:13:20Z  Connected  rdsgate/0.1.0\n\
-             b           i-0123456789abcdef0  eu-central-1  -                     Connected  \\u{1b}[2J\n"
+            as_table(&sessions),
+            "SESSION     BASTION              AGE  OWNER\n\
+             alice-0123  i-0123456789abcdef0  1m   pid 4711\n  \
+             eu-central-1, Connected: rdsgate/0.1.0\n\
+             b           i-0123456789abcdef0  -    orphan\n  \
+             eu-central-1, Connected: \\u{1b}[2J\n"
         );
-        assert_eq!(as_table(&[]), "SESSION  BASTION  REGION  STARTED  STATUS  REASON\n");
+        assert_eq!(as_table(&[]), "SESSION  BASTION  AGE  OWNER\n");
     }
 
     #[test]
@@ -245,6 +303,7 @@ mod tests {
         assert_eq!(value[0]["started"], "2026-09-21T14:13:20Z");
         assert_eq!(value[1]["started"], Value::Null);
         assert_eq!(value[1]["reason"], "\u{1b}[2J");
+        assert_eq!((&value[0]["owner"], &value[1]["owner"]), (&json!("process"), &json!("orphan")));
         assert_eq!(as_json(&[]), json!([]));
     }
 }

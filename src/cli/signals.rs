@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, task::Poll};
 use rustix::process::{Signal, getpgrp};
 use tokio::signal::unix::{self, SignalKind};
 
-use crate::app;
+use crate::{app, telemetry::log};
 
 /// A signal that reached us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,27 @@ impl Received {
         let keys = [Signal::INT, Signal::QUIT].contains(&self.0);
         keys && std::fs::File::open("/dev/tty")
             .is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
+    }
+}
+
+/// Ctrl-C for a command that has nothing to put in order: it is answered by a word.
+pub(super) struct Interrupt(Option<unix::Signal>);
+
+impl Interrupt {
+    /// Where a person is at the terminal; elsewhere the signal ends the process by itself. A signal that was ignored at the start
+    /// stays ignored.
+    pub(super) fn at_terminal() -> Self {
+        let kind = SignalKind::interrupt();
+        let watches = log::on_terminal() && !app::is_ignored(kind);
+        Self(if watches { unix::signal(kind).ok() } else { None })
+    }
+
+    /// Resolves when it arrives.
+    pub(super) async fn arrives(&mut self) {
+        match &mut self.0 {
+            Some(signal) => _ = signal.recv().await,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The flags of all options, for every subcommand that takes a TARGET, and the way from them to a configuration.
 
+use std::path::Path;
+
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
@@ -29,6 +31,11 @@ impl TargetArguments {
     /// What the command line asks for: these flags, for these targets.
     pub fn request(self, targets: Vec<String>) -> Request {
         self.0.request(targets)
+    }
+
+    /// No flags but `--config`.
+    pub(super) fn of_file(file: &Path) -> Self {
+        Self(Flags::of_file(file))
     }
 
     /// These flags with a free local port, unless `--listen` is among them.

@@ -53,7 +53,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     };
     let Some(target) = config.targets.first() else { return Exit::Usage };
     let accounts = Arc::clone(&parts.accounts);
-    let made = parts.block_on(output, make(target, &accounts));
+    let made = parts.wait_for("AWS credentials", output, make(target, &accounts));
     parts.end();
     match made {
         Ok(proof) => output.print(&format!("{}\n", proof.cleartext().expose())),

@@ -4,10 +4,20 @@ use clap::Args;
 use tracing::debug;
 
 use super::{
-    caller::Parts, complete::Ready, confirm::ConfirmArguments, exit::Exit, output::Output, running,
-    target_arguments::TargetArguments, terminal,
+    caller::Parts,
+    complete::Ready,
+    confirm::ConfirmArguments,
+    exit::Exit,
+    output::Output,
+    progress::{self, Progress},
+    running,
+    target_arguments::TargetArguments,
+    terminal,
 };
-use crate::app::{self, Event};
+use crate::{
+    app::{self, Event, Process, Wait},
+    telemetry::log,
+};
 
 /// Serve databases on localhost
 ///
@@ -52,8 +62,10 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Err(exit) => return exit,
     };
     let mut record = None;
+    let process = Process { shows_waits: progress::is_possible(), ..running::process("up") };
+    let mut waiting: Option<Progress> = None;
     let Parts { runtime, accounts, person } = &mut parts;
-    let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, |event| {
+    let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, &process, |event| {
         // Before the process reports that it is ready.
         match &event {
             Event::Ready { served, .. } => match running::announce(served, &files) {
@@ -64,7 +76,21 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
                 if let Some(own) = &mut record {
                     own.stopping();
                 }
+                waiting = None;
+                // The log says it too, where it has that level.
+                if log::on_terminal() && !tracing::enabled!(tracing::Level::INFO) {
+                    output.note("stopping");
+                }
             }
+            Event::Waiting { wait } => {
+                let text = |wait: &Wait| format!("{}: {}", wait.target, wait.stage.as_str());
+                match (wait.as_ref().map(text), &waiting) {
+                    (Some(text), Some(progress)) => progress.stage(text),
+                    (Some(text), None) => waiting = Some(Progress::start(text)),
+                    (None, _) => waiting = None,
+                }
+            }
+            Event::Prompt { .. } => waiting = None,
             _ => {}
         }
         output.event(&event);

@@ -157,6 +157,11 @@ impl Environment {
         }
     }
 
+    /// Where the user's own file is, or would be; `None` without a home.
+    pub fn own_file(&self) -> Option<PathBuf> {
+        self.config_home.as_ref().map(|home| home.join(USER_FILE))
+    }
+
     /// A path as the user wrote it, from the root.
     pub(super) fn absolute(&self, path: &Path) -> PathBuf {
         self.directory.join(path)

@@ -5,7 +5,6 @@ use std::{fmt, io, path::PathBuf};
 use super::{
     options::{Key, Scope},
     origin::{Asked, Keys, Location, Origin},
-    search::PROJECT_FILE,
     value::ValueError,
 };
 use crate::target::{Host, ParseError, Reference, Region};
@@ -261,9 +260,11 @@ impl Error {
                 flags(requests)
             )),
             Self::TwoPorts { .. } => Some("keep one of the two; the local port is listen's".into()),
-            Self::NoTargets { .. } => Some(format!(
-                "name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into {PROJECT_FILE}"
-            )),
+            Self::NoTargets { .. } => Some(
+                "rdsgate ls lists your databases; rdsgate psql NAME --user USER opens one, without a file; rdsgate config init \
+                 describes them for this folder"
+                    .into(),
+            ),
             Self::UnknownTarget { known, .. } if known.is_empty() => {
                 Some("no configuration file has targets; to use no file, give an identifier, ARN or host name".into())
             }

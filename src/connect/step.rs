@@ -61,7 +61,7 @@ impl Step {
             }
             Self::Credentials => Some(
                 "If rdsgate's terminal asks for a login or an MFA code, answer there and connect again; otherwise see whether \
-                 aws sts get-caller-identity answers."
+                 rdsgate whoami answers."
                     .into(),
             ),
             Self::Tls => None,

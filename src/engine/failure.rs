@@ -26,6 +26,28 @@ pub struct Failure<'a> {
     pub permission: String,
 }
 
+impl Failure<'_> {
+    /// What happened and what to do about it, in one sentence: programs that use node-postgres show nothing else.
+    pub fn sentence(&self) -> String {
+        match self.hint.as_deref().map(first_sentence).filter(|remedy| !remedy.is_empty()) {
+            Some(remedy) => format!("{}; {remedy}", self.message.trim_end_matches('.')),
+            None => self.message.clone(),
+        }
+    }
+}
+
+/// The first sentence of a hint, to stand within another one.
+fn first_sentence(hint: &str) -> String {
+    let end = hint.find(". ").or_else(|| hint.find('\n')).unwrap_or(hint.len());
+    let sentence = hint.get(..end).unwrap_or(hint).trim().trim_end_matches('.');
+    let mut chars = sentence.chars();
+    match (chars.next(), chars.clone().next()) {
+        // A word of capitals, such as IAM, keeps them.
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(chars).collect(),
+        _ => sentence.to_owned(),
+    }
+}
+
 /// What failed.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind<'a> {
@@ -51,4 +73,33 @@ pub enum Kind<'a> {
     Client(&'a Error),
     /// The database refused the login or does not keep to the protocol.
     Database(&'a Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cause_and_remedy_are_one_sentence() {
+        for (hint, sentence) in [
+            (None, "no answer"),
+            (Some("run: rdsgate login --profile dev"), "no answer; run: rdsgate login --profile dev"),
+            (Some("Check port 5432. Then wait."), "no answer; check port 5432"),
+            (Some("IAM logins are limited.\nMore."), "no answer; IAM logins are limited"),
+            (Some(""), "no answer"),
+        ] {
+            let failure = Failure {
+                kind: Kind::Unreachable,
+                message: "no answer".into(),
+                last_cause: String::new(),
+                context: None,
+                fact: None,
+                hint: hint.map(str::to_owned),
+                target: "orders",
+                user: "",
+                permission: String::new(),
+            };
+            assert_eq!(failure.sentence(), sentence);
+        }
+    }
 }

@@ -10,6 +10,7 @@ pub mod error;
 mod explain;
 pub mod facts;
 mod names;
+pub mod open;
 mod os_user;
 mod registry;
 pub mod serve;

@@ -13,7 +13,7 @@ use ssm_session::{
     websocket::MessageService,
 };
 
-use super::message_service::Outbound;
+use super::{message_service::Outbound, owner};
 use crate::{
     aws::{self, Account, sign},
     limits,
@@ -91,7 +91,8 @@ fn failed(cause: aws::Error) -> ControlError {
 impl ControlPlane for Control {
     fn start<'a>(&'a self, request: &'a StartSession, hope: &'a (dyn Fn() + Send + Sync)) -> BoxFuture<'a, Start> {
         Box::pin(async move {
-            let started = self.account.start_session(&self.bastion, request, self.start_for, hope).await;
+            let request = StartSession { reason: owner::marked(&request.reason), ..request.clone() };
+            let started = self.account.start_session(&self.bastion, &request, self.start_for, hope).await;
             let aws::Start { outcome, may_have_orphans } = started;
             Start { outcome: outcome.map_err(failed), may_have_orphans }
         })

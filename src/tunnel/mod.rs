@@ -14,6 +14,7 @@ pub mod direct;
 mod error;
 pub mod message_service;
 pub mod own;
+pub mod owner;
 mod stream;
 
 use std::sync::Arc;

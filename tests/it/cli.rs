@@ -46,7 +46,7 @@ fn help_names_the_commands_the_exit_codes_and_where_to_begin() {
         " Run a command that connects to a database\n",
         "      --log-level <LEVEL>\n",
         "      --log-format <FORMAT>\n",
-        "  rdsgate up           serve every target of .rdsgate.toml\n",
+        "  rdsgate psql orders --user app    open psql: no file, no bastion to name\n",
         "Exit codes:\n",
     ] {
         assert!(stdout.contains(part), "{part:?} is missing:\n{stdout}");
@@ -93,7 +93,7 @@ fn misuse_ends_with_2_and_says_what_to_type() {
     for (arguments, said) in [
         (&["down"][..], "error: unrecognized subcommand 'down'\n"),
         (&["up", "--bastian", "i-1"], "a similar argument exists: '--bastion'"),
-        (&["up"], "hint: name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into"),
+        (&["up"], "hint: rdsgate ls lists your databases; rdsgate psql NAME --user USER opens one, without a file; "),
         (&["up", ENDPOINT, "--bastion", "bastion"], "\"bastion\" is not an SSM managed node"),
         (&["up", ENDPOINT, "--via", "direct", "--listen", "0.0.0.0:5432"], "loopback"),
         (&["up", ENDPOINT, "--via", "direct", "--engine", "oracle"], "unknown engine"),
@@ -107,7 +107,7 @@ fn misuse_ends_with_2_and_says_what_to_type() {
     }
     let (code, stdout, stderr) = run(&[]);
     assert_eq!((code, stdout.as_str()), (2, ""));
-    assert!(stderr.contains("Usage: rdsgate [OPTIONS] <COMMAND>"), "{stderr}");
+    assert!(stderr.contains("  rdsgate --help                   all commands\n"), "{stderr}");
 }
 
 #[test]

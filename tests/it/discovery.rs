@@ -83,7 +83,7 @@ fn fleet() -> Options {
 #[tokio::test]
 async fn ls_is_a_table_of_every_address_with_the_nodes_beside_it() {
     let scene = Scene::new(fleet()).await;
-    let (code, stdout, stderr) = scene.run(&["ls"]).await;
+    let (code, stdout, stderr) = scene.run(&["ls", "--wide"]).await;
     assert_eq!((code, stderr.as_str()), (0, "left out: 1 of other engines (oracle-ee)\n"), "{stdout}");
     assert_eq!(
         stdout,
@@ -103,6 +103,147 @@ shop     instance  mariadb 15.8            off  rds-ca-rsa2048-g1  vpc-2        
   shop.c1abcdefghij.us-east-1.rds.amazonaws.com:3306
 "
     );
+}
+
+#[tokio::test]
+async fn ls_fits_eighty_columns_and_shows_how_to_open_each_database() {
+    let scene = Scene::new(fleet()).await;
+    let (code, stdout, stderr) = scene.run(&["ls"]).await;
+    assert_eq!((code, stderr.as_str()), (0, "left out: 1 of other engines (oracle-ee)\n"), "{stdout}");
+    assert_eq!(
+        stdout,
+        "\
+NAME     KIND      ENGINE                  IAM  NODES
+fleet    writer    aurora-postgresql 15.8  on   i-0123456789abcdef0
+  rdsgate psql fleet --user USER
+fleet    reader    aurora-postgresql 15.8  on   i-0123456789abcdef0
+  rdsgate psql fleet.cluster-ro-c1abcdefghij.us-east-1.rds.amazonaws.com:5432 --user USER
+fleet-1  instance  aurora-postgresql 15.8  on   i-0123456789abcdef0
+  rdsgate psql fleet-1 --user USER
+orders   instance  postgres 15.8           on   i-0123456789abcdef0
+  rdsgate psql orders --user USER
+pooled   proxy     mysql                   on   i-0123456789abcdef0
+  rdsgate mysql pooled --user proxied
+shop     instance  mariadb 15.8            off  tools/app
+  rdsgate mysql shop --user USER  # IAM authentication is off
+"
+    );
+    let (_, stdout, _) = scene.run(&["ls", "--region", "us-east-1"]).await;
+    assert!(stdout.contains("\n  rdsgate psql orders --user USER --region=us-east-1\n"), "{stdout}");
+    let (code, _, stderr) = scene.run(&["ls", "--connect"]).await;
+    assert_eq!((code, stderr.lines().next()), (2, Some("error: there is no terminal to choose on")));
+}
+
+#[tokio::test]
+async fn ls_connect_opens_the_chosen_database() {
+    let server = Server::shared();
+    let sandbox = sandbox_with(server, |options| options).await;
+    let home = tempfile::tempdir().expect("there is a folder for temporary files");
+    let mut gate = GateOptions::bare(&sandbox)
+        .only(&["--connect"])
+        .verb("ls")
+        .env("HOME", &home.path().display().to_string())
+        .env("RDSGATE_CA_FILE", &server.ca.display().to_string())
+        .on_a_terminal()
+        .spawn();
+    assert!(gate.until(|log| log.contains("  1  orders  instance, postgres")).await, "{}", gate.log());
+    gate.types("").await;
+    assert!(gate.until(|log| log.contains("which one? [1-1, Enter: 1]")).await, "{}", gate.log());
+    gate.types("app_user").await;
+    gate.types("appdb").await;
+    gate.types("\\pset pager off").await;
+    gate.types("select 'opened as ' || current_user;").await;
+    assert!(gate.until(|log| log.contains("opened as app_user")).await, "{}", gate.log());
+    gate.types("\\q").await;
+    assert_eq!(gate.ended().await.code(), Some(0), "{}", gate.log());
+}
+
+#[tokio::test]
+async fn config_init_writes_a_short_file_from_a_few_answers() {
+    let scene = Scene::new(fleet()).await;
+    let options = || {
+        GateOptions::bare(&scene.sandbox)
+            .only(&["init"])
+            .verb("config")
+            .env("HOME", &scene.home.path().display().to_string())
+            .env("USER", "alice")
+            .in_folder(scene.home.path())
+            .on_a_terminal()
+    };
+    let mut gate = options().spawn();
+    assert!(gate.until(|log| log.contains("  4  orders  instance, postgres 15.8, IAM on")).await, "{}", gate.log());
+    gate.types("4").await;
+    gate.types("").await;
+    gate.types("orders_db").await;
+    gate.types("n").await;
+    assert_eq!(gate.ended().await.code(), Some(0), "{}", gate.log());
+    let written = std::fs::read_to_string(scene.home.path().join(".rdsgate.toml")).expect("it was written");
+    assert_eq!(
+        written,
+        format!(
+            "# rdsgate up serves these databases. Every key: rdsgate config schema\n[targets.orders]\n\
+             host = \"{ORDERS}:5433\"\nuser = \"alice\"\ndatabase = \"orders_db\"\nbastion = \"{BASTION}\"\n"
+        )
+    );
+    assert!(gate.until(|log| log.contains("ok: orders (")).await, "{}", gate.log());
+    for said in [
+        "wrote .rdsgate.toml",
+        "database user (one that logs in with IAM) [alice]:",
+        "next: rdsgate up, or rdsgate doctor orders",
+    ] {
+        assert!(gate.log().contains(said), "{said}: {}", gate.log());
+    }
+
+    // Without a region and with several profiles: two questions more, and no further ones.
+    std::fs::remove_file(scene.home.path().join(".rdsgate.toml")).expect("it is ours");
+    std::fs::create_dir(scene.home.path().join(".aws")).expect("it is ours");
+    let Identity { access_key, secret, .. } = Identity::user();
+    let keys = format!("aws_access_key_id={access_key}\naws_secret_access_key={}\n", secret.expose());
+    std::fs::write(scene.home.path().join(".aws/credentials"), format!("[dev]\n{keys}[prod]\n{keys}"))
+        .expect("it is ours");
+    let mut gate =
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"]
+            .into_iter()
+            .fold(options(), GateOptions::without_env)
+            .spawn();
+    assert!(gate.until(|log| log.contains("  2  prod")).await, "{}", gate.log());
+    for answer in ["1", "nowhere at all", "us-east-1", "orders"] {
+        gate.types(answer).await;
+    }
+    for answer in ["4", "app_user", "", "n"] {
+        gate.types(answer).await;
+    }
+    assert_eq!(gate.ended().await.code(), Some(0), "{}", gate.log());
+    let own = std::fs::read_to_string(scene.home.path().join(".config/rdsgate/config.toml")).expect("it was written");
+    assert_eq!(own, "[defaults]\nprofile = \"dev\"\n");
+    assert!(gate.log().contains("ok: orders ("), "{}", gate.log());
+}
+
+#[tokio::test]
+async fn config_init_from_aws_asks_nothing_and_describes_what_can_be_served() {
+    let scene = Scene::new(fleet()).await;
+    let (code, _, stderr) = scene.run(&["config", "init"]).await;
+    assert_eq!(
+        (code, stderr.as_str()),
+        (
+            2,
+            "error: config init asks questions, and there is no terminal to ask on\n\
+             hint: rdsgate config init --from-aws asks nothing: it describes each database of the account and region\n"
+        )
+    );
+    let (code, stdout, stderr) = scene.run(&["config", "init", "--from-aws", "--user", "app_user"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.starts_with("ok: fleet, fleet-ro, orders, pooled ("), "{stdout}");
+    let written = std::fs::read_to_string(scene.home.path().join(".rdsgate.toml")).expect("it was written");
+    assert!(
+        written.contains("\n[targets.orders]\nhost = ") && written.matches("user = \"app_user\"").count() == 4,
+        "{written}"
+    );
+    let (code, _, stderr) = scene.run(&["config", "init", "--from-aws"]).await;
+    assert!(code == 1 && stderr.starts_with("error: cannot write .rdsgate.toml: "), "{code} {stderr}");
+    let empty = Scene::new(Options::default()).await;
+    let (code, _, stderr) = empty.run(&["config", "init", "--from-aws"]).await;
+    assert!(code == 1 && stderr.contains("error: no database in us-east-1 accepts IAM logins\n"), "{code} {stderr}");
 }
 
 #[tokio::test]

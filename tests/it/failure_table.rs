@@ -58,14 +58,14 @@ const CREDENTIALS: &[Row] = &[
             "28000",
             "the SSO session of the AWS profile \"dev\" is missing or has expired",
             "Stage: AWS credentials.",
-            "Run: aws sso login --profile dev",
+            "Run: rdsgate login --profile dev",
         ]),
         mysql: Some(&[
             "1045",
             "the SSO session of the AWS profile \"dev\" is missing or has expired",
-            "aws sso login --profile dev",
+            "rdsgate login --profile dev",
         ]),
-        doctor: (3, &[("credentials", "fail", "the SSO session", "aws sso login --profile dev")]),
+        doctor: (3, &[("credentials", "fail", "the SSO session", "rdsgate login --profile dev")]),
         ..ROW
     },
     Row {
@@ -76,14 +76,14 @@ const CREDENTIALS: &[Row] = &[
             "28000",
             "the SSO session of the AWS profile \"dev\" is missing or has expired",
             "",
-            "aws sso login --profile dev",
+            "rdsgate login --profile dev",
         ]),
         mysql: Some(&[
             "1045",
             "the SSO session of the AWS profile \"dev\" is missing or has expired",
-            "aws sso login --profile dev",
+            "rdsgate login --profile dev",
         ]),
-        doctor: (3, &[("credentials", "fail", "the SSO session", "aws sso login --profile dev")]),
+        doctor: (3, &[("credentials", "fail", "the SSO session", "rdsgate login --profile dev")]),
         ..ROW
     },
     Row {

@@ -180,7 +180,7 @@ async fn refused_login_is_reported_and_the_next_client_starts_another_in_the_bro
     assert!(sandbox.sso_decide(&refused, false));
     let stderr = first.await.expect("it does not panic").stderr;
     assert!(stderr.contains("the SSO login of the AWS profile \"old\" failed: it was refused"), "{stderr}");
-    assert!(stderr.contains("aws sso login --profile old"), "{stderr}");
+    assert!(stderr.contains("rdsgate login --profile old"), "{stderr}");
 
     let second = client(&gate);
     let mut approved = refused.clone();
@@ -246,7 +246,7 @@ async fn a_role_is_assumed_with_what_a_process_gives() {
     let gate = home.gate(server, &sandbox).flag("--profile", "over-broken").start().await;
     let refusal = Refusal::of(&gate).await;
     let said = "cannot fetch AWS credentials of the profile \"broken\"";
-    refusal.says("28000", said, "Stage: AWS credentials.", "aws sts get-caller-identity");
+    refusal.says("28000", said, "Stage: AWS credentials.", "rdsgate whoami");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -520,4 +520,51 @@ async fn what_has_to_be_looked_up_waits_for_a_login_too() {
     assert!(gate.until(|log| log.contains("ready: 1 target")).await, "{}", gate.log());
     assert!(gate.log().contains("(postgres, via i-0123…, verify-full)"), "{}", gate.log());
     assert_eq!(count(&sandbox, Operation::RegisterClient), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_ahead_of_time_serves_other_commands_and_asks_once() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let home = Home::new(&sso_profiles(&server.region));
+    let file = home.write(CORP, EXPIRED);
+    let verb = |verb: &str| home.gate(server, &sandbox).only(&["--profile", "dev"]).verb(verb);
+    // Without a terminal, whoami names the command that helps.
+    let ran = verb("whoami").run().await;
+    assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(3), ""));
+    assert!(ran.stderr.ends_with("\nhint: run: rdsgate login --profile dev\n"), "{}", ran.stderr);
+
+    // A page needs no keyboard, so there need not be a terminal for it.
+    let mut login = verb("login").spawn();
+    let code = code(&mut login, &sandbox).await;
+    assert!(login.log().contains("[dev] SSO session missing or expired. To log in, open\n"), "{}", login.log());
+    assert!(sandbox.sso_decide(&code, true));
+    assert_eq!(login.ended().await.code(), Some(0));
+    assert!(login.until(|log| log.contains("logged in as arn:aws:")).await, "{}", login.log());
+    assert!(login.log().contains("; the credentials expire in "), "{}", login.log());
+    assert_eq!(token(&file).0["startUrl"], "https://corp.awsapps.com/start");
+
+    let ran = verb("whoami").argument("--json").run().await;
+    assert_eq!((ran.status.code(), ran.stderr.as_str()), (Some(0), ""));
+    let who: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    assert_eq!((&who["account"], &who["region"]), (&"123456789012".into(), &server.region.as_str().into()));
+    let source = who["source"].as_str().expect("a text");
+    assert!(source.ends_with("profile \"dev\"") && who["expires_in_seconds"].as_u64() > Some(60), "{who}");
+    let again = verb("login").run().await;
+    assert_eq!((again.status.code(), count(&sandbox, Operation::RegisterClient)), (Some(0), 1), "{}", again.stderr);
+    let text = verb("whoami").run().await.stdout;
+    assert_eq!(text.lines().count(), 5, "{text}");
+    for name in ["principal  arn:aws:", "account    123456789012", "region     ", "source     ", "expires    20"] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_without_a_keyboard_does_not_wait_for_a_code() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let serial = "arn:aws:iam::123456789012:mfa/dev";
+    let ran = GateOptions::new(server, &sandbox).only(&["--mfa-serial", serial]).verb("login").run().await;
+    assert_eq!(ran.status.code(), Some(3), "{}", ran.stderr);
+    assert!(ran.stderr.contains("a code of the MFA device"), "{}", ran.stderr);
 }

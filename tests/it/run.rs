@@ -335,13 +335,14 @@ async fn sessions_are_listed_and_terminated() {
 
     let table = verb().run().await;
     let lines: Vec<&str> = table.stdout.lines().collect();
-    assert_eq!(lines.len(), 4, "{}", table.stdout);
+    assert_eq!(lines.len(), 7, "{}", table.stdout);
     let changes = |word: &str| match word {
         word if word.starts_with("dev-") => Some("SESSION"),
         word if word.len() == 20 && word.ends_with('Z') => Some("TIME"),
         // Behind the reason is the mark of one start.
         word if word.starts_with("rdsgate/") => Some("PROGRAM"),
-        word if word.starts_with('[') || word.starts_with('#') => Some("MARK"),
+        word if word.starts_with(['#', '@']) => Some("MARK"),
+        word if word.parse::<u32>().is_ok() => Some("PID"),
         _ => None,
     };
     snapshot("sessions", 0, &masked(&table.stdout, changes), &table.stderr);

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         with("bash", "bash_sources_a_dotenv_file", || evaluated("bash", &["--norc"], "dotenv", ". FILE")),
         with("zsh", "zsh_sources_a_dotenv_file", || evaluated("zsh", &["-f"], "dotenv", ". FILE")),
         with("python3", "python_dotenv_and_docker_read_the_names_back", python_dotenv_and_docker_read_the_names_back),
+        with("bash", "bash_completes_targets_profiles_regions_engines_and_formats", bash_completes),
+        with("zsh", "zsh_completes_targets_profiles_regions_engines_and_formats", zsh_completes),
+        with("fish", "fish_completes_targets_profiles_regions_engines_and_formats", fish_completes),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
@@ -214,4 +217,102 @@ fn python_dotenv_and_docker_read_the_names_back() {
     }
     let mut python = clients::python("reads_dotenv.py");
     assert_eq!(user.values(python.args(NAMES).args(files)), expected);
+}
+
+/// Command lines whose last word is being typed, and the whole words that complete it.
+const TYPED: [(&str, &[&str]); 7] = [
+    ("rdsgate psql or", &["orders", "orders-ro"]),
+    ("rdsgate ls --profile de", &["dev", "demo"]),
+    ("rdsgate ls --region eu-central-", &["eu-central-1", "eu-central-2"]),
+    ("rdsgate up --engine my", &["mysql"]),
+    ("rdsgate url orders --format jd", &["jdbc"]),
+    ("rdsgate export data", &["datagrip"]),
+    ("rdsgate config ch", &["check"]),
+];
+
+/// A folder with targets, profiles, the program in `bin`, and the script of a shell.
+fn to_complete(shell: &str) -> TempDir {
+    let root = tempfile::tempdir().expect("there is a folder for temporary files");
+    let target = |name: &str| format!("[targets.{name}]\nhost = 'a.c1abcdefghij.eu-central-1.rds.amazonaws.com'\n");
+    fs::write(root.path().join(".rdsgate.toml"), target("orders") + &target("orders-ro") + &target("billing"))
+        .expect("the folder is ours");
+    fs::create_dir(root.path().join(".aws")).expect("the folder is ours");
+    fs::write(root.path().join(".aws/config"), "[profile dev]\n[profile demo]\n[profile prod]\n")
+        .expect("the folder is ours");
+    fs::create_dir(root.path().join("bin")).expect("the folder is ours");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_rdsgate"), root.path().join("bin/rdsgate"))
+        .expect("the folder is ours");
+    let script =
+        Command::new(env!("CARGO_BIN_EXE_rdsgate")).args(["completion", shell]).output().expect("cargo built it");
+    fs::write(root.path().join("script"), script.stdout).expect("the folder is ours");
+    root
+}
+
+/// What a shell prints that has run `script` in such a folder.
+fn shell_in(root: &TempDir, shell: &str, options: &[&str], script: &str) -> String {
+    let path = format!("{}/bin:{}", root.path().display(), std::env::var("PATH").unwrap_or_default());
+    let output = Command::new(shell)
+        .args(options)
+        .args(["-c", script])
+        .current_dir(root.path())
+        .env_clear()
+        .env("HOME", root.path())
+        .env("PATH", path)
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the shell is installed");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{script}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn bash_completes() {
+    let root = to_complete("bash");
+    for (line, expected) in TYPED {
+        let words: Vec<String> = line.split(' ').map(|word| format!("'{word}'")).collect();
+        let script = format!(
+            "source ./script; COMP_WORDS=({}); COMP_CWORD={}; _rdsgate; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.join(" "),
+            words.len() - 1
+        );
+        let printed = shell_in(&root, "bash", &["--norc"], &script);
+        assert_eq!(sorted(printed.lines()), sorted(expected.iter().copied()), "{line}");
+    }
+}
+
+fn fish_completes() {
+    let root = to_complete("fish");
+    for (line, expected) in TYPED {
+        let printed = shell_in(&root, "fish", &["--no-config"], &format!("source ./script; complete -C '{line}'"));
+        assert_eq!(sorted(printed.lines()), sorted(expected.iter().copied()), "{line}");
+    }
+}
+
+fn zsh_completes() {
+    let root = to_complete("zsh");
+    for (line, expected) in TYPED {
+        // A shell at a terminal of its own, in which the line and Tab are typed. Behind the list comes the line as it is then.
+        let tabs = "\\t".repeat(expected.len());
+        let script = format!(
+            "zmodload zsh/zpty; zpty inner zsh -f -i; \
+             zpty -w inner 'PS1=; PS2=; unsetopt zle_bracketed_paste; autoload -Uz compinit; compinit -u -D; source ./script; \
+             dump() {{ print -r -- \"<<$BUFFER>>\" }}; zle -N dump; bindkey \"^X\" dump; LISTMAX=10000; echo READY\"\"ED'; \
+             zpty -r inner out '*READYED*'; \
+             zpty -w -n inner $'{line}{tabs}\\x18'; zpty -r inner out '*<<*>>*'; print -r -- $out; zpty -d inner"
+        );
+        let printed = shell_in(&root, "zsh", &["-f"], &script);
+        match expected {
+            [only] => {
+                let (before, _) = line.rsplit_once(' ').expect("several words");
+                assert!(printed.contains(&format!("<<{before} {only} >>")), "{line}: {printed:?}");
+            }
+            several => assert!(several.iter().all(|word| printed.contains(word)), "{line}: {printed:?}"),
+        }
+    }
+}
+
+fn sorted<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut words: Vec<&str> = words.collect();
+    words.sort_unstable();
+    words
 }

@@ -16,14 +16,14 @@ impl Error {
             }
             Self::ProfileNotFound { known, .. } if known.is_empty() => "create one with aws configure sso".into(),
             Self::ProfileNotFound { known, .. } => format!("use one of these profiles: {}", known.join(", ")),
-            Self::SsoSessionOver { profile, .. } => format!("run: aws sso login --profile {profile}"),
+            Self::SsoSessionOver { profile, .. } => format!("run: rdsgate login --profile {profile}"),
             Self::ConsoleSessionOver { profile, .. } | Self::ConsoleLogin { profile } => format!("run: aws login --profile {profile}"),
             Self::CredentialsExpired { .. } | Self::CredentialsRefused { .. } => {
                 "renew the credentials; unset old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, \
                  which win over AWS_PROFILE (--profile wins over them)"
                     .into()
             }
-            Self::CredentialsTimeout { .. } => "check whether aws sts get-caller-identity works".into(),
+            Self::CredentialsTimeout { .. } => "check whether rdsgate whoami works".into(),
             Self::AwsFile { problem: FileProblem(Unusable::Malformed(malformed)), .. } => malformed.problem.mend().into(),
             Self::AwsFile { .. } => "check the file; aws configure list reads the same one".into(),
             Self::Setting { .. } => "correct the value; aws configure list reads the same variables and files".into(),
@@ -31,8 +31,8 @@ impl Error {
             Self::SsoRole { .. } => {
                 "check sso_account_id and sso_role_name of the profile, or log in as a user who has the role".into()
             }
-            Self::SsoLogin { profile, .. } => format!("connect again to retry, or run: aws sso login --profile {profile}"),
-            Self::TokenFile { .. } => "make the folder writable for you; aws sso login writes there too".into(),
+            Self::SsoLogin { profile, .. } => format!("connect again to retry, or run: rdsgate login --profile {profile}"),
+            Self::TokenFile { .. } => "make the folder writable for you: the AWS CLI keeps its tokens there too".into(),
             Self::WebIdentity { .. } => {
                 "renew the file (the CI job's OIDC step or the kubelet writes it), and check that the role trusts its issuer"
                     .into()
@@ -52,7 +52,7 @@ impl Error {
                  in the trust policy, and whether the role requires MFA (--mfa-serial)"
                     .into()
             }
-            Self::Credentials { .. } => "compare with aws sts get-caller-identity for the same profile".into(),
+            Self::Credentials { .. } => "correct what the cause names; rdsgate whoami tries it again".into(),
             Self::CredentialsTransport { .. } | Self::Timeout { .. } | Self::Transport { .. } => {
                 "check the network, HTTPS_PROXY and NO_PROXY, and AWS_CA_BUNDLE behind TLS inspection".into()
             }

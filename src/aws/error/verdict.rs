@@ -1,6 +1,6 @@
 //! The reaction that an [`Error`] calls for: a retry, other credentials, or a person.
 
-use super::Error;
+use super::{Error, Tried};
 
 /// Error codes for a signature that is too old, from the future, or wrong.
 pub(super) const CLOCK_CODES: [&str; 3] = ["InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"];
@@ -110,6 +110,14 @@ impl Error {
     pub fn denies(&self) -> bool {
         let passes = matches!(self, Self::CredentialsTimeout { .. } | Self::CredentialsTransport { .. });
         matches!(self, Self::AccessDenied { .. }) || self.concerns_credentials() && !passes
+    }
+
+    /// The places that were searched for credentials, each with the reason that it gave none.
+    pub fn tried(&self) -> Option<&[String]> {
+        match self {
+            Self::NoCredentials { cause, .. } => cause.downcast_ref::<Tried>().map(|tried| tried.0.as_slice()),
+            _ => None,
+        }
     }
 
     /// Whether a person could help at once, by a login or a code.

@@ -121,6 +121,26 @@ impl Profiles {
         Ok(Chain { source, profile: None, roles: Vec::new(), mfa_serial: None })
     }
 
+    /// The places in which the profile in use and the environment have no credentials, each with the reason.
+    pub(in crate::aws) fn tried(&self) -> Vec<String> {
+        let name = Some(self.in_use()).filter(|name| !name.is_empty()).unwrap_or_else(|| super::DEFAULT.into());
+        let mut tried = Vec::new();
+        if self.explicit.is_none() {
+            tried.push("AWS_ACCESS_KEY_ID is not set".to_owned());
+        }
+        tried.push(if self.exists(&name) {
+            format!("profile {name:?} has no credentials")
+        } else {
+            let [config, credentials] = [&self.paths.config, &self.paths.credentials].map(|path| path.display());
+            format!("there is no profile {name:?} in {config} or {credentials}")
+        });
+        if self.explicit.is_none() {
+            tried.push("AWS_WEB_IDENTITY_TOKEN_FILE is not set".to_owned());
+        }
+        tried.push("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set".to_owned());
+        tried
+    }
+
     fn environment_keys(&self) -> Result<Option<Source>, Error> {
         let environment = self.environment();
         let Some(key) = environment.set("AWS_ACCESS_KEY_ID") else { return Ok(None) };

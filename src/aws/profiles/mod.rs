@@ -106,6 +106,14 @@ impl Profiles {
     /// # Errors
     /// [`Error::AwsFile`] for a file that botocore would refuse, [`Error::ProfileNotFound`].
     pub(super) fn read(environment: Environment, explicit: Option<&str>) -> Result<Self, Error> {
+        let profiles = Self::read_files(environment, explicit)?;
+        if let Some(name) = profiles.named() {
+            profiles.must_have(&name)?;
+        }
+        Ok(profiles)
+    }
+
+    fn read_files(environment: Environment, explicit: Option<&str>) -> Result<Self, Error> {
         let paths = Paths::of(&environment);
         let mut profiles = Self {
             environment,
@@ -122,9 +130,6 @@ impl Profiles {
         }
         for Section { name, keys, .. } in sections(&profiles.paths.credentials)? {
             profiles.credentials.insert(name, keys);
-        }
-        if let Some(name) = profiles.named() {
-            profiles.must_have(&name)?;
         }
         Ok(profiles)
     }
@@ -154,6 +159,18 @@ impl Profiles {
         &self.environment
     }
 
+    /// The names of all profiles, sorted. Empty where a file is one that botocore would refuse.
+    pub(super) fn names(environment: Environment) -> Vec<String> {
+        Self::read_files(environment, None).map(|profiles| profiles.known()).unwrap_or_default()
+    }
+
+    fn known(&self) -> Vec<String> {
+        // A name with one of these is the rest of a malformed line.
+        let plain = |name: &&String| !name.contains([']', '=', ':']);
+        let known = self.config.keys().chain(self.credentials.keys()).filter(plain);
+        known.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The profile named by the caller, or by the environment. botocore reads `AWS_DEFAULT_PROFILE` first.
     fn named(&self) -> Option<String> {
         let of_environment =
@@ -181,10 +198,7 @@ impl Profiles {
         if self.exists(profile) {
             return Ok(());
         }
-        // A name with one of these is the rest of a malformed line.
-        let plain = |name: &&String| !name.contains([']', '=', ':']);
-        let known = self.config.keys().chain(self.credentials.keys()).filter(plain);
-        let known = known.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let known = self.known();
         let meant = |title: &str| {
             let title = title.trim();
             let word = title.get(.."profile".len()).is_some_and(|word| word.eq_ignore_ascii_case("profile"));

@@ -140,11 +140,11 @@ async fn each_way_to_have_no_credentials_has_its_error_and_hint() {
     for (profile, error, hint) in [
         ("", "NoCredentials", "--profile"),
         ("missing", "ProfileNotFound", "broken, console, default, loop, over-sso, process, sso, static"),
-        ("sso", "SsoSessionOver", "aws sso login --profile sso"),
-        ("over-sso", "SsoSessionOver", "aws sso login --profile sso"),
+        ("sso", "SsoSessionOver", "rdsgate login --profile sso"),
+        ("over-sso", "SsoSessionOver", "rdsgate login --profile sso"),
         ("console", "ConsoleSessionOver", "aws login --profile console"),
         ("process", "CredentialsExpired", "renew"),
-        ("broken", "Credentials", "aws sts get-caller-identity"),
+        ("broken", "Credentials", "rdsgate whoami"),
         ("loop", "Setting", "aws configure list"),
     ] {
         let environment = [("PROBE_PROFILE", profile)];
@@ -163,7 +163,7 @@ async fn each_way_to_have_no_credentials_has_its_error_and_hint() {
     assert_eq!(by_variable["error"], "ProfileNotFound", "{by_variable}");
 }
 
-/// What `aws sso login` leaves behind for the session `corp`.
+/// What `rdsgate login` leaves behind for the session `corp`.
 fn sso_token(home: &Path, expires: &str) {
     let cache = home.join(".aws/sso/cache");
     std::fs::create_dir_all(&cache).unwrap();

@@ -1,14 +1,14 @@
 //! `rdsgate config`: the configuration itself: a first file, whether it is sound, what counts and why, a schema for editors.
 
+mod check;
 mod init;
 mod schema;
 mod show;
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 
-use super::{exit::Exit, output::Output, target_arguments::TargetArguments};
+use self::check::{Choice, check};
+use super::{exit::Exit, output::Output};
 use crate::config::{self, Consent, Environment};
 
 /// Write, check and explain the configuration
@@ -20,14 +20,12 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a first .rdsgate.toml, with every key explained
+    /// Write a first .rdsgate.toml
     ///
-    /// It is written into the working directory and never over a file that is there.
-    Init {
-        /// Another file to write
-        #[arg(long, value_name = "FILE", default_value = config::PROJECT_FILE)]
-        file: PathBuf,
-    },
+    /// Looks up the databases of your account and asks at most five questions, then checks the file. It is written into the working
+    /// directory and never over a file that is there. A profile that you choose goes into a file of your own.
+    #[command(after_help = INIT_EPILOG)]
+    Init(init::Arguments),
     /// Check the configuration
     ///
     /// Reads the files and the variables as rdsgate up does, and reports errors and warnings. It makes no call to AWS.
@@ -44,14 +42,11 @@ enum Command {
     Schema,
 }
 
-#[derive(Debug, Args)]
-struct Choice {
-    /// Names in the configuration files, or endpoints (HOST[:PORT]) [default: every target of the files]
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
-    #[command(flatten)]
-    options: TargetArguments,
-}
+const INIT_EPILOG: &str = "\
+Examples:
+  rdsgate config init
+  rdsgate config init --from-aws --profile dev --user app_user
+";
 
 const SCHEMA_EPILOG: &str = "\
 Examples:
@@ -62,26 +57,11 @@ Examples:
 /// Runs the subcommand.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     match arguments.command {
-        Command::Init { file } => init::run(&file, output),
+        Command::Init(arguments) => init::run(arguments, output),
         Command::Check(choice) => check(choice, output),
         Command::Show(choice) => show(choice, output),
         Command::Schema => output.json(&schema::schema()),
     }
-}
-
-fn check(choice: Choice, output: &mut Output) -> Exit {
-    let plan = match choice.options.plan(choice.targets, output) {
-        Ok(plan) => plan,
-        Err(exit) => return exit,
-    };
-    if let Err(error) = plan.preview() {
-        output.error(&error, error.hint().as_deref());
-        return Exit::Usage;
-    }
-    let names: Vec<&str> = plan.drafts.iter().map(|draft| &*draft.name).collect();
-    let files: Vec<String> = plan.files().map(|path| path.display().to_string()).collect();
-    let of = if files.is_empty() { String::new() } else { format!(" ({})", files.join(", ")) };
-    output.data(&format!("ok: {}{of}\n", names.join(", ")))
 }
 
 fn show(choice: Choice, output: &mut Output) -> Exit {

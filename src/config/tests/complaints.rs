@@ -226,7 +226,8 @@ fn missing_or_contradicting_values_are_errors_with_a_hint() {
         (
             Scene::new(),
             "no database to serve: none on the command line, and there is no configuration file",
-            "name a database: rdsgate up ENDPOINT --bastion i-… --user USER, or put [targets.NAME] into .rdsgate.toml",
+            "rdsgate ls lists your databases; rdsgate psql NAME --user USER opens one, without a file; rdsgate config init \
+             describes them for this folder",
         ),
         (Scene::new().project(&two()).up(&["bilings"]), "no target is called \"bilings\"", "did you mean \"billing\"?"),
         (

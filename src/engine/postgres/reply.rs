@@ -43,7 +43,7 @@ pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
         kind => {
             let report = ErrorReport {
                 sqlstate: sqlstate(kind),
-                message: failure.message,
+                message: failure.sentence(),
                 detail: failure.context,
                 hint: joined(failure.fact, failure.hint.as_deref().map(sentence)),
             };

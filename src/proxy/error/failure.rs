@@ -15,16 +15,35 @@ impl Error {
     pub fn failure<'a>(&'a self, target: &'a Target, login: &Login<'a>) -> Option<Failure<'a>> {
         Some(Failure {
             kind: self.kind()?,
-            message: self.message(),
+            message: self.headline(),
             last_cause: self.last_cause(),
             // A client that is not admitted does not learn what is behind the port.
-            context: (!matches!(self, Self::Access(_))).then(|| login.context(self.stage(), target)),
+            context: (!matches!(self, Self::Access(_))).then(|| self.detail(target, login)),
             fact: self.fact(target, login),
             hint: self.hint(target),
             target: &target.name,
             user: login.user,
             permission: login.permission(target),
         })
+    }
+
+    /// What happened; a list of causes is left to the detail.
+    fn headline(&self) -> String {
+        match self {
+            Self::Connect(connect::Error::Credentials(cause)) if cause.tried().is_some() => cause.to_string(),
+            _ => self.message(),
+        }
+    }
+
+    fn detail(&self, target: &Target, login: &Login<'_>) -> String {
+        let context = login.context(self.stage(), target);
+        match self {
+            Self::Connect(connect::Error::Credentials(cause)) => match cause.tried() {
+                Some(tried) => format!("Tried:\n- {}\n{context}", tried.join("\n- ")),
+                None => context,
+            },
+            _ => context,
+        }
     }
 
     fn kind(&self) -> Option<Kind<'_>> {

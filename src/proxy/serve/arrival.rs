@@ -2,6 +2,7 @@
 
 use std::{
     future::pending,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +14,10 @@ use crate::{
     connect::{Deadline, Record},
     engine::{Names, Replaced},
     listen::{self, Peer, access},
-    proxy::error::Error,
+    proxy::{
+        error::Error,
+        open::{Connection, Login},
+    },
     stream::relay::{End, Reason},
 };
 
@@ -21,6 +25,8 @@ use crate::{
 pub(super) struct Client {
     pub(super) stream: listen::Stream,
     pub(super) arrival: Arrival,
+    /// Its place in the list of open connections.
+    pub(super) connection: Arc<Connection>,
 }
 
 /// When and whence a client came.
@@ -35,6 +41,12 @@ pub(super) struct Arrival {
 }
 
 impl Client {
+    /// Shows the login in the list of open connections.
+    pub(super) fn show_login(&self, user: &str, database: &str, record: &Record) {
+        let session = record.session.clone();
+        self.connection.logged_in(Login { user: user.into(), database: database.into(), session });
+    }
+
     /// Resolves when the client has closed or said `goodbye`. One that sends something else early is there, and its bytes
     /// stay where they are.
     pub(super) async fn left(&mut self, goodbye: &[u8]) {

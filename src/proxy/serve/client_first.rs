@@ -1,5 +1,7 @@
 //! Serves a client that speaks first: its startup, the login to the database, the relay, and the message at the end.
 
+use std::sync::Arc;
+
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
@@ -86,9 +88,11 @@ async fn connect(
         Err(error) => return refuse(client, error, service, &user, reply).await,
     };
     client.arrival.log_logged_in(service, &user, &record);
+    client.show_login(&user, &database, &record);
     let registered = cancel.map(|(key, server)| service.registry.register(key, server));
 
-    let mut observer = Observer { tap: &mut *tap, service, arrival: client.arrival };
+    let connection = Arc::clone(&client.connection);
+    let mut observer = Observer { tap: &mut *tap, service, arrival: client.arrival, connection };
     let greeted = tokio::select! {
         greeted = client.stream.write_all(&greeting) => greeted,
         () = service.abort.cancelled() => return,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-pub use self::service::{CurrentService, Service, counts};
+pub use self::service::{CurrentService, HeldCredentials, Service, counts};
 use self::{
     arrival::{Arrival, Client},
     refusal::FAREWELL_TIMEOUT,
@@ -28,7 +28,8 @@ use crate::{
 pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accepted: Instant) {
     let _open = service.connections.accepted();
     let arrival = Arrival::new(peer, accepted, service.connect_timeout);
-    let client = Client { stream, arrival };
+    let tracked = service.open.accepted(peer, accepted.into_std());
+    let client = Client { stream, arrival, connection: tracked.connection() };
     // The engines say why to those who are not admitted; this is about how many are told at a time.
     let _room = match access::check(peer) {
         Err(refused) if refused.is_stranger() => match service.strangers.admit() {

@@ -1,23 +1,28 @@
 //! Follows a connection for the relay and for the metrics.
 
+use std::sync::Arc;
+
 use super::{arrival::Arrival, service::Service};
-use crate::{engine::Follow, stream::relay};
+use crate::{engine::Follow, proxy::open::Connection, stream::relay};
 
 /// Follows a connection for the relay, and counts its bytes.
 pub(super) struct Observer<'a, T: ?Sized> {
     pub(super) tap: &'a mut T,
     pub(super) service: &'a Service,
     pub(super) arrival: Arrival,
+    pub(super) connection: Arc<Connection>,
 }
 
 impl<T: Follow + ?Sized> relay::Tap for Observer<'_, T> {
     fn on_client(&mut self, bytes: &[u8]) {
         self.service.connections.sent(bytes.len());
+        self.connection.sent(bytes.len());
         self.tap.on_client(bytes);
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {
         self.service.connections.received(bytes.len());
+        self.connection.received(bytes.len());
         self.tap.on_upstream(bytes);
         if self.tap.take_refused_to_write() {
             self.service.upstream.on_refused_to_write();

@@ -8,6 +8,8 @@ mod greeted;
 mod refusal;
 mod session;
 
+use std::sync::Arc;
+
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
@@ -110,7 +112,8 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
     };
     client.arrival.log_logged_in(service, &user, &record);
     let database = text(login.response.database().unwrap_or_default());
-    let arrival = client.arrival;
+    client.show_login(&user, &database, &record);
+    let (arrival, connection) = (client.arrival, Arc::clone(&client.connection));
     let finished = mysql::finish(&mut client.stream, &login, &logged_in.ok).await;
     // Behind its OK the client compresses if it chose to.
     let client: BoxIo = match Compression::of_client(&login.response) {
@@ -120,6 +123,7 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
     let mut session = Session {
         service,
         arrival,
+        connection: Arc::clone(&connection),
         owner,
         client: Commands::new(client).with_resets(guards_sessions(service.upstream.target())),
         upstream: stream,
@@ -132,7 +136,7 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
     };
     let (capabilities, status) = (session.login.response.capabilities, session.logged_in.ok.status);
     let mut tap = Tap::new(capabilities, status, session.client.signal());
-    let mut observer = Observer { tap: &mut tap, service, arrival };
+    let mut observer = Observer { tap: &mut tap, service, arrival, connection };
     let reason = match finished {
         Ok(()) => session.run(&mut observer).await,
         Err(error) => Reason::Broke(Side::Client, std::io::Error::other(error)),

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     connect::Upstream,
     engine::Order,
-    proxy::{error::Error, explain::Explainer, facts::Facts, registry::Registry, stage::Stage},
+    proxy::{error::Error, explain::Explainer, facts::Facts, open::OpenConnections, registry::Registry, stage::Stage},
     stream::relay::{Reason, Side},
     target::Target,
     telemetry::metrics::{Connections, LabelValues, Metrics},
@@ -43,6 +43,8 @@ pub struct Service {
     pub upstream: Upstream,
     /// Their counts.
     pub connections: Connections,
+    /// The open ones.
+    pub open: OpenConnections,
     /// From accept to login.
     pub connect_timeout: Duration,
     /// The engine, and what has been learnt about the server.
@@ -69,8 +71,8 @@ impl Service {
     ) -> Self {
         let engine = upstream.target().engine.order();
         let explainer = Explainer::new(Arc::clone(upstream.target()), upstream.account().clone());
-        let (registry, strangers) = (Registry::default(), Strangers::default());
-        Self { upstream, connections, connect_timeout, engine, explainer, registry, strangers, drain, abort }
+        let (registry, strangers, open) = (Registry::default(), Strangers::default(), OpenConnections::default());
+        Self { upstream, connections, open, connect_timeout, engine, explainer, registry, strangers, drain, abort }
     }
 
     /// The same target's service by another way to its database. Counts, cancel keys and the end are shared.
@@ -78,13 +80,33 @@ impl Service {
     pub fn by(&self, upstream: Upstream) -> Self {
         let (drain, abort) = (self.drain.clone(), self.abort.clone());
         let other = Self::new(upstream, self.connections.clone(), self.connect_timeout, drain, abort);
-        Self { registry: self.registry.clone(), strangers: self.strangers.clone(), ..other }
+        let (registry, strangers, open) = (self.registry.clone(), self.strangers.clone(), self.open.clone());
+        Self { open, registry, strangers, ..other }
+    }
+
+    /// The AWS credentials in use, as far as they can be shown. Makes no call.
+    pub fn credentials(&self) -> Option<HeldCredentials> {
+        let account = self.upstream.account();
+        let held = account.held_credentials()?;
+        let principal = account.known_principal().map(|principal| principal.arn.clone());
+        Some(HeldCredentials { source: account.source(&held), expires: held.expiry(), principal })
     }
 
     /// Facts from AWS that explain an error, as far as it gives them in time.
     pub(super) async fn facts(&self, error: &Error) -> Facts {
         self.explainer.facts(error).await
     }
+}
+
+/// The AWS credentials in use, without the keys.
+#[derive(Debug, Clone)]
+pub struct HeldCredentials {
+    /// The place that they come from.
+    pub source: String,
+    /// The time of expiry; `None` for long-term keys.
+    pub expires: Option<SystemTime>,
+    /// The ARN of the principal, if STS has been asked.
+    pub principal: Option<String>,
 }
 
 /// The service that a target's new connections get. It is replaced when the target's name leads to another database;

@@ -17,7 +17,7 @@ const PEER: &str = "peer";
 /// The format of lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// One short line an event, coloured on a terminal.
+    /// One line an event; on a terminal a short one, in colour.
     #[default]
     Human,
     /// One JSON object an event.
@@ -96,6 +96,12 @@ impl Line {
         }
         text.push('\n');
         text
+    }
+
+    /// The lines of a person at a terminal; see [`people`](super::people).
+    pub(super) fn at_terminal(&self, colour: bool) -> String {
+        let fields: Vec<_> = self.fields.iter().map(|(name, value)| (*name, value.json.clone())).collect();
+        super::people::lines(self.level, &self.message, &fields, colour)
     }
 
     /// An object with `timestamp`, `level`, `message` and the fields, with a newline.

@@ -14,6 +14,7 @@
 
 mod fold;
 mod line;
+mod people;
 mod stderr;
 
 use std::{io::IsTerminal as _, panic::PanicHookInfo, sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ use tracing_subscriber::{
 
 use line::Line;
 pub use line::{Format, json};
+pub use people::{bytes, label};
 use stderr::Queue;
 pub use stderr::{Stderr, flush, set_status};
 
@@ -84,9 +86,14 @@ const DEFAULT_FILTER: &str = "info";
 /// The longest time that a panic waits for its report to be written.
 const PANIC_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Whether a person reads stderr.
+pub fn on_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
 /// Whether messages on stderr are in colour: on a terminal, unless NO_COLOR is set (no-color.org).
 pub fn in_colour() -> bool {
-    std::io::stderr().is_terminal() && colours_are_wanted()
+    on_terminal() && colours_are_wanted()
 }
 
 /// Whether the environment lets programs write in colour: NO_COLOR is not set, and the terminal is not a dumb one.
@@ -100,7 +107,12 @@ pub fn colours_are_wanted() -> bool {
 /// # Errors
 /// [`Error`].
 pub fn init(options: &Options) -> Result<(), Error> {
-    let printer = Printer { format: options.format, colour: in_colour(), queue: stderr::of_process() };
+    let printer = Printer {
+        format: options.format,
+        on_terminal: on_terminal(),
+        colour: in_colour(),
+        queue: stderr::of_process(),
+    };
     printer.queue.set_format(options.format);
     let panics = printer.clone();
     let layer = printer.with_filter(filter(options.filter.as_deref())?);
@@ -113,6 +125,8 @@ pub fn init(options: &Options) -> Result<(), Error> {
 #[derive(Clone)]
 struct Printer {
     format: Format,
+    /// A person reads it.
+    on_terminal: bool,
     colour: bool,
     queue: Arc<Queue>,
 }
@@ -138,6 +152,7 @@ impl Printer {
 
     fn text(&self, line: &Line) -> String {
         match self.format {
+            Format::Human if self.on_terminal => line.at_terminal(self.colour),
             Format::Human => line.for_people(self.colour),
             Format::Json => line.as_json(),
         }
@@ -221,7 +236,7 @@ mod tests {
         let kept = Kept::default();
         let writer = kept.clone();
         let queue = Queue::start(writer);
-        let printer = Printer { format, colour: false, queue: Arc::clone(&queue) };
+        let printer = Printer { format, on_terminal: false, colour: false, queue: Arc::clone(&queue) };
         let layer = printer.with_filter(super::filter(filter).unwrap());
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
@@ -279,7 +294,7 @@ mod tests {
     fn panic_is_logged_without_formatted_values() {
         let kept = Kept::default();
         let queue = Queue::start(kept.clone());
-        let printer = Printer { format: Format::Human, colour: false, queue };
+        let printer = Printer { format: Format::Human, on_terminal: false, colour: false, queue };
         let usual = std::panic::take_hook();
         // The hook applies to the whole process: threads of other tests still report as usual.
         let ours = std::thread::current().id();
@@ -321,7 +336,7 @@ mod tests {
     fn far_side(text: &str, format: Format) -> String {
         let kept = Kept::default();
         let queue = Queue::start(kept.clone());
-        let printer = Printer { format, colour: false, queue: Arc::clone(&queue) };
+        let printer = Printer { format, on_terminal: false, colour: false, queue: Arc::clone(&queue) };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(printer), || {
             tracing::warn!(text, shown = %text, debug = ?text, number = 7, "said {text}");
             tracing::error!("{text}");
@@ -353,7 +368,7 @@ mod tests {
     fn lines_that_differ_only_in_their_peer_are_folded() {
         let kept = Kept::default();
         let queue = Queue::start(kept.clone());
-        let printer = Printer { format: Format::Json, colour: false, queue: Arc::clone(&queue) };
+        let printer = Printer { format: Format::Json, on_terminal: false, colour: false, queue: Arc::clone(&queue) };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(printer), || {
             for port in 0..62 {
                 tracing::info!(target = "orders", peer = %format!("127.0.0.1:{port}"), "connection refused");

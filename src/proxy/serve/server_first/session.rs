@@ -1,6 +1,8 @@
 //! A connection from its login to its end. COM_CHANGE_USER and COM_RESET_CONNECTION are answered here: the relay stops before
 //! such a command, the server hears it from us, and the relay goes on.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -12,6 +14,7 @@ use crate::{
     mysql::{self, Commands, LoggedIn, Login, ReplyPosition, Scramble},
     proxy::{
         error::Error,
+        open::Connection,
         serve::{
             arrival::Arrival,
             observer::Observer,
@@ -30,6 +33,7 @@ use crate::{
 pub(super) struct Session<'a> {
     pub(super) service: &'a Service,
     pub(super) arrival: Arrival,
+    pub(super) connection: Arc<Connection>,
     pub(super) owner: User,
     pub(super) client: Commands<BoxIo>,
     pub(super) upstream: BoxIo,
@@ -126,6 +130,8 @@ impl Session<'_> {
         let ok = changing.await?;
         mysql::finish(&mut taken, &login, &ok).await.map_err(Error::from_client)?;
         drop(taken);
+        let database = String::from_utf8_lossy(login.response.database().unwrap_or_default()).into_owned();
+        self.connection.changed_user(user.clone(), database);
         self.login = login;
         Ok(ok.status)
     }

@@ -1,0 +1,79 @@
+//! The HTTP endpoints of this process: at the admin address, if one is configured, and always at a socket of the process's own,
+//! which `rdsgate status` asks.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tracing::debug;
+
+use super::Running;
+use crate::{
+    admin::{self, View},
+    listen::{self, Address},
+    telemetry::metrics::Metrics,
+};
+
+/// What others learn of this process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// The subcommand that it runs, such as `up`.
+    pub command: &'static str,
+    /// The unix socket of this process; `None` where there is no private folder for it.
+    pub socket: Option<PathBuf>,
+    /// Whether a person sees what clients wait for.
+    pub shows_waits: bool,
+}
+
+/// The running endpoints.
+pub struct Endpoints {
+    view: Arc<View>,
+    admin: Option<admin::Server>,
+    own: Option<admin::Server>,
+}
+
+impl Endpoints {
+    /// Binds the endpoints. Without the own socket the process serves all the same.
+    ///
+    /// # Errors
+    /// The admin address cannot be bound.
+    pub async fn start(admin: Option<&Address>, process: &Process, metrics: &Metrics) -> Result<Self, listen::Error> {
+        let view = Arc::new(View::new(process.command));
+        let admin = match admin {
+            Some(address) => Some(admin::Server::start(address, &view, metrics).await?),
+            None => None,
+        };
+        let own = match process.socket.clone().map(Address::Unix) {
+            Some(address) => admin::Server::start(&address, &view, metrics)
+                .await
+                .inspect_err(|cause| debug!(%cause, "rdsgate status will not show this process"))
+                .ok(),
+            None => None,
+        };
+        Ok(Self { view, admin, own })
+    }
+
+    /// Shows the served targets.
+    pub fn ready(&self, running: &Running) {
+        let served = running
+            .served()
+            .iter()
+            .map(|served| admin::Served { service: served.current.shown(), listeners: served.bound.clone() });
+        self.view.ready(served.collect());
+    }
+
+    /// The admin address for people, if one is configured.
+    pub fn admin_address(&self) -> Option<&str> {
+        self.admin.as_ref().map(admin::Server::address)
+    }
+
+    /// Shows that no new connections are accepted.
+    pub fn draining(&self) {
+        self.view.draining();
+    }
+
+    /// Stops, and waits a moment for replies under way.
+    pub async fn stop(self) {
+        for server in [self.admin, self.own].into_iter().flatten() {
+            server.stop().await;
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! `rdsgate status`: what the running processes of this user do.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    exit::Exit,
+    output::Output,
+    running::{self, Asked},
+    table::{age, bytes, cut, table},
+};
+use crate::admin::model::{ClientStatus, CredentialsStatus, Phase, SessionStatus, Status, TargetStatus};
+
+/// The interval of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// The width of a terminal that does not say it.
+const COLUMNS: usize = 80;
+
+/// Show what is running: targets, connections, sessions, credentials
+///
+/// All processes of this user that serve a database: `up`, `run`, `psql` and `mysql`. The keys of --json are those of /status at
+/// the admin address, in a list `processes`.
+#[derive(Debug, Args)]
+#[command(after_help = EPILOG)]
+pub struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Show it again every second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) const EPILOG: &str = "\
+SENT is from the client to the database. Rates are those of the last five
+seconds. No statement is shown: rdsgate does not keep any.
+
+Examples:
+  rdsgate status
+  rdsgate status --watch
+  rdsgate status --json | jq '.processes[].targets[].clients'
+";
+
+/// Runs the subcommand to its end.
+pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
+    let on_terminal = io::stdout().is_terminal();
+    loop {
+        let asked = running::ask_all();
+        let exit = match (arguments.json, arguments.watch) {
+            (true, false) => return output.json(&as_json(&asked)),
+            (true, true) => output.data(&format!("{}\n", as_json(&asked))),
+            (false, false) if asked.is_empty() => {
+                output.note("no rdsgate of this user serves a database; rdsgate up or rdsgate psql NAME starts one");
+                return Exit::Success;
+            }
+            (false, false) => return output.data(&text(&asked)),
+            (false, true) if on_terminal => output.screen(&text(&asked)),
+            (false, true) => output.data(&format!("{}\n", text(&asked))),
+        };
+        if exit != Exit::Success || output.is_closed() {
+            return exit;
+        }
+        std::thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+fn as_json(asked: &[Asked]) -> Value {
+    let process = |asked: &Asked| match &asked.status {
+        Ok(status) => json!(status),
+        Err(error) => json!({ "pid": asked.pid, "error": error.to_string() }),
+    };
+    json!({ "processes": asked.iter().map(process).collect::<Vec<_>>() })
+}
+
+/// Each process, its targets, and what goes on there.
+fn text(asked: &[Asked]) -> String {
+    if asked.is_empty() {
+        return "nothing is running\n".into();
+    }
+    let mut text = String::new();
+    for Asked { pid, status } in asked {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        match status {
+            Ok(status) => process(status, &mut text),
+            Err(error) => {
+                let _ = writeln!(text, "process {pid}: {error}");
+            }
+        }
+    }
+    text
+}
+
+fn process(status: &Status, text: &mut String) {
+    let Status { command, pid, uptime_seconds, phase, targets, .. } = status;
+    let phase = match phase {
+        Phase::Running => "",
+        Phase::Starting => ", starting",
+        Phase::Draining => ", stopping",
+    };
+    let _ = writeln!(text, "rdsgate {command}, process {pid}, for {}{phase}", age(*uptime_seconds));
+    for target in targets {
+        self::target(target, text);
+    }
+}
+
+fn target(target: &TargetStatus, text: &mut String) {
+    let label = target.label.as_ref().map(|label| format!(" {label}")).unwrap_or_default();
+    let guard = if target.read_only { ", read only" } else { "" };
+    let route = match (target.route.as_str(), &target.bastion) {
+        ("auto", Some(bastion)) => format!("direct or via {bastion}"),
+        (_, Some(bastion)) => format!("via {bastion}"),
+        (_, None) => "direct".into(),
+    };
+    let address = target.listeners.first().map(|address| local(address)).unwrap_or_default();
+    let head = format!("  {}{label}  {address}  {}{guard}", target.name, target.engine);
+    let _ = writeln!(text, "{}", cut(&head, COLUMNS));
+    let _ = writeln!(text, "    {}", cut(&format!("{}:{}", target.host, target.port), COLUMNS - 4));
+    let _ = writeln!(text, "    route        {}, {}", cut(&route, 45), target.region);
+    let _ = writeln!(text, "    credentials  {}", cut(&credentials(target.credentials.as_ref()), COLUMNS - 17));
+    let _ = writeln!(text, "    connections  {}", target.clients.len());
+    text.push_str(&clients(&target.clients));
+    if target.bastion.is_some() {
+        let opening = match target.sessions_opening {
+            0 => String::new(),
+            number => format!(", {number} opening"),
+        };
+        let _ = writeln!(text, "    sessions     {}{opening}", target.sessions.len());
+        text.push_str(&sessions(&target.sessions));
+    }
+}
+
+/// The name that clients use for a bound address.
+fn local(address: &str) -> String {
+    match address.rsplit_once(':') {
+        Some(("127.0.0.1" | "[::1]", port)) => format!("localhost:{port}"),
+        _ => address.to_owned(),
+    }
+}
+
+fn credentials(credentials: Option<&CredentialsStatus>) -> String {
+    let Some(CredentialsStatus { source, expires_in_seconds, .. }) = credentials else {
+        return "none yet: fetched for the first connection".into();
+    };
+    match expires_in_seconds {
+        None => format!("no expiry ({source})"),
+        Some(0) => format!("expired ({source})"),
+        Some(seconds) => format!("expire in {} ({source})", age(*seconds)),
+    }
+}
+
+fn clients(clients: &[ClientStatus]) -> String {
+    if clients.is_empty() {
+        return String::new();
+    }
+    let head = ["CLIENT", "USER", "DATABASE", "AGE", "SENT", "RECEIVED"].map(str::to_owned);
+    let rows = clients.iter().map(|client| {
+        let user = if client.logged_in { client.user.clone().unwrap_or_default() } else { "(connecting)".into() };
+        let database = client.database.clone().unwrap_or_else(|| "-".into());
+        [
+            client.peer.clone(),
+            user,
+            database,
+            age(client.age_seconds),
+            bytes(client.sent_bytes),
+            bytes(client.received_bytes),
+        ]
+    });
+    table(6, [17, 15, 12, 6, 6, 8], &std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+fn sessions(sessions: &[SessionStatus]) -> String {
+    if sessions.is_empty() {
+        return String::new();
+    }
+    let head = ["AGE", "STREAMS", "STATE", "SENT/S", "RECEIVED/S", "SESSION"].map(str::to_owned);
+    let rows = sessions.iter().map(|session| {
+        [
+            age(session.age_seconds),
+            session.streams.to_string(),
+            session.condition.as_str().to_owned(),
+            bytes(session.sent_rate),
+            bytes(session.received_rate),
+            session.id.clone(),
+        ]
+    });
+    table(6, [6, 7, 12, 6, 10, 0], &std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::model::{Condition, TrafficStatus};
+
+    fn status() -> Status {
+        let client = ClientStatus {
+            id: 1,
+            peer: "127.0.0.1:52114".into(),
+            logged_in: true,
+            user: Some("a_user_with_a_long_name".into()),
+            database: Some("orders_db".into()),
+            age_seconds: 7500,
+            sent_bytes: 1200,
+            received_bytes: 3_400_000,
+            sent_rate: 0,
+            received_rate: 0,
+            session: Some("alice-0123456789abcdef0".into()),
+        };
+        let connecting = ClientStatus { logged_in: false, user: None, database: None, session: None, ..client.clone() };
+        let session = SessionStatus {
+            id: "alice-0123456789abcdef0".into(),
+            age_seconds: 90,
+            condition: Condition::Unresponsive,
+            streams: 2,
+            unread_bytes: 0,
+            sent_rate: 12,
+            received_rate: 700_000,
+        };
+        let target = TargetStatus {
+            name: "orders".into(),
+            label: Some("PRODUCTION".into()),
+            read_only: true,
+            engine: "postgres".into(),
+            host: "orders.cluster-ro-c1abcdefghij.eu-central-1.rds.amazonaws.com".into(),
+            port: 5432,
+            user: None,
+            database: None,
+            region: "eu-central-1".into(),
+            profile: None,
+            route: "ssm".into(),
+            bastion: Some("i-0123456789abcdef0".into()),
+            listeners: vec!["127.0.0.1:5432".into(), "[::1]:5432".into()],
+            connections: 2,
+            clients: vec![client, connecting],
+            traffic: TrafficStatus {
+                sent_bytes: 0,
+                received_bytes: 0,
+                interval_seconds: 10,
+                sent_history: Vec::new(),
+                received_history: Vec::new(),
+            },
+            credentials: Some(CredentialsStatus {
+                source: "an SSO session, profile \"dev\"".into(),
+                principal: None,
+                expires_at: None,
+                expires_in_seconds: Some(7500),
+            }),
+            sessions_opening: 1,
+            sessions: vec![session],
+        };
+        Status {
+            version: "1.2.3".into(),
+            pid: 4711,
+            command: "up".into(),
+            uptime_seconds: 8000,
+            phase: Phase::Running,
+            targets: vec![target],
+        }
+    }
+
+    #[test]
+    fn status_is_readable_at_eighty_columns() {
+        let asked =
+            [Asked { pid: 4711, status: Ok(status()) }, Asked { pid: 7, status: Err(running::AskError::NoSocket) }];
+        let text = text(&asked);
+        assert_eq!(
+            text,
+            "rdsgate up, process 4711, for 2h13m\n  \
+             orders PRODUCTION  localhost:5432  postgres, read only\n    \
+             orders.cluster-ro-c1abcdefghij.eu-central-1.rds.amazonaws.com:5432\n    \
+             route        via i-0123456789abcdef0, eu-central-1\n    \
+             credentials  expire in 2h05m (an SSO session, profile \"dev\")\n    \
+             connections  2\n      \
+             CLIENT           USER             DATABASE   AGE    SENT    RECEIVED\n      \
+             127.0.0.1:52114  a_user_with_a_…  orders_db  2h05m  1.2 kB  3.4 MB\n      \
+             127.0.0.1:52114  (connecting)     -          2h05m  1.2 kB  3.4 MB\n    \
+             sessions     1, 1 opening\n      \
+             AGE  STREAMS  STATE         SENT/S  RECEIVED/S  SESSION\n      \
+             1m   2        unresponsive  12 B    700 kB      alice-0123456789abcdef0\n\
+             \nprocess 7: it has no status socket: an older version, or XDG_RUNTIME_DIR has a path that is too long for one\n"
+        );
+        let own = text.lines().filter(|line| !line.starts_with("process 7"));
+        assert!(own.map(|line| line.chars().count()).max() <= Some(80), "{text}");
+    }
+
+    #[test]
+    fn json_has_the_keys_of_the_admin_endpoint() {
+        let value = as_json(&[Asked { pid: 4711, status: Ok(status()) }]);
+        assert_eq!(value["processes"][0]["targets"][0]["clients"][0]["user"], "a_user_with_a_long_name");
+        assert_eq!(as_json(&[]), json!({ "processes": [] }));
+    }
+}
