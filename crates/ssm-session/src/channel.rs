@@ -1,53 +1,64 @@
 //! The reliable channel: stream data in order, once each, whatever the service loses, repeats or reorders.
 //!
-//! Sans-IO: messages come in through [`Channel::on_message`], leave through [`Channel::poll_transmit`], time comes in as
-//! `now`. What payloads mean is decided above ([`super::conversation`]).
+//! Sans-IO: messages come in through [`Channel::on_message`] and leave through [`Channel::poll_transmit`]; time comes in as
+//! `now`. The meaning of the payloads belongs to the layer above ([`crate::conversation`]).
 //!
 //! ```text
-//!   send ──▶ outgoing (in order, unacknowledged) ──▶ poll_transmit ──▶ websocket
-//!                ▲ lost: by later acknowledgements, by timeout, by reconnect
-//!   poll_event ◀── delivered ◀── stored (out of order) ◀── on_message ──▶ acks (ahead of everything else)
+//!   send ──▶ Sender: outbox (in order, unacknowledged) ──▶ poll_transmit ──▶ websocket
+//!                       ▲ lost: shown by later acknowledgements, a timeout, a reconnect
+//!   poll_event ◀── Receiver: delivered ◀── stored (out of order) ◀── on_message ──▶ acks (before everything else)
 //! ```
 //!
-//! Sources: session-manager-plugin `src/datachannel/streaming.go`; amazon-ssm-agent
-//! `agent/session/datachannel/datachannel.go`. Faults of theirs that are not repeated here: dropping the oldest message
-//! when a buffer is full, never acknowledging a duplicate, ignoring pause_publication, resending only the oldest.
+//! Sources: plugin [`streaming.go`] (HandleOutputMessage, ProcessAcknowledgedMessage, ResendStreamDataMessageScheduler) and
+//! agent [`datachannel.go`] (handleStreamDataMessage and the functions after it). Their faults that are not repeated here:
+//! the plugin drops its oldest message when a buffer is full, never acknowledges a duplicate and ignores pause_publication;
+//! both resend only the oldest message.
 //!
-//! Invariants (asserted in debug builds): `in_flight` is the payload of messages sent, not lost and not acknowledged;
-//! `outgoing` starts with an unacknowledged message; every stored message is above `expected`.
+//! [`streaming.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/datachannel/streaming.go#L608
+//! [`datachannel.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/datachannel/datachannel.go#L687
 
 mod inference;
-mod receiving;
-mod sending;
+mod outbox;
+mod receiver;
+mod sender;
+mod stamps;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    mem,
+    collections::VecDeque,
     time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
-use uuid::Uuid;
 
-use super::{
+use self::{
+    receiver::{Receiver, StoreLimits},
+    sender::Sender,
+    stamps::Stamps,
+};
+use crate::{
     message::{AgentMessage, DecodeError, MessageType},
     payload::{self, ChannelClosed, PayloadType},
-    window::{MAX_BACKED_OFF_RTO, RoundTrip, Window},
+    sequence::SequenceNumber,
 };
 
 /// Limits and delays of a channel.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Most bytes of payload waiting for acknowledgement. Default 1 MiB: an agent whose destination reads nothing takes 4
-    /// MiB of all streams and then stops for all of them, so one stream must not fill that with a single window.
+    /// Most bytes of payload waiting for acknowledgement. Default 1 MiB: an agent whose destination does not read takes 4 MiB
+    /// of all streams and then stops for all of them, so one stream must not fill that with a single window.
     pub max_window: usize,
-    /// Most messages held out of order; beyond them messages are not acknowledged, so the agent sends them again.
-    /// Default 100,000, the agent's own (agent `agent/session/config/config.go`, IncomingMessageBufferCapacity).
+    /// Most messages stored out of order; beyond them messages are not acknowledged, so the agent sends them again. Default
+    /// 100,000, as in the agent ([`config.go`], IncomingMessageBufferCapacity).
+    ///
+    /// [`config.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/config/config.go#L52
     pub max_stored_messages: usize,
-    /// The same in bytes. Default 128 MiB.
+    /// Most bytes of payload stored out of order. Default 128 MiB.
     pub max_stored_bytes: usize,
-    /// Without any acknowledgement for this long, while connected and with something unacknowledged, the channel is
-    /// given up. Default 5 minutes: a destination that reads nothing stops acknowledgements for legitimate reasons.
+    /// The channel is given up when it is connected, messages are unacknowledged, and no acknowledgement has come for this
+    /// long. Default 5 minutes, as long as the plugin resends a message ([`config.go`], ResendMaxAttempt): a destination that
+    /// does not read stops acknowledgements for legitimate reasons.
+    ///
+    /// [`config.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/config/config.go#L26
     pub give_up_after: Duration,
 }
 
@@ -62,169 +73,131 @@ impl Default for Options {
     }
 }
 
-/// Until the first data message is acknowledged it is resent this often: the agent's port opens some 10 ms after
-/// HandshakeComplete and ignores what comes before.
-const FIRST_DATA_RTO: Duration = Duration::from_millis(30);
-/// During a pause, resend the oldest message this often: that also wakes an agent that missed start_publication.
+/// How long a pause lasts without a message of the agent or start_publication. Then the oldest message goes out again, which
+/// also wakes an agent that missed the end of the pause: it resumes on any stream data (agent [`datachannel.go`],
+/// handleStreamDataMessage).
+///
+/// [`datachannel.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/datachannel/datachannel.go#L691
 const PAUSE_PROBE: Duration = Duration::from_secs(5);
-/// After a reconnect, acknowledge again what was received last, so many messages and so long before the very last one:
-/// those acknowledgements may have died with the socket, and the agent would resend their messages one each 100 ms.
-const REACKNOWLEDGED: (usize, Duration) = (2048, Duration::from_secs(2));
 
-/// Acknowledgements waiting for a websocket that takes nothing, at which no more is read from it (2.4 MB of them).
-const MAX_WAITING_ACKS: usize = 8192;
-
-/// What the channel has for the layer above.
+/// An event for the layer above.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// The next stream data message, in order.
     Payload(PayloadType, Bytes),
-    /// The session is over; the text, possibly empty, says why.
+    /// The session is over. The text, possibly empty, is the reason given by the agent or the service.
     ChannelClosed(String),
-    /// Nothing was acknowledged for [`Options::give_up_after`].
+    /// No acknowledgement has come for [`Options::give_up_after`].
     NotAcknowledging,
 }
 
-/// Counts of what was odd, for logs and metrics.
+/// Anomalies of a channel since it was opened, for logs and metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Messages sent again.
     pub retransmitted: u64,
     /// Messages received again.
     pub duplicates: u64,
-    /// Messages received ahead of their turn.
+    /// Messages received before their predecessors.
     pub out_of_order: u64,
-    /// Frames that were no message, or had a wrong digest.
+    /// Frames that are not a message, or have a wrong digest.
     pub malformed: u64,
     /// Messages left unacknowledged because the store was full.
     pub dropped_full: u64,
 }
 
-#[derive(Debug)]
-struct Outgoing {
-    frame: Bytes,
-    payload: usize,
-    is_output: bool,
-    first_sent: Option<Instant>,
-    last_sent: Option<Instant>,
-    transmissions: u32,
-    in_flight: bool,
-    /// Since when it has been sent on this connection, and how often.
-    on_this_connection: Option<(Instant, u32)>,
-    /// When the retransmissions were enough to infer delivery, see `inference`.
-    suspected: Option<Instant>,
+/// The way to the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// There is no websocket.
+    Disconnected,
+    /// Messages may be sent.
+    Open,
+    /// The service has asked for a pause: only acknowledgements are sent.
+    Paused { since: Instant },
 }
 
 /// The state of both directions. Survives reconnects.
 #[derive(Debug)]
 pub struct Channel {
-    options: Options,
-    random: fastrand::Rng,
-    /// Where `now` was when the wall clock said this many milliseconds.
-    epoch: (Instant, u64),
-    connected: bool,
-    paused_since: Option<Instant>,
-    stats: Stats,
-
-    expected: i64,
-    stored: BTreeMap<i64, (PayloadType, Bytes)>,
-    stored_bytes: usize,
+    stamps: Stamps,
+    link: Link,
+    sender: Sender,
+    receiver: Receiver,
     events: VecDeque<Event>,
-    acks: VecDeque<Bytes>,
-    recently_received: VecDeque<(Instant, i64, Uuid)>,
-
-    /// The sequence number of the first entry of `outgoing`.
-    base: i64,
-    outgoing: VecDeque<Option<Outgoing>>,
-    /// The first number never sent.
-    next_unsent: i64,
-    lost: BTreeSet<i64>,
-    /// Transmissions in the order they were made; entries of acknowledged or resent messages are stale.
-    sent_order: VecDeque<(Instant, i64)>,
-    newest_acked_send: Option<Instant>,
-    /// When a message went out for the first time, last.
-    newest_send: Option<Instant>,
-    in_flight: usize,
-    round_trip: RoundTrip,
-    window: Window,
-    timeouts_in_a_row: u32,
-    last_progress: Instant,
+    malformed: u64,
     /// When the agent's last message came: an acknowledgement or stream data.
     agent_heard_at: Instant,
-    /// pause_publication came after it: the service knows that the agent is away.
+    /// pause_publication came after that: the service says that the agent is away.
     peer_away: bool,
-    /// The agent's port takes data: it has sent some, or acknowledged a data message that was the oldest. (Later
-    /// messages are acknowledged before that, as out of order.)
-    port_ready: bool,
-    /// See [`Channel::infer_delivery`].
-    infers_delivery: bool,
 }
 
 impl Channel {
     /// A channel before its first message, not connected.
-    pub fn new(options: Options, random: fastrand::Rng, now: Instant, wall_clock: SystemTime) -> Self {
-        let window = Window::new(options.max_window);
+    pub fn new(options: &Options, random: fastrand::Rng, now: Instant, wall_clock: SystemTime) -> Self {
+        let limits = StoreLimits { messages: options.max_stored_messages, bytes: options.max_stored_bytes };
         Self {
-            options,
-            random,
-            epoch: (now, millis_since_epoch(wall_clock)),
-            connected: false,
-            paused_since: None,
-            stats: Stats::default(),
-            expected: 0,
-            stored: BTreeMap::new(),
-            stored_bytes: 0,
+            stamps: Stamps::new(random, now, wall_clock),
+            link: Link::Disconnected,
+            sender: Sender::new(options.max_window, options.give_up_after, now),
+            receiver: Receiver::new(limits),
             events: VecDeque::new(),
-            acks: VecDeque::new(),
-            recently_received: VecDeque::new(),
-            base: 0,
-            outgoing: VecDeque::new(),
-            next_unsent: 0,
-            lost: BTreeSet::new(),
-            sent_order: VecDeque::new(),
-            newest_acked_send: None,
-            newest_send: None,
-            in_flight: 0,
-            round_trip: RoundTrip::new(),
-            window,
-            timeouts_in_a_row: 0,
-            last_progress: now,
+            malformed: 0,
             agent_heard_at: now,
             peer_away: false,
-            port_ready: false,
-            infers_delivery: false,
         }
     }
 
-    /// The time of day at `now`, for messages from now on.
+    /// Corrects the time of day that messages carry from `now` on.
     pub fn set_wall_clock(&mut self, now: Instant, wall_clock: SystemTime) {
-        self.epoch = (now, millis_since_epoch(wall_clock));
+        self.stamps.set_wall_clock(now, wall_clock);
     }
 
-    /// Counts since the start.
+    /// Anomalies since the start.
     pub fn stats(&self) -> Stats {
-        self.stats
+        let arrivals = self.receiver.arrivals();
+        Stats {
+            retransmitted: self.sender.retransmitted(),
+            duplicates: arrivals.duplicates,
+            out_of_order: arrivals.out_of_order,
+            malformed: self.malformed,
+            dropped_full: arrivals.dropped_full,
+        }
     }
 
-    /// Whether acknowledgements cannot get out, so that reading more would only pile up more of them.
+    /// Whether the websocket takes no acknowledgements, so that reading more messages would only add to those that wait.
     pub fn is_clogged(&self) -> bool {
-        self.acks.len() >= MAX_WAITING_ACKS
+        self.receiver.is_clogged()
     }
 
-    /// Whether there is a websocket.
+    /// Whether a websocket is open.
     pub fn is_connected(&self) -> bool {
-        self.connected
+        self.link != Link::Disconnected
     }
 
-    /// Whether everything sent was acknowledged.
+    /// Whether every message has been acknowledged.
     pub fn is_drained(&self) -> bool {
-        self.outgoing.is_empty()
+        self.sender.is_drained()
+    }
+
+    /// Whether the agent's port is known to take data.
+    pub fn is_port_ready(&self) -> bool {
+        self.sender.is_port_ready()
+    }
+
+    /// Whether a message that was sent has been acknowledged.
+    pub fn is_acknowledged(&self, sequence: SequenceNumber) -> bool {
+        self.sender.is_acknowledged(sequence)
+    }
+
+    /// Whether a message after this one has been acknowledged, and this one has not.
+    pub fn is_overtaken(&self, sequence: SequenceNumber) -> bool {
+        self.sender.is_overtaken(sequence)
     }
 
     /// Since when the oldest message waits for its acknowledgement on this connection.
     pub fn waits_since(&self) -> Option<Instant> {
-        let (since, _) = self.entry(self.base)?.on_this_connection?;
-        Some(since)
+        self.sender.waits_since()
     }
 
     /// When the agent's last message came, or since when one could have come.
@@ -232,65 +205,37 @@ impl Channel {
         self.agent_heard_at
     }
 
-    /// Whether the service has said, since then, that the agent is away.
+    /// Whether the service has said since then that the agent is away.
     pub fn is_peer_away(&self) -> bool {
         self.peer_away
     }
 
     /// A websocket is open and its first frame is sent: everything unacknowledged goes out again, in order.
     pub fn connected(&mut self, now: Instant) {
-        self.connected = true;
-        self.paused_since = None;
-        self.timeouts_in_a_row = 0;
-        self.restart_give_up(now);
-        self.newest_acked_send = None;
-        self.sent_order.clear();
-        self.in_flight = 0;
-        self.window.restart();
-        self.round_trip.restart();
-        self.lost.clear();
-        for (sequence, entry) in (self.base..).zip(&mut self.outgoing) {
-            if let Some(entry) = entry {
-                entry.in_flight = false;
-                (entry.on_this_connection, entry.suspected) = (None, None);
-                if sequence < self.next_unsent {
-                    self.lost.insert(sequence);
-                }
-            }
-        }
-        if let Some(&(last, ..)) = self.recently_received.back() {
-            let received = mem::take(&mut self.recently_received);
-            for &(at, sequence, id) in &received {
-                if at + REACKNOWLEDGED.1 >= last {
-                    self.acknowledge(sequence, id, now);
-                }
-            }
-            self.recently_received = received;
-        }
+        self.link = Link::Open;
+        self.agent_heard_at = now;
+        self.sender.on_connected(now);
+        self.receiver.on_connected(&mut self.stamps, now);
     }
 
-    /// Nothing of the agent could be heard until now.
-    pub fn restart_give_up(&mut self, now: Instant) {
-        (self.last_progress, self.agent_heard_at) = (now, now);
-    }
-
-    fn on_agent(&mut self, now: Instant) {
-        (self.agent_heard_at, self.peer_away) = (now, false);
-        self.paused_since = None;
-    }
-
-    /// The websocket is gone; nothing is transmitted until [`Channel::connected`].
+    /// The websocket is gone. Nothing is transmitted until [`Channel::connected`].
     pub fn disconnected(&mut self) {
-        self.connected = false;
-        self.acks.clear();
+        self.link = Link::Disconnected;
+        self.receiver.on_disconnected();
     }
 
-    /// Takes one frame from the websocket. Malformed ones are counted and dropped: a retransmission heals them.
+    /// The agent could not be heard before `now`, so its silence until then does not count.
+    pub fn restart_give_up(&mut self, now: Instant) {
+        self.agent_heard_at = now;
+        self.sender.restart_give_up(now);
+    }
+
+    /// Takes one frame from the websocket. Malformed ones are counted and dropped; a retransmission repairs the loss.
     ///
     /// # Errors
-    /// What was wrong with the frame, for the debug log.
+    /// [`DecodeError`], for the debug log: the frame is not a message.
     pub fn on_message(&mut self, frame: &Bytes, now: Instant) -> Result<(), DecodeError> {
-        let message = AgentMessage::decode(frame).inspect_err(|_| self.stats.malformed += 1)?;
+        let message = AgentMessage::decode(frame).inspect_err(|_| self.malformed += 1)?;
         match message.message_type {
             MessageType::OutputStreamData => {
                 self.on_agent(now);
@@ -299,8 +244,8 @@ impl Channel {
             MessageType::Acknowledge => {
                 self.on_agent(now);
                 match payload::acknowledged_sequence_number(&message.payload) {
-                    Ok(sequence) => self.on_acknowledge(sequence, now),
-                    Err(_) => self.stats.malformed += 1,
+                    Ok(number) => self.sender.on_acknowledge(SequenceNumber::from_wire(number), now),
+                    Err(_) => self.malformed += 1,
                 }
             }
             MessageType::ChannelClosed => {
@@ -308,15 +253,17 @@ impl Channel {
             }
             MessageType::PausePublication => {
                 self.peer_away = true;
-                if self.paused_since.is_none() {
-                    self.paused_since = Some(now);
-                    self.window.lost(&self.round_trip, now);
+                if self.link == Link::Open {
+                    self.link = Link::Paused { since: now };
+                    self.sender.on_pause(now);
                 }
             }
-            MessageType::StartPublication => (self.paused_since, self.peer_away) = (None, false),
+            MessageType::StartPublication => {
+                self.peer_away = false;
+                self.end_pause();
+            }
             MessageType::InputStreamData | MessageType::Unknown => {}
         }
-        self.assert_invariants();
         Ok(())
     }
 
@@ -325,129 +272,94 @@ impl Channel {
         self.events.pop_front()
     }
 
-    /// The next frame for the websocket: acknowledgements, then what was lost, then what is new.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
-        if !self.connected {
-            return None;
-        }
-        if let Some(ack) = self.acks.pop_front() {
-            return Some(ack);
-        }
-        if self.paused_since.is_some() {
-            return None;
-        }
-        let has_unsent = self.next_unsent < self.end();
-        let proves = has_unsent && self.wants_proof(now);
-        let sequence = match self.lost.first() {
-            Some(&sequence) if !proves => sequence,
-            _ if has_unsent => self.next_unsent,
-            _ => return None,
-        };
-        // The oldest message goes out whatever the window says: the timer is its own, and all else may wait for it. So does
-        // what can prove it delivered.
-        if sequence != self.base && !proves && self.in_flight >= self.window.size() {
-            return None;
-        }
-        self.lost.remove(&sequence);
-        let frame = self.transmit(sequence, now);
-        self.assert_invariants();
-        frame
+    /// Whether a new stream data message would be sent at once. Ask before making one: bytes that wait above can still be
+    /// joined with later ones, a message that waits here cannot.
+    pub fn has_room(&self) -> bool {
+        self.link == Link::Open && self.sender.has_room()
     }
 
-    /// When [`Channel::on_timeout`] wants to be called.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        if !self.connected {
-            return None;
+    /// Takes one stream data payload, which must not be empty, for transmission in order. Returns its sequence number.
+    pub fn send(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) -> SequenceNumber {
+        self.sender.send(payload_type, payload, &mut self.stamps, now)
+    }
+
+    /// Puts another Output payload in the place of one that is not acknowledged, and sends it again. The agent may process
+    /// either of them, so both must have the same meaning.
+    pub fn replace(&mut self, sequence: SequenceNumber, payload: Bytes, now: Instant) {
+        self.sender.replace(sequence, payload, &mut self.stamps, now);
+    }
+
+    /// The agent never acknowledges a duplicate (versions before 3.2.1041.0): the channel infers what a lost acknowledgement
+    /// would have said.
+    pub fn infer_delivery(&mut self) {
+        self.sender.infer_delivery();
+    }
+
+    /// Whether a message without effect has to be sent, whose acknowledgement proves that an earlier message was delivered.
+    /// Only after [`Channel::infer_delivery`].
+    pub fn wants_probe(&self, now: Instant) -> bool {
+        self.sender.wants_probe(now)
+    }
+
+    /// The next frame for the websocket: acknowledgements, then lost messages, then new ones.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        match self.link {
+            Link::Disconnected => None,
+            Link::Paused { .. } => self.receiver.poll_ack(),
+            Link::Open => self.receiver.poll_ack().or_else(|| self.sender.poll_transmit(now)),
         }
-        // A pause has its end even when nothing waits here: what waits above is not handed down meanwhile.
-        let next = match self.paused_since {
-            Some(since) => Some(since + PAUSE_PROBE),
-            None => self.head_in_flight_since().map(|sent| sent + self.timeout()),
+    }
+
+    /// When [`Channel::on_timeout`] has to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let next = match self.link {
+            Link::Disconnected => return None,
+            // A pause ends even when no message waits here: meanwhile none is handed down.
+            Link::Paused { since } => Some(since + PAUSE_PROBE),
+            Link::Open => self.sender.resend_at(),
         };
-        let give_up = (!self.outgoing.is_empty()).then(|| self.last_progress + self.options.give_up_after);
-        next.into_iter().chain(give_up).min()
+        next.into_iter().chain(self.sender.give_up_at()).min()
     }
 
     /// Does what is due at `now`.
     pub fn on_timeout(&mut self, now: Instant) {
-        if !self.connected {
-            return;
-        }
-        if !self.outgoing.is_empty() && now >= self.last_progress + self.options.give_up_after {
+        if self.is_connected() && self.sender.give_up_at().is_some_and(|at| now >= at) {
             self.events.push_back(Event::NotAcknowledging);
-            self.last_progress = now;
+            self.sender.restart_give_up(now);
             return;
         }
-        if let Some(since) = self.paused_since {
-            if now >= since + PAUSE_PROBE {
-                self.paused_since = None;
-                self.mark_lost(self.base);
+        match self.link {
+            Link::Disconnected => {}
+            Link::Paused { since } if now < since + PAUSE_PROBE => {}
+            Link::Paused { .. } => {
+                self.link = Link::Open;
+                self.sender.on_pause_probe();
             }
-            return;
+            Link::Open => self.sender.on_timeout(now),
         }
-        let timeout = self.timeout();
-        if self.head_in_flight_since().is_none_or(|sent| now < sent + timeout) {
-            return;
+    }
+
+    /// A message of the agent came, so it is there.
+    fn on_agent(&mut self, now: Instant) {
+        (self.agent_heard_at, self.peer_away) = (now, false);
+        self.end_pause();
+    }
+
+    fn end_pause(&mut self) {
+        if let Link::Paused { .. } = self.link {
+            self.link = Link::Open;
         }
-        // Only the lowest unacknowledged message: when the agent is merely blocked, more would be waste; when more is
-        // lost, its acknowledgement shows that (see `detect_losses`).
-        if self.port_ready {
-            self.timeouts_in_a_row += 1;
-            self.window.lost(&self.round_trip, now);
+    }
+
+    fn on_stream_data(&mut self, message: &AgentMessage, now: Instant) {
+        self.receiver.on_stream_data(message, &mut self.stamps, now);
+        while let Some((payload_type, payload)) = self.receiver.poll_delivered() {
+            if payload_type == PayloadType::Output {
+                self.sender.on_data();
+            }
+            self.events.push_back(Event::Payload(payload_type, payload));
         }
-        self.mark_lost(self.base);
-        if self.infers_delivery {
-            self.mark_overdue(timeout, now);
-        }
-        self.assert_invariants();
     }
-
-    fn end(&self) -> i64 {
-        self.base.saturating_add(i64::try_from(self.outgoing.len()).unwrap_or(i64::MAX))
-    }
-
-    fn index(&self, sequence: i64) -> Option<usize> {
-        usize::try_from(sequence.checked_sub(self.base)?).ok()
-    }
-
-    fn entry(&self, sequence: i64) -> Option<&Outgoing> {
-        self.outgoing.get(self.index(sequence)?)?.as_ref()
-    }
-
-    fn entry_mut(&mut self, sequence: i64) -> Option<&mut Outgoing> {
-        let index = self.index(sequence)?;
-        self.outgoing.get_mut(index)?.as_mut()
-    }
-
-    fn timeout(&self) -> Duration {
-        if !self.port_ready && self.entry(self.base).is_some_and(|head| head.is_output) {
-            return FIRST_DATA_RTO;
-        }
-        let doubled = self.round_trip.timeout() * 2_u32.saturating_pow(self.timeouts_in_a_row.min(4));
-        doubled.min(MAX_BACKED_OFF_RTO)
-    }
-
-    fn created_date(&self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.epoch.0).as_millis();
-        self.epoch.1.saturating_add(u64::try_from(elapsed).unwrap_or(0))
-    }
-
-    /// Names only need to be unique within a session, so a fast generator will do.
-    fn message_id(&mut self) -> Uuid {
-        uuid::Builder::from_random_bytes(self.random.u128(..).to_ne_bytes()).into_uuid()
-    }
-
-    fn assert_invariants(&self) {
-        debug_assert!(!matches!(self.outgoing.front(), Some(None)), "outgoing starts with an unacknowledged message");
-        debug_assert!(self.stored.keys().next().is_none_or(|&first| first > self.expected));
-        debug_assert!(self.base <= self.next_unsent && self.next_unsent <= self.end());
-    }
-}
-
-/// As messages carry it, where 0 is not allowed.
-fn millis_since_epoch(wall_clock: SystemTime) -> u64 {
-    let millis = wall_clock.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_millis().max(1));
-    u64::try_from(millis).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

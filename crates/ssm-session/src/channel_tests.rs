@@ -1,13 +1,18 @@
 //! The channel against a model of the agent, over a model of the service, in simulated time.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+
+use uuid::Uuid;
 
 use super::*;
 
 impl Channel {
     /// Payload bytes unacknowledged and stored out of order.
     pub(in super::super) fn held(&self) -> (usize, usize) {
-        (self.outgoing.iter().flatten().map(|entry| entry.payload).sum(), self.stored_bytes)
+        (self.sender.unacknowledged(), self.receiver.stored().1)
     }
 }
 
@@ -116,9 +121,13 @@ struct World {
 
 impl World {
     fn new(seed: u64, faults: Faults) -> Self {
+        Self::with_options(&Options::default(), seed, faults)
+    }
+
+    fn with_options(options: &Options, seed: u64, faults: Faults) -> Self {
         let now = Instant::now();
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut channel = Channel::new(Options::default(), random.fork(), now, SystemTime::now());
+        let mut channel = Channel::new(options, random.fork(), now, SystemTime::now());
         channel.connected(now);
         let agent = Agent {
             answers_duplicates: true,
@@ -161,7 +170,7 @@ impl World {
         while let Some(frame) = self.channel.poll_transmit(self.now) {
             self.put(To::Agent, &frame);
         }
-        self.largest_window = self.largest_window.max(self.channel.in_flight);
+        self.largest_window = self.largest_window.max(self.channel.sender.in_flight());
         let next =
             [self.wire.peek().map(|Reverse((at, ..))| *at), self.channel.next_timeout(), Some(self.agent.next_tick)];
         self.now = next.into_iter().flatten().min().map_or(until, |at| at.clamp(self.now, until));
@@ -335,7 +344,7 @@ fn a_pause_holds_new_messages_and_start_or_any_message_or_a_probe_ends_it() {
 #[test]
 fn a_pause_ends_by_itself_when_nothing_waits_in_the_channel() {
     let now = Instant::now();
-    let mut channel = Channel::new(Options::default(), fastrand::Rng::with_seed(1), now, SystemTime::now());
+    let mut channel = Channel::new(&Options::default(), fastrand::Rng::with_seed(1), now, SystemTime::now());
     channel.connected(now);
     channel.on_message(&service(MessageType::PausePublication), now).unwrap();
     assert!(!channel.has_room());
@@ -348,22 +357,22 @@ fn a_pause_ends_by_itself_when_nothing_waits_in_the_channel() {
 
 #[test]
 fn a_gap_of_ten_thousand_messages_is_stored_and_beyond_the_limit_nothing_is_acknowledged() {
-    let mut world = World::new(2, Faults::default());
-    world.channel.options.max_stored_messages = 10_000;
+    let options = Options { max_stored_messages: 10_000, ..Options::default() };
+    let mut world = World::with_options(&options, 2, Faults::default());
     let now = world.now;
     for sequence in 1..=10_001 {
         world.channel.on_message(&Agent::message(sequence, Bytes::from_static(b"x")).encode(), now).unwrap();
     }
     let stats = world.channel.stats();
     assert_eq!((stats.out_of_order, stats.dropped_full), (10_000, 1));
-    assert_eq!(world.channel.acks.len(), 10_000);
+    assert_eq!(world.channel.receiver.waiting_acks(), 10_000);
     world.channel.on_message(&Agent::message(0, Bytes::from_static(b"y")).encode(), now).unwrap();
     let mut delivered = 0;
     while let Some(Event::Payload(..)) = world.channel.poll_event() {
         delivered += 1;
     }
     assert_eq!(delivered, 10_001);
-    assert_eq!((world.channel.stored.len(), world.channel.stored_bytes), (0, 0));
+    assert_eq!(world.channel.receiver.stored(), (0, 0));
 }
 
 #[test]

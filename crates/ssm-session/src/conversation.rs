@@ -141,7 +141,7 @@ impl Conversation {
     pub fn new(options: Options, random: fastrand::Rng, now: Instant, wall_clock: SystemTime) -> Self {
         Self {
             state: State::ExpectHandshakeRequest { until: now + options.handshake_timeout },
-            channel: Channel::new(options.channel.clone(), random, now, wall_clock),
+            channel: Channel::new(&options.channel, random, now, wall_clock),
             mux: Mux::new(options.mux.clone()),
             meter: Meter::new(now),
             stalls: Stalls::default(),

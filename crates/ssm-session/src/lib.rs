@@ -28,6 +28,7 @@ pub mod message;
 pub mod payload;
 pub mod pool;
 pub mod request;
+pub mod sequence;
 pub mod session;
 mod silence;
 pub mod smux;

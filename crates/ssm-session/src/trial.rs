@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::smux::frame::{Command, Header, StreamId};
+use crate::{
+    sequence::SequenceNumber,
+    smux::frame::{Command, Header, StreamId},
+};
 
 /// What both official sides send (plugin and agent `config.go`, StreamDataPayloadSize).
 pub(super) const USUAL_PAYLOAD: usize = 1024;
@@ -38,7 +41,7 @@ pub(super) struct Trial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Waiting,
-    Running { sequence: i64, since: Instant, look: Instant },
+    Running { sequence: SequenceNumber, since: Instant, look: Instant },
     Passed,
     Failed,
 }
@@ -64,7 +67,7 @@ impl Trial {
     }
 
     /// The payload is on its way.
-    pub(super) fn start(&mut self, sequence: i64, now: Instant) {
+    pub(super) fn start(&mut self, sequence: SequenceNumber, now: Instant) {
         self.state = State::Running { sequence, since: now, look: now + TRIAL_TIMEOUT };
     }
 
@@ -80,10 +83,10 @@ impl Trial {
     /// sequence number of a message that has to be replaced by [`NOP`].
     pub(super) fn check(
         &mut self,
-        acknowledged: impl Fn(i64) -> bool,
-        overtaken: impl Fn(i64) -> bool,
+        acknowledged: impl Fn(SequenceNumber) -> bool,
+        overtaken: impl Fn(SequenceNumber) -> bool,
         now: Instant,
-    ) -> Option<i64> {
+    ) -> Option<SequenceNumber> {
         let State::Running { sequence, since, look } = &mut self.state else { return None };
         if acknowledged(*sequence) {
             self.state = State::Passed;
@@ -96,7 +99,7 @@ impl Trial {
     }
 
     /// The websocket is gone, perhaps because of the message. Gives what [`Trial::check`] gives.
-    pub(super) fn fail(&mut self) -> Option<i64> {
+    pub(super) fn fail(&mut self) -> Option<SequenceNumber> {
         let State::Running { sequence, .. } = self.state else { return None };
         self.state = State::Failed;
         Some(sequence)

@@ -32,6 +32,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use self::dials::Syn;
 use super::frame::{Command, FrameError, FrameReader, HEADER, Header, Piece, StreamId};
+use crate::sequence::SequenceNumber;
 
 /// Limits and delays of a session's streams.
 #[derive(Debug, Clone)]
@@ -197,7 +198,7 @@ pub struct Mux {
     /// Streams whose SYN is in the payload that [`Mux::poll_output`] made last.
     syns: Vec<StreamId>,
     /// Streams whose SYN the agent has not acknowledged, with the sequence number of its message.
-    unacknowledged: Vec<(i64, StreamId)>,
+    unacknowledged: Vec<(SequenceNumber, StreamId)>,
     stuck: bool,
     /// The stream that asks whether a dial is over, until it is answered.
     question: Option<StreamId>,

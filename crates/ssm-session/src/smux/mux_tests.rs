@@ -11,6 +11,10 @@ impl Mux {
     }
 }
 
+fn number(places: usize) -> SequenceNumber {
+    SequenceNumber::FIRST.plus(places)
+}
+
 fn unhex(hex: &Value) -> Bytes {
     let hex = hex.as_str().unwrap();
     (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
@@ -204,11 +208,11 @@ fn without_question() -> Options {
 }
 
 /// Opens a stream whose SYN goes out under a number and is acknowledged.
-fn dialled(mux: &mut Mux, sequence: i64, now: Instant) -> StreamId {
+fn dialled(mux: &mut Mux, sequence: usize, now: Instant) -> StreamId {
     let id = mux.open(now).unwrap();
     mux.poll_output(1024, now).unwrap();
-    mux.on_sent(sequence);
-    mux.on_acknowledged(|acknowledged| acknowledged == sequence, now);
+    mux.on_sent(number(sequence));
+    mux.on_acknowledged(|acknowledged| acknowledged == number(sequence), now);
     id
 }
 
@@ -220,10 +224,10 @@ fn the_dial_timeout_begins_when_the_agent_has_acknowledged_the_syn() {
     let id = mux.open(now).unwrap();
     assert_eq!(mux.next_timeout(), None, "the SYN waits behind a full window");
     mux.poll_output(1024, now + SECOND * 20).unwrap();
-    mux.on_sent(7);
-    mux.on_acknowledged(|acknowledged| acknowledged == 6, now + SECOND * 21);
+    mux.on_sent(number(7));
+    mux.on_acknowledged(|acknowledged| acknowledged == number(6), now + SECOND * 21);
     assert_eq!(mux.next_timeout(), Some(now + SECOND * 30));
-    mux.on_acknowledged(|acknowledged| acknowledged == 7, now + SECOND * 22);
+    mux.on_acknowledged(|acknowledged| acknowledged == number(7), now + SECOND * 22);
     assert_eq!(mux.next_timeout(), Some(now + SECOND * 32));
     mux.on_timeout(now + SECOND * 31);
     assert!(read(&mut mux, id).is_pending() && !mux.is_stuck());
@@ -235,7 +239,7 @@ fn a_syn_that_is_never_acknowledged_is_the_agents_fault_and_no_dial_hangs() {
     let mut mux = Mux::new(without_question());
     let (sent, queued) = (mux.open(now).unwrap(), mux.open(now).unwrap());
     mux.poll_output(9, now).unwrap();
-    mux.on_sent(1);
+    mux.on_sent(number(1));
     let taken = dialled(&mut mux, 2, now);
     mux.on_timeout(now + Duration::from_secs(9));
     mux.fail_unacknowledged(&StreamError::AgentSilent);
@@ -346,7 +350,7 @@ fn a_database_that_accepts_and_is_silent_is_told_from_one_that_does_not_accept()
         let id = mux.open(start).unwrap();
         assert!(write(&mut mux, id, b"SSLRequest").is_ready());
         mux.poll_output(1024, start).unwrap();
-        mux.on_sent(1);
+        mux.on_sent(number(1));
         mux.on_acknowledged(|_| true, start);
         assert_eq!(mux.next_timeout(), Some(at(4)));
         mux.on_timeout(at(4));
@@ -385,7 +389,7 @@ fn an_answer_on_a_later_stream_shows_that_the_earlier_ones_are_connected() {
     let mut mux = Mux::new(Options::default());
     let (first, second, third) = (mux.open(start).unwrap(), mux.open(start).unwrap(), mux.open(start).unwrap());
     mux.poll_output(1024, start).unwrap();
-    mux.on_sent(1);
+    mux.on_sent(number(1));
     mux.on_acknowledged(|_| true, start);
     mux.on_input(psh(second, b"x"), start).unwrap();
     assert_eq!([first, second, third].map(|id| mux.is_accepted(id)), [true, true, false]);
@@ -400,7 +404,7 @@ fn an_urgent_stream_may_wait_longer_than_a_dial() {
     let mut mux = Mux::new(Options::default());
     let urgent = mux.open_urgent(start).unwrap();
     mux.poll_output(1024, start).unwrap();
-    mux.on_sent(1);
+    mux.on_sent(number(1));
     mux.on_timeout(start + Duration::from_secs(9));
     mux.on_acknowledged(|_| true, start + Duration::from_secs(10));
     mux.on_timeout(start + Duration::from_secs(20));

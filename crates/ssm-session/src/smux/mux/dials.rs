@@ -12,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Mux, RECENTLY, Stream, StreamError};
+use crate::sequence::SequenceNumber;
 
 /// How far a stream's SYN has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +57,12 @@ impl Mux {
     }
 
     /// The payload that [`Mux::poll_output`] made last goes out in the message of this number.
-    pub fn on_sent(&mut self, sequence: i64) {
+    pub fn on_sent(&mut self, sequence: SequenceNumber) {
         self.unacknowledged.extend(self.syns.drain(..).map(|id| (sequence, id)));
     }
 
     /// Starts the time of the dials whose SYN has been `acknowledged`.
-    pub fn on_acknowledged(&mut self, acknowledged: impl Fn(i64) -> bool, now: Instant) {
+    pub fn on_acknowledged(&mut self, acknowledged: impl Fn(SequenceNumber) -> bool, now: Instant) {
         for (_, id) in self.unacknowledged.extract_if(.., |(sequence, _)| acknowledged(*sequence)) {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.syn = Syn::Taken(now);
