@@ -35,5 +35,7 @@ pub mod smux;
 pub mod stream;
 pub mod tally;
 mod trial;
+#[cfg(test)]
+mod vectors;
 pub mod websocket;
 mod window;

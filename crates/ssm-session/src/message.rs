@@ -217,15 +217,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-
-    fn vectors() -> Value {
-        serde_json::from_str(include_str!("../tests/vectors/ssm-messages.json")).unwrap()
-    }
-
-    fn unhex(hex: &Value) -> Bytes {
-        let hex = hex.as_str().unwrap();
-        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
-    }
+    use crate::vectors::{self, unhex};
 
     fn expected(vector: &Value) -> AgentMessage {
         AgentMessage {
@@ -241,7 +233,7 @@ mod tests {
 
     #[test]
     fn golden_messages_decode_and_encode_byte_for_byte() {
-        let vectors = vectors();
+        let vectors = vectors::ssm();
         let messages = vectors["messages"].as_array().unwrap();
         assert_eq!(messages.len(), 14);
         for vector in messages {
@@ -253,14 +245,14 @@ mod tests {
 
     #[test]
     fn messages_of_the_service_without_payload_type_decode() {
-        for vector in vectors()["decode_only"].as_array().unwrap() {
+        for vector in vectors::ssm()["decode_only"].as_array().unwrap() {
             assert_eq!(AgentMessage::decode(&unhex(&vector["hex"])), Ok(expected(vector)), "{}", vector["name"]);
         }
     }
 
     #[test]
     fn malformed_messages_are_refused() {
-        let vectors = vectors();
+        let vectors = vectors::ssm();
         for vector in vectors["must_reject"]
             .as_array()
             .unwrap()
@@ -273,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_truncation_and_every_header_length_is_refused() {
-        let frame = unhex(&vectors()["messages"][0]["hex"]);
+        let frame = unhex(&vectors::ssm()["messages"][0]["hex"]);
         for end in 0..frame.len() {
             assert!(AgentMessage::decode(&frame.slice(..end)).is_err(), "cut at {end}");
         }

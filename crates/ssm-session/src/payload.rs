@@ -87,12 +87,19 @@ impl Flag {
     }
 }
 
-/// The first frame after the websocket opens, as text (plugin `src/service/service.go`, OpenDataChannelInput).
-/// No `Debug`: it carries the token.
+/// The version of the messages in [`OpenDataChannelInput`] (plugin [`config.go`], MessageSchemaVersion).
+///
+/// [`config.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/config/config.go#L21
+pub const MESSAGE_SCHEMA_VERSION: &str = "1.0";
+
+/// The first frame after the websocket opens, as text (plugin [`service.go`], OpenDataChannelInput). It has no `Debug`, because
+/// it carries the token.
+///
+/// [`service.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/service/service.go#L17-L35
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OpenDataChannelInput<'a> {
-    /// Always "1.0".
+    /// [`MESSAGE_SCHEMA_VERSION`].
     pub message_schema_version: Cow<'a, str>,
     /// UUID, new for each open.
     pub request_id: Cow<'a, str>,
@@ -275,8 +282,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_is_byte_for_byte_the_reference_clients() {
-        let vectors: serde_json::Value =
-            serde_json::from_str(include_str!("../tests/vectors/ssm-messages.json")).unwrap();
+        let vectors = crate::vectors::ssm();
         let golden = vectors["messages"].as_array().unwrap().iter().find(|m| m["name"] == "ack_by_client").unwrap();
         let acknowledged = "00112233-4455-4677-8899-aabbccddeeff".parse().unwrap();
         let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap();

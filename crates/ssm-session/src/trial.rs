@@ -112,7 +112,7 @@ pub(super) const NOP: Bytes = Bytes::from_static(&[1, 3, 0, 0, 0, 0, 0, 0]);
 fn nops(count: usize) -> Bytes {
     let mut payload = BytesMut::with_capacity(count * NOP.len());
     for _ in 0..count {
-        Header::control(Command::Nop, StreamId(0)).encode(&mut payload);
+        Header::control(Command::Nop, StreamId::NONE).encode(&mut payload);
     }
     payload.freeze()
 }

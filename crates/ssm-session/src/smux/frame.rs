@@ -7,20 +7,48 @@
 //! | 2 | 2 | length, payload bytes; 0 for SYN, FIN and NOP, 8 for UPD |
 //! | 4 | 4 | stream id |
 //!
-//! Source: xtaci/smux `frame.go`, as vendored by session-manager-plugin and amazon-ssm-agent.
+//! Source: xtaci/smux 1.5.16 [`frame.go`], which session-manager-plugin vendors; amazon-ssm-agent vendors 1.5.15 with the same
+//! frames. Version 1 is their default ([`mux.go`]).
+//!
+//! [`frame.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/frame.go#L8-L37
+//! [`mux.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/mux.go#L46
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Size of the header.
+/// Bytes of the header ([`frame.go`], headerSize).
+///
+/// [`frame.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/frame.go#L31-L37
 pub const HEADER: usize = 8;
-/// The version both official sides speak.
+/// The protocol version that both official sides speak.
 const VERSION: u8 = 1;
 
-/// Names one stream of a session.
+/// Bytes of an UPD's payload ([`frame.go`], szCmdUPD).
+///
+/// [`frame.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/frame.go#L20-L24
+const UPD_PAYLOAD: u16 = 8;
+
+/// Identifies one stream of a session. Ids are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
-/// What a frame does to its stream.
+impl StreamId {
+    /// The id in frames that belong to no stream, such as NOP.
+    pub const NONE: Self = Self(0);
+    /// The id of a client's first stream: the counter starts at 1 and is advanced before its first use
+    /// ([`session.go`], newSession and OpenStream).
+    ///
+    /// [`session.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/session.go#L98-L127
+    pub const FIRST: Self = Self(3);
+
+    /// The id of the client's next stream; `None` when there are no ids left.
+    pub fn next(self) -> Option<Self> {
+        Some(Self(self.0.checked_add(2)?))
+    }
+}
+
+/// The command of a frame ([`frame.go`], cmdSYN and the following).
+///
+/// [`frame.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/frame.go#L8-L18
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Command {
@@ -36,21 +64,21 @@ pub enum Command {
     Upd = 4,
 }
 
-/// Why bytes are no smux v1: the session is dead, for nobody knows where the next frame starts.
+/// Why bytes are not smux version 1. The session is dead, because the start of the next frame is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Not version 1.
+    /// The version is not 1.
     #[error("smux version {0}, expected 1")]
     Version(u8),
-    /// Not a command of version 1.
+    /// The command does not belong to version 1.
     #[error("unknown smux command {0}")]
     Command(u8),
-    /// SYN, FIN and NOP carry no bytes and UPD carries 8; the reference receiver would lose its place.
+    /// SYN, FIN and NOP carry no bytes and UPD carries 8. The reference receiver would take the payload for frames.
     #[error("smux {command:?} with a length of {length}")]
     Length {
-        /// The command.
+        /// The command of the frame.
         command: Command,
-        /// Its length field.
+        /// Its length field, in bytes.
         length: u16,
     },
 }
@@ -58,11 +86,11 @@ pub enum FrameError {
 /// A frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// What to do.
+    /// The command.
     pub command: Command,
-    /// Bytes that follow.
+    /// Bytes of payload that follow.
     pub length: u16,
-    /// To which stream.
+    /// The stream that the command is for.
     pub stream: StreamId,
 }
 
@@ -92,7 +120,7 @@ impl Header {
         let length = u16::from_le_bytes([l0, l1]);
         let expected = match command {
             Command::Psh => length,
-            Command::Upd => 8,
+            Command::Upd => UPD_PAYLOAD,
             Command::Syn | Command::Fin | Command::Nop => 0,
         };
         if length != expected {
@@ -110,12 +138,12 @@ impl Header {
     }
 }
 
-/// A piece of the frame stream, as it comes: payloads are handed on in the chunks they arrive in.
+/// A piece of the frame stream. Payloads are handed on in the chunks in which they arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// SYN, FIN or NOP.
     Control(Command, StreamId),
-    /// Some bytes of a PSH; never empty.
+    /// Bytes of a PSH, at least one.
     Data(StreamId, Bytes),
 }
 
@@ -123,15 +151,15 @@ pub enum Piece {
 #[derive(Debug, Default)]
 pub struct FrameReader {
     partial: BytesMut,
-    /// Command, stream and bytes left of the frame under way.
+    /// Command, stream and remaining bytes of the frame under way.
     payload: Option<(Command, StreamId, usize)>,
 }
 
 impl FrameReader {
-    /// The next piece of `input`, which is consumed up to its end. `Ok(None)`: all of `input` is used up.
+    /// Takes the next piece out of `input`. `Ok(None)`: all of `input` is consumed.
     ///
     /// # Errors
-    /// [`FrameError`]: the stream is no smux v1 and stays unusable.
+    /// [`FrameError`]: the stream is not smux version 1. The reader stays unusable.
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Piece>, FrameError> {
         loop {
             if let Some((command, stream, left)) = self.payload {
@@ -166,22 +194,13 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::Value;
 
     use super::*;
-
-    fn vectors() -> Value {
-        serde_json::from_str(include_str!("../../tests/vectors/smux-frames.json")).unwrap()
-    }
-
-    fn unhex(hex: &Value) -> Bytes {
-        let hex = hex.as_str().unwrap();
-        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
-    }
+    use crate::vectors::{self, unhex};
 
     #[test]
     fn golden_headers_decode_and_encode_byte_for_byte() {
-        let vectors = vectors();
+        let vectors = vectors::smux();
         let frames = vectors["frames"].as_array().unwrap();
         assert_eq!(frames.len(), 11);
         for frame in frames {
@@ -198,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_1_header_is_refused() {
+    fn headers_of_other_versions_and_unknown_commands_are_refused() {
         let good = [1, 2, 5, 0, 3, 0, 0, 0];
         assert!(Header::decode(good).is_ok());
         for version in (0..=255).filter(|&v| v != 1) {

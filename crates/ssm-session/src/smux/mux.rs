@@ -1,37 +1,40 @@
-//! The client's side of one smux session: streams, their buffers, and whose turn it is to send. Sans-IO.
+//! The client's side of one smux session: its streams, and whose turn it is to send. Sans-IO.
 //!
 //! ```text
-//!              SYN                 first byte                 FIN (either side)
-//!   open ──▶ Dialling ───────────────▶ Established ─────────────────────▶ gone
-//!               │ Flag 3 + FIN: refused        │ poll_shutdown: half-closed, FIN with the agent's
-//!               │ nothing in time: stuck       │ handle dropped: FIN after what is queued
+//!   open ──▶ dialled by the agent ──▶ bytes both ways ──▶ FIN from both sides: forgotten
 //! ```
 //!
-//! The agent says nothing when a dial succeeds, so a silent database looks like none. After [`Options::dial_question`] another
-//! stream is opened and closed in one breath: the agent comes to it only when the dial before it is over, and answers with
-//! its FIN.
-//! What else happens while a stream is being dialled is in `dials`.
+//! The state of one stream, with a drawing, is in `mux/state.rs`, its buffers in `mux/stream.rs`.
 //!
-//! smux version 1 has no window for one stream, so what a client does not read piles up here: [`Mux::is_full`] asks the
-//! driver to stop reading the websocket for all streams. The agent closes a connection completely at the first FIN, from
-//! either side, so ours is delayed at a half-close (`poll_shutdown`) until the other side has finished.
+//! The agent sends nothing when a dial succeeds, so a destination that has not spoken yet looks like one that has not
+//! accepted. After [`Options::dial_question`] another stream is opened and closed at once: the agent reaches it only when the
+//! dial before it is over, and replies with its FIN.
 //!
-//! Sources: xtaci/smux `session.go`, `stream.go`; amazon-ssm-agent `agent/session/plugins/port/port_mux.go`
-//! (handleServerConnections: serial dials, Flag 3 before the FIN of a failed dial).
+//! smux version 1 has no window for one stream, so the bytes that a client does not read pile up here: [`Mux::is_full`] asks
+//! the driver to stop reading the websocket for all streams. The agent closes a connection completely at the first FIN from
+//! either side, so ours is delayed at a half-close ([`Mux::shutdown`]) until the other side has finished.
+//!
+//! Sources: xtaci/smux [`session.go`] and agent [`port_mux.go`], handleServerConnections: serial dials, Flag 3 before the FIN
+//! of a failed dial.
+//!
+//! [`session.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/session.go#L306
+//! [`port_mux.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/plugins/port/port_mux.go#L257-L298
 
-mod dials;
+mod error;
+mod state;
+mod stream;
 
 use std::{
     collections::{HashMap, VecDeque},
-    io,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-use self::dials::Syn;
-use super::frame::{Command, FrameError, FrameReader, HEADER, Header, Piece, StreamId};
+pub use self::error::StreamError;
+use self::{state::Purpose, stream::Stream};
+use super::frame::{Command, FrameError, FrameReader, HEADER, Piece, StreamId};
 use crate::sequence::SequenceNumber;
 
 /// Limits and delays of a session's streams.
@@ -42,10 +45,10 @@ pub struct Options {
     pub max_unread: usize,
     /// Bytes written and not yet sent, of each stream. Default 256 KiB.
     pub max_unsent: usize,
-    /// Without a first byte, FIN or refusal this long after the agent has acknowledged a stream's SYN the session is stuck:
-    /// the agent dials one stream at a time and waits two minutes. Default 8 s.
+    /// A session is stuck when a stream has had no first byte, FIN or refusal for this long after the agent acknowledged its
+    /// SYN: the agent dials one stream at a time, and a dial takes up to two minutes. Default 8 s.
     pub dial_timeout: Duration,
-    /// When a dial without an answer is asked after, see the module's description. Default 4 s.
+    /// The age of a dial at which a question stream follows it, see the module's description. Default 4 s.
     pub dial_question: Duration,
 }
 
@@ -55,133 +58,25 @@ impl Default for Options {
     }
 }
 
-/// A dial that nothing has accepted after this time is hopeless: SYN has been sent again after 1, 3 and 7 s (RFC 6298).
+/// A dial that is not accepted in this time is hopeless: Linux has then sent the TCP SYN again after 1, 3 and 7 s
+/// ([RFC 6298, section 2](https://www.rfc-editor.org/rfc/rfc6298#section-2): 1 s at first, doubled each time).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(8);
-/// A dial that has not been answered after this time is asked after: whether the destination has accepted it.
+/// The age of a dial at which a question stream follows it.
 const DIAL_QUESTION: Duration = Duration::from_secs(4);
-/// A stream that is younger than this will show only later what it carries, and one on which nothing has moved for so long
-/// is at rest.
-const RECENTLY: Duration = Duration::from_millis(500);
 /// Bytes that a session takes beyond [`Options::max_unread`] while an urgent stream is open. Each of its replies comes behind
-/// everything that is under way for the clients that do not read: some 10 MB in the agent's outgoing buffer (agent
-/// `config.go`: OutgoingMessageBufferCapacity, 10,000 messages) or in the buffers of sockets. A cancel request inside TLS
-/// waits for four: TLS accepted, the server's handshake, its end and the close.
+/// all bytes that are under way for clients that do not read, in the agent's outgoing buffer (agent [`config.go`],
+/// OutgoingMessageBufferCapacity: at most 100,000 messages) and in the buffers of sockets. A cancel request inside TLS waits
+/// for four replies: TLS accepted, the server's handshake, its end and the close.
+///
+/// [`config.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/config/config.go#L51
 const URGENT_ROOM: usize = 64 << 20;
-/// The agent stops reading its websocket, acknowledgements included, once 4 MiB wait for destinations that do not read
-/// (agent `port_mux.go`: smux.DefaultConfig, MaxReceiveBuffer). With less than that outstanding it cannot be blocked.
+/// The agent stops reading its websocket, acknowledgements included, once this many bytes wait for destinations that do not
+/// read (agent [`port_mux.go`]: smux.DefaultConfig; smux [`mux.go`]: MaxReceiveBuffer). With less outstanding it cannot be
+/// blocked.
+///
+/// [`port_mux.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/plugins/port/port_mux.go#L193
+/// [`mux.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/mux.go#L50
 const BLOCKS_FROM: usize = 4 << 20;
-/// Most bytes that one stream can have outstanding at the agent: the above and the buffers of its socket, generously.
-const MOST_OUTSTANDING: usize = 16 << 20;
-
-/// Why a stream gives no more bytes.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StreamError {
-    /// The agent could not connect to the database.
-    #[error("the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)")]
-    Refused,
-    /// No byte within [`Options::dial_timeout`].
-    #[error("the bastion did not reach the database within {} s", .0.as_secs())]
-    DialTimeout(Duration),
-    /// The agent did not acknowledge that it was to dial. Nothing has been said on the stream.
-    #[error("the SSM agent on the bastion does not answer")]
-    AgentSilent,
-    /// The session has lost its connection before the agent acknowledged that it was to dial.
-    #[error("the SSM session has lost its connection to AWS")]
-    LinkLost,
-    /// The session ended under the stream.
-    #[error("the SSM session ended: {0}")]
-    SessionEnded(String),
-    /// A write after the end of the stream.
-    #[error("the stream is closed")]
-    Closed,
-}
-
-impl StreamError {
-    /// The form in which an asynchronous reader can carry it.
-    pub fn into_io(self) -> io::Error {
-        let kind = match self {
-            Self::Refused => io::ErrorKind::ConnectionRefused,
-            Self::DialTimeout(_) | Self::AgentSilent | Self::LinkLost => io::ErrorKind::TimedOut,
-            Self::SessionEnded(_) => io::ErrorKind::NetworkDown,
-            Self::Closed => io::ErrorKind::BrokenPipe,
-        };
-        io::Error::new(kind, self)
-    }
-
-    /// Whether another session may do better: the database was not dialled, or the session `is_old` and may have ended
-    /// unnoticed. One that ends as soon as it has opened would do so again.
-    pub fn calls_for_another_session(&self, is_old: bool) -> bool {
-        match self {
-            Self::AgentSilent | Self::LinkLost => true,
-            Self::SessionEnded(_) => is_old,
-            Self::Refused | Self::DialTimeout(_) | Self::Closed => false,
-        }
-    }
-
-    /// The stream error inside an I/O error, if that is where it came from.
-    pub fn from_io(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
-    }
-}
-
-#[derive(Debug)]
-enum Local {
-    Open,
-    /// The FIN waits for the agent's, or for the end of the handle: the agent would close both ways, and the answer be lost.
-    HalfClosed,
-    /// The FIN follows what is queued.
-    Closing,
-    /// The FIN is out.
-    Closed,
-}
-
-#[derive(Debug)]
-struct Stream {
-    unread: BytesMut,
-    unsent: BytesMut,
-    syn: Syn,
-    local: Local,
-    /// The agent's FIN came.
-    remote_closed: bool,
-    opened: Instant,
-    /// When data last moved, either way.
-    used: Instant,
-    heard: bool,
-    /// Data went out since data last came: the client waits for an answer.
-    unanswered: bool,
-    /// At most so many bytes may wait at the agent for a destination that does not read them. Grows with what is sent; an
-    /// answer is taken as a sign that half of it was read.
-    outstanding: usize,
-    error: Option<StreamError>,
-    /// Nobody holds the handle any more.
-    abandoned: bool,
-    /// Opened by [`Mux::open_urgent`].
-    urgent: bool,
-    /// The agent has connected it to its destination, which has not said anything yet.
-    accepted: bool,
-    /// Not a client's: it asks whether the dials before it are over.
-    question: bool,
-    queued: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-impl Stream {
-    fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
-            waker.wake();
-        }
-    }
-
-    fn has_output(&self) -> bool {
-        matches!(self.syn, Syn::Queued) || !self.unsent.is_empty() || matches!(self.local, Local::Closing)
-    }
-
-    /// Its client may still send.
-    fn is_open(&self) -> bool {
-        matches!(self.local, Local::Open)
-    }
-}
 
 /// All streams of one session.
 #[derive(Debug)]
@@ -189,18 +84,20 @@ pub struct Mux {
     options: Options,
     reader: FrameReader,
     streams: HashMap<StreamId, Stream>,
-    next_id: u32,
+    next_id: StreamId,
     /// Streams with something to send, in turn.
     ready: VecDeque<StreamId>,
+    /// Bytes received and not read, of all streams together.
     unread: usize,
-    /// Flag 3 received, the FIN of its stream not yet.
+    /// Flags 3 received whose stream has not had its FIN yet.
     failed_dials: usize,
     /// Streams whose SYN is in the payload that [`Mux::poll_output`] made last.
     syns: Vec<StreamId>,
     /// Streams whose SYN the agent has not acknowledged, with the sequence number of its message.
     unacknowledged: Vec<(SequenceNumber, StreamId)>,
+    /// A dial hangs, so the agent dials for no other stream. Cleared when the agent ends the dials that hung.
     stuck: bool,
-    /// The stream that asks whether a dial is over, until it is answered.
+    /// The question stream, until the agent's FIN.
     question: Option<StreamId>,
     ended: Option<StreamError>,
 }
@@ -212,8 +109,7 @@ impl Mux {
             options,
             reader: FrameReader::default(),
             streams: HashMap::new(),
-            // xtaci/smux session.go: a client's first id is 3, then odd ones.
-            next_id: 3,
+            next_id: StreamId::FIRST,
             ready: VecDeque::new(),
             unread: 0,
             failed_dials: 0,
@@ -227,94 +123,59 @@ impl Mux {
 
     /// Opens a stream; the agent dials when it sees the SYN. `None` when the session has ended or has no ids left.
     pub fn open(&mut self, now: Instant) -> Option<StreamId> {
+        self.open_for(Purpose::Client, now)
+    }
+
+    /// Opens a stream that is served even while the session is full: until it ends, [`Mux::is_full`] allows 64 MiB more.
+    /// `None` as for [`Mux::open`].
+    pub fn open_urgent(&mut self, now: Instant) -> Option<StreamId> {
+        self.open_for(Purpose::Urgent, now)
+    }
+
+    fn open_for(&mut self, purpose: Purpose, now: Instant) -> Option<StreamId> {
         if self.ended.is_some() {
             return None;
         }
-        let id = StreamId(self.next_id);
-        self.next_id = self.next_id.checked_add(2)?;
-        self.streams.insert(
-            id,
-            Stream {
-                unread: BytesMut::new(),
-                unsent: BytesMut::new(),
-                syn: Syn::Queued,
-                local: Local::Open,
-                remote_closed: false,
-                opened: now,
-                used: now,
-                heard: false,
-                unanswered: false,
-                outstanding: 0,
-                error: None,
-                abandoned: false,
-                urgent: false,
-                accepted: false,
-                question: false,
-                queued: false,
-                reader: None,
-                writer: None,
-            },
-        );
+        let id = self.next_id;
+        self.next_id = id.next()?;
+        self.streams.insert(id, Stream::new(purpose, now));
         self.queue(id);
         Some(id)
     }
 
-    /// Opens a stream that must be heard even while the session is full: until it ends, [`Mux::is_full`] allows 64 MiB more.
-    pub fn open_urgent(&mut self, now: Instant) -> Option<StreamId> {
-        let id = self.open(now)?;
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.urgent = true;
-        }
-        Some(id)
-    }
-
-    /// Opens and closes a stream, to hear whether the dials before it are over.
-    fn ask_after_dials(&mut self, now: Instant) {
-        self.question = self.open(now);
-        if let Some(stream) = self.question.and_then(|id| self.streams.get_mut(&id)) {
-            (stream.question, stream.abandoned, stream.local) = (true, true, Local::Closing);
-        }
-    }
-
     /// Whether the agent is known to have connected the stream to its destination.
     pub fn is_accepted(&self, id: StreamId) -> bool {
-        self.streams.get(&id).is_some_and(|stream| stream.heard || stream.accepted)
+        self.streams.get(&id).is_some_and(|stream| stream.state().is_accepted())
     }
 
-    /// The agent dials one stream after the other, in the order of their ids: a sign of one shows that the dials of all before
-    /// it have come to their end. One that failed has had its FIN by then.
-    fn has_reached(&mut self, id: StreamId) {
-        for (&earlier, stream) in &mut self.streams {
-            if earlier < id && stream.dial_started().is_some() {
-                stream.accepted = true;
-            }
-        }
-    }
-
-    /// How many streams are open.
+    /// The number of open streams, including those whose last frames are under way.
     pub fn stream_count(&self) -> usize {
         self.streams.len()
     }
 
-    /// Whether no new stream can be served: a dial hung, and the agent dials one at a time; or there are no ids left.
+    /// Whether the session cannot serve a new stream: a dial hangs, or there are no ids left.
     pub fn is_stuck(&self) -> bool {
-        self.stuck || self.next_id.checked_add(2).is_none()
+        self.stuck || self.next_id.next().is_none()
     }
 
-    /// How many streams are in use just now.
+    /// The number of streams on which bytes moved in the last half second.
     pub fn active_count(&self, now: Instant) -> usize {
-        self.streams.values().filter(|stream| stream.is_open() && now < stream.used + RECENTLY).count()
+        self.streams.values().filter(|stream| stream.is_active(now)).count()
     }
 
-    /// Whether a client waits for an answer: what moved last on its stream was its own.
+    /// Whether a stream is being dialled, or was opened only just now and is still open.
+    pub fn is_dialling(&self, now: Instant) -> bool {
+        self.streams.values().any(|stream| stream.is_dialling(now))
+    }
+
+    /// Whether a client waits for a reply: the bytes that moved last on its stream were its own.
     pub fn is_awaiting(&self) -> bool {
-        self.streams.values().any(|stream| stream.unanswered && !stream.abandoned && !stream.remote_closed)
+        self.streams.values().any(Stream::is_awaiting)
     }
 
-    /// Whether the agent may have stopped reading because destinations do not: then its silence says nothing.
+    /// Whether the agent may have stopped reading because destinations do not read: then its silence shows nothing.
     pub fn may_block_the_agent(&self) -> bool {
-        let outstanding = self.streams.values().filter(|stream| !stream.remote_closed).map(|stream| stream.outstanding);
-        outstanding.sum::<usize>() >= BLOCKS_FROM
+        self.streams.values().map(Stream::outstanding).sum::<usize>() >= BLOCKS_FROM
     }
 
     /// Whether clients have left so much unread that nothing more may be read from the websocket.
@@ -322,11 +183,11 @@ impl Mux {
         if self.unread < self.options.max_unread {
             return false;
         }
-        let urgent = self.streams.values().any(|stream| stream.urgent && !stream.abandoned);
-        !urgent || self.unread - self.options.max_unread >= URGENT_ROOM
+        let is_urgent = |stream: &Stream| stream.state().is_urgent() && !stream.state().is_dropped();
+        !self.streams.values().any(is_urgent) || self.unread - self.options.max_unread >= URGENT_ROOM
     }
 
-    /// Bytes received and not yet read.
+    /// Bytes received and not yet read, of all streams together.
     pub fn unread(&self) -> usize {
         self.unread
     }
@@ -340,7 +201,7 @@ impl Mux {
             match piece {
                 Piece::Data(id, data) => self.on_data(id, &data, now),
                 Piece::Control(Command::Fin, id) => self.on_fin(id),
-                // The agent opens no streams; keep-alive needs no answer.
+                // The agent opens no streams; keep-alive needs no reply.
                 Piece::Control(Command::Syn | Command::Nop | Command::Psh | Command::Upd, _) => {}
             }
         }
@@ -348,46 +209,39 @@ impl Mux {
     }
 
     fn on_data(&mut self, id: StreamId, data: &Bytes, now: Instant) {
-        self.has_reached(id);
+        self.on_reached(id);
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.heard = true;
-        stream.unanswered = false;
-        stream.outstanding /= 2;
-        if stream.abandoned {
-            return;
-        }
-        stream.used = now;
-        stream.unread.extend_from_slice(data);
-        self.unread += data.len();
-        if let Some(reader) = stream.reader.take() {
-            reader.wake();
-        }
+        let before = stream.unread();
+        stream.on_data(data, now);
+        self.unread += stream.unread() - before;
     }
 
     fn on_fin(&mut self, id: StreamId) {
-        self.has_reached(id);
+        self.on_reached(id);
         self.question = self.question.filter(|&question| question != id);
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.remote_closed = true;
-        if self.failed_dials > 0 && !stream.heard {
-            // Also for a stream that has been given up meanwhile: the refusal is not the next one's.
+        if stream.on_fin(self.failed_dials > 0) {
             self.failed_dials -= 1;
-            stream.error.get_or_insert(StreamError::Refused);
         }
-        // The agent has closed the connection both ways; what is queued would be thrown away there.
-        stream.unsent.clear();
-        if !matches!(stream.local, Local::Closed) {
-            stream.local = Local::Closing;
-        }
-        stream.wake();
         self.queue(id);
         self.forget_if_over(id);
         // The agent dials again only now, so a stuck session has come loose.
-        let hangs = |stream: &Stream| stream.question || matches!(stream.error, Some(StreamError::DialTimeout(_)));
-        self.stuck &= self.streams.values().any(|stream| hangs(stream) && !stream.remote_closed);
+        self.stuck &= self.streams.values().any(|stream| stream.state().hangs());
     }
 
-    /// Whether [`Mux::poll_output`] has something to say.
+    /// The agent dials one stream after the other, in the order of their ids, and has come to this one.
+    fn on_reached(&mut self, id: StreamId) {
+        for (_, stream) in self.streams.iter_mut().filter(|(earlier, _)| **earlier < id) {
+            stream.on_later_reached();
+        }
+    }
+
+    /// Flag 3 came: the next FIN of a stream on which nothing was heard is that of a failed dial.
+    pub fn on_dial_failed(&mut self) {
+        self.failed_dials += 1;
+    }
+
+    /// Whether [`Mux::poll_output`] has frames.
     pub fn has_output(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -402,72 +256,72 @@ impl Mux {
         {
             turns -= 1;
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            stream.queued = false;
-            if matches!(stream.syn, Syn::Queued) {
-                Header::control(Command::Syn, id).encode(&mut payload);
-                stream.syn = Syn::Sent(now);
+            if stream.write_frames(id, &mut payload, max, self.options.max_unsent / 2, now) {
                 self.syns.push(id);
             }
-            let room = max.saturating_sub(payload.len() + HEADER);
-            let length = stream.unsent.len().min(room).min(usize::from(u16::MAX));
-            if let Ok(length @ 1..) = u16::try_from(length) {
-                Header { command: Command::Psh, length, stream: id }.encode(&mut payload);
-                payload.extend_from_slice(stream.unsent.get(..usize::from(length)).unwrap_or_default());
-                stream.unsent.advance(usize::from(length));
-                stream.used = now;
-                stream.unanswered = true;
-                stream.outstanding = (stream.outstanding + usize::from(length)).min(MOST_OUTSTANDING);
-                // Not at every message: a writer that is woken for each thousand bytes costs more than it writes.
-                if stream.unsent.len() <= self.options.max_unsent / 2
-                    && let Some(writer) = stream.writer.take()
-                {
-                    writer.wake();
-                }
-            }
-            if stream.unsent.is_empty() && matches!(stream.local, Local::Closing) && payload.len() + HEADER <= max {
-                Header::control(Command::Fin, id).encode(&mut payload);
-                stream.local = Local::Closed;
-            }
-            if stream.has_output() {
-                stream.queued = true;
-                self.ready.push_back(id);
-            } else {
+            if !self.queue(id) {
                 self.forget_if_over(id);
             }
         }
         (!payload.is_empty()).then(|| payload.freeze())
     }
 
-    /// When [`Mux::on_timeout`] wants to be called.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        let question = self.streams.values().filter_map(|stream| self.question_due(stream)).min();
-        self.streams.values().filter_map(|stream| self.deadline(stream)).chain(question).min()
+    /// The payload that [`Mux::poll_output`] made last goes out in the message of this number.
+    pub fn on_sent(&mut self, sequence: SequenceNumber) {
+        self.unacknowledged.extend(self.syns.drain(..).map(|id| (sequence, id)));
     }
 
-    /// When a dial is asked after; `None` when that is not needed or has been done.
-    fn question_due(&self, stream: &Stream) -> Option<Instant> {
-        // Before the agent has acknowledged the SYN, the question is whether it is there, and not the dial.
-        let asks = self.question.is_none() && !stream.abandoned && matches!(stream.syn, Syn::Taken(_));
-        stream.dial_started().filter(|_| asks).map(|at| at + self.options.dial_question)
-    }
-
-    fn deadline(&self, stream: &Stream) -> Option<Instant> {
-        stream.dial_started().map(|at| at + self.options.dial_timeout)
-    }
-
-    /// Does what is due at `now`.
-    pub fn on_timeout(&mut self, now: Instant) {
-        if self.streams.values().any(|stream| self.question_due(stream).is_some_and(|due| now >= due)) {
-            self.ask_after_dials(now);
-        }
-        for stream in self.streams.values_mut() {
-            if stream.dial_started().is_some_and(|at| now >= at + self.options.dial_timeout) {
-                self.stuck |= stream.give_up_dial(self.options.dial_timeout);
+    /// Starts the time of the dials whose SYN has been `acknowledged`.
+    pub fn on_acknowledged(&mut self, acknowledged: impl Fn(SequenceNumber) -> bool, now: Instant) {
+        for (_, id) in self.unacknowledged.extract_if(.., |(sequence, _)| acknowledged(*sequence)) {
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.on_acknowledged(now);
             }
         }
     }
 
-    /// The session is over: what was received can still be read, then every stream fails with this.
+    /// Fails the streams that the agent may not know of: another session may serve them.
+    pub fn fail_unacknowledged(&mut self, error: &StreamError) {
+        for stream in self.streams.values_mut() {
+            stream.fail_unacknowledged(error);
+        }
+    }
+
+    /// Reading was paused until now, so no reply to a dial could be received: the dial timeouts start again.
+    pub fn restart_dials(&mut self, now: Instant) {
+        for stream in self.streams.values_mut() {
+            stream.restart_dial(now);
+        }
+    }
+
+    /// When [`Mux::on_timeout`] has to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let dials = self.streams.values().filter_map(|stream| stream.state().dial_began());
+        dials.map(|at| at + self.options.dial_timeout).chain(self.question_at()).min()
+    }
+
+    /// When a question stream is to be opened; `None` while there is one, or no dial to ask about. Before the agent has
+    /// acknowledged a SYN, the question is whether the agent is there.
+    fn question_at(&self) -> Option<Instant> {
+        let dials = self.streams.values().filter_map(|stream| stream.state().awaits_dial_since());
+        let oldest = dials.min().filter(|_| self.question.is_none())?;
+        Some(oldest + self.options.dial_question)
+    }
+
+    /// Does what is due at `now`.
+    pub fn on_timeout(&mut self, now: Instant) {
+        if self.question_at().is_some_and(|due| now >= due) {
+            self.question = self.open_for(Purpose::Question, now);
+        }
+        let limit = self.options.dial_timeout;
+        for stream in self.streams.values_mut() {
+            if stream.state().dial_began().is_some_and(|at| now >= at + limit) {
+                self.stuck |= stream.give_up_dial(limit);
+            }
+        }
+    }
+
+    /// The session is over: received bytes can still be read, then every stream fails with this error.
     pub fn end(&mut self, error: StreamError) {
         for stream in self.streams.values_mut() {
             stream.wake();
@@ -475,91 +329,62 @@ impl Mux {
         self.ended.get_or_insert(error);
     }
 
-    /// Takes at most `max` received bytes; none of them at the end of the stream.
+    /// Takes at most `max` received bytes; an empty buffer at the end of the stream.
+    ///
+    /// # Errors
+    /// [`StreamError`], after the last received byte.
     pub fn poll_read(&mut self, id: StreamId, cx: &mut Context<'_>, max: usize) -> Poll<Result<BytesMut, StreamError>> {
         let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Err(StreamError::Closed)) };
-        if !stream.unread.is_empty() {
-            let data = stream.unread.split_to(max.min(stream.unread.len()));
-            if stream.unread.is_empty() {
-                // Idle connections hold no buffer.
-                stream.unread = BytesMut::new();
-            }
+        let result = stream.poll_read(cx, max, self.ended.as_ref());
+        if let Poll::Ready(Ok(data)) = &result {
             self.unread -= data.len();
-            return Poll::Ready(Ok(data));
         }
-        match stream.error.as_ref().or_else(|| self.ended.as_ref().filter(|_| !stream.remote_closed)) {
-            Some(error) => Poll::Ready(Err(error.clone())),
-            None if stream.remote_closed => Poll::Ready(Ok(BytesMut::new())),
-            None => {
-                stream.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        result
     }
 
-    /// Queues bytes for sending, as many as there is room for.
+    /// Queues bytes for sending. Returns how many: those for which there is room.
+    ///
+    /// # Errors
+    /// [`StreamError`]: the stream takes no more bytes.
     pub fn poll_write(&mut self, id: StreamId, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamError>> {
         let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Err(StreamError::Closed)) };
-        if let Some(error) = stream.error.as_ref().or(self.ended.as_ref()) {
-            return Poll::Ready(Err(error.clone()));
+        let result = stream.poll_write(cx, bytes, self.options.max_unsent, self.ended.as_ref());
+        if let Poll::Ready(Ok(_)) = result {
+            self.queue(id);
         }
-        if stream.remote_closed || !matches!(stream.local, Local::Open) {
-            return Poll::Ready(Err(StreamError::Closed));
-        }
-        let room = self.options.max_unsent.saturating_sub(stream.unsent.len());
-        if room == 0 {
-            stream.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let taken = bytes.get(..room).unwrap_or(bytes);
-        stream.unsent.extend_from_slice(taken);
-        self.queue(id);
-        Poll::Ready(Ok(taken.len()))
+        result
     }
 
-    /// Half-close: nothing more will be written. The FIN waits for the agent's, or for the end of the handle.
+    /// Half-close: the client writes nothing more. The FIN waits for the agent's, or for [`Mux::abandon`].
     pub fn shutdown(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && matches!(stream.local, Local::Open)
-        {
-            stream.local = Local::HalfClosed;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.shut_down();
         }
     }
 
-    /// The handle is gone: FIN after what is queued, and nothing more is kept of what comes.
+    /// The client has dropped its handle: the FIN follows the queued bytes, and received bytes are thrown away.
     pub fn abandon(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.abandoned = true;
-        self.unread -= stream.unread.len();
-        stream.unread = BytesMut::new();
-        if matches!(stream.local, Local::Open | Local::HalfClosed) {
-            stream.local = Local::Closing;
-        }
+        self.unread -= stream.unread();
+        stream.drop_handle();
         self.queue(id);
         self.forget_if_over(id);
     }
 
-    /// A stream is remembered until both sides have closed it, or the session has ended: an agent that has not sent its
-    /// FIN may still be dialling for it.
     fn forget_if_over(&mut self, id: StreamId) {
-        let over = self.streams.get(&id).is_some_and(|stream| {
-            stream.abandoned
-                && (self.ended.is_some()
-                    || matches!(stream.local, Local::Closed) && (stream.heard || stream.remote_closed))
-        });
-        if over {
+        let ended = self.ended.is_some();
+        if self.streams.get(&id).is_some_and(|stream| stream.state().is_over(ended)) {
             self.streams.remove(&id);
         }
     }
 
-    fn queue(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !stream.queued
-            && stream.has_output()
-        {
-            stream.queued = true;
+    /// Gives a stream with something to send its turn. Returns whether it got one now.
+    fn queue(&mut self, id: StreamId) -> bool {
+        let queued = self.streams.get_mut(&id).is_some_and(Stream::takes_turn);
+        if queued {
             self.ready.push_back(id);
         }
+        queued
     }
 }
 

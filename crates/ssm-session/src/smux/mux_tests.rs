@@ -1,23 +1,22 @@
+//! The streams of one session against a scripted agent.
+
 use std::task::Waker;
 
-use serde_json::Value;
-
 use super::*;
+use crate::{
+    smux::frame::Header,
+    vectors::{self, unhex},
+};
 
 impl Mux {
     /// Bytes written and not yet sent.
     pub(crate) fn unsent(&self) -> usize {
-        self.streams.values().map(|stream| stream.unsent.len()).sum()
+        self.streams.values().map(Stream::unsent).sum()
     }
 }
 
 fn number(places: usize) -> SequenceNumber {
     SequenceNumber::FIRST.plus(places)
-}
-
-fn unhex(hex: &Value) -> Bytes {
-    let hex = hex.as_str().unwrap();
-    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }
 
 fn psh(id: StreamId, data: &[u8]) -> Bytes {
@@ -48,14 +47,14 @@ fn pieces(mut payload: Bytes) -> Vec<Piece> {
 
 #[test]
 fn the_reference_receivers_cases_read_the_same_here() {
-    let vectors: Value = serde_json::from_str(include_str!("../../tests/vectors/smux-frames.json")).unwrap();
+    let vectors = vectors::smux();
     let mut run = 0;
     for case in vectors["receive_cases"].as_array().unwrap() {
         let Some(chunks) = case["input_chunks_hex"].as_array() else { continue };
         let now = Instant::now();
         let mut mux = Mux::new(Options::default());
         // The cases were recorded on the accepting side; here the same streams exist because we opened them.
-        while mux.next_id <= 9 {
+        while mux.next_id <= StreamId(9) {
             mux.open(now);
         }
         let alive = chunks.iter().all(|chunk| mux.on_input(unhex(chunk), now).is_ok());
@@ -325,7 +324,7 @@ fn the_end_of_the_session_reaches_every_stream_after_what_it_had_received() {
 fn ids_are_never_reused_and_run_out_instead() {
     let now = Instant::now();
     let mut mux = Mux::new(Options::default());
-    mux.next_id = u32::MAX - 2;
+    mux.next_id = StreamId(u32::MAX - 2);
     assert!(mux.open(now).is_some());
     assert_eq!(mux.open(now), None);
 }
