@@ -55,6 +55,7 @@ pub fn spec(
             mux,
             payload_size: settings.payload_size,
             keep_alive: settings.keep_alive,
+            keep_alive_advice: Some("keep_alive = true prevents that".into()),
             idle_timeout: settings.idle_timeout,
             ..defaults
         },

@@ -16,18 +16,19 @@ pub mod message_service;
 pub mod own;
 pub mod owner;
 mod stream;
+mod stream_error;
 
 use std::sync::Arc;
 
 pub use ssm_session::{
-    self as ssm, pool,
-    smux::{self, mux::StreamError},
+    self as ssm, pool, smux,
     stream::{SessionAcceptance, SessionPeer, SessionStream},
 };
 
 pub use self::{
     error::Error,
     stream::{Acceptance, Peer, Stream},
+    stream_error::StreamError,
 };
 use crate::{limits::DIAL_TIMEOUT, target::Endpoint};
 

@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{direct, error::Error};
+use super::{direct, error::Error, stream_error::StreamError};
 
 /// The server at the far end of a connection, for connecting to the same server again: a name may lead to another server
 /// each time it is resolved.
@@ -105,7 +105,7 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Ssm(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Ssm(stream) => Pin::new(stream).poll_read(cx, buf).map_err(StreamError::reword),
             Self::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -114,7 +114,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Ssm(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Ssm(stream) => Pin::new(stream).poll_write(cx, bytes).map_err(StreamError::reword),
             Self::Direct(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }

@@ -12,7 +12,10 @@
 
 mod answering;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::Bytes;
 
@@ -43,6 +46,9 @@ pub struct Options {
     pub payload_size: usize,
     /// Whether a session with streams is kept from the idle timeout of the account. Default false.
     pub keep_alive: bool,
+    /// How a user of the program turns `keep_alive` on, to end the logged warning about the idle timeout with: a clause such as
+    /// "--keep-alive prevents that". Default `None`.
+    pub keep_alive_advice: Option<Arc<str>>,
     /// That idle timeout, if it is known, for a warning. Default `None`.
     pub idle_timeout: Option<Duration>,
     /// A message that the agent does not acknowledge within this time, with nothing else heard of it: new connections do not
@@ -59,6 +65,7 @@ impl Default for Options {
             mux: mux::Options::default(),
             payload_size: USUAL_PAYLOAD,
             keep_alive: false,
+            keep_alive_advice: None,
             idle_timeout: None,
             unresponsive_after: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(25),
@@ -67,7 +74,7 @@ impl Default for Options {
 }
 
 /// The agent notes that its handshake is complete only after it has sent HandshakeComplete, and until then acknowledges data
-/// and throws them away (agent `datachannel.go`, PerformHandshake and processStreamDataMessage). A bastion with little
+/// and throws them away (agent `datachannel.go`, PerformHandshake and processStreamDataMessage). A node with little
 /// processor time is late with that note: on a loaded loopback one in ten sessions lost its first data.
 const HANDSHAKE_LAG: Duration = Duration::from_millis(100);
 /// Both sides wait this long for the other's last acknowledgements (agent PrepareToCloseChannel).
@@ -90,14 +97,14 @@ pub enum EndReason {
     /// The agent's bytes make no sense.
     #[error("the agent broke the protocol: {0}")]
     Smux(#[from] FrameError),
-    /// Nothing was acknowledged for minutes, perhaps because the database reads nothing.
+    /// Nothing was acknowledged for minutes, perhaps because the destination reads nothing.
     #[error("the SSM agent has acknowledged nothing for minutes")]
     NotAcknowledging,
     /// The agent was asked and said nothing for so long.
-    #[error("the SSM agent on the bastion has not answered for {} s, though AWS has", .0.as_secs())]
+    #[error("the SSM agent has not answered for {} s, though AWS has", .0.as_secs())]
     AgentSilent(Duration),
     /// Systems Manager has no connection to the agent, which has not answered either.
-    #[error("the SSM agent on the bastion is not connected to AWS any more")]
+    #[error("the SSM agent is not connected to AWS any more")]
     AgentGone,
     /// The task that serves it has failed.
     #[error("internal error; please report this with the log")]
@@ -212,7 +219,12 @@ impl Conversation {
         self.customer_message.take()
     }
 
-    /// What is to be said, once, before the account's idle timeout ends the session.
+    /// How a user of the program turns keep-alive on, see [`Options::keep_alive_advice`].
+    pub fn keep_alive_advice(&self) -> Option<&str> {
+        self.options.keep_alive_advice.as_deref()
+    }
+
+    /// The warning that the account's idle timeout is about to end the session, once.
     pub fn take_idle_warning(&mut self) -> Option<IdleWarning> {
         self.idle.take_warning()
     }

@@ -308,12 +308,12 @@ impl Pump<'_> {
                 info!(%text, "message from the administrators of the AWS account");
             }
             if let Some(IdleWarning { timeout, left, streams }) = conversation.take_idle_warning() {
+                let advice = conversation.keep_alive_advice().map(|advice| format!("; {advice}")).unwrap_or_default();
                 warn!(
                     streams,
                     idle_timeout_s = timeout.as_secs(),
                     left_s = left.as_secs(),
-                    "AWS ends this SSM session and its connections as idle unless one of them sends something; \
-                     keep_alive = true prevents that"
+                    "AWS ends this SSM session and its connections as idle unless one of them sends something{advice}"
                 );
             }
             let condition = Some(conversation.condition(now));

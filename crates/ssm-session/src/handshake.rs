@@ -24,10 +24,10 @@ pub enum HandshakeError {
     #[error("the SSM document forwards in mode {0:?}, expected LocalPortForwarding")]
     ForwardingMode(String),
     /// The agent cannot multiplex.
-    #[error("the SSM agent on the bastion has version {0}; port forwarding needs 3.0.222.0 or newer")]
+    #[error("the SSM agent has version {0}; port forwarding needs 3.0.222.0 or newer")]
     AgentTooOld(String),
     /// The agent takes the host and dials itself all the same.
-    #[error("the SSM agent on the bastion has version {0}; forwarding to another host needs 3.1.1374.0 or newer")]
+    #[error("the SSM agent has version {0}; forwarding to another host needs 3.1.1374.0 or newer")]
     NoRemoteHost(String),
     /// The agent wants something that port sessions never use.
     #[error("the session asks for {0}, which port forwarding sessions do not use")]
@@ -142,7 +142,7 @@ fn process(action: &RequestedClientAction, agent: &mut Agent) -> Result<(), Hand
         return Err(HandshakeError::ForwardingMode(mode));
     }
     agent.host = request.property("host").filter(|host| !host.is_empty());
-    // Before any byte: it would dial its own localhost, where another database may listen.
+    // Before any byte: it would dial its own localhost, where another service may listen.
     if agent.host.as_deref().is_some_and(|host| !is_itself(host)) && !agent.features.remote_host() {
         return Err(HandshakeError::NoRemoteHost(agent.version.clone()));
     }

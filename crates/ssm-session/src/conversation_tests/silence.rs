@@ -35,7 +35,7 @@ fn a_download_from_an_agent_that_died_ends_within_a_minute_and_says_so() {
     let reason = EndReason::AgentSilent(SECOND * 60);
     assert_eq!(far.read(id), Poll::Ready(Err(StreamError::SessionEnded(reason.to_string()))));
     assert_eq!(far.conversation.ended(), Some(&reason));
-    assert_eq!(reason.to_string(), "the SSM agent on the bastion has not answered for 60 s, though AWS has");
+    assert_eq!(reason.to_string(), "the SSM agent has not answered for 60 s, though AWS has");
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::{io, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// The agent could not connect to the destination (Flag 3, ConnectToPortError).
-    #[error("the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)")]
+    #[error("the SSM agent could not connect to the destination (refused, unreachable, or its name does not resolve there)")]
     Refused,
     /// The destination has not accepted the connection within [`Options::dial_timeout`](super::Options::dial_timeout).
-    #[error("the bastion did not reach the database within {} s", .0.as_secs())]
+    #[error("the SSM agent did not reach the destination within {} s", .0.as_secs())]
     DialTimeout(Duration),
     /// The agent did not acknowledge the request to dial. Nothing has been sent to the destination.
-    #[error("the SSM agent on the bastion does not answer")]
+    #[error("the SSM agent does not answer")]
     AgentSilent,
     /// The session lost its connection before the agent acknowledged the request to dial.
     #[error("the SSM session has lost its connection to AWS")]
