@@ -1,4 +1,6 @@
-//! How bytes reach the message service: the caller's way out, or [`Plain`], which knows no proxy.
+//! Connections to the message service: made by the caller, or by [`Plain`], which uses no proxy.
+
+mod path;
 
 use std::{error, io, sync::Arc};
 
@@ -9,36 +11,34 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{
-    control::BoxFuture,
-    websocket::{Address, Path},
-};
+pub use self::path::Path;
+use crate::{control::BoxFuture, stream_url::Address};
 
 /// Anything that carries bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
 
-/// A stream whose type does not matter any more: TCP, TLS over TCP, or a proxy's tunnel.
+/// A stream of any type: TCP, TLS over TCP, or a tunnel through a proxy.
 pub type BoxIo = Box<dyn Io>;
 
-/// Why there is no connection, for people: no user name, password or token.
+/// Why there is no connection. The text is shown to people: it must not hold a user name, password or token.
 pub type ConnectError = Box<dyn error::Error + Send + Sync>;
 
 /// Opens connections to the message service.
 pub trait Connect: Send + Sync + 'static {
-    /// A connection to `address`, with TLS where [`Address::is_secure`] says so, and the way that its packets take. The deadline
-    /// is the caller's; a dropped future closes what it had opened.
+    /// Opens a connection to `address`, with TLS if [`Address::is_secure`]. Returns it with the path that its packets take. The
+    /// session sets the deadline of 15 s; a dropped future must close what it has opened.
     fn connect<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<(BoxIo, Path), ConnectError>>;
 }
 
-/// TCP to the first address that answers, then TLS. Knows no proxy.
+/// TCP to the first address that accepts, then TLS. Uses no proxy.
 pub struct Plain {
     tls: Arc<ClientConfig>,
 }
 
 impl Plain {
-    /// TLS as `tls` says.
+    /// Connects with the roots and the crypto provider of `tls`.
     pub fn new(tls: Arc<ClientConfig>) -> Self {
         Self { tls }
     }

@@ -1,21 +1,30 @@
 //! The pump between a websocket and a conversation, with the runtime's clock stopped.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::{
     io::{DuplexStream, duplex},
     time::timeout_at,
 };
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use uuid::Uuid;
 
-use super::*;
+use super::{
+    lost::{Lost, Proof},
+    *,
+};
 use crate::{
-    conversation::Options,
+    clock::now,
+    connect::BoxIo,
+    conversation::{Conversation, Options},
     message::{AgentMessage, MessageType},
     payload::{self, PayloadType},
     smux::{
@@ -68,7 +77,7 @@ async fn say(service: &mut Service, sequence_number: i64, payload_type: PayloadT
 
 /// A machine that does not sleep, on a network that stays.
 fn awake() -> Machine {
-    Machine { wall_clock: Box::new(|| SystemTime::UNIX_EPOCH), network_changed: Box::new(|| false) }
+    Machine::with_clock(|| SystemTime::UNIX_EPOCH)
 }
 
 /// Pumps until the websocket is lost.
@@ -115,7 +124,7 @@ async fn a_link_is_checked_at_once_after_sleep_and_lost_when_no_answer_comes_in_
         let (shared, mut websocket, mut service) = start(1 << 20).await;
         let wall = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH));
         let clock = Arc::clone(&wall);
-        let mut machine = Machine { wall_clock: Box::new(move || *clock.lock().unwrap()), ..awake() };
+        let mut machine = Machine::with_clock(move || *clock.lock().unwrap());
         let pump = tokio::spawn(async move {
             let lost = until_lost(&shared, &mut websocket, &mut machine).await;
             (lost.reason, now())
@@ -140,7 +149,7 @@ async fn another_network_has_the_link_checked() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     let changed = Arc::new(AtomicBool::new(false));
     let network = Arc::clone(&changed);
-    let mut machine = Machine { network_changed: Box::new(move || network.swap(false, Ordering::Relaxed)), ..awake() };
+    let mut machine = Machine::with_network(move || network.swap(false, Ordering::Relaxed));
     let pump = tokio::spawn(async move { until_lost(&shared, &mut websocket, &mut machine).await.reason });
     answer_for(&mut service, Duration::from_mins(2)).await;
     changed.store(true, Ordering::Relaxed);
@@ -204,7 +213,7 @@ async fn pongs_keep_a_link_alive_and_a_close_of_any_code_is_a_loss() {
         service.close(Some(CloseFrame { code: CloseCode::Normal, reason: "Bye".into() })).await.unwrap();
     });
     let lost = until_lost(&shared, &mut websocket, &mut awake()).await;
-    assert_eq!((lost.reason.as_str(), lost.proven), ("closed by AWS with 1000 \"Bye\"", true));
+    assert_eq!((lost.reason.as_str(), lost.proof), ("closed by AWS with 1000 \"Bye\"", Proof::Works));
     answering.await.unwrap();
 }
 
@@ -257,7 +266,7 @@ async fn messages_after_a_long_sleep_carry_the_time_of_day() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     let wall = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_hours(1)));
     let clock = Arc::clone(&wall);
-    let mut machine = Machine { wall_clock: Box::new(move || *clock.lock().unwrap()), ..awake() };
+    let mut machine = Machine::with_clock(move || *clock.lock().unwrap());
     let pump = tokio::spawn(async move { pump(&shared, &mut websocket, &mut machine).await });
     answer_for(&mut service, Duration::from_secs(3)).await;
     *wall.lock().unwrap() += Duration::from_hours(8);
@@ -283,7 +292,7 @@ async fn a_task_that_panics_does_not_leave_its_streams_hanging() {
     let panics = Arc::new(AtomicBool::new(false));
     let clock = Arc::clone(&panics);
     let wall_clock = move || if clock.load(Ordering::Relaxed) { panic!("as in a bug") } else { SystemTime::UNIX_EPOCH };
-    let mut machine = Machine { wall_clock: Box::new(wall_clock), ..awake() };
+    let mut machine = Machine::with_clock(wall_clock);
     let task = tokio::spawn(supervise(Arc::clone(&shared), async move {
         pump(&pumping, &mut websocket, &mut machine).await;
     }));

@@ -11,10 +11,12 @@
 
 pub mod backoff;
 pub mod channel;
+mod clock;
 pub mod connect;
 pub mod control;
 pub mod conversation;
 mod driver;
+mod error;
 #[cfg(test)]
 mod fault_table;
 pub mod features;
@@ -22,8 +24,10 @@ pub mod handshake;
 pub mod idle;
 #[cfg(any(test, feature = "testing"))]
 pub mod invariants;
+mod link;
 mod liveness;
 pub mod load;
+mod machine;
 pub mod message;
 pub mod payload;
 pub mod pool;
@@ -32,7 +36,9 @@ pub mod sequence;
 pub mod session;
 mod silence;
 pub mod smux;
+mod spec;
 pub mod stream;
+mod stream_url;
 pub mod tally;
 mod trial;
 #[cfg(test)]

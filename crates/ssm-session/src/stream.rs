@@ -14,11 +14,11 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use super::{
+use crate::{
+    clock,
     conversation::{Conversation, EndReason},
-    driver,
+    smux::{frame::StreamId, mux::StreamError},
 };
-use crate::smux::{frame::StreamId, mux::StreamError};
 
 /// How far a session is, for those who wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Shared {
     pub(crate) fn new(session_id: Arc<str>, conversation: Conversation, changed: Arc<Notify>) -> Self {
         Self {
             session_id,
-            opened: driver::now(),
+            opened: clock::now(),
             conversation: Mutex::new(conversation),
             driver: AtomicWaker::new(),
             phase: watch::Sender::new(Phase::Waiting),
@@ -76,7 +76,7 @@ pub struct SessionStream {
 impl SessionStream {
     /// Opens a stream on the session; `None` when it takes none.
     pub(crate) fn open(shared: &Arc<Shared>) -> Option<Self> {
-        let id = shared.lock().open_stream(driver::now())?;
+        let id = shared.lock().open_stream(clock::now())?;
         shared.driver.wake();
         Some(Self { shared: Arc::clone(shared), id })
     }
@@ -126,7 +126,7 @@ impl SessionPeer {
     /// is being resumed; the deadline is the caller's. `None` when the session is over.
     pub async fn open_urgent(&self) -> Option<SessionStream> {
         let settled = self.0.phase.subscribe().wait_for(|phase| *phase != Phase::Waiting).await.is_ok();
-        let id = settled.then(|| self.0.lock().open_urgent_stream(driver::now())).flatten()?;
+        let id = settled.then(|| self.0.lock().open_urgent_stream(clock::now())).flatten()?;
         self.0.driver.wake();
         Some(SessionStream { shared: Arc::clone(&self.0), id })
     }

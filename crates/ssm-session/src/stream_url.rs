@@ -1,4 +1,4 @@
-//! Which stream URLs may be dialled.
+//! Which stream URLs may be dialled. StartSession and ResumeSession return one; it decides where a signed request goes.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -12,24 +12,24 @@ use crate::request::Destination;
 pub struct MessageService {
     /// The region of the sessions, such as `eu-central-1`.
     pub region: Arc<str>,
-    /// What the names of the region's endpoints end in. Default `amazonaws.com`, which holds in all but the partitions of China
+    /// The suffix of the names of the region's endpoints. Default `amazonaws.com`, which is wrong only in the partitions of China
     /// and of isolated and sovereign regions.
     pub dns_suffix: Arc<str>,
-    /// What the names of the endpoints end in that have IPv6 addresses as well. Default `api.aws`.
+    /// The suffix of the names of the endpoints that have IPv6 addresses as well. Default `api.aws`.
     pub dual_stack_suffix: Arc<str>,
-    /// A private endpoint. URLs may lead to it, and those that lead to AWS's own endpoint are dialled there; the certificate is
-    /// verified for this name. Default `None`.
+    /// A private endpoint. URLs may lead to it, and URLs of AWS's own endpoint are dialled there. The certificate is verified for
+    /// this name. Default `None`.
     pub endpoint: Option<Destination>,
-    /// Whether URLs may lead to this machine, by `ws://` too: only where the SSM endpoint itself is here, an emulation. Default
-    /// false.
+    /// Whether URLs may lead to this machine, by `ws://` too: only when the SSM endpoint itself is an emulation on this machine.
+    /// Default false.
     pub allow_plain_loopback: bool,
-    /// Whether the data channel is opened without a signature where the service refuses every signed request. The session's
-    /// token alone opens it then. Default false.
+    /// Whether the data channel is opened without a signature when the service refuses every signed request. Then the session's
+    /// token alone opens it. Default false.
     pub allow_unsigned: bool,
 }
 
 impl MessageService {
-    /// That of a region, at AWS's own endpoint.
+    /// The message service of a region, at AWS's own endpoint.
     pub fn of_region(region: impl Into<Arc<str>>) -> Self {
         Self {
             region: region.into(),
@@ -43,8 +43,10 @@ impl MessageService {
 
     /// The forms of AWS's endpoint names: regional and FIPS, dual-stack, and the names of a VPC endpoint.
     ///
-    /// AWS General Reference, "AWS Systems Manager endpoints and quotas"; VPC guide, "Access an AWS service using an
-    /// interface VPC endpoint".
+    /// Sources: [Systems Manager endpoints] and [access an AWS service using an interface VPC endpoint].
+    ///
+    /// [Systems Manager endpoints]: https://docs.aws.amazon.com/general/latest/gr/ssm.html
+    /// [access an AWS service using an interface VPC endpoint]: https://docs.aws.amazon.com/vpc/latest/privatelink/create-interface-endpoint.html
     fn is_named(&self, host: &str) -> bool {
         let Self { region, dns_suffix: suffix, dual_stack_suffix: dual_stack, .. } = self;
         let before = |end: String| host.strip_suffix(&end);
@@ -57,38 +59,38 @@ impl MessageService {
     }
 }
 
-/// A stream URL that may be dialled, with the host that is dialled.
+/// A stream URL that may be dialled, and the host to dial.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    pub(super) uri: Uri,
-    pub(super) host: String,
+    uri: Uri,
+    host: String,
     port: u16,
     secure: bool,
     loopback: bool,
 }
 
 impl Address {
-    /// The URL as it will be requested, with the host that will stand in the request: what the signature must be for.
+    /// The URL to request. The signature must be for this host, path and query.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// The host to dial, an address without brackets: what the certificate must be for.
+    /// The host to dial, in lower case; an IPv6 address without brackets. The certificate must be for this name.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port to dial.
+    /// The TCP port to dial.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether TLS is spoken (`wss://`).
+    /// Whether the connection needs TLS (`wss://`).
     pub fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// Whether the host is this machine: an emulation. No proxy leads there, and no other address may be dialled for it.
+    /// Whether the host is this machine, for an emulation. A proxy must not be used then, and no other address be dialled.
     pub fn is_loopback(&self) -> bool {
         self.loopback
     }
@@ -100,29 +102,29 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Which rule a stream URL breaks.
+/// The rule that a stream URL breaks. The URL itself is not shown, because it can open the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// It is no URL, or has a fragment.
+    /// It is not a URL, or it has a fragment.
     #[error("it is not a URL")]
     Malformed,
     /// It carries a user name or password.
     #[error("it carries a user name")]
     UserInfo,
-    /// It is for another session.
+    /// Its path does not name the session.
     #[error("it is not for this session")]
     Session,
-    /// It leads to a host that is no ssmmessages endpoint of the region.
+    /// Its host is not an ssmmessages endpoint of the region.
     #[error("its host is not an ssmmessages endpoint of the region")]
     Host,
-    /// It is neither `wss://` nor, where that is allowed, `ws://`.
+    /// Its scheme is neither `wss` nor, where that is allowed, `ws`.
     #[error("its scheme is not wss")]
     Scheme,
 }
 
-/// Checks a stream URL: `wss://` on an ssmmessages endpoint of the region (or the configured one), for this session,
-/// without user name; on loopback, by `ws://` too, only where the SSM endpoint is there as well. With an endpoint
-/// configured only the host and port change; path and query stay byte for byte what they were.
+/// Checks a stream URL: `wss://` on an ssmmessages endpoint of the region (or the configured one), for this session, without
+/// user name; on loopback, by `ws://` too, only with [`MessageService::allow_plain_loopback`]. A configured endpoint replaces
+/// host and port; path and query stay byte for byte the same.
 ///
 /// ```
 /// use ssm_session::websocket::{MessageService, UrlError, check_url};
@@ -136,7 +138,7 @@ pub enum UrlError {
 /// ```
 ///
 /// # Errors
-/// Which rule it breaks.
+/// [`UrlError`]: the rule that the URL breaks.
 pub fn check_url(url: &str, session_id: &str, service: &MessageService) -> Result<Address, UrlError> {
     let uri: Uri = url.parse().map_err(|_| UrlError::Malformed)?;
     let authority = uri.authority().ok_or(UrlError::Malformed)?;
@@ -155,12 +157,12 @@ pub fn check_url(url: &str, session_id: &str, service: &MessageService) -> Resul
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     let port = match authority.port() {
         Some(port) => port.as_u16(),
-        // `:` with nothing, or with a number too large
+        // A colon without a number, or with one that is too large.
         None if authority.as_str() != authority.host() => return Err(UrlError::Malformed),
         None => default_port(secure),
     };
-    let in_sandbox = is_loopback(&host) && service.allow_plain_loopback;
-    if !in_sandbox {
+    let is_emulation = is_loopback(&host) && service.allow_plain_loopback;
+    if !is_emulation {
         let configured = service.endpoint.as_ref().is_some_and(|endpoint| endpoint.host.eq_ignore_ascii_case(&host));
         if !configured && !service.is_named(&host) {
             return Err(UrlError::Host);
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn aws_endpoints_of_the_region_are_dialled_with_the_url_as_it_came() {
+    fn aws_endpoints_of_the_region_are_dialled_with_an_unchanged_url() {
         for (host, region) in [
             ("ssmmessages.eu-central-1.amazonaws.com", "eu-central-1"),
             ("SSMMESSAGES.eu-central-1.amazonaws.com", "eu-central-1"),
@@ -294,14 +296,14 @@ mod tests {
                 assert_eq!(
                     check(&url, "eu-central-1", true, None),
                     Err(UrlError::Host),
-                    "a sandbox leads only to loopback"
+                    "an emulation leads only to loopback"
                 );
             }
         }
     }
 
     #[test]
-    fn loopback_is_dialled_only_for_a_sandbox() {
+    fn loopback_is_dialled_only_for_an_emulation() {
         for (host, port) in
             [("localhost:8080", 8080), ("127.0.0.1:8080", 8080), ("[::1]:8080", 8080), ("127.9.9.9", 80)]
         {
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_endpoint_is_as_good_as_awss_own_and_takes_its_place() {
+    fn configured_endpoint_is_accepted_and_replaces_that_of_aws() {
         let corp = endpoint("messages.corp.example", 443);
         for host in [
             "MESSAGES.corp.example",
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn from_a_sandbox_too_nothing_goes_elsewhere_in_the_clear() {
+    fn emulation_on_loopback_leads_to_no_other_host_in_plain_text() {
         let url = format!("ws://127.0.0.1:4566{REST}");
         let address = check(&url, "eu-central-1", true, Some(&endpoint("localhost", 8080))).unwrap();
         assert_eq!(address.uri().to_string(), format!("ws://localhost:8080{REST}"));
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_endpoint_opens_no_other_door() {
+    fn configured_endpoint_allows_no_other_host() {
         let corp = endpoint("messages.corp.example", 443);
         for (url, error) in [
             (format!("wss://corp.example{REST}"), UrlError::Host),
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn each_other_rule_has_its_error() {
+    fn each_broken_rule_has_its_own_error() {
         let host = "ssmmessages.eu-central-1.amazonaws.com";
         for (url, error) in [
             (format!("ws://{host}{REST}"), UrlError::Scheme),

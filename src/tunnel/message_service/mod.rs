@@ -12,9 +12,9 @@ use std::{
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use ssm_session::{
-    connect::{BoxIo, Connect, ConnectError},
+    connect::{BoxIo, Connect, ConnectError, Path},
     control::BoxFuture,
-    websocket::{Address, Path},
+    websocket::Address,
 };
 use tokio::{net::lookup_host, time::Instant};
 use tokio_rustls::TlsConnector;

@@ -12,9 +12,6 @@ const REMAINING: &[(&str, usize)] = &[
     ("crates/database-wire/mysql", 6),
     ("crates/database-wire/mysql/watch", 2),
     ("crates/database-wire/postgres", 5),
-    ("crates/ssm-session", 5),
-    ("crates/ssm-session/driver", 2),
-    ("crates/ssm-session/smux/mux", 2),
 ];
 
 /// The name of a folder's own `mod.rs` among its modules.

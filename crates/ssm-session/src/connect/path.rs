@@ -1,10 +1,10 @@
-//! The way that packets take out of this machine, as far as the system tells without one being sent.
+//! The path that packets take out of this machine, as the routing table has it. No packet is sent to find out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use tokio::net::TcpStream;
 
-/// How packets leave for a websocket's peer: AWS, or a proxy on the way.
+/// The path of packets to the peer of a websocket: AWS, or a proxy.
 #[derive(Debug)]
 pub struct Path {
     peer: SocketAddr,
@@ -12,13 +12,13 @@ pub struct Path {
 }
 
 impl Path {
-    /// That of a connection. One that is gone already has no addresses; that it is gone shows elsewhere.
+    /// The path of a connection. A connection that is closed already has no addresses; reading from it shows that.
     pub fn of(stream: &TcpStream) -> Self {
         let peer = stream.peer_addr().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         Self { peer, source: stream.local_addr().ok().map(|address| address.ip()) }
     }
 
-    /// Whether packets would leave from another address than the last time, or could not leave any more.
+    /// Whether packets would leave from another address than at the last call, or cannot leave any more.
     pub fn has_changed(&mut self) -> bool {
         let source = source(self.peer);
         let before = std::mem::replace(&mut self.source, source);
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_source_is_a_change_once() {
+    fn new_source_address_is_a_change_once() {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 443));
         assert!(!Path { peer, source: Some(loopback) }.has_changed());

@@ -10,47 +10,55 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Lost, Machine, WebSocket, now};
+use super::lost::{Lost, Proof};
 use crate::{
     backoff::Backoff,
+    clock,
     conversation::EndReason,
-    session::{Link, ResumeError},
+    link::{Link, ResumeError},
+    machine::Machine,
     smux::mux::StreamError,
     stream::Shared,
+    websocket::WebSocket,
 };
 
-/// Between attempts to resume, full jitter: the first of them, and the most. There is no delay before the very first one.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The delay before the second attempt to resume, drawn at random below this limit, which doubles with each attempt. The first
+/// attempt is made at once.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+/// The largest limit of the delay between attempts to resume.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// The attempts to get a session's connection back. A connection that is lost again before it has shown that it is good
-/// does not begin them anew: the delays go on growing.
+/// The attempts to get a session's connection back. After a connection that is lost again before it has shown that it works,
+/// they go on with growing delays.
 pub(super) struct Recovery {
     deadline: Instant,
     backoff: Backoff,
     random: fastrand::Rng,
+    /// The next attempt is the first after a connection that worked: it is made without delay.
     is_first: bool,
 }
 
 impl Recovery {
     pub(super) fn new() -> Self {
-        Self { deadline: now(), backoff: Self::backoff(), random: fastrand::Rng::new(), is_first: true }
+        Self { deadline: clock::now(), backoff: Self::backoff(), random: fastrand::Rng::new(), is_first: true }
     }
 
     fn backoff() -> Backoff {
-        Backoff::new(RETRY.0, RETRY.1)
+        Backoff::new(RETRY_DELAY, MAX_RETRY_DELAY)
     }
 
-    /// A connection is lost, and to be had again before `deadline`, or still before the earlier one.
+    /// A connection is lost. It has to be restored before `deadline`; a connection over which nothing was received does not put
+    /// off the earlier deadline.
     pub(super) fn lost(&mut self, lost: &Lost, deadline: Instant) {
-        if lost.proven {
+        if lost.proof == Proof::Works {
             (self.backoff, self.is_first) = (Self::backoff(), true);
         }
-        if lost.heard || self.is_first {
+        if lost.proof >= Proof::Heard || self.is_first {
             self.deadline = deadline;
         }
     }
 
-    /// Asks for the session again until it is there, or known to be gone, or the time is over.
+    /// Tries to resume the session until it is resumed, known to be over, or the deadline has passed.
     pub(super) async fn reconnect(
         &mut self,
         shared: &Shared,
@@ -63,10 +71,10 @@ impl Recovery {
                 let delay = self.backoff.next_delay(&mut self.random);
                 tokio::select! {
                     () = cancel.cancelled() => return Err(EndReason::Terminated),
-                    () = tokio::time::sleep(delay.min(self.deadline.saturating_duration_since(now()))) => {}
+                    () = tokio::time::sleep(delay.min(self.deadline.saturating_duration_since(clock::now()))) => {}
                 }
             }
-            if now() >= self.deadline {
+            if clock::now() >= self.deadline {
                 let why = last.unwrap_or_else(|| "each new connection is lost immediately".into());
                 return Err(EndReason::NotResumed(why));
             }
@@ -78,23 +86,23 @@ impl Recovery {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(ResumeError::Gone(error))) => return Err(EndReason::NotResumed(with_causes(&error))),
                 Ok(Err(error)) => with_causes(&error),
-                Err(_) => last.unwrap_or_else(|| "AWS did not answer in time".into()),
+                Err(_) => last.unwrap_or_else(|| "AWS did not reply in time".into()),
             };
             debug!(session = %link.session_id(), cause = error, "resuming failed, trying again");
-            // It may take minutes; another session may serve those who have said nothing yet.
+            // It may take minutes. Another session may serve the connections that have not been dialled.
             shared.lock().mux().fail_unacknowledged(&StreamError::LinkLost);
             last = Some(error);
         }
     }
 }
 
-/// An error with its causes in one line. Texts of the far side may be among them, so what controls a display is escaped.
+/// An error with its causes in one line. They may hold texts of the far side, so control characters are escaped.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        // Some libraries' errors say their cause themselves.
+        // The errors of some libraries include their cause.
         if !text.ends_with(&more) {
             text = format!("{text}: {more}");
         }
@@ -109,18 +117,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_shows_nothing_good_does_not_begin_the_attempts_anew() {
+    async fn delays_go_on_growing_after_a_connection_that_did_not_work() {
         let mut recovery = Recovery::new();
-        let lost = |heard, proven| Lost { reason: "cut".into(), heard, proven };
-        let first = now() + Duration::from_mins(2);
-        recovery.lost(&lost(true, true), first);
+        let lost = |proof| Lost { reason: "cut".into(), proof };
+        let first = clock::now() + Duration::from_mins(2);
+        recovery.lost(&lost(Proof::Works), first);
         assert!(mem::take(&mut recovery.is_first), "no delay before the first attempt");
         let later = first + Duration::from_mins(1);
-        recovery.lost(&lost(false, false), later);
-        assert_eq!((recovery.is_first, recovery.deadline), (false, first), "nothing came over it");
-        recovery.lost(&lost(true, false), later);
-        assert_eq!((recovery.is_first, recovery.deadline), (false, later), "a sign of life, and another outage");
-        recovery.lost(&lost(true, true), later);
+        recovery.lost(&lost(Proof::None), later);
+        assert_eq!((recovery.is_first, recovery.deadline), (false, first), "nothing was received");
+        recovery.lost(&lost(Proof::Heard), later);
+        assert_eq!((recovery.is_first, recovery.deadline), (false, later), "the service was heard, so this is another outage");
+        recovery.lost(&lost(Proof::Works), later);
         assert!(recovery.is_first);
     }
 }

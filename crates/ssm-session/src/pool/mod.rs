@@ -35,8 +35,8 @@ use self::plan::{
 };
 pub use self::pooling::{Isolation, Pooling};
 use crate::{
+    clock,
     conversation::EndReason,
-    driver,
     load::Availability,
     session::{self, Session, Spec, Status},
     stream::SessionStream,
@@ -158,7 +158,7 @@ struct Ticket {
 
 impl Ticket {
     fn waited(&self) -> Duration {
-        driver::now().saturating_duration_since(self.since)
+        clock::now().saturating_duration_since(self.since)
     }
 }
 
@@ -187,7 +187,7 @@ impl Pool {
     /// # Errors
     /// [`Error`]
     pub async fn dial(&self) -> Result<SessionStream, Error> {
-        let mut ticket = Ticket { since: driver::now(), opening: None, failed: None };
+        let mut ticket = Ticket { since: clock::now(), opening: None, failed: None };
         loop {
             let mut changed = pin!(self.0.changed.notified());
             changed.as_mut().enable();
@@ -197,7 +197,7 @@ impl Pool {
             let waited = ticket.waited();
             let next_step =
                 [TRANSFER_TIMEOUT, RESTORE_TIMEOUT, OPEN_TIMEOUT].into_iter().find(|timeout| waited < *timeout);
-            let barred_until = self.state().failures.barred_until(driver::now());
+            let barred_until = self.state().failures.barred_until(clock::now());
             let next = next_step.map(|timeout| ticket.since + timeout).into_iter().chain(barred_until).min();
             tokio::select! {
                 () = changed => {}
@@ -240,7 +240,7 @@ impl Pool {
     /// A connection met what a failover would explain. The agent looks the database's name up once a session, so new
     /// connections go to a new session.
     pub fn suspect_failover(&self) {
-        let now = driver::now();
+        let now = clock::now();
         let mut state = self.state();
         if !state.suspicion.raise(now) {
             return;
@@ -256,7 +256,7 @@ impl Pool {
 
     /// What it is doing.
     pub fn stats(&self) -> Stats {
-        let now = driver::now();
+        let now = clock::now();
         let state = self.state();
         let mut tally = state.past;
         let sessions = state.sessions.iter().map(|member| {
@@ -308,7 +308,7 @@ impl Pool {
                 waited: ticket.waited(),
                 pending: ticket.opening.is_some(),
                 failed: ticket.failed.is_some(),
-                barred: state.failures.barred_until(driver::now()).is_some(),
+                barred: state.failures.barred_until(clock::now()).is_some(),
             };
             let waiters: Vec<usize> = state.openings.iter().map(|opening| opening.receiver_count()).collect();
             match plan::place(&state.views(), &waiters, &self.0.pooling, waiting) {
@@ -383,10 +383,10 @@ impl Pool {
                     state.retry_at = None;
                     state.failures.succeeded();
                     let (session, opening) = (session.clone(), Arc::clone(&own));
-                    state.sessions.push(Member { session, opened: driver::now(), draining: false, opening });
+                    state.sessions.push(Member { session, opened: clock::now(), draining: false, opening });
                 }
                 Err(error) => {
-                    let now = driver::now();
+                    let now = clock::now();
                     state.counts.failed += 1;
                     state.retry_at = Some(now + SPARE_RETRY);
                     state.failures.failed(now);
@@ -405,7 +405,7 @@ impl Pool {
 
     /// Does what is due, and says when to ask again at the latest.
     fn upkeep(&self) -> Option<Instant> {
-        let now = driver::now();
+        let now = clock::now();
         let mut state = self.state();
         state.remove(|session| session.condition(now).availability == Availability::Over);
         let mut plan = plan::upkeep(&state.views(), state.openings.len(), &self.0.pooling, state.retry_at, now);
@@ -433,7 +433,7 @@ impl Pool {
 
 impl State {
     fn views(&self) -> Vec<View> {
-        let now = driver::now();
+        let now = clock::now();
         let view = |member: &Member| {
             let mut load = member.session.load(now);
             // Connections that are about to begin there.
@@ -472,7 +472,7 @@ async fn maintain(pool: Pool) {
         tokio::select! {
             () = pool.0.closing.cancelled() => return,
             () = changed => {}
-            () = async { sleep_until(next.unwrap_or_else(driver::now).into()).await }, if next.is_some() => {}
+            () = async { sleep_until(next.unwrap_or_else(clock::now).into()).await }, if next.is_some() => {}
         }
     }
 }

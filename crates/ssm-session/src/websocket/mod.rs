@@ -1,14 +1,12 @@
 //! Opening the websocket of a data channel: the check of its URL, the connection, the upgrade.
 //!
-//! The URL comes from outside (StartSession's answer) and decides where a signed request and a session go, so it is
-//! checked before anything is dialled, then sent byte for byte: its query holds raw `+`, `/` and `=`. No redirect is
-//! followed, no extension offered. Neither the URL nor a header's value appears in errors and logs.
+//! The URL comes from outside (the reply to StartSession) and decides where a signed request and a session go. [`check_url`]
+//! checks it before anything is dialled; then it is sent byte for byte, because its query holds raw `+`, `/` and `=`. No
+//! redirect is followed and no extension is offered. Neither the URL nor the value of a header appears in errors and logs.
 //!
-//! What is said over the websocket is not known here.
+//! The messages on the websocket are the business of [`crate::message`] and the layers above.
 
 mod error;
-mod path;
-mod url;
 
 use http::{HeaderName, HeaderValue};
 use tokio_tungstenite::{
@@ -16,33 +14,32 @@ use tokio_tungstenite::{
     tungstenite::{self, handshake::client::generate_key, protocol::WebSocketConfig},
 };
 
-pub use self::{
-    error::Error,
-    path::Path,
-    url::{Address, MessageService, UrlError, check_url},
-};
-use crate::connect::{BoxIo, Connect};
+pub use self::error::Error;
+use crate::connect::{BoxIo, Connect, Path};
+pub use crate::stream_url::{Address, MessageService, UrlError, check_url};
 
-/// The largest message we take. Neither official side has a limit; hostile input needs one.
+/// An open data channel.
+pub type WebSocket = WebSocketStream<BoxIo>;
+
+/// Bytes of the largest message that is accepted. Neither official side has a limit, and none is documented; hostile input
+/// needs one.
 const MAX_MESSAGE: usize = 16 << 20;
-/// Messages fed without a flush are gathered up to this size: a flush for each costs six times the CPU.
+/// Messages fed without a flush are gathered up to this many bytes: a flush for each costs six times the CPU.
 const WRITE_BUFFER: usize = 128 << 10;
-/// What may wait for a service that does not read, answers to its pings above all: the above, our largest message, and
-/// room for pongs, beyond which only the last of them is kept.
+/// Most bytes that wait for a service that does not read: [`WRITE_BUFFER`], our largest message, and pongs, of which only the
+/// last is kept beyond this limit.
 const MAX_WRITE_BUFFER: usize = 1 << 20;
 
-/// Opens the websocket with `headers` added, the signature, and says which way it goes. Not cancel safe: a dropped future
-/// closes what it had opened.
-///
-/// The deadline of the whole is the caller's.
+/// Opens the websocket with the `headers` of the signature. Returns it with the path that its packets take. Not cancel safe: a
+/// dropped future closes the connection. The caller sets the deadline.
 ///
 /// # Errors
-/// See [`Error`].
+/// [`Error`]: the connection or the upgrade failed.
 pub async fn open(
     connect: &dyn Connect,
     address: &Address,
     headers: Vec<(HeaderName, HeaderValue)>,
-) -> Result<(WebSocketStream<BoxIo>, Path), Error> {
+) -> Result<(WebSocket, Path), Error> {
     let (stream, path) = connect.connect(address).await.map_err(Error::Connect)?;
     Ok((upgrade(stream, address, headers).await?, path))
 }
@@ -51,14 +48,14 @@ async fn upgrade(
     stream: BoxIo,
     address: &Address,
     headers: Vec<(HeaderName, HeaderValue)>,
-) -> Result<WebSocketStream<BoxIo>, Error> {
-    let host = || address.host.clone();
+) -> Result<WebSocket, Error> {
+    let host = || address.host().to_owned();
     let failed = |cause: tungstenite::Error| match cause {
-        tungstenite::Error::Http(answer) => Error::Refused { host: host(), status: answer.status() },
+        tungstenite::Error::Http(reply) => Error::Refused { host: host(), status: reply.status() },
         cause => Error::Upgrade { host: host(), cause: Box::new(cause) },
     };
-    let mut request = http::Request::get(address.uri.clone())
-        .header("Host", address.uri.authority().map_or("", |authority| authority.as_str()))
+    let mut request = http::Request::get(address.uri().clone())
+        .header("Host", address.uri().authority().map_or("", |authority| authority.as_str()))
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")

@@ -1,4 +1,4 @@
-//! Against listeners in this process.
+//! Websockets to listeners in this process.
 
 use std::{
     io,
@@ -33,7 +33,7 @@ fn service() -> MessageService {
 }
 
 /// Opens a websocket without TLS.
-async fn plain(url: &str) -> Result<WebSocketStream<BoxIo>, Error> {
+async fn plain(url: &str) -> Result<WebSocket, Error> {
     let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -77,7 +77,7 @@ async fn answering(answer: &'static str) -> u16 {
 }
 
 #[tokio::test]
-async fn the_request_is_the_url_as_it_came_with_the_signature_and_nothing_more() {
+async fn request_is_the_unchanged_url_with_the_signature_and_no_other_header() {
     let (port, server) = listen(async |head, _| {
         let mut lines: Vec<_> = head.trim_end().lines().collect();
         assert_eq!(lines.remove(0), format!("GET {REST} HTTP/1.1"));
@@ -95,7 +95,7 @@ async fn the_request_is_the_url_as_it_came_with_the_signature_and_nothing_more()
 }
 
 #[tokio::test]
-async fn an_answer_other_than_101_is_an_error_with_its_status() {
+async fn reply_other_than_101_is_an_error_with_its_status() {
     for (answer, expected) in [
         ("HTTP/1.1 403 Forbidden\r\ncontent-length: 12\r\n\r\nsecret words", StatusCode::FORBIDDEN),
         (
@@ -120,7 +120,7 @@ async fn an_answer_other_than_101_is_an_error_with_its_status() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_an_error() {
+async fn closed_port_and_foreign_host_are_errors() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -131,7 +131,7 @@ async fn nobody_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_message_of_sixteen_megabytes_passes_and_a_larger_one_does_not() {
+async fn messages_up_to_16_mib_are_accepted() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
@@ -194,12 +194,12 @@ async fn messages_fed_without_a_flush_go_out_together() {
 }
 
 #[tokio::test]
-async fn pings_of_a_service_that_does_not_read_the_answers_cost_little_memory() {
+async fn pings_of_a_service_that_does_not_read_pongs_cost_little_memory() {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let address = check_url(&format!("ws://localhost{REST}"), "s-1", &service()).unwrap();
     let (socket, server) = tokio::join!(upgrade(Box::new(ours), &address, Vec::new()), accept_async(theirs));
     let (mut socket, mut server) = (socket.unwrap(), server.unwrap());
-    // 25 MB of pings, whose answers nobody takes.
+    // 25 MB of pings; the service does not read the pongs.
     let flood = tokio::spawn(async move {
         for _ in 0..200_000 {
             server.feed(Message::Ping(vec![7; 125].into())).await.unwrap();
