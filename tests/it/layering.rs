@@ -150,6 +150,8 @@ const SANS_IO: &[&str] = &[
     "crates/ssm-session/src/channel/stamps.rs",
     "crates/ssm-session/src/conversation.rs",
     "crates/ssm-session/src/conversation/answering.rs",
+    "crates/ssm-session/src/conversation/end_reason.rs",
+    "crates/ssm-session/src/conversation/options.rs",
     "crates/ssm-session/src/features.rs",
     "crates/ssm-session/src/handshake.rs",
     "crates/ssm-session/src/idle.rs",

@@ -1,14 +1,16 @@
-//! Exponential backoff with full jitter, pure: it says how long to wait, the caller waits.
+//! Exponential backoff with full jitter. It computes delays; the caller waits.
 //!
-//! Full jitter (a uniform draw between zero and the cap) spreads the retries of many clients that lost the same
-//! service at the same moment; see AWS Architecture Blog, "Exponential Backoff And Jitter".
+//! Full jitter, a uniform draw between zero and a limit, spreads the retries of many clients that lost the same service at the
+//! same moment: see [Exponential Backoff And Jitter].
+//!
+//! [Exponential Backoff And Jitter]: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
 use std::time::Duration;
 
 /// A sequence of growing, jittered delays.
 ///
 /// # Defaults
-/// First cap 200 ms, doubled each time up to 10 s.
+/// The first limit is 200 ms. It doubles each time up to 10 s.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     base: Duration,
@@ -23,7 +25,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Delays drawn below `base`, then below twice that, never below more than `max`.
+    /// The first delay is drawn below `base`, each further one below twice the limit of the last, at most below `max`.
     pub fn new(base: Duration, max: Duration) -> Self {
         Self { base, max, attempt: 0 }
     }

@@ -1,4 +1,4 @@
-//! The channel against a model of the agent, over a model of the service, in simulated time.
+//! The channel with a model of the agent, over a model of the service, in simulated time.
 
 use std::{
     cmp::Reverse,
@@ -8,6 +8,7 @@ use std::{
 use uuid::Uuid;
 
 use super::*;
+use crate::samples;
 
 impl Channel {
     /// Payload bytes unacknowledged and stored out of order.
@@ -16,15 +17,15 @@ impl Channel {
     }
 }
 
-/// What happens to messages on the way, each direction.
+/// The faults on the way, in each direction.
 #[derive(Debug, Clone, Copy, Default)]
 struct Faults {
     loss: f64,
     acks_only: bool,
 }
 
-/// The agent's half of the channel as ssm-protocol describes it: an acknowledgement for each message, resends only the
-/// oldest, at most one each 100 ms.
+/// The agent's half of the channel as in its `datachannel.go`: an acknowledgement for each message, and the oldest message resent
+/// every 100 ms.
 struct Agent {
     answers_duplicates: bool,
     ready_at: Instant,
@@ -38,15 +39,7 @@ struct Agent {
 
 impl Agent {
     fn message(sequence_number: i64, payload: Bytes) -> AgentMessage {
-        AgentMessage {
-            message_type: MessageType::OutputStreamData,
-            created_date: 1,
-            sequence_number,
-            flags: 0,
-            message_id: Uuid::from_u128(u128::from(sequence_number.unsigned_abs()) + 1),
-            payload_type: Some(1),
-            payload,
-        }
+        samples::message(MessageType::OutputStreamData, sequence_number, Some(1), payload)
     }
 
     fn send(&mut self, payload: Bytes, now: Instant) -> Bytes {
@@ -165,7 +158,7 @@ impl World {
         }
     }
 
-    /// Moves on to the next thing that happens; at most to `until`.
+    /// Advances to the next event, at most to `until`.
     fn step(&mut self, until: Instant) {
         while let Some(frame) = self.channel.poll_transmit(self.now) {
             self.put(To::Agent, &frame);
@@ -247,7 +240,7 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_clean_path_carries_everything_without_a_retransmission_after_the_port_opened() {
+fn clean_path_needs_no_retransmission_after_the_port_opened() {
     for seed in 0..20 {
         let mut world = World::new(seed, Faults::default());
         world.agent.ready_at = world.now;
@@ -258,7 +251,7 @@ fn a_clean_path_carries_everything_without_a_retransmission_after_the_port_opene
 }
 
 #[test]
-fn a_first_message_ignored_by_the_opening_port_arrives_within_50_ms() {
+fn first_message_ignored_by_the_opening_port_arrives_within_50_ms() {
     let mut world = World::new(1, Faults::default());
     world.delay = Duration::from_millis(1);
     world.exchange(b"SSLRequest", b"");
@@ -275,7 +268,7 @@ fn loss_of_one_percent_is_repaired_without_waiting_for_timeouts() {
 }
 
 #[test]
-fn an_agent_that_never_repeats_an_acknowledgement_is_inferred_to_have_the_message() {
+fn delivery_is_inferred_for_agents_that_never_repeat_an_acknowledgement() {
     for seed in 0..50 {
         let mut world = World::new(seed, Faults { loss: 0.1, acks_only: true });
         world.agent.answers_duplicates = false;
@@ -294,7 +287,7 @@ fn an_agent_that_never_repeats_an_acknowledgement_is_inferred_to_have_the_messag
 }
 
 #[test]
-fn after_a_cut_the_last_acknowledgements_are_repeated_so_that_the_agent_need_not_resend() {
+fn last_acknowledgements_are_repeated_after_a_reconnect() {
     let mut world = World::new(5, Faults::default());
     world.delay = Duration::from_millis(20);
     for piece in bytes(5, 100_000).chunks(1000) {
@@ -305,19 +298,19 @@ fn after_a_cut_the_last_acknowledgements_are_repeated_so_that_the_agent_need_not
     assert_eq!(world.received.len(), 100_000);
     world.wire.clear();
     world.channel.disconnected();
-    assert_eq!(world.agent.outgoing.len(), 100, "every acknowledgement died with the socket");
+    assert_eq!(world.agent.outgoing.len(), 100, "every acknowledgement was lost with the socket");
     world.channel.connected(world.now);
     world.run_for(Duration::from_millis(60));
     assert_eq!(world.agent.outgoing.len(), 0);
 }
 
-/// A message of the service's own.
+/// A message of the service itself.
 fn service(message_type: MessageType) -> Bytes {
     AgentMessage { message_type, ..Agent::message(0, Bytes::from_static(b"{}")) }.encode()
 }
 
 #[test]
-fn a_pause_holds_new_messages_and_start_or_any_message_or_a_probe_ends_it() {
+fn pause_ends_by_start_publication_by_a_message_or_by_a_probe() {
     let mut world = World::new(9, Faults::default());
     let now = world.now;
     world.channel.on_message(&service(MessageType::PausePublication), now).unwrap();
@@ -331,7 +324,7 @@ fn a_pause_holds_new_messages_and_start_or_any_message_or_a_probe_ends_it() {
     world.channel.send(PayloadType::Output, Bytes::from_static(b"b"), now);
     world.channel.on_message(&Agent::message(0, Bytes::from_static(b"x")).encode(), now).unwrap();
     assert!(world.channel.poll_transmit(now).is_some(), "the acknowledgement");
-    assert!(world.channel.poll_transmit(now).is_some(), "the message: anything from the agent ends the pause");
+    assert!(world.channel.poll_transmit(now).is_some(), "the message: any message of the agent ends the pause");
 
     world.channel.on_message(&service(MessageType::PausePublication), now).unwrap();
     assert_eq!(world.channel.poll_transmit(now), None);
@@ -342,13 +335,13 @@ fn a_pause_holds_new_messages_and_start_or_any_message_or_a_probe_ends_it() {
 }
 
 #[test]
-fn a_pause_ends_by_itself_when_nothing_waits_in_the_channel() {
+fn pause_ends_by_itself_when_no_message_waits_in_the_channel() {
     let now = Instant::now();
     let mut channel = Channel::new(&Options::default(), fastrand::Rng::with_seed(1), now, SystemTime::now());
     channel.connected(now);
     channel.on_message(&service(MessageType::PausePublication), now).unwrap();
     assert!(!channel.has_room());
-    let probe = channel.next_timeout().expect("what waits above must not wait for ever");
+    let probe = channel.next_timeout().expect("bytes that wait above must not wait for ever");
     assert_eq!(probe, now + PAUSE_PROBE);
     channel.on_timeout(probe);
     assert!(channel.has_room());
@@ -356,7 +349,7 @@ fn a_pause_ends_by_itself_when_nothing_waits_in_the_channel() {
 }
 
 #[test]
-fn a_gap_of_ten_thousand_messages_is_stored_and_beyond_the_limit_nothing_is_acknowledged() {
+fn gap_of_ten_thousand_messages_is_stored_and_later_messages_are_not_acknowledged() {
     let options = Options { max_stored_messages: 10_000, ..Options::default() };
     let mut world = World::with_options(&options, 2, Faults::default());
     let now = world.now;
@@ -376,7 +369,7 @@ fn a_gap_of_ten_thousand_messages_is_stored_and_beyond_the_limit_nothing_is_ackn
 }
 
 #[test]
-fn silence_while_something_is_unacknowledged_is_given_up_after_five_minutes_and_idleness_never() {
+fn unacknowledged_messages_are_given_up_after_five_minutes_and_an_idle_channel_never_is() {
     let mut world = World::new(4, Faults { loss: 1.0, ..Faults::default() });
     world.run_for(Duration::from_hours(1));
     assert!(!world.not_acknowledging, "nothing to acknowledge");

@@ -1,6 +1,10 @@
-//! What a session asks of Systems Manager's API, and what the caller gives for it: [`ControlPlane`].
+//! The calls of a session to Systems Manager, which the caller makes: [`ControlPlane`].
 //!
-//! Source: Systems Manager API reference: StartSession, ResumeSession, TerminateSession.
+//! Sources: Systems Manager API reference, [StartSession], [ResumeSession], [TerminateSession].
+//!
+//! [StartSession]: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_StartSession.html
+//! [ResumeSession]: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_ResumeSession.html
+//! [TerminateSession]: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_TerminateSession.html
 
 use std::{error, fmt, future, pin::Pin, time::Duration};
 
@@ -10,7 +14,7 @@ use zeroize::Zeroizing;
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What to ask of StartSession.
+/// The parameters of StartSession.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartSession {
     /// The managed node, `Target`: `i-…`, `mi-…` or `ecs:CLUSTER_TASK_RUNTIME`.
@@ -19,17 +23,17 @@ pub struct StartSession {
     pub document: String,
     /// The document's parameters by name. The API takes each as a list of one.
     pub parameters: Vec<(String, String)>,
-    /// Shown in the session history, 1 to 256 characters. It ends with a tag of its own for each session.
+    /// The text in the session history, 1 to 256 characters. It ends with a tag that differs for each session.
     pub reason: String,
 }
 
-/// Leave to open a data channel, once and soon.
+/// The permission to open a data channel, once and soon: the result of StartSession and ResumeSession.
 pub struct Grant {
-    /// The session, `SessionId`.
+    /// The id of the session, `SessionId`.
     pub session_id: String,
-    /// Where the data channel is, `StreamUrl`. After ResumeSession it may be empty: then the old one still holds.
+    /// The URL of the data channel, `StreamUrl`. After ResumeSession it may be empty: then the old one stays valid.
     pub stream_url: Zeroizing<String>,
-    /// What opens the data channel, `TokenValue`.
+    /// The secret that opens the data channel, `TokenValue`.
     pub token: Zeroizing<String>,
 }
 
@@ -39,13 +43,13 @@ impl fmt::Debug for Grant {
     }
 }
 
-/// The outcome of [`ControlPlane::start`].
+/// The result of [`ControlPlane::start`].
 #[derive(Debug)]
 pub struct Start {
-    /// The session.
+    /// The session, or why there is none.
     pub outcome: Result<Grant, ControlError>,
-    /// An answer was lost on the way: sessions may have been started whose ids are unknown. Then
-    /// [`ControlPlane::end_orphans`] is called.
+    /// A reply was lost on the way, so sessions with unknown ids may have been started. Then [`ControlPlane::end_orphans`] is
+    /// called.
     pub may_have_orphans: bool,
 }
 
@@ -55,18 +59,20 @@ impl From<Result<Grant, ControlError>> for Start {
     }
 }
 
-/// How a raw `+` in a query counts in its signature. The bytes that are sent stay the same.
+/// The form of a raw `+` of a query in the signature. The request itself is sent unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RawPlus {
-    /// As a space, `%20`. The reference client signs `url.Query()` encoded again, which reads `+` as a space
-    /// (session-manager-plugin from 1.2.764.0: aws-sdk-go-v2 `aws/signer/v4`, buildCanonicalRequest over `req.URL.Query()`).
+    /// A space, `%20`. AWS's client signs the query after parsing and encoding it again, which reads `+` as a space
+    /// (session-manager-plugin from 1.2.764.0, by aws-sdk-go-v2 [`v4.go`], Build).
+    ///
+    /// [`v4.go`]: https://github.com/aws/aws-sdk-go-v2/blob/v1.30.0/aws/signer/v4/v4.go
     Space,
-    /// As itself, `%2B`.
+    /// A plus sign, `%2B`.
     Plus,
 }
 
 impl RawPlus {
-    /// The other one.
+    /// The other form.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -76,19 +82,19 @@ impl RawPlus {
     }
 }
 
-/// What a failed call means to a session.
+/// The consequence of a failed call for a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// Systems Manager has no connection to the node's agent (`TargetNotConnected`).
     NotConnected,
-    /// The session is over (`DoesNotExistException`, or an answer without a token), or the caller may not resume it: trying again
-    /// is of no use.
+    /// The session is over (`DoesNotExistException`, or a reply without a token), or the caller may not resume it: a retry is
+    /// useless.
     Gone,
-    /// Anything else, which may pass.
+    /// Any other failure, which may pass.
     Other,
 }
 
-/// Why a call failed: the caller's own error, with what it means to a session.
+/// Why a call failed: the caller's own error, and its consequence for a session.
 #[derive(Debug)]
 pub struct ControlError {
     failure: Failure,
@@ -96,17 +102,17 @@ pub struct ControlError {
 }
 
 impl ControlError {
-    /// An error of the caller's.
+    /// Wraps an error of the caller.
     pub fn new(failure: Failure, cause: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
         Self { failure, cause: cause.into() }
     }
 
-    /// What it means to the session.
+    /// The consequence for the session.
     pub fn failure(&self) -> Failure {
         self.failure
     }
 
-    /// The caller's own error, when it is an `E`.
+    /// The caller's own error, if it is an `E`.
     pub fn downcast_ref<E: error::Error + 'static>(&self) -> Option<&E> {
         self.cause.downcast_ref()
     }
@@ -124,46 +130,49 @@ impl error::Error for ControlError {
     }
 }
 
-/// The API calls of a session and the signature of its data channel, made with whatever AWS library the caller has.
+/// The API calls of a session and the signature of its data channel, made with any AWS library.
 ///
-/// Each call has deadlines and retries of its own, as the caller's library gives them; the session bounds only what it says below.
-/// Texts of its errors may be logged: they must hold no secret.
+/// Each call has the deadlines and retries of the caller's library; the session sets only the limits named below. The texts of its
+/// errors are logged, so they must not hold a secret.
 pub trait ControlPlane: Send + Sync + 'static {
-    /// StartSession. `granted_or_throttled` may be called while the call waits, when AWS throttles it: somebody who waits for
-    /// the session then has reason to go on.
+    /// Calls StartSession. `hope` may be called while the call waits because AWS throttles it: then a connection that waits for the
+    /// session has reason to go on waiting.
     fn start<'a>(&'a self, request: &'a StartSession, hope: &'a (dyn Fn() + Send + Sync)) -> BoxFuture<'a, Start>;
 
-    /// ResumeSession: a new token for the data channel of a session. An answer without a token is [`Failure::Gone`].
+    /// Calls ResumeSession, which returns a new token for the data channel of a session. A reply without a token is
+    /// [`Failure::Gone`].
     fn resume<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Grant, ControlError>>;
 
-    /// TerminateSession. A session that is gone already is no error. Given up after 5 s.
+    /// Calls TerminateSession. A session that is over already is a success. The session waits at most 5 s for it.
     fn terminate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<(), ControlError>>;
 
-    /// The headers that sign the upgrade request of the data channel with Signature Version 4: GET of `uri` with an empty body
-    /// and `host` as the only other signed header, service `ssmmessages`, now. None for a URL that is presigned already.
+    /// Makes the headers that sign the upgrade request of the data channel with Signature Version 4: a GET of `uri` with an empty
+    /// body and `host` as the only signed header, for the service `ssmmessages`, at the present time. No headers for a URL that is
+    /// presigned.
     fn sign<'a>(
         &'a self,
         uri: &'a Uri,
         plus: RawPlus,
     ) -> BoxFuture<'a, Result<Vec<(HeaderName, HeaderValue)>, ControlError>>;
 
-    /// How a raw `+` in the URL is signed at first.
+    /// The form of a raw `+` of the URL in the first signature. Default [`RawPlus::Space`].
     fn raw_plus(&self) -> RawPlus {
         RawPlus::Space
     }
 
-    /// The service took a signature with this after it had refused one with the other.
+    /// The service accepted a signature with this form after it had refused one with the other.
     fn remember_raw_plus(&self, plus: RawPlus) {
         let _ = plus;
     }
 
-    /// Ends the caller's sessions whose reason holds `tag`, but for the one with the id `keep`.
+    /// Ends the caller's sessions whose reason contains `tag`, except the one with the id `keep`. Does nothing by default.
     fn end_orphans<'a>(&'a self, tag: &'a str, keep: Option<&'a str>) -> BoxFuture<'a, ()> {
         let _ = (tag, keep);
         Box::pin(future::ready(()))
     }
 
-    /// How long a session of the account may be without input, if the caller can tell: for a warning before the service ends one.
+    /// Looks up the account's idle timeout for sessions, for a warning before the service ends one. `None` (the default): not
+    /// known.
     fn idle_timeout(&self) -> BoxFuture<'_, Option<Duration>> {
         Box::pin(future::ready(None))
     }

@@ -11,110 +11,44 @@
 //! [`Conversation::on_timeout`] at [`Conversation::next_timeout`].
 
 mod answering;
+mod end_reason;
+mod options;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::{
-    channel::{self, Channel, Event},
+pub use self::{end_reason::EndReason, options::Options};
+use crate::{
+    channel::{Channel, Event},
     handshake::{self, Agent, HandshakeError},
     idle::{Idle, IdleWarning},
     load::{Availability, Condition, Load, Meter, STALLED_FROM},
+    message::DecodeError,
     payload::{Flag, HandshakeComplete, PayloadType},
     silence::Silence,
+    smux::{
+        frame::StreamId,
+        mux::{Mux, StreamError},
+    },
     tally::{Stall, Stalls, Tally},
-    trial::{NOP, Trial, USUAL_PAYLOAD},
-};
-use crate::smux::{
-    frame::{FrameError, StreamId},
-    mux::{self, Mux, StreamError},
+    trial::{NOP, Trial},
 };
 
-/// Limits and delays of a session.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The channel's.
-    pub channel: channel::Options,
-    /// The streams'.
-    pub mux: mux::Options,
-    /// Most bytes in one data message. Default 1,024, which is what both official sides send
-    /// (plugin `src/config/config.go`, StreamDataPayloadSize). More is used once a trial has shown that it gets through.
-    pub payload_size: usize,
-    /// Whether a session with streams is kept from the idle timeout of the account. Default false.
-    pub keep_alive: bool,
-    /// How a user of the program turns `keep_alive` on, to end the logged warning about the idle timeout with: a clause such as
-    /// "--keep-alive prevents that". Default `None`.
-    pub keep_alive_advice: Option<Arc<str>>,
-    /// That idle timeout, if it is known, for a warning. Default `None`.
-    pub idle_timeout: Option<Duration>,
-    /// A message that the agent does not acknowledge within this time, with nothing else heard of it: new connections do not
-    /// wait for it. Default 5 s: below the client's deadlines, above the time in which a swallowed message is replaced.
-    pub unresponsive_after: Duration,
-    /// From the first frame to HandshakeComplete. Default 25 s: the agent itself gives up after 15.
-    pub handshake_timeout: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            channel: channel::Options::default(),
-            mux: mux::Options::default(),
-            payload_size: USUAL_PAYLOAD,
-            keep_alive: false,
-            keep_alive_advice: None,
-            idle_timeout: None,
-            unresponsive_after: Duration::from_secs(5),
-            handshake_timeout: Duration::from_secs(25),
-        }
-    }
-}
-
-/// The agent notes that its handshake is complete only after it has sent HandshakeComplete, and until then acknowledges data
-/// and throws them away (agent `datachannel.go`, PerformHandshake and processStreamDataMessage). A node with little
-/// processor time is late with that note: on a loaded loopback one in ten sessions lost its first data.
+/// The agent notes that its handshake is complete only after it has sent HandshakeComplete. Until then it acknowledges data and
+/// throws them away (agent [`datachannel.go`], PerformHandshake, and [processStreamDataMessage]). A busy node is late with that
+/// note: on a loaded loopback one session in ten lost its first data.
+///
+/// [`datachannel.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/datachannel/datachannel.go#L1003-L1008
+/// [processStreamDataMessage]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/datachannel/datachannel.go#L838-L843
 const HANDSHAKE_LAG: Duration = Duration::from_millis(100);
-/// Both sides wait this long for the other's last acknowledgements (agent PrepareToCloseChannel).
-const TERMINATE_WAIT: Duration = Duration::from_secs(2);
-/// Why a session is over.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndReason {
-    /// We ended it.
-    #[error("closed on request")]
-    Terminated,
-    /// The service or the agent ended it, with its own words.
-    #[error("{}", if .0.is_empty() { "closed by AWS without a reason (idle or maximum duration reached, or ended by someone)" } else { .0.as_str() })]
-    ChannelClosed(String),
-    /// It never became usable.
-    #[error(transparent)]
-    Handshake(HandshakeError),
-    /// The agent did not finish the handshake in time.
-    #[error("the SSM agent did not finish the handshake within {} s", .0.as_secs())]
-    HandshakeTimeout(Duration),
-    /// The agent's bytes make no sense.
-    #[error("the agent broke the protocol: {0}")]
-    Smux(#[from] FrameError),
-    /// Nothing was acknowledged for minutes, perhaps because the destination reads nothing.
-    #[error("the SSM agent has acknowledged nothing for minutes")]
-    NotAcknowledging,
-    /// The agent was asked and said nothing for so long.
-    #[error("the SSM agent has not answered for {} s, though AWS has", .0.as_secs())]
-    AgentSilent(Duration),
-    /// Systems Manager has no connection to the agent, which has not answered either.
-    #[error("the SSM agent is not connected to AWS any more")]
-    AgentGone,
-    /// The task that serves it has failed.
-    #[error("internal error; please report this with the log")]
-    Failed,
-    /// The connection was lost and could not be had again.
-    #[error("the connection to AWS was lost and could not be resumed: {0}")]
-    NotResumed(String),
-}
+/// Limit for the acknowledgement of the TerminateSession flag. The agent waits as long for its own last acknowledgements (agent
+/// [`datachannel.go`], PrepareToCloseChannel).
+///
+/// [`datachannel.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/datachannel/datachannel.go#L387-L403
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a session stands.
+/// The state of a session: the message or the event that it waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     ExpectHandshakeRequest { until: Instant },
@@ -124,7 +58,7 @@ enum State {
     Ended(EndReason),
 }
 
-/// The protocol state of one session.
+/// The protocol state of one session. See the module for the drawing of its states and the calling contract.
 #[derive(Debug)]
 pub struct Conversation {
     options: Options,
@@ -133,18 +67,20 @@ pub struct Conversation {
     mux: Mux,
     meter: Meter,
     stalls: Stalls,
+    /// Websockets after the first.
     resumes: u64,
+    /// Since when the session has had no stream; `None` while it has one.
     idle_since: Option<Instant>,
     idle: Idle,
     trial: Trial,
     silence: Silence,
-    /// Data are held back until then, see [`HANDSHAKE_LAG`].
+    /// Data are held back until then, see [`HANDSHAKE_LAG`]. Cleared when the time has come.
     data_from: Option<Instant>,
     customer_message: Option<String>,
 }
 
 impl Conversation {
-    /// A session whose websocket is about to open.
+    /// A session before its websocket is open.
     pub fn new(options: Options, random: fastrand::Rng, now: Instant, wall_clock: SystemTime) -> Self {
         Self {
             state: State::ExpectHandshakeRequest { until: now + options.handshake_timeout },
@@ -163,7 +99,7 @@ impl Conversation {
         }
     }
 
-    /// The agent, once the session is open.
+    /// The agent, while the session is open.
     pub fn agent(&self) -> Option<&Agent> {
         match &self.state {
             State::Open { agent } => Some(agent),
@@ -171,7 +107,7 @@ impl Conversation {
         }
     }
 
-    /// Why the session is over, once it is.
+    /// Why the session is over; `None` while it is not.
     pub fn ended(&self) -> Option<&EndReason> {
         match &self.state {
             State::Ended(reason) => Some(reason),
@@ -179,7 +115,7 @@ impl Conversation {
         }
     }
 
-    /// Whether new streams can be served.
+    /// Whether the session serves new streams, or why not.
     pub fn availability(&self) -> Availability {
         match self.state {
             State::Terminating { .. } | State::Ended(_) => Availability::Over,
@@ -192,7 +128,7 @@ impl Conversation {
         }
     }
 
-    /// What the pool wants to hear of when it changes.
+    /// The facts whose change the pool is notified of.
     pub fn condition(&mut self, now: Instant) -> Condition {
         Condition {
             availability: self.availability(),
@@ -202,7 +138,7 @@ impl Conversation {
         }
     }
 
-    /// What it carries.
+    /// The facts by which the pool chooses among sessions.
     pub fn load(&mut self, now: Instant) -> Load {
         Load {
             condition: self.condition(now),
@@ -214,7 +150,7 @@ impl Conversation {
         }
     }
 
-    /// A text of the account's administrators for the user, to be shown once.
+    /// Takes the text of the account's administrators for the user, to be shown once.
     pub fn take_customer_message(&mut self) -> Option<String> {
         self.customer_message.take()
     }
@@ -224,28 +160,28 @@ impl Conversation {
         self.options.keep_alive_advice.as_deref()
     }
 
-    /// The warning that the account's idle timeout is about to end the session, once.
+    /// Takes the warning that the account's idle timeout is about to end the session. There is one for each time without input.
     pub fn take_idle_warning(&mut self) -> Option<IdleWarning> {
         self.idle.take_warning()
     }
 
-    /// The account's idle timeout has become known.
+    /// Sets the account's idle timeout, once it is known.
     pub fn set_idle_timeout(&mut self, idle_timeout: Duration) {
         self.idle.set_timeout(idle_timeout);
     }
 
-    /// The streams.
+    /// The streams of the session.
     pub fn mux(&mut self) -> &mut Mux {
         &mut self.mux
     }
 
-    /// What has happened so far.
+    /// Counts since the session was opened.
     pub fn tally(&self, now: Instant) -> Tally {
         let (stalls, stalled) = self.stalls.so_far(now);
         Tally { channel: self.channel.stats(), resumes: self.resumes, stalls, stalled }
     }
 
-    /// Counts the times of [`Conversation::is_full`], and says when one begins and when it is over.
+    /// Notes whether [`Conversation::is_full`]. Returns the beginning and the end of each time in which it is.
     pub fn note_full(&mut self, now: Instant) -> Option<Stall> {
         self.stalls.note(self.mux.is_full(), now)
     }
@@ -255,20 +191,19 @@ impl Conversation {
         self.mux.is_full()
     }
 
-    /// Whether more may be read from the websocket.
+    /// Whether the websocket may be read.
     pub fn wants_input(&self) -> bool {
         !self.mux.is_full() && !self.channel.is_clogged()
     }
 
-    /// The websocket is not read because of [`Conversation::is_full`]: that nothing is heard then says nothing about the
-    /// agent.
+    /// The websocket was not read until `now`, or the machine slept: the silence so far does not show that the agent is gone.
     pub fn reading_paused(&mut self, now: Instant) {
         self.channel.restart_give_up(now);
         self.silence.on_heard(now);
         self.mux.restart_dials(now);
     }
 
-    /// The time of day. The clock behind `now` stands still while the machine sleeps.
+    /// Corrects the time of day that messages carry. The clock behind `now` stands still while the machine sleeps.
     pub fn set_wall_clock(&mut self, now: Instant, wall_clock: SystemTime) {
         self.channel.set_wall_clock(now, wall_clock);
     }
@@ -276,18 +211,19 @@ impl Conversation {
     /// A websocket is open and its first frame is sent.
     pub fn connected(&mut self, now: Instant) {
         self.resumes += u64::from(self.agent().is_some());
-        // A large message may have been why there is a new one.
+        // A large message may be the reason why the old websocket was closed.
         if let Some(sequence) = self.trial.fail() {
             self.channel.replace(sequence, NOP, now);
         }
-        // ResumeSession starts the idle timeout again (Systems Manager API reference).
+        // ResumeSession restarts the idle timeout:
+        // https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_ResumeSession.html
         self.idle.on_input(now);
         self.channel.connected(now);
         self.silence.on_heard(now);
         self.mux.restart_dials(now);
     }
 
-    /// The websocket is gone. An end that was asked for does not need it.
+    /// The websocket is gone. A session that is terminating is over then.
     pub fn disconnected(&mut self) {
         self.channel.disconnected();
         if matches!(self.state, State::Terminating { .. }) {
@@ -295,8 +231,8 @@ impl Conversation {
         }
     }
 
-    /// Until when a lost connection is worth getting back, at most until `deadline`; `None` for a session that is over. One
-    /// that is not open yet has only the rest of its handshake's time.
+    /// Until when a lost connection is worth resuming, at most `deadline`; `None` if the session is over. A session that is not
+    /// open yet has only the rest of its handshake timeout.
     pub fn worth_resuming_until(&self, deadline: Instant) -> Option<Instant> {
         match &self.state {
             State::ExpectHandshakeRequest { until } | State::ExpectHandshakeComplete { until, .. } => {
@@ -307,7 +243,7 @@ impl Conversation {
         }
     }
 
-    /// Since when the oldest message waits for its acknowledgement.
+    /// Since when the oldest message waits for its acknowledgement on this connection.
     pub fn waits_since(&self) -> Option<Instant> {
         self.channel.waits_since()
     }
@@ -315,8 +251,8 @@ impl Conversation {
     /// Takes one frame of the websocket.
     ///
     /// # Errors
-    /// What was wrong with a frame that was dropped, for the debug log; the session goes on.
-    pub fn on_frame(&mut self, frame: &Bytes, now: Instant) -> Result<(), super::message::DecodeError> {
+    /// [`DecodeError`], for the debug log: the frame was dropped, and the session goes on.
+    pub fn on_frame(&mut self, frame: &Bytes, now: Instant) -> Result<(), DecodeError> {
         self.channel.on_message(frame, now)?;
         self.silence.on_heard(self.channel.agent_heard_at());
         self.handle_events(now);
@@ -347,7 +283,7 @@ impl Conversation {
         self.channel.poll_transmit(now)
     }
 
-    /// When [`Conversation::on_timeout`] wants to be called.
+    /// When [`Conversation::on_timeout`] has to be called.
     pub fn next_timeout(&self) -> Option<Instant> {
         let own = match &self.state {
             State::ExpectHandshakeRequest { until }
@@ -375,11 +311,11 @@ impl Conversation {
                 self.end(EndReason::HandshakeTimeout(self.options.handshake_timeout));
             }
             State::Open { .. } => {
-                let asks = self.question_at().is_some_and(|at| now >= at);
-                if asks || self.channel.wants_probe(now) || self.keep_alive_at().is_some_and(|at| now >= at) {
+                let probes = self.probe_at().is_some_and(|at| now >= at);
+                if probes || self.channel.wants_probe(now) || self.keep_alive_at().is_some_and(|at| now >= at) {
                     self.channel.send(PayloadType::Output, NOP, now);
                     self.idle.on_input(now);
-                    self.silence.on_question();
+                    self.silence.on_probe();
                 }
                 self.idle.check(self.mux.stream_count(), now);
                 self.check_silence(now);
@@ -389,7 +325,7 @@ impl Conversation {
         }
     }
 
-    /// Opens a stream, which the agent dials when it hears of it. `None` when the session takes no streams.
+    /// Opens a stream; the agent dials when its SYN arrives. `None` unless the session is [`Availability::Ready`].
     pub fn open_stream(&mut self, now: Instant) -> Option<StreamId> {
         if self.availability() != Availability::Ready {
             return None;
@@ -398,39 +334,39 @@ impl Conversation {
         self.mux.open(now)
     }
 
-    /// Opens a stream whatever the session's condition, as long as it is open: also while its connection is lost, while it is
-    /// full, and while a dial hangs. Streams opened so are few and short.
+    /// Opens a stream in any session that is open: also while its connection is lost, while it is full, and while a dial hangs.
+    /// For few and short streams. `None` if the session is not open.
     pub fn open_urgent_stream(&mut self, now: Instant) -> Option<StreamId> {
         self.agent()?;
         self.idle_since = None;
         self.mux.open_urgent(now)
     }
 
-    /// When the next NOP keeps the session going.
+    /// When the next NOP is due that keeps the session from the idle timeout.
     fn keep_alive_at(&self) -> Option<Instant> {
         let old_agent = !self.agent()?.features.keep_alive_off();
         self.idle.keep_alive_at(old_agent, self.mux.stream_count(), self.channel.is_drained())
     }
 
-    /// When the idle timeout of the account is to be warned of.
+    /// When the warning about the account's idle timeout is due.
     fn idle_warning_at(&self) -> Option<Instant> {
         self.agent().and_then(|_| self.idle.warning_at(self.mux.stream_count()))
     }
 
-    /// Ends the session: tells the agent, and waits a moment for its acknowledgement.
+    /// Ends the session: sends the agent a flag and waits up to 2 s for its acknowledgement.
     pub fn terminate(&mut self, now: Instant) {
         match &self.state {
             State::Open { agent } if agent.features.terminate_flag() => {
-                // Once only: the agent hands the flag over an unbuffered channel.
+                // Once only: the agent passes the flag on over an unbuffered channel, where a second one would block it.
                 self.channel.send(PayloadType::Flag, Flag::TerminateSession.encode(), now);
-                self.state = State::Terminating { until: now + TERMINATE_WAIT };
+                self.state = State::Terminating { until: now + TERMINATE_TIMEOUT };
             }
             State::Terminating { .. } | State::Ended(_) => {}
             _ => self.end(EndReason::Terminated),
         }
     }
 
-    /// The session is over; its streams learn why.
+    /// The session is over: its streams fail with the reason.
     pub fn end(&mut self, reason: EndReason) {
         if self.ended().is_none() {
             self.mux.end(StreamError::SessionEnded(reason.to_string()));
@@ -449,7 +385,7 @@ impl Conversation {
         while let Some(event) = self.channel.poll_event() {
             match event {
                 Event::Payload(payload_type, payload) => self.on_payload(payload_type, payload, now),
-                // What we asked for is no news.
+                // We requested this close; report it as a normal end.
                 Event::ChannelClosed(_) if matches!(self.state, State::Terminating { .. }) => {
                     self.end(EndReason::Terminated);
                 }
@@ -499,7 +435,7 @@ impl Conversation {
             (PayloadType::Flag, State::Open { .. }) if Flag::decode(&payload) == Some(Flag::ConnectToPortError) => {
                 self.mux.on_dial_failed();
             }
-            // Acknowledged by the channel; nothing a Port session would act on.
+            // The channel has acknowledged it. A Port session does not act on it.
             _ => {}
         }
     }

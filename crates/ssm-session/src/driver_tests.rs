@@ -27,15 +27,13 @@ use crate::{
     conversation::{Conversation, Options},
     message::{AgentMessage, MessageType},
     payload::{self, PayloadType},
+    samples,
     smux::{
-        frame::{Command, Header, StreamId},
+        frame::{Command, StreamId},
         mux,
     },
     stream::SessionStream,
 };
-
-const REQUEST: &str = r#"{"AgentVersion":"3.3.987.0","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":
-    {"SessionType":"Port","Properties":{"type":"LocalPortForwarding"}}}]}"#;
 
 /// The service's end of the websocket.
 type Service = WebSocketStream<DuplexStream>;
@@ -44,7 +42,7 @@ async fn start(max_unread: usize) -> (Arc<Shared>, WebSocket, Service) {
     start_over(max_unread, 1 << 20).await
 }
 
-/// The same over a socket that holds so many bytes.
+/// Like [`start`], over a socket with a buffer of `socket` bytes.
 async fn start_over(max_unread: usize, socket: usize) -> (Arc<Shared>, WebSocket, Service) {
     let options = Options { mux: mux::Options { max_unread, ..mux::Options::default() }, ..Options::default() };
     let conversation = Conversation::new(options, fastrand::Rng::with_seed(1), now(), SystemTime::now());
@@ -54,7 +52,7 @@ async fn start_over(max_unread: usize, socket: usize) -> (Arc<Shared>, WebSocket
     let ours: BoxIo = Box::new(ours);
     let websocket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
     let mut service = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
-    say(&mut service, 0, PayloadType::HandshakeRequest, REQUEST.as_bytes()).await;
+    say(&mut service, 0, PayloadType::HandshakeRequest, samples::handshake_request("3.3.987.0").as_bytes()).await;
     say(&mut service, 1, PayloadType::HandshakeComplete, b"{}").await;
     let (acknowledged, own) = (Uuid::from_u128(2), Uuid::from_u128(3));
     let acknowledgement = payload::acknowledge(MessageType::InputStreamData, acknowledged, 0, own, 1);
@@ -63,15 +61,8 @@ async fn start_over(max_unread: usize, socket: usize) -> (Arc<Shared>, WebSocket
 }
 
 async fn say(service: &mut Service, sequence_number: i64, payload_type: PayloadType, payload: &[u8]) {
-    let message = AgentMessage {
-        message_type: MessageType::OutputStreamData,
-        created_date: 1,
-        sequence_number,
-        flags: 0,
-        message_id: Uuid::from_u128(1),
-        payload_type: Some(payload_type.number()),
-        payload: Bytes::copy_from_slice(payload),
-    };
+    let (payload_type, payload) = (Some(payload_type.number()), Bytes::copy_from_slice(payload));
+    let message = samples::message(MessageType::OutputStreamData, sequence_number, payload_type, payload);
     service.send(Message::Binary(message.encode())).await.unwrap();
 }
 
@@ -88,38 +79,34 @@ async fn until_lost(shared: &Shared, websocket: &mut WebSocket, machine: &mut Ma
     }
 }
 
-/// Answers pings for so long; then the far side is as good as gone, though its socket stays.
+/// Replies to pings for this time. Then the far side is silent, although its socket stays open.
 async fn answer_for(service: &mut Service, time: Duration) {
     let until = now() + time;
-    // Polling answers.
+    // Polling sends pongs.
     while timeout_at(until.into(), service.next()).await.is_ok() {}
 }
 
 /// A frame of data for the first stream.
 fn push(data: &[u8]) -> Bytes {
-    let mut frame = bytes::BytesMut::new();
-    let length = data.len().try_into().unwrap();
-    Header { command: Command::Psh, length, stream: StreamId(3) }.encode(&mut frame);
-    frame.extend_from_slice(data);
-    frame.freeze()
+    samples::frame(Command::Psh, StreamId::FIRST, data)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_goes_silent_is_pinged_and_given_up_after_62_seconds() {
+async fn silent_link_is_pinged_and_given_up_after_62_seconds() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     let started = now();
-    // Whoever holds the service's end without polling it answers no ping, as behind a cable that was pulled.
+    // A service that is not polled sends no pong, as behind a cable that was pulled.
     let lost = until_lost(&shared, &mut websocket, &mut awake()).await;
     assert_eq!((now() - started).as_secs(), 62, "{lost:?}");
     let mut pings = 0;
     while let Ok(Some(Ok(message))) = timeout(Duration::from_secs(1), service.next()).await {
         pings += u32::from(message.is_ping());
     }
-    assert_eq!(pings, 3, "one at once, then each 25 s");
+    assert_eq!(pings, 3, "one at once, then every 25 s");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_is_checked_at_once_after_sleep_and_lost_when_no_answer_comes_in_five_seconds() {
+async fn link_is_probed_at_once_after_sleep_and_lost_without_a_pong_in_five_seconds() {
     for answers in [true, false] {
         let (shared, mut websocket, mut service) = start(1 << 20).await;
         let wall = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH));
@@ -145,7 +132,7 @@ async fn a_link_is_checked_at_once_after_sleep_and_lost_when_no_answer_comes_in_
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_network_has_the_link_checked() {
+async fn change_of_network_starts_a_probe() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     let changed = Arc::new(AtomicBool::new(false));
     let network = Arc::clone(&changed);
@@ -159,7 +146,7 @@ async fn another_network_has_the_link_checked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_that_nobody_acknowledges_has_the_link_checked_and_a_service_that_answers_is_believed() {
+async fn unacknowledged_message_starts_a_probe_and_pongs_keep_the_link() {
     for answers in [true, false] {
         let (shared, mut websocket, mut service) = start(1 << 20).await;
         let pumping = Arc::clone(&shared);
@@ -172,7 +159,7 @@ async fn a_question_that_nobody_acknowledges_has_the_link_checked_and_a_service_
         let asked = now();
         tokio::io::AsyncWriteExt::write_all(&mut stream, b"select 1").await.unwrap();
         if answers {
-            // Then it is the agent that is silent, and the conversation's to judge.
+            // Then the agent is silent, which the conversation handles.
             answer_for(&mut service, Duration::from_secs(50)).await;
             assert!(!pump.is_finished());
             pump.abort();
@@ -185,7 +172,7 @@ async fn a_question_that_nobody_acknowledges_has_the_link_checked_and_a_service_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_takes_nothing_is_noticed_while_nothing_is_read_from_it_either() {
+async fn link_that_takes_no_bytes_is_lost_even_while_reading_is_paused() {
     let (shared, mut websocket, mut service) = start_over(1, 32 << 10).await;
     let pumping = Arc::clone(&shared);
     let pump = tokio::spawn(async move { until_lost(&pumping, &mut websocket, &mut awake()).await.reason });
@@ -193,8 +180,8 @@ async fn a_link_that_takes_nothing_is_noticed_while_nothing_is_read_from_it_eith
     let mut stream = SessionStream::open(&shared).unwrap();
     say(&mut service, 2, PayloadType::Output, &push(b"unread")).await;
     tokio::time::sleep(Duration::from_mins(5)).await;
-    assert!(!pump.is_finished() && shared.lock().is_full(), "silence that we chose");
-    // More than the socket holds, and nobody takes it.
+    assert!(!pump.is_finished() && shared.lock().is_full(), "reading is paused");
+    // More than the socket holds, and the service does not read.
     let written = now();
     tokio::io::AsyncWriteExt::write_all(&mut stream, &vec![7; 100_000]).await.unwrap();
     assert_eq!(pump.await.unwrap(), "no answer within 5 s after a message was not acknowledged");
@@ -202,11 +189,11 @@ async fn a_link_that_takes_nothing_is_noticed_while_nothing_is_read_from_it_eith
 }
 
 #[tokio::test(start_paused = true)]
-async fn pongs_keep_a_link_alive_and_a_close_of_any_code_is_a_loss() {
+async fn pongs_keep_a_link_alive_and_close_with_any_code_is_a_loss() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     let answering = tokio::spawn(async move {
         let started = now();
-        // Polling answers pings.
+        // Polling sends pongs.
         while now() - started < Duration::from_mins(4) {
             let _ = timeout(Duration::from_secs(1), service.next()).await;
         }
@@ -218,7 +205,7 @@ async fn pongs_keep_a_link_alive_and_a_close_of_any_code_is_a_loss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_new_websocket_is_closed_at_once_is_still_worth_resuming() {
+async fn session_whose_new_websocket_is_closed_at_once_is_worth_resuming() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
     service.close(None).await.unwrap();
     until_lost(&shared, &mut websocket, &mut awake()).await;
@@ -234,7 +221,7 @@ async fn a_session_whose_new_websocket_is_closed_at_once_is_still_worth_resuming
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_clients_leave_too_much_unread_the_link_is_kept_and_reading_goes_on_when_they_read() {
+async fn link_is_kept_while_clients_do_not_read_and_reading_resumes_with_them() {
     let (shared, mut websocket, mut service) = start(2000).await;
     let pumping = Arc::clone(&shared);
     let pump = tokio::spawn(async move { pump(&pumping, &mut websocket, &mut awake()).await });
@@ -246,7 +233,7 @@ async fn while_clients_leave_too_much_unread_the_link_is_kept_and_reading_goes_o
         say(&mut service, sequence, PayloadType::Output, &frame).await;
     }
     tokio::time::sleep(Duration::from_mins(10)).await;
-    assert!(!pump.is_finished(), "silence that we chose is no dead link");
+    assert!(!pump.is_finished(), "reading is paused, and the link is kept");
     assert!(shared.lock().mux().unread() <= 3000, "{}", shared.lock().mux().unread());
     let mut data = vec![0; 10_000];
     tokio::io::AsyncReadExt::read_exact(&mut stream, &mut data).await.unwrap();
@@ -255,9 +242,9 @@ async fn while_clients_leave_too_much_unread_the_link_is_kept_and_reading_goes_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conversation_that_ends_ends_the_pump() {
+async fn end_of_the_conversation_ends_the_pump() {
     let (shared, mut websocket, mut service) = start(1 << 20).await;
-    say(&mut service, 2, PayloadType::Output, b"no smux at all").await;
+    say(&mut service, 2, PayloadType::Output, b"not smux at all").await;
     assert!(matches!(pump(&shared, &mut websocket, &mut awake()).await, PumpEnd::Ended));
 }
 
@@ -285,7 +272,7 @@ async fn messages_after_a_long_sleep_carry_the_time_of_day() {
 }
 
 #[tokio::test]
-async fn a_task_that_panics_does_not_leave_its_streams_hanging() {
+async fn panic_of_the_task_fails_its_streams() {
     let (shared, mut websocket, _service) = start(1 << 20).await;
     let pumping = Arc::clone(&shared);
     let mut phase = shared.phase.subscribe();

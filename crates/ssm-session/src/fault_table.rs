@@ -1,46 +1,47 @@
-//! What a conversation survives, as a table: each line is a way to the agent and back, tried with a thousand seeds.
+//! The faults that a conversation survives, as a table: each line is a way to the agent and back, tried with a thousand seeds.
 //!
-//! In each try the handshake is made, two connections write and read what the seed says, at their own pace, and close. At
-//! every step the memory in use is within the options' bounds; at the end every byte has arrived, once and in its place, on
-//! both sides; and the end comes, within a bound of simulated time and of steps.
+//! In each try the handshake is made, and two connections write and read random bytes at their own pace and close. At every step
+//! the memory in use is within the bounds of the options; at the end every byte has arrived, once and in its place, on both sides;
+//! and the end comes within a limit of simulated time and of steps.
 
+mod agent;
 mod death;
-mod far_side;
 mod upload;
+mod world;
 
 use std::time::Duration;
 
-use self::far_side::World;
+use self::world::World;
 
-/// One line: what happens on the way, each direction, and how long a conversation may take all the same.
+/// One line: the faults on the way, in each direction, and the time that a conversation may take.
 #[derive(Debug, Clone, Copy)]
 struct Row {
     seeds: u64,
-    /// How often a message vanishes, comes twice, comes up to 40 ms late.
+    /// The share of messages that get lost, arrive twice, or arrive up to 40 ms late.
     loss: f64,
     duplication: f64,
     reordering: f64,
-    /// All this happens to acknowledgements alone.
+    /// The faults concern acknowledgements alone.
     acks_only: bool,
-    /// So many of the agent's messages in a row are lost at their first transmission.
+    /// The number of the agent's messages in a row that are lost at their first transmission.
     gap: usize,
-    /// So many times the service says pause, and never start.
+    /// The number of times that the service sends pause_publication, without start_publication.
     pauses: u32,
     pace: Option<Pace>,
     cuts: Cuts,
-    /// The agent's; from 3.2.1041.0 it acknowledges duplicates.
+    /// The version of the agent. It acknowledges duplicates from 3.2.1041.0 on.
     version: &'static str,
     within: Duration,
 }
 
-/// How fast the service takes the client's messages. With more than `most` bytes waiting it takes nothing for 3 s.
+/// The rate at which the service takes the client's messages. With more than `most` bytes waiting it takes none for 3 s.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     bytes_per_second: u32,
     most: u32,
 }
 
-/// When the websocket is cut, and for how long it is gone. What is in the service then waits or is lost.
+/// When the websocket is cut, and for how long it is gone. Messages in the service then wait or are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cuts {
     None,
@@ -52,7 +53,7 @@ enum Cuts {
     Two,
 }
 
-/// Nothing happens.
+/// No faults.
 const CALM: Row = Row {
     seeds: 1000,
     loss: 0.0,
@@ -66,10 +67,10 @@ const CALM: Row = Row {
     version: "3.3.987.0",
     within: Duration::from_secs(5),
 };
-/// All that a bad path does.
+/// All faults of a bad path.
 const ROUGH: Row = Row { loss: 0.3, duplication: 0.3, reordering: 0.3, within: MINUTES, ..CALM };
 const MINUTES: Duration = Duration::from_mins(5);
-/// The last that never acknowledges a duplicate.
+/// The last version that never acknowledges a duplicate.
 const OLD: &str = "3.2.1040.0";
 
 macro_rules! table {
@@ -82,7 +83,7 @@ macro_rules! table {
 }
 
 table! {
-    nothing_happens:                        CALM;
+    no_faults:                              CALM;
     loss_of_30_percent:                     Row { loss: 0.3, within: MINUTES, ..CALM };
     duplication_of_30_percent:              Row { duplication: 0.3, ..CALM };
     reordering_of_30_percent:               Row { reordering: 0.3, ..CALM };
@@ -90,7 +91,7 @@ table! {
     half_of_all_acknowledgements_lost:      Row { loss: 0.5, acks_only: true, within: MINUTES, ..CALM };
     an_agent_that_never_acknowledges_again: Row { loss: 0.2, acks_only: true, version: OLD, within: MINUTES * 4, ..CALM };
     ten_thousand_messages_lost_in_a_row:    Row { gap: 10_000, seeds: 1, within: MINUTES * 10, ..CALM };
-    pauses_that_nobody_ends:                Row { pauses: 3, within: MINUTES, ..CALM };
+    pauses_without_an_end:                  Row { pauses: 3, within: MINUTES, ..CALM };
     a_cut_at_every_message:                 Row { cuts: Cuts::Each, within: MINUTES, ..CALM };
     resuming_refused_and_then_granted:      Row { cuts: Cuts::Long, within: MINUTES, ..CALM };
     two_cuts_in_a_row:                      Row { cuts: Cuts::Two, within: MINUTES, ..CALM };
@@ -101,7 +102,7 @@ table! {
 fn survives(row: Row) {
     for seed in 0..row.seeds {
         let world = std::panic::AssertUnwindSafe(|| World::new(row, seed).run());
-        // What failed has been printed; the seed makes it happen again.
+        // The failure has been printed; the seed reproduces it.
         assert!(std::panic::catch_unwind(world).is_ok(), "{row:?}: seed {seed}");
     }
 }

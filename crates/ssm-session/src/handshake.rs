@@ -1,7 +1,10 @@
-//! The handshake at the start of a session: what the agent asks for and what we answer. Sans-IO.
+//! The handshake at the start of a session: the agent's requests and our response. Sans-IO.
 //!
-//! Source: session-manager-plugin `src/datachannel/streaming.go` (handleHandshakeRequest,
-//! ProcessSessionTypeHandshakeAction); amazon-ssm-agent `agent/session/datachannel/datachannel.go` (PerformHandshake).
+//! Sources: plugin [`streaming.go`] (handleHandshakeRequest, ProcessSessionTypeHandshakeAction); agent [`datachannel.go`]
+//! (PerformHandshake).
+//!
+//! [`streaming.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/datachannel/streaming.go#L434
+//! [`datachannel.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/datachannel/datachannel.go#L949
 
 use std::net::IpAddr;
 
@@ -14,61 +17,62 @@ use super::{
     request::{Destination, Document, Request},
 };
 
-/// Why a session cannot be used, found out during the handshake.
+/// Why a session cannot be used, as its handshake shows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
-    /// The document is of another kind.
+    /// The session document opens a session of another type.
     #[error("the SSM document opens a session of type {0}, expected Port")]
     SessionType(String),
-    /// The document forwards without smux.
+    /// The session document forwards without multiplexing.
     #[error("the SSM document forwards in mode {0:?}, expected LocalPortForwarding")]
     ForwardingMode(String),
-    /// The agent cannot multiplex.
+    /// The agent has this version and cannot multiplex.
     #[error("the SSM agent has version {0}; port forwarding needs 3.0.222.0 or newer")]
     AgentTooOld(String),
-    /// The agent takes the host and dials itself all the same.
+    /// The agent has this version, accepts the host parameter and dials itself all the same.
     #[error("the SSM agent has version {0}; forwarding to another host needs 3.1.1374.0 or newer")]
     NoRemoteHost(String),
-    /// The agent wants something that port sessions never use.
+    /// The agent requests an action that port sessions never use.
     #[error("the session asks for {0}, which port forwarding sessions do not use")]
     Unsupported(String),
-    /// Data came where the handshake should have been.
+    /// Data came before the handshake.
     #[error("the SSM agent sent data before the handshake")]
     NoHandshake,
-    /// Not the document it should be.
+    /// A handshake message is not the JSON document that it should be.
     #[error("the SSM agent sent a malformed handshake message")]
     Malformed,
-    /// The agent would dial another address than the target's.
+    /// The agent would dial another address than the destination.
     #[error("the SSM agent would dial {dials} instead of {asked}")]
     Elsewhere {
-        /// The target's address.
+        /// The destination.
         asked: Destination,
-        /// What the handshake names, escaped and shortened.
+        /// The address in the handshake, escaped and shortened.
         dials: String,
     },
-    /// A document of the account's own leads to an address that the handshake does not name.
+    /// The document is the account's own, and the handshake does not name the address that the agent dials.
     #[error("the handshake does not say which address the SSM agent dials with the document {0}")]
     NoAddress(Document),
 }
 
-/// What the agent said of itself and of the session.
+/// The agent's account of itself and of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
-    /// As announced.
+    /// The version as announced.
     pub version: String,
-    /// What that version can do.
+    /// The abilities of that version.
     pub features: AgentFeatures,
-    /// The host that it will dial, from the document. Nothing is known of it before [`Agent::check_destination`].
+    /// The host that the agent will dial, by the session document. Not verified before [`Agent::check_destination`].
     pub host: Option<String>,
-    /// The port that it will dial.
+    /// The port that the agent will dial. Not verified before [`Agent::check_destination`].
     pub port: Option<String>,
 }
 
 impl Agent {
-    /// Checks that the agent dials the target, as far as the handshake says so. A token must not leave otherwise.
+    /// Checks that the agent dials `destination`, as far as the handshake names it. Otherwise no secret may be sent through the
+    /// session.
     ///
-    /// AWS's own documents need not name the host: `AWS-StartPortForwardingSession` dials a port of the node itself, which
-    /// the owner of the configuration has chosen by naming that document.
+    /// The documents of AWS need not name the host: `AWS-StartPortForwardingSession` dials a port of the node itself, which the
+    /// caller has chosen by naming that document.
     ///
     /// # Errors
     /// [`HandshakeError::Elsewhere`], [`HandshakeError::NoAddress`].
@@ -78,10 +82,12 @@ impl Agent {
         if !document.is_of_aws() && (host.is_none() || port.is_none()) {
             return Err(HandshakeError::NoAddress(document.clone()));
         }
-        let is_target = |host: &str| host.trim_end_matches('.').eq_ignore_ascii_case(&destination.host);
+        let is_destination = |host: &str| host.trim_end_matches('.').eq_ignore_ascii_case(&destination.host);
         let is_node = |host: &str| document.is_for_node() && LOCALHOST.contains(&host);
         let expected_port = request.node_port().unwrap_or_else(|| destination.port.to_string());
-        if host.is_none_or(|host| is_target(host) || is_node(host)) && port.is_none_or(|port| port == expected_port) {
+        if host.is_none_or(|host| is_destination(host) || is_node(host))
+            && port.is_none_or(|port| port == expected_port)
+        {
             return Ok(());
         }
         let shown = |part: Option<&str>| part.unwrap_or("?").escape_debug().take(MAX_SHOWN).collect::<String>();
@@ -89,18 +95,21 @@ impl Agent {
     }
 }
 
-/// How a node names itself.
+/// The names of a node for itself.
 const LOCALHOST: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// Most characters of a name from the handshake in a message: the longest DNS name has 253.
+/// Most characters of a name from the handshake in an error message. The longest DNS name has 253.
 const MAX_SHOWN: usize = 255;
 
-/// A property that says something.
+/// A property that is present and not blank.
 fn named(property: Option<&str>) -> Option<&str> {
     property.map(str::trim).filter(|property| !property.is_empty())
 }
 
-/// Reads a HandshakeRequest and makes the one answer to it. With an error the answer still has to be sent: it tells the
-/// agent to end the session.
+/// Decodes a HandshakeRequest and makes the one response to it. The response has to be sent even with an error: then it makes
+/// the agent end the session.
+///
+/// # Errors
+/// [`HandshakeError`], in the second value: the session cannot be used.
 pub fn respond(payload: &[u8]) -> (HandshakeResponse, Result<Agent, HandshakeError>) {
     let Ok(request) = serde_json::from_slice::<HandshakeRequest>(payload) else {
         return (response(Vec::new()), Err(HandshakeError::Malformed));
@@ -142,7 +151,7 @@ fn process(action: &RequestedClientAction, agent: &mut Agent) -> Result<(), Hand
         return Err(HandshakeError::ForwardingMode(mode));
     }
     agent.host = request.property("host").filter(|host| !host.is_empty());
-    // Before any byte: it would dial its own localhost, where another service may listen.
+    // Refused before any byte: the agent would dial its own localhost, where another service may listen.
     if agent.host.as_deref().is_some_and(|host| !is_itself(host)) && !agent.features.remote_host() {
         return Err(HandshakeError::NoRemoteHost(agent.version.clone()));
     }
@@ -172,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_session_is_accepted_in_the_reference_clients_words() {
+    fn response_to_a_port_session_equals_that_of_the_reference_client() {
         let (response, agent) = respond(&request("3.3.987.0", "Port", "LocalPortForwarding", ""));
         let agent = agent.unwrap();
         assert_eq!((agent.host.as_deref(), agent.port.as_deref()), (Some("db.example"), Some("5432")));
@@ -183,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_before_remote_hosts_serve_their_own_machine() {
+    fn agents_without_remote_hosts_serve_only_their_own_machine() {
         for (host, version, serves) in [
             ("db.example", "3.1.1373.9", false),
             ("db.example", "3.1.1374.0", true),
@@ -199,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_answered_unsupported_and_named() {
+    fn unsupported_sessions_get_a_response_with_the_reason() {
         let kms = r#",{"ActionType":"KMSEncryption","ActionParameters":{"KMSKeyId":"arn"}}"#;
         for (request, status, error) in [
             (

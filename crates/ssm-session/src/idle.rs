@@ -1,41 +1,54 @@
-//! How long a session has been without input, which is what the account's idle timeout counts: NOPs that keep it going, and
-//! a warning before it ends a session under its streams. Sans-IO.
+//! The time without input, which the account's idle timeout counts: NOPs that keep a session from it, and a warning before it
+//! ends a session with open streams. Sans-IO.
 //!
-//! What else counts as activity AWS does not say; that the agent's output does is not to be relied on.
+//! AWS documents the timeout ([idle session timeout]), but not what counts as activity beside input. It is not safe to rely on
+//! the agent's output.
+//!
+//! [idle session timeout]: https://docs.aws.amazon.com/systems-manager/latest/userguide/session-preferences-timeout.html
 
 use std::time::{Duration, Instant};
 
-/// Agents with smux keep-alive close a session that is silent for 30 s; the reference sends each 10.
+/// Time between NOPs for agents with smux keep-alive, which close a session after 30 s of silence (smux [`mux.go`],
+/// KeepAliveInterval and KeepAliveTimeout).
+///
+/// [`mux.go`]: https://github.com/xtaci/smux/blob/09e2c01560df5aaaed50e48e77547858e2623498/mux.go#L47-L48
 const FOR_OLD_AGENTS: Duration = Duration::from_secs(10);
-/// Often enough for the shortest idle timeout that an account can set, a minute.
+/// Time between NOPs that keep a session with streams from the idle timeout. The shortest that an account can set is a minute.
 const FOR_STREAMS: Duration = Duration::from_secs(30);
-/// How long before its end the idle timeout is warned of, if that leaves it more than half.
-const WARNING: Duration = Duration::from_mins(2);
+/// Time between the warning and the end of the idle timeout, at most half of it.
+const WARNED_BEFORE: Duration = Duration::from_mins(2);
 
-/// A session that AWS may end before long, with its open streams.
+/// AWS is about to end a session with open streams as idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdleWarning {
     /// The account's idle timeout.
     pub timeout: Duration,
-    /// What is left of it.
+    /// Time until the end of the session.
     pub left: Duration,
-    /// How many streams will end.
+    /// The number of streams that will end.
     pub streams: usize,
 }
 
-/// What is known of a session's idleness.
+/// The warning for the present time without input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Warning {
+    NotDue,
+    Due(IdleWarning),
+    Given,
+}
+
+/// The time that a session has been without input.
 #[derive(Debug)]
 pub(super) struct Idle {
     keep_alive: bool,
     timeout: Option<Duration>,
     last_input: Instant,
-    warned: bool,
-    warning: Option<IdleWarning>,
+    warning: Warning,
 }
 
 impl Idle {
     pub(super) fn new(keep_alive: bool, timeout: Option<Duration>, now: Instant) -> Self {
-        Self { keep_alive, timeout, last_input: now, warned: false, warning: None }
+        Self { keep_alive, timeout, last_input: now, warning: Warning::NotDue }
     }
 
     /// The account's timeout has become known.
@@ -43,14 +56,16 @@ impl Idle {
         self.timeout = Some(timeout);
     }
 
-    /// Something for the agent goes out.
+    /// A message for the agent goes out.
     pub(super) fn on_input(&mut self, now: Instant) {
         self.last_input = now;
-        self.warned = false;
+        if self.warning == Warning::Given {
+            self.warning = Warning::NotDue;
+        }
     }
 
-    /// The next NOP. `old_agent` needs some whatever happens; else they are for `streams`, and a message that is not
-    /// acknowledged yet does as well.
+    /// When the next NOP is due. An `old_agent` always needs them. Otherwise they are for open `streams`, and a message that is not
+    /// acknowledged yet serves as well.
     pub(super) fn keep_alive_at(&self, old_agent: bool, streams: usize, acknowledged: bool) -> Option<Instant> {
         if old_agent {
             return Some(self.last_input + FOR_OLD_AGENTS);
@@ -58,24 +73,26 @@ impl Idle {
         (self.keep_alive && streams > 0 && acknowledged).then(|| self.last_input + FOR_STREAMS)
     }
 
-    /// When [`Idle::check`] has something to say.
+    /// When [`Idle::check`] makes a warning.
     pub(super) fn warning_at(&self, streams: usize) -> Option<Instant> {
-        let timeout = self.timeout.filter(|_| streams > 0 && !self.warned)?;
-        Some(self.last_input + timeout.saturating_sub(WARNING).max(timeout / 2))
+        let timeout = self.timeout.filter(|_| streams > 0 && self.warning == Warning::NotDue)?;
+        Some(self.last_input + timeout.saturating_sub(WARNED_BEFORE).max(timeout / 2))
     }
 
-    /// Makes the warning that is due, once for each time without input.
+    /// Makes the warning if it is due.
     pub(super) fn check(&mut self, streams: usize, now: Instant) {
         if let Some(timeout) = self.timeout
             && self.warning_at(streams).is_some_and(|at| now >= at)
         {
             let left = (self.last_input + timeout).saturating_duration_since(now);
-            self.warning = Some(IdleWarning { timeout, left, streams });
-            self.warned = true;
+            self.warning = Warning::Due(IdleWarning { timeout, left, streams });
         }
     }
 
+    /// Takes the warning that is due.
     pub(super) fn take_warning(&mut self) -> Option<IdleWarning> {
-        self.warning.take()
+        let Warning::Due(warning) = self.warning else { return None };
+        self.warning = Warning::Given;
+        Some(warning)
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
 use crate::{
@@ -19,8 +19,9 @@ use crate::{
         ChannelClosed, Flag, HandshakeComplete, HandshakeRequest, OpenDataChannelInput, PayloadType, acknowledge,
         acknowledged_sequence_number,
     },
+    samples,
     smux::{
-        frame::{Command, FrameReader, Header, StreamId},
+        frame::{Command, FrameReader, StreamId},
         mux,
     },
 };
@@ -71,7 +72,7 @@ pub fn reads_payloads(bytes: &[u8]) {
                     Err(error) => return (found, Some(error)),
                 }
             }
-            assert!(input.is_empty(), "what is not a frame yet is kept");
+            assert!(input.is_empty(), "an incomplete frame is kept");
         }
         (found, None)
     };
@@ -79,26 +80,25 @@ pub fn reads_payloads(bytes: &[u8]) {
     assert_eq!(whole.1, bytewise.1);
 }
 
-/// A session's memory is bounded while the caller keeps its contract, an ended session stays ended, and everything it sends is
-/// well-formed. `script` says what the far side sends, what clients do, and how time passes.
+/// A session's memory is bounded while the caller keeps its contract, an ended session stays ended, and every message that it sends
+/// is well-formed. `script` contains the messages of the far side, the acts of clients, and the passing of time.
 pub fn converses(script: &[u8]) {
     Script::new(script).run();
 }
 
 const MAX_UNREAD: usize = 16 << 10;
-const REQUEST: &[u8] =
-    br#"{"AgentVersion":"3.3.4515.0","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":
-    {"SessionType":"Port","Properties":{"host":"db.example","portNumber":"5432","type":"LocalPortForwarding"}}}]}"#;
+/// The version of the far side's agent.
+const AGENT_VERSION: &str = "3.3.4515.0";
 
 struct Script {
     bytes: Bytes,
-    /// All bytes of the script.
+    /// The number of bytes of the whole script.
     length: usize,
     conversation: Conversation,
     now: Instant,
     /// The far side's next sequence number.
     next: i64,
-    /// Messages of ours that wait for an acknowledgement.
+    /// Messages of the client that wait for an acknowledgement.
     sent: Vec<AgentMessage>,
     streams: Vec<StreamId>,
     ended: Option<EndReason>,
@@ -156,7 +156,7 @@ impl Script {
                 let payload = self.some_bytes();
                 self.say_at(self.next.saturating_add(offset - 4), payload_type, payload);
             }
-            2 => self.say(PayloadType::HandshakeRequest, Bytes::from_static(REQUEST)),
+            2 => self.say(PayloadType::HandshakeRequest, samples::handshake_request(AGENT_VERSION).into()),
             3 => self.say(PayloadType::HandshakeComplete, Bytes::from_static(b"{}")),
             4..=7 => {
                 let (command, stream) = (self.byte(), self.byte());
@@ -167,11 +167,7 @@ impl Script {
                     2 => Command::Psh,
                     _ => Command::Nop,
                 };
-                let length = u16::try_from(data.len()).unwrap_or_default();
-                let mut frame = BytesMut::new();
-                Header { command, length, stream: StreamId(stream.into()) }.encode(&mut frame);
-                frame.extend_from_slice(&data);
-                self.say(PayloadType::Output, frame.freeze());
+                self.say(PayloadType::Output, samples::frame(command, StreamId(stream.into()), &data));
             }
             8 | 9 => {
                 let at = usize::from(self.byte());
@@ -249,17 +245,7 @@ impl Script {
     }
 
     fn tell(&mut self, message_type: MessageType, sequence_number: i64, payload_type: Option<u32>, payload: Bytes) {
-        let message_id = Uuid::from_u128(9);
-        let message = AgentMessage {
-            message_type,
-            created_date: 1,
-            sequence_number,
-            flags: 0,
-            message_id,
-            payload_type,
-            payload,
-        };
-        self.hear(&message.encode());
+        self.hear(&samples::message(message_type, sequence_number, payload_type, payload).encode());
     }
 
     /// Hands a frame on as the driver does: only while input is wanted.
@@ -272,13 +258,13 @@ impl Script {
     fn listen(&mut self) {
         for _ in 0..100_000 {
             let Some(frame) = self.conversation.poll_transmit(self.now) else { return };
-            let message = AgentMessage::decode(&frame).expect("what we send is well-formed");
+            let message = AgentMessage::decode(&frame).expect("sent messages are well-formed");
             let known = self.sent.iter().any(|sent| sent.sequence_number == message.sequence_number);
             if message.message_type == MessageType::InputStreamData && !known {
                 self.sent.push(message);
             }
         }
-        panic!("it sends without end");
+        panic!("the session sends without end");
     }
 
     fn check(&mut self) {
@@ -315,15 +301,7 @@ mod tests {
             with in any::<u8>(),
         ) {
             decodes_messages(&noise);
-            let message = AgentMessage {
-                message_type: MessageType::OutputStreamData,
-                created_date: 1,
-                sequence_number,
-                flags: 0,
-                message_id: Uuid::from_u128(5),
-                payload_type: Some(1),
-                payload: payload.into(),
-            };
+            let message = samples::message(MessageType::OutputStreamData, sequence_number, Some(1), payload.into());
             let mut frame = message.encode().to_vec();
             decodes_messages(&frame);
             let at = at.index(frame.len());
@@ -334,7 +312,7 @@ mod tests {
         #[test]
         fn payloads_are_read_or_refused(noise in vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>()) {
             reads_payloads(&noise);
-            let mut request = REQUEST.to_vec();
+            let mut request = samples::handshake_request(AGENT_VERSION).into_bytes();
             let at = at.index(request.len());
             request[at] = noise.first().copied().unwrap_or_default();
             reads_payloads(&request);

@@ -2,12 +2,18 @@
 //!
 //! # Modules
 //!
-//! From the wire up: [`websocket`] opens the socket, [`message`] and [`payload`] are what goes over it, [`channel`] makes a reliable
-//! byte stream of messages, [`handshake`] and [`features`] agree on what the agent can do, [`smux`] carries many streams in one,
-//! and [`conversation`] joins all of these. [`session`] is the life of one session around it, [`stream`] the handle of one stream,
-//! [`pool`] the sessions to one destination.
+//! From the wire up: [`websocket`] opens the socket; [`message`] and [`payload`] encode and decode the messages on it; [`channel`]
+//! makes a reliable stream of messages, numbered by [`sequence`]; [`handshake`] and [`features`] find out the abilities of the
+//! agent; [`smux`] carries many streams in one; and [`conversation`] joins all of these. [`session`] is the life of one session
+//! around it, [`stream`] the handle of one stream, [`pool`] the sessions to one destination.
 //!
 //! Protocol code is sans-IO: bytes and time come in, values go out. One task for each session owns its socket and clock.
+//!
+//! "The plugin" is AWS's client [`session-manager-plugin`], "the agent" is [`amazon-ssm-agent`]. Line numbers in links are those of
+//! the commits `61cf128` and `1c217c8`.
+//!
+//! [`session-manager-plugin`]: https://github.com/aws/session-manager-plugin/tree/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea
+//! [`amazon-ssm-agent`]: https://github.com/aws/amazon-ssm-agent/tree/1c217c89b42de51d4f4063363d8ec1f2eef56055
 
 pub mod backoff;
 pub mod channel;
@@ -32,6 +38,8 @@ pub mod message;
 pub mod payload;
 pub mod pool;
 pub mod request;
+#[cfg(any(test, feature = "testing"))]
+mod samples;
 pub mod sequence;
 pub mod session;
 mod silence;

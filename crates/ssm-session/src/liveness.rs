@@ -1,35 +1,36 @@
 //! Whether the far side of a websocket is still there: when to ping it, and when to give up. Sans-IO.
 //!
-//! A link can die without a word: the machine slept, the network is another one, a middlebox has forgotten it. What is
-//! written then vanishes and nothing is read. Pings go out at an even pace. A reason to suspect the link starts a probe: a
-//! ping goes out at once, and its answer has to come soon.
+//! A link can die without an error: the machine slept, it moved to another network, or a middlebox dropped the connection. Then
+//! written bytes vanish and nothing can be read. Pings go out at an even pace. A reason to suspect the link starts a probe: a
+//! ping goes out at once, and its pong has to come soon.
 
 use std::{
     fmt, mem,
     time::{Duration, Instant, SystemTime},
 };
 
-/// A ping this often keeps middleboxes from cutting an idle connection: the shortest limit seen is 60 s.
+/// Time between pings. They keep middleboxes from cutting an idle connection; the shortest limit seen is 60 s.
 const PING_EVERY: Duration = Duration::from_secs(25);
-/// Nothing received for this long, though two pings asked for it: the link is dead.
+/// The link is dead when nothing was received for this long, although two pings asked for pongs.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(62);
-/// A message is not acknowledged and nothing at all was received for this long: a probe starts.
+/// A probe starts when a message is unacknowledged and nothing at all was received for this long.
 const UNANSWERED_TIMEOUT: Duration = Duration::from_secs(15);
-/// For the answer to the ping of a probe.
+/// Limit for the pong to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between checks of the machine's clocks and network.
+/// Time between checks of the machine's clocks and network.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// A wall clock this far ahead of the timers, which stand still in sleep on most systems, or a timer this late.
+/// The machine slept if the wall clock is this far ahead of the timers, which stand still in sleep on most systems, or if a timer
+/// is this late.
 const CLOCK_JUMP: Duration = Duration::from_secs(10);
 
-/// Why a link may be dead.
+/// Why a link is suspected to be dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbeReason {
-    /// The machine, or this process alone, stood still.
+    /// The machine slept, or this process was stopped.
     ClockJump,
-    /// Packets would leave through another interface, or through none.
+    /// Packets would leave from another address, or cannot leave.
     NetworkChanged,
-    /// A message is not acknowledged.
+    /// A message was not acknowledged.
     Unanswered,
 }
 
@@ -43,22 +44,25 @@ impl fmt::Display for ProbeReason {
     }
 }
 
-/// What is known about one websocket's far side.
+/// The signs of life on one websocket.
 #[derive(Debug)]
 pub(crate) struct Liveness {
+    /// When the next ping is due.
     ping_at: Instant,
+    /// When a frame was received last, or since when one could have been.
     heard_at: Instant,
+    /// When the next check of clocks and network is due.
     check_at: Instant,
-    /// What timers and wall clock said last.
+    /// Timers and wall clock at the last comparison.
     clocks: (Instant, SystemTime),
-    /// Set by [`Liveness::start_probe`], cleared by the answer.
+    /// Set by [`Liveness::start_probe`], cleared by the pong.
     probe: Option<ProbeReason>,
-    /// The websocket takes nothing.
+    /// The websocket takes no frames, and some wait. Set and cleared by [`Liveness::blocked`].
     blocked: bool,
 }
 
 impl Liveness {
-    /// A websocket has just opened. The first ping goes out at once: its answer shows that the link is good.
+    /// A websocket that has just opened. The first ping goes out at once: its pong shows that the link works.
     pub(crate) fn new(now: Instant, wall_clock: SystemTime) -> Self {
         Self {
             ping_at: now,
@@ -70,16 +74,16 @@ impl Liveness {
         }
     }
 
-    /// Compares the clocks, at each occasion; whether this machine stood still since the last time.
+    /// Compares the clocks. Returns whether the machine slept, or the process was stopped, since the last comparison.
     pub(crate) fn stood_still(&mut self, now: Instant, wall_clock: SystemTime) -> bool {
         let (timers, wall) = mem::replace(&mut self.clocks, (now, wall_clock));
         let by_timers = now.saturating_duration_since(timers);
-        // A wall clock that is set back shows nothing.
+        // A wall clock that is set back counts as no time.
         let by_wall = wall_clock.duration_since(wall).unwrap_or_default();
         by_wall.saturating_sub(by_timers) >= CLOCK_JUMP || now >= self.check_at + CLOCK_JUMP
     }
 
-    /// Whether it is time to look at the network again.
+    /// Whether a check of the network is due; then it counts as made.
     pub(crate) fn network_check_due(&mut self, now: Instant) -> bool {
         let due = now >= self.check_at;
         if due {
@@ -88,13 +92,13 @@ impl Liveness {
         due
     }
 
-    /// Pings at once. The answer has to come within [`PROBE_TIMEOUT`].
+    /// Makes a ping due at once. Its pong has to come within [`PROBE_TIMEOUT`].
     pub(crate) fn start_probe(&mut self, reason: ProbeReason, now: Instant) {
         self.probe = Some(reason);
         (self.ping_at, self.heard_at) = (now, now);
     }
 
-    /// Whether a message that waits for its acknowledgement `since` then starts a probe.
+    /// Whether a message that has waited for its acknowledgement `since` then is a reason for a probe.
     pub(crate) fn is_unanswered(&self, since: Option<Instant>, now: Instant) -> bool {
         self.unanswered_at(since).is_some_and(|at| now >= at)
     }
@@ -104,7 +108,7 @@ impl Liveness {
         Some(since.max(self.heard_at) + UNANSWERED_TIMEOUT)
     }
 
-    /// Something was received. Only the answer to a ping ends a probe: all else may have been on its way before.
+    /// A frame was received. Only a pong ends a probe: other frames may have been on their way before.
     pub(crate) fn heard(&mut self, is_pong: bool, now: Instant) {
         self.heard_at = now;
         if is_pong {
@@ -112,14 +116,14 @@ impl Liveness {
         }
     }
 
-    /// We do not read the websocket, so silence says nothing about the link, unless the link takes nothing either.
+    /// The websocket is not read, so silence says nothing about the link, unless the link takes no frames either.
     pub(crate) fn reading_paused(&mut self, now: Instant) {
         if !self.blocked {
             self.heard_at = now;
         }
     }
 
-    /// Whether the websocket takes nothing more, so that something waits to be sent.
+    /// Notes whether the websocket takes no more frames while some wait.
     pub(crate) fn blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
     }
@@ -133,7 +137,7 @@ impl Liveness {
         due
     }
 
-    /// Why the link counts as dead, once it does.
+    /// Why the link is dead; `None` while it is not.
     pub(crate) fn dead(&self, now: Instant) -> Option<String> {
         (now >= self.dead_at()).then(|| match self.probe {
             Some(reason) => format!("no answer within {} s after {reason}", PROBE_TIMEOUT.as_secs()),
@@ -146,7 +150,7 @@ impl Liveness {
         self.heard_at + if self.probe.is_some() { PROBE_TIMEOUT } else { SILENCE_TIMEOUT }
     }
 
-    /// When to look again, with a message waiting `since` then.
+    /// When the next of these times is reached, with a message that has waited `since` then.
     pub(crate) fn next_timeout(&self, since: Option<Instant>) -> Instant {
         let times = [Some(self.ping_at), Some(self.check_at), self.unanswered_at(since)];
         times.into_iter().flatten().fold(self.dead_at(), Instant::min)
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_link_is_asked_twice_more_and_believed_for_62_seconds() {
+    fn silent_link_gets_two_more_pings_and_is_dead_after_62_seconds() {
         let (mut liveness, start, _) = started();
         let mut pings = Vec::new();
         let mut now = start;
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn sleep_shows_in_the_wall_clock_or_in_a_late_timer_and_a_clock_that_is_set_back_is_no_sleep() {
+    fn sleep_shows_in_the_wall_clock_or_in_a_late_timer_and_not_in_a_clock_set_back() {
         let (mut liveness, start, wall) = started();
         let mut at = |timers: u32, wall_clock: Duration| {
             let now = start + SECOND * timers;
@@ -191,7 +195,7 @@ mod tests {
             slept
         };
         assert!(!at(5, SECOND * 5));
-        assert!(!at(10, SECOND * 19), "four seconds more are a clock that is set");
+        assert!(!at(10, SECOND * 19), "a clock that is set ahead by four seconds");
         assert!(at(15, SECOND * 3624), "an hour passed while the timers stood still");
         assert!(!at(20, SECOND * 3629), "once");
         assert!(!at(25, SECOND * 5), "set back");
@@ -199,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn probe_sends_a_ping_at_once_and_only_its_answer_ends_it() {
+    fn probe_sends_a_ping_at_once_and_only_its_pong_ends_it() {
         let (mut liveness, start, _) = started();
         let now = start + SECOND * 3;
         liveness.start_probe(ProbeReason::ClockJump, now);
         assert!(liveness.may_ping(now));
         liveness.heard(false, now + SECOND);
-        assert_eq!(liveness.dead(now + SECOND * 5), None, "what comes puts it off");
+        assert_eq!(liveness.dead(now + SECOND * 5), None, "a received frame puts it off");
         let reason = liveness.dead(now + SECOND * 6).expect("and does not end it");
         assert_eq!(reason, "no answer within 5 s after the machine slept");
         liveness.heard(true, now + SECOND * 2);
@@ -219,17 +223,14 @@ mod tests {
         assert!(!liveness.is_unanswered(since, start + SECOND * 16));
         assert!(liveness.is_unanswered(since, start + SECOND * 17));
         liveness.heard(true, start + SECOND * 16);
-        assert!(
-            !liveness.is_unanswered(since, start + SECOND * 30),
-            "an agent that is blocked has a service that is not"
-        );
+        assert!(!liveness.is_unanswered(since, start + SECOND * 30), "the agent may be blocked, the service is not");
         assert!(!liveness.is_unanswered(None, start + SECOND * 60));
         liveness.start_probe(ProbeReason::Unanswered, start + SECOND * 31);
-        assert!(!liveness.is_unanswered(since, start + SECOND * 60), "it is being asked already");
+        assert!(!liveness.is_unanswered(since, start + SECOND * 60), "a probe is under way already");
     }
 
     #[test]
-    fn silence_that_we_chose_means_nothing_unless_nothing_can_be_sent_either() {
+    fn silence_does_not_count_while_reading_is_paused_unless_nothing_can_be_sent() {
         let (mut liveness, start, _) = started();
         liveness.reading_paused(start + SECOND * 61);
         assert_eq!(liveness.dead(start + SECOND * 100), None);

@@ -1,66 +1,70 @@
-//! What a session carries: the facts by which the pool chooses among sessions. Sans-IO.
+//! The load of a session: the facts by which the pool chooses among sessions. Sans-IO.
 
 use std::time::{Duration, Instant};
 
-/// One slot of the meter's memory.
+/// Duration of one slot of the meter's memory.
 const SLOT: Duration = Duration::from_millis(250);
-/// Slots remembered, one second in all.
+/// The number of slots, one second in all.
 const SLOTS: usize = 4;
-/// A session that moved more than this in the last second is in bulk use: a third of the 0.75 MB/s that an agent sends.
+/// A session that moved more bytes than this in the last second is in bulk use. An agent sends up to 0.75 MB/s: it sleeps 1 ms
+/// after each message of 1 KiB (agent [`port_mux.go`], transferDataToMgs).
+///
+/// [`port_mux.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/plugins/port/port_mux.go#L226-L254
 const BULK_ABOVE: u64 = 256 * 1024;
-/// One in bulk use stays so until it moves less than this, so that a transfer with pauses does not make it flap.
+/// A session in bulk use stays so until it moves fewer bytes than this in a second, so that a transfer with pauses does not make
+/// it flap.
 const BULK_UNTIL: u64 = 64 * 1024;
-/// Bytes received that clients have not read, from which a session counts as held up: more than a second's worth.
+/// A session counts as stalled when clients have left this many received bytes unread: more than an agent sends in a second.
 pub(super) const STALLED_FROM: usize = 1024 * 1024;
 
 /// Whether a session serves new streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// It does.
+    /// The session serves new streams.
     Ready,
-    /// Its connection is being made or restored.
+    /// The connection is being made or restored.
     Restoring,
-    /// So much is unread that it reads nothing more.
+    /// Clients have left so much unread that the session reads nothing more.
     Full,
-    /// A dial hangs, and the agent dials one at a time.
+    /// A dial hangs, and the agent dials one stream at a time.
     Stuck,
-    /// The agent does not answer, though the service does.
+    /// The agent does not answer, although the service does.
     Unresponsive,
-    /// It is over, or ending.
+    /// The session is over, or ending.
     Over,
 }
 
-/// What changes rarely, so that a change is worth telling the pool.
+/// The facts about a session that change rarely. The pool is notified of each change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Condition {
-    /// Whether it serves new streams.
+    /// Whether the session serves new streams.
     pub availability: Availability,
-    /// It carries a big transfer, so that everything else on it waits.
+    /// A big transfer is under way, behind which every other stream waits.
     pub bulk: bool,
-    /// Clients on it do not read what has come for them.
+    /// Clients have left more than 1 MiB unread.
     pub stalled: bool,
-    /// It carries no stream.
+    /// The session has no stream.
     pub idle: bool,
 }
 
-/// What a session carries at one moment.
+/// The load of a session at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Its condition.
+    /// The facts that change rarely.
     pub condition: Condition,
-    /// Streams, those included that are still saying goodbye.
+    /// Open streams, including those whose last frames are under way.
     pub streams: usize,
-    /// Those on which something has moved in the last half second.
+    /// Streams on which bytes moved in the last half second.
     pub active: usize,
-    /// A stream is being dialled or has only just been opened: what it will carry is not known yet.
+    /// A stream is being dialled or was opened just now, so its use is not known yet.
     pub dialling: bool,
-    /// Little has moved in the last quarter of a second: no transfer has just begun, and one that made it `bulk` is over.
+    /// Few bytes moved in the last quarter of a second: no transfer has just begun, and one that made the session `bulk` is over.
     pub quiet: bool,
-    /// When it last carried a stream; `None` while it does.
+    /// Since when the session has had no stream; `None` while it has one.
     pub idle_since: Option<Instant>,
 }
 
-/// Measures bytes over the last second.
+/// Measures the bytes that moved in the last second.
 #[derive(Debug)]
 pub(super) struct Meter {
     slots: [u64; SLOTS],
@@ -74,7 +78,7 @@ impl Meter {
         Self { slots: [0; SLOTS], slot_began: now, bulk: false }
     }
 
-    /// So many bytes have moved, either way.
+    /// Bytes moved, either way.
     pub(super) fn moved(&mut self, bytes: usize, now: Instant) {
         self.advance(now);
         let [newest, ..] = &mut self.slots;
@@ -89,7 +93,7 @@ impl Meter {
         self.bulk
     }
 
-    /// Whether little has moved in the slot before this one and since.
+    /// Whether few bytes moved in this slot and the one before.
     pub(super) fn is_quiet(&mut self, now: Instant) -> bool {
         self.advance(now);
         self.slots.iter().take(2).sum::<u64>() < BULK_UNTIL
@@ -120,25 +124,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bulk_begins_late_and_ends_late() {
+    fn bulk_begins_and_ends_with_hysteresis() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut meter = Meter::new(start);
         assert!(!meter.is_bulk(start));
-        // 200 kB a second are a busy application, no bulk.
+        // 200 kB/s are a busy application and not bulk.
         for ms in (0..3000).step_by(10) {
             meter.moved(2000, at(ms));
             assert!(!meter.is_bulk(at(ms)), "{ms}");
         }
-        // 0.7 MB a second are.
+        // 0.7 MB/s are bulk.
         for ms in (3000..6000).step_by(10) {
             meter.moved(7000, at(ms));
             assert!(ms < 3500 || meter.is_bulk(at(ms)), "{ms}");
         }
-        // Half a second's pause does not end it, two do.
+        // A pause of half a second does not end it, one of two seconds does.
         assert!(meter.is_bulk(at(6500)));
         assert!(!meter.is_bulk(at(8000)));
-        // What would not have begun it keeps it going.
+        // A rate that would not have begun it keeps it going.
         meter.moved(300_000, at(9000));
         for ms in (9000..12_000).step_by(10) {
             meter.moved(1000, at(ms));
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_shows_before_it_is_bulk_and_so_does_its_end() {
+    fn start_and_end_of_a_transfer_show_before_bulk_does() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut meter = Meter::new(start);
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_silence_costs_no_time() {
+    fn long_silence_takes_no_time_to_skip() {
         let start = Instant::now();
         let mut meter = Meter::new(start);
         meter.moved(10_000_000, start);

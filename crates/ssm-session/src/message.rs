@@ -7,48 +7,62 @@
 //! | 36 | 4 | SchemaVersion | u32 = 1 |
 //! | 40 | 8 | CreatedDate | u64, milliseconds since the Unix epoch, never 0 |
 //! | 48 | 8 | SequenceNumber | i64 |
-//! | 56 | 8 | Flags | u64: bit 0 SYN, bit 1 FIN |
+//! | 56 | 8 | Flags | u64: bit 0 SYN, bit 1 FIN; the receivers do not read it |
 //! | 64 | 16 | MessageId | UUID, its two halves swapped |
 //! | 80 | 32 | PayloadDigest | SHA-256 of the payload |
 //! | 112 | 4 | PayloadType | u32 |
 //! | 116 | 4 | PayloadLength | u32 |
 //! | 120 | n | Payload | at least one byte |
 //!
-//! Source: session-manager-plugin `src/message/clientmessage.go` (offsets), `src/message/messageparser.go`
-//! (SerializeClientMessage, DeserializeClientMessage); amazon-ssm-agent `agent/session/contracts/agentmessage.go`.
-//! What the payloads mean is in [`super::payload`]; order and loss are [`super::channel`]'s.
+//! Sources: plugin [`clientmessage.go`] (offsets) and [`messageparser.go`] (DeserializeClientMessage, SerializeClientMessage);
+//! agent [`agentmessage.go`]. The contents of payloads are in [`crate::payload`]; [`crate::channel`] handles order and loss.
+//!
+//! [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L146-L171
+//! [`messageparser.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/messageparser.go#L36
+//! [`agentmessage.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/contracts/agentmessage.go#L80-L105
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-/// HeaderLength that both official encoders write, as the field says it.
+/// The value of HeaderLength that both official encoders write (plugin [`clientmessage.go`], ClientMessage_PayloadLengthOffset).
+///
+/// [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L169
 const HEADER_LENGTH_FIELD: u32 = 116;
-/// The same as a size.
+/// [`HEADER_LENGTH_FIELD`] as a number of bytes.
 const HEADER_LENGTH: usize = 116;
-/// HeaderLength without the PayloadType field, seen in `channel_closed` from the service.
+/// HeaderLength without the PayloadType field, observed in `channel_closed` of the service.
 const HEADER_LENGTH_WITHOUT_PAYLOAD_TYPE: usize = 112;
-/// Size of the MessageType field.
+/// Bytes of the MessageType field (plugin [`clientmessage.go`], ClientMessage_MessageTypeLength).
+///
+/// [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L148
 const MESSAGE_TYPE_LENGTH: usize = 32;
-/// Bytes that a message adds to its payload.
+/// The only SchemaVersion (plugin [`streaming.go`], SendInputDataMessage).
+///
+/// [`streaming.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/datachannel/streaming.go#L272
+const SCHEMA_VERSION: u32 = 1;
+/// Bytes that a message adds to its payload: the header and PayloadLength.
 const OVERHEAD: usize = HEADER_LENGTH + 4;
 
-/// What a message is; the word in its MessageType field.
+/// The word in the MessageType field (plugin [`clientmessage.go`]; agent [`model.go`]).
+///
+/// [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L22-L41
+/// [`model.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/contracts/model.go#L45
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageType {
-    /// Client to agent, acknowledged.
+    /// Data from client to agent, acknowledged.
     InputStreamData,
-    /// Agent to client, acknowledged.
+    /// Data from agent to client, acknowledged.
     OutputStreamData,
-    /// Both ways, never acknowledged.
+    /// An acknowledgement, in both directions; never acknowledged itself.
     Acknowledge,
     /// The service ends the session.
     ChannelClosed,
-    /// The service: the peer is back.
+    /// The service reports that the peer is connected again.
     StartPublication,
-    /// The service: the peer is away.
+    /// The service reports that the peer is disconnected.
     PausePublication,
-    /// Anything else: ignored, never acknowledged.
+    /// Any other word: ignored, never acknowledged.
     Unknown,
 }
 
@@ -78,27 +92,27 @@ impl MessageType {
         }
     }
 
-    /// Messages whose payload must match its digest. The service's own may not carry a proper one.
+    /// Whether the payload must match its digest. Messages of the service itself may carry a wrong one.
     fn digest_counts(self) -> bool {
         matches!(self, Self::InputStreamData | Self::OutputStreamData | Self::Acknowledge)
     }
 }
 
-/// Why bytes are no AgentMessage.
+/// Why bytes are not an AgentMessage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The frame ends inside the header or the payload.
     #[error("message of {actual} bytes is shorter than its {needed}")]
     Truncated {
-        /// Bytes needed.
+        /// Bytes that the header announces.
         needed: usize,
-        /// Bytes there.
+        /// Bytes of the frame.
         actual: usize,
     },
-    /// More bytes than HeaderLength and PayloadLength account for.
+    /// The frame has more bytes than HeaderLength and PayloadLength announce.
     #[error("message has {0} bytes after its payload")]
     TrailingBytes(usize),
-    /// HeaderLength too small for the fixed fields.
+    /// HeaderLength is too small for the fixed fields.
     #[error("HeaderLength {0} is below 112")]
     HeaderLength(usize),
     /// MessageType is blank.
@@ -107,7 +121,7 @@ pub enum DecodeError {
     /// CreatedDate is 0, which both official validators refuse.
     #[error("CreatedDate is 0")]
     NoCreatedDate,
-    /// The payload is not what the sender digested.
+    /// The payload was changed on the way.
     #[error("PayloadDigest does not match the payload")]
     Digest,
 }
@@ -115,27 +129,28 @@ pub enum DecodeError {
 /// One message of the data channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentMessage {
-    /// What it is.
+    /// The type, which decides the meaning of the other fields.
     pub message_type: MessageType,
     /// Milliseconds since the Unix epoch, not 0.
     pub created_date: u64,
-    /// Position in the sender's stream; 0 and without meaning in acknowledgements and the service's messages.
+    /// The position among the sender's stream data messages, see [`SequenceNumber`](crate::sequence::SequenceNumber); 0 and
+    /// without meaning in acknowledgements and messages of the service.
     pub sequence_number: i64,
-    /// Bit 0 SYN, bit 1 FIN; nobody reads them.
+    /// Bit 0 SYN, bit 1 FIN. The receivers do not read them.
     pub flags: u64,
-    /// Names the message in acknowledgements.
+    /// Identifies the message in its acknowledgement.
     pub message_id: Uuid,
-    /// The number in the PayloadType field ([`super::payload::PayloadType`] gives it a name); `None` where the field is absent.
+    /// The number of a [`PayloadType`](crate::payload::PayloadType); `None` if the header has no such field.
     pub payload_type: Option<u32>,
     /// The content. Neither official encoder can send an empty one.
     pub payload: Bytes,
 }
 
 impl AgentMessage {
-    /// Reads one whole message, as a websocket frame carries it. The payload shares the frame's memory.
+    /// Decodes one whole message, as a websocket frame carries it. The payload shares the frame's memory.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything that is not exactly one well-formed message; the digest is checked on stream data and
+    /// [`DecodeError`]: the frame is not exactly one well-formed message. The digest is checked for stream data and
     /// acknowledgements.
     pub fn decode(frame: &Bytes) -> Result<Self, DecodeError> {
         let truncated = |needed| DecodeError::Truncated { needed, actual: frame.len() };
@@ -182,14 +197,14 @@ impl AgentMessage {
         Ok(Self { message_type, created_date, sequence_number, flags, message_id, payload_type, payload })
     }
 
-    /// The message as one websocket frame.
+    /// Encodes the message as one websocket frame.
     pub fn encode(&self) -> Bytes {
         let mut frame = BytesMut::with_capacity(OVERHEAD + self.payload.len());
         frame.put_u32(HEADER_LENGTH_FIELD);
         let word = self.message_type.as_str().as_bytes();
         frame.put_slice(word);
         frame.put_bytes(b' ', MESSAGE_TYPE_LENGTH - word.len());
-        frame.put_u32(1);
+        frame.put_u32(SCHEMA_VERSION);
         frame.put_u64(self.created_date);
         frame.put_i64(self.sequence_number);
         frame.put_u64(self.flags);
@@ -202,7 +217,9 @@ impl AgentMessage {
     }
 }
 
-/// Wire order of a UUID: bytes 8..16, then bytes 0..8 (`putUuid` in both official encoders).
+/// Wire order of a UUID: bytes 8 to 15, then bytes 0 to 7 (plugin [`messageparser.go`], putUuid; the agent has the same).
+///
+/// [`messageparser.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/messageparser.go#L416
 fn uuid_to_wire(id: Uuid) -> u128 {
     id.as_u128().rotate_left(64)
 }

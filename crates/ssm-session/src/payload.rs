@@ -1,7 +1,10 @@
-//! What the payloads of the data channel say: types, flags and the JSON documents.
+//! The payloads of the data channel: types, flags and JSON documents.
 //!
-//! Source: session-manager-plugin `src/message/clientmessage.go`; amazon-ssm-agent `agent/session/contracts/model.go`.
-//! The two documents on the hot path, acknowledgements, are written and read without a JSON tree.
+//! Sources: plugin [`clientmessage.go`]; agent [`model.go`]. Acknowledgements, the documents on the hot path, are written and
+//! read without a JSON tree.
+//!
+//! [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L43-L96
+//! [`model.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/contracts/model.go#L313-L411
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -11,7 +14,10 @@ use uuid::Uuid;
 
 use super::message::{AgentMessage, MessageType};
 
-/// The kind of content in a stream data message. A Port session uses only these.
+/// The kind of content in a stream data message. The named ones are all that a Port session uses (plugin [`clientmessage.go`],
+/// PayloadType).
+///
+/// [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L73-L88
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayloadType {
     /// Bytes of the forwarded stream (smux).
@@ -24,12 +30,12 @@ pub enum PayloadType {
     HandshakeComplete,
     /// A [`Flag`].
     Flag,
-    /// A type that Port sessions do not use: acknowledged and ignored.
+    /// The number of a type that Port sessions do not use: acknowledged and ignored.
     Other(u32),
 }
 
 impl PayloadType {
-    /// The number on the wire (`clientmessage.go`, PayloadType constants).
+    /// The number on the wire.
     pub fn number(self) -> u32 {
         match self {
             Self::Output => 1,
@@ -55,19 +61,21 @@ impl From<u32> for PayloadType {
     }
 }
 
-/// The content of a Flag payload: four bytes, big-endian (`clientmessage.go`, PayloadTypeFlag).
+/// The content of a Flag payload: four bytes, big-endian (plugin [`clientmessage.go`], PayloadTypeFlag).
+///
+/// [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L90-L96
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
-    /// Client to agent, basic mode only.
+    /// Client to agent: close the connection. Only in sessions without multiplexing.
     DisconnectToPort,
     /// Client to agent: end the session.
     TerminateSession,
-    /// Agent to client: a dial failed. It does not say for which stream.
+    /// Agent to client: a dial failed. The flag does not name the stream.
     ConnectToPortError,
 }
 
 impl Flag {
-    /// The payload that says this flag.
+    /// The payload of the flag.
     pub fn encode(self) -> Bytes {
         Bytes::from_static(match self {
             Self::DisconnectToPort => &[0, 0, 0, 1],
@@ -76,7 +84,7 @@ impl Flag {
         })
     }
 
-    /// The flag that a payload says; `None` for unknown numbers and other lengths.
+    /// The flag in a payload; `None` for unknown numbers and other lengths.
     pub fn decode(payload: &[u8]) -> Option<Self> {
         match payload {
             [0, 0, 0, 1] => Some(Self::DisconnectToPort),
@@ -101,19 +109,21 @@ pub const MESSAGE_SCHEMA_VERSION: &str = "1.0";
 pub struct OpenDataChannelInput<'a> {
     /// [`MESSAGE_SCHEMA_VERSION`].
     pub message_schema_version: Cow<'a, str>,
-    /// UUID, new for each open.
+    /// A UUID, new for each open.
     pub request_id: Cow<'a, str>,
-    /// From StartSession or ResumeSession.
+    /// The token of StartSession or ResumeSession.
     pub token_value: Cow<'a, str>,
-    /// UUID, the same for all opens of one session.
+    /// A UUID, the same for all opens of one session.
     #[serde(default)]
     pub client_id: Cow<'a, str>,
-    /// [`super::features::CLIENT_VERSION`].
+    /// [`CLIENT_VERSION`](crate::features::CLIENT_VERSION).
     #[serde(default)]
     pub client_version: Cow<'a, str>,
 }
 
-/// The document of an `acknowledge` message.
+/// The document of an `acknowledge` message (plugin [`clientmessage.go`], AcknowledgeContent).
+///
+/// [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L43-L53
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct AcknowledgeContent<'a> {
@@ -126,8 +136,14 @@ struct AcknowledgeContent<'a> {
     is_sequential_message: bool,
 }
 
-/// The `acknowledge` that answers one stream data message of type `acknowledged`, with that message's id and sequence
-/// number. It acknowledges that message alone, never those before it.
+/// Flags of an acknowledgement, SYN and FIN, as both official sides send them (plugin [`streaming.go`],
+/// SendAcknowledgeMessage).
+///
+/// [`streaming.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/datachannel/streaming.go#L382
+const ACKNOWLEDGE_FLAGS: u64 = 3;
+
+/// The `acknowledge` message for one stream data message of type `acknowledged`, with the id and sequence number of that
+/// message. It acknowledges that message alone, and none before it.
 pub fn acknowledge(
     acknowledged: MessageType,
     acknowledged_id: Uuid,
@@ -135,7 +151,7 @@ pub fn acknowledge(
     message_id: Uuid,
     created_date: u64,
 ) -> AgentMessage {
-    // The order of the keys is the reference encoder's, so that our acknowledgements are byte for byte its own.
+    // The keys are in the order of the reference encoder, so that our acknowledgements equal its own byte for byte.
     let payload = format!(
         "{{\"AcknowledgedMessageType\":\"{}\",\"AcknowledgedMessageId\":\"{}\",\"AcknowledgedMessageSequenceNumber\":{sequence_number},\"IsSequentialMessage\":true}}",
         acknowledged.as_str(),
@@ -145,41 +161,40 @@ pub fn acknowledge(
         message_type: MessageType::Acknowledge,
         created_date,
         sequence_number: 0,
-        // SYN and FIN, as both official sides send it (plugin SendAcknowledgeMessage).
-        flags: 3,
+        flags: ACKNOWLEDGE_FLAGS,
         message_id,
         payload_type: Some(0),
         payload: payload.into(),
     }
 }
 
-/// The sequence number that an `acknowledge` payload acknowledges: the only field that receivers match by.
+/// The sequence number in the payload of an `acknowledge` message. It is the only field by which receivers match.
 ///
 /// # Errors
-/// The JSON error of a malformed document.
+/// The document is malformed.
 pub fn acknowledged_sequence_number(payload: &[u8]) -> Result<i64, serde_json::Error> {
     serde_json::from_slice::<AcknowledgeContent<'_>>(payload).map(|ack| ack.acknowledged_message_sequence_number)
 }
 
-/// What the agent asks of the client at the start (payload type 5).
+/// The agent's requests at the start of a session (payload type 5).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct HandshakeRequest {
-    /// Four numbers with dots.
+    /// The version of the agent: four numbers with dots.
     #[serde(default)]
     pub agent_version: String,
-    /// One entry for each thing to agree on.
+    /// The requests. A Port session has one, of the type `SessionType`.
     #[serde(default)]
     pub requested_client_actions: Vec<RequestedClientAction>,
 }
 
-/// One thing that the agent asks for.
+/// One request of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RequestedClientAction {
     /// `SessionType` or `KMSEncryption`.
     pub action_type: String,
-    /// Depends on the type; read by [`SessionTypeRequest::from_action`].
+    /// The parameters, by type. [`SessionTypeRequest::from_action`] reads those of `SessionType`.
     #[serde(default)]
     pub action_parameters: serde_json::Value,
 }
@@ -190,18 +205,18 @@ pub struct RequestedClientAction {
 pub struct SessionTypeRequest {
     /// `Port`, `Standard_Stream`, …
     pub session_type: String,
-    /// The document's properties: strings, though some agents have sent numbers.
+    /// The properties of the session document: strings, although some agents have sent numbers.
     #[serde(default)]
     pub properties: Option<HashMap<String, serde_json::Value>>,
 }
 
 impl SessionTypeRequest {
-    /// Reads the parameters of an action of type `SessionType`; `None` when they have another shape.
+    /// Reads the parameters of an action of type `SessionType`; `None` if they have another shape.
     pub fn from_action(action: &RequestedClientAction) -> Option<Self> {
         Self::deserialize(&action.action_parameters).ok()
     }
 
-    /// One property as text.
+    /// A property as text; `None` if it is absent, or neither a string nor a number.
     pub fn property(&self, name: &str) -> Option<String> {
         match self.properties.as_ref()?.get(name)? {
             serde_json::Value::String(text) => Some(text.clone()),
@@ -211,41 +226,43 @@ impl SessionTypeRequest {
     }
 }
 
-/// The client's answer to a [`HandshakeRequest`] (payload type 6).
+/// The client's response to a [`HandshakeRequest`] (payload type 6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct HandshakeResponse {
-    /// [`super::features::CLIENT_VERSION`]; it selects the agent's behaviour.
+    /// [`CLIENT_VERSION`](crate::features::CLIENT_VERSION). It selects the agent's behaviour.
     pub client_version: String,
     /// One entry for each requested action.
     pub processed_client_actions: Vec<ProcessedClientAction>,
-    /// What went wrong, if anything.
+    /// Errors that concern no single action.
     pub errors: Option<Vec<String>>,
 }
 
-/// The answer to one requested action.
+/// The response to one requested action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ProcessedClientAction {
-    /// As in the request.
+    /// The type of the request.
     pub action_type: String,
-    /// See [`ActionStatus`].
+    /// The number of an [`ActionStatus`].
     pub action_status: u32,
     /// Null for `SessionType`.
     pub action_result: serde_json::Value,
-    /// Why it was not done.
+    /// Why the action was not performed; empty on success.
     pub error: String,
 }
 
-/// How an action ended (agent `agent/session/contracts/model.go`, ActionStatus).
+/// The result of an action (agent [`model.go`], ActionStatus). Any but `Success` makes the agent end the session.
+///
+/// [`model.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/contracts/model.go#L360-L366
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ActionStatus {
-    /// Done.
+    /// The action was performed.
     Success = 1,
-    /// Tried in vain.
+    /// The action was tried and failed.
     Failed = 2,
-    /// Not known to this client.
+    /// The client does not know the action, or cannot serve the session.
     Unsupported = 3,
 }
 
@@ -253,24 +270,27 @@ pub enum ActionStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct HandshakeComplete {
-    /// Nanoseconds.
+    /// Duration of the handshake, in nanoseconds.
     pub handshake_time_to_complete: i64,
-    /// A text for the user, mostly empty.
+    /// A text of the account's administrators for the user, mostly empty.
     pub customer_message: String,
 }
 
-/// The document of `channel_closed`. All fields are optional: nothing about its layout is promised.
+/// The document of `channel_closed` (plugin [`clientmessage.go`], ChannelClosed). All fields are optional, because AWS does
+/// not document it.
+///
+/// [`clientmessage.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/message/clientmessage.go#L55-L71
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ChannelClosed {
     /// The session that ended.
     pub session_id: String,
-    /// The cause in words, from the agent or the service; often empty.
+    /// The reason in the words of the agent or the service; often empty.
     pub output: String,
 }
 
 impl ChannelClosed {
-    /// Reads what can be read; a document that cannot gives an empty one.
+    /// Decodes the document. A malformed one yields an empty document.
     pub fn decode(payload: &[u8]) -> Self {
         serde_json::from_slice(payload).unwrap_or_default()
     }
@@ -281,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_acknowledgement_is_byte_for_byte_the_reference_clients() {
+    fn acknowledgement_equals_that_of_the_reference_client() {
         let vectors = crate::vectors::ssm();
         let golden = vectors["messages"].as_array().unwrap().iter().find(|m| m["name"] == "ack_by_client").unwrap();
         let acknowledged = "00112233-4455-4677-8899-aabbccddeeff".parse().unwrap();

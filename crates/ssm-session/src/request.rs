@@ -1,13 +1,15 @@
-//! How a session is asked for: what is dialled, the session document, its parameters, the reason.
+//! The request for a session: destination, session document, parameters and reason.
 //!
-//! Source: Systems Manager API reference, StartSession. The documents are AWS's own, or the account's.
+//! Source: Systems Manager API reference, [StartSession]. The documents are AWS's own or the account's.
+//!
+//! [StartSession]: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_StartSession.html
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// What the agent of a node dials.
+/// The address that the agent of a node dials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Destination {
-    /// The host name or address, as the agent is told it.
+    /// The host name or address, as it is sent to the agent.
     pub host: Arc<str>,
     /// The TCP port.
     pub port: u16,
@@ -26,20 +28,22 @@ impl fmt::Display for Destination {
     }
 }
 
-/// Most characters of a session's reason (StartSession, `Reason`).
+/// Most characters of a session's reason ([StartSession], `Reason`).
+///
+/// [StartSession]: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_StartSession.html
 pub const MAX_REASON: usize = 256;
 
-/// What a session is started with.
+/// The document, parameters and reason of a session.
 ///
 /// # Defaults
-/// `AWS-StartPortForwardingSessionToRemoteHost` with its parameters, and this crate's name and version for a reason.
+/// `AWS-StartPortForwardingSessionToRemoteHost` with its parameters. The reason is this crate's name and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The document that a session is started with.
+    /// The session document.
     pub document: Document,
-    /// Its parameters; `None` are those that such a document takes.
+    /// The parameters of the document. `None`: those of AWS's document of this kind.
     pub parameters: Option<Vec<Parameter>>,
-    /// What the session history and CloudTrail show, 1 to [`MAX_REASON`] characters.
+    /// The text in the session history and in CloudTrail, 1 to [`MAX_REASON`] characters.
     pub reason: Arc<str>,
 }
 
@@ -51,7 +55,7 @@ impl Default for Request {
 }
 
 impl Request {
-    /// What StartSession is given for the document's parameters, by name.
+    /// The names and values of the document's parameters for StartSession.
     ///
     /// ```
     /// use ssm_session::request::{Destination, Request};
@@ -69,8 +73,8 @@ impl Request {
         parameters.iter().map(given).collect()
     }
 
-    /// The port of the node that the caller has chosen instead of the destination's: `portNumber=…` for a document that dials
-    /// the node itself.
+    /// The port that the caller has chosen instead of the destination's, by `portNumber=…` for a document that dials the node
+    /// itself; `None` if there is none.
     pub fn node_port(&self) -> Option<String> {
         let fixed = |parameter: &Parameter| match parameter {
             Parameter::Fixed { name, value } if name == "portNumber" => Some(value.clone()),
@@ -79,7 +83,7 @@ impl Request {
         self.parameters.as_ref().filter(|_| self.document.is_for_node())?.iter().find_map(fixed)
     }
 
-    /// The reason with `mark` behind it, by which one session can be found again. As much of the reason as is allowed.
+    /// The reason followed by `mark`, by which the session can be found again. The reason is cut to fit [`MAX_REASON`].
     pub fn marked_reason(&self, mark: &str) -> String {
         let room = MAX_REASON.saturating_sub(mark.chars().count() + 1);
         let text: String = self.reason.chars().take(room).collect();
@@ -92,29 +96,31 @@ impl Request {
 pub struct Document(Arc<str>);
 
 impl Document {
-    /// Forwards to a host behind the node.
+    /// The document of AWS that forwards to a host behind the node.
     const REMOTE_HOST: &str = "AWS-StartPortForwardingSessionToRemoteHost";
-    /// Forwards to a port of the node itself.
+    /// The document of AWS that forwards to a port of the node itself.
     const NODE: &str = "AWS-StartPortForwardingSession";
 
-    /// The name as AWS knows it.
+    /// The name or ARN for StartSession.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether what is dialled is a port of the node itself.
+    /// Whether the document forwards to a port of the node itself.
     pub fn is_for_node(&self) -> bool {
         &*self.0 == Self::NODE
     }
 
-    /// Whether the document is one of AWS's own. An account cannot give a document of its own such a name (CreateDocument,
-    /// `Name`), and one that another account shares is named by its ARN.
+    /// Whether the document is one of AWS's own. An account cannot give such a name to a document of its own ([CreateDocument],
+    /// `Name`), and a document that another account shares is named by its ARN.
+    ///
+    /// [CreateDocument]: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_CreateDocument.html
     pub fn is_of_aws(&self) -> bool {
         self.0.starts_with("AWS-")
     }
 
-    /// What to send unless the user says otherwise: AWS refuses a parameter that the document does not have. A document of
-    /// one's own is mostly a copy of AWS's.
+    /// The default parameters. AWS refuses a parameter that the document does not have; documents of accounts are mostly copies of
+    /// AWS's.
     fn parameters(&self) -> &'static [Parameter] {
         const NODE: &[Parameter] = &[Parameter::PortNumber];
         const REMOTE_HOST: &[Parameter] = &[Parameter::Host, Parameter::PortNumber];
@@ -137,7 +143,7 @@ impl fmt::Display for Document {
 impl FromStr for Document {
     type Err = ParseError;
 
-    /// The pattern is the API's.
+    /// The pattern is that of StartSession, `DocumentName`.
     fn from_str(s: &str) -> Result<Self, ParseError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte);
         if (3..=128).contains(&s.len()) && s.bytes().all(allowed) {
@@ -151,15 +157,15 @@ impl FromStr for Document {
 /// One parameter of a session document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parameter {
-    /// `host`: the target's host name.
+    /// `host`: the host of the destination.
     Host,
-    /// `portNumber`: the target's port.
+    /// `portNumber`: the port of the destination.
     PortNumber,
-    /// Any name with a value of the user's.
+    /// A parameter with a fixed value.
     Fixed {
-        /// The name in the document.
+        /// The name in the document: letters, digits and `_`.
         name: String,
-        /// The value, not empty.
+        /// The value, not empty and without control characters.
         value: String,
     },
 }
@@ -182,16 +188,16 @@ impl FromStr for Parameter {
     }
 }
 
-/// Why a word of a configuration was refused. Says what was given and what is expected.
+/// Why a text is not a document, a parameter or an isolation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// Not the name of a session document.
+    /// The text is not the name of a session document.
     #[error("{0:?} is not the name of a session document: expected 3 to 128 letters, digits and any of _ - . : /")]
     Document(String),
-    /// Not a parameter of one.
+    /// The text is not a document parameter.
     #[error("{0:?} is not a document parameter: expected host, portNumber or NAME=VALUE")]
     Parameter(String),
-    /// Not a way to share sessions.
+    /// The text is not an [`Isolation`](crate::pool::Isolation).
     #[error("{0:?} is not an isolation: expected shared or connection")]
     Isolation(String),
 }
@@ -201,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_stands_behind_a_reason_that_may_be_as_long_as_it_may() {
+    fn mark_follows_the_reason_within_the_limit_of_the_api() {
         let request = |reason: &str| Request { reason: reason.into(), ..Request::default() };
         assert_eq!(request("release of orders").marked_reason("#1"), "release of orders #1");
         let marked = request(&"ö".repeat(256)).marked_reason("#12345678");
@@ -210,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn each_document_gets_the_parameters_that_it_has() {
+    fn each_document_gets_its_own_parameters() {
         let destination = Destination::new("db.example", 5432);
         for (document, expected) in [
             ("AWS-StartPortForwardingSessionToRemoteHost", &[("host", "db.example"), ("portNumber", "5432")][..]),
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_parameters_keep_to_the_limits_of_the_api() {
+    fn names_and_parameters_keep_within_the_limits_of_the_api() {
         for name in ["abc", "arn:aws:ssm:eu-central-1:123456789012:document/Corp_Databases-1.0", &"x".repeat(128)] {
             assert_eq!(name.parse::<Document>().unwrap().as_str(), name);
         }

@@ -12,7 +12,6 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
-pub use crate::{error::Error, spec::Spec};
 use crate::{
     clock,
     control::{Start, StartSession},
@@ -24,6 +23,7 @@ use crate::{
     stream::{Phase, SessionStream, Shared},
     tally::Tally,
 };
+pub use crate::{error::Error, spec::Spec};
 
 /// The state of a session at one moment, for people and metrics.
 #[derive(Debug, Clone, Copy)]
@@ -211,4 +211,3 @@ impl Session {
         Ok(())
     }
 }
-

@@ -1,4 +1,5 @@
-//! What a session's tasks share, and the handle of one stream: an [`AsyncRead`] + [`AsyncWrite`] over the conversation.
+//! The handle of one stream, an [`AsyncRead`] and [`AsyncWrite`] over the conversation, and the state that a session's tasks
+//! share.
 
 use std::{
     io,
@@ -20,14 +21,14 @@ use crate::{
     smux::{frame::StreamId, mux::StreamError},
 };
 
-/// How far a session is, for those who wait for it.
+/// The progress of a session, for tasks that wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// Not usable yet, or its connection is being restored.
+    /// The session is not usable yet, or its connection is being restored.
     Waiting,
-    /// Takes streams.
+    /// The session takes streams.
     Open,
-    /// Over.
+    /// The session is over, for this reason.
     Ended(EndReason),
 }
 
@@ -36,13 +37,13 @@ pub enum Phase {
 pub(crate) struct Shared {
     /// The session's id at AWS.
     pub(crate) session_id: Arc<str>,
-    /// When it was opened.
+    /// When the session was opened.
     opened: Instant,
     conversation: Mutex<Conversation>,
-    /// Wakes the driver: there is something to send, or room to read.
+    /// Wakes the driver: there are bytes to send, or room to read.
     pub(crate) driver: AtomicWaker,
     pub(crate) phase: watch::Sender<Phase>,
-    /// Tells the pool that the session's condition is another one.
+    /// Notifies the pool that the session's condition has changed.
     pub(crate) changed: Arc<Notify>,
 }
 
@@ -58,15 +59,17 @@ impl Shared {
         }
     }
 
-    /// The lock is short and never held over an await. A panic elsewhere must not take every connection along.
+    /// Locks the conversation, for a short time and never over an await. A panic of another task must not break every
+    /// connection, so a poisoned lock is used all the same.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Conversation> {
         self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One connection that the agent has dialled, or is dialling. Dropping it sends FIN after what is queued.
+/// One connection that the agent has dialled, or is dialling. Dropping it sends a FIN after the queued bytes.
 ///
-/// Errors of reading and writing carry a [`StreamError`]; [`StreamError::from_io`] takes it out again.
+/// The agent dials when it receives the stream, and reports only failures. So an error of the dial is an error of the first read
+/// or write. The errors carry a [`StreamError`]; [`StreamError::from_io`] takes it out again.
 #[derive(Debug)]
 pub struct SessionStream {
     shared: Arc<Shared>,
@@ -74,35 +77,35 @@ pub struct SessionStream {
 }
 
 impl SessionStream {
-    /// Opens a stream on the session; `None` when it takes none.
+    /// Opens a stream on the session; `None` if the session takes none.
     pub(crate) fn open(shared: &Arc<Shared>) -> Option<Self> {
         let id = shared.lock().open_stream(clock::now())?;
         shared.driver.wake();
         Some(Self { shared: Arc::clone(shared), id })
     }
 
-    /// The SSM session that carries the stream.
+    /// The id of the SSM session that carries the stream.
     pub fn session_id(&self) -> &Arc<str> {
         &self.shared.session_id
     }
 
-    /// When that was opened.
+    /// When that session was opened.
     pub fn session_opened(&self) -> Instant {
         self.shared.opened
     }
 
-    /// Tells whether the agent has connected the stream to its destination.
+    /// A handle that shows whether the destination has accepted the connection, while the stream is in use elsewhere.
     pub fn acceptance(&self) -> SessionAcceptance {
         SessionAcceptance { shared: Arc::clone(&self.shared), id: self.id }
     }
 
-    /// What the stream leads to.
+    /// The far end of the stream, to which further streams can be opened.
     pub fn peer(&self) -> SessionPeer {
         SessionPeer(Arc::clone(&self.shared))
     }
 }
 
-/// Whether the agent has connected a stream to its destination.
+/// Shows whether the destination of a stream has accepted the connection.
 #[derive(Debug)]
 pub struct SessionAcceptance {
     shared: Arc<Shared>,
@@ -110,20 +113,20 @@ pub struct SessionAcceptance {
 }
 
 impl SessionAcceptance {
-    /// Whether that is known by now.
+    /// Whether the destination is known to have accepted by now. It may have accepted before that is known.
     pub fn is_accepted(&self) -> bool {
         self.shared.lock().mux().is_accepted(self.id)
     }
 }
 
-/// The far end of a session's streams: the address that its agent resolved when the session began. Another session of the
-/// same target may lead to another server.
+/// The far end of a session's streams: the address that its agent resolved when the session began. Another session to the same
+/// destination may lead to another server.
 #[derive(Debug, Clone)]
 pub struct SessionPeer(Arc<Shared>);
 
 impl SessionPeer {
-    /// One more stream to that address, whether or not the session takes new connections otherwise. Waits while the session
-    /// is being resumed; the deadline is the caller's. `None` when the session is over.
+    /// Opens one more stream to that address, even if the session takes no new connections otherwise. Waits while the session is
+    /// being resumed; the caller sets the deadline. `None` if the session is over. Cancel safe.
     pub async fn open_urgent(&self) -> Option<SessionStream> {
         let settled = self.0.phase.subscribe().wait_for(|phase| *phase != Phase::Waiting).await.is_ok();
         let id = settled.then(|| self.0.lock().open_urgent_stream(clock::now())).flatten()?;
@@ -157,7 +160,7 @@ impl AsyncWrite for SessionStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The driver sends what is queued as soon as the window allows.
+        // The driver sends queued bytes as soon as the window allows.
         Poll::Ready(Ok(()))
     }
 

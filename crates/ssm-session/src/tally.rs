@@ -1,22 +1,22 @@
-//! What has happened to a session, counted; adds up over sessions. Sans-IO.
+//! Counts of what happened to a session. They add up over sessions. Sans-IO.
 
 use std::{
     ops::AddAssign,
     time::{Duration, Instant},
 };
 
-use super::channel::Stats;
+use crate::channel::Stats;
 
 /// Counts since a session was opened. They only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// The channel's.
+    /// Anomalies of the data channel.
     pub channel: Stats,
-    /// Times that its connection was lost and resumed.
+    /// The number of times that the connection was lost and resumed.
     pub resumes: u64,
-    /// Times that clients which do not read held it up.
+    /// The number of times that clients which do not read blocked the session.
     pub stalls: u64,
-    /// How long they did, in all and so far.
+    /// The time for which they did, in all and so far.
     pub stalled: Duration,
 }
 
@@ -35,53 +35,69 @@ impl AddAssign for Tally {
     }
 }
 
-/// What has just changed about a session that clients can hold up.
+/// A change of a session that clients can block by not reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stall {
-    /// It is held up from now on.
+    /// The session is blocked from now on.
     Begun,
-    /// It goes on, after so long.
+    /// The session goes on after this time.
     Over(Duration),
 }
 
-/// A client that reads slowly frees a little room, which is filled at once: that is one stall and not a thousand. One that
-/// begins so soon after the last is its continuation.
+/// A client that reads slowly frees a little room, which is filled at once: that is one stall and not a thousand. A stall that
+/// begins this soon after the last one is its continuation.
 const SAME_STALL: Duration = Duration::from_secs(1);
 
+/// Whether a session is blocked by clients that do not read.
+#[derive(Debug, Clone, Copy)]
+enum Flow {
+    /// It is not. The last stall ended at this time, if there was one.
+    Free { ended: Option<Instant> },
+    /// It is, since this time. A `continued` stall is the continuation of another.
+    Stalled { since: Instant, continued: bool },
+}
+
 /// Keeps the count of stalls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stalls {
-    since: Option<Instant>,
-    /// The stall under way, or the last one, is the continuation of another.
-    continued: bool,
-    ended: Option<Instant>,
+    flow: Flow,
+    /// Duration of the stalls that are over.
     over: Duration,
     count: u64,
 }
 
+impl Default for Stalls {
+    fn default() -> Self {
+        Self { flow: Flow::Free { ended: None }, over: Duration::ZERO, count: 0 }
+    }
+}
+
 impl Stalls {
-    /// Takes note of whether the session is held up at `now`. Of continuations nothing is said.
-    pub(super) fn note(&mut self, held_up: bool, now: Instant) -> Option<Stall> {
-        match (held_up, self.since) {
-            (true, None) => {
-                self.since = Some(now);
-                self.continued = self.ended.is_some_and(|ended| now < ended + SAME_STALL);
-                self.count += u64::from(!self.continued);
-                (!self.continued).then_some(Stall::Begun)
+    /// Notes whether the session is blocked at `now`. Returns the beginning and the end of each stall, but not of continuations.
+    pub(super) fn note(&mut self, blocked: bool, now: Instant) -> Option<Stall> {
+        match (blocked, self.flow) {
+            (true, Flow::Free { ended }) => {
+                let continued = ended.is_some_and(|ended| now < ended + SAME_STALL);
+                self.flow = Flow::Stalled { since: now, continued };
+                self.count += u64::from(!continued);
+                (!continued).then_some(Stall::Begun)
             }
-            (false, Some(since)) => {
+            (false, Flow::Stalled { since, continued }) => {
                 let lasted = now.saturating_duration_since(since);
-                (self.since, self.ended) = (None, Some(now));
+                self.flow = Flow::Free { ended: Some(now) };
                 self.over += lasted;
-                (!self.continued).then_some(Stall::Over(lasted))
+                (!continued).then_some(Stall::Over(lasted))
             }
-            (true, Some(_)) | (false, None) => None,
+            (true, Flow::Stalled { .. }) | (false, Flow::Free { .. }) => None,
         }
     }
 
-    /// How many there were, and how long they took, the one under way included.
+    /// The number of stalls and their duration in all, including the one under way.
     pub(super) fn so_far(&self, now: Instant) -> (u64, Duration) {
-        let under_way = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let under_way = match self.flow {
+            Flow::Free { .. } => Duration::ZERO,
+            Flow::Stalled { since, .. } => now.saturating_duration_since(since),
+        };
         (self.count, self.over + under_way)
     }
 }
@@ -91,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stall_counts_once_and_for_as_long_as_it_lasts() {
+    fn stall_counts_once_with_its_duration() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         let mut stalls = Stalls::default();
@@ -105,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_reads_slowly_is_one_stall() {
+    fn slow_reader_causes_one_stall() {
         let start = Instant::now();
         let mut stalls = Stalls::default();
         let mut said = Vec::new();

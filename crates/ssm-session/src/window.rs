@@ -1,27 +1,40 @@
-//! How long an acknowledgement takes and how many bytes may wait for one: round-trip estimate and congestion window.
+//! Round-trip estimate and congestion window: the time until an acknowledgement, and the bytes that may wait for one.
 //!
-//! The protocol has no window of its own and the reference clients pace themselves with sleeps; we bound the bytes in
-//! flight instead. The window doubles each round trip while acknowledgements come, grows by a sixteenth after the first
-//! sign of trouble, halves on a loss or a pause, and shrinks in proportion when the round trip rises above its base: the
-//! service queues what it or the agent cannot take, and what is queued there delays every stream of the session. The
-//! timeout is RFC 6298's with the reference clients' constants.
+//! The protocol has no window of its own, and the reference clients pace themselves with sleeps. This client bounds the bytes
+//! in flight instead. The window doubles each round trip while acknowledgements come, grows by a sixteenth of that after the
+//! first loss, halves on a loss or a pause, and shrinks in proportion when the round trip rises above its base: the service
+//! queues messages that it or the agent cannot take yet, and queued messages delay every stream of the session.
+//!
+//! The timeout is that of [RFC 6298] with the constants of the reference clients (plugin [`config.go`]).
+//!
+//! [RFC 6298]: https://www.rfc-editor.org/rfc/rfc6298#section-2
+//! [`config.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/config/config.go#L22-L33
 
 use std::time::{Duration, Instant};
 
-/// Lower bound of the retransmission timeout. Below it, slow links see needless duplicates.
+/// Lower bound of the retransmission timeout (plugin [`config.go`], DefaultTransmissionTimeout). A shorter one causes needless
+/// duplicates on slow links.
+///
+/// [`config.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/config/config.go#L22
 const MIN_RTO: Duration = Duration::from_millis(200);
-/// Upper bound of the retransmission timeout before backoff.
+/// Upper bound of the retransmission timeout before backoff (plugin [`config.go`], MaxTransmissionTimeout).
+///
+/// [`config.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/config/config.go#L33
 const MAX_RTO: Duration = Duration::from_secs(1);
-/// Upper bound with backoff.
+/// Upper bound of the retransmission timeout with backoff.
 pub(super) const MAX_BACKED_OFF_RTO: Duration = Duration::from_secs(2);
-/// First estimate (plugin `src/config/config.go`, DefaultRoundTripTime).
+/// First estimate of the round trip (plugin [`config.go`], DefaultRoundTripTime).
+///
+/// [`config.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/config/config.go#L23
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
-/// Clock granularity in the timeout's formula (plugin `src/config/config.go`).
+/// Clock granularity in the formula of the timeout (plugin [`config.go`], ClockGranularity).
+///
+/// [`config.go`]: https://github.com/aws/session-manager-plugin/blob/61cf1288c7c66b4cbff922b7ed8a6604b3a3c2ea/src/config/config.go#L32
 const GRANULARITY: Duration = Duration::from_millis(10);
-/// The base is the best round trip of so long and of as long before: a path may become slower for good.
+/// The base is the best round trip of this period and of the one before, since a path may become slower for good.
 const BASE_FOR: Duration = Duration::from_secs(30);
-/// How much longer than one and a half times its base a round trip may be before messages count as queued. Below it is the
-/// noise of busy machines.
+/// Messages count as queued when the round trip exceeds one and a half times its base by more than this. Smaller differences
+/// are the noise of busy machines.
 const QUEUEING: Duration = Duration::from_millis(80);
 
 /// The smoothed time between sending a message and its acknowledgement.
@@ -29,7 +42,7 @@ const QUEUEING: Duration = Duration::from_millis(80);
 pub(super) struct RoundTrip {
     smoothed: Duration,
     variation: Duration,
-    /// The best ever.
+    /// The best measurement of all connections.
     best: Option<Duration>,
     base: Option<Base>,
 }
@@ -47,7 +60,8 @@ impl RoundTrip {
         Self { smoothed: INITIAL_ROUND_TRIP, variation: Duration::ZERO, best: None, base: None }
     }
 
-    /// Takes one measurement. Retransmitted messages must not be measured: which copy was answered is unknown (Karn).
+    /// Takes one measurement, with the weights 1/8 and 1/4 of RFC 6298. Retransmitted messages must not be measured, because it is
+    /// unknown which copy was acknowledged (Karn's algorithm).
     pub(super) fn measure(&mut self, sample: Duration, now: Instant) {
         if let Some(base) = &mut self.base {
             self.variation = (self.variation * 3 + self.smoothed.abs_diff(sample)) / 4;
@@ -64,27 +78,27 @@ impl RoundTrip {
         self.best = Some(self.best.map_or(sample, |best| best.min(sample)));
     }
 
-    /// A new connection: the path may be another one, and only what is measured from now on says how long it is.
+    /// A new connection may take another path, whose length only new measurements show.
     pub(super) fn restart(&mut self) {
         *self = Self { best: self.best, ..Self::new() };
     }
 
-    /// Whether an acknowledgement after `elapsed` can answer the last copy sent, not only an earlier one.
+    /// Whether an acknowledgement after `elapsed` can be for the last copy sent, and not only for an earlier one.
     pub(super) fn could_be(&self, elapsed: Duration) -> bool {
         self.best.is_some_and(|best| elapsed >= best)
     }
 
-    /// When to send again what was not acknowledged.
+    /// Time after which an unacknowledged message is sent again.
     pub(super) fn timeout(&self) -> Duration {
         (self.smoothed + GRANULARITY.max(self.variation * 4)).clamp(MIN_RTO, MAX_RTO)
     }
 
-    /// How much later than its successors an acknowledgement may come before its message counts as lost.
+    /// Time by which an acknowledgement may come later than those of later messages, before its message counts as lost.
     pub(super) fn reordering(&self) -> Duration {
         (self.smoothed / 4).clamp(Duration::from_millis(10), Duration::from_millis(100))
     }
 
-    /// The longest round trip that does not mean that messages queue somewhere.
+    /// The longest round trip that does not show a queue; `None` before the first measurement.
     fn allowed(&self) -> Option<Duration> {
         let base = self.base?;
         Some(base.current.min(base.previous) * 3 / 2 + QUEUEING)
@@ -95,22 +109,22 @@ impl RoundTrip {
     }
 }
 
-/// Bytes that may be unacknowledged.
+/// The number of bytes that may be in flight.
 #[derive(Debug)]
 pub(super) struct Window {
     size: usize,
     threshold: usize,
     max: usize,
-    /// No second cut before this: one loss event cuts once.
+    /// When the window was reduced last. One event reduces it once, so the next reduction is a round trip later.
     reduced_at: Option<Instant>,
 }
 
 impl Window {
-    /// The start: some sixty messages, so that a first big write is not held up and a first loss is cheap.
+    /// Bytes at the start: some sixty messages, so that a first big write is not held up and a first loss is cheap.
     const INITIAL: usize = 64 * 1024;
-    /// The least: some messages, so that there is always something whose acknowledgement can be seen.
+    /// The fewest bytes: some messages, so that there are always acknowledgements to learn from.
     const MIN: usize = 16 * 1024;
-    /// The least that a rising round trip alone leaves: on a busy machine it rises for no fault of the path.
+    /// The fewest bytes that a rising round trip alone leaves. On a busy machine it rises for reasons other than the path.
     const MIN_WITHOUT_LOSS: usize = 32 * 1024;
 
     pub(super) fn new(max: usize) -> Self {
@@ -121,7 +135,7 @@ impl Window {
         self.size
     }
 
-    /// `bytes` were acknowledged while `in_flight` (them included) nearly filled the window.
+    /// `bytes` were acknowledged while `in_flight` bytes, including them, were under way.
     pub(super) fn acknowledged(&mut self, bytes: usize, in_flight: usize, round_trip: &RoundTrip, now: Instant) {
         if let Some(allowed) = round_trip.allowed().filter(|allowed| round_trip.smoothed > *allowed) {
             if self.may_reduce(now, round_trip) {
@@ -129,7 +143,7 @@ impl Window {
             }
             return;
         }
-        // A sender that has nothing to send learns nothing about the path.
+        // A sender that does not fill the window learns nothing about the path.
         if in_flight * 2 < self.size {
             return;
         }
@@ -137,17 +151,17 @@ impl Window {
         self.size = (self.size + growth).min(self.max);
     }
 
-    /// What is in flight takes `takes` and should take `allowed`: the window shrinks by as much, at most by half.
+    /// Round trips take `takes` and should take `allowed`: the window shrinks in this proportion, at most by half.
     fn yield_to(&mut self, allowed: Duration, takes: Duration) {
         let (allowed, takes) = (allowed.as_micros(), takes.as_micros().max(1));
         let fitting = self.size as u128 * allowed / takes;
         let fitting = usize::try_from(fitting).unwrap_or(self.size);
-        // Never up: a window that losses have made small stays so.
+        // A window that losses have made smaller than the minimum here does not grow.
         self.size = fitting.max(self.size / 2).max(Self::MIN_WITHOUT_LOSS).min(self.size);
         self.threshold = self.size;
     }
 
-    /// A message was lost, or the service said pause.
+    /// A message was lost, or the service asked for a pause.
     pub(super) fn lost(&mut self, round_trip: &RoundTrip, now: Instant) {
         if self.may_reduce(now, round_trip) {
             self.size = (self.size / 2).max(Self::MIN.min(self.max));
@@ -155,7 +169,7 @@ impl Window {
         }
     }
 
-    /// A new connection: the path may be another one.
+    /// A new connection may take another path.
     pub(super) fn restart(&mut self) {
         *self = Self::new(self.max);
     }
@@ -174,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_timeout_follows_the_round_trip_within_its_bounds() {
+    fn timeout_follows_the_round_trip_within_its_bounds() {
         let mut round_trip = RoundTrip::new();
         let now = Instant::now();
         for _ in 0..50 {
@@ -188,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_doubles_until_a_loss_and_never_leaves_its_bounds() {
+    fn window_doubles_until_a_loss_and_stays_within_its_bounds() {
         let start = Instant::now();
         let mut round_trip = RoundTrip::new();
         round_trip.measure(Duration::from_millis(40), start);
@@ -214,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rising_round_trip_shrinks_the_window_in_proportion_and_not_for_ever() {
+    fn rising_round_trip_shrinks_the_window_in_proportion_to_a_minimum() {
         let mut now = Instant::now();
         let mut round_trip = RoundTrip::new();
         round_trip.measure(Duration::from_millis(20), now);
@@ -241,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_has_become_longer_for_good_is_no_queue() {
+    fn path_that_became_longer_for_good_is_not_taken_for_a_queue() {
         let mut now = Instant::now();
         let mut round_trip = RoundTrip::new();
         round_trip.measure(Duration::from_millis(1), now);

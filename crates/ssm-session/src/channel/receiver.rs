@@ -161,8 +161,7 @@ impl Receiver {
 
     fn acknowledge(&mut self, sequence: SequenceNumber, id: Uuid, stamps: &mut Stamps, now: Instant) {
         let (message_id, created_date) = (stamps.message_id(), stamps.created_date(now));
-        let ack =
-            payload::acknowledge(MessageType::OutputStreamData, id, sequence.to_wire(), message_id, created_date);
+        let ack = payload::acknowledge(MessageType::OutputStreamData, id, sequence.to_wire(), message_id, created_date);
         self.acks.push_back(ack.encode());
     }
 }

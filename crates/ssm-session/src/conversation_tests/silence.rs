@@ -1,10 +1,10 @@
-//! Agents that say nothing: dead ones, blocked ones, and those whose databases have nothing to say.
+//! Silent agents: dead ones, blocked ones, and those whose destinations send nothing.
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A session on which a client has asked something and got the first of an answer.
+/// A session on which a client has sent a request and received the first bytes of the reply.
 fn in_use() -> (Far, StreamId) {
     let mut far = Far::open("3.3.987.0");
     let id = far.conversation.open_stream(far.now).unwrap();
@@ -19,13 +19,13 @@ fn availability(far: &Far) -> Availability {
 }
 
 #[test]
-fn a_download_from_an_agent_that_died_ends_within_a_minute_and_says_so() {
+fn download_from_a_dead_agent_ends_within_a_minute_with_the_reason() {
     let (mut far, id) = in_use();
     far.acknowledges = false;
     far.advance(SECOND * 14);
     assert_eq!(far.nops(), 0);
     far.advance(SECOND * 5);
-    assert!(far.nops() > 0 && availability(&far) == Availability::Ready, "asked after 15 s");
+    assert!(far.nops() > 0 && availability(&far) == Availability::Ready, "probed after 15 s");
     far.advance(SECOND);
     assert_eq!(availability(&far), Availability::Unresponsive);
     assert_eq!(far.conversation.open_stream(far.now), None);
@@ -39,7 +39,7 @@ fn a_download_from_an_agent_that_died_ends_within_a_minute_and_says_so() {
 }
 
 #[test]
-fn an_upload_to_an_agent_that_died_ends_within_a_minute() {
+fn upload_to_a_dead_agent_ends_within_a_minute() {
     let (mut far, id) = in_use();
     far.acknowledges = false;
     far.write(id, &noise(200_000));
@@ -50,7 +50,7 @@ fn an_upload_to_an_agent_that_died_ends_within_a_minute() {
 }
 
 #[test]
-fn a_connection_to_an_agent_that_died_long_ago_is_failed_after_five_seconds_and_the_session_after_thirty() {
+fn new_connection_to_a_dead_agent_fails_after_five_seconds_and_the_session_after_thirty() {
     let (mut far, _) = in_use();
     far.advance(SECOND * 3600);
     far.acknowledges = false;
@@ -68,7 +68,7 @@ fn a_connection_to_an_agent_that_died_long_ago_is_failed_after_five_seconds_and_
 }
 
 #[test]
-fn an_agent_that_still_looks_up_the_name_of_the_database_has_the_dials_eight_seconds() {
+fn agent_that_still_looks_up_the_destination_has_the_eight_seconds_of_a_dial() {
     let mut far = Far::open("3.3.987.0");
     far.acknowledges = false;
     let id = far.conversation.open_stream(far.now).unwrap();
@@ -81,9 +81,9 @@ fn an_agent_that_still_looks_up_the_name_of_the_database_has_the_dials_eight_sec
 }
 
 #[test]
-fn a_slow_query_is_no_death_and_is_asked_about_each_minute() {
+fn slow_reply_leads_to_a_probe_every_minute() {
     let (mut far, id) = in_use();
-    far.write(id, b"select pg_sleep(3600)");
+    far.write(id, b"slow request");
     far.heard.clear();
     for _ in 0..3600 {
         far.advance(SECOND);
@@ -95,14 +95,14 @@ fn a_slow_query_is_no_death_and_is_asked_about_each_minute() {
 }
 
 #[test]
-fn connections_at_rest_are_asked_about_once_so_that_they_stay_idle() {
+fn connections_at_rest_lead_to_one_probe_so_that_they_stay_idle() {
     let (mut far, _) = in_use();
     far.advance(SECOND * 3600);
     assert_eq!(far.nops(), 1);
 }
 
 #[test]
-fn an_agent_that_comes_back_within_a_minute_is_believed_again() {
+fn agent_that_comes_back_within_a_minute_is_responsive_again() {
     let (mut far, id) = in_use();
     far.acknowledges = false;
     far.write(id, b"update");
@@ -116,7 +116,7 @@ fn an_agent_that_comes_back_within_a_minute_is_believed_again() {
 }
 
 #[test]
-fn an_agent_of_which_the_service_says_that_it_is_away_has_two_minutes() {
+fn agent_that_the_service_reports_as_away_has_two_minutes() {
     let (mut far, id) = in_use();
     far.acknowledges = false;
     far.write(id, b"update");
@@ -129,7 +129,7 @@ fn an_agent_of_which_the_service_says_that_it_is_away_has_two_minutes() {
 }
 
 #[test]
-fn an_agent_that_a_database_blocks_during_a_bulk_upload_is_not_dead() {
+fn agent_blocked_by_a_destination_during_a_bulk_upload_is_kept() {
     let (mut far, id) = in_use();
     for piece in noise(6 << 20).chunks(100_000) {
         far.write(id, piece);
@@ -144,7 +144,7 @@ fn an_agent_that_a_database_blocks_during_a_bulk_upload_is_not_dead() {
 }
 
 #[test]
-fn silence_that_we_chose_or_slept_through_is_not_the_agents() {
+fn silence_while_reading_is_paused_or_disconnected_does_not_count() {
     let (mut far, id) = in_use();
     far.acknowledges = false;
     far.write(id, b"update");

@@ -127,7 +127,11 @@ mod tests {
         recovery.lost(&lost(Proof::None), later);
         assert_eq!((recovery.is_first, recovery.deadline), (false, first), "nothing was received");
         recovery.lost(&lost(Proof::Heard), later);
-        assert_eq!((recovery.is_first, recovery.deadline), (false, later), "the service was heard, so this is another outage");
+        assert_eq!(
+            (recovery.is_first, recovery.deadline),
+            (false, later),
+            "the service was heard, so this is another outage"
+        );
         recovery.lost(&lost(Proof::Works), later);
         assert!(recovery.is_first);
     }

@@ -1,4 +1,4 @@
-//! An agent that dies without a word, at any message of a conversation, behind a service that notices nothing.
+//! An agent that dies silently, at any message of a conversation, behind a service that does not report it.
 
 use std::{
     task::{Context, Poll, Waker},
@@ -8,11 +8,11 @@ use std::{
 use super::{CALM, ROUGH, Row, World};
 use crate::{conversation::EndReason, smux::mux::StreamError};
 
-/// From the agent's death to the end of its session: 15 s of silence, a question, and the rest of a minute; on a bad path
-/// the last of its messages is heard late.
+/// Limit for the time from the agent's death to the end of its session: 15 s of silence, a probe, and the rest of a minute. On a
+/// bad path the last of its messages arrives late.
 const WITHIN: Duration = Duration::from_secs(76);
 
-/// Kills the agent after the row's number of steps, and sees how the session ends.
+/// Kills the agent after a number of steps given by the seed, and checks the end of the session.
 fn dies(row: Row, seed: u64) {
     let mut world = World::new(row, seed);
     world.open();
@@ -39,19 +39,19 @@ fn dies(row: Row, seed: u64) {
             Poll::Pending => panic!("seed {seed}: a stream hangs"),
         }
     };
-    // One of which the agent never heard has failed before.
+    // A stream of which the agent never knew has failed before.
     assert!(matches!(end, StreamError::SessionEnded(_) | StreamError::AgentSilent), "seed {seed}: {end}");
 }
 
 #[test]
-fn an_agent_that_dies_at_any_message_is_noticed_within_a_minute_or_so() {
+fn death_of_the_agent_at_any_message_ends_the_session_within_76_seconds() {
     for seed in 0..300 {
         dies(CALM, seed);
     }
 }
 
 #[test]
-fn so_is_one_that_dies_on_a_bad_path() {
+fn death_of_the_agent_on_a_bad_path_ends_the_session_within_76_seconds() {
     for seed in 0..100 {
         dies(ROUGH, seed);
     }

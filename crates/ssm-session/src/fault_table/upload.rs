@@ -1,4 +1,4 @@
-//! A bulk upload through a service that takes 500 kB/s, 20 ms away, and an interactive connection beside it in the session.
+//! A bulk upload through a service that takes 500 kB/s, 20 ms away, beside an interactive connection in the same session.
 
 use std::{
     task::{Context, Poll, Waker},
@@ -9,7 +9,7 @@ use super::{CALM, Pace, Row, World};
 
 const PACE: Pace = Pace { bytes_per_second: 500_000, most: u32::MAX };
 
-/// What an upload came to.
+/// The result of an upload.
 #[derive(Debug)]
 struct Upload {
     took: Duration,
@@ -18,7 +18,7 @@ struct Upload {
     stalls: u32,
 }
 
-/// Uploads so many bytes as fast as it may, with a small write beside it every 300 ms.
+/// Uploads this many bytes as fast as possible, with a small write beside it every 300 ms.
 fn upload(pace: Pace, bytes: usize) -> Upload {
     let mut world = World::new(Row { pace: Some(pace), within: Duration::from_mins(10), ..CALM }, 1);
     world.delay = Duration::from_millis(20);
@@ -48,12 +48,12 @@ fn upload(pace: Pace, bytes: usize) -> Upload {
         }
         world.step();
     }
-    assert!(world.agent.received[&bulk.0].0 == noise, "what arrived is not what was sent");
+    assert!(world.agent.received[&bulk.0].0 == noise, "the bytes arrived changed");
     Upload { took: world.now - start, beside, stalls: world.stalls }
 }
 
 #[test]
-fn a_small_write_beside_a_bulk_upload_waits_for_little_of_it() {
+fn small_write_beside_a_bulk_upload_arrives_within_250_ms() {
     let upload = upload(PACE, 10_000_000);
     // Messages of 1,024 bytes are 1,144 on the way, and acknowledgements of the agent's data go up as well.
     assert!(upload.took < Duration::from_secs(26), "{upload:?}");
@@ -65,7 +65,7 @@ fn a_small_write_beside_a_bulk_upload_waits_for_little_of_it() {
 }
 
 #[test]
-fn a_service_that_stalls_when_it_is_flooded_is_flooded_seldom_and_loses_nothing() {
+fn service_that_stalls_when_flooded_is_rarely_flooded() {
     let upload = upload(Pace { most: 100_000, ..PACE }, 10_000_000);
     assert!(upload.stalls <= 3, "{upload:?}");
     assert!(upload.took < Duration::from_secs(40), "{upload:?}");

@@ -1,4 +1,4 @@
-//! The sessions to one endpoint through one bastion: opened when needed, shared, watched, replaced, ended.
+//! The sessions to one destination through one node: opened when needed, shared, watched, replaced, ended.
 //!
 //! ```text
 //!   dial ──▶ plan::place ──▶ a session's stream          upkeep (one task) ──▶ plan::upkeep
@@ -7,11 +7,13 @@
 //!             opening ────────────── changed ──────────────┘
 //! ```
 //!
-//! The module `plan` decides, sans-IO; here its decisions are carried out. A connection is never moved: what a session carries
-//! when it is drained lives on in it.
+//! The module `plan` decides, sans-IO; here its decisions are carried out. A connection never moves to another session: a session
+//! that is drained lives until its last connection ends.
 
+mod error;
 mod plan;
 mod pooling;
+mod stats;
 
 use std::{
     pin::pin,
@@ -33,25 +35,29 @@ use self::plan::{
     Failures, OPEN_TIMEOUT, Place, RESTORE_TIMEOUT, SPARE_RETRY, SUSPICION_AGE, Suspicion, TRANSFER_TIMEOUT, View,
     Waiting,
 };
-pub use self::pooling::{Isolation, Pooling};
+pub use self::{
+    error::Error,
+    pooling::{Isolation, Pooling},
+    stats::{Counts, SessionStats, Stats},
+};
 use crate::{
     clock,
     conversation::EndReason,
     load::Availability,
-    session::{self, Session, Spec, Status},
+    session::{self, Session, Spec},
     stream::SessionStream,
     tally::Tally,
 };
 
-/// How long [`Pool::close`] waits for sessions to end.
+/// Limit for the time that [`Pool::close`] waits for sessions to end.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A session being opened, and what that came to. Each connection that waits for it holds a [`Receiver`].
+/// A session being opened, and the result. Each connection that waits for it holds a [`Receiver`].
 type Opening = Arc<watch::Sender<Option<Opened>>>;
 type Receiver = watch::Receiver<Option<Opened>>;
 type Opened = Result<Session, Arc<session::Error>>;
 
-/// Sessions to one endpoint. Cheap to clone.
+/// Sessions to one destination. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool(Arc<Inner>);
 
@@ -59,11 +65,12 @@ struct Inner {
     spec: Spec,
     pooling: Pooling,
     tasks: TaskTracker,
-    /// Whoever opens a session gives it up.
+    /// Cancelled when the pool is closed: sessions being opened are given up.
     closing: CancellationToken,
-    /// Something that a plan looks at is not as it was.
+    /// Notified when a fact has changed that the plan depends on.
     changed: Arc<Notify>,
-    /// AWS has granted a session that is being opened, or throttles: it is worth waiting for.
+    /// AWS has granted a session that is being opened, or throttles: it is worth waiting for. Cleared when no session is being
+    /// opened.
     hope: AtomicBool,
     state: Mutex<State>,
 }
@@ -72,87 +79,42 @@ struct Inner {
 struct State {
     sessions: Vec<Member>,
     openings: Vec<Opening>,
-    /// No spare session is opened before this.
+    /// No spare session is opened before this time.
     retry_at: Option<Instant>,
     failures: Failures,
     suspicion: Suspicion,
     counts: Counts,
-    /// Of sessions that the pool has no more.
+    /// Counts of the sessions that have ended.
     past: Tally,
-    maintained: bool,
-    closed: bool,
+    life: Life,
+}
+
+/// The life of a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Life {
+    /// No session has been opened.
+    #[default]
+    Unused,
+    /// The upkeep task looks after the sessions.
+    Maintained,
+    /// No session is opened any more.
+    Closed,
 }
 
 struct Member {
     session: Session,
     opened: Instant,
     draining: bool,
-    /// Whoever it was opened for and has not come yet holds a receiver.
+    /// The connections for which it was opened, and which have not taken it yet, hold a receiver.
     opening: Opening,
-}
-
-/// What a pool has done since its start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Sessions opened.
-    pub opened: u64,
-    /// Sessions that could not be.
-    pub failed: u64,
-    /// Connections given a stream.
-    pub streams: u64,
-}
-
-/// What a pool is doing, for people and metrics.
-#[derive(Debug, Clone)]
-pub struct Stats {
-    /// Its sessions, those included that take no new connections.
-    pub sessions: Vec<SessionStats>,
-    /// Sessions being opened.
-    pub opening: usize,
-    /// Since the start.
-    pub counts: Counts,
-    /// What has happened to its sessions since the start, those included that have ended.
-    pub tally: Tally,
-}
-
-/// One session of a pool.
-#[derive(Debug, Clone)]
-pub struct SessionStats {
-    /// Its id at AWS.
-    pub id: Arc<str>,
-    /// Since it opened.
-    pub age: Duration,
-    /// It takes no new connections and ends with its last.
-    pub draining: bool,
-    /// The session itself.
-    pub status: Status,
-}
-
-/// Why the pool gave no stream.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
-    /// No session could be opened.
-    #[error(transparent)]
-    Session(#[from] Arc<session::Error>),
-    /// All sessions that there may be are taken.
-    #[error(
-        "no SSM session is free: all {max_sessions} are reserved for other connections, or blocked by clients that do not read"
-    )]
-    NoRoom {
-        /// The limit.
-        max_sessions: usize,
-    },
-    /// We are shutting down.
-    #[error("the SSM sessions are being closed")]
-    Closed,
 }
 
 /// A connection that waits for its stream.
 struct Ticket {
     since: Instant,
-    /// The session that is being opened for it.
+    /// The session that is being opened for the connection.
     opening: Option<Receiver>,
-    /// Why that did not work.
+    /// Why that session could not be opened.
     failed: Option<Arc<session::Error>>,
 }
 
@@ -176,16 +138,17 @@ impl Pool {
         }))
     }
 
-    /// Whether both are one.
+    /// Whether both are handles of the same pool.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// A stream to the endpoint. The agent dials it when it carries its first bytes. Cancel safe: an opening session goes
-    /// on for the others. The deadline is the caller's.
+    /// Opens a stream to the destination, in a new session if necessary. The agent dials while the stream is already in use: a
+    /// failed dial is an error of the first read. Cancel safe: a session that is being opened goes on for other connections. The
+    /// caller sets the deadline.
     ///
     /// # Errors
-    /// [`Error`]
+    /// [`Error`]: no session could be opened, none is free, or the pool is being closed.
     pub async fn dial(&self) -> Result<SessionStream, Error> {
         let mut ticket = Ticket { since: clock::now(), opening: None, failed: None };
         loop {
@@ -206,16 +169,16 @@ impl Pool {
         }
     }
 
-    /// Whether a connection that waits for its stream has reason to go on: AWS has answered, by granting the session that it
-    /// waits for, or by throttling.
+    /// Whether a connection that waits for its stream has reason to go on: AWS has replied, by granting a session that is being
+    /// opened, or by throttling.
     pub fn gives_hope(&self) -> bool {
         self.0.hope.load(Ordering::Relaxed)
     }
 
-    /// Opens the sessions that are to be warm, and waits for them.
+    /// Opens [`Pooling::warm_sessions`] sessions and waits for them.
     ///
     /// # Errors
-    /// [`Error`]: the first connection would meet the same.
+    /// [`Error`], as the first connection would get it.
     pub async fn warm(&self) -> Result<(), Error> {
         let openings: Vec<Opening> = {
             let mut state = self.state();
@@ -225,7 +188,7 @@ impl Pool {
             }
             state.openings.clone()
         };
-        // No receivers: these are nobody's own.
+        // No receivers, since these sessions are not opened for a connection.
         loop {
             let mut changed = pin!(self.0.changed.notified());
             changed.as_mut().enable();
@@ -237,8 +200,8 @@ impl Pool {
         }
     }
 
-    /// A connection met what a failover would explain. The agent looks the database's name up once a session, so new
-    /// connections go to a new session.
+    /// A connection failed in a way that a failover of the destination would explain. The agent looks up the destination's name
+    /// once per session, so new connections go to a new session.
     pub fn suspect_failover(&self) {
         let now = clock::now();
         let mut state = self.state();
@@ -254,7 +217,7 @@ impl Pool {
         self.0.changed.notify_waiters();
     }
 
-    /// What it is doing.
+    /// The state of the pool, for people and metrics.
     pub fn stats(&self) -> Stats {
         let now = clock::now();
         let state = self.state();
@@ -272,11 +235,11 @@ impl Pool {
         Stats { sessions: sessions.collect(), opening: state.openings.len(), counts: state.counts, tally }
     }
 
-    /// Ends all sessions and waits until AWS knows, bounded.
+    /// Ends all sessions and waits until AWS has confirmed it, at most [`CLOSE_TIMEOUT`]. No further session is opened.
     pub async fn close(&self) {
         let sessions = {
             let mut state = self.state();
-            state.closed = true;
+            state.life = Life::Closed;
             state.remove(|_| true)
         };
         self.0.closing.cancel();
@@ -294,10 +257,10 @@ impl Pool {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tries to get a stream; `None` when it is to be tried again after a change.
+    /// Tries to get a stream; `None` if the attempt has to be repeated after a change.
     fn step(&self, ticket: &mut Ticket) -> Option<Result<SessionStream, Error>> {
         let mut state = self.state();
-        if state.closed {
+        if state.life == Life::Closed {
             return Some(Err(Error::Closed));
         }
         if let Some(done) = self.redeem(&mut state, ticket) {
@@ -313,7 +276,7 @@ impl Pool {
             let waiters: Vec<usize> = state.openings.iter().map(|opening| opening.receiver_count()).collect();
             match plan::place(&state.views(), &waiters, &self.0.pooling, waiting) {
                 Place::Session(index) => {
-                    // `None` when its condition has just changed: look again.
+                    // `None` if its condition has just changed: decide again.
                     if let Some(stream) = state.sessions.get(index).and_then(|member| member.session.open_stream()) {
                         state.counts.streams += 1;
                         return Some(Ok(stream));
@@ -334,7 +297,7 @@ impl Pool {
         }
     }
 
-    /// Looks at the session that was opened for this connection, if it is there by now.
+    /// Takes a stream of the session that was opened for this connection, if it has opened by now.
     fn redeem(&self, state: &mut State, ticket: &mut Ticket) -> Option<Result<SessionStream, Error>> {
         let outcome = ticket.opening.as_ref()?.borrow().clone()?;
         ticket.opening = None;
@@ -345,7 +308,7 @@ impl Pool {
                 return None;
             }
         };
-        // One that ended as soon as it was open would do so again: agents check the destination only then.
+        // A session that ended as soon as it was open would do so again: agents check the destination only then.
         if let Some(reason) = session.ended() {
             let cause = session::Error::Ended { node: Arc::clone(&self.0.spec.node), reason };
             return Some(Err(Arc::new(cause).into()));
@@ -358,12 +321,12 @@ impl Pool {
         Some(Ok(stream))
     }
 
-    /// Begins to open a session.
+    /// Starts to open a session.
     fn open(&self, state: &mut State) -> Opening {
         let opening = Opening::new(watch::Sender::new(None));
         state.openings.push(Arc::clone(&opening));
-        if !state.maintained {
-            state.maintained = true;
+        if state.life == Life::Unused {
+            state.life = Life::Maintained;
             self.0.tasks.spawn(maintain(self.clone()));
         }
         let (pool, own) = (self.clone(), Arc::clone(&opening));
@@ -377,7 +340,7 @@ impl Pool {
                 hope.store(false, Ordering::Relaxed);
             }
             match &opened {
-                Ok(session) if state.closed => session.terminate(),
+                Ok(session) if state.life == Life::Closed => session.terminate(),
                 Ok(session) => {
                     state.counts.opened += 1;
                     state.retry_at = None;
@@ -395,7 +358,7 @@ impl Pool {
                     }
                 }
             }
-            // Before anybody else can look: who waits for this session is to have it first.
+            // Under the lock: the connections that wait for this session are to have it first.
             own.send_replace(Some(opened));
             drop(state);
             changed.notify_waiters();
@@ -403,7 +366,7 @@ impl Pool {
         opening
     }
 
-    /// Does what is due, and says when to ask again at the latest.
+    /// Does what is due. Returns the time of the next call at the latest.
     fn upkeep(&self) -> Option<Instant> {
         let now = clock::now();
         let mut state = self.state();
@@ -413,7 +376,7 @@ impl Pool {
             if let Some(member) = state.sessions.get_mut(index) {
                 debug!(session = %member.session.id(), "SSM session takes no new connections");
                 member.draining = true;
-                // It may have a successor, or nothing may be left to wait for.
+                // Another session may have to replace it, or it may have no connection to wait for.
                 plan.next = Some(now);
             }
         }
@@ -423,7 +386,7 @@ impl Pool {
             state.past += session.status().tally;
             session.terminate();
         }
-        if plan.open && !state.closed {
+        if plan.open && state.life != Life::Closed {
             debug!(node = %self.0.spec.node, "opening a spare SSM session");
             self.open(&mut state);
         }
@@ -436,7 +399,7 @@ impl State {
         let now = clock::now();
         let view = |member: &Member| {
             let mut load = member.session.load(now);
-            // Connections that are about to begin there.
+            // The connections that are about to take it count as opened there.
             let awaited = member.opening.receiver_count();
             load.active += awaited;
             load.dialling |= awaited > 0;
@@ -445,7 +408,7 @@ impl State {
         self.sessions.iter().map(view).collect()
     }
 
-    /// Ends the sessions whose agent does not answer: Systems Manager has lost it as well.
+    /// Ends the sessions whose agent does not answer, because Systems Manager has no connection to it either.
     fn end_unresponsive(&mut self, now: Instant) {
         let unresponsive = |session: &Session| session.condition(now).availability == Availability::Unresponsive;
         for member in self.sessions.iter().filter(|member| unresponsive(&member.session)) {
@@ -453,7 +416,7 @@ impl State {
         }
     }
 
-    /// Takes out what is `gone`; what happened to it stays counted.
+    /// Takes out the sessions that are `gone`. Their counts are kept.
     fn remove(&mut self, gone: impl Fn(&Session) -> bool) -> Vec<Member> {
         let removed: Vec<Member> = self.sessions.extract_if(.., |member| gone(&member.session)).collect();
         for member in &removed {
@@ -463,7 +426,7 @@ impl State {
     }
 }
 
-/// Looks after the sessions until the pool is closed.
+/// Maintains the sessions until the pool is closed.
 async fn maintain(pool: Pool) {
     loop {
         let mut changed = pin!(pool.0.changed.notified());

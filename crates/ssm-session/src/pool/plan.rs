@@ -1,32 +1,33 @@
 //! The pool's decisions: where a new connection goes, which sessions to open, to drain and to end. Sans-IO.
 //!
-//! A new connection goes to an idle session: one that carries no big transfer, no client that does not read, and no stream that
-//! has only just come, since what that one will carry is not known yet. When there is none, it waits for another session, up to
-//! `max_sessions`; beyond that the best of the busy ones serves ([`Suitability`]).
+//! A new connection goes to an idle session: one without a big transfer, without a client that does not read, and without a stream
+//! that was opened just now, whose use is not known yet. If there is none, the connection waits for another session to open, up
+//! to `max_sessions`; beyond that the best of the busy ones serves it ([`Suitability`]).
 
 use std::time::{Duration, Instant};
 
 use super::{Isolation, Pooling};
 use crate::load::{Availability, Load};
 
-/// A session being restored is worth waiting for so long before another is opened: after the hourly close of the websocket
-/// it is back within the second.
+/// Time for which a session being restored is worth waiting for, before another is opened. After the hourly close of the websocket
+/// it is back within a second.
 pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The last of a burst waits so long to see whether a transfer is over: the workers of a parallel dump come as soon as its
-/// leader has read the catalogue. Two slots of the meter and a little.
+/// Time for which the last connection of a burst waits to see whether a transfer is over: the workers of a parallel job connect as
+/// soon as its leader has read the list of tasks. A little more than two slots of the meter.
 pub(super) const TRANSFER_TIMEOUT: Duration = Duration::from_millis(600);
-/// A connection waits so long for a session of its own before it takes a busy one.
+/// Time for which a connection waits for a session being opened before it takes a busy one.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
-/// After a session could not be opened, no spare one is tried for so long. A connection that has no other tries at once.
+/// Time without attempts to open a spare session after a session could not be opened. A connection without another session does
+/// not wait for it.
 pub(super) const SPARE_RETRY: Duration = Duration::from_secs(30);
-/// Between attempts to open a session that fail one after the other: doubled each time, the first of them and the longest.
-/// Short enough that a connection which waits for the next attempt has its outcome in time.
+/// The first and the longest delay between attempts to open a session that fail one after the other; it doubles each time. Short
+/// enough that a connection which waits for the next attempt gets its result in time.
 const OPEN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
-/// Suspecting a failover makes sessions of this age or more step back: the agent resolved the database's name when the
-/// session began. Younger ones know the present address.
+/// A suspected failover drains sessions of at least this age: the agent resolved the destination's name when the session began.
+/// Younger sessions know the present address.
 pub(super) const SUSPICION_AGE: Duration = Duration::from_secs(1);
-/// After a suspicion the next one must wait: twice as long each time while they follow each other sooner than the longest
-/// wait. A database that is down, or a client that writes where it may not, must not cost a session each time.
+/// The shortest and the longest time between suspicions of a failover that count. It doubles while they follow each other sooner
+/// than the longest: a destination that is down must not cost a session each time.
 const SUSPICION_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));
 
 /// A session as the plan sees it.
@@ -34,7 +35,7 @@ const SUSPICION_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration:
 pub(super) struct View {
     pub(super) load: Load,
     pub(super) opened: Instant,
-    /// It takes no new connections and ends with its last.
+    /// The session takes no new connections and ends with its last one.
     pub(super) draining: bool,
 }
 
@@ -43,7 +44,7 @@ impl View {
         !self.draining && self.load.condition.availability == Availability::Ready
     }
 
-    /// Counts towards `max_sessions`: those that may never serve again need a successor.
+    /// Whether the session counts towards `max_sessions`. One that may never serve again does not, so that it is replaced.
     fn counts(&self) -> bool {
         let availability = self.load.condition.availability;
         !self.draining && !matches!(availability, Availability::Stuck | Availability::Unresponsive | Availability::Over)
@@ -74,7 +75,7 @@ enum Suitability {
     Idle(Work),
     /// The connection would share the session with others at work.
     Busy(Work),
-    /// A client does not read; the session may stop for all.
+    /// A client does not read, so the session may stop for all.
     Blocked(Work),
 }
 
@@ -94,58 +95,59 @@ impl Suitability {
     }
 }
 
-/// What a session does. Compared field by field, in this order: the streams at work count most, because a stream that has only
-/// just come, such as a worker of a parallel dump, will be as much at work as the others; its leader, which waits, is not.
+/// The work of a session. Compared field by field, in this order: active streams count most, because a stream that was opened just
+/// now, such as a worker of a parallel job, will be as active as the others, while its leader waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Work {
-    /// Streams in use just now.
+    /// The number of streams on which bytes moved just now.
     active: usize,
-    /// Data move.
+    /// A transfer is under way.
     transferring: bool,
-    /// A stream is being opened; what it will carry is not known yet.
+    /// A stream is being opened, whose use is not known yet.
     opening: bool,
-    /// A big transfer is going on, or has just paused.
+    /// A big transfer is under way, or has just paused.
     bulk: bool,
-    /// All streams.
+    /// The number of all streams.
     streams: usize,
 }
 
 /// A connection that has no stream yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiting {
-    /// For how long.
+    /// The time that it has waited.
     pub(super) waited: Duration,
     /// A session is being opened for it.
     pub(super) pending: bool,
-    /// One could not be.
+    /// A session that was opened for it failed.
     pub(super) failed: bool,
-    /// None may be opened just now, see [`Failures`].
+    /// No session may be opened at present, see [`Failures`].
     pub(super) barred: bool,
 }
 
-/// Where a new connection goes.
+/// The place of a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// To this session.
+    /// The session with this index.
     Session(usize),
-    /// To this one of those being opened.
+    /// The session being opened with this index.
     Join(usize),
-    /// To one that is to be opened.
+    /// A session that has to be opened.
     Open,
-    /// Nowhere yet: ask again when something has changed.
+    /// Not decided yet: ask again after a change.
     Wait,
-    /// Nowhere, because none could be opened.
+    /// None, because no session could be opened.
     Failed,
-    /// Nowhere: as many sessions as there may be serve nobody new.
+    /// None: there are as many sessions as allowed, and none takes a new connection.
     NoRoom,
 }
 
-/// Where a connection goes now. `openings` are the sessions being opened, each with how many connections wait for it.
+/// Decides the place of a connection. `openings` are the sessions being opened, each with the number of connections that wait for
+/// it.
 pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, waiting: Waiting) -> Place {
     let room = sessions.iter().filter(|view| view.counts()).count() + openings.len() < pooling.max_sessions;
     let serving = || sessions.iter().enumerate().filter(|(_, view)| view.serves());
     if pooling.isolation == Isolation::Connection {
-        // One that has only just opened belongs to the connection that waits for it.
+        // A session that has just opened belongs to the connection that waits for it.
         let free = serving().find(|(_, view)| view.load.streams == 0 && !view.load.dialling);
         return match (free, openings.iter().position(|&waiters| waiters == 0)) {
             (Some((index, _)), _) => Place::Session(index),
@@ -168,7 +170,7 @@ pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, wa
         if best.is_none() && restoring && waiting.waited < RESTORE_TIMEOUT {
             return Place::Wait;
         }
-        // The first connections share one session; later ones that come at once get one each while there is room.
+        // The first connections share one session. Later ones that come together get one each while there is room.
         let joinable = openings.iter().position(|&waiters| waiters == 0 || best.is_none());
         match joinable {
             Some(opening) => return Place::Join(opening),
@@ -193,20 +195,21 @@ pub(super) fn place(sessions: &[View], openings: &[usize], pooling: &Pooling, wa
     }
 }
 
-/// What is to be done with the sessions when no connection asks.
+/// The maintenance of the sessions, independent of new connections.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Upkeep {
-    /// These take no new connections from now on.
+    /// The sessions that take no new connections from now on.
     pub(super) drain: Vec<usize>,
-    /// These end.
+    /// The sessions to end.
     pub(super) end: Vec<usize>,
-    /// Open another one.
+    /// Whether to open another session.
     pub(super) open: bool,
-    /// Ask again then at the latest.
+    /// When to ask again at the latest.
     pub(super) next: Option<Instant>,
 }
 
-/// What is to be done now. `opening` is how many are being opened, `retry_at` when a spare one may be tried.
+/// Decides the maintenance that is due. `opening` is the number of sessions being opened, `retry_at` the time from which a spare one
+/// may be opened.
 pub(super) fn upkeep(
     sessions: &[View],
     opening: usize,
@@ -223,7 +226,8 @@ pub(super) fn upkeep(
         let rotated = rotate_at.is_some_and(|at| now >= at);
         match view.load.condition.availability {
             Availability::Stuck if !view.draining => upkeep.drain.push(index),
-            // An unresponsive one may answer again, and ends itself when it does not; until then others serve.
+            // The agent of an unresponsive session may answer again; if it does not, the session ends itself. Until then others
+            // serve.
             Availability::Over | Availability::Unresponsive => continue,
             _ if rotated => upkeep.drain.push(index),
             _ if !view.draining => {
@@ -241,7 +245,7 @@ pub(super) fn upkeep(
         }
     }
 
-    // In use is the target, not the session: one that is kept warm may itself be idle for long.
+    // The destination is in use, not the session: a session that is kept warm may itself be idle for a long time.
     let in_use = sessions.iter().any(|view| !view.load.condition.idle) || opening > 0;
     let keep = if in_use { pooling.warm_sessions.max(1) } else { pooling.warm_sessions };
     stays.sort_by_key(|&(_, idle_since)| idle_since.is_none());
@@ -265,7 +269,7 @@ pub(super) fn upkeep(
     }
 
     let room = sessions.iter().filter(|view| view.counts()).count() + opening < pooling.max_sessions;
-    // Before it is asked for: who comes next must not wait behind a transfer, nor for a session to open.
+    // Opened ahead of need: the next connection should wait neither behind a transfer nor for a session to open.
     let wanted = delayed == Some(true) || left < pooling.warm_sessions;
     if wanted && in_use && opening == 0 && room && pooling.isolation == Isolation::Shared {
         match retry_at.filter(|&at| now < at) {
@@ -277,8 +281,8 @@ pub(super) fn upkeep(
     upkeep
 }
 
-/// When StartSession may be tried again after failures, by whomever: clients that connect again at once must not call it
-/// each time. What one attempt comes to is told to all that wait for it.
+/// When StartSession may be called again after failures. Clients that reconnect at once must not call it each time; they all get
+/// the result of one attempt.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     in_a_row: u32,
@@ -296,7 +300,7 @@ impl Failures {
         *self = Self::default();
     }
 
-    /// Until when no session is opened; `None` when one may be.
+    /// Until when no session is opened; `None` if one may be.
     pub(super) fn barred_until(&self, now: Instant) -> Option<Instant> {
         let (first, longest) = OPEN_RETRY;
         let delay = first.saturating_mul(1 << self.in_a_row.saturating_sub(1).min(8)).min(longest);
@@ -304,7 +308,7 @@ impl Failures {
     }
 }
 
-/// When the next suspicion of a failover counts, see [`SUSPICION_WAIT`].
+/// The suspicions of a failover, of which only some count, see [`SUSPICION_WAIT`].
 #[derive(Debug, Default)]
 pub(super) struct Suspicion {
     counted: Option<Instant>,
@@ -313,7 +317,8 @@ pub(super) struct Suspicion {
 }
 
 impl Suspicion {
-    /// A connection met what a failover would explain. Says whether sessions older than [`SUSPICION_AGE`] are to step back.
+    /// A connection failed in a way that a failover would explain. Returns whether to drain sessions older than
+    /// [`SUSPICION_AGE`].
     pub(super) fn raise(&mut self, now: Instant) -> bool {
         let (shortest, longest) = SUSPICION_WAIT;
         let calm = self.raised.replace(now).is_none_or(|last| now >= last + longest);

@@ -72,7 +72,7 @@ fn dialling() -> View {
     view
 }
 
-/// Opened just now for a connection that has not taken it yet.
+/// A session opened just now for a connection that has not taken it yet.
 fn awaited() -> View {
     let mut view = view(0);
     (view.load.dialling, view.load.active) = (true, 1);
@@ -101,8 +101,8 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("the second shares it", vec![], &[1], NEW, Join(0)),
         ("so does the fifth", vec![], &[4], NEW, Join(0)),
         ("fewest streams", vec![view(3), view(1), view(2)], &[], NEW, Session(1)),
-        ("a calm one with more streams before a busy one", vec![bulk(1), view(9)], &[], NEW, Session(1)),
-        ("and one at which many work a little", vec![bulk(1), busy(3), dialling()], &[], NEW, Session(1)),
+        ("an idle one with more streams before a busy one", vec![bulk(1), view(9)], &[], NEW, Session(1)),
+        ("and one with many that work a little", vec![bulk(1), busy(3), dialling()], &[], NEW, Session(1)),
         (
             "the least at work of several busy ones",
             vec![bulk(3), dialling(), bulk(2), bulk(4)],
@@ -113,9 +113,15 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("bulk: another is opened", vec![bulk(1)], &[], NEW, Open),
         ("a transfer has just begun: another is opened", vec![transferring()], &[], NEW, Open),
         ("one that just came: another is opened", vec![dialling()], &[], NEW, Open),
-        ("nobody waits for the one being opened", vec![bulk(1)], &[0], NEW, Join(0)),
-        ("somebody does: yet another", vec![bulk(1)], &[1], NEW, Open),
-        ("as many as there may be: the least bad", vec![stalled(), bulk(2), bulk(1), bulk(3)], &[], NEW, Session(2)),
+        ("no connection waits for the one being opened", vec![bulk(1)], &[0], NEW, Join(0)),
+        ("a connection does: yet another", vec![bulk(1)], &[1], NEW, Open),
+        (
+            "as many as allowed: the best of the busy ones",
+            vec![stalled(), bulk(2), bulk(1), bulk(3)],
+            &[],
+            NEW,
+            Session(2),
+        ),
         ("a transfer may be over soon", vec![bulk(1), dialling(), dialling(), dialling()], &[], NEW, Wait),
         (
             "but that is not waited for long",
@@ -125,7 +131,7 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
             Session(1),
         ),
         ("a dial is better than bulk", vec![bulk(1), dialling(), stalled(), bulk(1)], &[], late(NEW), Session(1)),
-        ("where nothing is transferred there is nothing to wait for", vec![dialling(); 4], &[], NEW, Session(0)),
+        ("without a transfer there is no end of one to wait for", vec![dialling(); 4], &[], NEW, Session(0)),
         (
             "a transfer just over is better than both",
             vec![bulk(1), dialling(), was_bulk(), bulk(1)],
@@ -136,14 +142,14 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("but another session is better still", vec![bulk(1), dialling(), was_bulk()], &[], NEW, Open),
         ("those being opened count", vec![bulk(1), bulk(2)], &[1, 1], NEW, Session(0)),
         ("it waits for its own", vec![bulk(1)], &[1], PENDING, Wait),
-        ("but takes a calm one", vec![bulk(1), view(4)], &[1], PENDING, Session(1)),
+        ("but takes an idle one", vec![bulk(1), view(4)], &[1], PENDING, Session(1)),
         ("and after a while any", vec![bulk(1)], &[1], late(PENDING), Session(0)),
         ("as it does when none can be opened", vec![bulk(1)], &[], FAILED, Session(0)),
-        ("which fails only without any", vec![], &[], FAILED, Failed),
+        ("and fails only without any", vec![], &[], FAILED, Failed),
         ("being restored: worth waiting for", vec![being(Restoring)], &[], NEW, Wait),
         ("but not for long", vec![being(Restoring)], &[], late(NEW), Open),
         ("and when no other can be had, longer", vec![being(Restoring)], &[], late(FAILED), Wait),
-        ("never while there is a calm one", vec![being(Restoring), view(5)], &[], NEW, Session(1)),
+        ("never while there is an idle one", vec![being(Restoring), view(5)], &[], NEW, Session(1)),
         ("stuck, draining and ended ones are replaced", vec![being(Stuck), draining(), being(Over)], &[], NEW, Open),
         ("and do not count", [&[draining(); 9][..], &[view(1)]].concat(), &[], NEW, Session(9)),
         ("an agent that does not answer is replaced", vec![being(Unresponsive); 4], &[], NEW, Open),
@@ -151,14 +157,14 @@ fn a_connection_goes_to_the_calmest_session_or_waits_for_another() {
         ("by all together", vec![], &[3], BARRED, Join(0)),
         ("unless a busy one is there", vec![bulk(1)], &[], BARRED, Session(0)),
         ("full ones do count", vec![being(Full); 4], &[], NEW, NoRoom),
-        ("a full one is nobody's choice", vec![being(Full), stalled(), stalled(), stalled()], &[], NEW, Session(1)),
+        ("a full one is never chosen", vec![being(Full), stalled(), stalled(), stalled()], &[], NEW, Session(1)),
     ] {
         assert_eq!(super::place(&sessions, openings, &shared(), waiting), place, "{what}");
     }
 }
 
 #[test]
-fn an_isolated_connection_shares_with_nobody() {
+fn isolated_connection_never_shares_a_session() {
     use Place::{Failed, Join, NoRoom, Open, Session, Wait};
     let pooling = Pooling { isolation: Isolation::Connection, max_sessions: 2, ..shared() };
     for (sessions, openings, waiting, place) in [
@@ -180,11 +186,11 @@ fn an_isolated_connection_shares_with_nobody() {
 }
 
 #[test]
-fn sessions_end_when_the_target_is_out_of_use_and_not_before() {
+fn sessions_end_when_the_destination_is_out_of_use_and_not_before() {
     let start = Instant::now();
     let plan = |sessions: &[View], pooling: &Pooling, after| upkeep(sessions, 0, pooling, None, start + secs(after));
     let pooling = shared();
-    // One that nobody has used yet stays for five minutes.
+    // A session that was never used stays for five minutes.
     let unused = [with_streams(0, start)];
     assert_eq!(plan(&unused, &pooling, 299), Upkeep { next: Some(start + secs(300)), ..Upkeep::default() });
     assert_eq!(plan(&unused, &pooling, 300).end, [0]);
@@ -198,16 +204,16 @@ fn sessions_end_when_the_target_is_out_of_use_and_not_before() {
     let idle = [with_streams(0, start), with_streams(0, start + secs(1000))];
     assert_eq!(plan(&idle, &two, 1299).end, [0; 0]);
     assert_eq!(plan(&idle, &two, 1300).end, [0, 1]);
-    // While one is being opened somebody is about to use the target.
+    // While one is being opened, a connection is about to use the destination.
     assert_eq!(upkeep(&unused, 1, &pooling, None, start + secs(9999)).end, [0; 0]);
-    // What is drained ends with its last connection.
+    // A drained session ends with its last connection.
     let drained = |streams| [View { draining: true, ..with_streams(streams, start) }];
     assert_eq!(plan(&drained(0), &pooling, 1).end, [0]);
     assert_eq!(plan(&drained(1), &pooling, 100_000).end, [0; 0]);
 }
 
 #[test]
-fn what_is_stuck_or_too_old_is_drained() {
+fn stuck_and_old_sessions_are_drained() {
     let start = Instant::now();
     let stuck = View { opened: start, ..being(Availability::Stuck) };
     assert_eq!(upkeep(&[stuck], 0, &shared(), None, start).drain, [0]);
@@ -220,19 +226,19 @@ fn what_is_stuck_or_too_old_is_drained() {
 }
 
 #[test]
-fn a_spare_session_is_opened_before_anybody_has_to_wait_for_it() {
+fn spare_session_is_opened_before_a_connection_needs_it() {
     let start = Instant::now();
     let opens = |sessions: &[View], opening, pooling: &Pooling| upkeep(sessions, opening, pooling, None, start).open;
     assert!(!opens(&[view(3)], 0, &shared()), "there is room");
     assert!(opens(&[bulk(1)], 0, &shared()), "the only one is busy");
     assert!(opens(&[bulk(1), stalled(), being(Availability::Full)], 0, &shared()), "all three are");
-    assert!(!opens(&[bulk(1), view(1)], 0, &shared()), "one is calm");
+    assert!(!opens(&[bulk(1), view(1)], 0, &shared()), "one is idle");
     assert!(!opens(&[bulk(1)], 1, &shared()), "one is on its way");
     assert!(!opens(&[bulk(1), bulk(1), bulk(1), bulk(1)], 0, &shared()), "no more than four");
     assert!(!opens(&[being(Availability::Restoring)], 0, &shared()), "it comes back");
-    assert!(opens(&[draining()], 0, &shared()), "the target is in use and has no session for the next one");
+    assert!(opens(&[draining()], 0, &shared()), "the destination is in use and has no session for the next connection");
     assert!(!opens(&[draining()], 0, &Pooling { warm_sessions: 0, ..shared() }), "none is to be warm");
-    assert!(!opens(&[], 0, &shared()), "nobody uses it");
+    assert!(!opens(&[], 0, &shared()), "the destination is not in use");
     assert!(opens(&[view(1)], 0, &Pooling { warm_sessions: 2, ..shared() }), "two are to be warm");
     assert!(!opens(&[bulk(1)], 0, &Pooling { isolation: Isolation::Connection, ..shared() }), "each has its own");
     let retry_at = start + secs(5);
@@ -242,13 +248,13 @@ fn a_spare_session_is_opened_before_anybody_has_to_wait_for_it() {
 }
 
 #[test]
-fn a_database_that_is_down_does_not_cost_a_session_each_time() {
+fn suspicions_of_a_destination_that_is_down_become_rare() {
     let start = Instant::now();
     let mut suspicion = Suspicion::default();
     let counted = (0..3600).filter(|&second| suspicion.raise(start + secs(second))).collect::<Vec<_>>();
     assert_eq!(counted, [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030]);
     let calm = 3599 + 600;
-    assert!(suspicion.raise(start + secs(calm)), "after a calm time it counts at once");
+    assert!(suspicion.raise(start + secs(calm)), "after a quiet time it counts at once");
     assert!(suspicion.raise(start + secs(calm + 10)), "and the next one soon");
 }
 
@@ -264,13 +270,13 @@ enum Ticket {
 }
 
 #[test]
-fn as_many_isolated_connections_as_there_may_be_sessions_are_served_in_whatever_order_sessions_open() {
+fn isolated_connections_up_to_the_limit_are_served_in_any_order_of_opening() {
     for seed in 0..2000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let most = random.usize(1..=16);
         let pooling = Pooling { isolation: Isolation::Connection, max_sessions: most, ..shared() };
         let mut tickets = vec![Ticket::Asks; most];
-        // Numbers of sessions under way; those that are open, and by whom each is used.
+        // The numbers of sessions being opened; the open ones, each with its connection.
         let (mut openings, mut open, mut next) = (Vec::<usize>::new(), Vec::<(usize, Option<usize>)>::new(), 0);
         while tickets.iter().any(|ticket| matches!(ticket, Ticket::Asks | Ticket::Awaits(_))) {
             if random.u8(..4) == 0 && !openings.is_empty() {
@@ -281,7 +287,7 @@ fn as_many_isolated_connections_as_there_may_be_sessions_are_served_in_whatever_
             if let Ticket::Awaits(number) = tickets[index]
                 && open.iter().any(|(opened, _)| *opened == number)
             {
-                // What it waited for is there.
+                // The session that it waited for has opened.
                 tickets[index] = Ticket::Asks;
             }
             if !matches!(tickets[index], Ticket::Asks | Ticket::Awaits(_)) {
@@ -310,7 +316,7 @@ fn as_many_isolated_connections_as_there_may_be_sessions_are_served_in_whatever_
                     next += 1;
                 }
                 Place::Wait => {
-                    // Somebody else may lose patience meanwhile.
+                    // The connection may give up meanwhile.
                     if random.u8(..64) == 0 {
                         tickets[index] = Ticket::Left;
                     }
@@ -323,7 +329,7 @@ fn as_many_isolated_connections_as_there_may_be_sessions_are_served_in_whatever_
 }
 
 #[test]
-fn attempts_to_open_a_session_that_fail_become_rare_and_one_that_works_ends_that() {
+fn failed_attempts_to_open_a_session_become_rare_until_one_succeeds() {
     let start = Instant::now();
     let mut failures = Failures::default();
     let (mut attempts, mut now) = (Vec::new(), start);
@@ -340,5 +346,5 @@ fn attempts_to_open_a_session_that_fail_become_rare_and_one_that_works_ends_that
     failures.failed(now);
     assert_eq!(failures.barred_until(now), Some(now + secs(1)));
     failures.failed(now + secs(60));
-    assert_eq!(failures.barred_until(now + secs(60)), Some(now + secs(61)), "a failure long ago does not count");
+    assert_eq!(failures.barred_until(now + secs(60)), Some(now + secs(61)), "an old failure does not count");
 }

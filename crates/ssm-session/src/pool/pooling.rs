@@ -1,37 +1,38 @@
-//! How connections share SSM sessions.
+//! The sharing of sessions among connections.
 
 use std::{str::FromStr, time::Duration};
 
 use crate::request::ParseError;
 
-/// Whether connections share sessions.
+/// The isolation of connections from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
-    /// They do, spread over up to `max_sessions`.
+    /// Connections share sessions, spread over up to [`Pooling::max_sessions`].
     Shared,
     /// Each connection has a session of its own.
     Connection,
 }
 
-/// How many sessions, and for how long.
+/// Limits for the number and the life of a pool's sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pooling {
-    /// Most sessions that take new connections at one time. An agent sends about 0.75 MB/s in each.
+    /// Most sessions that take new connections at one time. An agent sends about 0.75 MB/s in each session.
     pub max_sessions: usize,
-    /// Sessions kept open while the destination is in use, and opened at the start. 0: none before the first connection.
+    /// The number of sessions that are opened at the start and kept while the destination is in use. 0: none before the first
+    /// connection.
     pub warm_sessions: usize,
-    /// The destination is in use for this long after its last connection; then its sessions end.
+    /// Time after the last connection at which the sessions end.
     pub idle_close: Duration,
     /// Whether connections share sessions.
     pub isolation: Isolation,
-    /// A session of this age takes no new connections: for destinations whose name moves from one address to
-    /// another, since the agent looks it up once a session.
+    /// The age at which a session takes no more new connections, for destinations whose name moves from one address to another: the
+    /// agent looks it up once per session. `None`: no limit.
     pub rotate_after: Option<Duration>,
 }
 
 impl Pooling {
-    /// The defaults: with shared sessions 4 of them, with one for each connection 16; one is kept open while the destination is
-    /// in use and for 5 minutes after. None rotates.
+    /// The defaults: at most 4 shared sessions, or 16 for one connection each. One session is kept while the destination is in use
+    /// and for 5 minutes after. Sessions have no maximum age.
     pub fn new(isolation: Isolation) -> Self {
         Self {
             max_sessions: match isolation {

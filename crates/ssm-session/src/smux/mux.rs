@@ -303,7 +303,7 @@ impl Mux {
     /// When a question stream is to be opened; `None` while there is one, or no dial to ask about. Before the agent has
     /// acknowledged a SYN, the question is whether the agent is there.
     fn question_at(&self) -> Option<Instant> {
-        let dials = self.streams.values().filter_map(|stream| stream.state().awaits_dial_since());
+        let dials = self.streams.values().filter_map(|stream| stream.state().unanswered_dial_since());
         let oldest = dials.min().filter(|_| self.question.is_none())?;
         Some(oldest + self.options.dial_question)
     }

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::*;
 use crate::{
-    smux::frame::Header,
+    samples,
     vectors::{self, unhex},
 };
 
@@ -20,16 +20,11 @@ fn number(places: usize) -> SequenceNumber {
 }
 
 fn psh(id: StreamId, data: &[u8]) -> Bytes {
-    let mut frame = BytesMut::new();
-    Header { command: Command::Psh, length: data.len().try_into().unwrap(), stream: id }.encode(&mut frame);
-    frame.extend_from_slice(data);
-    frame.freeze()
+    samples::frame(Command::Psh, id, data)
 }
 
 fn fin(id: StreamId) -> Bytes {
-    let mut frame = BytesMut::new();
-    Header::control(Command::Fin, id).encode(&mut frame);
-    frame.freeze()
+    samples::frame(Command::Fin, id, b"")
 }
 
 fn read(mux: &mut Mux, id: StreamId) -> Poll<Result<BytesMut, StreamError>> {
@@ -46,7 +41,7 @@ fn pieces(mut payload: Bytes) -> Vec<Piece> {
 }
 
 #[test]
-fn the_reference_receivers_cases_read_the_same_here() {
+fn recorded_cases_give_the_same_streams_as_the_reference_receiver() {
     let vectors = vectors::smux();
     let mut run = 0;
     for case in vectors["receive_cases"].as_array().unwrap() {
@@ -59,7 +54,7 @@ fn the_reference_receivers_cases_read_the_same_here() {
         }
         let alive = chunks.iter().all(|chunk| mux.on_input(unhex(chunk), now).is_ok());
         if case["name"].as_str().unwrap().ends_with("_desync") {
-            assert!(!alive, "{}: the reference loses its place, we say so", case["name"]);
+            assert!(!alive, "{}: the reference loses its place, here it is an error", case["name"]);
             continue;
         }
         assert_eq!(alive, case["expected"]["session_alive"].as_bool().unwrap(), "{}", case["name"]);
@@ -74,7 +69,7 @@ fn the_reference_receivers_cases_read_the_same_here() {
                     Poll::Pending => break false,
                 }
             };
-            // The reference hands on whole frames, we hand on what is there.
+            // The reference hands on whole frames; here bytes are handed on as they arrive.
             if case["name"] != "truncated_payload" {
                 assert_eq!(data, unhex(&stream["data_hex"]), "{}", case["name"]);
             }
@@ -98,11 +93,11 @@ fn syn_and_first_bytes_share_a_message_and_streams_take_turns() {
     assert!(matches!(&first[1], Piece::Data(id, data) if *id == a && data.len() == 1024 - 16));
     let second = pieces(mux.poll_output(1024, now).unwrap());
     assert_eq!(second[..2], [Piece::Control(Command::Syn, b), Piece::Data(b, Bytes::from_static(b"small"))]);
-    assert!(matches!(&second[2], Piece::Data(id, _) if *id == a), "what room is left goes to the next stream");
+    assert!(matches!(&second[2], Piece::Data(id, _) if *id == a), "the rest of the room goes to the next stream");
 }
 
 #[test]
-fn streams_are_in_use_while_something_moves_and_until_their_client_leaves() {
+fn streams_are_active_while_bytes_move_and_until_their_handle_is_dropped() {
     let start = Instant::now();
     let at = |ms| start + Duration::from_millis(ms);
     let mut mux = Mux::new(Options::default());
@@ -120,12 +115,12 @@ fn streams_are_in_use_while_something_moves_and_until_their_client_leaves() {
     mux.on_input(psh(stays, b"more"), at(600)).unwrap();
     assert_eq!(mux.active_count(at(700)), 1);
     mux.abandon(stays);
-    assert!(!mux.is_dialling(at(20)), "who has left begins nothing");
-    assert_eq!(mux.stream_count(), 2, "the agent has not said goodbye");
+    assert!(!mux.is_dialling(at(20)), "a dropped stream begins nothing");
+    assert_eq!(mux.stream_count(), 2, "the agent has not sent its FIN");
 }
 
 #[test]
-fn a_fin_never_overtakes_queued_bytes() {
+fn fin_never_overtakes_queued_bytes() {
     let now = Instant::now();
     let mut mux = Mux::new(Options::default());
     let id = mux.open(now).unwrap();
@@ -149,7 +144,7 @@ fn a_fin_never_overtakes_queued_bytes() {
 }
 
 #[test]
-fn a_half_close_sends_its_fin_with_the_agents_or_with_the_end_of_the_handle() {
+fn fin_of_a_half_close_waits_for_that_of_the_agent_or_for_the_drop_of_the_handle() {
     for agent_first in [true, false] {
         let now = Instant::now();
         let mut mux = Mux::new(Options::default());
@@ -159,7 +154,7 @@ fn a_half_close_sends_its_fin_with_the_agents_or_with_the_end_of_the_handle() {
         assert!(!pieces(mux.poll_output(1024, now).unwrap()).contains(&Piece::Control(Command::Fin, id)));
         let late = now + Duration::from_hours(1);
         mux.on_input(psh(id, b"answer"), late).unwrap();
-        assert_eq!((mux.next_timeout(), mux.poll_output(1024, late)), (None, None), "it may take its time");
+        assert_eq!((mux.next_timeout(), mux.poll_output(1024, late)), (None, None), "the reply may take its time");
         assert!(matches!(read(&mut mux, id), Poll::Ready(Ok(data)) if &data[..] == b"answer"));
         if agent_first {
             mux.on_input(fin(id), late).unwrap();
@@ -171,7 +166,7 @@ fn a_half_close_sends_its_fin_with_the_agents_or_with_the_end_of_the_handle() {
 }
 
 #[test]
-fn flag_3_marks_the_next_silent_stream_that_ends_and_no_other() {
+fn flag_3_refuses_the_next_silent_stream_that_ends_and_no_other() {
     let now = Instant::now();
     let mut mux = Mux::new(Options::default());
     let ids: Vec<_> = (0..3).map(|_| mux.open(now).unwrap()).collect();
@@ -187,7 +182,7 @@ fn flag_3_marks_the_next_silent_stream_that_ends_and_no_other() {
 }
 
 #[test]
-fn a_dial_without_an_answer_makes_the_session_stuck_until_the_agent_comes_back() {
+fn hanging_dial_makes_the_session_stuck_until_the_agent_ends_it() {
     let now = Instant::now();
     let mut mux = Mux::new(without_question());
     let id = dialled(&mut mux, 1, now);
@@ -200,7 +195,7 @@ fn a_dial_without_an_answer_makes_the_session_stuck_until_the_agent_comes_back()
     assert!(!mux.is_stuck());
 }
 
-/// A dial timeout of 10 s, before which nothing asks after a dial.
+/// A dial timeout of 10 s without question streams.
 fn without_question() -> Options {
     let (dial_timeout, dial_question) = (Duration::from_secs(10), Duration::from_hours(1));
     Options { dial_timeout, dial_question, ..Options::default() }
@@ -216,7 +211,7 @@ fn dialled(mux: &mut Mux, sequence: usize, now: Instant) -> StreamId {
 }
 
 #[test]
-fn the_dial_timeout_begins_when_the_agent_has_acknowledged_the_syn() {
+fn dial_timeout_begins_when_the_agent_has_acknowledged_the_syn() {
     const SECOND: Duration = Duration::from_secs(1);
     let now = Instant::now();
     let mut mux = Mux::new(without_question());
@@ -233,7 +228,7 @@ fn the_dial_timeout_begins_when_the_agent_has_acknowledged_the_syn() {
 }
 
 #[test]
-fn a_syn_that_is_never_acknowledged_is_the_agents_fault_and_no_dial_hangs() {
+fn unacknowledged_syn_is_the_fault_of_the_agent_and_does_not_make_the_session_stuck() {
     let now = Instant::now();
     let mut mux = Mux::new(without_question());
     let (sent, queued) = (mux.open(now).unwrap(), mux.open(now).unwrap());
@@ -248,7 +243,7 @@ fn a_syn_that_is_never_acknowledged_is_the_agents_fault_and_no_dial_hangs() {
 }
 
 #[test]
-fn the_refusal_of_a_dial_that_timed_out_is_not_the_next_streams() {
+fn refusal_of_a_dial_that_timed_out_does_not_hit_the_next_stream() {
     let now = Instant::now();
     let mut mux = Mux::new(without_question());
     let late = dialled(&mut mux, 1, now);
@@ -259,11 +254,14 @@ fn the_refusal_of_a_dial_that_timed_out_is_not_the_next_streams() {
     mux.on_input(fin(late), now).unwrap();
     let next = dialled(&mut mux, 2, now);
     mux.on_input(fin(next), now).unwrap();
-    assert!(matches!(read(&mut mux, next), Poll::Ready(Ok(end)) if end.is_empty()), "the server closed without a word");
+    assert!(
+        matches!(read(&mut mux, next), Poll::Ready(Ok(end)) if end.is_empty()),
+        "the server closed without sending a byte"
+    );
 }
 
 #[test]
-fn an_agent_may_be_blocked_once_four_megabytes_are_outstanding_and_no_answer_came() {
+fn agent_may_be_blocked_when_four_megabytes_are_outstanding_without_a_reply() {
     let now = Instant::now();
     let mut mux = Mux::new(Options { max_unsent: 64 << 20, ..Options::default() });
     let id = dialled(&mut mux, 1, now);
@@ -281,14 +279,14 @@ fn an_agent_may_be_blocked_once_four_megabytes_are_outstanding_and_no_answer_cam
         mux.on_input(psh(id, b"an answer"), now).unwrap();
     }
     mux.on_input(psh(id, b"an answer"), now).unwrap();
-    assert!(!mux.may_block_the_agent(), "a long upload is over soon after its end");
+    assert!(!mux.may_block_the_agent(), "a long upload counts as read soon after its end");
     upload(&mut mux, 64 << 20);
     mux.on_input(fin(id), now).unwrap();
-    assert!(!mux.may_block_the_agent(), "what was left is thrown away with the connection");
+    assert!(!mux.may_block_the_agent(), "the rest is thrown away with the connection");
 }
 
 #[test]
-fn unread_bytes_are_bounded_and_reading_or_leaving_makes_room() {
+fn unread_bytes_are_bounded_and_reading_or_dropping_makes_room() {
     let now = Instant::now();
     let mut mux = Mux::new(Options { max_unread: 1000, ..Options::default() });
     let (a, b) = (mux.open(now).unwrap(), mux.open(now).unwrap());
@@ -301,11 +299,11 @@ fn unread_bytes_are_bounded_and_reading_or_leaving_makes_room() {
     mux.abandon(a);
     assert_eq!(mux.unread(), 0);
     mux.on_input(psh(a, &[1; 600]), now).unwrap();
-    assert_eq!(mux.unread(), 0, "nothing is kept for a handle that is gone");
+    assert_eq!(mux.unread(), 0, "no bytes are kept for a dropped handle");
 }
 
 #[test]
-fn the_end_of_the_session_reaches_every_stream_after_what_it_had_received() {
+fn end_of_the_session_reaches_every_stream_after_its_received_bytes() {
     let now = Instant::now();
     let mut mux = Mux::new(Options::default());
     let id = mux.open(now).unwrap();
@@ -321,7 +319,7 @@ fn the_end_of_the_session_reaches_every_stream_after_what_it_had_received() {
 }
 
 #[test]
-fn ids_are_never_reused_and_run_out_instead() {
+fn ids_are_never_reused_and_run_out() {
     let now = Instant::now();
     let mut mux = Mux::new(Options::default());
     mux.next_id = StreamId(u32::MAX - 2);
@@ -329,8 +327,8 @@ fn ids_are_never_reused_and_run_out_instead() {
     assert_eq!(mux.open(now), None);
 }
 
-/// Streams with what is said of them in a payload: SYN, FIN, or data.
-fn said(payload: Bytes) -> Vec<(StreamId, Option<Command>)> {
+/// The streams in a payload, each with its command, or `None` for data.
+fn commands(payload: Bytes) -> Vec<(StreamId, Option<Command>)> {
     pieces(payload)
         .into_iter()
         .map(|piece| match piece {
@@ -341,7 +339,7 @@ fn said(payload: Bytes) -> Vec<(StreamId, Option<Command>)> {
 }
 
 #[test]
-fn a_database_that_accepts_and_is_silent_is_told_from_one_that_does_not_accept() {
+fn question_stream_distinguishes_a_silent_destination_from_one_that_does_not_accept() {
     for accepts in [true, false] {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -354,7 +352,7 @@ fn a_database_that_accepts_and_is_silent_is_told_from_one_that_does_not_accept()
         assert_eq!(mux.next_timeout(), Some(at(4)));
         mux.on_timeout(at(4));
         let question = StreamId(id.0 + 2);
-        let asked = said(mux.poll_output(1024, at(4)).unwrap());
+        let asked = commands(mux.poll_output(1024, at(4)).unwrap());
         assert_eq!(asked, [(question, Some(Command::Syn)), (question, Some(Command::Fin))]);
         assert!(!mux.is_accepted(id));
         if accepts {
@@ -362,7 +360,7 @@ fn a_database_that_accepts_and_is_silent_is_told_from_one_that_does_not_accept()
             assert!(mux.is_accepted(id));
             assert_eq!((mux.next_timeout(), mux.stream_count()), (None, 1));
             mux.on_timeout(at(60));
-            assert!(read(&mut mux, id).is_pending() && !mux.is_stuck(), "it may take its time");
+            assert!(read(&mut mux, id).is_pending() && !mux.is_stuck(), "the reply may take its time");
             mux.on_input(psh(id, b"S"), at(60)).unwrap();
             assert!(matches!(read(&mut mux, id), Poll::Ready(Ok(data)) if data[..] == b"S"[..]));
         } else {
@@ -371,7 +369,7 @@ fn a_database_that_accepts_and_is_silent_is_told_from_one_that_does_not_accept()
             let error = StreamError::DialTimeout(Duration::from_secs(8));
             assert_eq!(read(&mut mux, id), Poll::Ready(Err(error)));
             assert!(mux.is_stuck() && mux.poll_output(1024, at(8)).is_none());
-            // The dial comes to its end at last, but the question is still being dialled.
+            // The dial ends at last, but the question stream is still being dialled.
             mux.on_dial_failed();
             mux.on_input(fin(id), at(127)).unwrap();
             assert!(mux.is_stuck());
@@ -383,7 +381,7 @@ fn a_database_that_accepts_and_is_silent_is_told_from_one_that_does_not_accept()
 }
 
 #[test]
-fn an_answer_on_a_later_stream_shows_that_the_earlier_ones_are_connected() {
+fn reply_on_a_later_stream_shows_that_earlier_ones_are_connected() {
     let start = Instant::now();
     let mut mux = Mux::new(Options::default());
     let (first, second, third) = (mux.open(start).unwrap(), mux.open(start).unwrap(), mux.open(start).unwrap());
@@ -398,7 +396,7 @@ fn an_answer_on_a_later_stream_shows_that_the_earlier_ones_are_connected() {
 }
 
 #[test]
-fn an_urgent_stream_may_wait_longer_than_a_dial() {
+fn urgent_stream_has_no_dial_timeout() {
     let start = Instant::now();
     let mut mux = Mux::new(Options::default());
     let urgent = mux.open_urgent(start).unwrap();
@@ -413,7 +411,7 @@ fn an_urgent_stream_may_wait_longer_than_a_dial() {
 }
 
 #[test]
-fn an_urgent_stream_is_heard_while_others_are_not_read() {
+fn urgent_stream_receives_bytes_while_others_are_not_read() {
     let now = Instant::now();
     let mut mux = Mux::new(Options { max_unread: 100, ..Options::default() });
     let bulk = mux.open(now).unwrap();

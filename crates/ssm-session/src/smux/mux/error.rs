@@ -6,7 +6,9 @@ use std::{io, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// The agent could not connect to the destination (Flag 3, ConnectToPortError).
-    #[error("the SSM agent could not connect to the destination (refused, unreachable, or its name does not resolve there)")]
+    #[error(
+        "the SSM agent could not connect to the destination (refused, unreachable, or its name does not resolve there)"
+    )]
     Refused,
     /// The destination has not accepted the connection within [`Options::dial_timeout`](super::Options::dial_timeout).
     #[error("the SSM agent did not reach the destination within {} s", .0.as_secs())]

@@ -242,7 +242,7 @@ impl State {
     }
 
     /// Since when a client waits for the agent to dial, which has acknowledged that it is to.
-    pub(super) fn awaits_dial_since(&self) -> Option<Instant> {
+    pub(super) fn unanswered_dial_since(&self) -> Option<Instant> {
         match self.far {
             Far::Dialling { since } if self.purpose == Purpose::Client && !self.is_dropped() => Some(since),
             _ => None,
@@ -366,7 +366,7 @@ mod tests {
             let mut state = State::new(purpose);
             state.on_syn_sent(now);
             state.on_acknowledged(now);
-            assert_eq!((state.dial_began(), state.awaits_dial_since()), (None, None));
+            assert_eq!((state.dial_began(), state.unanswered_dial_since()), (None, None));
             state.on_later_reached();
             assert!(!state.is_accepted());
             assert_eq!(state.is_dialling(), purpose == Purpose::Urgent);

@@ -36,7 +36,7 @@ pub(super) struct Stream {
     /// When bytes last moved, either way.
     used: Instant,
     /// Bytes went out since bytes last came: the client waits for a reply.
-    awaits_reply: bool,
+    expects_reply: bool,
     /// Upper estimate of the bytes that wait at the agent for a destination that does not read them. Grows with the bytes
     /// sent; each reply is taken as a sign that half of them were read.
     outstanding: usize,
@@ -54,7 +54,7 @@ impl Stream {
             in_turn: false,
             opened: now,
             used: now,
-            awaits_reply: false,
+            expects_reply: false,
             outstanding: 0,
             reader: None,
             writer: None,
@@ -77,7 +77,7 @@ impl Stream {
 
     /// Whether a client waits for a reply.
     pub(super) fn is_awaiting(&self) -> bool {
-        self.awaits_reply && !self.state.is_dropped() && !self.state.is_closed_by_agent()
+        self.expects_reply && !self.state.is_dropped() && !self.state.is_closed_by_agent()
     }
 
     /// Upper estimate of the bytes that wait at the agent.
@@ -114,7 +114,7 @@ impl Stream {
     /// Bytes of the destination came. They are kept unless no client can read them.
     pub(super) fn on_data(&mut self, data: &Bytes, now: Instant) {
         self.state.on_data();
-        self.awaits_reply = false;
+        self.expects_reply = false;
         self.outstanding /= 2;
         if self.state.is_dropped() {
             return;
@@ -197,7 +197,7 @@ impl Stream {
             payload.extend_from_slice(self.unsent.get(..length).unwrap_or_default());
             self.unsent.advance(length);
             self.used = now;
-            self.awaits_reply = true;
+            self.expects_reply = true;
             self.outstanding = (self.outstanding + length).min(MAX_OUTSTANDING);
             // Not at every message: a writer that is woken for each thousand bytes costs more than it writes.
             if self.unsent.len() <= wake_below

@@ -1,44 +1,38 @@
-//! The far side of a conversation in simulated time: the agent, the service between, and a client that writes and reads.
-//!
-//! The agent is that of ssm-agent's `datachannel.go` and `port_mux.go`: one acknowledgement for each message, nothing
-//! acknowledged before the port is ready, only the oldest message sent again, at most one each 100 ms.
+//! A conversation in simulated time: a client that writes and reads, the service, and the agent.
 
 use std::{
-    cmp::{Ordering, Reverse},
+    cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
     task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
-use uuid::Uuid;
 
-use super::{Cuts, Pace, Row};
+use super::{Cuts, Pace, Row, agent::Agent};
 use crate::{
     channel,
     conversation::{Conversation, Options},
     features::{AgentFeatures, Version},
-    message::{AgentMessage, MessageType},
-    payload::{self, PayloadType},
+    message::MessageType,
+    payload::PayloadType,
     smux::{
-        frame::{Command, FrameReader, HEADER, Header, Piece, StreamId},
+        frame::{FrameReader, HEADER, StreamId},
         mux,
     },
 };
 
 const TICK: Duration = Duration::from_millis(100);
 const RESEND_AFTER: Duration = Duration::from_millis(200);
-/// Between messages of data.
+/// Time between messages of data.
 const PACE: Duration = Duration::from_millis(1);
-/// Between HandshakeComplete and a port that takes data.
-const OPENING: Duration = Duration::from_millis(10);
-/// How long a flooded service takes nothing.
+/// Time for which a flooded service takes no messages.
 const STALL: Duration = Duration::from_secs(3);
-/// What does not ask for room in the window: the handshake's answer and probes of 8 bytes.
+/// Bytes that do not ask for room in the window: the handshake's response and probes of 8 bytes.
 const CONTROL: usize = 256;
 
-/// Small, so that short conversations reach the bounds; but for a gap, and for bulk. What counts as hanging or as dead is not
-/// what these tables are about: on a path that loses a third of all, an agent may be silent for some seconds.
+/// Small limits, so that short conversations reach them, except for gaps and bulk. No dial hangs and no agent is silent for too
+/// long here: on a path that loses a third of all messages, an agent may be silent for some seconds.
 fn options(row: &Row) -> Options {
     let hour = Duration::from_hours(1);
     let mux = mux::Options { dial_timeout: hour, dial_question: hour, ..mux::Options::default() };
@@ -55,147 +49,13 @@ fn options(row: &Row) -> Options {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Agent {
-    features: AgentFeatures,
-    version: &'static str,
-    ready_at: Option<Instant>,
-    expected: i64,
-    stored: BTreeMap<i64, AgentMessage>,
-    reader: FrameReader,
-    /// What each stream's destination has received, and whether its end.
-    pub(super) received: BTreeMap<u32, (Vec<u8>, bool)>,
-    /// What each destination will say when it first hears something.
-    answers: BTreeMap<u32, Vec<u8>>,
-    pending: BytesMut,
-    payload: usize,
-    next_message: Instant,
-    pub(super) outgoing: BTreeMap<i64, (Bytes, Instant)>,
-    next: i64,
-    next_tick: Instant,
-    dead: bool,
-}
-
-impl Agent {
-    fn message(message_type: MessageType, sequence_number: i64, kind: PayloadType, payload: Bytes) -> Bytes {
-        AgentMessage {
-            message_type,
-            created_date: 1,
-            sequence_number,
-            flags: 0,
-            message_id: Uuid::from_u128(u128::from(sequence_number.unsigned_abs()) + 1),
-            payload_type: Some(kind.number()),
-            payload,
-        }
-        .encode()
-    }
-
-    fn send(&mut self, kind: PayloadType, payload: Bytes, now: Instant) -> Bytes {
-        let frame = Self::message(MessageType::OutputStreamData, self.next, kind, payload);
-        self.outgoing.insert(self.next, (frame.clone(), now));
-        self.next += 1;
-        frame
-    }
-
-    fn request_handshake(&mut self, now: Instant) -> Bytes {
-        let request = format!(
-            r#"{{"AgentVersion":"{}","RequestedClientActions":[{{"ActionType":"SessionType","ActionParameters":
-            {{"SessionType":"Port","Properties":{{"type":"LocalPortForwarding"}}}}}}]}}"#,
-            self.version
-        );
-        self.send(PayloadType::HandshakeRequest, request.into(), now)
-    }
-
-    /// What a stream's destination will say when it first hears something.
-    pub(super) fn will_answer(&mut self, id: StreamId, answer: Vec<u8>) {
-        self.answers.insert(id.0, answer);
-    }
-
-    /// From now on it hears and says nothing.
-    pub(super) fn die(&mut self) {
-        self.dead = true;
-    }
-
-    /// What it answers to a frame.
-    fn on_frame(&mut self, frame: &Bytes, now: Instant) -> Vec<Bytes> {
-        if self.dead {
-            return Vec::new();
-        }
-        let message = AgentMessage::decode(frame).expect("what we send can be read");
-        if message.message_type == MessageType::Acknowledge {
-            let sequence = payload::acknowledged_sequence_number(&message.payload).expect("it names a number");
-            self.outgoing.remove(&sequence);
-            return Vec::new();
-        }
-        let (id, sequence) = (message.message_id, message.sequence_number);
-        let mut said = Vec::new();
-        match sequence.cmp(&self.expected) {
-            Ordering::Less if !self.features.acknowledges_duplicates() => return said,
-            Ordering::Less => {}
-            Ordering::Greater => _ = self.stored.insert(sequence, message),
-            Ordering::Equal if !self.process(&message, now, &mut said) => return said,
-            Ordering::Equal => {
-                while let Some(stored) = self.stored.remove(&self.expected) {
-                    assert!(self.process(&stored, now, &mut said), "the real agent would be wedged here");
-                }
-            }
-        }
-        let (kind, own) = (MessageType::InputStreamData, Uuid::from_u128(7));
-        said.push(payload::acknowledge(kind, id, sequence, own, 1).encode());
-        said
-    }
-
-    fn process(&mut self, message: &AgentMessage, now: Instant, said: &mut Vec<Bytes>) -> bool {
-        match message.payload_type.map(PayloadType::from) {
-            Some(PayloadType::HandshakeResponse) => {
-                assert_eq!(self.ready_at, None, "a second HandshakeResponse");
-                self.ready_at = Some(now + OPENING);
-                said.push(self.send(PayloadType::HandshakeComplete, Bytes::from_static(b"{}"), now));
-            }
-            Some(PayloadType::Output) if self.ready_at.is_none_or(|at| now < at) => return false,
-            Some(PayloadType::Output) => self.on_smux(message.payload.clone()),
-            other => panic!("{other:?}"),
-        }
-        self.expected += 1;
-        true
-    }
-
-    fn on_smux(&mut self, mut input: Bytes) {
-        while let Some(piece) = self.reader.next(&mut input).expect("we speak smux") {
-            match piece {
-                Piece::Control(Command::Syn, id) => {
-                    let known = self.received.insert(id.0, (Vec::new(), false));
-                    assert_eq!(known, None, "{id:?} was opened twice");
-                }
-                Piece::Control(Command::Fin, id) => {
-                    self.received.get_mut(&id.0).expect("opened").1 = true;
-                    Header::control(Command::Fin, id).encode(&mut self.pending);
-                }
-                Piece::Control(..) => {}
-                Piece::Data(id, data) => {
-                    let (received, ended) = self.received.get_mut(&id.0).expect("opened");
-                    assert!(!*ended, "data after the end of {id:?}");
-                    received.extend_from_slice(&data);
-                    if let Some(answer) = self.answers.remove(&id.0) {
-                        for part in answer.chunks(self.payload.saturating_sub(HEADER)) {
-                            let length = part.len().try_into().expect("a message's worth");
-                            Header { command: Command::Psh, length, stream: id }.encode(&mut self.pending);
-                            self.pending.extend_from_slice(part);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum To {
     Agent,
     Client,
 }
 
-/// A client's connection: what it still has to write, what it has read.
+/// A client's connection: the bytes to write and the bytes read.
 struct Stream {
     id: StreamId,
     up: Vec<u8>,
@@ -213,7 +73,7 @@ pub(super) struct World {
     pub(super) client: Conversation,
     pub(super) agent: Agent,
     pub(super) delay: Duration,
-    /// When the service has taken the client's last message, and how often it stalled, and until when.
+    /// When the service has taken the client's last message.
     taken_at: Instant,
     pub(super) stalls: u32,
     stalled_until: Instant,
@@ -323,7 +183,7 @@ impl World {
         std::iter::repeat_with(|| self.random.u8(..)).take(length).collect()
     }
 
-    /// Each connection writes and reads some, or does not just now.
+    /// Each connection writes and reads some bytes, or pauses.
     fn talk(&mut self, streams: &mut [Stream]) {
         let mut cx = Context::from_waker(Waker::noop());
         for stream in streams {
@@ -347,7 +207,7 @@ impl World {
         }
     }
 
-    /// Goes on until it is as wanted; that it takes too long is a failure.
+    /// Goes on until `done`. Taking too long is a failure.
     fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         while !done(self) {
             self.step();
@@ -359,7 +219,7 @@ impl World {
         }
     }
 
-    /// Moves on to the next thing that happens, at most 20 ms.
+    /// Advances to the next event, at most by 20 ms.
     pub(super) fn step(&mut self) {
         while self.back_at.is_none()
             && let Some(frame) = self.client.poll_transmit(self.now)
@@ -377,7 +237,7 @@ impl World {
             self.pauses.iter().min().copied(),
             self.back_at,
         ];
-        // Few steps for an outage, in which nothing happens but that clients write until they may not.
+        // Few steps for an outage, in which clients only write until their buffers are full.
         let latest = match self.back_at {
             Some(at) => self.now + (at.saturating_duration_since(self.now) / 4).max(PACE),
             None => self.now + Duration::from_millis(20),
@@ -420,13 +280,13 @@ impl World {
                     let at = self.back_at.unwrap_or(self.now + PACE);
                     kept.push(Reverse((at, number, to, frame)));
                 }
-                To::Client => self.client.on_frame(&frame, self.now).expect("what the agent sends can be read"),
+                To::Client => self.client.on_frame(&frame, self.now).expect("messages of the agent can be decoded"),
             }
         }
         self.wire.extend(kept);
     }
 
-    /// What the agent says of its own accord; nothing while the client is away.
+    /// The agent sends data and repeats messages, unless the client is away.
     fn agent_speaks(&mut self) {
         if self.back_at.is_some() || self.agent.dead {
             return;
@@ -453,7 +313,7 @@ impl World {
         }
     }
 
-    /// Hands a frame to the service, which does with it what the row says.
+    /// Hands a frame to the service, which treats it as the row says.
     fn put(&mut self, to: To, frame: &Bytes) {
         self.carried += 1;
         let row = self.row;
@@ -479,7 +339,7 @@ impl World {
         }
     }
 
-    /// When a service that keeps this pace has taken a message of so many bytes.
+    /// When a service that keeps this pace has taken a message of this many bytes.
     fn taken_at(&mut self, pace: Pace, bytes: usize) -> Instant {
         let waiting = self.taken_at.saturating_duration_since(self.now);
         if waiting.as_secs_f64() * f64::from(pace.bytes_per_second) > f64::from(pace.most)
@@ -494,7 +354,7 @@ impl World {
         self.taken_at
     }
 
-    /// The websocket is gone. What is in the service waits for the next one, or is lost.
+    /// The websocket is gone. Messages in the service wait for the next one, or are lost.
     fn cut(&mut self) {
         self.client.disconnected();
         let outage = match self.row.cuts {
@@ -508,7 +368,7 @@ impl World {
         }
     }
 
-    /// No more is held than the options allow.
+    /// Checks that no more bytes are held than the options allow.
     fn check_memory(&self) {
         let (held, options) = (self.client.held(), options(&self.row));
         // The last payload may begin just below the bound.
@@ -516,7 +376,7 @@ impl World {
         assert!(held.unacknowledged <= window, "{held:?}");
         assert!(held.stored <= options.channel.max_stored_bytes, "{held:?}");
         assert!(held.unsent <= 2 * options.mux.max_unsent, "{held:?}");
-        // A message that fills a gap brings along what was stored behind it.
+        // A message that fills a gap also delivers the messages stored behind it.
         let unread = options.mux.max_unread + options.payload_size + options.channel.max_stored_bytes;
         assert!(held.unread <= unread, "{held:?}");
     }
