@@ -1,4 +1,4 @@
-//! The result: a configuration of which nothing is checked again.
+//! The result: a configuration that is not checked again.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::{
     target::{MfaCode, Target},
 };
 
-/// Everything that a running proxy needs to know.
+/// The complete configuration of a running proxy.
 ///
 /// # Defaults
 /// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, no `admin`, `open_browser` false.
@@ -24,7 +24,7 @@ pub struct Config {
     pub max_sigterm_delay: Duration,
     /// The address of health, metrics and status. `None`: not served.
     pub admin: Option<listen::Address>,
-    /// A code for the first MFA device that wants one.
+    /// A code for the first MFA device that requires one.
     pub mfa_code: Option<MfaCode>,
     /// Whether the page of an SSO login is opened in a browser, besides its address being printed.
     pub open_browser: bool,

@@ -15,7 +15,7 @@ use super::{
     warning::Warning,
 };
 
-/// A project's file, what it asks for, and whether the user trusts it.
+/// A project's file, the owner's options in it, and whether the user trusts it.
 #[derive(Debug, Clone)]
 pub struct Consent {
     /// The path for messages.
@@ -24,7 +24,7 @@ pub struct Consent {
     pub standing: Standing,
     /// The options in it that only the owner may set.
     pub requests: Vec<Asked>,
-    /// What of it is missing for what is to be done now; empty when the file is trusted.
+    /// The options that were left out of this run; empty if the file is trusted.
     pub withheld: Vec<Asked>,
     fingerprint: Fingerprint,
     state: Option<PathBuf>,
@@ -58,7 +58,7 @@ impl Consent {
         let mut now = self.fingerprint.clone();
         now.read_named();
         Record::add(state, &now).map_err(failed)?;
-        // A file system without owners or permissions would make this a question without an end.
+        // On a file system without owners or permissions the question would be asked each time.
         match Record::read(state).standing(&now) {
             Standing::Trusted => Ok(()),
             Standing::Changed | Standing::Unknown => {
@@ -76,7 +76,7 @@ impl Consent {
         }
     }
 
-    /// The warning when a command goes on without consent.
+    /// The warning of a command that continues without consent.
     pub fn warning(&self) -> Warning {
         Warning::NotTrusted { path: self.shown.clone(), requests: self.withheld.clone() }
     }
@@ -85,7 +85,7 @@ impl Consent {
 /// The project's file here, or the one that is named; `None` when there is none, or none that is safe to read.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// The fault of the file.
 pub fn project(
     named: Option<&Path>,
     environment: &Environment,
@@ -112,7 +112,7 @@ fn named_file(path: &Path, environment: &Environment, warnings: &mut Vec<Warning
     Ok(Some(real))
 }
 
-/// The files that the user trusts, by their real paths, and what has become of each; `None` for one that cannot be read.
+/// The files that the user trusts, by their real paths, with their present state; `None` for a file that cannot be read.
 pub fn trusted(environment: &Environment) -> Vec<(PathBuf, Option<Standing>)> {
     let record = environment.state_home().map(Record::read).unwrap_or_default();
     let standing = |path: &Path| {
@@ -122,14 +122,14 @@ pub fn trusted(environment: &Environment) -> Vec<(PathBuf, Option<Standing>)> {
     record.paths().map(|path| (path.to_owned(), standing(path))).collect()
 }
 
-/// Forgets that the user trusts a file; whether they did.
+/// Forgets that the user trusts a file. Returns whether it was trusted.
 ///
 /// # Errors
 /// [`Error::TrustRecord`].
 pub fn revoke(path: &Path, environment: &Environment) -> Result<bool, Error> {
     let failed = |source| Error::TrustRecord { path: path.to_owned(), source };
     let absolute = environment.absolute(path);
-    // A file that has gone is known by the path that it had.
+    // A deleted file is known by its former path.
     let real = std::fs::canonicalize(&absolute).unwrap_or(absolute);
     let state = environment.state_home().ok_or_else(|| failed(no_state()))?;
     Record::remove(state, &real).map_err(failed)

@@ -1,4 +1,4 @@
-//! One database as far as the user has described it, on the way to a [`Target`]: values are parsed, some may be missing.
+//! A draft: one database as far as the user has described it. Its values are parsed, some may be missing; a [`Target`] has all.
 //!
 //! `cli` fills in missing values by asking AWS and the DNS; [`Draft::finish`] adds the defaults and checks the rules that
 //! span options.
@@ -27,7 +27,7 @@ use crate::{
 pub struct Draft {
     /// The name of the target.
     pub name: Arc<str>,
-    /// The database. Only a host name that is an endpoint's makes a target.
+    /// The database. Only the host name of an endpoint makes a target.
     pub reference: Reference,
     /// The alias that led to the reference, when the user gave one.
     pub alias: Option<Host>,
@@ -41,11 +41,11 @@ pub struct Draft {
     pub database: Option<String>,
     /// The managed node that carries the bytes, where the route needs one.
     pub bastion: Option<InstanceId>,
-    /// The route that was asked for.
+    /// The requested route.
     pub via: Via,
     /// The AWS identity.
     pub identity: Identity,
-    /// The region: the one that was set for this database, else the one in the reference, else what is set for all.
+    /// The region: the one that is set for this database, else the one in the reference, else the one that is set for all.
     pub region: Option<Region>,
     /// Extra roots for the database's certificate.
     pub ca_file: Option<CaFile>,
@@ -112,7 +112,8 @@ impl Draft {
         Ok(draft)
     }
 
-    /// The name that was given is an alias of the endpoint `found`, whose region counts: it moves along with the alias.
+    /// Records that the given name is an alias of the endpoint `found`. The region of the endpoint counts, and changes with the
+    /// alias.
     pub fn follow_alias(&mut self, alias: Host, found: Host) {
         self.configured_region = None;
         self.region = found.region();
@@ -120,12 +121,12 @@ impl Draft {
         self.reference = Reference::Host(found);
     }
 
-    /// Whether a managed node is still to be chosen.
+    /// Whether a managed node must still be chosen.
     pub fn lacks_bastion(&self) -> bool {
         self.via != Via::Direct && self.bastion.is_none()
     }
 
-    /// The target, with defaults for what need not be known.
+    /// The target, with defaults for optional values.
     ///
     /// # Errors
     /// A value is missing, or values contradict each other.
@@ -241,7 +242,7 @@ pub(super) fn configured_engine(settings: &Settings<'_>) -> Result<Option<Engine
     Ok(engine(configured, settings.value::<typed::Port>()?))
 }
 
-/// Who we are for AWS. Sessions of roles are named after the local user, whom CloudTrail would not know otherwise.
+/// The AWS identity. Sessions of roles are named after the local user, who would otherwise be missing in CloudTrail.
 pub(super) fn identity(settings: &Settings<'_>, environment: &Environment) -> Result<Identity, Error> {
     let session_name = match settings.value::<typed::SessionName>()? {
         Some(name) => name,

@@ -24,13 +24,13 @@ const ELSEWHERE: [&str; 4] = [CONFIG, "RDSGATE_DNS", "RDSGATE_LOG", "RDSGATE_LOG
 
 /// The places of the configuration files.
 pub(super) struct Places {
-    /// The project's, a real path.
+    /// The project's file, a path without symbolic links.
     pub(super) project: Option<PathBuf>,
-    /// The user's own, or the one that was named.
+    /// The user's own file, or the named one.
     pub(super) own: Option<PathBuf>,
 }
 
-/// What the process was started in. A value, so that tests need not change their own process.
+/// The environment of the process. A value, so that tests need not change their own process.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
@@ -131,7 +131,7 @@ impl Environment {
         Ok(layer)
     }
 
-    /// Where the files are that are to be read: the one that was named, or the project's and the user's if they exist. A
+    /// The places of the files to read: the named one, or those of the project and the user if they exist. A
     /// project's file that is not safe to read becomes a warning.
     pub(super) fn places(&self, named: Option<&Path>, warnings: &mut Vec<Warning>) -> Places {
         if let Some(path) =

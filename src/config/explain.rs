@@ -1,4 +1,4 @@
-//! Every value of a configuration, with where it came from.
+//! Every value of a configuration, with its origin.
 
 use super::{
     env::Environment,
@@ -35,15 +35,15 @@ pub struct Table {
 pub struct Explained {
     /// The option.
     pub key: Key,
-    /// The value that counts, if there is one.
+    /// The effective value, if there is one.
     pub value: Option<String>,
     /// The origin of the value; `None` for a default.
     pub origin: Option<Origin>,
-    /// Where the project's file says something else that does not count, since the file is not trusted.
+    /// The place of another value in the project's file that has no effect, because the file is not trusted.
     pub withheld: Option<Origin>,
 }
 
-/// Loads a configuration and says where each value came from.
+/// Loads a configuration with the origin of each value.
 ///
 /// # Errors
 /// As for [`load::read`].

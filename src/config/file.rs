@@ -33,7 +33,7 @@ use crate::regular_file::{self, RegularFile, sha256};
 pub struct Files {
     /// The project's file.
     pub project: Option<Project>,
-    /// The user's own, or the one that was named.
+    /// The user's own file, or the named one.
     pub own: Option<File>,
 }
 
@@ -100,7 +100,7 @@ impl Project {
         self.standing == Standing::Trusted
     }
 
-    /// All that it asks for beyond what anyone may say, in the order of the file.
+    /// The options in it that not everyone may set, in the order of the file.
     pub fn requests(&self) -> Vec<Asked> {
         let is_rds = |layer: &Layer| {
             let reference = layer.get(Key::Host).and_then(|host| value::reference(&host.value).ok());
@@ -157,7 +157,7 @@ impl File {
     /// Reads and parses the user's own file, or the one that was named.
     ///
     /// # Errors
-    /// [`Error::Read`], and what is wrong inside.
+    /// [`Error::Read`], and the faults of the content.
     pub fn read(path: PathBuf, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Self, Error> {
         let shown = environment.shown(&path);
         // The usual name for "no file".
@@ -255,7 +255,7 @@ impl Source<'_> {
             if key.scope() != kind && key.scope() != Scope::Any {
                 return Err(Error::Misplaced { at: self.at(name.span()), key, table: title.to_owned() });
             }
-            // Cloning a repository must not be enough to run what is in it.
+            // Cloning a repository must not be enough to run a command from it.
             if key.trust() == Trust::Never && self.whose == Whose::Project {
                 return Err(Error::ForeignCommand { at: self.at(name.span()), key });
             }

@@ -1,9 +1,9 @@
-//! Who may connect: the user that rdsgate runs as, and root.
+//! The access rule: only the user that rdsgate runs as, and root, may connect.
 //!
-//! A TCP port on loopback is open to every user of the machine, and behind it is a database login without a password. So the
-//! kernel is asked whose socket the other end is, and [`check`] decides with its answer: a fact that is not known is a
-//! refusal. The one exception is TCP where the system has no such question (`Owner::NotTold`, everywhere but on Linux):
-//! there every local user is admitted, which SECURITY.md names as a limit of the product.
+//! A TCP port on loopback is open to every user of the machine, and behind it is a database login without a password. Therefore
+//! the kernel is asked for the owner of the socket at the other end, and [`check`] decides with its answer: an unknown fact is a
+//! refusal. The one exception is TCP on systems that do not report owners (`Owner::NotTold`, all but Linux): there every local
+//! user is admitted, which SECURITY.md lists as a limit of the product.
 
 use std::io;
 
@@ -35,7 +35,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the client is, as far as is known, another user's.
+    /// Whether the client belongs to another user, as far as is known.
     pub fn is_stranger(&self) -> bool {
         !matches!(self, Self::Gone)
     }
@@ -44,14 +44,14 @@ impl Error {
 /// The user of an admitted client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct User {
-    /// The user id of its socket; `None` where the system does not tell.
+    /// The user id of its socket; `None` if the system does not report it.
     pub uid: Option<u32>,
-    /// Whether it is the user that we run as, as far as the system tells.
+    /// Whether it is the user that we run as, as far as the system reports.
     pub is_own: bool,
 }
 
 impl User {
-    /// A user of whom nothing is known.
+    /// A user without known facts.
     pub const UNKNOWN: Self = Self { uid: None, is_own: false };
 }
 
@@ -72,7 +72,7 @@ enum Owner {
 /// kernel, answered without waiting (measured: 38 µs in a debug build).
 ///
 /// # Errors
-/// Every client that is not known to be admissible is refused.
+/// For every client that is not known to be admissible.
 pub fn check(peer: Peer) -> Result<User, Error> {
     match peer {
         #[cfg(target_os = "linux")]

@@ -1,11 +1,11 @@
-//! Where to listen, and where a listener is bound.
+//! Addresses to listen on, and addresses that listeners are bound to.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::target::{ListenAddress, Target};
 
-/// The most connections that may wait to be accepted, which the system cuts to its own maximum (`net.core.somaxconn`). What
-/// does not fit is dropped, and its client tries again after a second or fails.
+/// The most connections that may wait to be accepted, which the system cuts to its own maximum (`net.core.somaxconn`). Further
+/// connections are dropped, and their clients retry after a second or fail.
 pub(super) const BACKLOG: u32 = u32::MAX;
 /// A program that listens on this machine answers at once.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -26,7 +26,7 @@ impl Address {
     }
 }
 
-/// Where a listener is bound, with the port that the system chose if it was to.
+/// The address that a listener is bound to, with the port that the system chose for port 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Local {
     /// An address of this machine.

@@ -1,4 +1,4 @@
-//! Why an address cannot be listened on, and what to do about it.
+//! Failures to listen on an address, with their hints.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 

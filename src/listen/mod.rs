@@ -6,7 +6,7 @@
 //!                      └ local() ─▶ Local, for people and for /status
 //! ```
 //!
-//! A listener decides nothing: it hands out what the kernel tells of the peer, and [`access`] decides with it.
+//! A listener decides nothing: it returns the kernel's facts about the peer, with which [`access`] decides.
 
 pub mod access;
 mod address;
@@ -53,13 +53,13 @@ impl Listener {
     /// The next connection. Cancel safe.
     ///
     /// # Errors
-    /// The system's: mostly that the process or the machine is out of file descriptors.
+    /// The error of the system, mostly a lack of file descriptors in the process or on the machine.
     pub async fn accept(&self) -> io::Result<Accepted> {
         loop {
             match &self.0 {
                 Kind::Tcp(listener) => {
                     let (stream, remote) = listener.accept().await?;
-                    // It fails for a client that has gone already.
+                    // It fails for a client that has already left.
                     let Ok(local) = stream.local_addr() else { continue };
                     if let Err(cause) = stream.set_nodelay(true) {
                         warn!(%cause, "cannot set TCP_NODELAY on a client");
@@ -75,10 +75,10 @@ impl Listener {
         }
     }
 
-    /// Where it is bound.
+    /// The address that it is bound to.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system.
     pub fn local(&self) -> io::Result<Local> {
         match &self.0 {
             Kind::Tcp(listener) => listener.local_addr().map(Local::Tcp),
@@ -105,7 +105,7 @@ pub async fn bind(address: &Address) -> Result<Vec<Listener>, Error> {
     }
 }
 
-/// The name under which people reach what was bound for `address`: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
+/// The name of the listeners of `address` for people: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
 pub fn name(address: &Address, bound: &[Listener]) -> String {
     match address {
         Address::Tcp(listen) => {

@@ -14,7 +14,7 @@ pub enum Peer {
     },
     /// A connection to a unix socket.
     Unix {
-        /// The effective user id of the process that connected (SO_PEERCRED); `None` when the kernel did not tell it.
+        /// The effective user id of the process that connected (SO_PEERCRED); `None` if the kernel does not report it.
         uid: Option<u32>,
     },
 }

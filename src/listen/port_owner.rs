@@ -1,4 +1,4 @@
-//! Which program listens on a local port, from /proc. It is for the text of an error only, and may not be found.
+//! The program that listens on a local port, from /proc. Only for the text of an error; it may be unknown.
 
 use std::{
     fmt, fs,

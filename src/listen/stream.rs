@@ -1,4 +1,4 @@
-//! A client's connection, whichever kind of listener accepted it.
+//! The connection of a client, accepted by any kind of listener.
 
 use std::{
     io::{self, IoSlice},
@@ -15,7 +15,7 @@ use tokio::{
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
-    /// Bytes that [`peek`](Self::peek) has taken from a unix socket, which cannot be peeked at without unsafe code. The next
+    /// Bytes that [`peek`](Self::peek) has taken from a unix socket, which has no peek without unsafe code. The next
     /// reads return them.
     ahead: Vec<u8>,
 }
@@ -42,7 +42,7 @@ impl Stream {
     /// Shows the next bytes as soon as there are any, 0 at the end; the next read returns them again. Cancel safe.
     ///
     /// # Errors
-    /// The connection's.
+    /// The error of the connection.
     pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match &mut self.socket {
             Socket::Tcp(stream) => stream.peek(buf).await,
