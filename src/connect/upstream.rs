@@ -141,7 +141,7 @@ impl Upstream {
         })
     }
 
-    /// Our IAM principal in the short form that databases are told, once it is known.
+    /// Our IAM principal in the short form that databases see, once it is known.
     pub fn principal(&self) -> Option<&str> {
         self.account.known_principal().map(Principal::short)
     }

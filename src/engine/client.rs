@@ -1,6 +1,6 @@
-//! The programs and drivers that connect to the databases of an engine, and how each is told the address.
+//! The programs and drivers that connect to the databases of an engine, and the form in which each gets the address.
 //!
-//! Encryption ends at the proxy, so each is told not to ask for it.
+//! Encryption ends at the proxy, so each is configured not to request it.
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ impl Address<'_> {
     }
 }
 
-/// How the programs for one engine are told an address.
+/// The forms in which the programs for one engine get an address.
 #[derive(Debug)]
 pub struct Client {
     /// The command-line client, which is also the subcommand that runs it.

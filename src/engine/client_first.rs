@@ -53,7 +53,7 @@ pub trait ClientFirst: Send + Sync {
         Box::pin(ready(Ok(())))
     }
 
-    /// The message for a client whose connection failed; `None` when it cannot be told.
+    /// The message for a client whose connection failed; `None` if no reply is possible.
     fn reply(&self, failure: Failure<'_>) -> Option<Vec<u8>>;
 }
 

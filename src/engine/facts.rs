@@ -10,13 +10,13 @@ pub struct Facts {
     pub name: &'static str,
     /// Other words for it in configurations, among them those of the RDS API.
     pub aliases: &'static [&'static str],
-    /// The port that servers listen on unless told otherwise, and so do our listeners.
+    /// The default port of servers and of our listeners.
     pub default_port: u16,
-    /// How its clients are told an address.
+    /// The forms in which its clients get an address.
     pub client: &'static Client,
     /// Names that its clients send when they know no user, beside those of the operating system.
     pub default_users: &'static [&'static [u8]],
-    /// Whether its clients, when they are told no database, send the name of the user.
+    /// Whether clients without a configured database send the name of the user in its place.
     pub database_defaults_to_user: bool,
     /// What to do about a refused login of this user, whom the IAM policy must give this permission. `None` for an error that
     /// is not a refusal, and where the server's message says it all.

@@ -4,7 +4,7 @@
 //! | file | verb |
 //! |---|---|
 //! | `accept` | hear the client: the user and the database that it asks for |
-//! | `client` | programs and drivers, and how each is told an address |
+//! | `client` | programs and drivers, and the form in which each gets an address |
 //! | `connect` | the steps of connecting that are the engine's own: first bytes, TLS, login |
 //! | `guard` | what rdsgate adds to a session: its guard, the principal |
 //! | `login` | a whole login for a client of the proxy: retries, and what has been learnt about the server |
@@ -76,7 +76,7 @@ impl Engine {
         Self::ALL.into_iter().find(|engine| *engine != Self::DEFAULT && engine.default_port() == port)
     }
 
-    /// The port that the engine listens on unless told otherwise, here and at AWS.
+    /// The default port of the engine, here and at AWS.
     pub fn default_port(self) -> u16 {
         self.facts().default_port
     }

@@ -25,7 +25,7 @@ pub trait Request {
     /// The names in it.
     fn names(&self) -> Names<'_>;
 
-    /// Hears which of the names are about to be replaced, where the client can be told.
+    /// Receives the names that are about to be replaced, if the client can get a notice.
     fn on_replaced(&mut self, _replaced: Replaced<'_>) {}
 
     /// Puts another user in it.

@@ -1,8 +1,8 @@
 //! Which user and which database a client gets: those that it names, or the configured ones.
 //!
-//! A client that was told no user sends the name of the operating system's user, and a PostgreSQL client that was told no
-//! database sends the name of its user. On the wire this looks like a choice, so the rule is: these names give way to the
-//! configured ones, and the client is told; every other name was asked for and is used, or refused with the reason.
+//! A client without a configured user sends the name of the operating system's user, and a PostgreSQL client without a database
+//! sends the name of its user. On the wire this looks like a choice, so the rule is: these names give way to the configured
+//! ones, and the client gets a notice; every other name was requested and is used, or refused with the reason.
 
 use super::{error::Error, os_user};
 use crate::{
@@ -44,7 +44,7 @@ impl<'a> Configured<'a> {
         };
         let defaults_to_user = target.engine.facts().database_defaults_to_user;
         let unnamed = sent.database.is_empty() || defaults_to_user && sent.database == sent.user;
-        // Without a configured one, what the server would take that is told none: the name of the user.
+        // Without a configured one, the default of the server: the name of the user.
         let own = user.filter(|_| defaults_to_user && !sent.database.is_empty());
         let configured = target.database.as_deref().or(own);
         let database = configured.filter(|database| unnamed && database.as_bytes() != sent.database);
@@ -115,7 +115,7 @@ mod tests {
             // Drivers that leave the database out, and one that names what is configured.
             (&postgres, ("readonly", ""), ("readonly", "orders")),
             (&postgres, ("app", "orders"), ("app", "orders")),
-            // MySQL's clients name a database only when they are told one.
+            // MySQL's clients name a database only if one is configured.
             (&mysql, ("", ""), ("app", "orders")),
             (&mysql, ("ada", "ada"), ("app", "ada")),
             (&mysql, ("readonly", "readonly"), ("readonly", "readonly")),

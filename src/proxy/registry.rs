@@ -6,10 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{
-    connect::Server,
-    postgres::{CancelKey, CancelRequest},
-};
+use database_wire::postgres::{CancelKey, CancelRequest};
+
+use crate::connect::Server;
 
 /// Keys of one target's open connections. Clones share them.
 #[derive(Clone, Default)]

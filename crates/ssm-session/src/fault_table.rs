@@ -47,7 +47,7 @@ enum Cuts {
     None,
     /// At the message of the seed's number, up to 3 s.
     Each,
-    /// Once after the handshake, up to 2 minutes: resuming is refused for so long, then granted.
+    /// Once after the handshake, up to 2 minutes: resuming is refused for a time, then granted.
     Long,
     /// Twice with at most four messages between, up to 50 ms each.
     Two,

@@ -1,4 +1,4 @@
-//! How the programs for MySQL and MariaDB are told an address.
+//! The forms in which the programs for MySQL and MariaDB get an address.
 
 use std::fmt::Write as _;
 

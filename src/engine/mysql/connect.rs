@@ -21,7 +21,7 @@ use crate::{
     tunnel,
 };
 
-/// For a server to be told that there will be no login.
+/// For ending a connection in order without a login.
 const DECLINE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first exchange with a server: its greeting.

@@ -42,7 +42,7 @@ pub struct Mysql {
 pub struct Established {
     /// The stream, ready for the client's first command.
     pub stream: BoxIo,
-    /// The server's part of the login, which the client is to be told.
+    /// The server's part of the login, which the client receives.
     pub logged_in: LoggedIn,
     /// For the log.
     pub record: Record,

@@ -11,7 +11,7 @@ use database_wire::{
 use super::hint::{alter_user_hint, hint};
 use crate::engine::{Failure, Kind};
 
-/// The packet, which stands at `position` in the conversation; `None` when the client cannot be told.
+/// The packet, which stands at `position` in the conversation; `None` if no reply is possible.
 pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {
     let report = match failure.kind {
         Kind::Database(Error::Mysql(mysql::Error::Refused(server))) => {

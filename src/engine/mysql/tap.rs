@@ -26,7 +26,7 @@ impl Tap {
 
     /// The client was logged in again, with this status.
     pub fn logged_in_again(&mut self, status: u16) {
-        self.watch.logged_in_anew(status);
+        self.watch.logged_in_again(status);
     }
 }
 

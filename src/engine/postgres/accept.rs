@@ -1,4 +1,4 @@
-//! Hears the client: as whom it wants to log in, and what it is told when configured names replace its own.
+//! Reads the startup of the client: the user to log in as, and the notice for configured names that replace its own.
 
 use database_wire::{
     Error,
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_told_which_names_were_replaced() {
+    fn client_gets_a_notice_of_replaced_names() {
         let notice = |sent: &str, user, database| {
             let sent = Names { user: sent.as_bytes(), database: sent.as_bytes() };
             told(sent, Replaced { user, database })

@@ -1,4 +1,4 @@
-//! How the programs for PostgreSQL are told an address.
+//! The forms in which the programs for PostgreSQL get an address.
 
 use std::fmt::Write as _;
 

@@ -35,7 +35,7 @@ impl Postgres {
         secure(&mut attempt, upstream.tls(), stream).await.map(drop)
     }
 
-    /// Connects and logs in as `startup` says, before `deadline`. The client is told `notice` in its greeting.
+    /// Connects and logs in as `startup` says, before `deadline`. The client gets `notice` in its greeting.
     ///
     /// # Errors
     /// [`Error`], by step.

@@ -17,7 +17,7 @@ use crate::{
     engine::{Failure, Kind},
 };
 
-/// The message; `None` when the client cannot be told.
+/// The message; `None` if no reply is possible.
 pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
     match failure.kind {
         Kind::Client(Error::Postgres(postgres::Error::Closed { .. } | postgres::Error::Io(_))) => None,

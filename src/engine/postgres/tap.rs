@@ -121,7 +121,7 @@ mod tests {
     }
 
     /// The first line of the message, and the SQLSTATE, of an ErrorResponse with severity FATAL.
-    fn told(reason: &Reason) -> (String, String) {
+    fn last_words_of(reason: &Reason) -> (String, String) {
         let words = Tap::new(b"").last_words(reason).unwrap();
         let (messages, rest) = parse(&words);
         assert!(rest.is_empty());
@@ -147,7 +147,7 @@ mod tests {
         ];
         let lost = io::Error::other("the SSM session ended");
         for reason in [Reason::Stopped, Reason::Cut, Reason::Broke(Side::Upstream, lost)] {
-            let (message, state) = told(&reason);
+            let (message, state) = last_words_of(&reason);
             for (driver, is_lost) in rules {
                 assert!(is_lost(&message, &state), "{driver}: {state} {message}");
             }

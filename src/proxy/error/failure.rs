@@ -1,4 +1,4 @@
-//! What a client is told about an error: one match from error to the kinds that engines have codes for.
+//! The reply to a client about an error: one match from errors to the kinds for which engines have codes.
 
 use super::{Error, Login};
 use crate::{

@@ -1,5 +1,5 @@
-//! Why a client is not connected, by stage, and what to do about it. [`Error::failure`] is what the client is told, which
-//! the engines put in the words of their protocols.
+//! Failures to connect a client, by stage, with their hints. [`Error::failure`] is the reply to the client, which the engines
+//! express in their protocols.
 //!
 //! Message, DETAIL and HINT name hosts and principals of the user's own, never a token or key.
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use database_wire::postgres::CancelRequest;
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
@@ -19,7 +20,6 @@ use crate::{
         client_first::{Accepted, Established, Login},
     },
     listen::access::{self, User},
-    postgres::CancelRequest,
     proxy::error::Error,
     stream::relay::{End, Reason, Side, relay},
 };
@@ -46,7 +46,7 @@ async fn accept<'e>(
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
     let accepted = in_time(service, client.arrival.deadline, engine.accept(&mut client.stream)).await;
     match (admitted, accepted?.map_err(Error::Client)) {
-        // Drivers send a CancelRequest and close at once. Whose it was can no longer be told, but its key tells enough.
+        // Drivers send a CancelRequest and close at once. Its sender is no longer known, but the key is enough.
         (Ok(owner), accepted) => Ok((accepted?, owner)),
         (Err(access::Error::Gone), Ok(cancel @ Accepted::Cancel(_))) => Ok((cancel, User::UNKNOWN)),
         (Err(refused), _) => Err(refused.into()),

@@ -30,7 +30,7 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
     let arrival = Arrival::new(peer, accepted, service.connect_timeout);
     let tracked = service.open.accepted(peer, accepted.into_std());
     let client = Client { stream, arrival, connection: tracked.connection() };
-    // The engines say why to those who are not admitted; this is about how many are told at a time.
+    // The engines reply to refused clients; this limits the number of replies at a time.
     let _room = match access::check(peer) {
         Err(refused) if refused.is_stranger() => match service.strangers.admit() {
             Some(room) => Some(room),

@@ -10,6 +10,7 @@ mod session;
 
 use std::sync::Arc;
 
+use database_wire::mysql::{self, Accepted, Commands, Compressed, Compression, ReplyPosition, Scramble};
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
@@ -28,7 +29,6 @@ use crate::{
         mysql::{Established, Greeted, Mysql, Tap, guards_sessions},
     },
     listen::access,
-    mysql::{self, Accepted, Commands, Compressed, Compression, ReplyPosition, Scramble},
     proxy::error::Error,
     stream::{
         BoxIo,
@@ -150,7 +150,7 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
     let _ = timeout(FAREWELL_TIMEOUT, session.upstream.shutdown()).await;
 }
 
-/// Finishes a login that nobody waits for any more, and ends the connection.
+/// Finishes a login whose client has left, and ends the connection.
 async fn quit(logging_in: impl Future<Output = Result<Established, Error>>) {
     if let Ok(mut established) = logging_in.await {
         let _ = mysql::goodbye::quit(&mut established.stream).await;

@@ -30,9 +30,9 @@ const WAITING_FOR: &str = "the client's response to the greeting";
 pub enum Accepted {
     /// To log in.
     Login(Login),
-    /// Nothing: it went away when it had seen the greeting. A port probe, or a client that insists on TLS
-    /// (`--ssl-mode=REQUIRED`; MariaDB's since 11.4 unless told `--skip-ssl`), or one that found it cannot do what it
-    /// was asked for.
+    /// The client closed the connection after the greeting. A port probe, or a client that insists on TLS
+    /// (`--ssl-mode=REQUIRED`; MariaDB's since 11.4 without `--skip-ssl`), or one that lacks a feature
+    /// that it was configured with.
     Gone {
         /// It said goodbye with COM_QUIT, which a client that misses TLS does not.
         quit: bool,
@@ -70,7 +70,7 @@ impl Login {
 /// caller's.
 ///
 /// # Errors
-/// What a client may be told is in [`Error::report`]; [`Error::position`] says where it goes.
+/// The reply to the client is [`Error::report`], at the position [`Error::position`].
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     client: &mut S,
     greeting: &Greeting,
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_instead_of_answering_is_no_error() {
+    async fn client_that_leaves_without_a_response_is_not_an_error() {
         assert!(matches!(serve(MYSQL, 1, async |_| {}).await.unwrap(), Accepted::Gone { quit: false }));
         let quit = serve(MYSQL, 1, async |peer| peer.send(&message::QUIT).await);
         assert!(matches!(quit.await.unwrap(), Accepted::Gone { quit: true }));

@@ -60,7 +60,7 @@ pub async fn accept_change_user<S: AsyncRead + AsyncWrite + Unpin>(
         .map_err(|_| Error::Closed { waiting_for: WAITING_FOR })
 }
 
-/// Logs in anew as `response` says on a connection that is logged in and has answered all commands. The caller sets the
+/// Logs in again with `response` on a connection that is logged in and has answered all commands. The caller sets the
 /// deadline. Not cancel safe.
 ///
 /// # Errors

@@ -9,7 +9,7 @@
 //! | 4 | | payload |
 //!
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html>). A payload of 16 MiB - 1 and
-//! more goes on in the next packet; in a login none is so long, and one that claims to be is refused by
+//! more goes on in the next packet; packets of a login are shorter, and one that claims to be longer is refused by
 //! [`MAX_LOGIN_PACKET`] before anything is allocated.
 //!
 //! Reading never panics: what is not there is `None`, and the caller names the message that was cut short.
@@ -20,8 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{error::Error, message::QUIT};
 
-/// The longest payload of a login in bytes, whoever sends it: connection attributes may take 64 KiB, everything else is
-/// small.
+/// The longest payload of a login in bytes, of client and server: connection attributes may take 64 KiB, the rest is small.
 pub(super) const MAX_LOGIN_PACKET: usize = 128 * 1024;
 /// Length and sequence number.
 pub(super) const HEADER: usize = 4;
@@ -124,7 +123,7 @@ pub(super) fn put_packet<E>(
     out.extend_from_slice(&[0, 0, 0, sequence]);
     body(out)?;
     let length = u32::try_from(out.len() - start - HEADER).expect("we write no packet of 4 GiB");
-    debug_assert!(length < 0xff_ffff, "nothing that we write is so long");
+    debug_assert!(length < 0xff_ffff, "a written packet is shorter");
     if let (Some(field), [low, middle, high, _]) = (out.get_mut(start..start + 3), length.to_le_bytes()) {
         field.copy_from_slice(&[low, middle, high]);
     }

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reset_is_taken_from_the_client_and_made_anew() {
+    async fn reset_of_the_client_is_answered_and_sent_upstream() {
         let client = packet(0, &[COM_RESET_CONNECTION]);
         accept_reset_connection(&mut &client[..]).await.unwrap();
         let answer = packet(1, OK);

@@ -134,7 +134,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Commands<C> {
                 break;
             }
             if this.signal.is_raised() {
-                // Nobody is woken by the client any more: whoever the signal is for polls again.
+                // The client no longer wakes a task: the receiver of the signal polls again.
                 return Poll::Pending;
             }
             if this.held.is_empty() {

@@ -1,4 +1,4 @@
-//! What goes wrong between a connection's first byte and its login, and what a client is told about it.
+//! Errors between the first byte of a connection and its login, and the replies to the client.
 //!
 //! An error does not say whose fault it is: those of [`accept`](mod@super::accept) are the client's, those of
 //! [`greeting`](mod@super::greeting) and [`login`](mod@super::login) the upstream's.

@@ -21,8 +21,8 @@ use safe_display::printable;
 
 /// The longest message in bytes: clients keep 512 with the NUL (`MYSQL_ERRMSG_SIZE` in `mysql_com.h`).
 pub const MAX_MESSAGE: usize = 511;
-/// The same in place of a greeting: there MariaDB's client puts 130 bytes of its own before it, that nobody vouches for
-/// what comes before TLS (`client.c`, since 10.11.7).
+/// The longest message in place of a greeting. MariaDB's client prepends 130 bytes of its own, a warning that text before TLS
+/// is not authenticated (`client.c`, since 10.11.7).
 const MAX_EARLY_MESSAGE: usize = 380;
 /// What a hint of ours may take of it.
 const MAX_HINT: usize = 240;
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_laid_out_otherwise_is_no_error() {
+    fn malformed_packet_is_not_taken_for_an_error() {
         for end in 0..3 {
             assert_eq!(ServerError::parse(&DENIED[..end]), None, "cut at {end}");
         }

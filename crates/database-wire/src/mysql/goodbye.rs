@@ -40,8 +40,8 @@ pub async fn quit<S: AsyncWrite + Unpin>(upstream: &mut S) -> Result<(), Error> 
     codec::send(upstream, &message::QUIT, "the server's end").await
 }
 
-/// Ends a connection that is not logged in and that nobody has a use for: lets the server refuse a login without user and
-/// password. Nothing secret is sent. The caller sets the deadline. Not cancel safe.
+/// Ends a connection that is not logged in and not needed: lets the server refuse a login without user and password. Nothing
+/// secret is sent. The caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
 /// Whatever breaks the protocol or the connection before the server's verdict.

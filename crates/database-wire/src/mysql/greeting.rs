@@ -1,4 +1,4 @@
-//! The server's greeting (`HandshakeV10`): read from upstream, written anew for the client.
+//! The server's greeting (`HandshakeV10`): read from upstream, rewritten for the client.
 //!
 //! | size | field |
 //! |---|---|

@@ -27,7 +27,7 @@ fn scramble() -> Scramble {
     Scramble::new([7; 20])
 }
 
-/// A server's first packet is a greeting that a client of ours gets in the server's words, or an error that can be told.
+/// The first packet of a server is a greeting that is passed on to a client, or an error that can be reported.
 /// Nothing beyond it is read.
 pub fn greets(bytes: &[u8]) {
     let mut upstream = bytes;
@@ -49,7 +49,7 @@ pub fn greets(bytes: &[u8]) {
 }
 
 /// A client's response is kept within what was offered and goes upstream as it is, however it authenticates; or it ends
-/// in an error that can be told.
+/// in an error that can be reported.
 pub fn accepts(bytes: &[u8]) {
     let (greeting, scramble) = (server(), scramble());
     let mut client = tokio::io::join(bytes, Vec::new());
@@ -72,7 +72,7 @@ pub fn accepts(bytes: &[u8]) {
     }
 }
 
-/// A login ends with an OK that a client gets byte for byte, or in an error that can be told. The token goes out twice at
+/// A login ends with an OK that a client gets byte for byte, or in an error that can be reported. The token goes out twice at
 /// most: in the response, and when the server asks for it.
 pub fn logs_in(bytes: &[u8]) {
     let mut response = HandshakeResponse::new(Capabilities::PROTOCOL_41, 45);
@@ -92,7 +92,7 @@ pub fn logs_in(bytes: &[u8]) {
     }
 }
 
-/// A COM_CHANGE_USER is read as a login with what was agreed on before, or ends in an error that can be told.
+/// A COM_CHANGE_USER is read as a login with what was agreed on before, or ends in an error that can be reported.
 pub fn changes_user(bytes: &[u8]) {
     let mut current = HandshakeResponse::new(server().offered(), 45);
     current.set_user(b"app_user").expect("no NUL");

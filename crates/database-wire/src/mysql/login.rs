@@ -45,7 +45,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What the server is told that we compress with: its own level is another matter. zstd's default.
+    /// The level of zstd that we announce to the server, which uses its own: the default of zstd.
     pub(super) const ZSTD_LEVEL: u8 = 3;
 
     /// The capability that asks for it.

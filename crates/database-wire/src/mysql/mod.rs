@@ -8,8 +8,8 @@
 //!   client ─▶ COM_CHANGE_USER ─▶ change_user ─▶ upstream, its answer to the client, and the relay again
 //! ```
 //!
-//! It reads and writes any `AsyncRead + AsyncWrite` and knows nothing of sockets, clocks, TLS or AWS: whoever calls sets
-//! the deadline and brings the encrypted stream and the token. Queries and rows are never parsed; [`Watch`] follows where
+//! It reads and writes any `AsyncRead + AsyncWrite` and knows nothing of sockets, clocks, TLS or AWS: the caller sets
+//! the deadline and provides the encrypted stream and the token. Queries and rows are never parsed; [`Watch`] follows where
 //! answers end, to know when nothing is lost with the connection.
 //!
 //! What the client chose goes upstream as it is, so that the relay can be blind; only TLS, compression and the password

@@ -1,4 +1,4 @@
-//! The client's response to the greeting (`HandshakeResponse41`): read from the client, written anew with the token.
+//! The client's response to the greeting (`HandshakeResponse41`): read from the client, rewritten with the token.
 //!
 //! | size | field |
 //! |---|---|
@@ -92,7 +92,7 @@ impl HandshakeResponse {
         if payload.len() == HEAD && wanted.contains(Capabilities::SSL) {
             return Err(Error::ClientTls);
         }
-        // The first bit is no capability but says how the upper ones are meant.
+        // The first bit is not a capability. It decides on the meaning of the upper ones.
         let capabilities = wanted & (offered | Capabilities::MYSQL);
         let user = Bytes::copy_from_slice(reader.cstr().ok_or(Error::Response("the user has no end"))?);
         let data = if capabilities.contains(Capabilities::PLUGIN_AUTH_LENENC) {
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_wants_tls_or_is_too_old_is_told_so() {
+    fn client_that_wants_tls_or_is_too_old_gets_an_error() {
         assert!(matches!(HandshakeResponse::parse(&payload(0x000f_aa8d, b""), all()), Err(Error::ClientTls)));
         // mysql 3.23: 16 bits of capabilities, 3 of packet size, user, password.
         let old = b"\x05\x24\0\0\0root\0N\\ZXQBLW";

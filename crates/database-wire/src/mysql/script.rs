@@ -65,7 +65,7 @@ impl Peer {
 
     /// Writes bytes; does nothing when the other end is closed.
     pub async fn send(&mut self, bytes: &[u8]) {
-        // Whether it is read is for whoever reads to say.
+        // The reader checks whether the bytes arrive.
         let _ = self.0.write_all(bytes).await;
     }
 

@@ -1,6 +1,6 @@
 //! Follows a connection after its login, to know when it is idle and what the next packet's number would be.
 //!
-//! Each command but a few has one answer, which is a packet or a result; where it ends is told by the kind of command, the
+//! Each command but a few has one answer, which is a packet or a result; its end follows from the kind of command, the
 //! number of columns and the first byte of what comes behind them. Of a packet only the header and the first
 //! few bytes are looked at, rows are skipped by their length. It never holds bytes back and never fails. An answer that it
 //! cannot follow counts as busy until the server has said something and stands between two packets, and the next command
@@ -87,8 +87,8 @@ impl Watch {
         }
     }
 
-    /// The connection has been logged in anew, all commands before having been answered.
-    pub fn logged_in_anew(&mut self, status: u16) {
+    /// Records another login on the connection, after the replies to all earlier commands.
+    pub fn logged_in_again(&mut self, status: u16) {
         self.status = status;
     }
 
@@ -148,7 +148,7 @@ impl Watch {
             if let [message::ERR, low, high, ..] = head {
                 *refused_to_write |= code::READ_ONLY.contains(&u16::from_le_bytes([*low, *high]));
             }
-            // What nobody asked for is an ERR before the end.
+            // A packet without a command is an ERR before the end.
             if let Some(now) = expect.take().or_else(|| owed.pop_front().map(Expect::Answer)) {
                 if let Ok(next) = now.then(packet.length, head, *capabilities, status) {
                     *expect = next;
@@ -164,7 +164,7 @@ impl Watch {
         std::mem::take(&mut self.refused_to_write)
     }
 
-    /// Whether every command has had its whole answer; true too where that cannot be told.
+    /// Whether every command has had its whole answer; also true if that is unknown.
     pub fn is_answered(&self) -> bool {
         self.lost || self.owed.is_empty() && self.expect.is_none() && self.is_between_packets()
     }
@@ -174,7 +174,7 @@ impl Watch {
         let cursor = self.status & (CURSOR_EXISTS | LAST_ROW_SENT) == CURSOR_EXISTS;
         let waits = match self.expect {
             _ if self.lost => !self.unheard,
-            // Whoever follows the binary log begins again where it was, and is never done.
+            // A client that follows the binary log resumes at its position, and never finishes.
             None | Some(Expect::Events) => self.owed.is_empty(),
             Some(_) => false,
         };
@@ -369,7 +369,7 @@ mod tests {
                 assert_eq!(watch.state(), Activity::Idle, "closed");
             }
         }
-        watch.logged_in_anew(3);
+        watch.logged_in_again(3);
         assert_eq!(watch.state(), Activity::InTransaction);
     }
 
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_follows_the_binary_log_is_idle_between_its_events() {
+    fn client_of_the_binary_log_is_idle_between_events() {
         let (position, number) = (4_u32.to_le_bytes(), 7_u32.to_le_bytes());
         for (flags, between) in [(0_u16, Activity::Idle), (1, Activity::Busy)] {
             let flags = flags.to_le_bytes();

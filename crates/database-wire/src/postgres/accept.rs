@@ -51,9 +51,8 @@ pub enum Accepted {
 /// caller's.
 ///
 /// # Errors
-/// What a client may be told is in [`Error::report`]; it knows of none for [`Error::DirectTls`], which no
-/// ErrorResponse would reach, for a broken CancelRequest, and for an impossible length, of which PostgreSQL writes to its
-/// log alone. A connection that breaks ([`Error::Closed`], [`Error::Io`]) is to be closed in silence, too.
+/// The reply to the client is [`Error::report`]. There is none for [`Error::DirectTls`], which no ErrorResponse would
+/// reach, for a broken CancelRequest, and for an impossible length, which PostgreSQL only writes to its log. A connection that breaks ([`Error::Closed`], [`Error::Io`]) is to be closed in silence, too.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(client: &mut S) -> Result<Accepted, Error> {
     let mut asked_for_tls = false;
     let mut asked_for_gss = false;
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn psql_is_told_that_there_is_no_encryption_and_starts() {
+    async fn psql_starts_without_encryption_after_a_refusal() {
         for asks in [vec![], vec![SSL_REQUEST], vec![GSSENC_REQUEST], vec![GSSENC_REQUEST, SSL_REQUEST]] {
             let (result, answered, left) = outcome(&[&asks.concat(), PSQL, b"early"].concat()).await;
             let startup = startup(result);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_between_packets_is_no_error() {
+    async fn client_that_leaves_between_packets_is_not_an_error() {
         assert!(matches!(outcome(b"").await.0.unwrap(), Accepted::Gone { asked_for_tls: false }));
         assert!(matches!(outcome(SSL_REQUEST).await.0.unwrap(), Accepted::Gone { asked_for_tls: true }));
         assert!(matches!(outcome(GSSENC_REQUEST).await.0.unwrap(), Accepted::Gone { asked_for_tls: false }));

@@ -1,4 +1,4 @@
-//! What goes wrong between a connection's first byte and its login, and what a client is told about it.
+//! Errors between the first byte of a connection and its login, and the replies to the client.
 //!
 //! An error does not say whose fault it is: those of [`accept`](mod@super::accept) are the client's, those of
 //! [`login`](mod@super::login) the upstream's.
@@ -73,7 +73,7 @@ pub enum Error {
     /// A replication connection.
     #[error("replication connections are not available through IAM database authentication")]
     Replication,
-    /// A CancelRequest whose key is no key; the length is that of process id and key.
+    /// A CancelRequest with an invalid key; the length is that of process id and key.
     #[error("invalid length of cancel request packet: {0} bytes of process id and key")]
     CancelLength(usize),
 
@@ -162,7 +162,7 @@ impl Error {
         }
     }
 
-    /// What to tell the client; `None` when it cannot be told or nobody listens. A server's own ErrorResponse
+    /// The reply to the client; `None` if it cannot be sent or the client is gone. A server's own ErrorResponse
     /// ([`Error::Refused`]) is not made into a report but passed on by [`ServerError::encode_with`].
     pub fn report(&self) -> Option<ErrorReport> {
         use sqlstate::{
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_without_rds_iam_is_told_what_to_grant() {
+    fn role_without_rds_iam_gets_the_missing_grant() {
         let report = Error::Authentication(Method(10)).report().unwrap();
         assert_eq!(report.sqlstate, "28000");
         assert_eq!(report.message, "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token");

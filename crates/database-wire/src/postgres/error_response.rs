@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_laid_out_otherwise_is_no_error_response() {
+    fn malformed_message_is_not_taken_for_an_error_response() {
         for end in 0..WRONG_PASSWORD.len() {
             assert_eq!(ServerError::parse(&WRONG_PASSWORD[..end]), None, "cut at {end}");
         }

@@ -12,7 +12,7 @@ use crate::postgres::{
 };
 
 /// A client's first bytes end in a packet that is kept byte for byte, of which nothing is left unread and beyond which
-/// nothing is read; or in an error that can be told in a well-formed ErrorResponse.
+/// nothing is read; or in an error that can be reported in a well-formed ErrorResponse.
 pub fn accepts(bytes: &[u8]) {
     let mut client = tokio::io::join(bytes, Vec::new());
     let result = accept(&mut client).now_or_never().expect("bytes in memory do not wait");
@@ -32,7 +32,7 @@ pub fn accepts(bytes: &[u8]) {
 }
 
 /// A login ends with a greeting that is what the server sent less the requests for the password, and from which the
-/// connection is seen to wait for a command; or in an error that can be told. The token goes out once at most.
+/// connection is seen to wait for a command; or in an error that can be reported. The token goes out once at most.
 pub fn logs_in(bytes: &[u8]) {
     let (mode, bytes) = match bytes {
         [selector, rest @ ..] if selector % 2 == 1 => (Mode::Sequential, rest),
@@ -213,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn any_server_is_logged_in_to_or_its_answer_told(bytes in conversation()) {
+        fn any_server_is_logged_in_to_or_its_error_reported(bytes in conversation()) {
             logs_in(&bytes);
         }
 

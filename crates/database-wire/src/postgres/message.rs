@@ -70,7 +70,7 @@ pub enum Authentication {
     Ok,
     /// 3: the password as it is, which for us is the token.
     CleartextPassword,
-    /// Anything else: a method that a token is no use for.
+    /// Another method, which does not accept a token.
     Other(Method),
 }
 

@@ -6,8 +6,8 @@
 //!                  └──▶ CancelRequest ─ match ─▶ a new upstream connection
 //! ```
 //!
-//! It reads and writes any `AsyncRead + AsyncWrite` and knows nothing of sockets, clocks, TLS or AWS: whoever calls
-//! sets the deadline and brings the encrypted stream and the token. Queries and rows are never parsed.
+//! It reads and writes any `AsyncRead + AsyncWrite` and knows nothing of sockets, clocks, TLS or AWS: the caller
+//! sets the deadline and provides the encrypted stream and the token. Queries and rows are never parsed.
 //!
 //! The rules are those of the PostgreSQL documentation, chapter "Frontend/Backend Protocol"
 //! (<https://www.postgresql.org/docs/current/protocol.html>); where it is silent, of `backend_startup.c`

@@ -121,7 +121,7 @@ impl Receiver {
         self.acks.pop_front()
     }
 
-    /// Whether so many acknowledgements wait that reading more messages would only add to them.
+    /// Whether the number of waiting acknowledgements is so large that reading more messages would only add to them.
     pub(super) fn is_clogged(&self) -> bool {
         self.acks.len() >= MAX_WAITING_ACKS
     }

@@ -2,32 +2,32 @@
 //! does not log in.
 //!
 //! Once the server has been reached, nothing here drops a connection before its login: the server would count that
-//! against the bastion ([`mysql::goodbye`](crate::mysql::goodbye)).
+//! against the bastion ([`mysql::goodbye`](database_wire::mysql::goodbye)).
 
 use std::{
     pin::pin,
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use database_wire::mysql::{self, Accepted, ReplyPosition, Scramble, message};
 use tokio::time::sleep_until;
 
 use super::refusal::refuse;
 use crate::{
     engine::mysql::{Greeted, Mysql},
-    mysql::{self, Accepted, ReplyPosition, Scramble, message},
     proxy::{
         error::Error,
         serve::{arrival::Client, service::Service, startup::in_time},
     },
 };
 
-/// Keeps a connection that nobody uses for the next client of the target, and ends it in order when none comes.
+/// Keeps an unused connection for the next client of the target, and ends it in order when none comes.
 pub(in crate::proxy::serve) async fn keep(service: &Service, engine: &Mysql, greeted: Greeted) {
     let keeping = engine.keep_spare(&service.upstream, greeted, service.drain.cancelled());
     Box::pin(unless_aborted(service, keeping)).await;
 }
 
-/// Does `work`, which nobody waits for, until everything is to end at once.
+/// Does `work` in the background, until everything must end at once.
 pub(super) async fn unless_aborted(service: &Service, work: impl Future<Output = ()>) {
     tokio::select! {
         () = work => {}
@@ -75,8 +75,8 @@ async fn no_client_of_mysql(client: &mut Client) -> Error {
     }
 }
 
-/// Greets the client and reads its response. The connection comes back unless the client took so long that it had to be
-/// ended.
+/// Greets the client and reads its response. The connection is returned unless it had to be ended because the client took too
+/// long.
 pub(super) async fn accept(
     service: &Service,
     engine: &Mysql,

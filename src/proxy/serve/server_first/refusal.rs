@@ -1,8 +1,9 @@
 //! Refusals, which have a position in the conversation here.
 
+use database_wire::mysql::ReplyPosition;
+
 use crate::{
     engine::mysql::{connection_lost, reply},
-    mysql::ReplyPosition,
     proxy::{
         error::{self, Error},
         serve::{arrival::Client, refusal, service::Service},

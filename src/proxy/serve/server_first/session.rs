@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use database_wire::mysql::{self, Commands, LoggedIn, Login, ReplyPosition, Scramble};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -11,7 +12,6 @@ use crate::{
     engine::mysql::{Tap, change_user, reset},
     limits::CLIENT_STARTUP_TIMEOUT,
     listen::access::User,
-    mysql::{self, Commands, LoggedIn, Login, ReplyPosition, Scramble},
     proxy::{
         error::Error,
         open::Connection,

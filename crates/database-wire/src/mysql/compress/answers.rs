@@ -3,7 +3,7 @@
 //! Clients check the numbers of compressed packets, which are counted like those of packets: a command begins with 0 and its
 //! answer goes on behind it. The packets inside have the numbers that the server gave them.
 //!
-//! Those of the client are numbered anew: a server that compresses checks none, but a plain one does, and MariaDB's
+//! Packets of the client are renumbered: a server that compresses checks none, but a plain one does, and MariaDB's
 //! Connector/J 2.7 begins commands with 1 and numbers all of a file 0. What a compressed packet begins with is therefore a
 //! command if the compressed packet's number is 0.
 //!
@@ -42,7 +42,7 @@ pub(super) struct Answers {
     leads: bool,
     /// The current packet begins a command.
     is_command: bool,
-    /// A header, numbered anew, and the first byte of its payload, come in part.
+    /// A renumbered header and the first byte of its payload, received in part.
     begun: [u8; HEADER + 1],
     have: usize,
     /// Bytes of the current packet still to come.
@@ -222,7 +222,7 @@ impl Answers {
         match self.commands.front() {
             _ if self.down_continues => None,
             Some(command) => (command.packet == sequence).then_some(command.compressed),
-            // Nobody asked: the server says that it closes.
+            // A packet without a command: the server announces that it closes.
             None => (sequence == 0 && self.down_next != 0).then_some(0),
         }
     }

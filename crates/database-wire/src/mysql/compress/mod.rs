@@ -124,7 +124,7 @@ impl<S> Compressed<S> {
         Self::with(inner, algorithm, Numbering::ToServer(Numbers::default()), Some(Form::Compressed))
     }
 
-    /// For the connection of a client that was just told OK and had chosen this compression.
+    /// For the connection of a client that has received OK and had chosen this compression.
     pub fn for_client(inner: S, algorithm: Compression) -> Self {
         Self::with(inner, algorithm, Numbering::ToClient(Answers::default()), None)
     }

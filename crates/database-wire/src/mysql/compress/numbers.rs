@@ -3,10 +3,10 @@
 //! Compressed packets are numbered like packets: from 0 with each command, one more with each either way. A command
 //! therefore begins a compressed packet of its own, because a server that finds two commands in one counts wrongly.
 //!
-//! The packets inside are numbered by nobody's rule. A server checks none of the client's, and its own follow the
+//! The numbers of the packets inside follow no rule. A server checks none of the client's, and its own follow the
 //! compressed packets' number whenever it has flushed (`net_flush` of `net_serv.cc`): behind the first of several
 //! results, or a request for a file, they jump. A client that does not compress checks them. So the numbers towards the
-//! client are written anew: an answer begins one above its command and goes on by one.
+//! client are rewritten: an answer begins one above its command and continues by one.
 //!
 //! For that it must be known where an answer begins. It does so with a compressed packet, whose number is one above the
 //! last of its command's. Where clients wait for each answer, that is all. Where they do not, a long answer that is
@@ -189,7 +189,7 @@ impl Numbers {
                 self.commands.pop_front();
                 number
             }
-            // Nobody asked: the server says that it closes.
+            // A packet without a command: the server announces that it closes.
             None if !goes_on => sequence,
             _ => self.down_next,
         }

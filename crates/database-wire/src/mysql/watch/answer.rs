@@ -35,12 +35,12 @@ pub(super) enum Expect {
     Answer(Answer),
     /// The client sends its file; then comes an OK or ERR.
     File,
-    /// So many definitions of columns, then rows.
+    /// This number of column definitions, then rows.
     Columns(u64),
     Rows,
     /// Another event of the binary log.
     Events,
-    /// So many packets.
+    /// This number of packets.
     Rest(u32),
 }
 
