@@ -6,7 +6,7 @@ use super::{caller::Caller, exit::Exit, flags::Flags, output::Output, trust};
 use crate::{
     app::Cause,
     aws::{Account, Options},
-    config::{self, Key, Place, options::Group},
+    config::{self, Key, Kind, Place, options::Group},
     target::{Identity, Region},
 };
 
@@ -53,8 +53,13 @@ pub(super) struct Known {
 impl AccountArguments {
     /// These flags as words of a command line.
     pub(super) fn words(&self) -> Vec<String> {
-        let given = Self::keys().filter_map(|key| Some((key.flag(), self.0.get(key)?.to_owned())));
-        given.map(|(flag, value)| format!("{flag}={value}")).collect()
+        let given = Self::keys().filter_map(|key| Some((key, self.0.get(key)?)));
+        let words = |(key, value): (Key, &str)| match key.kind() {
+            Kind::Boolean => vec![format!("{}={value}", key.flag())],
+            _ if value.starts_with('-') => vec![format!("{}={value}", key.flag())],
+            _ => vec![key.flag(), value.to_owned()],
+        };
+        given.flat_map(words).collect()
     }
 
     /// Whether the command line names a profile.

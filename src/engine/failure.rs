@@ -29,17 +29,24 @@ pub struct Failure<'a> {
 impl Failure<'_> {
     /// What happened and what to do about it, in one sentence: programs that use node-postgres show nothing else.
     pub fn sentence(&self) -> String {
-        match self.hint.as_deref().map(first_sentence).filter(|remedy| !remedy.is_empty()) {
-            Some(remedy) => format!("{}; {remedy}", self.message.trim_end_matches('.')),
+        let remedy = self.hint.as_deref().map(first_sentence).filter(|remedy| !remedy.is_empty());
+        match remedy {
+            // The last words of somebody else are a sentence already.
+            Some(remedy) if self.message.ends_with('.') => format!("{} {remedy}", self.message),
+            Some(remedy) => format!("{}; {}", self.message, in_a_sentence(remedy)),
             None => self.message.clone(),
         }
     }
 }
 
-/// The first sentence of a hint, to stand within another one.
-fn first_sentence(hint: &str) -> String {
+/// The first sentence of a hint, without its full stop.
+fn first_sentence(hint: &str) -> &str {
     let end = hint.find(". ").or_else(|| hint.find('\n')).unwrap_or(hint.len());
-    let sentence = hint.get(..end).unwrap_or(hint).trim().trim_end_matches('.');
+    hint.get(..end).unwrap_or(hint).trim().trim_end_matches('.')
+}
+
+/// A sentence as a part of another one.
+fn in_a_sentence(sentence: &str) -> String {
     let mut chars = sentence.chars();
     match (chars.next(), chars.clone().next()) {
         // A word of capitals, such as IAM, keeps them.

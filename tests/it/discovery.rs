@@ -129,7 +129,7 @@ shop     instance  mariadb 15.8            off  tools/app
 "
     );
     let (_, stdout, _) = scene.run(&["ls", "--region", "us-east-1"]).await;
-    assert!(stdout.contains("\n  rdsgate psql orders --user USER --region=us-east-1\n"), "{stdout}");
+    assert!(stdout.contains("\n  rdsgate psql orders --user USER --region us-east-1\n"), "{stdout}");
     let (code, _, stderr) = scene.run(&["ls", "--connect"]).await;
     assert_eq!((code, stderr.lines().next()), (2, Some("error: there is no terminal to choose on")));
 }

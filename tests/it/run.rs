@@ -343,6 +343,7 @@ async fn sessions_are_listed_and_terminated() {
         word if word.starts_with("rdsgate/") => Some("PROGRAM"),
         word if word.starts_with(['#', '@']) => Some("MARK"),
         word if word.parse::<u32>().is_ok() => Some("PID"),
+        word if word.strip_suffix(['s', 'm']).is_some_and(|age| age.parse::<u32>().is_ok()) => Some("N"),
         _ => None,
     };
     snapshot("sessions", 0, &masked(&table.stdout, changes), &table.stderr);

@@ -2,7 +2,7 @@
 //! facts that people want. Hints stand on lines of their own.
 //!
 //! ```text
-//!   14:03:27 orders PRODUCTION: app@shop ended, 12 kB sent, 3.4 MB received, 5 min 03 s
+//!   14:03:27 orders PRODUCTION: app@shop ended, 12 kB up, 3.4 MB down, 5 min 03 s
 //!   14:03:29 warning: orders: connections will fail: …
 //!            hint: run: rdsgate login --profile dev
 //! ```
@@ -90,10 +90,7 @@ fn told(message: &str, field: &dyn Fn(&str) -> Option<String>) -> (String, &'sta
             let [sent, received] = ["sent", "received"].map(|name| bytes(number(name)));
             let took = duration(number("duration_ms"));
             (
-                format!(
-                    "{user}{} ended{ended}, {sent} sent, {received} received, {took}",
-                    database.unwrap_or_default()
-                ),
+                format!("{user}{} ended{ended}, {sent} up, {received} down, {took}", database.unwrap_or_default()),
                 &["user", "database", "reason", "sent", "received", "duration_ms"],
             )
         }
@@ -177,11 +174,11 @@ mod tests {
             ("duration_ms", json!(303_000)),
         ];
         let text = line(Level::INFO, "connection ended", &fields);
-        assert_eq!(text, "14:03:27 orders: app@shop ended, 12 kB sent, 3.4 MB received, 5 min 03 s\n");
+        assert_eq!(text, "14:03:27 orders: app@shop ended, 12 kB up, 3.4 MB down, 5 min 03 s\n");
         fields[5] = ("side", json!("upstream"));
         fields[6] = ("reason", json!("reset"));
         let text = line(Level::INFO, "connection ended", &fields);
-        assert!(text.contains("app@shop ended by the database: reset, 12 kB sent"), "{text}");
+        assert!(text.contains("app@shop ended by the database: reset, 12 kB up"), "{text}");
     }
 
     #[test]
