@@ -77,10 +77,10 @@ impl Plan<'_> {
             Err(Error::Stream(cause)) if cause.calls_for_another_session(is_old) => {
                 debug!(target = %self.target.name, %cause, "connecting again through another SSM session");
                 stream = self.dial(attempt).await?;
-                let answered = answer(attempt, &mut stream, &exchange).await?;
-                Ok((stream, answered))
+                let answered = answer(attempt, &mut stream, &exchange).await;
+                answered.map_err(|error| blame(&stream, error)).map(|answered| (stream, answered))
             }
-            answered => Ok((stream, answered?)),
+            answered => answered.map_err(|error| blame(&stream, error)).map(|answered| (stream, answered)),
         }
     }
 
@@ -111,4 +111,13 @@ async fn answer<T>(
     let acceptance = stream.acceptance();
     let is_accepted = || acceptance.is_accepted();
     attempt.run(Step::Answer, Hope::If(&is_accepted), exchange(stream)).await
+}
+
+/// Names the culprit of an answer that took too long: steps before it may have left it less time than a dial has, so that the
+/// dial did not fail by itself.
+fn blame(stream: &tunnel::Stream, error: Error) -> Error {
+    match error {
+        Error::Timeout { step: Step::Answer, after } => stream.acceptance().overdue(after).map_or(error, Error::Stream),
+        error => error,
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ssm_session::stream::{SessionAcceptance, SessionPeer, SessionStream};
@@ -58,6 +58,14 @@ impl Acceptance {
         match self {
             Self::Accepted => true,
             Self::Session(session) => session.is_accepted(),
+        }
+    }
+
+    /// Why the database is not connected, for a caller that gives up `after` this time; `None` if it may be.
+    pub fn overdue(&self, after: Duration) -> Option<StreamError> {
+        match self {
+            Self::Accepted => None,
+            Self::Session(session) => session.overdue(after).map(StreamError::from),
         }
     }
 }

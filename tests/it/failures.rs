@@ -404,3 +404,15 @@ async fn clients_in_front_of_a_bastion_that_is_not_there_share_a_few_attempts() 
     sandbox.bastion(BASTION, true);
     works(&gate).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_that_hangs_behind_a_slow_session_is_still_told_as_one() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    sandbox.name(&server.rds_host, 5432, Destination::BlackHole);
+    // Of the 9 s that an explanation may take, fewer are left then than the 8 s of a dial.
+    sandbox.delay(Operation::StartSession, Duration::from_secs(2));
+    let refusal = Refusal::of(&gate).await;
+    refusal.says("08001", "the bastion did not reach the database within", "Stage: database answer.", "security group");
+}

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
@@ -116,6 +116,12 @@ impl SessionAcceptance {
     /// Whether the destination is known to have accepted by now. It may have accepted before that is known.
     pub fn is_accepted(&self) -> bool {
         self.shared.lock().mux().is_accepted(self.id)
+    }
+
+    /// Why the destination is not connected, for a caller that gives up `after` this time; `None` if it may be, or if the agent
+    /// has not been asked to dial yet.
+    pub fn overdue(&self, after: Duration) -> Option<StreamError> {
+        self.shared.lock().mux().overdue(self.id, after)
     }
 }
 

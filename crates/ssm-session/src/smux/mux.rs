@@ -148,6 +148,12 @@ impl Mux {
         self.streams.get(&id).is_some_and(|stream| stream.state().is_accepted())
     }
 
+    /// Why the agent has not connected the stream to its destination after this time; `None` if it has, or if it has not been
+    /// asked to.
+    pub fn overdue(&self, id: StreamId, after: Duration) -> Option<StreamError> {
+        self.streams.get(&id)?.state().overdue(after)
+    }
+
     /// The number of open streams, including those whose last frames are under way.
     pub fn stream_count(&self) -> usize {
         self.streams.len()

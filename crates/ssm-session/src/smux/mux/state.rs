@@ -158,9 +158,19 @@ impl State {
     /// for others.
     pub(super) fn give_up_dial(&mut self, limit: Duration) -> bool {
         let hangs = matches!(self.far, Far::Dialling { .. });
-        let error = if hangs { StreamError::DialTimeout(limit) } else { StreamError::AgentSilent };
-        self.far = Far::Failed { error, heard: false };
+        if let Some(error) = self.overdue(limit) {
+            self.far = Far::Failed { error, heard: false };
+        }
         hangs
+    }
+
+    /// Why the stream has not been dialled after this time; `None` if it has, or if its SYN is not sent.
+    pub(super) fn overdue(&self, after: Duration) -> Option<StreamError> {
+        match self.far {
+            Far::Announced { .. } => Some(StreamError::AgentSilent),
+            Far::Dialling { .. } => Some(StreamError::DialTimeout(after)),
+            _ => None,
+        }
     }
 
     /// Fails a stream that the agent may not know of. Returns whether it did.
