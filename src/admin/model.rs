@@ -12,6 +12,7 @@ pub use super::phase::Phase;
 use super::view::{Served, View};
 use crate::{
     proxy::{
+        last_failure::Report,
         open::{HISTORY_INTERVAL, Snapshot, Totals},
         serve::HeldCredentials,
     },
@@ -76,6 +77,8 @@ pub struct TargetStatus {
     pub traffic: TrafficStatus,
     /// The AWS credentials in use; `null` before they are needed.
     pub credentials: Option<CredentialsStatus>,
+    /// The last failure to connect; `null` if there was none.
+    pub last_failure: Option<FailureStatus>,
     /// SSM sessions being opened.
     pub sessions_opening: u64,
     /// SSM sessions.
@@ -135,6 +138,25 @@ pub struct CredentialsStatus {
     pub expires_at: Option<String>,
     /// Seconds until then, 0 after it.
     pub expires_in_seconds: Option<u64>,
+}
+
+/// A failure to connect to the database, as the client received it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// The stage that failed, as in the label of metrics.
+    pub stage: String,
+    /// The database user; `null` where it was not known yet.
+    pub user: Option<String>,
+    /// The cause, on one line.
+    pub message: String,
+    /// The facts that AWS gave about it.
+    pub fact: Option<String>,
+    /// The remedy.
+    pub hint: Option<String>,
+    /// Seconds since then.
+    pub age_seconds: u64,
+    /// Whether a client has logged in since then.
+    pub over: bool,
 }
 
 /// One SSM session.
@@ -273,6 +295,7 @@ impl TargetStatus {
             clients: open.iter().map(ClientStatus::of).collect(),
             traffic: TrafficStatus::of(service.open.totals(now)),
             credentials: service.credentials().map(CredentialsStatus::of),
+            last_failure: service.last_failure.report(now).map(FailureStatus::of),
             sessions_opening: stats.as_ref().map_or(0, |stats| stats.opening as u64),
             sessions: sessions.filter_map(|session| SessionStatus::of(session, rates)).collect(),
         }
@@ -310,6 +333,14 @@ impl TrafficStatus {
     }
 }
 
+impl FailureStatus {
+    fn of(report: Report) -> Self {
+        let Report { stage, user, message, fact, hint, age, is_over } = report;
+        let user = Some(user).filter(|user| !user.is_empty());
+        Self { stage: stage.label().into(), user, message, fact, hint, age_seconds: age.as_secs(), over: is_over }
+    }
+}
+
 impl CredentialsStatus {
     fn of(held: HeldCredentials) -> Self {
         let left = held.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default().as_secs());
@@ -342,8 +373,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        connect::Step,
         listen::Peer,
-        proxy::open::Login,
+        proxy::{open::Login, stage::Stage},
         tunnel::ssm::{load, session, tally::Tally},
     };
 
@@ -414,6 +446,15 @@ mod tests {
                 clients: vec![ClientStatus::of(&client)],
                 traffic: TrafficStatus::of(totals),
                 credentials: Some(credentials),
+                last_failure: Some(FailureStatus::of(Report {
+                    stage: Stage::Connect(Step::Login),
+                    user: "app".into(),
+                    message: "refused".into(),
+                    fact: None,
+                    hint: Some("Grant rds_iam.".into()),
+                    age: Duration::from_secs(9),
+                    is_over: true,
+                })),
                 sessions_opening: 1,
                 sessions: SessionStatus::of(&session(Availability::Ready, false), &rates).into_iter().collect(),
             }],
@@ -427,7 +468,9 @@ mod tests {
             r#""sent_bytes":10,"received_bytes":2000,"sent_rate":1,"received_rate":400,"session":"dev-0123"}],"#,
             r#""traffic":{"sent_bytes":10,"received_bytes":2000,"interval_seconds":10,"sent_history":[0,10],"#,
             r#""received_history":[0,2000]},"credentials":{"source":"the environment","principal":null,"#,
-            r#""expires_at":"2026-09-21T14:13:20Z","expires_in_seconds":60},"sessions_opening":1,"#,
+            r#""expires_at":"2026-09-21T14:13:20Z","expires_in_seconds":60},"last_failure":{"stage":"login","#,
+            r#""user":"app","message":"refused","fact":null,"hint":"Grant rds_iam.","age_seconds":9,"over":true},"#,
+            r#""sessions_opening":1,"#,
             r#""sessions":[{"id":"dev-0123","age_seconds":61,"condition":"ready","streams":3,"unread_bytes":4096,"#,
             r#""sent_rate":1,"received_rate":400}]}]}"#,
         );

@@ -24,7 +24,10 @@ use crate::{
     config::Config,
     connect::{self, Deadline, Upstream},
     listen::{self, Address, Listener, Local},
-    proxy::serve::{Service, counts, reach, serve},
+    proxy::{
+        self,
+        serve::{Service, counts, reach, serve},
+    },
     target::Target,
     telemetry::{log, metrics::Metrics},
     tls,
@@ -280,6 +283,8 @@ async fn check(service: &Service) {
         Err(cause) => Err(connect::Error::Credentials(cause)),
     };
     if let Err(cause) = ready {
+        let cause = proxy::error::Error::from(cause);
+        service.found_failure(&cause);
         let hint = cause.hint(target).unwrap_or_default();
         warn!(target = %target.name, cause = %cause.message(), hint, "connections will fail");
     }

@@ -252,6 +252,7 @@ mod tests {
                 expires_at: None,
                 expires_in_seconds: Some(7500),
             }),
+            last_failure: None,
             sessions_opening: 1,
             sessions: vec![session],
         };

@@ -9,6 +9,7 @@
 pub mod error;
 mod explain;
 pub mod facts;
+pub mod last_failure;
 mod names;
 pub mod open;
 mod os_user;

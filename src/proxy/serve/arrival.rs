@@ -104,6 +104,7 @@ impl Arrival {
         let Record { session, verified, token_length, token_expires, steps, server_version } = record;
         let took = steps.iter().map(|(step, took)| (step.label(), *took));
         service.connections.logged_in(self.accepted.elapsed(), took);
+        service.last_failure.logged_in();
         let lifetime = token_expires.duration_since(SystemTime::now()).unwrap_or_default();
         let stages: Vec<String> =
             steps.iter().map(|(step, took)| format!("{}={:.1}", step.as_str(), took.as_secs_f64() * 1e3)).collect();

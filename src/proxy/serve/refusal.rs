@@ -31,7 +31,7 @@ pub(super) async fn refuse(
     let limit = client.arrival.limits.left_to_explain(FACTS_TIMEOUT);
     let facts = timeout(limit, service.facts(&error)).await.unwrap_or_default();
     let login = error::Login { user, facts: &facts };
-    if let Some(message) = error.failure(service.upstream.target(), &login).and_then(reply) {
+    if let Some(message) = service.keep_failure(&error, &login).and_then(reply) {
         farewell(&mut client.stream, &message).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -10,8 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     connect::Upstream,
-    engine::Order,
-    proxy::{error::Error, explain::Explainer, facts::Facts, open::OpenConnections, registry::Registry, stage::Stage},
+    engine::{Failure, Kind, Order},
+    proxy::{
+        error::{Error, Login},
+        explain::Explainer,
+        facts::Facts,
+        last_failure::LastFailure,
+        open::OpenConnections,
+        registry::Registry,
+        stage::Stage,
+    },
     stream::relay::{Reason, Side},
     target::Target,
     telemetry::metrics::{Connections, LabelValues, Metrics},
@@ -45,6 +53,8 @@ pub struct Service {
     pub connections: Connections,
     /// The open ones.
     pub open: OpenConnections,
+    /// The last failure to connect to the database.
+    pub last_failure: LastFailure,
     /// From accept to login.
     pub connect_timeout: Duration,
     /// The engine, and what has been learnt about the server.
@@ -72,7 +82,20 @@ impl Service {
         let engine = upstream.target().engine.order();
         let explainer = Explainer::new(Arc::clone(upstream.target()), upstream.account().clone());
         let (registry, strangers, open) = (Registry::default(), Strangers::default(), OpenConnections::default());
-        Self { upstream, connections, open, connect_timeout, engine, explainer, registry, strangers, drain, abort }
+        let last_failure = LastFailure::default();
+        Self {
+            upstream,
+            connections,
+            open,
+            last_failure,
+            connect_timeout,
+            engine,
+            explainer,
+            registry,
+            strangers,
+            drain,
+            abort,
+        }
     }
 
     /// The same target's service by another way to its database. Counts, cancel keys and the end are shared.
@@ -81,7 +104,7 @@ impl Service {
         let (drain, abort) = (self.drain.clone(), self.abort.clone());
         let other = Self::new(upstream, self.connections.clone(), self.connect_timeout, drain, abort);
         let (registry, strangers, open) = (self.registry.clone(), self.strangers.clone(), self.open.clone());
-        Self { open, registry, strangers, ..other }
+        Self { open, last_failure: self.last_failure.clone(), registry, strangers, ..other }
     }
 
     /// The AWS credentials in use, as far as they can be shown. Makes no call.
@@ -90,6 +113,24 @@ impl Service {
         let held = account.held_credentials()?;
         let principal = account.known_principal().map(|principal| principal.arn.clone());
         Some(HeldCredentials { source: account.source(&held), expires: held.expiry(), principal })
+    }
+
+    /// Keeps a failure that was found without a client, as the first client would meet it.
+    pub fn found_failure(&self, error: &Error) {
+        self.keep_failure(error, &Login { user: "", facts: &Facts::default() });
+    }
+
+    /// Keeps the failure for reports, and returns it; `None` when the client has gone.
+    pub(super) fn keep_failure<'a>(&'a self, error: &'a Error, login: &Login<'a>) -> Option<Failure<'a>> {
+        let target = self.upstream.target();
+        let failure = error.failure(target, login)?;
+        // The reply of the engine has a hint of its own for a refused login.
+        let refused = match failure.kind {
+            Kind::Database(error) => (target.engine.facts().refusal_hint)(error, failure.user, &failure.permission),
+            _ => None,
+        };
+        self.last_failure.record(error.stage(), &failure, refused.as_deref(), Instant::now());
+        Some(failure)
     }
 
     /// Facts from AWS that explain an error, as far as it gives them in time.
