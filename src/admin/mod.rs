@@ -1,6 +1,8 @@
-//! HTTP endpoints on this machine for supervisors, scrapers and users: health, metrics and status of the running process.
+//! HTTP endpoints on this machine for supervisors, scrapers and users: health, metrics and status of the running process, and a page
+//! for eyes.
 //!
 //! ```text
+//!   GET /          the page, see page
 //!   GET /healthz   200 ok; 503 while it drains
 //!   GET /readyz    200 ok once every listener is bound; else 503
 //!   GET /metrics   OpenMetrics: telemetry's counts, and the sessions at the time of the request
@@ -12,7 +14,9 @@
 //! The endpoints are read-only and contain no secrets and no statements. They do contain host names, so the rule for database clients applies
 //! to callers too ([`listen::access`](crate::listen::access)): only our own user and root.
 
+mod forms;
 pub mod model;
+mod page;
 mod phase;
 pub mod server;
 mod sessions;

@@ -4,7 +4,9 @@ use std::{convert::Infallible, future::ready, net::IpAddr, sync::Arc, time::Dura
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HOST},
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    },
     uri::Authority,
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -20,7 +22,7 @@ use tokio_util::{
 };
 use tracing::{debug, info, warn};
 
-use super::{model::Status, phase::Phase, sessions::Sessions, view::View};
+use super::{forms, model::Status, page, phase::Phase, sessions::Sessions, view::View};
 use crate::{
     listen::{self, Accepted, Address, Error, Listener, Peer, Stream, access},
     telemetry::metrics::Metrics,
@@ -45,6 +47,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The content type of OpenMetrics 1.0, section "Content-Type".
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -165,18 +168,27 @@ fn respond(shared: &Shared, tcp: bool, request: &Request<Incoming>) -> Response<
     if tcp && !names_this_machine(request.headers()) {
         return reply(StatusCode::FORBIDDEN, PLAIN, "the Host header must be localhost or a loopback address".into());
     }
+    if is_of_another_site(request.headers()) {
+        return reply(StatusCode::FORBIDDEN, PLAIN, "other sites cannot use these endpoints".into());
+    }
     let respond: fn(&Shared) -> Response<String> = match request.uri().path() {
+        "/" => page,
         "/healthz" => health,
         "/readyz" => readiness,
         "/metrics" => metrics,
         "/status" => status,
         _ => {
-            return reply(StatusCode::NOT_FOUND, PLAIN, "not found; try /healthz, /readyz, /metrics or /status".into());
+            return reply(
+                StatusCode::NOT_FOUND,
+                PLAIN,
+                "not found; try /, /healthz, /readyz, /metrics or /status".into(),
+            );
         }
     };
-    if request.method() != Method::GET {
-        let mut refusal = reply(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is allowed".into());
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    // To HEAD, hyper sends the head of this reply.
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut refusal = reply(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD are allowed".into());
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
     respond(shared)
@@ -189,6 +201,24 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether a page of another origin makes the request. Browsers name the relation (Fetch Metadata Request Headers); to follow a
+/// link is allowed, because the page that has it learns nothing.
+fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let is_link = value("sec-fetch-mode") == Some(b"navigate") && value("sec-fetch-dest") == Some(b"document");
+    matches!(value("sec-fetch-site"), Some(b"cross-site" | b"same-site")) && !is_link
+}
+
+fn page(shared: &Shared) -> Response<String> {
+    let status = Status::of(&shared.view);
+    let mut response = reply(StatusCode::OK, HTML, page::render(&status, &forms::of(&shared.view)));
+    let headers = response.headers_mut();
+    let policy = HeaderValue::from_str(&page::POLICY).expect("hashes and words are ASCII");
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    response
 }
 
 fn health(shared: &Shared) -> Response<String> {
@@ -220,13 +250,37 @@ fn status(shared: &Shared) -> Response<String> {
 fn reply(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     response
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_sites_may_link_here_and_no_more() {
+        for (site, mode, dest, refused) in [
+            ("none", "navigate", "document", false),
+            ("same-origin", "cors", "empty", false),
+            ("cross-site", "navigate", "document", false),
+            ("cross-site", "navigate", "iframe", true),
+            ("cross-site", "no-cors", "image", true),
+            ("same-site", "cors", "empty", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)] {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_of_another_site(&headers), refused, "{site} {mode} {dest}");
+        }
+        assert!(!is_of_another_site(&HeaderMap::new()), "programs send none of these");
+    }
 
     #[test]
     fn only_names_of_this_machine_are_accepted() {

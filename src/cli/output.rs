@@ -198,7 +198,7 @@ impl Output {
                 let connection = Connection::new(target, addresses.first().copied());
                 self.print(&format!("{}\n{}\n", connection.command(), connection.uri()));
             }
-            Event::Admin { address } => self.note(&format!("[admin] listening on {address}")),
+            Event::Admin { address } => self.note(&admin(address)),
             Event::Prompt { prompt, .. } => {
                 self.say(Kind::Note, &asked(prompt, "; a client is waiting"), &members(prompt));
             }
@@ -412,6 +412,12 @@ fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
     format!("[{}] listening on {listen} ({}, {route}, verify-full{read_only})", name(target), target.engine)
 }
 
+/// `[admin] listening on localhost:9090, page at http://localhost:9090/`; browsers cannot open a unix socket.
+fn admin(address: &str) -> String {
+    let page = if address.starts_with("unix:") { String::new() } else { format!(", page at http://{address}/") };
+    format!("[admin] listening on {address}{page}")
+}
+
 /// A target's name, with its label: `orders PRODUCTION`.
 pub(super) fn name(target: &Target) -> String {
     match &target.guard.label {
@@ -474,6 +480,12 @@ mod tests {
 
     fn target(user: Option<&str>, database: Option<&str>, listen: &str) -> Arc<Target> {
         Arc::new(local_connection::tests::target(Engine::Postgres, user, database, listen))
+    }
+
+    #[test]
+    fn admin_address_is_announced_with_the_page_that_a_browser_can_open() {
+        assert_eq!(admin("localhost:9090"), "[admin] listening on localhost:9090, page at http://localhost:9090/");
+        assert_eq!(admin("unix:/run/rdsgate.sock"), "[admin] listening on unix:/run/rdsgate.sock");
     }
 
     fn listening_event(target: Arc<Target>) -> Event<'static> {

@@ -75,6 +75,11 @@ impl<'a> Connection<'a> {
         self.target.database.as_deref()
     }
 
+    /// The command-line client of the engine.
+    pub fn program(&self) -> &'static str {
+        self.client().program
+    }
+
     /// The command for a shell that opens a prompt.
     pub fn command(&self) -> String {
         (self.client().command)(&self.address())

@@ -246,7 +246,13 @@ async fn what_is_not_there_or_not_allowed_or_too_long_is_answered_so() {
     let (_gate, admin) = with_admin(GateOptions::new(server, &sandbox)).await;
     let long = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     for (request, status) in [
-        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        ("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 405),
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\n\r\n", 403),
+        ("GET /status HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-site\r\n\r\n", 403),
+        ("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
         ("GET /metrics/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
         ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 405),
         ("DELETE /status HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
@@ -314,4 +320,63 @@ async fn an_admin_address_that_cannot_be_is_an_error_at_the_start() {
     let (code, log) = ends(GateOptions::new(server, &sandbox).flag("--admin", "0.0.0.0:9090")).await;
     assert!(code == Some(2) && log.contains("invalid --admin: \"0.0.0.0:9090\" is not an admin address"), "{log}");
     assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_shows_connections_and_describes_a_failure_in_the_words_of_the_client() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let (gate, admin) = with_admin(GateOptions::new(server, &sandbox)).await;
+    let client = Driver::connected(&gate, "on the page").await;
+    let page = admin.get("/").await;
+    for wanted in
+        ["content-type: text/html", "content-security-policy: default-src 'none'; style-src 'sha256-", "nosniff"]
+    {
+        assert!(page.head.contains(wanted), "{wanted}: {}", page.head);
+    }
+    let command = format!("psql -h localhost -p {} -U app_user appdb</code>", gate.port);
+    for wanted in
+        [&*command, "Running. The target is ready.", "data-column=\"Database\">appdb</td>", &sandbox.sessions()[0].id]
+    {
+        assert!(page.body.contains(wanted), "{wanted}: {}", page.body);
+    }
+    let head = admin.ask("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it answers");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    drop(client);
+
+    sandbox.fail(Operation::StartSession, Failure::AccessDenied, None);
+    sandbox.end_all("Session idle timeout");
+    let status = admin.until("gone", |status| status.targets[0].sessions.is_empty()).await;
+    assert_eq!(status.targets[0].last_failure, None);
+    let refused = gate.psql("select 1").await;
+    assert!(!refused.status.success());
+    let status = admin.status().await;
+    let failure = status.targets[0].last_failure.as_ref().expect("the target is broken");
+    assert!(refused.stderr.contains(&failure.message), "{failure:?} is not in {}", refused.stderr);
+    assert!(
+        failure.hint.as_ref().is_some_and(|hint| refused.stderr.contains(hint.trim_end_matches('.'))),
+        "{failure:?}"
+    );
+    assert_eq!((failure.over, failure.user.as_deref()), (false, Some("app_user")));
+    let page = admin.get("/").await;
+    for wanted in ["Problem with ", "The last connection of the user &#34;app_user&#34; failed", "What to do:"] {
+        assert!(page.body.contains(wanted), "{wanted}: {}", page.body);
+    }
+    sandbox.heal(Operation::StartSession);
+    assert_eq!(gate.query("select 42").await, "42");
+    assert!(admin.status().await.targets[0].last_failure.as_ref().is_some_and(|failure| failure.over));
+    let page = admin.get("/").await;
+    assert!(page.body.contains("logins have succeeded since"), "{}", page.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_a_client_sends_are_text_on_the_page() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let hostile = "<script>alert(1)</script>\"'";
+    let (gate, admin) = with_admin(GateOptions::new(server, &sandbox).flag("--user", hostile)).await;
+    assert!(!gate.psql("select 1").await.status.success());
+    let page = admin.get("/").await;
+    assert!(page.body.contains("The last connection of the user &#34;&#60;script&#62;alert(1)"), "{}", page.body);
+    assert_eq!(page.body.matches("<script").count(), 1, "{}", page.body);
 }

@@ -44,7 +44,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "proxy" => {
             with_words(&["aws", "connect", "database_wire", "engine", "listen", "login", "telemetry", "tls", "tunnel"])
         }
-        "admin" => vec!["listen", "proxy", "target", "telemetry", "tunnel"],
+        "admin" => vec!["listen", "local_connection", "proxy", "safe_display", "target", "telemetry", "tunnel"],
         "config" => with_words(&["aws", "listen", "telemetry", "tls", "tunnel"]),
         "discover" | "login" => with_words(&["aws"]),
         "app" => with_words(&[
@@ -100,6 +100,10 @@ const ASKS_AWS: &str = "tunnel/control.rs";
 
 /// Files without sockets, tasks and clocks: time comes in as `now`, what must happen goes out as a value.
 const SANS_IO: &[&str] = &[
+    "admin/page/chart.rs",
+    "admin/page/html.rs",
+    "admin/page/mod.rs",
+    "admin/page/words.rs",
     "aws/profiles/chain.rs",
     "aws/profiles/ini.rs",
     "aws/profiles/words.rs",

@@ -744,7 +744,7 @@ options! {
         show: Show::AsSet,
         group: Group::Proxy,
         common: false,
-        help: "Address of /healthz, /readyz, /metrics and /status",
+        help: "Address of the page, /healthz, /readyz, /metrics and /status",
         more: "[HOST:]PORT on loopback (port 0: a free one), or unix:PATH.",
         trust: Trust::Owner("answer questions about its state at this address"),
         reason: "It opens a listener with host names in its replies, at a port or path of the file's choice.",

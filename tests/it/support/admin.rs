@@ -44,10 +44,12 @@ impl Admin {
         let log = gate.log();
         let address = log.lines().find_map(|line| line.strip_prefix("[admin] listening on "));
         let address = address.unwrap_or_else(|| panic!("no admin address: {log}"));
-        match address.strip_prefix("unix:") {
-            Some(path) => Self::Unix(path.into()),
-            None => Self::Tcp(address.strip_prefix("localhost:").and_then(|port| port.parse().ok()).expect("a port")),
+        if let Some(path) = address.strip_prefix("unix:") {
+            return Self::Unix(path.into());
         }
+        let (address, page) = address.split_once(", page at ").expect("an address that browsers can open");
+        assert_eq!(page, format!("http://{address}/"));
+        Self::Tcp(address.strip_prefix("localhost:").and_then(|port| port.parse().ok()).expect("a port"))
     }
 
     /// The reply to a request; an error if nothing listens.
