@@ -260,8 +260,13 @@ fn python_packages(kind: &str, requirements: &str) -> PathBuf {
 }
 
 fn node_modules() -> PathBuf {
-    let wanted = ["package.json", "package-lock.json"].map(|name| sources().join("node").join(name));
-    let folder = installed("node", &[&wanted[0], &wanted[1]], |folder| {
+    npm_packages("node")
+}
+
+/// The packages of a folder of `tests/clients`. Blocks while they are installed.
+pub(crate) fn npm_packages(kind: &str) -> PathBuf {
+    let wanted = ["package.json", "package-lock.json"].map(|name| sources().join(kind).join(name));
+    let folder = installed(kind, &[&wanted[0], &wanted[1]], |folder| {
         fs::create_dir_all(folder).expect("target can be written");
         for file in &wanted {
             fs::copy(file, folder.join(file.file_name().expect("a file"))).expect("target can be written");
