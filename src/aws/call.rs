@@ -23,7 +23,7 @@ use super::{
     Account, Error, Retry,
     api::Api,
     limits::{ATTEMPT_TIMEOUT, ATTEMPTS, CALL_TIMEOUT, CONNECT_TIMEOUT},
-    meaning::find,
+    meaning::{described, find},
     sign,
     xml::{Element, NotXml},
 };
@@ -211,9 +211,9 @@ fn unreachable(operation: &'static str, error: ConnectorError) -> Error {
     if let Some(proxy) = find::<outbound::Error>(&error) {
         Error::Proxy(proxy.clone())
     } else if error.is_timeout() {
-        Error::Timeout { operation, cause: Arc::new(error) }
+        Error::Timeout { operation, cause: described(error) }
     } else {
-        Error::Transport { operation, cause: Arc::new(error) }
+        Error::Transport { operation, cause: described(error) }
     }
 }
 

@@ -33,6 +33,11 @@ pub(super) struct Reason(pub(super) String);
 #[error("{}", .0.join("; "))]
 pub(super) struct Tried(pub(super) Vec<String>);
 
+/// Whether a cause is a sentence of this module, which holds nothing secret.
+pub fn is_sentence(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<Reason>() || error.is::<Tried>()
+}
+
 /// A section title that is perhaps the profile that was not found.
 #[derive(Debug, Clone)]
 pub struct StrayTitle {

@@ -26,7 +26,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
-use super::{Error, profiles::Setting};
+use super::{Error, Unreachable, profiles::Setting};
 use crate::{
     outbound::{self, Proxies, Proxy},
     regular_file, tls,
@@ -165,11 +165,35 @@ async fn read(body: SdkBody) -> Result<Vec<u8>, ConnectorError> {
 
 impl HttpConnector for Outbound {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        bounded(self.send(request))
+        let way = self.way(&request);
+        let answer = bounded(self.send(request));
+        HttpConnectorFuture::new(async move { answer.await.map_err(|error| described(error, way)) })
+    }
+}
+
+/// The error with the host and the proxy that were tried. Its kind, by which it is retried, stays.
+fn described(error: ConnectorError, way: Option<(String, Option<String>)>) -> ConnectorError {
+    let Some((host, proxy)) = way.filter(|_| !error.is_user()) else { return error };
+    let unreachable = Box::new(Unreachable::of(&error, host, proxy));
+    if error.is_timeout() {
+        ConnectorError::timeout(unreachable)
+    } else if error.is_io() {
+        ConnectorError::io(unreachable)
+    } else {
+        ConnectorError::other(unreachable, error.as_other())
     }
 }
 
 impl Outbound {
+    /// Host and port of a request, and the URL of the proxy on the way.
+    fn way(&self, request: &HttpRequest) -> Option<(String, Option<String>)> {
+        let uri: ::http::Uri = request.uri().parse().ok()?;
+        let (host, secure) = (uri.host()?, uri.scheme_str() == Some("https"));
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let proxy = self.proxies.find(secure, host, port).ok().flatten();
+        Some((format!("{host}:{port}"), proxy.map(Proxy::url)))
+    }
+
     fn send(&self, request: HttpRequest) -> HttpConnectorFuture {
         let uri: Option<::http::Uri> = request.uri().parse().ok();
         let Some((uri, host)) = uri.as_ref().and_then(|uri| Some((uri, uri.host()?))) else {

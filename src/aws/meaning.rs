@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkErro
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use safe_display::printable;
 
-use super::Error;
+use super::{Error, Unreachable, error::Cause};
 use crate::outbound;
 
 /// What an error means that the operation does not model. AWS's error codes: "Common Error Types" of each API.
@@ -21,12 +21,12 @@ where
         return Error::Proxy(proxy.clone());
     }
     match error {
-        SdkError::TimeoutError(_) => Error::Timeout { operation, cause: Arc::new(error) },
+        SdkError::TimeoutError(_) => Error::Timeout { operation, cause: described(error) },
         SdkError::DispatchFailure(ref failure) if failure.is_timeout() => {
-            Error::Timeout { operation, cause: Arc::new(error) }
+            Error::Timeout { operation, cause: described(error) }
         }
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
-            Error::Transport { operation, cause: Arc::new(error) }
+            Error::Transport { operation, cause: described(error) }
         }
         _ => meaning(operation, profile, status, (code, message)),
     }
@@ -67,7 +67,15 @@ pub(super) fn meaning(
 pub(super) fn unreachable<E: StdError + Send + Sync + 'static>(error: SdkError<E, HttpResponse>) -> Error {
     match find::<outbound::Error>(&error) {
         Some(proxy) => Error::Proxy(proxy.clone()),
-        None => Error::CredentialsTransport { cause: Arc::new(error) },
+        None => Error::CredentialsTransport { cause: described(error) },
+    }
+}
+
+/// The cause of a failure without a reply: the host that was tried, where it is known, and else the error itself.
+pub(super) fn described(error: impl StdError + Send + Sync + 'static) -> Cause {
+    match find::<Unreachable>(&error) {
+        Some(unreachable) => Arc::new(unreachable.clone()),
+        None => Arc::new(error),
     }
 }
 

@@ -48,16 +48,19 @@ mod start;
 mod sts;
 mod time;
 pub mod token;
+mod unreachable;
+pub mod vpc;
 pub mod xml;
 
 pub use self::{
     account::{Account, Accounts, Options},
     api::Api,
-    error::{Error, FileProblem, Retry, StrayTitle},
+    error::{Error, FileProblem, Retry, StrayTitle, is_sentence},
     interaction::{Answer, Interaction, Prompt},
     principal::Principal,
     sessions::OpenSession,
     start::Start,
+    unreachable::Unreachable,
 };
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::{
     calls::Calls,
     endpoints,
     error::{Reason, Tried},
-    meaning::find,
+    meaning::{described, find},
     process,
     profiles::{Chain, Profiles, Source},
     sso,
@@ -77,6 +77,9 @@ pub(super) async fn provide(
         }
         Source::Instance => instance(profiles, calls, region).await.map_err(|error| match error {
             Error::NoCredentials { cause, .. } => {
+                if let Some(unreadable) = profiles.unreadable() {
+                    return unreadable;
+                }
                 // Only where the chain ended here is it a list.
                 let mut tried = if chain.roles.is_empty() { profiles.tried() } else { Vec::new() };
                 tried.push(match cause.downcast_ref::<Reason>() {
@@ -126,7 +129,7 @@ async fn ask(provider: impl ProvideCredentials) -> Result<Credentials, Error> {
     // A connection failed; the service did not reply.
     let transport = find::<ConnectorError>(&cause).is_some();
     let proxy = find::<outbound::Error>(&cause).cloned();
-    let cause = Arc::new(cause);
+    let cause = described(cause);
     Err(match proxy {
         Some(proxy) => Error::Proxy(proxy),
         None if nothing => Error::NoCredentials { profile: None, cause },

@@ -76,6 +76,16 @@ pub enum CaFileError {
     },
 }
 
+/// Whether an error is of this module, of TLS, or of the system: its message holds no URL and no header.
+pub fn is_of_tls_or_system(error: &(dyn std::error::Error + 'static)) -> bool {
+    let of_tls = |error: &(dyn std::error::Error + 'static)| {
+        error.is::<Error>() || error.is::<Box<Error>>() || error.is::<CaFileError>() || error.is::<rustls::Error>()
+    };
+    let io =
+        error.downcast_ref::<io::Error>().or_else(|| error.downcast_ref::<std::sync::Arc<io::Error>>().map(|io| &**io));
+    of_tls(error) || io.is_some_and(|io| io.raw_os_error().is_some() || io.get_ref().is_none_or(|inner| of_tls(inner)))
+}
+
 impl Error {
     pub(super) fn from_io(cause: io::Error) -> Self {
         if cause.kind() == io::ErrorKind::UnexpectedEof {

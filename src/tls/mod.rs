@@ -24,7 +24,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-pub use error::{CaFileError, Error};
+pub use error::{CaFileError, Error, is_of_tls_or_system};
 pub use rejected::{Certificate, Reason, Rejected};
 
 use crate::target::{CaFile, Host};

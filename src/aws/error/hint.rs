@@ -5,6 +5,7 @@ use super::{
     file::{FileProblem, Unusable},
     verdict::{CLOCK_CODES, PARAMETER_CODES},
 };
+use crate::aws::unreachable::Unreachable;
 
 impl Error {
     /// A way to fix it, beginning with a verb.
@@ -25,6 +26,9 @@ impl Error {
             }
             Self::CredentialsTimeout { .. } => "check whether rdsgate whoami works".into(),
             Self::AwsFile { problem: FileProblem(Unusable::Malformed(malformed)), .. } => malformed.problem.mend().into(),
+            Self::AwsFile { path, problem: FileProblem(Unusable::Io(_)) } => {
+                format!("make the file readable for you: chmod u+r {}", path.display())
+            }
             Self::AwsFile { .. } => "check the file; aws configure list reads the same one".into(),
             Self::Setting { .. } => "correct the value; aws configure list reads the same variables and files".into(),
             Self::ChainBroken { missing, .. } => format!("add {missing} to the profile in ~/.aws/config"),
@@ -53,8 +57,12 @@ impl Error {
                     .into()
             }
             Self::Credentials { .. } => "correct what the cause names; rdsgate whoami tries it again".into(),
-            Self::CredentialsTransport { .. } | Self::Timeout { .. } | Self::Transport { .. } => {
-                "check the network, HTTPS_PROXY and NO_PROXY, and AWS_CA_BUNDLE behind TLS inspection".into()
+            Self::CredentialsTransport { cause } | Self::Timeout { cause, .. } | Self::Transport { cause, .. } => {
+                let unreachable = cause.downcast_ref::<Unreachable>();
+                unreachable.map_or(
+                    "check the network, HTTPS_PROXY and NO_PROXY, and AWS_CA_BUNDLE behind TLS inspection",
+                    Unreachable::hint,
+                ).into()
             }
             Self::AccessDenied { operation: "StartSession", .. } => {
                 "allow ssm:StartSession on the instance and on the session document in the IAM policy".into()

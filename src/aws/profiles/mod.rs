@@ -49,6 +49,8 @@ pub(super) struct Profiles {
     services: BTreeMap<String, Keys>,
     /// Sections of the config file that are not profiles, with their lines.
     strays: Vec<(String, usize)>,
+    /// A file that exists and cannot be read.
+    unreadable: Option<(Arc<Path>, Unusable)>,
 }
 
 /// The place of a value.
@@ -123,15 +125,34 @@ impl Profiles {
             sso_sessions: BTreeMap::new(),
             services: BTreeMap::new(),
             strays: Vec::new(),
+            unreadable: None,
             paths,
         };
-        for section in sections(&profiles.paths.config)? {
+        for section in profiles.sections(&Arc::clone(&profiles.paths.config))? {
             profiles.add_config(section);
         }
-        for Section { name, keys, .. } in sections(&profiles.paths.credentials)? {
+        for Section { name, keys, .. } in profiles.sections(&Arc::clone(&profiles.paths.credentials))? {
             profiles.credentials.insert(name, keys);
         }
         Ok(profiles)
+    }
+
+    fn sections(&mut self, path: &Arc<Path>) -> Result<Vec<Section>, Error> {
+        match files::read(path) {
+            Ok(sections) => Ok(sections),
+            // botocore ignores a file without read permission. So does rdsgate, with a warning.
+            Err(Unusable::Io(cause)) => {
+                tracing::warn!(path = %path.display(), %cause, "cannot read this AWS file; going on without it");
+                self.unreadable = Some((Arc::clone(path), Unusable::Io(cause)));
+                Ok(Vec::new())
+            }
+            Err(problem) => Err(unusable(path, problem)),
+        }
+    }
+
+    /// The error about a file that cannot be read, if there is one: it may hold what is missing.
+    pub(super) fn unreadable(&self) -> Option<Error> {
+        self.unreadable.as_ref().map(|(path, problem)| unusable(path, problem.clone()))
     }
 
     /// botocore's `build_profile_map`: a title counts if it begins with `profile` and has one more word.
@@ -197,6 +218,9 @@ impl Profiles {
     fn must_have(&self, profile: &str) -> Result<(), Error> {
         if self.exists(profile) {
             return Ok(());
+        }
+        if let Some(unreadable) = self.unreadable() {
+            return Err(unreadable);
         }
         let known = self.known();
         let meant = |title: &str| {
@@ -333,16 +357,8 @@ impl Profiles {
     }
 }
 
-fn sections(path: &Path) -> Result<Vec<Section>, Error> {
-    match files::read(path) {
-        Ok(sections) => Ok(sections),
-        // botocore ignores a file without read permission. So does rdsgate, with a warning.
-        Err(Unusable::Io(cause)) => {
-            tracing::warn!(path = %path.display(), %cause, "cannot read this AWS file; going on without it");
-            Ok(Vec::new())
-        }
-        Err(problem) => Err(Error::AwsFile { path: path.to_owned(), problem: FileProblem(problem) }),
-    }
+fn unusable(path: &Path, problem: Unusable) -> Error {
+    Error::AwsFile { path: path.to_owned(), problem: FileProblem(problem) }
 }
 
 fn setting(key: &str, entry: &Entry, path: &Arc<Path>) -> Result<Setting, Error> {
