@@ -10,6 +10,7 @@
 //! others; without any target, `run` fails. A further signal ends the current wait: busy connections are closed then, and SSM
 //! sessions are left to the service.
 
+mod cause;
 mod current;
 mod endpoints;
 mod pools;
@@ -21,6 +22,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+pub use cause::Cause;
 pub use endpoints::{Endpoints, Process};
 pub use pools::Pools;
 pub use running::{Running, Served};
@@ -104,40 +106,6 @@ pub enum Stopped {
     HangUp,
 }
 
-/// The part that failed, which decides the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// This machine: an address that is taken, a file.
-    Local,
-    /// The configuration.
-    Configuration,
-    /// AWS credentials.
-    Credentials,
-    /// An AWS API, the tunnel.
-    Aws,
-    /// The database's TLS or login.
-    Database,
-}
-
-impl From<&aws::Error> for Cause {
-    /// Credential failures count as credential errors even when an API reported them.
-    fn from(error: &aws::Error) -> Self {
-        match error {
-            aws::Error::AccessDenied { .. }
-            | aws::Error::TargetNotConnected { .. }
-            | aws::Error::InvalidDocument { .. }
-            | aws::Error::SessionGone { .. }
-            | aws::Error::Throttled { .. }
-            | aws::Error::BadRequest { .. }
-            | aws::Error::Service { .. }
-            | aws::Error::Incomplete { .. }
-            | aws::Error::Timeout { .. }
-            | aws::Error::Transport { .. } => Self::Aws,
-            _ => Self::Credentials,
-        }
-    }
-}
-
 /// The proxy cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -181,7 +149,7 @@ impl Error {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Listen { .. } | Self::Admin(_) | Self::Signals(_) => Cause::Local,
-            Self::Aws { .. } => Cause::Credentials,
+            Self::Aws { cause, .. } => cause.into(),
             Self::Tls { .. } => Cause::Configuration,
         }
     }

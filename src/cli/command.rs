@@ -32,7 +32,7 @@ use super::{
     target_arguments::TargetArguments,
 };
 use crate::{
-    app::{Endpoints, Event, Running},
+    app::{Cause, Endpoints, Event, Running},
     local_connection::Connection,
     target::Target,
     telemetry::{log, metrics::Metrics},
@@ -138,7 +138,7 @@ async fn beside(
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             output.unreachable(&served.target, &error);
-            return error.step().into();
+            return Cause::from(&error).into();
         }
         Err(signal) => {
             if log::on_terminal() {

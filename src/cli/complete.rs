@@ -145,11 +145,7 @@ impl Problem {
                     _ => None,
                 };
                 let fact = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-                let part = match cause {
-                    Some(cause) if cause.concerns_credentials() => Cause::Credentials,
-                    Some(_) => Cause::Aws,
-                    None => Cause::Configuration,
-                };
+                let part = cause.map_or(Cause::Configuration, Cause::from);
                 Report { message: causes::one_line(&**error), fact, cause: part, ..Report::usage(String::new(), hint) }
             }
             Self::NoRegion(reference) => {
@@ -274,5 +270,5 @@ fn choose(draft: &Draft, bastions: Bastions, output: &mut Output) -> Result<Node
 
 /// The exit code of a failed call.
 pub(super) fn exit_of(error: &aws::Error) -> Exit {
-    if error.concerns_credentials() { Exit::Credentials } else { Exit::Aws }
+    Cause::from(error).into()
 }

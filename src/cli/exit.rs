@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::signals::Received;
-use crate::{app, connect::Step};
+use crate::app;
 
 /// How the process ended. The numbers are documented in `--help` and docs/commands.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,16 +74,6 @@ impl Exit {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         if self == Self::Success { other } else { self }
-    }
-}
-
-impl From<Step> for Exit {
-    fn from(step: Step) -> Self {
-        match step {
-            Step::Credentials => Self::Credentials,
-            Step::Route => Self::Aws,
-            Step::Answer | Step::Tls | Step::Login => Self::Database,
-        }
     }
 }
 

@@ -63,7 +63,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         }
         Err(Error::Aws(error)) => {
             output.error(&error, error.hint().as_deref());
-            app::Cause::Credentials.into()
+            app::Cause::from(&error).into()
         }
     }
 }

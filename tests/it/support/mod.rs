@@ -11,3 +11,4 @@ pub(crate) mod rows;
 pub(crate) mod servers;
 pub(crate) mod snapshot;
 pub(crate) mod table;
+pub(crate) mod terminal;
