@@ -61,7 +61,8 @@ pub use self::{
     network::Destination,
     operation::Operation,
     options::{
-        AgentOptions, Node, Offline, Options, Oversize, SecurityGroup, SessionDocument, Task, WebSocketSignature,
+        AclRule, AgentOptions, Node, Offline, Options, Oversize, SecurityGroup, SessionDocument, Task, Vpc,
+        WebSocketSignature,
     },
     roles::{MfaDevice, Role},
     session::{Ended, SessionReport},

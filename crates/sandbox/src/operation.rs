@@ -43,6 +43,38 @@ pub enum Operation {
     DescribeDBProxies,
     /// `rds:DescribeDBProxyEndpoints`.
     DescribeDBProxyEndpoints,
+    /// `rds:ModifyDBInstance`.
+    ModifyDBInstance,
+    /// `rds:ModifyDBCluster`.
+    ModifyDBCluster,
+    /// `rds:ModifyDBProxy`.
+    ModifyDBProxy,
+    /// `rds:StartDBInstance`.
+    StartDBInstance,
+    /// `rds:StartDBCluster`.
+    StartDBCluster,
+    /// `ec2:AuthorizeSecurityGroupIngress`.
+    AuthorizeSecurityGroupIngress,
+    /// `ec2:StartInstances`.
+    StartInstances,
+    /// `ssm:SendCommand`.
+    SendCommand,
+    /// `ec2:DescribeVpcEndpoints`.
+    DescribeVpcEndpoints,
+    /// `ec2:DescribeVpcAttribute`.
+    DescribeVpcAttribute,
+    /// `ec2:ModifyVpcAttribute`.
+    ModifyVpcAttribute,
+    /// `ec2:DescribeNetworkAcls`.
+    DescribeNetworkAcls,
+    /// `ec2:AuthorizeSecurityGroupEgress`.
+    AuthorizeSecurityGroupEgress,
+    /// `iam:GetInstanceProfile`.
+    GetInstanceProfile,
+    /// `iam:ListAttachedRolePolicies`.
+    ListAttachedRolePolicies,
+    /// `iam:AttachRolePolicy`.
+    AttachRolePolicy,
     /// `ec2:DescribeInstances`.
     DescribeInstances,
     /// `ec2:DescribeSecurityGroups`.
@@ -66,7 +98,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 45] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
@@ -86,6 +118,22 @@ impl Operation {
         Self::DescribeDBClusterEndpoints,
         Self::DescribeDBProxies,
         Self::DescribeDBProxyEndpoints,
+        Self::ModifyDBInstance,
+        Self::ModifyDBCluster,
+        Self::ModifyDBProxy,
+        Self::StartDBInstance,
+        Self::StartDBCluster,
+        Self::AuthorizeSecurityGroupIngress,
+        Self::StartInstances,
+        Self::SendCommand,
+        Self::DescribeVpcEndpoints,
+        Self::DescribeVpcAttribute,
+        Self::ModifyVpcAttribute,
+        Self::DescribeNetworkAcls,
+        Self::AuthorizeSecurityGroupEgress,
+        Self::GetInstanceProfile,
+        Self::ListAttachedRolePolicies,
+        Self::AttachRolePolicy,
         Self::DescribeInstances,
         Self::DescribeSecurityGroups,
         Self::DescribeSubnets,
@@ -106,6 +154,7 @@ impl Operation {
             | Self::TerminateSession
             | Self::DescribeInstanceInformation
             | Self::DescribeSessions
+            | Self::SendCommand
             | Self::GetDocument => "ssm",
             Self::GetCallerIdentity | Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetSessionToken => {
                 "sts"
@@ -116,10 +165,27 @@ impl Operation {
             | Self::DescribeDBClusters
             | Self::DescribeDBClusterEndpoints
             | Self::DescribeDBProxies
-            | Self::DescribeDBProxyEndpoints => "rds",
-            Self::DescribeInstances | Self::DescribeSecurityGroups | Self::DescribeSubnets => "ec2",
+            | Self::DescribeDBProxyEndpoints
+            | Self::ModifyDBInstance
+            | Self::ModifyDBCluster
+            | Self::ModifyDBProxy
+            | Self::StartDBInstance
+            | Self::StartDBCluster => "rds",
+            Self::DescribeInstances
+            | Self::DescribeSecurityGroups
+            | Self::DescribeSubnets
+            | Self::AuthorizeSecurityGroupIngress
+            | Self::AuthorizeSecurityGroupEgress
+            | Self::DescribeVpcEndpoints
+            | Self::DescribeVpcAttribute
+            | Self::ModifyVpcAttribute
+            | Self::DescribeNetworkAcls
+            | Self::StartInstances => "ec2",
             Self::ListClusters | Self::ListTasks | Self::DescribeTasks => "ecs",
-            Self::SimulatePrincipalPolicy => "iam",
+            Self::SimulatePrincipalPolicy
+            | Self::GetInstanceProfile
+            | Self::ListAttachedRolePolicies
+            | Self::AttachRolePolicy => "iam",
             Self::FilterLogEvents | Self::GetLogEvents => "logs",
             Self::OpenDataChannel => "ssmmessages",
         }

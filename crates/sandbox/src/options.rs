@@ -28,6 +28,8 @@ pub struct Options {
     pub tasks: Vec<Task>,
     /// The security groups that EC2 describes.
     pub security_groups: Vec<SecurityGroup>,
+    /// The network around the managed nodes, as EC2 describes it.
+    pub vpc: Vpc,
     /// Session documents of the account's own.
     pub documents: Vec<SessionDocument>,
     /// The idle timeout in the account's preferences; `None` is an account that has set none.
@@ -78,7 +80,10 @@ impl Default for Options {
                     (3306, 3306),
                     &["10.0.0.0/16"],
                 ),
+                SecurityGroup::closed("sg-0b0000000000ba570"),
+                SecurityGroup::new("sg-0e0000000000e0d90", "tcp", (443, 443), &["sg-0b0000000000ba570"]),
             ],
+            vpc: Vpc::default(),
             documents: Vec::new(),
             idle_timeout: None,
             names: HashMap::new(),
@@ -240,6 +245,8 @@ pub struct Node {
     pub online: bool,
     /// Its security groups.
     pub groups: Vec<String>,
+    /// Whether EC2 says that it is stopped.
+    pub stopped: bool,
 }
 
 impl Node {
@@ -251,6 +258,7 @@ impl Node {
             vpc: "vpc-0a1b2c3d4e5f60718".into(),
             online: true,
             groups: vec!["sg-0b0000000000ba570".into()],
+            stopped: false,
         }
     }
 
@@ -276,12 +284,19 @@ pub struct SecurityGroup {
     pub id: String,
     /// Protocol, first and last port, and where from: a group (`sg-…`), a prefix list (`pl-…`) or a network.
     pub ingress: Vec<(String, (u16, u16), Vec<String>)>,
+    /// Protocol, first and last port, to everywhere.
+    pub egress: Vec<(String, (u16, u16))>,
 }
 
 impl SecurityGroup {
     /// A group with one rule.
     pub fn new(id: &str, protocol: &str, ports: (u16, u16), from: &[&str]) -> Self {
-        Self { id: id.into(), ingress: Vec::new() }.and(protocol, ports, from)
+        Self::closed(id).and(protocol, ports, from)
+    }
+
+    /// One that lets nothing in, and everything out.
+    pub fn closed(id: &str) -> Self {
+        Self { id: id.into(), ingress: Vec::new(), egress: vec![("-1".into(), (0, 65_535))] }
     }
 
     /// Adds a rule.
@@ -289,6 +304,57 @@ impl SecurityGroup {
     pub fn and(mut self, protocol: &str, ports: (u16, u16), from: &[&str]) -> Self {
         self.ingress.push((protocol.into(), ports, from.iter().map(ToString::to_string).collect()));
         self
+    }
+}
+
+/// The network around the managed nodes, as EC2 and IAM describe it. Packets are not held to it.
+///
+/// # Defaults
+/// Endpoints for Systems Manager that the bastions may use, names that resolve, an ACL that lets everything through, and the
+/// policy that agents need.
+#[derive(Debug, Clone)]
+pub struct Vpc {
+    /// Interface endpoints: the service, whether it has private DNS, and its security groups.
+    pub endpoints: Vec<(String, bool, Vec<String>)>,
+    /// `enableDnsSupport`.
+    pub dns_support: bool,
+    /// `enableDnsHostnames`.
+    pub dns_hostnames: bool,
+    /// Rules of the network ACL.
+    pub acl: Vec<AclRule>,
+    /// The managed policies of the bastions' role; `None` without an instance profile.
+    pub policies: Option<Vec<String>>,
+}
+
+/// A rule of a network ACL, for all addresses.
+#[derive(Debug, Clone)]
+pub struct AclRule {
+    /// Its number; the lowest that fits decides.
+    pub number: u32,
+    /// Whether it is for packets that leave the subnet.
+    pub outbound: bool,
+    /// Whether it lets packets through.
+    pub allows: bool,
+    /// The ports of TCP; `None` for every protocol.
+    pub ports: Option<(u16, u16)>,
+}
+
+impl Default for Vpc {
+    fn default() -> Self {
+        let rule = |number, outbound, allows| AclRule { number, outbound, allows, ports: None };
+        let endpoint = |service: &str| (service.to_owned(), true, vec!["sg-0e0000000000e0d90".to_owned()]);
+        Self {
+            endpoints: ["ssm", "ssmmessages", "ec2messages"].map(endpoint).into(),
+            dns_support: true,
+            dns_hostnames: true,
+            acl: vec![
+                rule(100, true, true),
+                rule(100, false, true),
+                rule(32_767, true, false),
+                rule(32_767, false, false),
+            ],
+            policies: Some(vec!["AmazonSSMManagedInstanceCore".into()]),
+        }
     }
 }
 

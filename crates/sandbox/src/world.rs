@@ -22,7 +22,7 @@ use super::{
     network::Network,
     operation::Operation,
     options::{
-        AgentOptions, Node, Offline, Options, Oversize, SecurityGroup, SessionDocument, Task, WebSocketSignature,
+        AgentOptions, Node, Offline, Options, Oversize, SecurityGroup, SessionDocument, Task, Vpc, WebSocketSignature,
     },
     portal::Portal,
     roles::{MfaDevice, Role},
@@ -38,7 +38,6 @@ pub(super) struct World {
     /// Whether clients reach it under the names of AWS.
     pub(super) public: bool,
     pub(super) documents: Vec<SessionDocument>,
-    pub(super) security_groups: Vec<SecurityGroup>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) largest_payload: Option<(usize, Oversize)>,
     /// The largest number of entries in one answer of a list.
@@ -63,6 +62,8 @@ pub(super) struct State {
     pub(super) nodes: Vec<Node>,
     pub(super) tasks: Vec<Task>,
     pub(super) databases: Vec<Database>,
+    pub(super) security_groups: Vec<SecurityGroup>,
+    pub(super) vpc: Vpc,
     /// Log groups: times in milliseconds since the Unix epoch, and messages.
     pub(super) logs: HashMap<String, Vec<(u64, String)>>,
     pub(super) agent: AgentOptions,
@@ -82,7 +83,6 @@ impl World {
             tls: options.tls,
             public: !options.names_of_endpoint.is_empty(),
             documents: options.documents,
-            security_groups: options.security_groups,
             idle_timeout: options.idle_timeout,
             largest_payload: options.largest_payload,
             page: options.page,
@@ -101,6 +101,8 @@ impl World {
                 nodes: options.nodes,
                 tasks: options.tasks,
                 databases: options.databases,
+                security_groups: options.security_groups,
+                vpc: options.vpc,
                 logs: HashMap::new(),
                 agent: options.agent,
                 faults: options.faults,

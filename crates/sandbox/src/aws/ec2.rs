@@ -8,21 +8,29 @@ use super::{
     answer::{Answer, page},
     error::ApiError,
     protocol::xml,
+    vpc::ROLE,
 };
-use crate::world::World;
+use crate::{identity::ACCOUNT, world::World};
 
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
 pub(super) fn describe_instances(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let wanted = filter(parameters, "instance-id");
-    let nodes = world.lock().nodes.clone();
+    let state = world.lock();
+    let (nodes, has_profile) = (state.nodes.clone(), state.vpc.policies.is_some());
+    drop(state);
+    let profile = if has_profile {
+        format!("<iamInstanceProfile><arn>arn:aws:iam::{ACCOUNT}:instance-profile/{ROLE}</arn></iamInstanceProfile>")
+    } else {
+        String::new()
+    };
     let nodes: Vec<_> = nodes.into_iter().filter(|node| wanted.contains(&node.id.as_str())).collect();
     let (nodes, next) = page(world, &nodes, parameters.get("MaxResults"), parameters.get("NextToken"))?;
     let reservations = nodes.iter().fold(String::new(), |mut text, node| {
         let _ = write!(
             text,
-            "<item><reservationId>r-1</reservationId><instancesSet><item><instanceId>{}</instanceId><instanceState><code>16</code><name>running</name></instanceState><privateIpAddress>10.0.0.7</privateIpAddress><vpcId>{}</vpcId><groupSet>{}</groupSet><tagSet><item><key>Name</key><value>{}</value></item></tagSet></item></instancesSet></item>",
-            xml(&node.id), xml(&node.vpc), items(&node.groups, "groupId"), xml(&node.name)
+            "<item><reservationId>r-1</reservationId><instancesSet><item><instanceId>{}</instanceId><instanceState><name>{}</name></instanceState><privateIpAddress>10.0.0.7</privateIpAddress><vpcId>{}</vpcId><subnetId>subnet-0a</subnetId>{profile}<groupSet>{}</groupSet><tagSet><item><key>Name</key><value>{}</value></item></tagSet></item></instancesSet></item>",
+            xml(&node.id), if node.stopped { "stopped" } else { "running" }, xml(&node.vpc), items(&node.groups, "groupId"), xml(&node.name)
         );
         text
     });
@@ -31,8 +39,8 @@ pub(super) fn describe_instances(world: &World, parameters: &Value) -> Result<An
 
 pub(super) fn describe_security_groups(world: &World, parameters: &Value) -> Result<Answer, ApiError> {
     let wanted = filter(parameters, "group-id");
-    let groups: Vec<_> =
-        world.security_groups.iter().filter(|group| wanted.contains(&group.id.as_str())).cloned().collect();
+    let groups = world.lock().security_groups.clone();
+    let groups: Vec<_> = groups.into_iter().filter(|group| wanted.contains(&group.id.as_str())).collect();
     let (groups, next) = page(world, &groups, parameters.get("MaxResults"), parameters.get("NextToken"))?;
     let groups = groups.iter().fold(String::new(), |mut text, group| {
         let rules = group.ingress.iter().fold(String::new(), |mut text, (protocol, (first, last), from)| {
@@ -50,7 +58,18 @@ pub(super) fn describe_security_groups(world: &World, parameters: &Value) -> Res
             );
             text
         });
-        let _ = write!(text, "<item><groupId>{}</groupId><ipPermissions>{rules}</ipPermissions></item>", xml(&group.id));
+        let egress = group.egress.iter().fold(String::new(), |mut text, (protocol, (first, last))| {
+            let _ = write!(
+                text,
+                "<item><ipProtocol>{protocol}</ipProtocol><fromPort>{first}</fromPort><toPort>{last}</toPort><ipRanges><item><cidrIp>0.0.0.0/0</cidrIp></item></ipRanges></item>"
+            );
+            text
+        });
+        let _ = write!(
+            text,
+            "<item><groupId>{}</groupId><ipPermissions>{rules}</ipPermissions><ipPermissionsEgress>{egress}</ipPermissionsEgress></item>",
+            xml(&group.id)
+        );
         text
     });
     Ok(response("DescribeSecurityGroups", &format!("<securityGroupInfo>{groups}</securityGroupInfo>"), next))

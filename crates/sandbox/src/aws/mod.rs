@@ -5,6 +5,7 @@
 //! descriptions; the real SDK is what reads them. [`super::http`] serves the sockets.
 
 mod answer;
+mod change;
 mod ec2;
 mod ecs;
 mod error;
@@ -15,6 +16,7 @@ mod rds;
 mod ssm;
 mod sso;
 mod sts;
+mod vpc;
 
 use aws_smithy_types::{DateTime, date_time::Format};
 use bytes::Bytes;
@@ -206,6 +208,22 @@ fn dispatch(
         Operation::DescribeDBClusterEndpoints => rds::describe_cluster_endpoints(world, parameters),
         Operation::DescribeDBProxies => rds::describe_proxies(world, parameters),
         Operation::DescribeDBProxyEndpoints => rds::describe_proxy_endpoints(world, parameters),
+        Operation::ModifyDBInstance
+        | Operation::ModifyDBCluster
+        | Operation::ModifyDBProxy
+        | Operation::StartDBInstance
+        | Operation::StartDBCluster => change::database(world, operation, parameters),
+        Operation::AuthorizeSecurityGroupIngress => change::authorize_ingress(world, parameters),
+        Operation::StartInstances => Ok(change::start_instances(world, parameters)),
+        Operation::SendCommand => change::send_command(world, parameters),
+        Operation::DescribeVpcEndpoints => Ok(vpc::describe_endpoints(world)),
+        Operation::DescribeVpcAttribute => Ok(vpc::describe_attribute(world, parameters)),
+        Operation::ModifyVpcAttribute => Ok(vpc::modify_attribute(world, parameters)),
+        Operation::DescribeNetworkAcls => Ok(vpc::describe_acls(world)),
+        Operation::AuthorizeSecurityGroupEgress => vpc::authorize_egress(world, parameters),
+        Operation::GetInstanceProfile => Ok(vpc::get_instance_profile()),
+        Operation::ListAttachedRolePolicies => Ok(vpc::list_attached_role_policies(world)),
+        Operation::AttachRolePolicy => Ok(vpc::attach_role_policy(world, parameters)),
         Operation::DescribeInstances => ec2::describe_instances(world, parameters),
         Operation::DescribeSecurityGroups => ec2::describe_security_groups(world, parameters),
         Operation::DescribeSubnets => ec2::describe_subnets(world, parameters),
