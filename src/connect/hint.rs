@@ -97,10 +97,10 @@ fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> 
         }
         session::Error::WebSocket(cause) => Some(message_service::hint(cause).map_or_else(way, str::to_owned)),
         session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => Some(way()),
-        session::Error::Ended { reason, .. } => match reason {
-            EndReason::Handshake(HandshakeError::AgentTooOld(_) | HandshakeError::NoRemoteHost(_)) => {
-                Some("Update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --targets …".into())
-            }
+        session::Error::Ended { node, reason } => match reason {
+            EndReason::Handshake(HandshakeError::AgentTooOld(_) | HandshakeError::NoRemoteHost(_)) => Some(format!(
+                "Update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids {node}"
+            )),
             EndReason::Handshake(HandshakeError::Elsewhere { .. } | HandshakeError::NoAddress(_)) => Some(
                 "Check --document and --document-parameters: the document must dial the target's host and port, and name \
                  both in its properties."

@@ -27,7 +27,7 @@ pub enum HandshakeError {
     #[error("the SSM document forwards in mode {0:?}, expected LocalPortForwarding")]
     ForwardingMode(String),
     /// The agent has this version and cannot multiplex.
-    #[error("the SSM agent has version {0}; port forwarding needs 3.0.222.0 or newer")]
+    #[error("the SSM agent has version {0}; forwarding to another host needs 3.1.1374.0 or newer")]
     AgentTooOld(String),
     /// The agent has this version, accepts the host parameter and dials itself all the same.
     #[error("the SSM agent has version {0}; forwarding to another host needs 3.1.1374.0 or newer")]
