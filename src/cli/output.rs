@@ -16,7 +16,7 @@ use safe_display::printable;
 use serde_json::{Value, json};
 use tracing::Level;
 
-use super::{exit::Exit, terminal};
+use super::{exit::Exit, progress::Question, terminal};
 use crate::{
     app::Event,
     aws::{self, Prompt},
@@ -148,6 +148,7 @@ impl Output {
 
     /// Writes a question and reads a line. `None` when the input ends first.
     fn answer(&mut self, question: &str, input: &mut dyn BufRead) -> Option<String> {
+        let _waits = Question::begin();
         match self.style {
             Style::Json => self.say(Kind::Note, question, &[]),
             Style::Plain | Style::Colour => self.write(&format!("{question} ")),

@@ -37,7 +37,7 @@ pub struct Progress {
 }
 
 /// The lines of this process, from the top.
-static LINES: Mutex<Lines> = Mutex::new(Lines { next: 0, shown: BTreeMap::new(), is_ticking: false });
+static LINES: Mutex<Lines> = Mutex::new(Lines { next: 0, shown: BTreeMap::new(), is_ticking: false, questions: 0 });
 
 struct Lines {
     next: u64,
@@ -45,6 +45,8 @@ struct Lines {
     shown: BTreeMap<(usize, u64), Line>,
     /// Whether the thread that turns the spinners runs.
     is_ticking: bool,
+    /// The number of questions that a person is being asked.
+    questions: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +125,27 @@ impl Drop for Progress {
     }
 }
 
+/// Keeps all lines away while a person types an answer.
+#[derive(Debug)]
+pub struct Question(());
+
+impl Question {
+    /// Erases the lines until this is dropped.
+    pub fn begin() -> Self {
+        let mut lines = lock();
+        lines.questions += 1;
+        lines.draw();
+        Self(())
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        let mut lines = lock();
+        lines.questions = lines.questions.saturating_sub(1);
+    }
+}
+
 impl Line {
     fn running(stage: String, delay: Duration) -> Self {
         let since = Instant::now();
@@ -149,7 +172,7 @@ impl Line {
 
 impl Lines {
     fn draw(&self) {
-        let drawn = if terminal::stderr_is_ours() { self.texts() } else { Vec::new() };
+        let drawn = if self.questions == 0 && terminal::stderr_is_ours() { self.texts() } else { Vec::new() };
         log::set_status(drawn);
     }
 
@@ -188,8 +211,13 @@ fn lock() -> MutexGuard<'static, Lines> {
 }
 
 /// Whether lines can be erased on stderr.
-pub(super) fn is_possible() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
+fn is_possible() -> bool {
+    io::stderr().is_terminal() && is_smart_terminal()
+}
+
+/// Whether a terminal of this environment understands more than text.
+pub(super) fn is_smart_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// Braille where the locale is UTF-8.
