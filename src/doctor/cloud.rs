@@ -1,23 +1,26 @@
 //! The checks that ask AWS: credentials, principal, time, database, bastion. They open nothing.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
-    network, permission,
     report::{Check, Finding, Verdict},
-    run::{CALL_TIMEOUT, CREDENTIALS_TIMEOUT, Known, Run},
+    run::{CALL_TIMEOUT, CREDENTIALS_TIMEOUT, Run},
     subject::Subject,
     words::{DIRECT, NO_CREDENTIALS, NO_ENDPOINT, time},
 };
 use crate::{
+    app::Cause,
     aws::{
-        Account,
+        Account, Principal,
         nodes::{self, Node},
         rds::Database,
     },
     login::Prepared,
     service::Service,
-    target::{Host, InstanceId, Region, Target},
+    target::{Host, InstanceId, Target},
     tunnel::ssm::features::{AgentFeatures, Version},
 };
 
@@ -28,65 +31,67 @@ const SKEW_LIMIT: Duration = Duration::from_mins(5);
 /// A skew above this is reported: the seconds of a `Date` header and a slow answer explain less.
 const SKEW_NOTED: Duration = Duration::from_secs(30);
 
-pub(super) async fn check(run: &mut Run, subject: &Subject, known: &mut Known) {
-    let account = match &subject.account {
-        Ok(account) => {
-            identify(run, account, known).await;
-            known.login.is_some().then_some(account)
-        }
+/// The source of the credentials.
+pub(super) async fn check_credentials(run: &Run, subject: &Subject) -> Option<Prepared> {
+    match &subject.account {
+        Ok(account) => run.check(Check::Credentials, CREDENTIALS_TIMEOUT, credentials(account)).await,
         Err(error) => {
             run.note(Check::Credentials, Finding::of_call(Verdict::Fail, error));
-            for check in [Check::Identity, Check::Clock] {
-                run.skip(check, NO_CREDENTIALS);
-            }
             None
         }
-    };
-    run.report.stages.push(subject.discovery.clone());
-    match (subject.extent.target(), account) {
-        (Some(target), account) => {
-            run.note(Check::Endpoint, endpoint(target, subject.alias.as_ref()));
-            if let Some(account) = account {
-                known.database = run.check(Check::Database, CALL_TIMEOUT, database(account, target)).await;
-                permission::check(run, target, account, known).await;
-            } else {
-                for check in [Check::Database, Check::Permission] {
-                    run.skip(check, NO_CREDENTIALS);
-                }
-            }
-        }
-        (None, _) => {
-            for check in [Check::Endpoint, Check::Database, Check::Permission] {
-                run.skip(check, NO_ENDPOINT);
-            }
-        }
     }
+}
+
+/// The time, which needs no credentials.
+pub(super) async fn check_clock(run: &Run, subject: &Subject) {
+    match &subject.account {
+        Ok(account) => _ = run.check(Check::Clock, CALL_TIMEOUT, clock(account)).await,
+        Err(_) => run.skip(Check::Clock, NO_CREDENTIALS),
+    }
+}
+
+/// Whether AWS knows the caller. `account` is there if it has credentials.
+pub(super) async fn check_identity(run: &Run, account: Option<&Account>) -> Option<Principal> {
+    let Some(account) = account else {
+        run.skip(Check::Identity, NO_CREDENTIALS);
+        return None;
+    };
+    let identity = async {
+        match account.principal().await {
+            Ok(principal) => (vec![Finding::pass(principal.arn.clone())], Some(principal)),
+            Err(error) => (vec![Finding::of_call(Verdict::Fail, &error)], None),
+        }
+    };
+    run.check(Check::Identity, CALL_TIMEOUT, identity).await
+}
+
+/// The name of the endpoint, and what RDS says of it.
+pub(super) async fn check_database(run: &Run, subject: &Subject, account: Option<&Account>) -> Option<Rc<Database>> {
+    let Some(target) = subject.extent.target() else {
+        for check in [Check::Endpoint, Check::Database] {
+            run.skip(check, NO_ENDPOINT);
+        }
+        return None;
+    };
+    run.note(Check::Endpoint, endpoint(target, subject.alias.as_ref()));
+    let Some(account) = account else {
+        run.skip(Check::Database, NO_CREDENTIALS);
+        return None;
+    };
+    run.check(Check::Database, CALL_TIMEOUT, database(account, subject, target)).await.map(Rc::new)
+}
+
+/// Whether the bastion is known to be offline.
+pub(super) async fn check_bastion(run: &Run, subject: &Subject, account: Option<&Account>) -> bool {
     match (subject.extent.bastion(), account) {
         (Ok(None), _) => run.note(Check::Bastion, Finding::pass(DIRECT)),
         (Ok(Some(id)), Some(account)) => {
-            run.check(Check::Bastion, CALL_TIMEOUT, bastion(account, id, subject.extent.region())).await;
+            return run.check(Check::Bastion, CALL_TIMEOUT, bastion(account, subject, id)).await.unwrap_or_default();
         }
         (Ok(Some(_)), None) => run.skip(Check::Bastion, NO_CREDENTIALS),
         (Err(why), _) => run.skip(Check::Bastion, why),
     }
-    network::check(run, subject, account, known).await;
-}
-
-/// The principal and the time.
-async fn identify(run: &mut Run, account: &Account, known: &mut Known) {
-    known.login = run.check(Check::Credentials, CREDENTIALS_TIMEOUT, credentials(account)).await;
-    if known.login.is_some() {
-        let identity = async {
-            match account.principal().await {
-                Ok(principal) => (vec![Finding::pass(principal.arn.clone())], Some(principal)),
-                Err(error) => (vec![Finding::of_call(Verdict::Fail, &error)], None),
-            }
-        };
-        known.principal = run.check(Check::Identity, CALL_TIMEOUT, identity).await;
-    } else {
-        run.skip(Check::Identity, NO_CREDENTIALS);
-    }
-    run.check(Check::Clock, CALL_TIMEOUT, clock(account)).await;
+    false
 }
 
 async fn credentials(account: &Account) -> (Vec<Finding>, Option<Prepared>) {
@@ -146,7 +151,7 @@ fn endpoint(target: &Target, alias: Option<&Host>) -> Finding {
     Finding::pass(format!("{alias}{host}: {} in {region}", service.description()))
 }
 
-async fn database(account: &Account, target: &Target) -> (Vec<Finding>, Option<Database>) {
+async fn database(account: &Account, subject: &Subject, target: &Target) -> (Vec<Finding>, Option<Database>) {
     let host = &target.endpoint.host;
     match account.database_at(host).await {
         Err(error) => (vec![Finding::of_call(Verdict::Unknown, &error)], None),
@@ -156,11 +161,11 @@ async fn database(account: &Account, target: &Target) -> (Vec<Finding>, Option<D
                 .fix("rdsgate ls (with --profile and --region) shows what there is".to_owned());
             (vec![finding], None)
         }
-        Ok(Some(database)) => (facts(&database, target), Some(database)),
+        Ok(Some(database)) => (facts(&database, subject, target), Some(database)),
     }
 }
 
-fn facts(database: &Database, target: &Target) -> Vec<Finding> {
+fn facts(database: &Database, subject: &Subject, target: &Target) -> Vec<Finding> {
     let Database { kind, id, engine, .. } = database;
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
     let version = database.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
@@ -169,68 +174,121 @@ fn facts(database: &Database, target: &Target) -> Vec<Finding> {
         "{id}, {kind}: {engine}{version}, certificate of {authority}, resource id {}",
         text(&database.resource_id)
     ))];
-    if !["available", ""].contains(&database.status.as_str()) {
-        let finding = Finding::fail(format!("it is {}", database.status));
-        findings.push(match database.status.as_str() {
-            "stopped" => finding.paste(format!("aws rds start-db-instance --db-instance-identifier {id}")),
-            _ => finding.fix("wait until it is available".to_owned()),
+    if let Some(status) = unavailable(database) {
+        let finding = Finding::fail(format!("it is {status}"));
+        findings.push(match start(database, subject) {
+            Some(start) => finding.paste(start),
+            None => finding.fix("wait until it is available".to_owned()),
         });
     }
     match database.protocol() {
         Some(protocol) if protocol == target.engine => {}
-        Some(protocol) => findings.push(
-            Finding::fail(format!("the target's engine is {}", target.engine)).fix(format!("--engine {protocol}")),
-        ),
+        Some(protocol) => {
+            let finding = Finding::fail(format!("the target's engine is {}, and {id} runs {engine}", target.engine));
+            findings.push(finding.of(Cause::Configuration).fix(option("engine", &protocol.to_string())));
+        }
         None => findings.push(Finding::fail(format!("rdsgate does not support {engine}"))),
     }
-    if let Some(port) = database.port.filter(|port| *port != target.endpoint.port) {
+    if let Some(port) = wrong_port(database, target) {
         let finding = Finding::fail(format!("it listens on {port}, the target says {}", target.endpoint.port));
-        findings.push(finding.fix(format!("--port {port}")));
+        findings.push(finding.fix(option("port", &port.to_string())));
     }
     findings.push(match database.iam {
         Some(true) => Finding::pass("IAM database authentication is on"),
         None => Finding::unknown("whether IAM database authentication is on"),
-        Some(false) => {
-            Finding::fail("IAM database authentication is off").because("no token is accepted").paste(match kind {
-                Service::Proxy | Service::ProxyEndpoint => {
-                    let proxy = database.parent.as_ref().unwrap_or(id);
-                    format!("aws rds modify-db-proxy --db-proxy-name {proxy} --default-auth-scheme IAM_AUTH")
-                }
-                Service::Instance if database.parent.is_none() => format!(
-                    "aws rds modify-db-instance --db-instance-identifier {id} \
-                 --enable-iam-database-authentication --apply-immediately"
-                ),
-                _ => format!(
-                    "aws rds modify-db-cluster --db-cluster-identifier {} \
-                 --enable-iam-database-authentication --apply-immediately",
-                    database.parent.as_ref().unwrap_or(id)
-                ),
-            })
-        }
+        Some(false) => Finding::fail("IAM database authentication is off")
+            .because("no token is accepted")
+            .paste(enable_iam(database, subject)),
     });
     findings
 }
 
-async fn bastion(account: &Account, id: &InstanceId, region: &Region) -> (Vec<Finding>, Option<()>) {
+/// The status of a database that takes no connections.
+pub(super) fn unavailable(database: &Database) -> Option<&str> {
+    // RDS takes connections in all of these ("Viewing DB instance status").
+    let serving = [
+        "",
+        "available",
+        "backing-up",
+        "configuring-enhanced-monitoring",
+        "configuring-iam-database-auth",
+        "configuring-log-exports",
+        "maintenance",
+        "modifying",
+        "storage-optimization",
+        "storage-full",
+        "upgrading",
+    ];
+    Some(database.status.as_str()).filter(|status| !serving.contains(status))
+}
+
+/// The command that starts a stopped database.
+pub(super) fn start(database: &Database, subject: &Subject) -> Option<String> {
+    if database.status != "stopped" {
+        return None;
+    }
+    let (what, id) = instance_or_cluster(database);
+    Some(subject.aws(&format!("rds start-db-{what} --db-{what}-identifier {id}")))
+}
+
+/// The port of the database, when the target has another.
+pub(super) fn wrong_port(database: &Database, target: &Target) -> Option<u16> {
+    database.port.filter(|port| *port != target.endpoint.port)
+}
+
+/// The command that lets the database accept tokens.
+pub(super) fn enable_iam(database: &Database, subject: &Subject) -> String {
+    if database.kind.is_proxy() {
+        let proxy = database.parent.as_ref().unwrap_or(&database.id);
+        return subject.aws(&format!("rds modify-db-proxy --db-proxy-name {proxy} --default-auth-scheme IAM_AUTH"));
+    }
+    let (what, id) = instance_or_cluster(database);
+    subject.aws(&format!(
+        "rds modify-db-{what} --db-{what}-identifier {id} --enable-iam-database-authentication --apply-immediately"
+    ))
+}
+
+/// What RDS changes as a whole: an instance on its own, or the cluster of the database.
+fn instance_or_cluster(database: &Database) -> (&'static str, &str) {
+    match &database.parent {
+        None if database.kind == Service::Instance => ("instance", &database.id),
+        None => ("cluster", &database.id),
+        Some(cluster) => ("cluster", cluster),
+    }
+}
+
+/// How an option is set: by its flag, or in the file.
+pub(super) fn option(name: &str, value: &str) -> String {
+    let quoted =
+        if value.bytes().all(|byte| byte.is_ascii_digit()) { value.to_owned() } else { format!("\"{value}\"") };
+    format!("use --{name} {value}, or {name} = {quoted} in the file that describes the target")
+}
+
+async fn bastion(account: &Account, subject: &Subject, id: &InstanceId) -> (Vec<Finding>, Option<bool>) {
     if id.as_str().starts_with("ecs:") {
         return (vec![Finding::unknown("Systems Manager does not list ECS tasks")], None);
     }
-    let findings = match account.managed_node(id).await {
+    let node = account.managed_node(id).await;
+    let is_offline = matches!(&node, Ok(node) if node.as_ref().is_none_or(|node| !node.online));
+    let findings = match node {
         Err(error) => vec![Finding::of_call(Verdict::Unknown, &error)],
         Ok(None) => vec![
-            Finding::fail(format!("Systems Manager does not know {id} in {region} with these credentials"))
-                .because("another account or region, or no agent there has ever registered")
-                .fix(
-                    "rdsgate ls shows the nodes; an instance needs the SSM agent and AmazonSSMManagedInstanceCore"
-                        .to_owned(),
-                ),
+            Finding::fail(format!(
+                "Systems Manager does not know {id} in {} with these credentials",
+                subject.extent.region()
+            ))
+            .because("another account or region, or no agent there has ever registered")
+            .fix(
+                "rdsgate ls shows the nodes; an instance needs the SSM agent and AmazonSSMManagedInstanceCore"
+                    .to_owned(),
+            ),
         ],
-        Ok(Some(node)) => of_node(id, &node),
+        Ok(Some(node)) => of_node(id, &node, subject),
     };
-    (findings, None)
+    (findings, Some(is_offline))
 }
 
-fn of_node(id: &InstanceId, node: &Node) -> Vec<Finding> {
+fn of_node(id: &InstanceId, node: &Node, subject: &Subject) -> Vec<Finding> {
     let silence = node.last_ping.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
     let heard = silence.map(|silence| format!(", last heard of {}", nodes::ago(silence))).unwrap_or_default();
     let ping = if node.online {
@@ -238,11 +296,16 @@ fn of_node(id: &InstanceId, node: &Node) -> Vec<Finding> {
     } else {
         Finding::fail(format!("{id} is not connected to Systems Manager{heard}"))
             .because("it is stopped, its agent is, or the agent does not reach ssm, ssmmessages and ec2messages")
-            .fix(format!("start it (aws ec2 start-instances --instance-ids {id}), or its agent there (sudo systemctl restart amazon-ssm-agent)"))
+            .fix(if id.as_str().starts_with("i-") {
+                let start = subject.aws(&format!("ec2 start-instances --instance-ids {id}"));
+                format!("start it ({start}), or its agent there (sudo systemctl restart amazon-ssm-agent)")
+            } else {
+                "start it, or its agent there (sudo systemctl restart amazon-ssm-agent)".into()
+            })
     };
     let Some(version) = &node.agent else { return vec![ping, Finding::unknown("the agent's version")] };
     let features = AgentFeatures::of(Version::parse(version));
-    let update = format!("aws ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids {id}");
+    let update = subject.aws(&format!("ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids {id}"));
     let agent = if features.mux() && features.remote_host() {
         Finding::pass(format!("SSM agent {version}"))
     } else {

@@ -1,19 +1,28 @@
 //! The connection to the database, made by the steps of [`connect`](crate::connect): session, dial, certificate. It has the
 //! limits of a client's.
 
-use std::time::Duration;
+use std::{
+    cell::{Cell, RefCell},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::time::timeout;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
-    network,
+    cloud, network,
     report::{Check, Finding, Verdict},
-    run::{Known, Run},
-    subject::Subject,
-    words::{self, DIRECT},
+    run::{Facts, LaterFacts, Rules, Run},
+    subject::{Extent, Subject},
+    vpc::{self, Trouble},
+    words::{self, DIRECT, NO_CONNECTION},
 };
 use crate::{
-    app::{Cause, Pools},
+    app::Pools,
     aws::{self, Account, rds::Database},
     connect::{Attempt, Error, Plan, Step, Stream, TakenRoute},
     engine::{
@@ -24,11 +33,20 @@ use crate::{
     mysql::{self, Capabilities, Greeting, HandshakeResponse, goodbye::Progress},
     target::{Engine, Host, Route, Target},
     tls::{self, Certificate},
-    tunnel::{self, Dialer, StreamError, control::aws_error, pool, ssm::session},
+    tunnel::{
+        self, Dialer, StreamError,
+        control::aws_error,
+        pool,
+        ssm::{conversation::EndReason, handshake::HandshakeError, session},
+    },
 };
 
 /// For the end of a session: TerminateSession has five seconds of its own.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(7);
+/// For the question whether it is over.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
+const NO_SESSION: &str = "not needed: there was none";
+const LEFT: &str = "the session stays until it has been idle for as long as the account allows";
 /// A certificate that expires within this time deserves a warning.
 const RENEWAL: Duration = Duration::from_hours(30 * 24);
 /// `utf8mb4_general_ci`.
@@ -54,55 +72,144 @@ pub(super) struct Path<'a> {
     subject: &'a Subject,
     pools: Pools,
     dialer: Dialer,
+    /// The session that was opened.
+    session: RefCell<Option<Arc<str>>>,
+    /// What the network around the bastion may explain.
+    trouble: Cell<Option<Trouble>>,
+    /// Whether the database has answered.
+    is_reached: Cell<bool>,
 }
 
 /// Skips the checks of this file.
-pub(super) fn skip(run: &mut Run, why: &str) {
+pub(super) fn skip(run: &Run, why: &'static str) {
     for check in [Check::Session, Check::Dial, Check::Certificate] {
         run.skip(check, why);
     }
 }
 
+/// Ends the sessions that were opened, and reports whether AWS let us.
+pub(super) async fn end(run: &Run, path: Option<Path<'_>>) {
+    let Some(Path { account, pools, session, .. }) = path else {
+        return run.note(Check::End, Finding::pass(NO_SESSION));
+    };
+    let session = session.into_inner();
+    if session.is_some() {
+        run.begin(Check::End);
+    }
+    let started = Instant::now();
+    // Bounded by the sessions' own timeouts as well.
+    let closed = timeout(CLOSE_TIMEOUT, pools.close(async || std::future::pending().await, |_| {})).await;
+    let Some(id) = session else { return run.note(Check::End, Finding::pass(NO_SESSION)) };
+    // The pool does not say how that went; a session that is over can be terminated again.
+    let finding = match timeout(TERMINATE_TIMEOUT, account.terminate_session(&id)).await {
+        Ok(Ok(())) if closed.is_ok() => Finding::pass(format!("{id} is terminated")),
+        Ok(Err(error)) => Finding { cause: Some(LEFT.into()), ..Finding::of_call(Verdict::Fail, &error) },
+        Ok(Ok(())) | Err(_) => Finding::unknown(format!("whether {id} is terminated: AWS did not reply in time")),
+    };
+    run.record(Check::End, started.elapsed(), vec![finding]);
+}
+
 impl<'a> Path<'a> {
-    pub(super) fn new(target: &Target, account: &'a Account, subject: &'a Subject) -> Self {
-        let mut target = target.clone();
+    /// The path of a subject whose target, route and account are known.
+    pub(super) fn of(subject: &'a Subject) -> Option<Self> {
+        let (Extent::Complete(target), Ok(account)) = (&subject.extent, &subject.account) else { return None };
+        let mut target = Target::clone(target);
         (target.pooling.max_sessions, target.pooling.warm_sessions) = (1, 0);
         let mut pools = Pools::new(subject.connect_timeout, subject.resume_for);
         let dialer = pools.dialer(&target, account);
-        Self { target, account, subject, pools, dialer }
-    }
-
-    /// Ends the sessions that were opened.
-    pub(super) async fn close(self) {
-        // Bounded by the sessions' own timeouts as well.
-        let _ = timeout(CLOSE_TIMEOUT, self.pools.close(async || std::future::pending().await, |_| {})).await;
+        let (session, trouble, is_reached) = (RefCell::default(), Cell::default(), Cell::default());
+        Some(Self { target, account, subject, pools, dialer, session, trouble, is_reached })
     }
 
     /// Connects up to TLS.
-    pub(super) async fn connect(&self, run: &mut Run, known: &Known) -> Option<Connection> {
+    pub(super) async fn connect(&self, run: &Run, facts: LaterFacts<'_>) -> Option<Connection> {
         let plan = Plan { target: &self.target, account: self.account, dialer: &self.dialer };
         let mut attempt = Attempt::new(run.connect_deadline(self.subject.connect_timeout));
         let engine = self.target.engine;
-        let answered = plan.answer(&mut attempt, |stream| Box::pin(first_word(stream, engine))).await;
-        let (stream, server) = self.report_answer(run, known, &attempt, answered)?;
+        let needs_session = self.target.route != Route::Direct;
+        if needs_session {
+            run.begin(Check::Session);
+        } else {
+            run.note(Check::Session, Finding::pass(DIRECT));
+            run.begin(Check::Dial);
+        }
+        let started = Instant::now();
+        let (opened, mut is_opened) = watch::channel(None);
+        let is_open = async { is_opened.wait_for(Option::is_some).await.ok().and_then(|id| Option::clone(&id)) };
+        let answered = {
+            let mut answered = pin!(plan.answer(&mut attempt, |stream| {
+                opened.send_replace(stream.session_id());
+                Box::pin(first_word(stream, engine))
+            }));
+            tokio::select! {
+                answered = &mut answered => answered,
+                // The first bytes are exchanged, so there is a session.
+                Some(id) = is_open => {
+                    self.report_session(run, &id, started.elapsed());
+                    answered.await
+                }
+            }
+        };
+        let (stream, server) = self.report_answer(run, facts.clone(), &attempt, answered).await?;
+        self.is_reached.set(true);
+        vpc::not_needed(run);
+        run.begin(Check::Certificate);
         let secured = self.secure(&mut attempt, stream, &server).await;
-        let (findings, stream) = self.report_tls(secured, known.database.as_ref());
-        run.record(Check::Certificate, attempt.time_of(Step::Tls), findings);
+        let took = attempt.time_of(Step::Tls);
+        let database = facts.await.known.database;
+        let (findings, stream) = self.report_tls(secured, database.as_deref());
+        run.record(Check::Certificate, took, findings);
         Some(Connection { stream: stream?, server, attempt })
     }
 
-    /// Reports on session and dial.
-    fn report_answer(
+    /// What the network around the bastion may explain, once a connection has been tried.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.get()
+    }
+
+    /// Whether the database has answered.
+    pub(super) fn is_reached(&self) -> bool {
+        self.is_reached.get()
+    }
+
+    fn note_trouble(&self, error: &Error) {
+        let hangs =
+            matches!(error, Error::Stream(StreamError::DialTimeout(_)) | Error::Timeout { step: Step::Answer, .. });
+        if error.bastion_is_not_connected() {
+            self.trouble.set(Some(Trouble::Offline));
+        } else if hangs {
+            self.trouble.set(Some(Trouble::Hangs(self.target.endpoint.port)));
+        }
+    }
+
+    /// Reports the session as soon as it is open; the dial begins then.
+    fn report_session(&self, run: &Run, id: &Arc<str>, took: Duration) {
+        let bastion = match &self.target.route {
+            Route::Ssm(bastion) | Route::Auto(bastion) => bastion.as_str(),
+            Route::Direct => return,
+        };
+        let is_first = self.session.replace(Some(Arc::clone(id))).is_none();
+        if is_first {
+            run.record(Check::Session, took, vec![Finding::pass(format!("{id} on {bastion}"))]);
+            run.begin(Check::Dial);
+        }
+    }
+
+    /// Reports on session and dial, as far as that has not been done.
+    async fn report_answer(
         &self,
-        run: &mut Run,
-        known: &Known,
+        run: &Run,
+        facts: LaterFacts<'_>,
         attempt: &Attempt,
         answered: Result<(tunnel::Stream, Server), Error>,
     ) -> Option<(tunnel::Stream, Server)> {
         let (route, answer) = (attempt.time_of(Step::Route), attempt.time_of(Step::Answer));
+        if let Err(error) = &answered {
+            self.note_trouble(error);
+        }
         let dial = match (&attempt.route, &self.target.route) {
-            (Some(TakenRoute::Session(id)), Route::Ssm(bastion) | Route::Auto(bastion)) => {
-                run.record(Check::Session, route, vec![Finding::pass(format!("{id} on {bastion}"))]);
+            (Some(TakenRoute::Session(id)), Route::Ssm(_) | Route::Auto(_)) => {
+                self.report_session(run, id, route);
                 answer
             }
             (Some(TakenRoute::DirectOfAuto), _) => {
@@ -110,16 +217,18 @@ impl<'a> Path<'a> {
                 run.note(Check::Session, Finding::pass(fact));
                 route + answer
             }
-            (_, Route::Direct) => {
-                run.note(Check::Session, Finding::pass(DIRECT));
-                route + answer
-            }
+            (_, Route::Direct) => route + answer,
             (_, Route::Ssm(_) | Route::Auto(_)) => {
-                let finding = answered.err().map(|error| failed(&error, &self.target));
-                run.record(Check::Session, route, finding.into_iter().collect());
-                for check in [Check::Dial, Check::Certificate] {
-                    run.skip(check, "there is no session");
+                if self.session.borrow().is_some() {
+                    // The second session of a dial that was tried again.
+                    let finding = answered.err().map(|error| failed(&error, self.subject, &self.target));
+                    run.record(Check::Dial, answer, finding.into_iter().collect());
+                } else {
+                    let finding = answered.err().map(|error| failed(&error, self.subject, &self.target));
+                    run.record(Check::Session, route, finding.into_iter().collect());
+                    run.skip(Check::Dial, NO_CONNECTION);
                 }
+                run.skip(Check::Certificate, NO_CONNECTION);
                 return None;
             }
         };
@@ -129,17 +238,50 @@ impl<'a> Path<'a> {
                 Some(answered)
             }
             Err(error) => {
-                let finding = failed(&error, &self.target);
-                let finding = match (&error, &known.missing_rule) {
-                    (Error::Stream(StreamError::Refused | StreamError::DialTimeout(_)), Some((database, bastion))) => {
-                        finding.paste(network::ingress(database, bastion, self.target.endpoint.port))
+                let finding = failed(&error, self.subject, &self.target);
+                let finding = match &error {
+                    Error::Stream(cause @ (StreamError::Refused | StreamError::DialTimeout(_))) => {
+                        self.explain_dial(finding, cause, &facts.await)
                     }
                     _ => finding,
                 };
                 run.record(Check::Dial, dial, vec![finding]);
-                run.skip(Check::Certificate, "there is no connection to the database");
+                run.skip(Check::Certificate, NO_CONNECTION);
                 None
             }
+        }
+    }
+
+    /// The cause of a failed dial by what RDS and EC2 say, from the surest to the least.
+    fn explain_dial(&self, finding: Finding, error: &StreamError, facts: &Facts) -> Finding {
+        let Facts { known, rules, .. } = facts;
+        let (host, port) = (&self.target.endpoint.host, self.target.endpoint.port);
+        if let Some(database) = known.database.as_deref() {
+            if let Some(status) = cloud::unavailable(database) {
+                let finding = finding.because(format!("RDS says that {} is {status}", database.id));
+                return match cloud::start(database, self.subject) {
+                    Some(start) => finding.paste(start),
+                    None => finding.fix("wait until it is available".to_owned()),
+                };
+            }
+            if let Some(right) = cloud::wrong_port(database, &self.target) {
+                let finding = finding.because(format!("{} listens on {right}, not on {port}", database.id));
+                return finding.fix(cloud::option("port", &right.to_string()));
+            }
+        }
+        match (rules, error) {
+            (Rules::Missing { database, bastion }, _) => finding
+                .because(format!("no rule of {database} lets {bastion} in on port {port}"))
+                .paste(network::ingress(self.subject, (database, bastion), port)),
+            (Rules::Open, StreamError::Refused) => finding
+                .because("the security groups of the database let the bastion in")
+                .fix(format!("check that {host} resolves on the bastion, and that a network ACL of its subnet lets port {port} out")),
+            (Rules::Open, _) => finding
+                .because("the security groups of the database let the bastion in, so the packets are dropped elsewhere")
+                .fix(format!(
+                    "let port {port} out of the security groups of the bastion, and through the network ACLs of both subnets"
+                )),
+            (Rules::Unknown, _) => finding,
         }
     }
 
@@ -182,7 +324,7 @@ impl<'a> Path<'a> {
                 (findings, Some(stream))
             }
             Err(error) => {
-                let mut findings = vec![Finding { part: Some(part_of_tls(&error)), ..failed(&error, &self.target) }];
+                let mut findings = vec![failed(&error, self.subject, &self.target)];
                 if let Error::Tls(tls::Error::Certificate(rejected)) = &error
                     && let Some(certificate) = &rejected.certificate
                 {
@@ -213,13 +355,6 @@ pub(super) fn handshake_response(target: &Target) -> Result<HandshakeResponse, m
     response.set_user(target.user.as_deref().unwrap_or_default().as_bytes())?;
     response.set_database(target.database.as_deref().unwrap_or_default().as_bytes())?;
     Ok(response)
-}
-
-fn part_of_tls(error: &Error) -> Cause {
-    match error {
-        Error::Tls(tls::Error::CaFile { .. }) => Cause::Configuration,
-        _ => Cause::Database,
-    }
 }
 
 fn of_chain(chain: &[Certificate], host: &Host, protocol: &str) -> Vec<Finding> {
@@ -255,32 +390,29 @@ fn of_authority(chain: &[Certificate], database: &Database) -> Option<Finding> {
     } else {
         Finding::warn(format!("RDS names the authority {identifier}; the certificate was issued by {authorities}"))
             .because("a new certificate is used after a restart; or another server answers")
-            .paste("aws rds describe-certificates")
+            .fix("restart the database, if its certificate was rotated; rdsgate ls shows its endpoint".to_owned())
     })
 }
 
 /// An error of connecting, with what to do and whose failure it is.
-pub(super) fn failed(error: &Error, target: &Target) -> Finding {
-    let finding = Finding::fail(words::of(error));
-    let hint = error.hint(target);
-    let finding = match error {
-        Error::Stream(StreamError::Refused | StreamError::DialTimeout(_)) => {
-            let ingress = network::ingress("<database's>", "<bastion's>", target.endpoint.port);
-            Finding { cause: hint, ..finding }.paste(ingress)
-        }
-        Error::Route(tunnel::Error::Pool(pool::Error::Session(cause))) => match &**cause {
-            session::Error::Start { cause: start, .. } => {
-                let start = aws_error(start);
-                let denied = matches!(start, Some(aws::Error::AccessDenied { .. }));
-                let part = start.is_some_and(aws::Error::concerns_credentials).then_some(Cause::Credentials);
-                let policy = format!("rdsgate policy {}", target.name);
-                let finding = Finding { part, ..finding };
-                if denied { Finding { cause: hint, ..finding }.paste(policy) } else { finding.fix(hint) }
-            }
-            _ => finding.fix(hint),
-        },
-        _ => finding.fix(hint),
+pub(super) fn failed(error: &Error, subject: &Subject, target: &Target) -> Finding {
+    let finding = Finding::fail(words::of(error)).of(error.into());
+    let Error::Route(tunnel::Error::Pool(pool::Error::Session(cause))) = error else {
+        return finding.fix(error.hint(target));
     };
-    debug_assert_eq!(finding.verdict, Verdict::Fail);
-    finding
+    match &**cause {
+        session::Error::Start { cause: start, .. } => match aws_error(start) {
+            Some(aws::Error::AccessDenied { .. }) => {
+                let finding = Finding { cause: error.hint(target), ..finding };
+                finding.paste(format!("rdsgate policy {}", target.name))
+            }
+            _ => finding.fix(error.hint(target)),
+        },
+        session::Error::Ended {
+            reason: EndReason::Handshake(HandshakeError::AgentTooOld(_) | HandshakeError::NoRemoteHost(_)),
+            node,
+        } if !node.starts_with("ecs:") => finding
+            .paste(subject.aws(&format!("ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids {node}"))),
+        _ => finding.fix(error.hint(target)),
+    }
 }

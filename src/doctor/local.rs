@@ -9,7 +9,7 @@ use crate::{
     target::Target,
 };
 
-pub(super) async fn check(run: &mut Run, target: &Target, port_of_another: Option<&str>) {
+pub(super) async fn check(run: &Run, target: &Target, port_of_another: Option<&str>) {
     let work = async {
         let finding = match port_of_another {
             Some(served) => port_in_use(Finding::fail(served)),

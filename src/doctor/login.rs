@@ -6,19 +6,23 @@ use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 
 use super::{
+    cloud,
     connection::{Connection, Server, failed, handshake_response},
-    permission,
+    permission::{self, statement},
     report::{Check, Finding, Verdict},
-    run::{CALL_TIMEOUT, Known, Run},
-    words::{NO_CREDENTIALS, time},
+    run::{CALL_TIMEOUT, Facts, LaterFacts, Run},
+    subject::Subject,
+    words::{NO_CONNECTION, NO_CREDENTIALS, NO_ENDPOINT, NO_USER, time},
 };
 use crate::{
-    aws::Account,
+    app::Cause,
+    aws::{Account, rds::Database},
     connect::{Error, Step, Stream},
     engine,
-    login::Proof,
+    login::{Prepared, Proof},
     mysql::{self, TokenTiming, goodbye::Progress},
     postgres::{self, Mode, ProtocolVersion, Startup},
+    service::Permission,
     target::Target,
 };
 
@@ -29,26 +33,37 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
 const ANY_DATABASE: &str = "postgres";
 /// "RDS Proxy", IAM authentication: the proxy has its own login to the database.
 const BY_PROXY: &str = "not needed: the RDS Proxy takes the token, and logs in to the database by itself";
-const NO_USER: &str = "no database user is set";
+/// The host of a MySQL user that is not bound to one.
+const ANY_HOST: &str = "%";
 
 /// Skips the checks from the login on.
-pub(super) fn skip(run: &mut Run, why: &str) {
+fn skip(run: &Run, why: &'static str) {
     for check in [Check::Login, Check::Query, Check::User, Check::Log] {
         run.skip(check, why);
     }
 }
 
+/// The login on a connection, if there is one.
 pub(super) async fn check(
-    run: &mut Run,
-    (target, account): (&Target, &Account),
-    known: &Known,
+    run: &Run,
+    subject: &Subject,
+    login: Option<&Prepared>,
+    facts: LaterFacts<'_>,
     connection: Option<Connection>,
 ) {
-    let (Some(user), Some(login)) = (&target.user, &known.login) else {
-        let why = if target.user.is_none() { NO_USER } else { NO_CREDENTIALS };
+    let (Some(target), Ok(account)) = (subject.extent.target(), &subject.account) else {
+        let why = if subject.extent.target().is_none() { NO_ENDPOINT } else { NO_CREDENTIALS };
         run.skip(Check::Token, why);
-        leave(connection, target).await;
         return skip(run, why);
+    };
+    let Some(user) = &target.user else {
+        leave(connection, target).await;
+        return without_user(run, target);
+    };
+    let Some(login) = login else {
+        run.skip(Check::Token, NO_CREDENTIALS);
+        leave(connection, target).await;
+        return skip(run, NO_CREDENTIALS);
     };
     let work = async {
         match login.proof(target, user, SystemTime::now()) {
@@ -64,12 +79,15 @@ pub(super) async fn check(
         (Some(connection), Some(proof)) => (connection, proof),
         (connection, _) => {
             leave(connection, target).await;
-            return skip(run, "there is no connection to log in on");
+            return skip(run, NO_CONNECTION);
         }
     };
-    let permission = known.permission(target, user).to_string();
-    let by_proxy = known.database.as_ref().is_some_and(|database| database.kind.is_proxy());
-    match log_in(run, connection, target, (&proof, &permission)).await {
+    run.begin(Check::Login);
+    let facts = facts.await;
+    let database = facts.known.database.as_deref();
+    let by_proxy = database.is_some_and(|database| database.kind.is_proxy());
+    let context = Context { subject, target, user, facts: &facts };
+    match log_in(run, connection, &context, &proof).await {
         Some(LoggedIn::Postgres(stream)) => ask_postgres(run, stream, by_proxy).await,
         Some(LoggedIn::Mysql(mut stream)) => {
             ask_mysql(run, &mut stream, user, by_proxy).await;
@@ -79,10 +97,30 @@ pub(super) async fn check(
             for check in [Check::Query, Check::User] {
                 run.skip(check, "the login failed");
             }
-            return log(run, account, known).await;
+            let permission = facts.known.permission(target, user);
+            return log(run, subject, account, (database, &permission)).await;
         }
     }
     run.note(Check::Log, Finding::pass("not read: the login succeeded"));
+}
+
+/// A target without a user is for clients that name theirs. Its login is not tested, so nothing is known of it.
+fn without_user(run: &Run, target: &Target) {
+    run.skip(Check::Token, NO_USER);
+    let finding = Finding::fail(format!("not tested: {NO_USER}")).of(Cause::Configuration);
+    let finding = finding.because("each client of this target logs in as the user that it names");
+    run.note(Check::Login, finding.fix(format!("name the user to test: rdsgate doctor {} --user USER", target.name)));
+    for check in [Check::Query, Check::User, Check::Log] {
+        run.skip(check, NO_USER);
+    }
+}
+
+/// What a refused login is explained by.
+struct Context<'a> {
+    subject: &'a Subject,
+    target: &'a Target,
+    user: &'a str,
+    facts: &'a Facts,
 }
 
 /// Ends a connection without a login.
@@ -100,11 +138,12 @@ enum LoggedIn {
 }
 
 async fn log_in(
-    run: &mut Run,
+    run: &Run,
     Connection { mut stream, server, mut attempt }: Connection,
-    target: &Target,
-    (proof, permission): (&Proof, &str),
+    context: &Context<'_>,
+    proof: &Proof,
 ) -> Option<LoggedIn> {
+    let target = context.target;
     let login = async {
         match server {
             Server::Postgres => {
@@ -123,9 +162,9 @@ async fn log_in(
         }
     };
     let (finding, logged_in) = match login.await {
-        Ok(logged_in) => (Finding::pass(format!("as {}", target.user.as_deref().unwrap_or_default())), Some(logged_in)),
+        Ok(logged_in) => (Finding::pass(format!("as {}", context.user)), Some(logged_in)),
         Err(error) => {
-            let refused = refused(&error, target, permission);
+            let refused = context.refused(&error);
             // A server may repeat the token that it was sent.
             let repeats = refused.fact.contains(proof.cleartext().expose().as_str());
             let fact = if repeats { "the database refused the login".into() } else { refused.fact };
@@ -144,20 +183,100 @@ fn startup(target: &Target) -> Result<Startup, postgres::Error> {
     Ok(startup)
 }
 
-fn refused(error: &Error, target: &Target, permission: &str) -> Finding {
-    let user = target.user.as_deref().unwrap_or_default();
-    let finding = failed(error, target);
+impl Context<'_> {
+    /// The cause of a failed login by what AWS says, and otherwise by what the server says.
+    fn refused(&self, error: &Error) -> Finding {
+        let finding = failed(error, self.subject, self.target);
+        match error {
+            Error::Login(error) if error.is_refusal() => self.explain(finding, error),
+            Error::Login(engine::Error::Postgres(postgres::Error::Authentication(_))) => self.not_a_member(finding),
+            Error::Login(engine::Error::Mysql(mysql::Error::Authentication(_))) => finding
+                .because("the user does not log in with AWSAuthenticationPlugin, or does not exist")
+                .paste(alter(self.user, ANY_HOST)),
+            _ => finding,
+        }
+    }
+
+    fn explain(&self, finding: Finding, error: &engine::Error) -> Finding {
+        let permission = self.facts.known.permission(self.target, self.user);
+        let hint = || error.refusal_hint(self.user, &permission.to_string());
+        if !is_about_the_token(error) {
+            return self.explain_refusal(finding, error, hint);
+        }
+        if let Some(database) = self.facts.known.database.as_deref() {
+            if database.iam == Some(false) {
+                let finding = finding.because("IAM database authentication is off");
+                return finding.paste(cloud::enable_iam(database, self.subject));
+            }
+            if let Some(port) = cloud::wrong_port(database, self.target) {
+                let finding =
+                    finding.because(format!("a token is for one port, and {} listens on {port}", database.id));
+                return finding.fix(cloud::option("port", &port.to_string()));
+            }
+        }
+        if self.facts.is_denied {
+            return finding
+                .because(format!("the IAM policy does not allow {permission}"))
+                .paste(statement(&permission));
+        }
+        finding.fix(hint())
+    }
+
+    /// The server has accepted the token, and refuses the user or the database.
+    fn explain_refusal(&self, finding: Finding, error: &engine::Error, hint: impl Fn() -> Option<String>) -> Finding {
+        let engine::Error::Postgres(postgres::Error::Refused(server)) = error else {
+            // A statement of SQL is to be pasted without the words before it.
+            let hint = hint();
+            let sql = hint.as_deref().and_then(|hint| hint.strip_prefix("As an administrator: "));
+            return match sql {
+                Some(sql) => finding.because("the user may not do that").paste(sql),
+                None => finding.fix(hint),
+            };
+        };
+        let quoted = engine::postgres::quote_identifier;
+        let (user, database) = (quoted(self.user), quoted(self.target.database.as_deref().unwrap_or(ANY_DATABASE)));
+        match (server.sqlstate().as_str(), server.routine()) {
+            // insufficient_privilege
+            ("42501", _) => finding
+                .because("the user may not connect to this database")
+                .paste(format!("GRANT CONNECT ON DATABASE {database} TO {user};")),
+            // Without a role there would be no membership in rds_iam, and so no check of the token.
+            ("28000", Some(b"InitializeSessionUserId")) => {
+                finding.because("the role may not log in").paste(format!("ALTER ROLE {user} LOGIN;"))
+            }
+            // invalid_catalog_name
+            ("3D000", _) => finding.fix(format!("use another --database: {ANY_DATABASE} is on every server of RDS")),
+            _ => finding.fix(hint()),
+        }
+    }
+
+    /// A server asks for a password also when there is no such role: it does not reveal which roles exist.
+    fn not_a_member(&self, finding: Finding) -> Finding {
+        let lower = self.user.to_lowercase();
+        if lower == self.user {
+            return finding
+                .because("the role is not a member of rds_iam, or IAM database authentication is off")
+                .paste(grant(self.user));
+        }
+        finding.because(format!("the role is not a member of rds_iam, or it is called {lower}")).fix(format!(
+            "{} (names are in lower case, unless a role was created in quotes; for one that was: {})",
+            cloud::option("user", &lower),
+            grant(self.user)
+        ))
+    }
+}
+
+/// Whether the server refused the token, as opposed to what the user asks for.
+fn is_about_the_token(error: &engine::Error) -> bool {
     match error {
-        Error::Login(error) if error.is_refusal() => {
-            finding.fix((target.engine.facts().refusal_hint)(error, user, permission))
+        // invalid_authorization_specification, for which PAM has no routine of its own
+        engine::Error::Postgres(postgres::Error::Refused(server)) => {
+            let is_of_role = matches!(server.routine(), Some(b"InitializeSessionUserId" | b"ClientAuthentication"));
+            server.sqlstate().as_str() == "28000" && !is_of_role
         }
-        Error::Login(engine::Error::Postgres(postgres::Error::Authentication(_))) => finding
-            .because("the role is not a member of rds_iam, or IAM database authentication is off")
-            .paste(grant(user)),
-        Error::Login(engine::Error::Mysql(mysql::Error::Authentication(_))) => {
-            finding.because("the user does not log in with AWSAuthenticationPlugin").paste(alter(user))
-        }
-        _ => finding,
+        // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+        engine::Error::Mysql(mysql::Error::Refused(server)) => [1045, 1698].contains(&server.code()),
+        engine::Error::Postgres(_) | engine::Error::Mysql(_) => false,
     }
 }
 
@@ -165,12 +284,13 @@ fn grant(user: &str) -> String {
     format!("GRANT rds_iam TO {};", engine::postgres::quote_identifier(user))
 }
 
-fn alter(user: &str) -> String {
-    let name = user.replace('\\', "\\\\").replace('\'', "''");
-    format!("ALTER USER '{name}'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;")
+fn alter(user: &str, host: &str) -> String {
+    let quoted = |name: &str| format!("'{}'", name.replace('\\', "\\\\").replace('\'', "''"));
+    let (user, host) = (quoted(user), quoted(host));
+    format!("ALTER USER {user}@{host} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;")
 }
 
-async fn ask_postgres(run: &mut Run, mut stream: Stream, by_proxy: bool) {
+async fn ask_postgres(run: &Run, mut stream: Stream, by_proxy: bool) {
     let work = async {
         let answer =
             postgres::query::query(&mut stream, "SELECT current_user, current_setting('server_version')").await;
@@ -203,7 +323,7 @@ async fn ask_postgres(run: &mut Run, mut stream: Stream, by_proxy: bool) {
     run.check(Check::User, CALL_TIMEOUT, work).await;
 }
 
-async fn ask_mysql(run: &mut Run, stream: &mut Stream, user: &str, by_proxy: bool) {
+async fn ask_mysql(run: &Run, stream: &mut Stream, user: &str, by_proxy: bool) {
     let work = async {
         match mysql::query::query(stream, "SELECT current_user(), version()").await.map(first_two) {
             Ok(Some((account, version))) => {
@@ -224,7 +344,9 @@ async fn ask_mysql(run: &mut Run, stream: &mut Stream, user: &str, by_proxy: boo
             Ok(statement) => match statement.as_deref().and_then(plugin) {
                 Some(plugin) if plugin == "AWSAuthenticationPlugin" => Finding::pass(format!("{account} has {plugin}")),
                 Some(plugin) => {
-                    Finding::warn(format!("{account} has {plugin}, not AWSAuthenticationPlugin")).paste(alter(user))
+                    let host = account.rsplit_once('@').map_or(ANY_HOST, |(_, host)| host);
+                    Finding::warn(format!("{account} has {plugin}, not AWSAuthenticationPlugin"))
+                        .paste(alter(user, host))
                 }
                 None => Finding::unknown(format!("the plugin of {account}")),
             },
@@ -256,11 +378,16 @@ fn plugin(statement: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-async fn log(run: &mut Run, account: &Account, known: &Known) {
-    let Some(database) = &known.database else {
+async fn log(
+    run: &Run,
+    subject: &Subject,
+    account: &Account,
+    (database, permission): (Option<&Database>, &Permission),
+) {
+    let Some(database) = database else {
         return run.skip(Check::Log, "RDS did not describe the database, whose name the log has");
     };
-    let work = async { (permission::log(account, database).await, None::<()>) };
+    let work = async { (permission::log(subject, account, database, permission).await, None::<()>) };
     run.check(Check::Log, CALL_TIMEOUT, work).await;
 }
 

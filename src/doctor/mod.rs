@@ -1,15 +1,24 @@
-//! What keeps a target from working, found check by check, from the cheap to the expensive: the fact, its cause and what to
-//! do about it.
+//! What keeps a target from working, found check by check: the fact, its cause and what to do about it.
 //!
 //! - `cloud`: credentials, clock, what AWS says of the database and the bastion;
 //! - `permission`: what IAM says to the login, and the database's log of it;
 //! - `network`: whether security groups let the bastion reach the database;
+//! - `vpc`: the network around a bastion that is offline, or whose dial hangs;
 //! - `connection`: session, dial and certificate, by the proxy's own steps ([`connect`](crate::connect));
 //! - `login`: token, login, and what the database says of the user;
 //! - `local`: the local port.
 //!
-//! It goes on past a failure where it can, takes less than a minute, and leaves nothing behind: the session that it opened
-//! is terminated on every path. It decides, and prints nothing.
+//! ```text
+//!   credentials ─┬▶ identity ─┬────────────────▶ permission
+//!                ├▶ database ─┴▶ network ┐ (facts for the causes)
+//!                ├▶ bastion              ▼
+//!                └▶ session ─▶ dial ─▶ certificate ─▶ login ─▶ query ─▶ user, log ─▶ end of the session
+//!   clock, local port
+//! ```
+//!
+//! Checks that do not need each other run side by side; [`Event`]s tell when each begins and ends. The run goes on past a
+//! failure where it can, takes less than a minute, and leaves nothing behind: the session that it opened is terminated on every
+//! path. It decides, and prints nothing.
 //!
 //! A report is for other people's eyes. Everything in it comes from an allow list: names and numbers of ours and of AWS's,
 //! and the texts of error types that hold nothing secret (`words`). Of a token it has the length and the expiry.
@@ -23,58 +32,93 @@ mod permission;
 mod report;
 mod run;
 mod subject;
+mod vpc;
 mod words;
+
+use futures_util::FutureExt as _;
+use tokio::sync::mpsc::UnboundedSender;
 
 use self::{
     connection::Path,
-    run::{Known, Run},
-    words::{NO_BASTION, NO_ENDPOINT},
+    run::{Facts, Known, Run},
+    vpc::Trouble,
+    words::{NO_BASTION, NO_CREDENTIALS, NO_ENDPOINT},
 };
 pub use self::{
-    report::{Check, Finding, Report, Stage, Verdict},
+    report::{Check, Event, Finding, Report, Stage, Verdict},
     subject::{Extent, Subject},
 };
+use crate::target::Route;
 
-/// Checks a target whose configuration was `configuration`. Not cancel safe: it would leave a session behind; use
-/// [`Subject::stop`], after which the report is of no use.
-pub async fn run_checks(configuration: Stage, subject: &Subject) -> Report {
-    let mut run = Run::new(configuration, &subject.discovery);
-    let mut known = Known::default();
+/// Checks a target whose configuration was `configuration`, and reports each check to `events`. Not cancel safe: it would leave a
+/// session behind; use [`Subject::stop`], after which the report has the checks that had ended.
+pub async fn run_checks(configuration: Stage, subject: &Subject, events: UnboundedSender<Event>) -> Report {
+    let run = Run::new([configuration, subject.discovery.clone()], events);
+    let path = Path::of(subject);
     tokio::select! {
-        () = cloud::check(&mut run, subject, &mut known) => {}
-        () = subject.stop.cancelled() => return run.report,
+        () = Box::pin(check_all(&run, subject, path.as_ref())) => {}
+        () = subject.stop.cancelled() => run.skip_rest(),
     }
-    // Everything that a login needs, on one stack.
-    Box::pin(check_connection(&mut run, subject, &known)).await;
-    match subject.extent.target() {
-        Some(target) => local::check(&mut run, target, subject.port_of_another.as_deref()).await,
-        None => run.skip(Check::Port, NO_ENDPOINT),
-    }
-    run.report
+    connection::end(&run, path).await;
+    run.finish()
 }
 
-/// From the session to the database's log.
-async fn check_connection(run: &mut Run, subject: &Subject, known: &Known) {
-    let (target, account) = match subject.connectable(known) {
-        Ok(connectable) => connectable,
-        Err(why) => {
-            connection::skip(run, why);
-            run.skip(Check::Token, why);
-            return login::skip(run, why);
+async fn check_all(run: &Run, subject: &Subject, path: Option<&Path<'_>>) {
+    let port = async {
+        match subject.extent.target() {
+            Some(target) => local::check(run, target, subject.port_of_another.as_deref()).await,
+            None => run.skip(Check::Port, NO_ENDPOINT),
         }
     };
-    if let Extent::WithoutRoute(_) = subject.extent {
-        connection::skip(run, NO_BASTION);
-        return login::check(run, (target, account), known, None).await;
-    }
-    let path = Path::new(target, account, subject);
-    let checks = async {
-        let connection = path.connect(run, known).await;
-        login::check(run, (target, account), known, connection).await;
+    tokio::join!(with_credentials(run, subject, path), cloud::check_clock(run, subject), port);
+}
+
+/// The checks that need credentials, and those behind them.
+async fn with_credentials(run: &Run, subject: &Subject, path: Option<&Path<'_>>) {
+    let login = cloud::check_credentials(run, subject).await;
+    let account = subject.account.as_ref().ok().filter(|_| login.is_some());
+    let known = async {
+        let (principal, database) =
+            tokio::join!(cloud::check_identity(run, account), cloud::check_database(run, subject, account));
+        Known { principal, database }
     };
-    tokio::select! {
-        () = checks => {}
-        () = subject.stop.cancelled() => {}
+    let known = known.boxed_local().shared();
+    let facts = async {
+        let known = known.clone().await;
+        let permission = async {
+            match (subject.extent.target(), account) {
+                (Some(target), Some(account)) => permission::check(run, target, account, &known).await,
+                (target, _) => {
+                    run.skip(Check::Permission, if target.is_none() { NO_ENDPOINT } else { NO_CREDENTIALS });
+                    false
+                }
+            }
+        };
+        let (is_denied, rules) = tokio::join!(permission, network::check(run, subject, account, &known));
+        Facts { known, rules, is_denied }
+    };
+    let facts = facts.boxed_local().shared();
+    let connection = async {
+        let why_not = match (&subject.extent, path) {
+            (Extent::WithoutEndpoint { .. }, _) => Some(NO_ENDPOINT),
+            (Extent::WithoutRoute(_), _) => Some(NO_BASTION),
+            (Extent::Complete(target), Some(_)) if login.is_some() || target.route == Route::Direct => None,
+            (Extent::Complete(_), _) => Some(NO_CREDENTIALS),
+        };
+        let connected = match (path, why_not) {
+            (Some(path), None) => path.connect(run, facts.clone()).await,
+            (_, why) => {
+                connection::skip(run, why.unwrap_or(NO_CREDENTIALS));
+                None
+            }
+        };
+        login::check(run, subject, login.as_ref(), facts.clone(), connected).await;
+    };
+    // The facts are wanted without a connection as well.
+    let (is_offline, facts, ()) = tokio::join!(cloud::check_bastion(run, subject, account), facts.clone(), connection);
+    if path.is_some_and(Path::is_reached) {
+        return;
     }
-    path.close().await;
+    let trouble = if is_offline { Some(Trouble::Offline) } else { path.and_then(Path::trouble) };
+    Box::pin(vpc::check(run, subject, account, trouble, &facts.rules)).await;
 }

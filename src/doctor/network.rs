@@ -3,7 +3,7 @@
 
 use super::{
     report::{Check, Finding, Verdict},
-    run::{CALL_TIMEOUT, Known, Run},
+    run::{CALL_TIMEOUT, Known, Rules, Run},
     subject::Subject,
     words::{DIRECT, NO_CREDENTIALS, NO_ENDPOINT},
 };
@@ -15,64 +15,78 @@ use crate::{
     target::InstanceId,
 };
 
-pub(super) async fn check(run: &mut Run, subject: &Subject, account: Option<&Account>, known: &mut Known) {
+pub(super) async fn check(run: &Run, subject: &Subject, account: Option<&Account>, known: &Known) -> Rules {
     let (port, id) = match (subject.extent.target(), subject.extent.bastion()) {
-        (_, Ok(None)) => return run.note(Check::Network, Finding::pass(DIRECT)),
-        (_, Err(why)) => return run.skip(Check::Network, why),
-        (None, _) => return run.skip(Check::Network, NO_ENDPOINT),
+        (_, Ok(None)) => {
+            run.note(Check::Network, Finding::pass(DIRECT));
+            return Rules::Unknown;
+        }
+        (_, Err(why)) => return skip(run, why),
+        (None, _) => return skip(run, NO_ENDPOINT),
         (Some(target), Ok(Some(id))) => (target.endpoint.port, id),
     };
-    let Some(account) = account else { return run.skip(Check::Network, NO_CREDENTIALS) };
+    let Some(account) = account else { return skip(run, NO_CREDENTIALS) };
     if !id.as_str().starts_with("i-") {
-        return run.skip(Check::Network, "the bastion is not an EC2 instance");
+        return skip(run, "the bastion is not an EC2 instance");
     }
     let groups = known.database.as_ref().map(|database| database.security_groups.clone()).unwrap_or_default();
     if groups.is_empty() {
-        return run.skip(Check::Network, "RDS does not name the security groups of the database");
+        return skip(run, "RDS does not name the security groups of the database");
     }
+    // Rules for a port on which the database does not listen say nothing.
+    let port = known.database.as_ref().and_then(|database| database.port).unwrap_or(port);
     let work = async {
-        match look(account, id, &groups, port).await {
-            Ok((finding, missing)) => (vec![finding], missing),
+        match look(account, subject, id, &groups, port).await {
+            Ok((finding, rules)) => (vec![finding], Some(rules)),
             Err(error) => (vec![Finding::of_call(Verdict::Unknown, &error)], None),
         }
     };
-    known.missing_rule = run.check(Check::Network, CALL_TIMEOUT, work).await;
+    run.check(Check::Network, CALL_TIMEOUT, work).await.unwrap_or_default()
 }
 
-/// The finding, and the groups between which a rule is missing, the database's first.
+fn skip(run: &Run, why: &'static str) -> Rules {
+    run.skip(Check::Network, why);
+    Rules::Unknown
+}
+
 async fn look(
     account: &Account,
+    subject: &Subject,
     id: &InstanceId,
     groups: &[String],
     port: u16,
-) -> Result<(Finding, Option<(String, String)>), Error> {
+) -> Result<(Finding, Rules), Error> {
     let Some(place) = account.place(id).await? else {
-        return Ok((Finding::unknown(format!("EC2 does not know {id}")), None));
+        return Ok((Finding::unknown(format!("EC2 does not know {id}")), Rules::Unknown));
     };
     let admission = account.admission(groups, &place, port).await?;
     let Place { groups: of_bastion, .. } = &place;
     let (all, bastions) = (groups.join(", "), of_bastion.join(", "));
     Ok(match admission {
-        Admission::Admitted { group, from } => (Finding::pass(format!("{group} lets {from} in on port {port}")), None),
+        Admission::Admitted { group, from } => {
+            (Finding::pass(format!("{group} lets {from} in on port {port}")), Rules::Open)
+        }
         Admission::Perhaps { list } => {
-            (Finding::unknown(format!("whether {all} lets {id} in on port {port}: that depends on {list}")), None)
+            let fact = format!("whether {all} lets {id} in on port {port}: that depends on {list}");
+            (Finding::unknown(fact), Rules::Unknown)
         }
         Admission::Refused => {
             let finding = Finding::warn(format!("no rule of {all} lets {id} ({bastions}) in on port {port}"));
             let finding = finding.because("without one, packets from the bastion are dropped");
             match (groups.first(), of_bastion.first()) {
                 (Some(database), Some(bastion)) => {
-                    (finding.paste(ingress(database, bastion, port)), Some((database.clone(), bastion.clone())))
+                    let rules = Rules::Missing { database: database.clone(), bastion: bastion.clone() };
+                    (finding.paste(ingress(subject, (database, bastion), port)), rules)
                 }
-                _ => (finding, None),
+                _ => (finding, Rules::Unknown),
             }
         }
     })
 }
 
-/// The command that lets one group into another.
-pub(super) fn ingress(database: &str, bastion: &str, port: u16) -> String {
-    format!(
-        "aws ec2 authorize-security-group-ingress --group-id {database} --protocol tcp --port {port} --source-group {bastion}"
-    )
+/// The command that lets the bastion's group into the database's.
+pub(super) fn ingress(subject: &Subject, (database, bastion): (&str, &str), port: u16) -> String {
+    subject.aws(&format!(
+        "ec2 authorize-security-group-ingress --group-id {database} --protocol tcp --port {port} --source-group {bastion}"
+    ))
 }

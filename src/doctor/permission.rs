@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Known, Run},
-    words::time,
+    subject::Subject,
+    words::{NO_USER, time},
 };
 use crate::{
     aws::{Account, Error, permission::Decision, rds::Database},
@@ -20,9 +21,11 @@ const MAX_ENTRIES: usize = 3;
 const LIMITS: &str = "the simulation covers the policies and the permissions boundary of the user or role; it does not cover session \
                       policies, and may not cover service control policies";
 
+const NOT_AUTHORIZED: &str = "NotAuthorized";
+
 /// The error codes of the log of IAM logins ("IAM database authentication: monitoring", error codes).
 const CODES: [(&str, &str, &str); 5] = [
-    ("NotAuthorized", "the policy does not allow rds-db:connect on this database and user", "add the statement above"),
+    (NOT_AUTHORIZED, "the policy does not allow rds-db:connect on this database and user", ""),
     (
         "InvalidToken",
         "the token is for another host, port, region or user, or its signature is wrong",
@@ -37,18 +40,29 @@ const CODES: [(&str, &str, &str); 5] = [
     ),
 ];
 
-pub(super) async fn check(run: &mut Run, target: &Target, account: &Account, known: &Known) {
+/// Whether IAM denies the login; `false` also where that is not known.
+pub(super) async fn check(run: &Run, target: &Target, account: &Account, known: &Known) -> bool {
     let Some(user) = &target.user else {
-        return run.note(Check::Permission, Finding::unknown("no database user is set").fix("--user NAME".to_owned()));
+        run.skip(Check::Permission, NO_USER);
+        return false;
     };
     let permission = known.permission(target, user);
-    let work = async { (vec![simulated(account, &permission, known).await], None::<()>) };
-    run.check(Check::Permission, CALL_TIMEOUT, work).await;
+    let work = async {
+        let finding = simulated(account, &permission, known).await;
+        let is_denied = finding.verdict == Verdict::Fail;
+        (vec![finding], Some(is_denied))
+    };
+    run.check(Check::Permission, CALL_TIMEOUT, work).await.unwrap_or_default()
+}
+
+/// The statement that allows a login.
+pub(super) fn statement(permission: &Permission) -> String {
+    let Permission { action, resource } = permission;
+    format!(r#"{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}"#)
 }
 
 async fn simulated(account: &Account, permission: &Permission, known: &Known) -> Finding {
-    let Permission { action, resource } = permission;
-    let statement = format!(r#"{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}"#);
+    let resource = &permission.resource;
     let needed = format!("a login needs {permission}");
     let unknown = |why: &str| Finding::unknown(format!("{needed}; {why}"));
     if known.database.as_ref().and_then(|database| database.resource_id.as_ref()).is_none() {
@@ -65,7 +79,9 @@ async fn simulated(account: &Account, permission: &Permission, known: &Known) ->
                 Decision::ExplicitDeny => "a statement denies it",
                 Decision::ImplicitDeny | Decision::Allowed => "no statement allows it",
             };
-            Finding::fail(format!("{resource} is not allowed to {source}: {how}")).because(LIMITS).paste(statement)
+            Finding::fail(format!("{resource} is not allowed to {source}: {how}"))
+                .because(LIMITS)
+                .paste(statement(permission))
         }
         Err(Error::BadRequest { code, .. }) if code == "NoSuchEntity" => unknown(&format!(
             "IAM does not know {source}: the role may have a path, as those of IAM Identity Center do"
@@ -78,7 +94,12 @@ async fn simulated(account: &Account, permission: &Permission, known: &Known) ->
 }
 
 /// The end of the log, after a failed login.
-pub(super) async fn log(account: &Account, database: &Database) -> Vec<Finding> {
+pub(super) async fn log(
+    subject: &Subject,
+    account: &Account,
+    database: &Database,
+    permission: &Permission,
+) -> Vec<Finding> {
     let id = database.parent.as_ref().unwrap_or(&database.id);
     let clustered = database.parent.is_some() || database.kind != Service::Instance;
     if database.kind.is_proxy() {
@@ -95,12 +116,12 @@ pub(super) async fn log(account: &Account, database: &Database) -> Vec<Finding> 
         Ok(None) => {
             let export = r#"--cloudwatch-logs-export-configuration '{"EnableLogTypes":["iam-db-auth-error"]}'"#;
             let finding = Finding::unknown(format!("there is no log group {group}: the log is not exported"));
-            return vec![finding.paste(format!("aws rds {modify} {export}"))];
+            return vec![finding.paste(subject.aws(&format!("rds {modify} {export}")))];
         }
         Ok(Some(events)) => events,
     };
     let told: Vec<Finding> =
-        events.iter().rev().take(MAX_ENTRIES).rev().map(|(at, entry)| of_entry(*at, entry)).collect();
+        events.iter().rev().take(MAX_ENTRIES).rev().map(|(at, entry)| of_entry(*at, entry, permission)).collect();
     if told.is_empty() {
         return vec![Finding::unknown(format!("nothing in {group} within 15 minutes; entries come late"))];
     }
@@ -108,12 +129,13 @@ pub(super) async fn log(account: &Account, database: &Database) -> Vec<Finding> 
 }
 
 /// Reports the code alone: an entry may hold text that a report must not have.
-fn of_entry(at: SystemTime, entry: &str) -> Finding {
+fn of_entry(at: SystemTime, entry: &str, permission: &Permission) -> Finding {
     let at = time(at);
     let Some((code, meaning, fix)) = CODES.iter().find(|(code, ..)| entry.contains(code)) else {
         return Finding::warn(format!("{at}: an entry without a known code"));
     };
-    Finding::warn(format!("{at}: {code}: {meaning}")).fix((*fix).to_owned())
+    let finding = Finding::warn(format!("{at}: {code}: {meaning}"));
+    if *code == NOT_AUTHORIZED { finding.paste(statement(permission)) } else { finding.fix((*fix).to_owned()) }
 }
 
 #[cfg(test)]
@@ -123,9 +145,10 @@ mod tests {
     #[test]
     fn entry_is_reported_by_its_code_alone() {
         let entry = "Failed to authenticate SECRET because the token is malformed. (Status Code: 400, Error Code: InvalidToken)";
-        let finding = of_entry(SystemTime::UNIX_EPOCH, entry);
+        let permission = Permission { action: "rds-db:connect", resource: "arn".into() };
+        let finding = of_entry(SystemTime::UNIX_EPOCH, entry, &permission);
         assert!(finding.fact.starts_with("1970-01-01T00:00:00Z: InvalidToken: "), "{finding:?}");
         assert!(!format!("{finding:?}").contains("SECRET"));
-        assert!(!format!("{:?}", of_entry(SystemTime::UNIX_EPOCH, "SECRET")).contains("SECRET"));
+        assert!(!format!("{:?}", of_entry(SystemTime::UNIX_EPOCH, "SECRET", &permission)).contains("SECRET"));
     }
 }

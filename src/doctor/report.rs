@@ -7,6 +7,15 @@ use serde::Serialize;
 use super::words;
 use crate::{app::Cause, aws, printable};
 
+/// What happens to a check, as soon as it happens.
+#[derive(Debug)]
+pub enum Event {
+    /// It has begun.
+    Started(Check),
+    /// It has ended. One that takes no time does not begin.
+    Settled(Stage),
+}
+
 /// The outcome of a finding, from good to bad. A stage has the worst of its findings'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,6 +58,8 @@ pub enum Check {
     Session,
     /// The bastion's, or our own, connection to the database.
     Dial,
+    /// The network around a bastion that is offline, or whose dial hangs.
+    Vpc,
     /// The database's certificate.
     Certificate,
     /// The login token.
@@ -63,9 +74,36 @@ pub enum Check {
     Log,
     /// The local port.
     Port,
+    /// The end of the SSM session.
+    End,
 }
 
 impl Check {
+    /// All of them, in their order.
+    pub const ALL: [Self; 21] = [
+        Self::Configuration,
+        Self::Credentials,
+        Self::Identity,
+        Self::Clock,
+        Self::Discovery,
+        Self::Endpoint,
+        Self::Database,
+        Self::Permission,
+        Self::Bastion,
+        Self::Network,
+        Self::Session,
+        Self::Dial,
+        Self::Vpc,
+        Self::Certificate,
+        Self::Token,
+        Self::Login,
+        Self::Query,
+        Self::User,
+        Self::Log,
+        Self::Port,
+        Self::End,
+    ];
+
     /// The title in a report for people.
     pub fn title(self) -> &'static str {
         match self {
@@ -81,6 +119,7 @@ impl Check {
             Self::Network => "security groups, bastion to database",
             Self::Session => "SSM session",
             Self::Dial => "connection to the database port",
+            Self::Vpc => "network around the bastion",
             Self::Certificate => "database certificate",
             Self::Token => "login token",
             Self::Login => "login",
@@ -88,6 +127,7 @@ impl Check {
             Self::User => "IAM login of the database user",
             Self::Log => "IAM login log of the database",
             Self::Port => "local port",
+            Self::End => "end of the SSM session",
         }
     }
 
@@ -96,9 +136,14 @@ impl Check {
         match self {
             Self::Configuration | Self::Discovery | Self::Endpoint => Cause::Configuration,
             Self::Credentials | Self::Token => Cause::Credentials,
-            Self::Identity | Self::Permission | Self::Bastion | Self::Network | Self::Session | Self::Dial => {
-                Cause::Aws
-            }
+            Self::Identity
+            | Self::Permission
+            | Self::Bastion
+            | Self::Network
+            | Self::Session
+            | Self::Dial
+            | Self::Vpc
+            | Self::End => Cause::Aws,
             Self::Database | Self::Certificate | Self::Login | Self::Query | Self::User | Self::Log => Cause::Database,
             Self::Clock | Self::Port => Cause::Local,
         }
@@ -132,12 +177,16 @@ pub struct Finding {
     /// The part that a failure belongs to, where it is not the check's own.
     #[serde(skip)]
     pub(super) part: Option<Cause>,
+    /// Why the check was not made, if it was not.
+    #[serde(skip)]
+    pub skipped: Option<&'static str>,
 }
 
 impl Finding {
     /// A fact in one line, which may hold text of the far side.
     pub fn new(verdict: Verdict, fact: impl Into<String>) -> Self {
-        Self { verdict, fact: shown(&fact.into()), cause: None, fix: None, verbatim: false, part: None }
+        let fact = shown(&fact.into());
+        Self { verdict, fact, cause: None, fix: None, verbatim: false, part: None, skipped: None }
     }
 
     /// Further lines of the fact.
@@ -188,16 +237,20 @@ impl Finding {
         Self { verbatim: true, ..self.fix(fix.into()) }
     }
 
+    /// A check that could not be made.
+    pub(super) fn skip(why: &'static str) -> Self {
+        Self { skipped: Some(why), ..Self::unknown(format!("not checked: {why}")) }
+    }
+
     /// A call to AWS that failed.
     pub(super) fn of_call(verdict: Verdict, error: &aws::Error) -> Self {
-        let part = error.concerns_credentials().then_some(Cause::Credentials);
         let allow = match error {
             aws::Error::AccessDenied { operation, .. } => {
                 words::action(operation).map(|action| format!("allow {action} to have this checked"))
             }
             _ => None,
         };
-        Self { part, ..Self::new(verdict, error.to_string()) }.fix(error.hint().or(allow))
+        Self { part: Some(error.into()), ..Self::new(verdict, words::of_aws(error)) }.fix(error.hint().or(allow))
     }
 }
 
@@ -232,10 +285,14 @@ impl Stage {
         }
     }
 
-    /// The part that has failed, if it is a failure.
-    fn failure(&self) -> Option<Cause> {
-        let failed = self.findings.iter().find(|finding| finding.verdict == Verdict::Fail)?;
-        Some(failed.part.unwrap_or_else(|| self.check.part()))
+    /// The first finding that is a failure.
+    pub fn failure(&self) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.verdict == Verdict::Fail)
+    }
+
+    /// Why the check was not made, if it was not.
+    pub fn skipped(&self) -> Option<&'static str> {
+        self.findings.first()?.skipped
     }
 }
 
@@ -247,8 +304,54 @@ pub struct Report {
 }
 
 impl Report {
+    /// The first check that failed, with what decided that. A wrong clock comes before all others: every signature depends on it.
+    pub fn failure(&self) -> Option<(&Stage, &Finding)> {
+        let of = |stage: &'_ Stage| stage.failure().is_some();
+        let clock = self.stages.iter().find(|stage| stage.check == Check::Clock && of(stage));
+        let stage = clock.or_else(|| self.stages.iter().find(|stage| of(stage)))?;
+        Some((stage, stage.failure()?))
+    }
+
+    /// Makes what the network around the bastion lacks the cause of a bastion that is offline, or of a dial that hangs.
+    pub(super) fn blame_network(&mut self) {
+        let vpc = self.stages.iter().find(|stage| stage.check == Check::Vpc);
+        let lacking = vpc.and_then(|stage| {
+            stage.findings.iter().find(|finding| finding.verdict == Verdict::Warn && finding.fix.is_some())
+        });
+        let Some(Finding { fact, fix, verbatim, .. }) = lacking.cloned() else { return };
+        let explained = [Check::Bastion, Check::Session, Check::Dial];
+        for stage in self.stages.iter_mut().filter(|stage| explained.contains(&stage.check)) {
+            // A command that is there already is about a surer cause.
+            let failed = |finding: &&mut Finding| finding.verdict == Verdict::Fail && !finding.verbatim;
+            for finding in stage.findings.iter_mut().filter(failed) {
+                finding.cause = Some(fact.clone());
+                finding.fix.clone_from(&fix);
+                finding.verbatim = verbatim;
+            }
+        }
+    }
+
+    /// Makes a wrong clock the cause of what AWS and the database refused. They see a wrong signature, and suspect policy, key or user.
+    pub(super) fn blame_clock(&mut self) {
+        let clock = self.stages.iter().find(|stage| stage.check == Check::Clock);
+        let Some(Finding { fact, fix, .. }) = clock.and_then(Stage::failure).cloned() else { return };
+        let refused = [Check::Identity, Check::Session, Check::Login];
+        for stage in self.stages.iter_mut().filter(|stage| refused.contains(&stage.check)) {
+            for finding in stage.findings.iter_mut().filter(|finding| finding.verdict == Verdict::Fail) {
+                finding.cause = Some(format!("this machine's clock is {fact}"));
+                finding.fix.clone_from(&fix);
+                finding.verbatim = true;
+            }
+        }
+    }
+
     /// The part that failed first.
     pub fn first_failure(&self) -> Option<Cause> {
-        self.stages.iter().find_map(Stage::failure)
+        self.failure().map(|(stage, finding)| finding.part.unwrap_or_else(|| stage.check.part()))
+    }
+
+    /// The number of checks with this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.stages.iter().filter(|stage| stage.verdict == verdict).count()
     }
 }

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    report::Stage,
-    run::Known,
-    words::{NO_BASTION, NO_CREDENTIALS, NO_ENDPOINT},
-};
+use super::{report::Stage, words::NO_BASTION};
 use crate::{
     aws::{self, Account},
     target::{Host, InstanceId, Region, Route, Target},
@@ -71,6 +67,8 @@ pub struct Subject {
     pub discovery: Stage,
     /// The name that the user gave, when it was an alias of the endpoint.
     pub alias: Option<Host>,
+    /// The AWS profile, when one was named.
+    pub profile: Option<String>,
     /// The AWS account; an error is a finding.
     pub account: Result<Account, aws::Error>,
     /// The time that a client has to be connected, as in `rdsgate up`.
@@ -84,15 +82,19 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// What a connection is made with.
-    ///
-    /// # Errors
-    /// Why none can be made.
-    pub(super) fn connectable(&self, known: &Known) -> Result<(&Target, &Account), &'static str> {
-        let target = self.extent.target().ok_or(NO_ENDPOINT)?;
-        match &self.account {
-            Ok(account) if known.login.is_some() || target.route == Route::Direct => Ok((target, account)),
-            _ => Err(NO_CREDENTIALS),
-        }
+    /// A command of the AWS CLI in the region and with the profile of the subject.
+    pub(super) fn aws(&self, words: &str) -> String {
+        let profile = self.profile.as_ref().map(|profile| format!(" --profile {}", quoted(profile)));
+        format!("aws {words} --region {}{}", self.extent.region(), profile.unwrap_or_default())
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }

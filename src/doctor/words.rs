@@ -1,13 +1,18 @@
-//! The texts of a report. Of an error they hold the messages of our own types, which name things of the user and of AWS, but
-//! not the causes below them: those come from libraries, and may repeat a URL or a header.
+//! The texts of a report. Of an error they hold the messages of our own types, and of the system, of TLS and of an HTTP proxy, which name
+//! hosts, files and things of AWS. The messages of other libraries are left out: they may repeat a URL or a header.
 
-use std::time::SystemTime;
+use std::{error::Error as StdError, sync::Arc, time::SystemTime};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 
 use crate::{
+    aws,
     connect::Error,
-    tunnel::{self, direct, pool, ssm::session},
+    engine, outbound, printable, tls,
+    tunnel::{
+        self, StreamError, direct, message_service, pool,
+        ssm::{control::ControlError, conversation::EndReason, session, websocket},
+    },
 };
 
 /// No session is needed.
@@ -18,6 +23,12 @@ pub(super) const NO_CREDENTIALS: &str = "there are no usable credentials";
 pub(super) const NO_BASTION: &str = "no bastion is chosen";
 /// Why a check is skipped.
 pub(super) const NO_ENDPOINT: &str = "the endpoint is not known";
+/// Why a check is skipped.
+pub(super) const NO_CONNECTION: &str = "the database was not reached";
+/// Why a check is skipped.
+pub(super) const NO_USER: &str = "no database user is set";
+/// Why a check is skipped.
+pub(super) const STOPPED: &str = "the run was stopped before";
 
 /// A time by RFC 3339, to the second.
 pub(super) fn time(at: SystemTime) -> String {
@@ -25,41 +36,71 @@ pub(super) fn time(at: SystemTime) -> String {
     seconds.fmt(Format::DateTime).unwrap_or_else(|_| "an unknown time".into())
 }
 
-/// An error of connecting, in one line.
+/// An error of connecting, in one line. The step is the check's; the text says what happened in it.
 pub(super) fn of(error: &Error) -> String {
     match error {
-        Error::Credentials(cause) => format!("{error}: {cause}"),
-        Error::Route(tunnel::Error::Pool(pool::Error::Session(cause))) => of_session(cause),
-        Error::Route(tunnel::Error::Direct(cause)) => of_direct(cause),
-        Error::Route(cause) => cause.to_string(),
-        Error::Stream(cause) => cause.to_string(),
-        Error::Tls(cause) => cause.to_string(),
-        other => other.to_string(),
+        Error::Route(cause) => joined(cause),
+        Error::Stream(cause) => joined(cause),
+        Error::Tls(cause) => joined(cause),
+        other => joined(other),
     }
 }
 
-fn of_session(error: &session::Error) -> String {
-    match error {
-        session::Error::Start { cause, .. } | session::Error::Sign(cause) => format!("{error}: {cause}"),
-        session::Error::WebSocket(cause) => format!("{error}: {cause}"),
-        session::Error::Ended { reason, .. } => format!("{error}: {reason}"),
-        session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => error.to_string(),
-    }
+/// An error of a call to AWS, in one line.
+pub(super) fn of_aws(error: &aws::Error) -> String {
+    joined(error)
 }
 
-fn of_direct(error: &direct::Error) -> String {
-    match error {
-        direct::Error::Resolve { .. } | direct::Error::Own { .. } => error.to_string(),
-        direct::Error::Connect { cause, .. } => format!("{error}: {cause}"),
+/// The messages of an error and of its causes, as far as they may be shown.
+fn joined(error: &(dyn StdError + 'static)) -> String {
+    let mut text = String::new();
+    for error in std::iter::successors(Some(error), |&error| error.source()).filter(|error| may_be_shown(*error)) {
+        let more = error.to_string();
+        if text.is_empty() {
+            text = more;
+        } else if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
     }
+    printable::without_tokens(&text).into_owned()
+}
+
+fn may_be_shown(error: &(dyn StdError + 'static)) -> bool {
+    // A shared cause is an error as well.
+    let error = match error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+        Some(shared) => &**shared as &(dyn StdError + 'static),
+        None => error,
+    };
+    let is_of_connecting = is::<Error>(error)
+        || is::<tunnel::Error>(error)
+        || is::<pool::Error>(error)
+        || is::<session::Error>(error)
+        || is::<EndReason>(error)
+        || is::<ControlError>(error)
+        || is::<websocket::Error>(error)
+        || is::<message_service::Error>(error)
+        || is::<StreamError>(error)
+        || is::<direct::Error>(error)
+        || is::<direct::Attempts>(error)
+        || is::<engine::Error>(error);
+    let is_of_aws = is::<aws::Error>(error) || is::<aws::Unreachable>(error) || is::<outbound::Error>(error);
+    is_of_connecting || is_of_aws || aws::is_sentence(error) || tls::is_of_tls_or_system(error)
+}
+
+fn is<E: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<E>() || error.is::<Arc<E>>() || error.is::<Box<E>>()
 }
 
 /// The name in IAM of the calls that a report is made from.
 pub(super) fn action(operation: &str) -> Option<String> {
     let service = match operation {
-        "SimulatePrincipalPolicy" => "iam",
+        "SimulatePrincipalPolicy" | "GetInstanceProfile" | "ListAttachedRolePolicies" => "iam",
         "FilterLogEvents" => "logs",
-        "DescribeInstances" | "DescribeSecurityGroups" => "ec2",
+        "DescribeInstances"
+        | "DescribeSecurityGroups"
+        | "DescribeVpcEndpoints"
+        | "DescribeVpcAttribute"
+        | "DescribeNetworkAcls" => "ec2",
         "DescribeInstanceInformation" => "ssm",
         _ if operation.starts_with("DescribeDB") => "rds",
         _ => return None,

@@ -4,12 +4,13 @@
 use std::{process::Stdio, time::Duration};
 
 use sandbox::{Destination, Identity, Node, Operation, Sandbox, SecurityGroup};
-use tokio::net::TcpListener;
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use crate::support::{
     gate::{BASTION, CREDENTIALS, GateOptions, PATIENCE, sandbox, sandbox_with},
     report::{Report, examined},
     servers::{Engine, Options, PgServer, Server},
+    terminal::{on_a_terminal, screen},
 };
 
 /// The lookups beyond those of a connection.
@@ -28,8 +29,8 @@ fn deny(sandbox: &Sandbox, operations: &[Operation]) {
 /// The report without the values that differ from run to run.
 fn steady(report: &str) -> String {
     let line = |line: &str| -> String {
-        if let Some(head) = line.strip_suffix(" ms") {
-            return format!("{} N ms\n", head.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end());
+        if let Some(head) = line.strip_suffix(" ms)") {
+            return format!("{}N ms)\n", head.trim_end_matches(|c: char| c.is_ascii_digit()));
         }
         if line.contains(" answers as ") {
             return format!("         VERSION answers as{}\n", line.split(" answers as").nth(1).unwrap_or_default());
@@ -49,7 +50,7 @@ fn steady(report: &str) -> String {
 async fn report_on_a_working_target_has_every_fact() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
-    let said = examined(GateOptions::new(server, &sandbox), &sandbox).await;
+    let said = examined(GateOptions::new(server, &sandbox).argument("--verbose"), &sandbox).await;
     assert_eq!((said.status.code(), said.stderr.as_str()), (Some(0), ""), "{said:?}");
     assert_eq!(
         steady(&said.stdout),
@@ -108,8 +109,85 @@ ok       local port N ms
 orders.c1abcdefghij.eu-central-1.rds.amazonaws.com: nothing failed
 "
     );
-    assert!(said.stdout.lines().all(|line| line.chars().count() <= 100), "{}", said.stdout);
+    assert!(said.stdout.lines().all(|line| line.chars().count() <= 80), "{}", said.stdout);
     assert_eq!(sandbox.violations(), [""; 0]);
+}
+
+/// A report on a terminal of 80 columns and 24 rows.
+fn on_a_smart_terminal(options: GateOptions) -> tokio::process::Command {
+    options.verb("doctor").env("RDSGATE_LOG", "error").env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").command()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_appear_when_they_start_and_are_settled_in_place() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    // Far slower than the first sign has to be.
+    sandbox.delay(Operation::StartSession, Duration::from_millis(700));
+    let (shown, status) = on_a_terminal(on_a_smart_terminal(GateOptions::new(server, &sandbox)), &[]).await;
+    assert_eq!(status, 0, "{shown}");
+    let at = |words: &str| shown.find(words).unwrap_or_else(|| panic!("{words:?} is missing: {shown}"));
+    let settled = at("ok\u{1b}[0m       SSM session: ");
+    assert!(at("⠋ SSM session  0 s") < settled, "the check is there before its result: {shown}");
+    assert!(at("⠋ AWS credentials and expiry  0 s") < at("ok\u{1b}[0m       AWS credentials"), "{shown}");
+    let screen = screen(&shown);
+    let rows: Vec<&str> = screen.iter().map(|row| row.trim_end()).filter(|row| !row.is_empty()).collect();
+    assert_eq!(rows.len(), 22, "one row a check, and one that says it all: {rows:#?}");
+    assert!(rows.len() <= 24 && rows.iter().all(|row| row.chars().count() <= 80), "{rows:#?}");
+    assert!(rows[..21].iter().all(|row| row.starts_with("ok       ")), "nothing of a spinner is left: {rows:#?}");
+    assert_eq!(rows[21], format!("{}: nothing failed", server.rds_host));
+
+    // The same without colours and without lines that change.
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let mut command = on_a_smart_terminal(GateOptions::new(server, &sandbox));
+        command.env(name, value);
+        let (shown, _) = on_a_terminal(command, &[]).await;
+        assert!(!shown.contains("\u{1b}[3"), "no colours: {shown}");
+        assert!(name == "NO_COLOR" || !shown.contains('\u{1b}') && !shown.contains('\r'), "plain lines: {shown}");
+    }
+    let said = examined(GateOptions::new(server, &sandbox).env("TERM", "xterm-256color"), &sandbox).await;
+    assert!(said.stdout.starts_with("ok       configuration: ") && !said.stdout.contains('\u{1b}'), "{said:?}");
+    assert_eq!(said.stderr, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_run_prints_what_was_found() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    sandbox.name(&server.rds_host, 5432, Destination::BlackHole);
+    let command = on_a_smart_terminal(GateOptions::new(server, &sandbox).env("NO_COLOR", "1"));
+    let (shown, status) = on_a_terminal(command, &[("connection to the database port  1 s", "\x03")]).await;
+    assert_eq!(status, 130, "{shown}");
+    let rows = screen(&shown);
+    let row =
+        |words: &str| rows.iter().position(|row| row.contains(words)).unwrap_or_else(|| panic!("{words}: {rows:#?}"));
+    row("stopping: the SSM session is being ended");
+    row("ok       SSM session: ");
+    row("ok       end of the SSM session: ");
+    assert!(row("unknown  not checked, because the run was stopped before: connection to the") < rows.len() - 2);
+    row(": stopped; nothing failed so far (exit code 130)");
+    let over = sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()));
+    tokio::time::timeout(PATIENCE, over).await.expect("the session is terminated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_that_cannot_be_terminated_is_a_failure() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    deny(&sandbox, &[Operation::TerminateSession]);
+    let report = Report::of(GateOptions::new(server, &sandbox), &sandbox).await;
+    report.exits(4).first_fails("end").is("pass", &["login", "query", "user"]);
+    report.says("end", "fail", "TerminateSession: access denied", "allow ssm:TerminateSession");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_that_was_not_tested_is_not_a_success() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let report = Report::alone(GateOptions::new(server, &sandbox).without("--user"), &sandbox).await;
+    report.exits(2).first_fails("login").is("pass", &["session", "dial", "certificate", "port"]);
+    report.says("login", "fail", "not tested: no database user is set", "--user USER");
+    assert_eq!(report.report["summary"]["check"], "login");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,7 +319,7 @@ async fn json_report_has_the_documented_keys() {
     assert_eq!((&report["engine"], &report["region"]), (&"postgres".into(), &server.region.as_str().into()));
     let documented = include_str!("../../docs/doctor.md");
     let stages = report["stages"].as_array().expect("a list");
-    for keys in [&report, &stages[0], &stages[0]["findings"][0]] {
+    for keys in [&report, &report["summary"], &stages[0], &stages[0]["findings"][0]] {
         for key in keys.as_object().expect("an object").keys() {
             assert!(documented.contains(&format!("`{key}`")), "docs/doctor.md does not explain {key}");
         }
@@ -265,6 +343,13 @@ async fn signal_ends_the_checks_and_their_session() {
     assert!(sent.expect("kill is there").success());
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").expect("it was started");
     assert_eq!(status.code(), Some(143));
+    let mut printed = String::new();
+    let mut stdout = child.stdout.take().expect("piped");
+    stdout.read_to_string(&mut printed).await.expect("it is text");
+    assert!(
+        printed.contains("ok       SSM session: ") && printed.contains("stopped; nothing failed so far"),
+        "{printed}"
+    );
     let over = sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()));
     tokio::time::timeout(PATIENCE, over).await.expect("the session is terminated");
 }
@@ -294,7 +379,7 @@ async fn invalid_configuration_gives_a_report_of_one_check() {
     assert_eq!(report.report["stages"].as_array().map(Vec::len), Some(1));
     assert_eq!(sandbox.calls().len(), 0);
     let said = examined(GateOptions::new(server, &sandbox).flag("--rotate-after", "1s"), &sandbox).await;
-    assert!(said.stdout.starts_with("FAIL     configuration "), "{said:?}");
+    assert!(said.stdout.starts_with("FAIL     configuration: "), "{said:?}");
     assert_eq!(said.status.code(), Some(2));
 }
 
@@ -333,7 +418,18 @@ async fn all_failures_are_reported_and_the_first_decides_the_exit_code() {
     report.exits(5).first_fails("database").is("fail", &["database", "bastion", "session", "port"]);
     report.says("port", "fail", &format!("127.0.0.1:{port} is taken by "), "--listen");
     let said = examined(GateOptions::new(server, &sandbox).flag("--listen", &port), &sandbox).await;
-    assert!(said.stdout.ends_with(": 4 failed; exit code 5\n"), "{said:?}");
+    let name = server.rds_host.split('.').next().expect("a label");
+    let fix = format!(
+        "aws rds modify-db-instance --db-instance-identifier {name} --enable-iam-database-authentication \
+         --apply-immediately --region {}",
+        server.region
+    );
+    let end = format!(
+        "FAIL     database in RDS: IAM database authentication is off\n         why: no token is accepted\n         \
+         fix: {fix}\n{}: IAM database authentication is off; fix: {fix} (exit code 5)\n",
+        server.rds_host
+    );
+    assert!(said.stdout.ends_with(&end), "{said:?}");
 
     sandbox.bastion(BASTION, true);
     let healthy = sandbox_with(server, |options| options).await;

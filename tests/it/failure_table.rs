@@ -244,7 +244,7 @@ const WITHOUT_A_SESSION: &[Row] = &[
         world: |options, _| options.agent_version("3.0.196.0"),
         psql: Some([
             "08001",
-            "version 3.0.196.0; port forwarding needs 3.0.222.0 or newer",
+            "version 3.0.196.0; forwarding to another host needs 3.1.1374.0 or newer",
             BASTION,
             "AWS-UpdateSSMAgent",
         ]),
@@ -690,7 +690,10 @@ const LOGINS: &[Row] = &[
     logged(
         "NotAuthorized",
         |scene| scene.logged(Some("is not authorized. (403, NotAuthorized)")),
-        &[("login", "fail", PAM[1], ""), ("log", "warn", "NotAuthorized: ", "statement above")],
+        &[
+            ("login", "fail", PAM[1], ""),
+            ("log", "warn", "NotAuthorized: ", r#""Action":"rds-db:connect","Resource":"<resource>""#),
+        ],
     ),
     logged(
         "IAM DB authentication throttling",

@@ -1,18 +1,19 @@
 //! `rdsgate doctor`: what keeps a target from working, as a list of checks.
 //!
-//! The checks are [`crate::doctor`]'s; here are the arguments, the two forms of the report, and the exit code.
+//! The checks are [`crate::doctor`]'s; here are the arguments, the exit code, and the two forms of the report: JSON, and text
+//! (`text`), which appears while the checks run (`view`).
 
-use std::{
-    fmt::Write as _,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod text;
+mod view;
+
+use std::time::Instant;
 
 use clap::Args;
-use safe_display::printable;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
+use self::view::View;
 use super::{
     caller::Caller,
     complete,
@@ -25,15 +26,16 @@ use super::{
 use crate::{
     app::Signals,
     aws,
-    config::{self, Config, Plan, Warning, value::Via},
-    doctor::{self, Check, Extent, Finding, Report, Stage, Subject, Verdict},
+    config::{self, Config, Draft, Plan, Warning, value::Via},
+    doctor::{self, Check, Event, Extent, Finding, Report, Stage, Subject, Verdict},
     target::{Reference, Target},
 };
 
 /// Find out why a target does not work
 ///
 /// Checks everything that a connection needs, from the configuration to a query, and says of each what was found and what
-/// to do. Takes less than a minute; the SSM session that it opens is ended. Nothing in the report is secret.
+/// to do; the failure that decides comes last. Takes less than a minute; the SSM session that it opens is ended. Ctrl-C prints
+/// what has been found so far. Nothing in the report is secret.
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
@@ -43,6 +45,9 @@ pub struct Arguments {
     /// Print one JSON object; its keys are stable
     #[arg(long)]
     json: bool,
+    /// Show every fact, and the time that each check took
+    #[arg(long)]
+    verbose: bool,
     #[command(flatten)]
     options: TargetArguments,
 }
@@ -50,6 +55,7 @@ pub struct Arguments {
 pub(super) const EPILOG: &str = "\
 Examples:
   rdsgate doctor orders
+  rdsgate doctor orders --verbose
   rdsgate doctor orders --json > report.json
 
 The exit code is that of the first check that failed:
@@ -58,15 +64,11 @@ The exit code is that of the first check that failed:
   5 database: its state, certificate, login, user
 ";
 
-/// The columns of the report, where it can keep to them.
-const WIDTH: usize = 100;
-/// Where the details begin.
-const INDENT: &str = "         ";
-
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Arguments { target: name, json, options } = arguments;
+    let Arguments { target: name, json, verbose, options } = arguments;
     let started = Instant::now();
+    let mut view = View::new(json, verbose);
     let request = options.request(vec![name.clone()]);
     let plan = trust::with_consent(
         output,
@@ -77,7 +79,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Ok(plan) => plan,
         Err(error) => {
             let finding = Finding::new(Verdict::Fail, error.to_string()).fix(error.hint());
-            return not_described(&name, json, (started, finding), Exit::Usage, output);
+            return not_described(&name, view, (started, finding), output);
         }
     };
     let alias = plan.drafts.first().map(|draft| draft.reference.clone());
@@ -87,10 +89,11 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         (*connect_timeout, *resume_for, Caller::new(mfa_code.clone(), *open_browser));
     let configured = started.elapsed();
     let files = Files::of(&plan);
+    view.show(Event::Started(Check::Discovery), output);
     let looked_up = match look_up(plan, &mut caller, output) {
         Ok(looked_up) => looked_up,
         Err(End::Exit(exit)) => return exit,
-        Err(End::Finding(finding)) => return not_described(&name, json, (started, finding), Exit::Usage, output),
+        Err(End::Finding(finding)) => return not_described(&name, view, (started, finding), output),
     };
     let LookedUp { extent, identity, discovery } = looked_up;
     let alias = match (alias, extent.target()) {
@@ -100,50 +103,73 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let mut findings = vec![Finding::new(Verdict::Pass, described(&extent, &name))];
     findings.extend(warnings);
     let configuration = Stage::new(Check::Configuration, configured, findings);
-    let mut parts = match caller.into_parts(output) {
+    view.show(Event::Settled(configuration.clone()), output);
+    view.show(Event::Settled(discovery.clone()), output);
+    let parts = match caller.into_parts(output) {
         Ok(parts) => parts,
         Err(exit) => return exit,
     };
-    let accounts = Arc::clone(&parts.accounts);
     let running = extent.target().map(|target| running::address_of(target, &files));
     let port_of_another = running.and_then(Result::err).map(|error| error.to_string());
-    let examined = parts.block_on(output, async {
-        let stop = CancellationToken::new();
-        let account = accounts.load(&identity);
-        let stop_early = stop.clone();
-        let subject = Subject {
-            extent,
-            discovery,
-            alias,
-            account,
-            connect_timeout,
-            resume_for,
-            port_of_another,
-            stop: stop_early,
-        };
-        let mut checks = Box::pin(doctor::run_checks(configuration, &subject));
-        let examined = tokio::select! {
-            report = &mut checks => Ok(report),
-            exit = signalled() => Err(exit),
-        };
-        if examined.is_err() {
-            stop.cancel();
-            checks.await;
-        } else {
-            drop(checks);
-        }
-        examined.map(|report| (subject.extent, report))
-    });
+    // Clients of AWS are made for a runtime.
+    let within = parts.runtime.enter();
+    let account = parts.accounts.load(&identity);
+    drop(within);
+    let subject = Subject {
+        extent,
+        discovery,
+        alias,
+        profile: identity.identity.profile.clone(),
+        account,
+        connect_timeout,
+        resume_for,
+        port_of_another,
+        stop: CancellationToken::new(),
+    };
+    let (report, stopped) = parts.runtime.block_on(watch(configuration, &subject, &mut view, output));
+    view.finish(output);
     parts.end();
-    match examined {
-        Ok((extent, report)) => {
-            let exit = report.first_failure().map_or(Exit::Success, Exit::from);
-            let shown = Shown { name: &name, target: extent.target(), report: &report, exit };
-            shown.print(json, output);
-            exit
+    let exit = stopped.unwrap_or_else(|| report.first_failure().map_or(Exit::Success, Exit::from));
+    let shown =
+        Shown { name: &name, target: subject.extent.target(), report: &report, exit, stopped: stopped.is_some() };
+    shown.print(&view, output);
+    exit
+}
+
+/// Runs the checks and shows them. A signal ends them in good order, a second one at once.
+async fn watch(
+    configuration: Stage,
+    subject: &Subject,
+    view: &mut View,
+    output: &mut Output,
+) -> (Report, Option<Exit>) {
+    let (sender, mut events) = unbounded_channel();
+    let mut signals = Signals::new();
+    let mut next_signal = async || match &mut signals {
+        Ok(signals) => Exit::from(signals.next().await),
+        Err(_) => std::future::pending().await,
+    };
+    let mut stopped = None;
+    let mut checks = Box::pin(doctor::run_checks(configuration, subject, sender));
+    let report = loop {
+        tokio::select! {
+            report = &mut checks => break report,
+            Some(event) = events.recv() => view.show(event, output),
+            exit = next_signal() => match stopped {
+                None => {
+                    stopped = Some(exit);
+                    subject.stop.cancel();
+                    output.note("stopping: the SSM session is being ended, if there is one; again: leave it to AWS");
+                }
+                Some(_) => break view.so_far(),
+            },
         }
-        Err(exit) => exit,
+    };
+    drop(checks);
+    while let Ok(event) = events.try_recv() {
+        view.show(event, output);
     }
+    (report, stopped)
 }
 
 /// A target, or what could be looked up of it.
@@ -163,15 +189,20 @@ enum End {
 fn look_up(mut plan: Plan, caller: &mut Caller, output: &mut Output) -> Result<LookedUp, End> {
     let started = Instant::now();
     let complete = complete::is_complete(&plan);
+    let before = plan.drafts.first().cloned();
     let failed = complete::look_up(&mut plan, caller, output).map_err(End::Exit)?.into_iter().next();
     let stage = |finding| Stage::new(Check::Discovery, started.elapsed(), vec![finding]);
     let Some((mut draft, problem)) = failed else {
+        let found = before.zip(plan.drafts.first().cloned());
         let target = finished(plan)?;
-        let discovery = if complete { "not needed: configuration is complete" } else { "looked up the missing values" };
+        let finding = match found {
+            Some((before, found)) if !complete => looked_up(&before, &found, &target),
+            _ => Finding::new(Verdict::Pass, "not needed: configuration is complete"),
+        };
         return Ok(LookedUp {
             identity: aws::Options { identity: target.identity.clone(), region: target.region.clone() },
             extent: Extent::Complete(Box::new(target)),
-            discovery: stage(Finding::new(Verdict::Pass, discovery)),
+            discovery: stage(finding),
         });
     };
     let complete::Report { fact, choices, hint, cause, .. } = problem.report(&plan);
@@ -189,31 +220,47 @@ fn look_up(mut plan: Plan, caller: &mut Caller, output: &mut Output) -> Result<L
     Ok(LookedUp { extent, identity, discovery: stage(finding) })
 }
 
+/// The values that were missing, and how they were found.
+fn looked_up(before: &Draft, found: &Draft, target: &Target) -> Finding {
+    if found.engine.is_none() && found.port.is_none() {
+        let fact = format!("the engine of {} could not be looked up; assuming {}", target.endpoint.host, target.engine);
+        return Finding::new(Verdict::Unknown, fact).fix("set --engine (or engine in the file)".to_owned());
+    }
+    let mut values = Vec::new();
+    if before.reference != found.reference {
+        values.push(format!("endpoint {}", target.endpoint));
+    }
+    if before.engine != found.engine {
+        values.push(format!("engine {}", target.engine));
+    }
+    if before.region != found.region {
+        values.push(format!("region {}", target.region));
+    }
+    if before.user != found.user {
+        values.extend(found.user.as_ref().map(|user| format!("user {user}")));
+    }
+    if before.bastion != found.bastion {
+        values.extend(found.bastion.as_ref().map(|bastion| format!("bastion {bastion}")));
+    }
+    if values.is_empty() {
+        return Finding::new(Verdict::Unknown, "the lookup found nothing that the configuration lacks");
+    }
+    Finding::new(Verdict::Pass, format!("found {}", values.join(", ")))
+}
+
 fn finished(plan: Plan) -> Result<Target, End> {
     let of = |error: config::Error| End::Finding(Finding::new(Verdict::Fail, error.to_string()).fix(error.hint()));
     let targets = plan.finish().map_err(of)?.config.targets;
     targets.into_iter().next().ok_or(End::Exit(Exit::Failure))
 }
 
-/// Resolves when the process is to end.
-async fn signalled() -> Exit {
-    match Signals::new() {
-        Ok(mut signals) => signals.next().await.into(),
-        Err(_) => std::future::pending().await,
-    }
-}
-
 /// A report that ends with the configuration.
-fn not_described(
-    name: &str,
-    json: bool,
-    (started, finding): (Instant, Finding),
-    exit: Exit,
-    output: &mut Output,
-) -> Exit {
-    let report = Report { stages: vec![Stage::new(Check::Configuration, started.elapsed(), vec![finding])] };
-    let shown = Shown { name, target: None, report: &report, exit };
-    shown.print(json, output);
+fn not_described(name: &str, mut view: View, (started, finding): (Instant, Finding), output: &mut Output) -> Exit {
+    let configuration = Stage::new(Check::Configuration, started.elapsed(), vec![finding]);
+    view.show(Event::Settled(configuration.clone()), output);
+    let report = Report { stages: vec![configuration] };
+    let exit = Exit::Usage;
+    Shown { name, target: None, report: &report, exit, stopped: false }.print(&view, output);
     exit
 }
 
@@ -238,51 +285,17 @@ struct Shown<'a> {
     target: Option<&'a Target>,
     report: &'a Report,
     exit: Exit,
+    stopped: bool,
 }
 
 impl Shown<'_> {
-    fn print(&self, json: bool, output: &mut Output) {
-        if json {
-            output.json(&self.json());
+    /// Prints what has not been printed while the checks ran.
+    fn print(&self, view: &View, output: &mut Output) {
+        if view.prints {
+            output.print(&view.layout.end(self.name, self.report, self.exit.code(), self.stopped));
         } else {
-            output.data(&self.text());
+            output.json(&self.json());
         }
-    }
-
-    /// A line for each check, and what it found below it.
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for stage in &self.report.stages {
-            let took = Duration::from_millis(stage.milliseconds);
-            let _ = writeln!(text, "{:8} {:48} {:>8} ms", word(stage.verdict), stage.checked, took.as_millis());
-            for finding in &stage.findings {
-                // The line above has reported the only one.
-                let mark = match finding.verdict {
-                    Verdict::Pass => String::new(),
-                    _ if stage.findings.len() == 1 => String::new(),
-                    verdict => format!("{}: ", word(verdict)),
-                };
-                wrap(&mut text, &format!("{mark}{}", finding.fact));
-                if let Some(cause) = &finding.cause {
-                    wrap(&mut text, &format!("why: {cause}"));
-                }
-                match &finding.fix {
-                    Some(fix) if finding.verbatim => {
-                        let _ = writeln!(text, "{INDENT}fix: {fix}");
-                    }
-                    Some(fix) => wrap(&mut text, &format!("fix: {fix}")),
-                    None => {}
-                }
-            }
-        }
-        let failed = self.report.stages.iter().filter(|stage| stage.verdict == Verdict::Fail).count();
-        let _ = match failed {
-            0 => writeln!(text, "{}: nothing failed", printable::line(self.name)),
-            failed => {
-                writeln!(text, "{}: {failed} failed; exit code {}", printable::line(self.name), self.exit.code())
-            }
-        };
-        text
     }
 
     /// The keys are stable: further ones may come, none goes or changes its meaning. docs/doctor.md lists them.
@@ -295,62 +308,23 @@ impl Shown<'_> {
             "region": of(&|target| target.region.to_string()),
             "user": self.target.and_then(|target| target.user.clone()),
             "exit_code": self.exit.code(),
+            "summary": self.summary(),
             "stages": self.report.stages,
         })
     }
-}
 
-/// Failures are to be found by eye.
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "ok",
-        Verdict::Unknown => "unknown",
-        Verdict::Warn => "warn",
-        Verdict::Fail => "FAIL",
-    }
-}
-
-/// Breaks lines between words; a word that is longer has a line of its own.
-fn wrap(text: &mut String, paragraph: &str) {
-    for line in paragraph.lines() {
-        let mut column = 0;
-        for word in line.split(' ') {
-            let width = word.chars().count();
-            if column > 0 && INDENT.len() + column + 1 + width > WIDTH {
-                text.push('\n');
-                column = 0;
-            }
-            if column == 0 {
-                text.push_str(INDENT);
-            } else {
-                text.push(' ');
-                column += 1;
-            }
-            text.push_str(word);
-            column += width;
-        }
-        text.push('\n');
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_broken_between_words_and_commands_are_not() {
-        let mut text = String::new();
-        wrap(&mut text, &"word ".repeat(40));
-        assert!(text.lines().all(|line| line.starts_with(INDENT) && line.chars().count() <= WIDTH), "{text}");
-        assert_eq!(text.split_whitespace().count(), 40);
-        let long = "x".repeat(2 * WIDTH);
-        let finding = Finding::new(Verdict::Fail, format!("a {long} b")).lines(&["second".into()]);
-        let stage = Stage::new(Check::Port, Duration::from_millis(7), vec![finding]);
-        let report = Report { stages: vec![stage] };
-        let shown = Shown { name: "orders", target: None, report: &report, exit: Exit::Failure };
-        let expected = format!(
-            "FAIL     local port                                              7 ms\n{INDENT}a\n{INDENT}{long}\n{INDENT}b\n{INDENT}second\norders: 1 failed; exit code 1\n"
-        );
-        assert_eq!(shown.text(), expected);
+    fn summary(&self) -> Value {
+        let failure = self.report.failure();
+        let finding = failure.map(|(_, finding)| finding);
+        json!({
+            "failed": self.report.count(Verdict::Fail),
+            "warnings": self.report.count(Verdict::Warn),
+            "unknown": self.report.count(Verdict::Unknown),
+            "stopped": self.stopped,
+            "check": failure.map(|(stage, _)| stage.check),
+            "fact": finding.map(|finding| &finding.fact),
+            "cause": finding.and_then(|finding| finding.cause.as_ref()),
+            "fix": finding.and_then(|finding| finding.fix.as_ref()),
+        })
     }
 }
