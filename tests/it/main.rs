@@ -43,6 +43,7 @@ mod mysql_sqlx;
 mod mysql_wire;
 mod names;
 mod outages;
+mod planted_faults;
 mod pool;
 mod ports;
 mod process;

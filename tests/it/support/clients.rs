@@ -245,6 +245,11 @@ pub(crate) fn moto_python() -> PathBuf {
     python_packages("moto", "python/moto-requirements.txt").join("bin/python")
 }
 
+/// The folder of AWS's command line. Blocks the thread.
+pub(crate) fn aws_programs() -> PathBuf {
+    python_packages("aws", "python/aws-requirements.txt").join("bin")
+}
+
 /// The program of `tests/clients` with this path.
 pub(crate) fn source(path: &str) -> PathBuf {
     sources().join(path)

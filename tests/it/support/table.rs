@@ -14,7 +14,8 @@ use super::{
 };
 
 /// A failure: how it is brought about, and what is said of it. `<host>`, `<id>`, `<region>` and `<resource>` in the words stand
-/// for the database's endpoint, its identifier, its region and the `rds-db:connect` ARN of app_user.
+/// for the database's endpoint, its identifier, its region and the `rds-db:connect` ARN of app_user; `<home>` and `<endpoint>` for
+/// the home and the address of AWS.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     /// What the far side is made of.
@@ -57,9 +58,14 @@ pub(crate) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
+    /// A world with a home of its own.
+    pub(crate) async fn of(world: impl FnOnce(Options, &Server) -> Options, server: &'a Server) -> Self {
+        let sandbox = sandbox_with(server, |options| world(options, server)).await;
+        Self { server, sandbox, home: tempfile::tempdir().expect("there is room for temporary files") }
+    }
+
     async fn new(row: &Row, server: &'a Server) -> Self {
-        let sandbox = sandbox_with(server, |options| (row.world)(options, server)).await;
-        let scene = Self { server, sandbox, home: tempfile::tempdir().expect("there is room for temporary files") };
+        let scene = Self::of(row.world, server).await;
         (row.broken)(&scene);
         scene
     }
@@ -83,15 +89,17 @@ impl<'a> Scene<'a> {
         options.env("HOME", &self.home.path().display().to_string())
     }
 
-    fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.server.rds_host.split('.').next().expect("a host has a label")
     }
 
-    fn in_words(&self, words: &str) -> String {
+    pub(crate) fn in_words(&self, words: &str) -> String {
         let (host, region) = (&self.server.rds_host, &self.server.region);
         let tag = self.id().to_uppercase().replace('-', "");
         let resource = format!("arn:aws:rds-db:{region}:123456789012:dbuser:db-{tag:A<26.26}/app_user");
         let words = words.replace("<resource>", &resource).replace("<host>", host).replace("<region>", region);
+        let endpoint = self.sandbox.address().to_string();
+        let words = words.replace("<endpoint>", &endpoint).replace("<home>", &self.home.path().display().to_string());
         words.replace("<id>", self.id())
     }
 

@@ -1,0 +1,1180 @@
+//! `rdsgate doctor` as a new user meets it: a fault is planted, doctor names the cause and the fix, the fix is carried out as it is
+//! printed, and doctor then finds nothing. And worlds in which nothing is wrong.
+//!
+//! A fix that is a command of AWS is run by AWS's own command line against the sandbox, SQL on the real server, a change of an
+//! option or a file as it says.
+
+use std::{sync::OnceLock, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use sandbox::{
+    Database, Destination, Failure, Faults, Identity, Node, Operation, Options, Rates, Role, SecurityGroup,
+    SessionToken,
+};
+use serde_json::Value;
+use tokio::{net::TcpSocket, process::Command, time::timeout};
+
+use crate::support::{
+    clients,
+    gate::{BASTION, GateOptions, PATIENCE},
+    report::Report,
+    servers::{self, Engine, Server, Variant},
+    table::Scene,
+};
+
+/// Runs at once: they mostly wait.
+const AT_A_TIME: usize = 4;
+
+/// A fault, what doctor says of it, and how it is mended.
+struct Fault {
+    name: &'static str,
+    world: fn(Options, &Server) -> Options,
+    planted: fn(&Scene<'_>),
+    called: fn(GateOptions, &Scene<'_>) -> GateOptions,
+    exit: i32,
+    /// The check that decides; its fact and its fix, whole. `<host>`, `<id>`, `<region>`, `<home>` and `<aws>` (the options of a
+    /// command of AWS) stand for what differs.
+    check: &'static str,
+    fact: &'static str,
+    fix: &'static str,
+    /// Whether a command that connects ends with the same exit code.
+    agrees: bool,
+    mend: Mend,
+}
+
+/// How the fix of a fault is carried out.
+enum Mend {
+    /// It is a command of AWS; what it causes beyond AWS's descriptions follows.
+    Aws(fn(&Scene<'_>)),
+    /// It is SQL for an administrator.
+    Sql,
+    /// It names options or variables.
+    Options(fn(GateOptions, &Scene<'_>) -> GateOptions),
+    /// It is about a file, a policy, a machine or the network.
+    World(fn(&Scene<'_>)),
+    /// It takes a person.
+    Nothing,
+}
+
+const FAULT: Fault = Fault {
+    name: "",
+    world: |options, _| options,
+    planted: |_| {},
+    called: |options, _| options,
+    exit: 0,
+    check: "",
+    fact: "",
+    fix: "",
+    agrees: false,
+    mend: Mend::Nothing,
+};
+
+async fn meets(fault: &Fault, server: &Server) -> Result<(), String> {
+    let scene = Scene::of(fault.world, server).await;
+    (fault.planted)(&scene);
+    let options = || (fault.called)(GateOptions::new(server, &scene.sandbox), &scene);
+    let report = Report::of(options(), &scene.sandbox).await;
+    let summary = &report.report["summary"];
+    // The time of the last ping differs.
+    let text = |key: &str| {
+        let text = summary[key].as_str().unwrap_or_default();
+        text.split(", last heard of ").next().unwrap_or_default().to_owned()
+    };
+    let said = (report.code, text("check"), text("fact"), text("fix"));
+    let in_words = |words: &str| {
+        let words = words.replace("<aws>", "--region <region>").replace("<proxy>", forbidding_proxy());
+        scene.in_words(&words.replace("<refusing>", &refusing_port().to_string()))
+    };
+    let expected = (fault.exit, fault.check.to_owned(), in_words(fault.fact), in_words(fault.fix));
+    if said != expected {
+        return Err(format!("{}\n  said     {said:?}\n  expected {expected:?}", fault.name));
+    }
+    if fault.agrees {
+        let command = options().without("--listen").verb("run").argument("--").argument("true").run().await;
+        if command.status.code() != Some(fault.exit) {
+            return Err(format!("{}: `run` ends otherwise: {command:?}", fault.name));
+        }
+    }
+    let fix = text("fix");
+    let mended = match &fault.mend {
+        Mend::Aws(then) => {
+            aws(&fix, &scene).await?;
+            then(&scene);
+            options()
+        }
+        Mend::Sql => {
+            tokio::task::block_in_place(|| server.admin(&fix));
+            options()
+        }
+        Mend::Options(change) => change(options(), &scene),
+        Mend::World(mend) => {
+            mend(&scene);
+            options()
+        }
+        Mend::Nothing => return Ok(()),
+    };
+    let report = Report::of(mended, &scene.sandbox).await;
+    if report.code == 0 { Ok(()) } else { Err(format!("{}: not mended: {}", fault.name, report.report["summary"])) }
+}
+
+/// Runs the command of AWS inside a fix as a shell would.
+async fn aws(fix: &str, scene: &Scene<'_>) -> Result<(), String> {
+    let command = fix.split_once("(aws ").map_or(fix, |(_, inside)| inside.split(')').next().unwrap_or_default());
+    let command = if command.starts_with("aws ") { command.to_owned() } else { format!("aws {command}") };
+    let folder = tokio::task::spawn_blocking(clients::aws_programs).await.expect("pip works");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).env_clear().env("PATH", format!("{}:{path}", folder.display()));
+    shell.env("HOME", "/proc/nonexistent").env("AWS_PAGER", "").envs(scene.sandbox.env()).kill_on_drop(true);
+    let ran = timeout(PATIENCE, shell.output()).await.expect("it ends").expect("there is a shell");
+    if ran.status.success() { Ok(()) } else { Err(format!("{command}: {}", String::from_utf8_lossy(&ran.stderr))) }
+}
+
+/// Meets all of them, some at a time, and fails with those that go another way.
+async fn all(faults: &[Fault], server: &Server, at_a_time: usize) {
+    let met = stream::iter(faults).map(|fault| meets(fault, server)).buffer_unordered(at_a_time);
+    let wrong: Vec<String> = met.filter_map(async |met| met.err()).collect().await;
+    assert!(wrong.is_empty(), "{} of {} faults:\n{}", wrong.len(), faults.len(), wrong.join("\n"));
+}
+
+fn home_with(scene: &Scene<'_>, file: &str, text: &str) {
+    scene.write(file, text);
+}
+
+/// The keys of the sandbox's user, as a section of a file has them.
+fn keys() -> String {
+    let Identity { access_key, secret, .. } = Identity::user();
+    format!("aws_access_key_id = {access_key}\naws_secret_access_key = {}\n", secret.expose())
+}
+
+fn temporary(scene: &Scene<'_>, change: impl FnOnce(&mut Identity)) {
+    assert!(scene.sandbox.identity(&Identity::temporary().access_key, change));
+}
+
+/// Calls a database by a name that AWS knows, with a home for what is remembered.
+fn by_name(options: GateOptions, name: &str, scene: &Scene<'_>) -> GateOptions {
+    let options = options.only(&[name, "--user", "app_user", "--database", "appdb", "--listen", "0"]);
+    let options = options.flag("--ca-file", &scene.server.ca.display().to_string());
+    options.env("HOME", &scene.in_words("<home>"))
+}
+
+const CREDENTIALS: &[Fault] = &[
+    Fault {
+        name: "no credentials",
+        agrees: true,
+        called: |options, scene| scene.at_home(options),
+        exit: 3,
+        check: "credentials",
+        fact: "no AWS credentials were found: neither profile nor environment has any, and AWS_EC2_METADATA_DISABLED is set",
+        fix: "choose a profile with --profile or AWS_PROFILE, or create one with aws configure sso",
+        mend: Mend::World(|scene| home_with(scene, ".aws/credentials", &format!("[default]\n{}", keys()))),
+        ..FAULT
+    },
+    Fault {
+        name: "a misspelled profile",
+        agrees: true,
+        planted: |scene| home_with(scene, ".aws/credentials", &format!("[dev]\n{}", keys())),
+        called: |options, scene| scene.at_home(options).flag("--profile", "devv"),
+        exit: 3,
+        check: "credentials",
+        fact: "there is no AWS profile \"devv\"",
+        fix: "use one of these profiles: dev",
+        mend: Mend::Options(|options, _| options.flag("--profile", "dev")),
+        ..FAULT
+    },
+    Fault {
+        name: "[profile dev without its bracket",
+        agrees: true,
+        planted: |scene| home_with(scene, ".aws/config", &format!("[profile dev\n{}", keys())),
+        called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
+        exit: 3,
+        check: "credentials",
+        fact: "cannot use the AWS file <home>/.aws/config, line 1: a section title without its closing bracket",
+        fix: "close the title with ]",
+        mend: Mend::World(|scene| home_with(scene, ".aws/config", &format!("[profile dev]\n{}", keys()))),
+        ..FAULT
+    },
+    Fault {
+        name: "[dev] in the config file",
+        agrees: true,
+        planted: |scene| home_with(scene, ".aws/config", &format!("[dev]\n{}", keys())),
+        called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
+        exit: 3,
+        check: "credentials",
+        fact: "there is no AWS profile \"dev\"",
+        fix: "change line 1 of <home>/.aws/config: the title must be [profile dev]",
+        mend: Mend::World(|scene| home_with(scene, ".aws/config", &format!("[profile dev]\n{}", keys()))),
+        ..FAULT
+    },
+    Fault {
+        name: "a profile without its account",
+        agrees: true,
+        planted: |scene| {
+            let text = "[profile dev]\nsso_start_url = https://corp.awsapps.com/start\nsso_region = us-east-1\nsso_role_name = developer\n";
+            home_with(scene, ".aws/config", text);
+        },
+        called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
+        exit: 3,
+        check: "credentials",
+        fact: "the AWS profile \"dev\" has no sso_account_id",
+        fix: "add sso_account_id to the profile in ~/.aws/config",
+        ..FAULT
+    },
+    Fault {
+        name: "the SSO session is over",
+        agrees: true,
+        planted: |scene| {
+            let text = "[profile dev]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = developer\n\
+                        [sso-session corp]\nsso_start_url = https://corp.awsapps.com/start\nsso_region = us-east-1\n";
+            home_with(scene, ".aws/config", text);
+        },
+        called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
+        exit: 3,
+        check: "credentials",
+        fact: "the SSO session of the AWS profile \"dev\" is missing or has expired: \
+               <home>/.aws/sso/cache/ee0bfd2552fbd840c02cc48b6e823320543c450f.json: No such file or directory (os error 2)",
+        fix: "run: aws sso login --profile dev",
+        ..FAULT
+    },
+    Fault {
+        name: "a credential process that fails",
+        agrees: true,
+        planted: |scene| {
+            let text = "[default]\ncredential_process = sh -c \"echo 'vault is sealed' >&2; exit 1\"\n";
+            home_with(scene, ".aws/config", text);
+        },
+        called: |options, scene| scene.at_home(options),
+        exit: 3,
+        check: "credentials",
+        fact: "cannot fetch AWS credentials: `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: \
+               vault is sealed",
+        fix: "compare with aws sts get-caller-identity for the same profile",
+        mend: Mend::World(|scene| home_with(scene, ".aws/config", &format!("[default]\n{}", keys()))),
+        ..FAULT
+    },
+    Fault {
+        name: "keys that have expired",
+        agrees: true,
+        called: |options, _| {
+            options.identity(&Identity::temporary()).env("AWS_CREDENTIAL_EXPIRATION", "2026-01-02T03:04:05Z")
+        },
+        exit: 3,
+        check: "credentials",
+        fact: "the AWS credentials expired on 2026-01-02T03:04:05Z (`AWS_CREDENTIAL_EXPIRATION` in the environment)",
+        fix: "renew the credentials; unset old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, which win over \
+              AWS_PROFILE (--profile wins over them)",
+        mend: Mend::Options(|options, _| options.without_env("AWS_CREDENTIAL_EXPIRATION")),
+        ..FAULT
+    },
+    Fault {
+        name: "keys that AWS calls expired",
+        agrees: true,
+        planted: |scene| temporary(scene, |identity| identity.expired = true),
+        called: |options, _| options.identity(&Identity::temporary()),
+        exit: 3,
+        check: "identity",
+        fact: "GetCallerIdentity: AWS refused the credentials (ExpiredToken)",
+        fix: "renew the credentials; unset old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, which win over \
+              AWS_PROFILE (--profile wins over them)",
+        mend: Mend::World(|scene| temporary(scene, |identity| identity.expired = false)),
+        ..FAULT
+    },
+    Fault {
+        name: "a key that AWS does not know",
+        agrees: true,
+        called: |options, _| {
+            options.identity(&Identity::new("AKIAUNKNOWNEXAMPLE00", "nobody/knows", SessionToken::None, "nobody"))
+        },
+        exit: 3,
+        check: "identity",
+        fact: "GetCallerIdentity: AWS refused the credentials (InvalidClientTokenId)",
+        fix: "renew the credentials; unset old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, which win over \
+              AWS_PROFILE (--profile wins over them)",
+        mend: Mend::Options(|options, _| options.identity(&Identity::user())),
+        ..FAULT
+    },
+    Fault {
+        name: "a role that does not trust the caller",
+        agrees: true,
+        world: |options, _| options.role(role()),
+        called: |options, _| options.flag("--role-arn", ROLE),
+        exit: 3,
+        check: "credentials",
+        fact: "",
+        fix: "",
+        mend: Mend::Options(|options, _| options.flag("--external-id", "corp")),
+        ..FAULT
+    },
+    Fault {
+        name: "this machine's clock is 20 minutes slow",
+        planted: |scene| scene.sandbox.clock_ahead(Duration::from_mins(20)),
+        exit: 1,
+        check: "clock",
+        fact: "1200 s behind AWS",
+        fix: "sudo timedatectl set-ntp true",
+        mend: Mend::World(|scene| scene.sandbox.clock_ahead(Duration::ZERO)),
+        ..FAULT
+    },
+];
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/guarded";
+
+fn role() -> Role {
+    Role::new("guarded").external_id("corp")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_credentials_are_named_and_mended() {
+    all(CREDENTIALS, Server::shared(), AT_A_TIME).await;
+}
+
+/// A port of ours that refuses: bound, and nothing listens.
+fn refusing_port() -> u16 {
+    static SOCKET: OnceLock<TcpSocket> = OnceLock::new();
+    let socket = SOCKET.get_or_init(|| {
+        let socket = TcpSocket::new_v4().expect("there is IPv4");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("the system chooses a port");
+        socket
+    });
+    socket.local_addr().expect("it is bound").port()
+}
+
+fn refusing() -> Destination {
+    Destination::Address(([127, 0, 0, 1], refusing_port()).into())
+}
+
+fn home(scene: &Scene<'_>) {
+    scene.leads(Destination::Address(scene.server.addr));
+}
+
+/// A proxy that forbids every CONNECT, for as long as the process lives.
+fn forbidding_proxy() -> &'static str {
+    static PROXY: OnceLock<String> = OnceLock::new();
+    PROXY.get_or_init(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback can be listened on");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                use std::io::{Read as _, Write as _};
+                let _ = client.read(&mut [0; 4096]);
+                let _ = client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            }
+        });
+        url
+    })
+}
+
+/// AWS under a name of its own, which no resolver knows.
+fn elsewhere(options: GateOptions, url: &str) -> GateOptions {
+    options.without_env("AWS_ENDPOINT_URL").env("AWS_ENDPOINT_URL", url)
+}
+
+fn endpoint(options: GateOptions, scene: &Scene<'_>) -> GateOptions {
+    elsewhere(options, &scene.sandbox.endpoint())
+}
+
+const NETWORK: &[Fault] = &[
+    Fault {
+        name: "a name that no resolver knows",
+        agrees: true,
+        called: |options, _| elsewhere(options, "http://aws.invalid:8080"),
+        exit: 4,
+        check: "identity",
+        fact: "GetCallerIdentity: cannot reach AWS: aws.invalid:8080: failed to lookup address information: Name or service not known",
+        fix: "check the network, the name server of this machine and the region; behind a proxy set HTTPS_PROXY",
+        mend: Mend::Options(endpoint),
+        ..FAULT
+    },
+    Fault {
+        name: "nothing listens where AWS should be",
+        called: |options, _| elsewhere(options, &format!("http://127.0.0.1:{}", refusing_port())),
+        exit: 4,
+        check: "identity",
+        fact: "GetCallerIdentity: cannot reach AWS: 127.0.0.1:<refusing>: Connection refused (os error 111)",
+        fix: "check the network, HTTPS_PROXY and NO_PROXY, and AWS_CA_BUNDLE behind TLS inspection",
+        mend: Mend::Options(endpoint),
+        ..FAULT
+    },
+    Fault {
+        name: "a proxy that refuses",
+        called: |options, _| elsewhere(options, "https://aws.invalid").env("HTTPS_PROXY", forbidding_proxy()),
+        exit: 4,
+        check: "identity",
+        fact: "GetCallerIdentity: cannot reach AWS: aws.invalid:443 through the proxy <proxy>: the proxy refused the connection",
+        fix: "check HTTPS_PROXY (user and password go into its URL), or name the host in NO_PROXY",
+        mend: Mend::Options(|options, scene| endpoint(options, scene).without_env("HTTPS_PROXY")),
+        ..FAULT
+    },
+    Fault {
+        name: "a proxy that is not there",
+        agrees: true,
+        called: |options, _| {
+            elsewhere(options, "https://aws.invalid")
+                .env("HTTPS_PROXY", &format!("http://127.0.0.1:{}", refusing_port()))
+        },
+        exit: 4,
+        check: "identity",
+        fact: "GetCallerIdentity: cannot reach AWS: aws.invalid:443 through the proxy http://127.0.0.1:<refusing>: Connection \
+               refused (os error 111)",
+        fix: "check HTTPS_PROXY (user and password go into its URL), or name the host in NO_PROXY",
+        mend: Mend::Options(|options, scene| endpoint(options, scene).without_env("HTTPS_PROXY")),
+        ..FAULT
+    },
+    Fault {
+        name: "a proxy that is not a URL of one",
+        called: |options, _| elsewhere(options, "https://aws.invalid").env("HTTPS_PROXY", "socks5://127.0.0.1:1080"),
+        exit: 2,
+        check: "identity",
+        fact: "the proxy in HTTPS_PROXY cannot be used: SOCKS proxies are not supported, only HTTP proxies",
+        fix: "write it as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %XX for special characters in user and password",
+        mend: Mend::Options(|options, scene| endpoint(options, scene).without_env("HTTPS_PROXY")),
+        ..FAULT
+    },
+    Fault {
+        name: "TLS inspection",
+        world: |options, _| options.tls(),
+        called: |options, _| options.without_env("AWS_CA_BUNDLE"),
+        exit: 4,
+        check: "identity",
+        fact: "GetCallerIdentity: cannot reach AWS: <endpoint>: invalid peer certificate: UnknownIssuer",
+        fix: "behind TLS inspection, name the root of the inspector in AWS_CA_BUNDLE (or ca_bundle of the profile)",
+        mend: Mend::Options(|options, scene| {
+            let env = scene.sandbox.env();
+            let bundle = env.iter().find(|(name, _)| name == "AWS_CA_BUNDLE").expect("the sandbox has TLS");
+            options.env("AWS_CA_BUNDLE", &bundle.1)
+        }),
+        ..FAULT
+    },
+    Fault {
+        name: "a bundle of roots that is not there",
+        agrees: true,
+        called: |options, _| options.env("AWS_CA_BUNDLE", "/nonexistent.pem"),
+        exit: 3,
+        check: "credentials",
+        fact: "cannot use /nonexistent.pem (`AWS_CA_BUNDLE` in the environment): No such file or directory (os error 2)",
+        fix: "use a PEM file of root certificates",
+        mend: Mend::Options(|options, _| options.without_env("AWS_CA_BUNDLE")),
+        ..FAULT
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_network_are_named_and_mended() {
+    all(NETWORK, Server::shared(), AT_A_TIME).await;
+}
+
+const CONFIGURATION: &[Fault] = &[
+    Fault {
+        name: "a value that an option does not take",
+        agrees: true,
+        called: |options, _| options.flag("--rotate-after", "1s"),
+        exit: 2,
+        check: "configuration",
+        mend: Mend::Options(|options, _| options.without("--rotate-after")),
+        ..FAULT
+    },
+    Fault {
+        name: "a database that is not there",
+        agrees: true,
+        called: |options, scene| by_name(options, "nosuch", scene),
+        exit: 2,
+        check: "discovery",
+        fact: "there is no database nosuch in <region>",
+        fix: "run rdsgate ls to list the databases; --profile and --region select account and region",
+        mend: Mend::Options(|options, scene| by_name(options, scene.id(), scene)),
+        ..FAULT
+    },
+    Fault {
+        name: "two bastions",
+        world: |options, _| options.node(Node::new("i-0fedcba9876543210", "other")),
+        called: |options, scene| by_name(options, scene.id(), scene),
+        exit: 2,
+        check: "discovery",
+        mend: Mend::Options(|options, _| options.flag("--bastion", BASTION)),
+        ..FAULT
+    },
+    Fault {
+        name: "no bastion",
+        world: |mut options, _| {
+            options.nodes[0].online = false;
+            options
+        },
+        called: |options, scene| by_name(options, scene.id(), scene),
+        exit: 2,
+        check: "discovery",
+        mend: Mend::World(|scene| scene.sandbox.bastion(BASTION, true)),
+        ..FAULT
+    },
+    Fault {
+        name: "no region",
+        called: |options, scene| by_name(options, scene.id(), scene).without_env("AWS_REGION"),
+        exit: 2,
+        check: "configuration",
+        mend: Mend::Options(|options, scene| options.flag("--region", &scene.server.region)),
+        ..FAULT
+    },
+    Fault {
+        name: "another engine",
+        called: |options, _| options.flag("--engine", "mysql").flag("--connect-timeout", "3s"),
+        exit: 2,
+        check: "database",
+        fact: "the target's engine is mysql, and <id> runs postgres",
+        fix: "use --engine postgres, or engine = \"postgres\" in the file that describes the target",
+        mend: Mend::Options(|options, _| options.flag("--engine", "postgres")),
+        ..FAULT
+    },
+    Fault {
+        name: "another port, where nothing listens",
+        called: |options, _| options.flag("--port", "5999"),
+        exit: 5,
+        check: "database",
+        fact: "it listens on 5432, the target says 5999",
+        fix: "use --port 5432, or port = 5432 in the file that describes the target",
+        mend: Mend::Options(|options, _| options.flag("--port", "5432")),
+        ..FAULT
+    },
+    Fault {
+        name: "another port, where the database listens as well",
+        planted: |scene| scene.sandbox.name(&scene.server.rds_host, 5999, Destination::Address(scene.server.addr)),
+        called: |options, _| options.flag("--port", "5999"),
+        exit: 5,
+        check: "database",
+        fact: "it listens on 5432, the target says 5999",
+        fix: "use --port 5432, or port = 5432 in the file that describes the target",
+        mend: Mend::Options(|options, _| options.flag("--port", "5432")),
+        ..FAULT
+    },
+    Fault {
+        name: "a file of roots that holds none",
+        agrees: true,
+        planted: |scene| home_with(scene, "roots.pem", "hush\n"),
+        called: |options, scene| options.flag("--ca-file", &scene.in_words("<home>/roots.pem")),
+        exit: 2,
+        check: "configuration",
+        mend: Mend::Options(|options, scene| options.flag("--ca-file", &scene.server.ca.display().to_string())),
+        ..FAULT
+    },
+    Fault {
+        name: "no user",
+        called: |options, _| options.without("--user"),
+        exit: 2,
+        check: "login",
+        fact: "not tested: no database user is set",
+        fix: "name the user to test: rdsgate doctor <id> --user USER",
+        mend: Mend::Options(|options, _| options.flag("--user", "app_user")),
+        ..FAULT
+    },
+    Fault {
+        name: "a port that is taken",
+        called: |options, scene| options.flag("--listen", &scene.server.addr.port().to_string()),
+        exit: 1,
+        check: "port",
+        mend: Mend::Options(|options, _| options.flag("--listen", "0")),
+        ..FAULT
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_configuration_are_named_and_mended() {
+    all(CONFIGURATION, Server::shared(), AT_A_TIME).await;
+}
+
+const OFFLINE: &str = "i-0123456789abcdef0 is not connected to Systems Manager";
+
+fn online(scene: &Scene<'_>) {
+    scene.sandbox.bastion(BASTION, true);
+}
+
+const SESSIONS: &[Fault] = &[
+    Fault {
+        name: "a bastion that is stopped",
+        agrees: true,
+        world: |mut options, _| {
+            (options.nodes[0].online, options.nodes[0].stopped) = (false, true);
+            options
+        },
+        exit: 4,
+        check: "bastion",
+        fact: OFFLINE,
+        fix: "aws ec2 start-instances --instance-ids i-0123456789abcdef0 <aws>",
+        mend: Mend::Aws(|_| {}),
+        ..FAULT
+    },
+    Fault {
+        name: "an agent that is stopped",
+        planted: |scene| scene.sandbox.bastion(BASTION, false),
+        exit: 4,
+        check: "bastion",
+        fact: OFFLINE,
+        fix: "start it (aws ec2 start-instances --instance-ids i-0123456789abcdef0 <aws>), or its agent there (sudo systemctl restart \
+              amazon-ssm-agent)",
+        mend: Mend::Aws(|_| {}),
+        ..FAULT
+    },
+    Fault {
+        name: "a bastion whose role lacks the policy",
+        world: |mut options, _| {
+            options.nodes[0].online = false;
+            options.vpc.policies = Some(Vec::new());
+            options
+        },
+        exit: 4,
+        check: "bastion",
+        fact: OFFLINE,
+        fix: "aws iam attach-role-policy --role-name bastion --policy-arn \
+              arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore <aws>",
+        mend: Mend::Aws(online),
+        ..FAULT
+    },
+    Fault {
+        name: "a bastion without an instance profile",
+        world: |mut options, _| {
+            options.nodes[0].online = false;
+            options.vpc.policies = None;
+            options
+        },
+        exit: 4,
+        check: "bastion",
+        fact: OFFLINE,
+        fix: "attach an instance profile whose role has the policy AmazonSSMManagedInstanceCore",
+        mend: Mend::World(online),
+        ..FAULT
+    },
+    Fault {
+        name: "a VPC without an endpoint for ssmmessages",
+        world: |mut options, _| {
+            options.nodes[0].online = false;
+            options.vpc.endpoints.retain(|(service, ..)| service != "ssmmessages");
+            options
+        },
+        exit: 4,
+        check: "bastion",
+        fact: OFFLINE,
+        fix: "create one for com.amazonaws.<region>.ssmmessages, with private DNS",
+        mend: Mend::World(online),
+        ..FAULT
+    },
+    Fault {
+        name: "an endpoint without private DNS",
+        world: |mut options, _| {
+            options.nodes[0].online = false;
+            options.vpc.endpoints[0].1 = false;
+            options
+        },
+        exit: 4,
+        check: "bastion",
+        fact: OFFLINE,
+        fix: "turn private DNS on for it",
+        mend: Mend::World(online),
+        ..FAULT
+    },
+    Fault {
+        name: "a VPC that resolves no names",
+        world: |mut options, _| {
+            options.nodes[0].online = false;
+            options.vpc.dns_support = false;
+            options
+        },
+        exit: 4,
+        check: "bastion",
+        fact: OFFLINE,
+        fix: "aws ec2 modify-vpc-attribute --vpc-id vpc-0a1b2c3d4e5f60718 --enable-dns-support <aws>",
+        mend: Mend::Aws(online),
+        ..FAULT
+    },
+    Fault {
+        name: "a bastion that lets nothing out",
+        world: |mut options, _| {
+            options.nodes[0].online = false;
+            options.security_groups[1].egress.clear();
+            options
+        },
+        exit: 4,
+        check: "bastion",
+        fact: OFFLINE,
+        fix: "aws ec2 authorize-security-group-egress --group-id sg-0b0000000000ba570 --protocol tcp --port 443 --cidr 0.0.0.0/0 <aws>",
+        mend: Mend::Aws(online),
+        ..FAULT
+    },
+    Fault {
+        name: "a bastion that lets the port of the database not out",
+        world: |mut options, _| {
+            options.security_groups[1].egress = vec![("tcp".into(), (443, 443))];
+            options
+        },
+        planted: |scene| scene.leads(Destination::BlackHole),
+        exit: 4,
+        check: "dial",
+        fact: "the bastion did not reach the database within 8 s",
+        fix: "aws ec2 authorize-security-group-egress --group-id sg-0b0000000000ba570 --protocol tcp --port 5432 --cidr 0.0.0.0/0 <aws>",
+        mend: Mend::Aws(home),
+        ..FAULT
+    },
+    Fault {
+        name: "a network ACL that drops the answers",
+        world: |mut options, _| {
+            options.vpc.acl[1].ports = Some((443, 443));
+            options
+        },
+        planted: |scene| scene.leads(Destination::BlackHole),
+        exit: 4,
+        check: "dial",
+        fact: "the bastion did not reach the database within 8 s",
+        fix: "add an inbound rule before it that allows TCP on port 32768 to 60999, for answers",
+        mend: Mend::World(home),
+        ..FAULT
+    },
+    Fault {
+        name: "a bastion of another account",
+        agrees: true,
+        called: |options, _| options.flag("--bastion", "i-0fedcba9876543210"),
+        exit: 4,
+        check: "bastion",
+        mend: Mend::Options(|options, _| options.flag("--bastion", BASTION)),
+        ..FAULT
+    },
+    Fault {
+        name: "an agent without smux",
+        agrees: true,
+        world: |options, _| options.agent_version("3.0.196.0"),
+        exit: 4,
+        check: "bastion",
+        fact: "SSM agent 3.0.196.0",
+        fix: "aws ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids i-0123456789abcdef0 <aws>",
+        mend: Mend::Aws(|_| {}),
+        ..FAULT
+    },
+    Fault {
+        name: "an agent that forwards to its own machine only",
+        world: |options, _| options.agent_version("3.1.1004.0"),
+        exit: 4,
+        check: "bastion",
+        fact: "SSM agent 3.1.1004.0",
+        fix: "aws ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids i-0123456789abcdef0 <aws>",
+        mend: Mend::Aws(|_| {}),
+        ..FAULT
+    },
+    Fault {
+        name: "StartSession is denied",
+        agrees: true,
+        planted: |scene| scene.sandbox.fail(Operation::StartSession, Failure::AccessDenied, None),
+        exit: 4,
+        check: "session",
+        fix: "rdsgate policy <id>",
+        mend: Mend::World(|scene| scene.sandbox.heal(Operation::StartSession)),
+        ..FAULT
+    },
+    Fault {
+        name: "a session document that is not there",
+        agrees: true,
+        called: |options, _| options.flag("--document", "Corp-Typo"),
+        exit: 4,
+        check: "session",
+        mend: Mend::Options(|options, _| options.without("--document")),
+        ..FAULT
+    },
+    Fault {
+        name: "the data channel is denied",
+        agrees: true,
+        planted: |scene| {
+            let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::OpenDataChannel));
+            assert!(scene.sandbox.identity(&Identity::user().access_key, deny));
+        },
+        exit: 4,
+        check: "session",
+        mend: Mend::World(|scene| {
+            let allow = |identity: &mut Identity| assert!(identity.denied.remove(&Operation::OpenDataChannel));
+            assert!(scene.sandbox.identity(&Identity::user().access_key, allow));
+        }),
+        ..FAULT
+    },
+    Fault {
+        name: "TerminateSession is denied",
+        planted: |scene| {
+            let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::TerminateSession));
+            assert!(scene.sandbox.identity(&Identity::user().access_key, deny));
+        },
+        exit: 4,
+        check: "end",
+        mend: Mend::World(|scene| {
+            let allow = |identity: &mut Identity| assert!(identity.denied.remove(&Operation::TerminateSession));
+            assert!(scene.sandbox.identity(&Identity::user().access_key, allow));
+        }),
+        ..FAULT
+    },
+    Fault {
+        name: "AWS throttles",
+        called: |options, _| options.flag("--connect-timeout", "3s"),
+        planted: |scene| scene.sandbox.fail(Operation::StartSession, Failure::Throttling, None),
+        exit: 4,
+        check: "session",
+        fix: "wait; there are too many API calls in this account",
+        mend: Mend::World(|scene| scene.sandbox.heal(Operation::StartSession)),
+        ..FAULT
+    },
+    Fault {
+        name: "the message service is not there",
+        planted: |scene| scene.sandbox.fail(Operation::OpenDataChannel, Failure::Unavailable, None),
+        called: |options, _| options.flag("--connect-timeout", "3s"),
+        exit: 4,
+        check: "session",
+        mend: Mend::World(|scene| scene.sandbox.heal(Operation::OpenDataChannel)),
+        ..FAULT
+    },
+    Fault {
+        name: "an agent that does not answer the handshake",
+        agrees: true,
+        world: |mut options, _| {
+            options.agent.handshake_timeout = Duration::from_millis(300);
+            options.faults = Faults { up: Rates { loss: 1.0, ..Rates::default() }, ..Faults::default() };
+            options
+        },
+        exit: 4,
+        check: "session",
+        mend: Mend::World(|scene| scene.sandbox.faults(Faults::default())),
+        ..FAULT
+    },
+    Fault {
+        name: "the bastion cannot resolve the name",
+        agrees: true,
+        planted: |scene| scene.leads(Destination::Unresolvable),
+        exit: 4,
+        mend: Mend::World(home),
+        ..FAULT
+    },
+    Fault {
+        name: "no rule lets the bastion in",
+        agrees: true,
+        world: |mut options, _| {
+            options.security_groups[0].ingress.clear();
+            options
+        },
+        planted: |scene| scene.leads(refusing()),
+        exit: 4,
+        check: "dial",
+        fix: "aws ec2 authorize-security-group-ingress --group-id sg-0d0000000000da7a0 --protocol tcp --port 5432 --source-group \
+              sg-0b0000000000ba570 <aws>",
+        mend: Mend::Aws(home),
+        ..FAULT
+    },
+    Fault {
+        name: "the rules let the bastion in, and nothing answers",
+        planted: |scene| scene.leads(refusing()),
+        exit: 4,
+        check: "dial",
+        mend: Mend::World(home),
+        ..FAULT
+    },
+    Fault {
+        name: "the rules let the bastion in, and packets vanish",
+        planted: |scene| scene.leads(Destination::BlackHole),
+        exit: 4,
+        check: "dial",
+        mend: Mend::World(home),
+        ..FAULT
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_sessions_are_named_and_mended() {
+    all(SESSIONS, Server::shared(), AT_A_TIME).await;
+}
+
+const DATABASES: &[Fault] = &[
+    Fault {
+        name: "the database is stopped",
+        world: |mut options, _| {
+            options.databases[0].status = "stopped".into();
+            options
+        },
+        planted: |scene| scene.leads(refusing()),
+        exit: 5,
+        check: "database",
+        fact: "it is stopped",
+        fix: "aws rds start-db-instance --db-instance-identifier <id> <aws>",
+        mend: Mend::Aws(home),
+        ..FAULT
+    },
+    Fault {
+        name: "IAM database authentication is off",
+        world: |mut options, _| {
+            options.databases[0].iam = false;
+            options
+        },
+        exit: 5,
+        check: "database",
+        fact: "IAM database authentication is off",
+        fix: "aws rds modify-db-instance --db-instance-identifier <id> --enable-iam-database-authentication --apply-immediately <aws>",
+        mend: Mend::Aws(|_| {}),
+        ..FAULT
+    },
+    Fault {
+        name: "the policy does not allow rds-db:connect",
+        world: |options, server| {
+            let mut somebody = somebody();
+            somebody.database_users = Some(vec!["readonly".into()]);
+            server.add_key(&format!("{} {} -", somebody.access_key, somebody.secret.expose()));
+            options.identity(somebody)
+        },
+        called: |options, _| options.identity(&somebody()),
+        exit: 4,
+        check: "permission",
+        fix: r#"{"Effect":"Allow","Action":"rds-db:connect","Resource":"<resource>"}"#,
+        mend: Mend::World(|scene| {
+            assert!(scene.sandbox.identity(&somebody().access_key, |identity| identity.database_users = None));
+        }),
+        ..FAULT
+    },
+    Fault {
+        name: "the user lacks rds_iam",
+        called: |options, _| options.flag("--user", "legacy_user"),
+        exit: 5,
+        check: "login",
+        fix: "GRANT rds_iam TO legacy_user;",
+        mend: Mend::Sql,
+        ..FAULT
+    },
+    Fault {
+        name: "the user in other letters",
+        called: |options, _| options.flag("--user", "App_User"),
+        exit: 5,
+        check: "login",
+        mend: Mend::Options(|options, _| options.flag("--user", "app_user")),
+        ..FAULT
+    },
+    Fault {
+        name: "a role that may not log in",
+        planted: |scene| {
+            tokio::task::block_in_place(|| scene.server.admin("CREATE ROLE retired NOLOGIN IN ROLE rds_iam"));
+        },
+        called: |options, _| options.flag("--user", "retired"),
+        exit: 5,
+        check: "login",
+        fix: "ALTER ROLE retired LOGIN;",
+        mend: Mend::Sql,
+        ..FAULT
+    },
+    Fault {
+        name: "a database that the user may not enter",
+        planted: |scene| {
+            tokio::task::block_in_place(|| {
+                scene.server.admin("CREATE DATABASE closed");
+                scene.server.admin("REVOKE CONNECT ON DATABASE closed FROM PUBLIC");
+            });
+        },
+        called: |options, _| options.flag("--database", "closed"),
+        exit: 5,
+        check: "login",
+        fix: "GRANT CONNECT ON DATABASE closed TO app_user;",
+        mend: Mend::Sql,
+        ..FAULT
+    },
+    Fault {
+        name: "a database that does not exist",
+        called: |options, _| options.flag("--database", "nosuch"),
+        exit: 5,
+        check: "login",
+        fix: "use another --database: postgres is on every server of RDS",
+        mend: Mend::Options(|options, _| options.flag("--database", "postgres")),
+        ..FAULT
+    },
+    Fault {
+        name: "a certificate that has expired",
+        agrees: true,
+        planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::Expired)),
+        exit: 5,
+        check: "certificate",
+        mend: Mend::World(good),
+        ..FAULT
+    },
+    Fault {
+        name: "a certificate of somebody else",
+        planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::OtherCa)),
+        exit: 5,
+        check: "certificate",
+        mend: Mend::World(good),
+        ..FAULT
+    },
+    Fault {
+        name: "a certificate for another name",
+        planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::WrongHost)),
+        exit: 5,
+        check: "certificate",
+        mend: Mend::World(good),
+        ..FAULT
+    },
+    Fault {
+        name: "roots that are not built in",
+        agrees: true,
+        called: |options, _| options.without("--ca-file"),
+        exit: 5,
+        check: "certificate",
+        mend: Mend::Options(|options, scene| options.flag("--ca-file", &scene.server.ca.display().to_string())),
+        ..FAULT
+    },
+];
+
+fn good(scene: &Scene<'_>) {
+    tokio::task::block_in_place(|| scene.server.certificate(Variant::Good));
+}
+
+fn somebody() -> Identity {
+    Identity::new("AKIASOMEBODYEXAMPLE0", "sOmEbOdY/secret/EXAMPLEKEY", SessionToken::None, "somebody")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_a_database_are_named_and_mended() {
+    let server = tokio::task::block_in_place(|| Server::start(&servers::Options::default()));
+    // They change the server.
+    all(DATABASES, &server, 1).await;
+}
+
+const OF_MYSQL: &[Fault] = &[
+    Fault {
+        name: "the user has another plugin",
+        called: |options, _| options.flag("--user", "legacy_user"),
+        exit: 5,
+        check: "login",
+        fix: "ALTER USER 'legacy_user'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;",
+        mend: Mend::Sql,
+        ..FAULT
+    },
+    Fault {
+        name: "a database that the user may not enter",
+        planted: |scene| {
+            tokio::task::block_in_place(|| scene.server.admin("CREATE DATABASE closed"));
+        },
+        called: |options, _| options.flag("--database", "closed"),
+        exit: 5,
+        check: "login",
+        fix: "GRANT SELECT ON `closed`.* TO 'app_user';",
+        mend: Mend::Sql,
+        ..FAULT
+    },
+    Fault {
+        name: "a user that is locked",
+        planted: |scene| {
+            tokio::task::block_in_place(|| scene.server.admin("ALTER USER 'readonly' ACCOUNT LOCK"));
+        },
+        called: |options, _| options.flag("--user", "readonly"),
+        exit: 5,
+        check: "login",
+        fix: "ALTER USER 'readonly' ACCOUNT UNLOCK;",
+        mend: Mend::Sql,
+        ..FAULT
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_a_mysql_are_named_and_mended() {
+    let options = servers::Options { engine: Engine::MySql, ..servers::Options::default() };
+    let server = tokio::task::block_in_place(|| Server::start(&options));
+    all(OF_MYSQL, &server, 1).await;
+}
+
+/// A world in which nothing is wrong.
+struct World {
+    name: String,
+    server: &'static Server,
+    world: Box<dyn Fn(Options) -> Options + Send + Sync>,
+    called: Box<dyn Fn(GateOptions, &Scene<'_>) -> GateOptions + Send + Sync>,
+}
+
+/// Where the keys come from.
+const SOURCES: [(&str, fn(GateOptions, &Scene<'_>) -> GateOptions); 5] = [
+    ("keys in the environment", |options, _| options),
+    ("a session token", |options, _| options.identity(&Identity::temporary())),
+    ("the default profile", |options, scene| {
+        home_with(scene, ".aws/credentials", &format!("[default]\n{}", keys()));
+        scene.at_home(options)
+    }),
+    ("a credential process", |options, scene| {
+        let Identity { access_key, secret, .. } = Identity::user();
+        let json =
+            format!(r#"{{"Version": 1, "AccessKeyId": "{access_key}", "SecretAccessKey": "{}"}}"#, secret.expose());
+        let path = scene.write("keys.json", &json);
+        home_with(scene, ".aws/config", &format!("[profile made]\ncredential_process = cat {}\n", path.display()));
+        scene.at_home(options).flag("--profile", "made")
+    }),
+    ("an assumed role", |options, _| options.flag("--role-arn", "arn:aws:iam::123456789012:role/open")),
+];
+
+fn worlds() -> Vec<World> {
+    let mut worlds = Vec::new();
+    let mut add = |name: String, server, world: Box<dyn Fn(Options) -> Options + Send + Sync>, called| {
+        worlds.push(World { name, server, world, called });
+    };
+    for engine in [Engine::Postgres, Engine::MariaDb, Engine::MySql] {
+        let server = Server::shared_of(engine);
+        for route in ["ssm", "auto"] {
+            for (source, keys) in SOURCES {
+                let called = move |options: GateOptions, scene: &Scene<'_>| keys(options, scene).flag("--via", route);
+                add(
+                    format!("{engine} by {route} with {source}"),
+                    server,
+                    Box::new(|options| options.role(Role::new("open").gives(Identity::temporary()))),
+                    Box::new(called),
+                );
+            }
+        }
+        let settings: [(&str, fn(GateOptions, &Scene<'_>) -> GateOptions); 5] = [
+            ("called by its identifier", |options, scene| by_name(options, scene.id(), scene)),
+            ("read only", |options, _| options.flag("--read-only", "true")),
+            ("with a label", |options, _| options.flag("--label", "PRODUCTION")),
+            ("without a database", |options, _| options.without("--database")),
+            ("another user", |options, _| options.flag("--user", "app+iam@example.com")),
+        ];
+        for (name, called) in settings {
+            add(format!("{engine}, {name}"), server, Box::new(|options| options), Box::new(called));
+        }
+    }
+    let postgres = Server::shared();
+    let descriptions: [(&str, fn(Options) -> Options); 7] = [
+        ("a backup is being made", |mut options| {
+            options.databases[0].status = "backing-up".into();
+            options
+        }),
+        ("logs are being configured", |mut options| {
+            options.databases[0].status = "configuring-log-exports".into();
+            options
+        }),
+        ("a rule for a network", |mut options| {
+            let rule = SecurityGroup::new("sg-0d0000000000da7a0", "-1", (0, 0), &["10.0.0.0/8"]);
+            options.security_groups = vec![rule];
+            options
+        }),
+        ("short pages", |mut options| {
+            options.page = 1;
+            options.node(Node::new("i-0fedcba9876543210", "other").vpc("vpc-elsewhere"))
+        }),
+        ("an agent of the oldest version that will do", |options| options.agent_version("3.1.1374.0")),
+        ("a slow agent", Options::paced),
+        ("another database beside it", |options| {
+            options.describe(Database::new("other.c1abcdefghij.us-east-1.rds.amazonaws.com", 5432, "postgres"))
+        }),
+    ];
+    for (name, world) in descriptions {
+        add(name.into(), postgres, Box::new(world), Box::new(|options, _| options));
+    }
+    worlds
+}
+
+async fn is_healthy(world: &World) -> Result<(), String> {
+    let scene = Scene::of(|options, _| (world.world)(options), world.server).await;
+    let options = (world.called)(GateOptions::new(world.server, &scene.sandbox), &scene);
+    let report = Report::of(options, &scene.sandbox).await;
+    let stages = report.report["stages"].as_array().cloned().unwrap_or_default();
+    // The MariaDB of the tests has no AWSAuthenticationPlugin, which is reported.
+    let is_pam = |stage: &Value| world.server.engine == Engine::MariaDb && stage["check"] == "user";
+    let alarms: Vec<&Value> = stages.iter().filter(|stage| stage["verdict"] != "pass" && !is_pam(stage)).collect();
+    if report.code == 0 && alarms.is_empty() { Ok(()) } else { Err(format!("{}: {alarms:?}", world.name)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthy_worlds_cause_no_alarm() {
+    let worlds = tokio::task::block_in_place(worlds);
+    assert!(worlds.len() >= 45, "{}", worlds.len());
+    let examined = stream::iter(&worlds).map(is_healthy).buffer_unordered(AT_A_TIME);
+    let wrong: Vec<String> = examined.filter_map(async |healthy| healthy.err()).collect().await;
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), worlds.len(), wrong.join("\n"));
+}
