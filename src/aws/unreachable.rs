@@ -91,16 +91,17 @@ fn is_lookup(error: &io::Error) -> bool {
     error.raw_os_error().is_none() && error.get_ref().is_some() && !known.contains(&error.kind())
 }
 
-/// The message of an error of TLS, which may be inside an error of the system.
+/// The message of an error of TLS.
 fn tls_error(error: &ConnectorError) -> Option<String> {
-    chain(error).find_map(|cause| {
-        let inner = || cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>();
-        cause.downcast_ref::<rustls::Error>().or_else(inner).map(ToString::to_string)
-    })
+    chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>().map(ToString::to_string))
 }
 
+/// The error and its causes. One of the system may carry another error, which is not its cause by itself.
 fn chain(error: &ConnectorError) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| error.source())
+    std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| {
+        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        carried.map(|carried| carried as &(dyn StdError + 'static)).or_else(|| error.source())
+    })
 }
 
 #[cfg(test)]
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(forbidden.to_string(), "sts.eu-central-1.amazonaws.com:443: Permission denied (os error 13)");
         assert_eq!(forbidden.obstacle, Obstacle::Forbidden);
         let untrusted = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let untrusted = of(io::Error::new(io::ErrorKind::InvalidData, untrusted), None);
+        let untrusted = of(io::Error::other(io::Error::new(io::ErrorKind::InvalidData, untrusted)), None);
         assert_eq!(untrusted.obstacle, Obstacle::Tls);
         assert!(untrusted.to_string().ends_with(": invalid peer certificate: UnknownIssuer"), "{untrusted}");
         let secret = of(io::Error::other("https://user:hush@proxy"), Some("http://proxy:3128"));

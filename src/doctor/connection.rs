@@ -31,6 +31,7 @@ use crate::{
         postgres::connect::request_tls,
     },
     mysql::{self, Capabilities, Greeting, HandshakeResponse, goodbye::Progress},
+    service::Service,
     target::{Engine, Host, Route, Target},
     tls::{self, Certificate},
     tunnel::{
@@ -89,10 +90,12 @@ pub(super) fn skip(run: &Run, why: &'static str) {
 
 /// Ends the sessions that were opened, and reports whether AWS let us.
 pub(super) async fn end(run: &Run, path: Option<Path<'_>>) {
-    let Some(Path { account, pools, session, .. }) = path else {
+    let Some(Path { account, pools, dialer, session, .. }) = path else {
         return run.note(Check::End, Finding::pass(NO_SESSION));
     };
-    let session = session.into_inner();
+    // One that was being dialled through when the run was stopped has not been reported.
+    let open = || dialer.pool().and_then(|pool| pool.stats().sessions.first().map(|session| Arc::clone(&session.id)));
+    let session = session.into_inner().or_else(open);
     if session.is_some() {
         run.begin(Check::End);
     }
@@ -324,7 +327,11 @@ impl<'a> Path<'a> {
                 (findings, Some(stream))
             }
             Err(error) => {
-                let mut findings = vec![failed(&error, self.subject, &self.target)];
+                let finding = failed(&error, self.subject, &self.target);
+                let mut findings = vec![match database.and_then(|database| rotation(&error, database, self.subject)) {
+                    Some(rotate) => finding.because("the certificate was not rotated in time").paste(rotate),
+                    None => finding,
+                }];
                 if let Error::Tls(tls::Error::Certificate(rejected)) = &error
                     && let Some(certificate) = &rejected.certificate
                 {
@@ -391,6 +398,18 @@ fn of_authority(chain: &[Certificate], database: &Database) -> Option<Finding> {
         Finding::warn(format!("RDS names the authority {identifier}; the certificate was issued by {authorities}"))
             .because("a new certificate is used after a restart; or another server answers")
             .fix("restart the database, if its certificate was rotated; rdsgate ls shows its endpoint".to_owned())
+    })
+}
+
+/// The command that replaces an expired certificate.
+fn rotation(error: &Error, database: &Database, subject: &Subject) -> Option<String> {
+    let Error::Tls(tls::Error::Certificate(rejected)) = error else { return None };
+    let is_instance = database.kind == Service::Instance;
+    (is_instance && matches!(rejected.reason, tls::Reason::Expired { .. })).then(|| {
+        let id = &database.id;
+        subject.aws(&format!(
+            "rds modify-db-instance --db-instance-identifier {id} --ca-certificate-identifier rds-ca-rsa2048-g1 --apply-immediately"
+        ))
     })
 }
 

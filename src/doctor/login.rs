@@ -12,7 +12,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Facts, LaterFacts, Run},
     subject::Subject,
-    words::{NO_CONNECTION, NO_CREDENTIALS, NO_ENDPOINT, NO_USER, time},
+    words::{NO_CONNECTION, NO_CREDENTIALS, NO_DESCRIPTION, NO_ENDPOINT, NO_USER, time},
 };
 use crate::{
     app::Cause,
@@ -385,7 +385,7 @@ async fn log(
     (database, permission): (Option<&Database>, &Permission),
 ) {
     let Some(database) = database else {
-        return run.skip(Check::Log, "RDS did not describe the database, whose name the log has");
+        return run.skip(Check::Log, NO_DESCRIPTION);
     };
     let work = async { (permission::log(subject, account, database, permission).await, None::<()>) };
     run.check(Check::Log, CALL_TIMEOUT, work).await;

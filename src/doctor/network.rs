@@ -5,7 +5,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Known, Rules, Run},
     subject::Subject,
-    words::{DIRECT, NO_CREDENTIALS, NO_ENDPOINT},
+    words::{DIRECT, NO_CREDENTIALS, NO_DESCRIPTION, NO_ENDPOINT},
 };
 use crate::{
     aws::{
@@ -28,6 +28,9 @@ pub(super) async fn check(run: &Run, subject: &Subject, account: Option<&Account
     let Some(account) = account else { return skip(run, NO_CREDENTIALS) };
     if !id.as_str().starts_with("i-") {
         return skip(run, "the bastion is not an EC2 instance");
+    }
+    if known.database.is_none() {
+        return skip(run, NO_DESCRIPTION);
     }
     let groups = known.database.as_ref().map(|database| database.security_groups.clone()).unwrap_or_default();
     if groups.is_empty() {

@@ -6,7 +6,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Known, Run},
     subject::Subject,
-    words::{NO_USER, time},
+    words::{NO_DESCRIPTION, NO_USER, time},
 };
 use crate::{
     aws::{Account, Error, permission::Decision, rds::Database},
@@ -66,7 +66,7 @@ async fn simulated(account: &Account, permission: &Permission, known: &Known) ->
     let needed = format!("a login needs {permission}");
     let unknown = |why: &str| Finding::unknown(format!("{needed}; {why}"));
     if known.database.as_ref().and_then(|database| database.resource_id.as_ref()).is_none() {
-        return unknown("not simulated without the resource id");
+        return Finding { skipped: Some(NO_DESCRIPTION), ..unknown("not simulated without the resource id") };
     }
     let Some(principal) = &known.principal else { return unknown("not simulated without an identity") };
     let Some(source) = principal.policy_source() else {

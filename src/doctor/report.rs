@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::words;
+use super::words::{self, NO_REPLY};
 use crate::{app::Cause, aws, printable};
 
 /// What happens to a check, as soon as it happens.
@@ -250,7 +250,11 @@ impl Finding {
             }
             _ => None,
         };
-        Self { part: Some(error.into()), ..Self::new(verdict, words::of_aws(error)) }.fix(error.hint().or(allow))
+        // Many lookups fail alike then, and the check that needs AWS says why.
+        let is_unreachable = matches!(error, aws::Error::Transport { .. } | aws::Error::Timeout { .. });
+        let skipped = (is_unreachable && verdict == Verdict::Unknown).then_some(NO_REPLY);
+        let finding = Self { part: Some(error.into()), skipped, ..Self::new(verdict, words::of_aws(error)) };
+        finding.fix(error.hint().or(allow))
     }
 }
 

@@ -85,7 +85,10 @@ impl Subject {
     /// A command of the AWS CLI in the region and with the profile of the subject.
     pub(super) fn aws(&self, words: &str) -> String {
         let profile = self.profile.as_ref().map(|profile| format!(" --profile {}", quoted(profile)));
-        format!("aws {words} --region {}{}", self.extent.region(), profile.unwrap_or_default())
+        // IAM is the same in all regions.
+        let region =
+            if words.starts_with("iam ") { String::new() } else { format!(" --region {}", self.extent.region()) };
+        format!("aws {words}{region}{}", profile.unwrap_or_default())
     }
 }
 

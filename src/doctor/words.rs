@@ -24,6 +24,10 @@ pub(super) const NO_BASTION: &str = "no bastion is chosen";
 /// Why a check is skipped.
 pub(super) const NO_ENDPOINT: &str = "the endpoint is not known";
 /// Why a check is skipped.
+pub(super) const NO_REPLY: &str = "AWS was not reached";
+/// Why a check is skipped.
+pub(super) const NO_DESCRIPTION: &str = "RDS did not describe the database";
+/// Why a check is skipped.
 pub(super) const NO_CONNECTION: &str = "the database was not reached";
 /// Why a check is skipped.
 pub(super) const NO_USER: &str = "no database user is set";
@@ -41,6 +45,10 @@ pub(super) fn of(error: &Error) -> String {
     match error {
         Error::Route(cause) => joined(cause),
         Error::Stream(cause) => joined(cause),
+        // A finding of its own has the names and dates of the certificate.
+        Error::Tls(tls::Error::Certificate(rejected)) => {
+            format!("the certificate for {} was refused: {}", rejected.host, rejected.reason)
+        }
         Error::Tls(cause) => joined(cause),
         other => joined(other),
     }

@@ -75,14 +75,17 @@ async fn meets(fault: &Fault, server: &Server) -> Result<(), String> {
     let options = || (fault.called)(GateOptions::new(server, &scene.sandbox), &scene);
     let report = Report::of(options(), &scene.sandbox).await;
     let summary = &report.report["summary"];
-    // The time of the last ping differs.
+    // Times and processes differ.
     let text = |key: &str| {
         let text = summary[key].as_str().unwrap_or_default();
-        text.split(", last heard of ").next().unwrap_or_default().to_owned()
+        let ends = [", last heard of ", ", and it is ", " (process "];
+        let text = ends.iter().fold(text, |text, end| text.split(end).next().unwrap_or_default());
+        text.replace("1199 s", "1200 s")
     };
     let said = (report.code, text("check"), text("fact"), text("fix"));
     let in_words = |words: &str| {
         let words = words.replace("<aws>", "--region <region>").replace("<proxy>", forbidding_proxy());
+        let words = words.replace("<port>", &scene.server.addr.port().to_string());
         scene.in_words(&words.replace("<refusing>", &refusing_port().to_string()))
     };
     let expected = (fault.exit, fault.check.to_owned(), in_words(fault.fact), in_words(fault.fix));
@@ -246,9 +249,10 @@ const CREDENTIALS: &[Fault] = &[
         called: |options, scene| scene.at_home(options),
         exit: 3,
         check: "credentials",
+        fact: "cannot fetch AWS credentials of the profile \"default\": `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: vault is sealed",
+        fix: "compare with aws sts get-caller-identity for the same profile",
         fact: "cannot fetch AWS credentials: `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: \
                vault is sealed",
-        fix: "compare with aws sts get-caller-identity for the same profile",
         mend: Mend::World(|scene| home_with(scene, ".aws/config", &format!("[default]\n{}", keys()))),
         ..FAULT
     },
@@ -300,8 +304,8 @@ const CREDENTIALS: &[Fault] = &[
         called: |options, _| options.flag("--role-arn", ROLE),
         exit: 3,
         check: "credentials",
-        fact: "",
-        fix: "",
+        fact: "AssumeRole: arn:aws:iam::123456789012:role/guarded was denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::123456789012:role/guarded because no identity-based policy allows the sts:AssumeRole action",
+        fix: "check that the role trusts the caller and that the caller's policy allows sts:AssumeRole; the role may require --external-id or MFA (--mfa-serial)",
         mend: Mend::Options(|options, _| options.flag("--external-id", "corp")),
         ..FAULT
     },
@@ -451,7 +455,7 @@ const NETWORK: &[Fault] = &[
         called: |options, _| options.env("AWS_CA_BUNDLE", "/nonexistent.pem"),
         exit: 3,
         check: "credentials",
-        fact: "cannot use /nonexistent.pem (`AWS_CA_BUNDLE` in the environment): No such file or directory (os error 2)",
+        fact: "cannot use /nonexistent.pem (`AWS_CA_BUNDLE` in the environment): cannot use the certificates in /nonexistent.pem: the file cannot be read: No such file or directory (os error 2)",
         fix: "use a PEM file of root certificates",
         mend: Mend::Options(|options, _| options.without_env("AWS_CA_BUNDLE")),
         ..FAULT
@@ -470,6 +474,8 @@ const CONFIGURATION: &[Fault] = &[
         called: |options, _| options.flag("--rotate-after", "1s"),
         exit: 2,
         check: "configuration",
+        fact: "invalid --rotate-after",
+        fix: "",
         mend: Mend::Options(|options, _| options.without("--rotate-after")),
         ..FAULT
     },
@@ -490,6 +496,8 @@ const CONFIGURATION: &[Fault] = &[
         called: |options, scene| by_name(options, scene.id(), scene),
         exit: 2,
         check: "discovery",
+        fact: "<id> could be reached through 2 nodes:\ni-0123456789abcdef0  bastion  (agent 3.3.987.0, vpc-0a1b2c3d4e5f60718)\ni-0fedcba9876543210  other  (agent 3.3.987.0, vpc-0a1b2c3d4e5f60718)",
+        fix: "choose one with --bastion, or bastion in the configuration file",
         mend: Mend::Options(|options, _| options.flag("--bastion", BASTION)),
         ..FAULT
     },
@@ -502,6 +510,8 @@ const CONFIGURATION: &[Fault] = &[
         called: |options, scene| by_name(options, scene.id(), scene),
         exit: 2,
         check: "discovery",
+        fact: "no managed node is online in the VPC of <id>: the 1 that Systems Manager lists are offline or in another VPC",
+        fix: "rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. --bastion names one elsewhere, --via direct needs none",
         mend: Mend::World(|scene| scene.sandbox.bastion(BASTION, true)),
         ..FAULT
     },
@@ -510,6 +520,8 @@ const CONFIGURATION: &[Fault] = &[
         called: |options, scene| by_name(options, scene.id(), scene).without_env("AWS_REGION"),
         exit: 2,
         check: "configuration",
+        fact: "cannot look up <id>: the region is unknown",
+        fix: "set --region (or region, or AWS_REGION, or the profile's), or give the endpoint's host name",
         mend: Mend::Options(|options, scene| options.flag("--region", &scene.server.region)),
         ..FAULT
     },
@@ -550,7 +562,9 @@ const CONFIGURATION: &[Fault] = &[
         planted: |scene| home_with(scene, "roots.pem", "hush\n"),
         called: |options, scene| options.flag("--ca-file", &scene.in_words("<home>/roots.pem")),
         exit: 2,
-        check: "configuration",
+        check: "certificate",
+        fact: "cannot use the certificates in <home>/roots.pem: the file has no PEM certificate (no -----BEGIN CERTIFICATE----- section)",
+        fix: "use a PEM file of root certificates as ca_file",
         mend: Mend::Options(|options, scene| options.flag("--ca-file", &scene.server.ca.display().to_string())),
         ..FAULT
     },
@@ -569,6 +583,8 @@ const CONFIGURATION: &[Fault] = &[
         called: |options, scene| options.flag("--listen", &scene.server.addr.port().to_string()),
         exit: 1,
         check: "port",
+        fact: "127.0.0.1:<port> is taken by postgres",
+        fix: "stop that program, or choose another port with --listen (0 takes a free one)",
         mend: Mend::Options(|options, _| options.flag("--listen", "0")),
         ..FAULT
     },
@@ -730,6 +746,8 @@ const SESSIONS: &[Fault] = &[
         called: |options, _| options.flag("--bastion", "i-0fedcba9876543210"),
         exit: 4,
         check: "bastion",
+        fact: "Systems Manager does not know i-0fedcba9876543210 in <region> with these credentials",
+        fix: "rdsgate ls shows the nodes; an instance needs the SSM agent and AmazonSSMManagedInstanceCore",
         mend: Mend::Options(|options, _| options.flag("--bastion", BASTION)),
         ..FAULT
     },
@@ -760,6 +778,7 @@ const SESSIONS: &[Fault] = &[
         planted: |scene| scene.sandbox.fail(Operation::StartSession, Failure::AccessDenied, None),
         exit: 4,
         check: "session",
+        fact: "cannot start an SSM session on i-0123456789abcdef0: StartSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:StartSession on resource: arn:aws:ec2:<region>:123456789012:instance/i-0123456789abcdef0 because no identity-based policy allows the ssm:StartSession action",
         fix: "rdsgate policy <id>",
         mend: Mend::World(|scene| scene.sandbox.heal(Operation::StartSession)),
         ..FAULT
@@ -770,6 +789,8 @@ const SESSIONS: &[Fault] = &[
         called: |options, _| options.flag("--document", "Corp-Typo"),
         exit: 4,
         check: "session",
+        fact: "cannot start an SSM session on i-0123456789abcdef0: StartSession: there is no session document Corp-Typo in <region>",
+        fix: "use AWS-StartPortForwardingSessionToRemoteHost, or a document that exists in this account and region, or one that is shared with it, named by its ARN",
         mend: Mend::Options(|options, _| options.without("--document")),
         ..FAULT
     },
@@ -782,6 +803,8 @@ const SESSIONS: &[Fault] = &[
         },
         exit: 4,
         check: "session",
+        fact: "cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 403 Forbidden",
+        fix: "the IAM policy must allow ssmmessages:OpenDataChannel on one's own sessions; the clock must be right",
         mend: Mend::World(|scene| {
             let allow = |identity: &mut Identity| assert!(identity.denied.remove(&Operation::OpenDataChannel));
             assert!(scene.sandbox.identity(&Identity::user().access_key, allow));
@@ -796,6 +819,8 @@ const SESSIONS: &[Fault] = &[
         },
         exit: 4,
         check: "end",
+        fact: "TerminateSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:TerminateSession on resource: * because no identity-based policy allows the ssm:TerminateSession action",
+        fix: "allow ssm:TerminateSession on the user's own sessions in the IAM policy: arn:aws:ssm:*:*:session/${aws:userid}-*",
         mend: Mend::World(|scene| {
             let allow = |identity: &mut Identity| assert!(identity.denied.remove(&Operation::TerminateSession));
             assert!(scene.sandbox.identity(&Identity::user().access_key, allow));
@@ -808,6 +833,7 @@ const SESSIONS: &[Fault] = &[
         planted: |scene| scene.sandbox.fail(Operation::StartSession, Failure::Throttling, None),
         exit: 4,
         check: "session",
+        fact: "cannot start an SSM session on i-0123456789abcdef0: StartSession: AWS is throttling",
         fix: "wait; there are too many API calls in this account",
         mend: Mend::World(|scene| scene.sandbox.heal(Operation::StartSession)),
         ..FAULT
@@ -818,6 +844,8 @@ const SESSIONS: &[Fault] = &[
         called: |options, _| options.flag("--connect-timeout", "3s"),
         exit: 4,
         check: "session",
+        fact: "cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 503 Service Unavailable",
+        fix: "Check the way to ssmmessages.<region>.amazonaws.com: proxy, firewall, VPC endpoint.",
         mend: Mend::World(|scene| scene.sandbox.heal(Operation::OpenDataChannel)),
         ..FAULT
     },
@@ -831,6 +859,8 @@ const SESSIONS: &[Fault] = &[
         },
         exit: 4,
         check: "session",
+        fact: "the SSM session on i-0123456789abcdef0 ended before it could be used: Handshake timed out. Please ensure that you have the latest version of the session manager plugin.",
+        fix: "If about <host>: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. Else restart or update the bastion's SSM agent.",
         mend: Mend::World(|scene| scene.sandbox.faults(Faults::default())),
         ..FAULT
     },
@@ -839,6 +869,9 @@ const SESSIONS: &[Fault] = &[
         agrees: true,
         planted: |scene| scene.leads(Destination::Unresolvable),
         exit: 4,
+        check: "dial",
+        fact: "the SSM session ended: lookup <host> on 10.0.0.2:53: no such host",
+        fix: "If about <host>: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. Else restart or update the bastion's SSM agent.",
         mend: Mend::World(home),
         ..FAULT
     },
@@ -852,8 +885,8 @@ const SESSIONS: &[Fault] = &[
         planted: |scene| scene.leads(refusing()),
         exit: 4,
         check: "dial",
-        fix: "aws ec2 authorize-security-group-ingress --group-id sg-0d0000000000da7a0 --protocol tcp --port 5432 --source-group \
-              sg-0b0000000000ba570 <aws>",
+        fact: "the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)",
+        fix: "aws ec2 authorize-security-group-ingress --group-id sg-0d0000000000da7a0 --protocol tcp --port 5432 --source-group sg-0b0000000000ba570 <aws>",
         mend: Mend::Aws(home),
         ..FAULT
     },
@@ -862,6 +895,8 @@ const SESSIONS: &[Fault] = &[
         planted: |scene| scene.leads(refusing()),
         exit: 4,
         check: "dial",
+        fact: "the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)",
+        fix: "check that <host> resolves on the bastion, and that a network ACL of its subnet lets port 5432 out",
         mend: Mend::World(home),
         ..FAULT
     },
@@ -870,6 +905,8 @@ const SESSIONS: &[Fault] = &[
         planted: |scene| scene.leads(Destination::BlackHole),
         exit: 4,
         check: "dial",
+        fact: "the bastion did not reach the database within 8 s",
+        fix: "let port 5432 out of the security groups of the bastion, and through the network ACLs of both subnets",
         mend: Mend::World(home),
         ..FAULT
     },
@@ -919,7 +956,8 @@ const DATABASES: &[Fault] = &[
         called: |options, _| options.identity(&somebody()),
         exit: 4,
         check: "permission",
-        fix: r#"{"Effect":"Allow","Action":"rds-db:connect","Resource":"<resource>"}"#,
+        fact: "<resource> is not allowed to arn:aws:iam::123456789012:user/somebody: no statement allows it",
+        fix: "{\"Effect\":\"Allow\",\"Action\":\"rds-db:connect\",\"Resource\":\"<resource>\"}",
         mend: Mend::World(|scene| {
             assert!(scene.sandbox.identity(&somebody().access_key, |identity| identity.database_users = None));
         }),
@@ -930,6 +968,7 @@ const DATABASES: &[Fault] = &[
         called: |options, _| options.flag("--user", "legacy_user"),
         exit: 5,
         check: "login",
+        fact: "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token",
         fix: "GRANT rds_iam TO legacy_user;",
         mend: Mend::Sql,
         ..FAULT
@@ -939,6 +978,8 @@ const DATABASES: &[Fault] = &[
         called: |options, _| options.flag("--user", "App_User"),
         exit: 5,
         check: "login",
+        fact: "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token",
+        fix: "use --user app_user, or user = \"app_user\" in the file that describes the target (names are in lower case, unless a role was created in quotes; for one that was: GRANT rds_iam TO \"App_User\";)",
         mend: Mend::Options(|options, _| options.flag("--user", "app_user")),
         ..FAULT
     },
@@ -950,6 +991,7 @@ const DATABASES: &[Fault] = &[
         called: |options, _| options.flag("--user", "retired"),
         exit: 5,
         check: "login",
+        fact: "the database refused the login: FATAL 28000: role \"retired\" is not permitted to log in",
         fix: "ALTER ROLE retired LOGIN;",
         mend: Mend::Sql,
         ..FAULT
@@ -965,6 +1007,7 @@ const DATABASES: &[Fault] = &[
         called: |options, _| options.flag("--database", "closed"),
         exit: 5,
         check: "login",
+        fact: "the database refused the login: FATAL 42501: permission denied for database \"closed\"",
         fix: "GRANT CONNECT ON DATABASE closed TO app_user;",
         mend: Mend::Sql,
         ..FAULT
@@ -974,6 +1017,7 @@ const DATABASES: &[Fault] = &[
         called: |options, _| options.flag("--database", "nosuch"),
         exit: 5,
         check: "login",
+        fact: "the database refused the login: FATAL 3D000: database \"nosuch\" does not exist",
         fix: "use another --database: postgres is on every server of RDS",
         mend: Mend::Options(|options, _| options.flag("--database", "postgres")),
         ..FAULT
@@ -984,7 +1028,9 @@ const DATABASES: &[Fault] = &[
         planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::Expired)),
         exit: 5,
         check: "certificate",
-        mend: Mend::World(good),
+        fact: "the certificate for <host> was refused: CN=<host>, OU=RDS, O=Amazon.com, L=Seattle, ST=Washington, C=US has expired on 2024-01-01T00:00:00Z",
+        fix: "aws rds modify-db-instance --db-instance-identifier <id> --ca-certificate-identifier rds-ca-rsa2048-g1 --apply-immediately <aws>",
+        mend: Mend::Aws(good),
         ..FAULT
     },
     Fault {
@@ -992,6 +1038,8 @@ const DATABASES: &[Fault] = &[
         planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::OtherCa)),
         exit: 5,
         check: "certificate",
+        fact: "the certificate for <host> was refused: it leads to C=US, O=Amazon Web Services, Inc., OU=Amazon RDS, ST=WA, L=Seattle, CN=TEST ONLY Root CA SOMEBODY ELSE, which is not trusted",
+        fix: "the roots of <region> are built in: what answers may not be RDS, or the region has newer roots: download https://truststore.pki.rds.amazonaws.com/<region>/<region>-bundle.pem and name it with ca_file (--ca-file)",
         mend: Mend::World(good),
         ..FAULT
     },
@@ -1000,6 +1048,8 @@ const DATABASES: &[Fault] = &[
         planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::WrongHost)),
         exit: 5,
         check: "certificate",
+        fact: "the certificate for <host> was refused: it is for other names",
+        fix: "use the endpoint name that AWS shows for the database (…rds.amazonaws.com); <host> may be an alias or lead to another server",
         mend: Mend::World(good),
         ..FAULT
     },
@@ -1009,6 +1059,8 @@ const DATABASES: &[Fault] = &[
         called: |options, _| options.without("--ca-file"),
         exit: 5,
         check: "certificate",
+        fact: "the certificate for <host> was refused: it leads to C=US, O=Amazon Web Services, Inc., OU=Amazon RDS, ST=WA, L=Seattle, CN=TEST ONLY Root CA RSA2048 G1, which is not trusted",
+        fix: "the roots of <region> are built in: what answers may not be RDS, or the region has newer roots: download https://truststore.pki.rds.amazonaws.com/<region>/<region>-bundle.pem and name it with ca_file (--ca-file)",
         mend: Mend::Options(|options, scene| options.flag("--ca-file", &scene.server.ca.display().to_string())),
         ..FAULT
     },
@@ -1035,6 +1087,7 @@ const OF_MYSQL: &[Fault] = &[
         called: |options, _| options.flag("--user", "legacy_user"),
         exit: 5,
         check: "login",
+        fact: "the database asks for caching_sha2_password authentication, not for an IAM token",
         fix: "ALTER USER 'legacy_user'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;",
         mend: Mend::Sql,
         ..FAULT
@@ -1047,6 +1100,7 @@ const OF_MYSQL: &[Fault] = &[
         called: |options, _| options.flag("--database", "closed"),
         exit: 5,
         check: "login",
+        fact: "the database refused the login: ERROR 1044 (42000): Access denied for user 'app_user'@'%' to database 'closed'",
         fix: "GRANT SELECT ON `closed`.* TO 'app_user';",
         mend: Mend::Sql,
         ..FAULT
@@ -1059,6 +1113,7 @@ const OF_MYSQL: &[Fault] = &[
         called: |options, _| options.flag("--user", "readonly"),
         exit: 5,
         check: "login",
+        fact: "the database refused the login: ERROR 3118 (HY000): Access denied for user 'readonly'@'127.0.0.1'. Account is locked.",
         fix: "ALTER USER 'readonly' ACCOUNT UNLOCK;",
         mend: Mend::Sql,
         ..FAULT
@@ -1119,7 +1174,7 @@ fn worlds() -> Vec<World> {
         }
         let settings: [(&str, fn(GateOptions, &Scene<'_>) -> GateOptions); 5] = [
             ("called by its identifier", |options, scene| by_name(options, scene.id(), scene)),
-            ("read only", |options, _| options.flag("--read-only", "true")),
+            ("read only", |options, _| options.argument("--read-only=true")),
             ("with a label", |options, _| options.flag("--label", "PRODUCTION")),
             ("without a database", |options, _| options.without("--database")),
             ("another user", |options, _| options.flag("--user", "app+iam@example.com")),

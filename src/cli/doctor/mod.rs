@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     app::Signals,
-    aws,
+    aws, causes,
     config::{self, Config, Draft, Plan, Warning, value::Via},
     doctor::{self, Check, Event, Extent, Finding, Report, Stage, Subject, Verdict},
     target::{Reference, Target},
@@ -78,7 +78,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => {
-            let finding = Finding::new(Verdict::Fail, error.to_string()).fix(error.hint());
+            let finding = Finding::new(Verdict::Fail, causes::one_line(&error)).fix(error.hint());
             return not_described(&name, view, (started, finding), output);
         }
     };
@@ -249,7 +249,8 @@ fn looked_up(before: &Draft, found: &Draft, target: &Target) -> Finding {
 }
 
 fn finished(plan: Plan) -> Result<Target, End> {
-    let of = |error: config::Error| End::Finding(Finding::new(Verdict::Fail, error.to_string()).fix(error.hint()));
+    let of =
+        |error: config::Error| End::Finding(Finding::new(Verdict::Fail, causes::one_line(&error)).fix(error.hint()));
     let targets = plan.finish().map_err(of)?.config.targets;
     targets.into_iter().next().ok_or(End::Exit(Exit::Failure))
 }

@@ -42,11 +42,11 @@ impl Layout {
 
     /// A check that has ended. One that was not made comes at the end.
     pub(super) fn settled(&self, stage: &Stage) -> String {
-        if stage.skipped().is_some() {
-            return String::new();
-        }
         if self.verbose {
             return self.details(stage, true);
+        }
+        if stage.skipped().is_some() {
+            return String::new();
         }
         match stage.verdict {
             // The end of the report has the rest.
@@ -115,7 +115,8 @@ impl Layout {
     /// a run by a signal.
     pub(super) fn end(&self, name: &str, report: &Report, code: u8, stopped: bool) -> String {
         let mut text = String::new();
-        for (why, checks) in skipped(report) {
+        // Each of them has been shown already where everything is.
+        for (why, checks) in if self.verbose { Vec::new() } else { skipped(report) } {
             let titles: Vec<&str> = checks.iter().map(|check| check.title()).collect();
             let line = format!("not checked, because {why}: {}", titles.join(", "));
             let _ = write!(text, "{} {}", self.verdict(Verdict::Unknown), self.wrapped(&line));
@@ -264,7 +265,8 @@ mod tests {
     #[test]
     fn end_has_the_deciding_failure_last_and_names_cause_and_fix() {
         let skip = |check| {
-            let finding = Finding { skipped: Some("it rains"), ..Finding::new(Verdict::Unknown, "not checked") };
+            let mut finding = Finding::new(Verdict::Unknown, "not checked");
+            finding.skipped = Some("it rains");
             Stage::new(check, Duration::ZERO, vec![finding])
         };
         let stages = vec![

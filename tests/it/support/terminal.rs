@@ -67,8 +67,9 @@ pub(crate) fn screen(shown: &str) -> Vec<String> {
                 }
             }
             c => {
-                rows[row].resize(rows[row].len().max(column + 1), ' ');
-                rows[row][column] = c;
+                let shown = &mut rows[row];
+                shown.resize(shown.len().max(column + 1), ' ');
+                shown[column] = c;
                 column += 1;
             }
         }
