@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use safe_display::printable;
 use serde::Serialize;
 
 use super::words::{self, NO_REPLY};
-use crate::{app::Cause, aws, printable};
+use crate::{app::Cause, aws};
 
 /// What happens to a check, as soon as it happens.
 #[derive(Debug)]

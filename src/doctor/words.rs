@@ -4,11 +4,12 @@
 use std::{error::Error as StdError, sync::Arc, time::SystemTime};
 
 use aws_smithy_types::{DateTime, date_time::Format};
+use safe_display::printable;
 
 use crate::{
     aws,
     connect::Error,
-    engine, outbound, printable, tls,
+    engine, outbound, tls,
     tunnel::{
         self, StreamError, direct, message_service, pool,
         ssm::{control::ControlError, conversation::EndReason, session, websocket},

@@ -11,10 +11,11 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use safe_display::printable;
+
 use crate::{
     cli::progress::cut,
     doctor::{Check, Finding, Report, Stage, Verdict},
-    printable,
 };
 
 /// Where the words begin, behind the verdict.
