@@ -251,8 +251,6 @@ const CREDENTIALS: &[Fault] = &[
         check: "credentials",
         fact: "cannot fetch AWS credentials of the profile \"default\": `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: vault is sealed",
         fix: "compare with aws sts get-caller-identity for the same profile",
-        fact: "cannot fetch AWS credentials: `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: \
-               vault is sealed",
         mend: Mend::World(|scene| home_with(scene, ".aws/config", &format!("[default]\n{}", keys()))),
         ..FAULT
     },
