@@ -277,8 +277,8 @@ impl Discovery {
         let account = self.account(options).await.map_err(failed)?;
         let nodes = account.managed_nodes().await.map_err(failed)?;
         note(&nodes.gaps);
-        // An incomplete list is not cached, because the missing part may become visible.
-        if nodes.gaps.is_empty() {
+        // An incomplete list is not cached, because the missing part may become visible, nor one without a node that is online.
+        if nodes.gaps.is_empty() && nodes.found.iter().any(|node| node.online) {
             self.cache.put(&key, &nodes.found);
         }
         Ok(nodes.found)

@@ -419,7 +419,7 @@ const DIALS: &[Row] = &[
         broken: |scene| scene.leads(Destination::BlackHole),
         psql: Some(["08001", "within 8 s", "Stage: database answer.", "security group"]),
         mysql: Some(&["1105", "within 8 s", "security group"]),
-        doctor: (4, &[("dial", "fail", "within 8 s", "authorize-security-group-ingress")]),
+        doctor: (4, &[("dial", "fail", "within 8 s", "let port 5432 out of the security groups of the bastion")]),
         healed: Some(home),
         ..ROW
     },

@@ -82,13 +82,22 @@ async fn meets(fault: &Fault, server: &Server) -> Result<(), String> {
         let text = ends.iter().fold(text, |text, end| text.split(end).next().unwrap_or_default());
         text.replace("1199 s", "1200 s")
     };
-    let said = (report.code, text("check"), text("fact"), text("fix"));
+    let mut said = (report.code, text("check"), text("fact"), text("fix"));
     let in_words = |words: &str| {
         let words = words.replace("<aws>", "--region <region>").replace("<proxy>", forbidding_proxy());
         let words = words.replace("<port>", &scene.server.addr.port().to_string());
         scene.in_words(&words.replace("<refusing>", &refusing_port().to_string()))
     };
     let expected = (fault.exit, fault.check.to_owned(), in_words(fault.fact), in_words(fault.fix));
+    // What the agent says may end the session before the dial or during it.
+    if let Some(end) = expected.2.strip_prefix('…')
+        && said.2.ends_with(end)
+    {
+        said.2.clone_from(&expected.2);
+    }
+    if expected.1.split('|').any(|check| check == said.1) {
+        said.1.clone_from(&expected.1);
+    }
     if said != expected {
         return Err(format!("{}\n  said     {said:?}\n  expected {expected:?}", fault.name));
     }
@@ -322,7 +331,7 @@ const CREDENTIALS: &[Fault] = &[
 const ROLE: &str = "arn:aws:iam::123456789012:role/guarded";
 
 fn role() -> Role {
-    Role::new("guarded").external_id("corp")
+    Role::new("guarded").external_id("corp").gives(Identity::temporary())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -472,7 +481,7 @@ const CONFIGURATION: &[Fault] = &[
         called: |options, _| options.flag("--rotate-after", "1s"),
         exit: 2,
         check: "configuration",
-        fact: "invalid --rotate-after",
+        fact: "invalid --rotate-after: 1s is out of range: expected 60s to 86400s",
         fix: "",
         mend: Mend::Options(|options, _| options.without("--rotate-after")),
         ..FAULT
@@ -636,7 +645,7 @@ const SESSIONS: &[Fault] = &[
         check: "bastion",
         fact: OFFLINE,
         fix: "aws iam attach-role-policy --role-name bastion --policy-arn \
-              arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore <aws>",
+              arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore",
         mend: Mend::Aws(online),
         ..FAULT
     },
@@ -867,8 +876,8 @@ const SESSIONS: &[Fault] = &[
         agrees: true,
         planted: |scene| scene.leads(Destination::Unresolvable),
         exit: 4,
-        check: "dial",
-        fact: "the SSM session ended: lookup <host> on 10.0.0.2:53: no such host",
+        check: "session|dial",
+        fact: "…lookup <host> on 10.0.0.2:53: no such host",
         fix: "If about <host>: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. Else restart or update the bastion's SSM agent.",
         mend: Mend::World(home),
         ..FAULT
