@@ -211,7 +211,7 @@ fn lock() -> MutexGuard<'static, Lines> {
 }
 
 /// Whether lines can be erased on stderr.
-fn is_possible() -> bool {
+pub(super) fn is_possible() -> bool {
     io::stderr().is_terminal() && is_smart_terminal()
 }
 

@@ -199,7 +199,8 @@ impl Context<'_> {
 
     fn explain(&self, finding: Finding, error: &engine::Error) -> Finding {
         let permission = self.facts.known.permission(self.target, self.user);
-        let hint = || error.refusal_hint(self.user, &permission.to_string());
+        let refusal_hint = self.target.engine.facts().refusal_hint;
+        let hint = || refusal_hint(error, self.user, &permission.to_string());
         if !is_about_the_token(error) {
             return self.explain_refusal(finding, error, hint);
         }
