@@ -86,11 +86,6 @@ impl Parts {
         Ok(Self { runtime: runtime(output)?, accounts: Arc::new(accounts), person })
     }
 
-    /// Does `work`, and meanwhile asks the person what it takes.
-    pub(super) fn block_on<T>(&mut self, output: &mut Output, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(self.person.during(|| "", output, work))
-    }
-
     /// Does `work`, which is shown as `stage` if it takes long, and meanwhile asks the person what it takes. Ctrl-C at a terminal
     /// ends the process.
     pub(super) fn wait_for<T>(&mut self, stage: &'static str, output: &mut Output, work: impl Future<Output = T>) -> T {
