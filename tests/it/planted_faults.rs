@@ -1134,16 +1134,21 @@ async fn faults_of_a_mysql_are_named_and_mended() {
     all(OF_MYSQL, &server, 1).await;
 }
 
+type Describe = fn(Options) -> Options;
+type Call = fn(GateOptions, &Scene<'_>) -> GateOptions;
+type DescribeWith = Box<dyn Fn(Options) -> Options + Send + Sync>;
+type CallWith = Box<dyn Fn(GateOptions, &Scene<'_>) -> GateOptions + Send + Sync>;
+
 /// A world in which nothing is wrong.
 struct World {
     name: String,
     server: &'static Server,
-    world: Box<dyn Fn(Options) -> Options + Send + Sync>,
-    called: Box<dyn Fn(GateOptions, &Scene<'_>) -> GateOptions + Send + Sync>,
+    description: DescribeWith,
+    called: CallWith,
 }
 
 /// Where the keys come from.
-const SOURCES: [(&str, fn(GateOptions, &Scene<'_>) -> GateOptions); 5] = [
+const SOURCES: [(&str, Call); 5] = [
     ("keys in the environment", |options, _| options),
     ("a session token", |options, _| options.identity(&Identity::temporary())),
     ("the default profile", |options, scene| {
@@ -1163,8 +1168,8 @@ const SOURCES: [(&str, fn(GateOptions, &Scene<'_>) -> GateOptions); 5] = [
 
 fn worlds() -> Vec<World> {
     let mut worlds = Vec::new();
-    let mut add = |name: String, server, world: Box<dyn Fn(Options) -> Options + Send + Sync>, called| {
-        worlds.push(World { name, server, world, called });
+    let mut add = |name: String, server, description: DescribeWith, called: CallWith| {
+        worlds.push(World { name, server, description, called });
     };
     for engine in [Engine::Postgres, Engine::MariaDb, Engine::MySql] {
         let server = Server::shared_of(engine);
@@ -1179,7 +1184,7 @@ fn worlds() -> Vec<World> {
                 );
             }
         }
-        let settings: [(&str, fn(GateOptions, &Scene<'_>) -> GateOptions); 5] = [
+        let settings: [(&str, Call); 5] = [
             ("called by its identifier", |options, scene| by_name(options, scene.id(), scene)),
             ("read only", |options, _| options.argument("--read-only=true")),
             ("with a label", |options, _| options.flag("--label", "PRODUCTION")),
@@ -1191,7 +1196,7 @@ fn worlds() -> Vec<World> {
         }
     }
     let postgres = Server::shared();
-    let descriptions: [(&str, fn(Options) -> Options); 7] = [
+    let descriptions: [(&str, Describe); 7] = [
         ("a backup is being made", |mut options| {
             options.databases[0].status = "backing-up".into();
             options
@@ -1222,7 +1227,7 @@ fn worlds() -> Vec<World> {
 }
 
 async fn is_healthy(world: &World) -> Result<(), String> {
-    let scene = Scene::of(|options, _| (world.world)(options), world.server).await;
+    let scene = Scene::of(|options, _| (world.description)(options), world.server).await;
     let options = (world.called)(GateOptions::new(world.server, &scene.sandbox), &scene);
     let report = Report::of(options, &scene.sandbox).await;
     let stages = report.report["stages"].as_array().cloned().unwrap_or_default();
