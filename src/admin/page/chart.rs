@@ -52,7 +52,10 @@ pub(super) fn write(html: &mut Html, id: &str, target: &TargetStatus) {
     ] {
         html.markup("<li><span").attribute("class", format_args!("key {class}"));
         html.markup(" aria-hidden=\"true\"></span><b>").text(bytes(rate)).markup("/s</b> ").text(direction);
-        html.markup(" <span class=\"quiet\">(at most ").text(bytes(highest)).markup("/s; ").text(bytes(total));
+        html.markup(" <span class=\"quiet\">(at most ")
+            .text(bytes(highest.max(rate)))
+            .markup("/s; ")
+            .text(bytes(total));
         html.markup(" since the start)</span></li>");
     }
     html.markup("</ul></figcaption></figure>");

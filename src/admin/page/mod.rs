@@ -40,7 +40,7 @@ pub(super) fn render(status: &Status, forms: &[Result<Vec<Form>, String>]) -> St
     html.markup("<main id=\"main\" tabindex=\"-1\">");
     let targets = status.targets.iter().zip(&notices).zip(forms);
     for (index, ((target, notices), forms)) in targets.enumerate() {
-        section(&mut html, &format!("t{index}"), target, notices, forms);
+        section(&mut html, &format!("t{index}"), status.phase, target, notices, forms);
     }
     html.markup("</main><footer>Other programs read <a href=\"/status\">/status</a> and <a href=\"/metrics\">/metrics</a>.</footer>");
     html.markup("</div><p id=\"said\" class=\"unseen\" role=\"status\"></p><script>").markup(SCRIPT);
@@ -105,8 +105,9 @@ fn header(html: &mut Html, status: &Status, levels: &[Level]) {
                 .text(&target.name)
                 .markup("</a>");
             label(html, target);
-            html.markup(" <span").attribute("class", format_args!("word {}", level.class())).markup(">");
-            html.text(level.word()).markup("</span></li>");
+            let (class, word) = words::sign(status.phase, *level);
+            html.markup(" <span").attribute("class", format_args!("word {class}")).markup(">");
+            html.text(word).markup("</span></li>");
         }
         html.markup("</ul></nav>");
     }
@@ -123,8 +124,15 @@ fn label(html: &mut Html, target: &TargetStatus) {
     }
 }
 
-fn section(html: &mut Html, id: &str, target: &TargetStatus, notices: &[Notice], forms: &Result<Vec<Form>, String>) {
-    let level = words::level(notices);
+fn section(
+    html: &mut Html,
+    id: &str,
+    phase: Phase,
+    target: &TargetStatus,
+    notices: &[Notice],
+    forms: &Result<Vec<Form>, String>,
+) {
+    let (class, word) = words::sign(phase, words::level(notices));
     html.markup("<section").attribute("id", id).attribute("aria-labelledby", format_args!("{id}-name"));
     let guarded = if target.label.is_some() { " guarded" } else { "" };
     html.attribute("class", format_args!("target{guarded}"))
@@ -132,11 +140,7 @@ fn section(html: &mut Html, id: &str, target: &TargetStatus, notices: &[Notice],
         .attribute("id", format_args!("{id}-name"));
     html.markup(">").text(&target.name);
     label(html, target);
-    html.markup("</h2><p")
-        .attribute("class", format_args!("word {}", level.class()))
-        .markup(">")
-        .text(level.word())
-        .markup("</p></div>");
+    html.markup("</h2><p").attribute("class", format_args!("word {class}")).markup(">").text(word).markup("</p></div>");
     if !notices.is_empty() {
         html.markup("<ul class=\"notices\">");
         for notice in notices {
@@ -534,6 +538,7 @@ mod tests {
         let html = render(&status(Phase::Starting, vec![]), &[]);
         assert!(html.contains("<title>starting – rdsgate</title>") && html.contains("Starting: "), "{html}");
         let html = render(&status(Phase::Draining, vec![target()]), &[Ok(vec![])]);
+        assert!(html.contains("▲ Closing") && !html.contains("● Ready"), "{html}");
         assert!(
             html.contains("data-phase=\"draining\"") && html.contains("Shutting down: no new connections"),
             "{html}"

@@ -66,12 +66,20 @@ impl Level {
     }
 
     /// The word for people, with a sign that is not a colour.
-    pub(super) fn word(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             Self::Fine => "● Ready",
             Self::Attention => "▲ Attention",
             Self::Problem => "✖ Problem",
         }
+    }
+}
+
+/// The class and the word of a target. While the process shuts down, no target is ready.
+pub(super) fn sign(phase: Phase, level: Level) -> (&'static str, &'static str) {
+    match (phase, level) {
+        (Phase::Draining, Level::Fine | Level::Attention) => (Level::Attention.class(), "▲ Closing"),
+        (Phase::Draining, Level::Problem) | (Phase::Starting | Phase::Running, _) => (level.class(), level.word()),
     }
 }
 
