@@ -3,23 +3,16 @@
 //! Idle connections hold no buffer: a buffer is taken for a read and returned when there is nothing to read. Each direction
 //! closes on its own, so a half-closed client still gets its reply. The [`Tap`] knows the meaning of the bytes.
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::{Pin, pin},
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+mod direction;
+
+use std::{future::poll_fn, io, pin::pin, task::Poll, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep},
 };
 
-/// The size of one read: two TLS records.
-const BUFFER: usize = 32 * 1024;
-/// The number of bytes that one direction moves before the other is polled.
-const TURN: usize = 16 * BUFFER;
+use self::direction::{Broken, Direction, Moved};
 
 /// Interval between the checks whether a half-closed client is gone.
 const GONE_INTERVAL: Duration = Duration::from_secs(5);
@@ -184,109 +177,11 @@ where
     End { reason, to_upstream: up.bytes, to_client: down.bytes }
 }
 
-/// The event of one direction, with its bytes.
-enum Moved<'a> {
-    Read(&'a [u8]),
-    Written(&'a [u8]),
-}
-
-enum Broken {
-    Read(io::Error),
-    Write(io::Error),
-}
-
-#[derive(Default)]
-struct Direction {
-    buffer: Vec<u8>,
-    /// The part of the buffer that is still to be written.
-    start: usize,
-    end: usize,
-    unflushed: bool,
-    eof: bool,
-    done: bool,
-    bytes: u64,
-}
-
-impl Direction {
-    /// Whether no byte is on its way.
-    fn is_empty(&self) -> bool {
-        self.start == self.end && !self.unflushed
-    }
-
-    /// Whether the reader has ended and all its bytes are written, though perhaps not flushed.
-    fn is_ending(&self) -> bool {
-        self.eof && self.start == self.end
-    }
-
-    fn poll<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut R,
-        writer: &mut W,
-        mut seen: impl FnMut(Moved<'_>),
-    ) -> Poll<Result<(), Broken>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        if self.done {
-            return Poll::Ready(Ok(()));
-        }
-        let mut moved = 0;
-        loop {
-            while self.start < self.end {
-                let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
-                let written = ready!(Pin::new(&mut *writer).poll_write(cx, pending)).map_err(Broken::Write)?;
-                if written == 0 {
-                    return Poll::Ready(Err(Broken::Write(io::ErrorKind::WriteZero.into())));
-                }
-                seen(Moved::Written(pending.get(..written).unwrap_or(pending)));
-                self.start += written;
-                self.unflushed = true;
-            }
-            if self.eof {
-                ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(Broken::Write)?;
-                self.buffer = Vec::new();
-                self.done = true;
-                return Poll::Ready(Ok(()));
-            }
-            if moved >= TURN {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            self.buffer.resize(BUFFER, 0);
-            let mut buffer = ReadBuf::new(&mut self.buffer);
-            match Pin::new(&mut *reader).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) => {
-                    (self.start, self.end) = (0, buffer.filled().len());
-                    self.eof = self.end == 0;
-                    moved += self.end;
-                    self.bytes += self.end as u64;
-                    seen(Moved::Read(buffer.filled()));
-                }
-                // TLS that ends without its close_notify, as MySQL's server ends: what is cut off shows in the protocol
-                // inside.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.eof = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Read(error))),
-                Poll::Pending => {
-                    self.buffer = Vec::new();
-                    (self.start, self.end) = (0, 0);
-                    if self.unflushed {
-                        ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Broken::Write)?;
-                        self.unflushed = false;
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::{future::pending, pin::Pin, task::Context};
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
 
     use super::*;
 
