@@ -25,6 +25,8 @@ mod follow;
 pub mod mysql;
 mod names;
 pub mod postgres;
+#[cfg(test)]
+mod relayed;
 
 use std::{fmt, str::FromStr, sync::Arc};
 

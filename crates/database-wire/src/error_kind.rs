@@ -2,6 +2,17 @@
 
 use std::io;
 
+/// Whether a failed read or write means that the peer has closed the connection.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
 /// What an error says about the connection and its peer.
 #[derive(Debug, Clone, Copy)]
 pub enum ErrorKind<'a> {

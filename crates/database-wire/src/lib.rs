@@ -6,6 +6,9 @@
 //!
 //! A protocol is a module. [`Error`] joins the errors of all of them, for callers to whom the protocol does not matter.
 
+mod c_string;
+#[cfg(any(test, feature = "testing"))]
+mod chunks;
 mod error_kind;
 pub mod mysql;
 pub mod postgres;

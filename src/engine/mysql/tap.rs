@@ -79,13 +79,12 @@ pub fn connection_lost(cause: &str, position: ReplyPosition) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, io};
+    use std::io;
 
     use database_wire::mysql::{Commands, ServerError};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::stream::relay::{Side, Tap as _, relay};
+    use crate::{engine::relayed::relayed, stream::relay::Tap as _};
 
     fn tap() -> Tap {
         Tap::new(Capabilities::PROTOCOL_41, 2, Commands::new(tokio::io::empty()).signal())
@@ -159,31 +158,6 @@ mod tests {
         }
     }
 
-    /// What a client has heard that reads nothing until its connection has ended, having room for `room` bytes of `answer`.
-    async fn heard(answer: &[u8], room: usize, broken: bool) -> Vec<u8> {
-        // With a whole budget of steps: without one, a wire says that it is not ready.
-        tokio::task::yield_now().await;
-        let (mut client, mut inner_client) = duplex(room);
-        let (mut inner_upstream, mut upstream) = duplex(answer.len());
-        let mut tap = tap();
-        tap.on_client(&packet(0, b"\x03select"));
-        upstream.write_all(answer).await.unwrap();
-        let mut end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), async {}).await;
-        if broken {
-            end.reason = Reason::Broke(Side::Upstream, io::ErrorKind::ConnectionReset.into());
-        }
-        let words = tap.last_words(&end.reason);
-        let mut heard = Vec::new();
-        let speak = async {
-            if let Some(words) = words {
-                inner_client.write_all(&words).await.unwrap();
-            }
-            drop(inner_client);
-        };
-        tokio::join!(speak, async { client.read_to_end(&mut heard).await.unwrap() });
-        heard
-    }
-
     #[tokio::test]
     async fn a_client_never_finds_our_words_inside_a_packet() {
         let column = b"\x03def\0\0\0\x011\0\x0c\x3f\0\x01\0\0\0\x08\x81\0\0\0\0";
@@ -198,7 +172,9 @@ mod tests {
         let answer = packets.concat();
         for broken in [false, true] {
             for room in 1..answer.len() {
-                let heard = heard(&answer, room, broken).await;
+                let mut tap = tap();
+                tap.on_client(&packet(0, b"\x03select"));
+                let heard = relayed(tap, &answer, room, broken).await;
                 let (written, behind) = heard.split_at(room);
                 assert_eq!(written, &answer[..room]);
                 assert!(behind.is_empty(), "cut at {room}");

@@ -70,12 +70,10 @@ impl Follow for Tap {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, io};
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use std::io;
 
     use super::*;
-    use crate::stream::relay::{Side, Tap as _, relay};
+    use crate::{engine::relayed::relayed, stream::relay::Tap as _};
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
         [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat()
@@ -91,33 +89,6 @@ mod tests {
             bytes = rest;
         }
         (messages, bytes.to_vec())
-    }
-
-    /// What a client has heard that reads nothing until its connection has ended at `end`, having room for `room` bytes of
-    /// `answer`.
-    async fn heard(answer: &[u8], room: usize, broken: bool) -> Vec<u8> {
-        // With a whole budget of steps: without one, a wire says that it is not ready.
-        tokio::task::yield_now().await;
-        let (mut client, mut inner_client) = duplex(room);
-        let (mut inner_upstream, mut upstream) = duplex(answer.len());
-        let mut tap = Tap::new(&message(b'Z', b"I"));
-        tap.on_client(&message(b'Q', b"select\0"));
-        upstream.write_all(answer).await.unwrap();
-        let mut end = relay(&mut inner_client, &mut inner_upstream, &mut tap, pending(), async {}).await;
-        assert!(matches!(end.reason, Reason::Cut), "{:?}", end.reason);
-        if broken {
-            end.reason = Reason::Broke(Side::Upstream, io::ErrorKind::ConnectionReset.into());
-        }
-        let words = tap.last_words(&end.reason);
-        let mut heard = Vec::new();
-        let speak = async {
-            if let Some(words) = words {
-                inner_client.write_all(&words).await.unwrap();
-            }
-            drop(inner_client);
-        };
-        tokio::join!(speak, async { client.read_to_end(&mut heard).await.unwrap() });
-        heard
     }
 
     /// The first line of the message, and the SQLSTATE, of an ErrorResponse with severity FATAL.
@@ -168,7 +139,9 @@ mod tests {
         let answer = answer.concat();
         for broken in [false, true] {
             for room in 1..answer.len() {
-                let heard = heard(&answer, room, broken).await;
+                let mut tap = Tap::new(&message(b'Z', b"I"));
+                tap.on_client(&message(b'Q', b"select\0"));
+                let heard = relayed(tap, &answer, room, broken).await;
                 let (written, behind) = heard.split_at(room);
                 assert_eq!(written, &answer[..room]);
                 let (messages, rest) = parse(behind);

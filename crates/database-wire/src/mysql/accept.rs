@@ -19,7 +19,8 @@ use super::{
     codec::{self, Departure},
     error::{Error, ReplyPosition},
     greeting::{Greeting, Scramble},
-    message::{self, OkPacket, Plugin},
+    message::{self, OkPacket},
+    plugin::Plugin,
     response::{Authentication, HandshakeResponse, is_password},
 };
 

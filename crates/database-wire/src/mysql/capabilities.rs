@@ -1,7 +1,7 @@
 //! Capability flags: what a server offers and a client chooses.
 //!
 //! The lower 32 bits are MySQL's
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/group__group__cs__capabilities__flags.html>), the upper 32
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/group__group__cs__capabilities__flags.html>), the upper 32
 //! MariaDB's extended ones (<https://mariadb.com/kb/en/connection/#capabilities>), which travel in bytes that MySQL
 //! leaves empty and only when [`Capabilities::MYSQL`] is not set.
 

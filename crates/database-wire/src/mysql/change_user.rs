@@ -10,7 +10,7 @@
 //! | | with CLIENT_PLUGIN_AUTH: plugin, a C string |
 //! | | with CLIENT_CONNECT_ATTRS: as in a HandshakeResponse |
 //!
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_change_user.html>). The data is at most 255 bytes,
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_com_change_user.html>). The data is at most 255 bytes,
 //! less than any token has, so ours names a plugin that is not the account's and waits for the AuthSwitchRequest.
 //!
 //! The server resets the session before it authenticates, and closes the connection when it refuses; so must we.
@@ -21,14 +21,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     accept::{self, Login},
     capabilities::Capabilities,
-    codec::{self, Reader, put_cstr, put_lenenc_bytes, put_lenenc_int, put_packet},
+    codec::{self, Reader, put_lenenc_bytes, put_lenenc_int, put_packet},
     commands::COM_CHANGE_USER,
     error::Error,
     greeting::{Greeting, Scramble},
     login::{self, LoggedIn},
-    message::{OkPacket, Plugin},
+    message::OkPacket,
+    plugin::Plugin,
     response::{Authentication, HandshakeResponse, is_password},
 };
+use crate::c_string::put_cstr;
 use safe_display::Secret;
 
 const WAITING_FOR: &str = "the client's COM_CHANGE_USER";

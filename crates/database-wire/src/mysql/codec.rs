@@ -8,7 +8,7 @@
 //! | 3 | 1 | sequence number: 0 with each command, one more with each packet either way |
 //! | 4 | | payload |
 //!
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html>). A payload of 16 MiB - 1 and
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_basic_packets.html>). A payload of 16 MiB - 1 and
 //! more goes on in the next packet; packets of a login are shorter, and one that claims to be longer is refused by
 //! [`MAX_LOGIN_PACKET`] before anything is allocated.
 //!
@@ -18,12 +18,14 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{error::Error, message::QUIT};
+use super::error::Error;
 
 /// The longest payload of a login in bytes, of client and server: connection attributes may take 64 KiB, the rest is small.
 pub(super) const MAX_LOGIN_PACKET: usize = 128 * 1024;
 /// Length and sequence number.
 pub(super) const HEADER: usize = 4;
+/// A client's COM_QUIT as a packet: a payload of one byte, with the number of a first packet.
+pub const QUIT: [u8; 5] = [1, 0, 0, 0, 1];
 /// The length field of a packet whose payload goes on in the next one.
 pub(super) const CONTINUED: usize = 0xff_ffff;
 
@@ -187,7 +189,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A length-encoded integer
-    /// (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_dt_integers.html>). 0xfb is NULL in a
+    /// (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_basic_dt_integers.html>). 0xfb is NULL in a
     /// row and 0xff an error: no integers.
     pub(super) fn lenenc_int(&mut self) -> Option<u64> {
         match self.byte()? {
@@ -232,16 +234,6 @@ pub(super) fn put_lenenc_int(out: &mut Vec<u8>, value: usize) {
 pub(super) fn put_lenenc_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_lenenc_int(out, bytes.len());
     out.extend_from_slice(bytes);
-}
-
-/// Appends a C string. `what` names it in the error when it holds a NUL, which would cut it short for the peer.
-pub(super) fn put_cstr(out: &mut Vec<u8>, text: &[u8], what: &'static str) -> Result<(), Error> {
-    if text.contains(&0) {
-        return Err(Error::Nul(what));
-    }
-    out.extend_from_slice(text);
-    out.push(0);
-    Ok(())
 }
 
 #[cfg(test)]

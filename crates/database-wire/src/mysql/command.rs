@@ -1,6 +1,6 @@
 //! Commands of our own on a connection that is logged in and has answered everything: a statement without a result, and
 //! COM_RESET_CONNECTION in the client's stead.
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html>)
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_command_phase.html>)
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -27,7 +27,7 @@ pub async fn query<S: AsyncRead + AsyncWrite + Unpin>(
     statement: &str,
 ) -> Result<OkPacket, Error> {
     // parameter_count 0 and parameter_set_count 1, which is always 1
-    // (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_query.html>).
+    // (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_com_query.html>).
     let parameters: &[u8] = if capabilities.contains(Capabilities::QUERY_ATTRIBUTES) { &[0, 1] } else { &[] };
     run(upstream, COM_QUERY, &[parameters, statement.as_bytes()].concat()).await
 }

@@ -6,64 +6,26 @@
 //! read together with a COM_CHANGE_USER.
 
 use std::{
-    fmt, io,
+    io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Notify,
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    codec::{self, HEADER},
+    last::Last,
+    signal::Signal,
 };
 
-use super::codec::{self, CONTINUED, HEADER};
-
-/// COM_CHANGE_USER, as all commands the first byte of a payload (`enum_server_command` in `my_command.h`).
+/// COM_CHANGE_USER, as all commands the first byte of a payload (`enum_server_command` in
+/// `include/my_command.h`, `mysql-8.4.9`).
 pub(super) const COM_CHANGE_USER: u8 = 0x11;
 
-/// COM_RESET_CONNECTION.
+/// COM_RESET_CONNECTION, there.
 pub(super) const COM_RESET_CONNECTION: u8 = 0x1f;
-
-/// Says that a client's next command is for us: raised before it, lowered when it has been taken over.
-#[derive(Clone, Default)]
-pub struct Signal(Arc<State>);
-
-#[derive(Default)]
-struct State {
-    raised: AtomicBool,
-    changed: Notify,
-}
-
-impl Signal {
-    /// Whether it is raised.
-    pub fn is_raised(&self) -> bool {
-        self.0.raised.load(Ordering::Relaxed)
-    }
-
-    /// Waits until it is raised. For one task. Cancel safe.
-    pub async fn raised(&self) {
-        while !self.is_raised() {
-            self.0.changed.notified().await;
-        }
-    }
-
-    fn set(&self, raised: bool) {
-        if self.0.raised.swap(raised, Ordering::Relaxed) != raised && raised {
-            self.0.changed.notify_one();
-        }
-    }
-}
-
-impl fmt::Debug for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signal({})", self.is_raised())
-    }
-}
 
 /// A client's stream. Reading yields commands up to the next COM_CHANGE_USER, then raises the [`Signal`] and yields
 /// nothing until the command has been read through [`Commands::take_over`]; writing goes straight through.
@@ -101,8 +63,8 @@ impl<C> Commands<C> {
         self.signal.clone()
     }
 
-    /// Everything as the client sent it, beginning with what was held back. Ends where it is dropped, which must be
-    /// between packets, for the next command is then looked for.
+    /// Everything as the client sent it, beginning with the bytes that were held back. Drop it only on a packet boundary;
+    /// command detection restarts there.
     pub fn take_over(&mut self) -> TakenOver<'_, C> {
         TakenOver(self)
     }
@@ -180,7 +142,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Commands<C> {
     }
 }
 
-/// A client's stream while a command of its is ours. See [`Commands::take_over`].
+/// A client's stream while one of its commands is taken over. See [`Commands::take_over`].
 pub struct TakenOver<'a, C>(&'a mut Commands<C>);
 
 impl<C> Drop for TakenOver<'_, C> {
@@ -254,22 +216,6 @@ impl Follower {
     }
 }
 
-/// The last packet of one side.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Last {
-    pub(super) length: usize,
-    pub(super) sequence: u8,
-}
-
-impl Last {
-    /// Of a client: whether the packet that follows begins a command, by its sequence number: a command's is 0. But 0 also comes
-    /// after 255, which is as far as the data of a LOCAL INFILE goes with 256 packets; that ends with an empty one. And
-    /// what continues a payload of 16 MiB - 1 begins nothing.
-    pub(super) fn is_command(self, sequence: u8) -> bool {
-        sequence == 0 && self.length != CONTINUED && (self.sequence != u8::MAX || self.length == 0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
@@ -277,6 +223,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::mysql::codec::CONTINUED;
     use crate::mysql::script::packet;
 
     const CHANGE_USER: &[u8] = b"\x07\0\0\0\x11root\0\0";

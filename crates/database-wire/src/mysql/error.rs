@@ -6,8 +6,8 @@
 use std::io;
 
 pub use super::error_packet::{ErrorReport, MAX_MESSAGE, ReplyPosition, ServerError};
-use super::{message::Plugin, response::HandshakeResponse};
-use crate::ErrorKind;
+use super::plugin::Plugin;
+use crate::{ErrorKind, c_string::Nul, error_kind::is_closed};
 
 /// Error codes that we use, with their SQLSTATE
 /// (<https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html>). A server's codes only: MariaDB's clients
@@ -128,6 +128,12 @@ pub enum Error {
     TokenLength,
 }
 
+impl From<Nul> for Error {
+    fn from(Nul(what): Nul) -> Self {
+        Self::Nul(what)
+    }
+}
+
 impl Error {
     /// Its meaning for a caller that does not know the protocol.
     pub fn kind(&self) -> ErrorKind<'_> {
@@ -165,23 +171,9 @@ impl Error {
         }
     }
 
-    /// The same, with the database that the login named.
-    pub(super) fn of_login(self, response: &HandshakeResponse) -> Self {
-        match self {
-            Self::Refused(server) => Self::Refused(server.of_database(response.database())),
-            other => other,
-        }
-    }
-
     /// The error for a failed read or write: one that means that the peer has gone says so.
     pub(super) fn broke(error: io::Error, waiting_for: &'static str) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Closed { waiting_for },
-            _ => Self::Io(error),
-        }
+        if is_closed(&error) { Self::Closed { waiting_for } } else { Self::Io(error) }
     }
 
     /// Where an error of [`accept`](fn@super::accept) goes.

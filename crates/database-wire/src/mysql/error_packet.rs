@@ -7,7 +7,7 @@
 //! | 6 | `#` and SQLSTATE; not before the client's response |
 //! | | message, to the end |
 //!
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_err_packet.html>)
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_basic_err_packet.html>)
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use super::{
 };
 use safe_display::printable;
 
-/// The longest message in bytes: clients keep 512 with the NUL (`MYSQL_ERRMSG_SIZE` in `mysql_com.h`).
+/// The longest message in bytes: clients keep 512 with the NUL (`MYSQL_ERRMSG_SIZE` in `include/mysql_com.h`, `mysql-8.4.9`).
 pub const MAX_MESSAGE: usize = 511;
 /// The longest message in place of a greeting. MariaDB's client prepends 130 bytes of its own, a warning that text before TLS
 /// is not authenticated (`client.c`, since 10.11.7).

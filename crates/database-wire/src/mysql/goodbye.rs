@@ -10,12 +10,13 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    agreement::agreed,
     capabilities::Capabilities,
     codec::{self, packet},
     error::Error,
     greeting::Greeting,
-    login::agreed,
-    message::{self, Plugin},
+    message,
+    plugin::Plugin,
     response::HandshakeResponse,
 };
 

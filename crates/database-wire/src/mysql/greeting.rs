@@ -17,7 +17,7 @@
 //! | 13 | second part of the scramble and a NUL |
 //! | | authentication plugin, a C string |
 //!
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html>,
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_connection_phase_packets_protocol_handshake_v10.html>,
 //! <https://mariadb.com/kb/en/connection/#initial-handshake-packet>)
 
 use std::fmt;
@@ -29,7 +29,8 @@ use super::{
     capabilities::Capabilities,
     codec::{self, Reader},
     error::{Error, ServerError},
-    message::{self, Plugin},
+    message,
+    plugin::Plugin,
 };
 
 /// The only protocol version that servers since MySQL 3.21 speak.

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use safe_display::{Secret, printable};
 
+use crate::chunks::{Direction, seeded};
 use crate::mysql::{
     Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
     ReplyPosition, Scramble, ServerError, TokenTiming, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish,
@@ -136,7 +137,6 @@ pub fn follows(bytes: &[u8]) {
 /// Each byte but the first is one way's or the other's by the runs that the first seeds; it also chooses what was agreed on.
 pub fn watches(bytes: &[u8]) {
     let [seed, bytes @ ..] = bytes else { return };
-    let mut random = u32::from(*seed) | 1;
     let flags =
         [Capabilities::DEPRECATE_EOF, Capabilities::MARIADB_CACHE_METADATA, Capabilities::OPTIONAL_RESULTSET_METADATA];
     let capabilities = flags
@@ -145,20 +145,17 @@ pub fn watches(bytes: &[u8]) {
         .fold(Capabilities::PROTOCOL_41, |all, (bit, flag)| all.with(*flag, seed >> (bit + 1) & 1 == 1));
     let (mut by_byte, mut by_chunk) = (Watch::new(capabilities, 2), Watch::new(capabilities, 2));
     let mut upstream = Vec::new();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        // Any generator will do: it only has to be the same for the same seed.
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let length = usize::try_from(random >> 26).unwrap_or(0).clamp(1, rest.len());
-        let (chunk, behind) = rest.split_at(length);
-        rest = behind;
-        if random & (1 << 20) == 0 {
-            by_chunk.on_client(chunk);
-            chunk.chunks(1).for_each(|byte| by_byte.on_client(byte));
-        } else {
-            by_chunk.on_upstream(chunk);
-            chunk.chunks(1).for_each(|byte| by_byte.on_upstream(byte));
-            upstream.extend_from_slice(chunk);
+    for (direction, chunk) in seeded(*seed, bytes) {
+        match direction {
+            Direction::ToServer => {
+                by_chunk.on_client(chunk);
+                chunk.chunks(1).for_each(|byte| by_byte.on_client(byte));
+            }
+            Direction::ToClient => {
+                by_chunk.on_upstream(chunk);
+                chunk.chunks(1).for_each(|byte| by_byte.on_upstream(byte));
+                upstream.extend_from_slice(chunk);
+            }
         }
         assert_eq!((by_chunk.state(), by_chunk.waiting()), (by_byte.state(), by_byte.waiting()));
         assert_eq!(by_chunk.is_answered(), by_byte.is_answered());

@@ -1,18 +1,18 @@
 //! The packets of a login that are more than a greeting or a response.
 //!
 //! A payload's first byte tells them apart
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets.html>).
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_connection_phase_packets.html>).
 
 use zeroize::Zeroizing;
 
+pub use super::codec::QUIT;
 use super::{
     codec::{self, HEADER, Reader},
     error::Error,
+    plugin::Plugin,
 };
+use crate::c_string::put_cstr;
 use safe_display::Secret;
-
-/// A client's COM_QUIT as a packet: a payload of one byte, with the number of a first packet.
-pub const QUIT: [u8; 5] = [1, 0, 0, 0, 1];
 
 /// An OK packet.
 pub const OK: u8 = 0x00;
@@ -30,44 +30,8 @@ pub const ERR: u8 = 0xff;
 /// caching_sha2_password's AuthMoreData for "this password is known, no more questions" (`fast_auth_success`).
 pub(super) const FAST_AUTH_SUCCESS: [u8; 2] = [AUTH_MORE_DATA, 0x03];
 
-/// An authentication plugin, by the name of its client side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plugin {
-    /// `mysql_native_password`: SHA-1, no questions.
-    Native,
-    /// `caching_sha2_password`: SHA-256, and over plain TCP an answer in one step if the server knows the password.
-    CachingSha2,
-    /// `mysql_clear_password`: the password as it is, which for us is the token.
-    Clear,
-    /// Another one, its name made printable.
-    Other(String),
-}
-
-impl From<&[u8]> for Plugin {
-    fn from(name: &[u8]) -> Self {
-        match name {
-            b"mysql_native_password" => Self::Native,
-            b"caching_sha2_password" => Self::CachingSha2,
-            b"mysql_clear_password" => Self::Clear,
-            other => Self::Other(other.escape_ascii().to_string()),
-        }
-    }
-}
-
-impl Plugin {
-    /// The name.
-    pub fn name(&self) -> &[u8] {
-        match self {
-            Self::Native => b"mysql_native_password",
-            Self::CachingSha2 => b"caching_sha2_password",
-            Self::Clear => b"mysql_clear_password",
-            Self::Other(name) => name.as_bytes(),
-        }
-    }
-}
-
 /// An OK packet
-/// (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_ok_packet.html>).
+/// (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_basic_ok_packet.html>).
 ///
 /// Only the head is read. What follows, a text for people or the session's changed state, is kept in the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +92,7 @@ pub(super) fn auth_switch_request(payload: &[u8]) -> Result<Plugin, Error> {
 pub(super) fn clear_password(sequence: u8, token: &Secret<String>) -> Result<Zeroizing<Vec<u8>>, Error> {
     // The exact size, for a growing vector would leave copies of the token behind.
     let mut out = Zeroizing::new(Vec::with_capacity(HEADER + token.expose().len() + 1));
-    codec::put_packet(&mut out, sequence, |out| codec::put_cstr(out, token.expose().as_bytes(), "token"))?;
+    codec::put_packet(&mut out, sequence, |out| put_cstr(out, token.expose().as_bytes(), "token"))?;
     Ok(out)
 }
 

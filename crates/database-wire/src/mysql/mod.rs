@@ -16,11 +16,13 @@
 //! are between us and the server alone.
 //!
 //! The rules are those of MySQL's "Client/Server Protocol"
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html>) and of MariaDB's
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/PAGE_PROTOCOL.html>) and of MariaDB's
 //! (<https://mariadb.com/kb/en/clientserver-protocol/>); where they are silent, of `sql_authentication.cc`,
-//! `sql_acl.cc` and `net_serv.cc`.
+//! `sql_acl.cc` and `net_serv.cc`. Files of the servers' sources are those of the tags `mysql-8.4.9` and `mariadb-10.11.14`,
+//! unless another version is named.
 
 pub mod accept;
+pub mod agreement;
 pub mod capabilities;
 pub mod change_user;
 mod codec;
@@ -33,22 +35,27 @@ pub mod goodbye;
 pub mod greeting;
 #[cfg(any(test, feature = "testing"))]
 pub mod invariants;
+mod last;
 pub mod login;
 pub mod message;
+pub mod plugin;
 pub mod query;
 pub mod response;
 #[cfg(any(test, feature = "testing"))]
 pub mod script;
+mod signal;
 pub mod watch;
 
 pub use accept::{Accepted, Login, accept, finish};
+pub use agreement::Compression;
 pub use capabilities::Capabilities;
 pub use change_user::{accept_change_user, change_user};
-pub use commands::{Commands, Signal};
+pub use commands::Commands;
 pub use compress::Compressed;
 pub use error::{Error, ErrorReport, ReplyPosition, ServerError};
 pub use greeting::{Greeting, Scramble, greet, read_greeting};
-pub use login::{Compression, LoggedIn, TokenTiming, login, ssl_request};
+pub use login::{LoggedIn, TokenTiming, login, ssl_request};
 pub use message::OkPacket;
 pub use response::HandshakeResponse;
+pub use signal::Signal;
 pub use watch::{Activity, Watch};

@@ -15,7 +15,7 @@
 //! | 1 | with CLIENT_ZSTD_COMPRESSION_ALGORITHM: compression level |
 //!
 //! The first 32 bytes alone are an SSLRequest.
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_response.html>,
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_connection_phase_packets_protocol_handshake_response.html>,
 //! <https://mariadb.com/kb/en/connection/#handshake-response-packet>)
 
 use std::fmt;
@@ -25,10 +25,11 @@ use zeroize::Zeroizing;
 
 use super::{
     capabilities::Capabilities,
-    codec::{HEADER, Reader, put_cstr, put_lenenc_bytes, put_lenenc_int, put_packet},
+    codec::{HEADER, Reader, put_lenenc_bytes, put_lenenc_int, put_packet},
     error::Error,
-    message::Plugin,
+    plugin::Plugin,
 };
+use crate::c_string::put_cstr;
 
 /// What comes before the user: all of an SSLRequest.
 const HEAD: usize = 32;
@@ -220,7 +221,7 @@ impl HandshakeResponse {
             if capabilities.contains(Capabilities::ZSTD) {
                 out.push(zstd_level);
             }
-            Ok(())
+            Ok::<_, Error>(())
         })?;
         debug_assert!(out.len() <= length);
         Ok(out)
@@ -229,6 +230,16 @@ impl HandshakeResponse {
 
 fn without_nul(text: &[u8], what: &'static str) -> Result<Bytes, Error> {
     if text.contains(&0) { Err(Error::Nul(what)) } else { Ok(Bytes::copy_from_slice(text)) }
+}
+
+impl Error {
+    /// The error with the database that the refused login named.
+    pub(super) fn of_login(self, response: &HandshakeResponse) -> Self {
+        match self {
+            Self::Refused(server) => Self::Refused(server.of_database(response.database())),
+            other => other,
+        }
+    }
 }
 
 /// Without attributes: values may be anything.

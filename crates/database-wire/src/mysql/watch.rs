@@ -10,32 +10,30 @@
 //! its client.
 //!
 //! The rules are those of
-//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html> and, for what is MariaDB's own,
+//! <https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_command_phase.html> and, for what is MariaDB's own,
 //! <https://mariadb.com/kb/en/result-set-packets/>.
 
 mod answer;
+mod packets;
 
 use std::collections::VecDeque;
 
-use self::answer::{Answer, Expect};
+use self::{
+    answer::{Answer, CURSOR_EXISTS, Expect},
+    packets::Packets,
+};
 use super::{
     capabilities::Capabilities,
-    codec::{self, CONTINUED, HEADER},
-    commands::Last,
     error::{ReplyPosition, code},
     message,
 };
 
-/// What of a payload is looked at: an OK up to its status, two integers of nine bytes before it.
-const HEAD: usize = 21;
 /// Commands that a client may send ahead of their answers. Drivers that do it stay far below.
 const MAX_OWED: usize = 4096;
 
-/// `SERVER_STATUS_IN_TRANS`.
+/// `SERVER_STATUS_IN_TRANS` (`include/mysql_com.h`, `mysql-8.4.9`).
 const IN_TRANSACTION: u16 = 1;
-/// `SERVER_STATUS_CURSOR_EXISTS`: rows wait for COM_STMT_FETCH.
-const CURSOR_EXISTS: u16 = 1 << 6;
-/// `SERVER_STATUS_LAST_ROW_SENT`: none waits any more.
+/// `SERVER_STATUS_LAST_ROW_SENT`, there: none waits any more.
 const LAST_ROW_SENT: u16 = 1 << 7;
 
 /// What a connection is doing.
@@ -113,7 +111,7 @@ impl Watch {
                     return;
                 }
                 // COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID: for ever, unless BINLOG_DUMP_NON_BLOCK is set
-                // (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_binlog_dump.html>).
+                // (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_com_binlog_dump.html>).
                 Some(0x12) if head.get(5).is_some_and(|flags| flags & 1 == 0) => Answer::Events,
                 Some(0x1e) if head.get(1).is_some_and(|flags| flags & 1 == 0) => Answer::Events,
                 // The same with an end; COM_FIELD_LIST, COM_TABLE_DUMP, COM_STMT_FETCH
@@ -195,7 +193,7 @@ impl Watch {
     pub fn waiting(&self) -> Option<ReplyPosition> {
         let waits = !self.lost && self.expect.is_none() && !self.owed.is_empty() && self.is_between_packets();
         // A command of more than 16 MiB takes several packets.
-        waits.then(|| ReplyPosition::answer(self.client.last.sequence.wrapping_add(1)))
+        waits.then(|| ReplyPosition::answer(self.client.last().sequence.wrapping_add(1)))
     }
 
     fn is_between_packets(&self) -> bool {
@@ -203,72 +201,10 @@ impl Watch {
     }
 }
 
-/// Follows the packets of one direction by their headers.
-#[derive(Debug, Clone, Default)]
-struct Packets {
-    last: Last,
-    /// A header and the beginning of its payload, come in part.
-    begun: [u8; HEADER + HEAD],
-    have: usize,
-    /// Bytes of the last packet still to come.
-    body: usize,
-}
-
-impl Packets {
-    /// Whether no packet is on its way.
-    fn at_boundary(&self) -> bool {
-        self.have == 0 && self.body == 0 && self.last.length != CONTINUED
-    }
-
-    /// Calls `on_packet` with the packet before, each payload's first packet, and how it begins, as soon as that has come.
-    fn follow(&mut self, mut chunk: &[u8], mut on_packet: impl FnMut(Last, Last, &[u8])) {
-        loop {
-            let (_, rest) = chunk.split_at(self.body.min(chunk.len()));
-            self.body -= chunk.len() - rest.len();
-            chunk = rest;
-            if chunk.is_empty() {
-                return;
-            }
-            // Nearly always: a row is a packet.
-            if self.have == 0
-                && let Some((packet, head)) = beginning(chunk)
-            {
-                self.on_packet(packet, head, &mut on_packet);
-                chunk = chunk.get(HEADER..).unwrap_or_default();
-                continue;
-            }
-            let (Some(to), [byte, rest @ ..]) = (self.begun.get_mut(self.have), chunk) else { return };
-            (*to, chunk) = (*byte, rest);
-            self.have += 1;
-            let begun = self.begun;
-            if let Some((packet, head)) = begun.get(..self.have).and_then(beginning) {
-                self.have = 0;
-                self.on_packet(packet, head, &mut on_packet);
-                self.body -= head.len();
-            }
-        }
-    }
-
-    fn on_packet(&mut self, packet: Last, head: &[u8], on_packet: &mut impl FnMut(Last, Last, &[u8])) {
-        let before = std::mem::replace(&mut self.last, packet);
-        self.body = packet.length;
-        if before.length != CONTINUED {
-            on_packet(before, packet, head);
-        }
-    }
-}
-
-/// A packet's header and as much of its payload as is looked at, when `bytes` hold that.
-fn beginning(bytes: &[u8]) -> Option<(Last, &[u8])> {
-    let (header, rest) = bytes.split_first_chunk()?;
-    let (length, sequence) = codec::header(*header);
-    Some((Last { length, sequence }, rest.get(..length.min(HEAD))?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mysql::script::packet;
+    use crate::mysql::{codec::CONTINUED, script::packet};
 
     const OK: &[u8] = b"\0\0\0\x02\0\0\0";
     const EOF: &[u8] = b"\xfe\0\0\x02\0";

@@ -13,14 +13,15 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
-    cancel::CancelRequest,
+    cancel::{CANCEL_REQUEST_CODE, CancelRequest},
     error::Error,
-    message::{CANCEL_REQUEST_CODE, GSSENC_REQUEST_CODE, SSL_REQUEST_CODE},
-    startup::{ProtocolVersion, Startup},
+    message::{GSSENC_REQUEST_CODE, SSL_REQUEST_CODE},
+    startup::Startup,
+    version::ProtocolVersion,
 };
 
 /// The longest startup packet in bytes, its length field included. PostgreSQL's own limit
-/// (`MAX_STARTUP_PACKET_LENGTH`).
+/// (`MAX_STARTUP_PACKET_LENGTH` in `src/include/libpq/pqcomm.h`, `REL_18_0`).
 const MAX_STARTUP_PACKET: usize = 10_000;
 /// The shortest: length and code.
 const MIN_STARTUP_PACKET: usize = 8;

@@ -1,16 +1,19 @@
 //! Cancelling a query: BackendKeyData hands out a key, a CancelRequest on a connection of its own presents it.
 //!
 //! The client is given the upstream's own key, so a request is forwarded as it came, once it is known to be for a
-//! connection of ours. <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>
+//! connection of ours. <https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>
 
 use std::fmt;
 
 use super::{
     codec::{Reader, put_message},
     error::Error,
-    message::CANCEL_REQUEST_CODE,
 };
 use safe_display::Secret;
+
+/// The code in place of a protocol version that makes a startup packet a CancelRequest: 1234.5678 (`CANCEL_REQUEST_CODE`
+/// in `src/include/libpq/pqcomm.h`, `REL_18_0`).
+pub(super) const CANCEL_REQUEST_CODE: u32 = 80_877_102;
 
 /// Lengths of a secret key in bytes: 4 up to protocol 3.0; up to 256 since 3.2 (PostgreSQL 18 sends 32).
 const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 4..=256;

@@ -3,8 +3,6 @@
 //! Reading never panics and never allocates: what is not there is `None`, and the caller names the message that was
 //! cut short.
 
-use super::error::Error;
-
 /// A bounded view of bytes from a peer, taken from the front.
 pub(super) struct Reader<'a>(&'a [u8]);
 
@@ -60,19 +58,10 @@ pub(super) fn put_message<E>(
     Ok(())
 }
 
-/// Appends a C string. `what` names it in the error when it holds a NUL, which would cut it short for the peer.
-pub(super) fn put_cstr(out: &mut Vec<u8>, text: &[u8], what: &'static str) -> Result<(), Error> {
-    if text.contains(&0) {
-        return Err(Error::Nul(what));
-    }
-    out.extend_from_slice(text);
-    out.push(0);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::c_string::{Nul, put_cstr};
 
     #[test]
     fn a_reader_takes_what_is_there_and_nothing_more() {
@@ -93,6 +82,6 @@ mod tests {
         let mut out = vec![0xff];
         put_message(&mut out, Some(b'p'), |out| put_cstr(out, b"secret", "password")).unwrap();
         assert_eq!(out, b"\xffp\0\0\0\x0bsecret\0");
-        assert!(matches!(put_cstr(&mut out, b"a\0b", "user"), Err(Error::Nul("user"))));
+        assert_eq!(put_cstr(&mut out, b"a\0b", "user"), Err(Nul("user")));
     }
 }

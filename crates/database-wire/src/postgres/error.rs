@@ -7,12 +7,12 @@ use std::io;
 
 pub use super::error_response::{ErrorReport, Notice, ServerError};
 use super::{
-    message::Method,
-    startup::{MAJOR, NEWEST_MINOR, ProtocolVersion},
+    method::Method,
+    version::{MAJOR, NEWEST_MINOR, ProtocolVersion},
 };
-use crate::ErrorKind;
+use crate::{ErrorKind, c_string::Nul, error_kind::is_closed};
 
-/// SQLSTATE codes that we use (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+/// SQLSTATE codes that we use (<https://www.postgresql.org/docs/18/errcodes-appendix.html>).
 pub mod sqlstate {
     /// The database could not be reached.
     pub const UNABLE_TO_CONNECT: &str = "08001";
@@ -120,6 +120,12 @@ pub enum Error {
     Nul(&'static str),
 }
 
+impl From<Nul> for Error {
+    fn from(Nul(what): Nul) -> Self {
+        Self::Nul(what)
+    }
+}
+
 impl Error {
     /// Its meaning for a caller that does not know the protocol.
     pub fn kind(&self) -> ErrorKind<'_> {
@@ -153,13 +159,7 @@ impl Error {
 
     /// The error for a failed read or write: one that means that the peer has gone says so.
     pub(super) fn broke(error: io::Error, waiting_for: &'static str) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Closed { waiting_for },
-            _ => Self::Io(error),
-        }
+        if is_closed(&error) { Self::Closed { waiting_for } } else { Self::Io(error) }
     }
 
     /// The reply to the client; `None` if it cannot be sent or the client is gone. A server's own ErrorResponse

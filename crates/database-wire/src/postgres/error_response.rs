@@ -7,7 +7,7 @@
 //! | 5 | | field code (one byte) and value (a C string), again and again |
 //! | last | 1 | a NUL |
 //!
-//! Field codes: <https://www.postgresql.org/docs/current/protocol-error-fields.html>.
+//! Field codes: <https://www.postgresql.org/docs/18/protocol-error-fields.html>.
 
 use std::{borrow::Cow, fmt};
 

@@ -7,8 +7,9 @@ use futures_util::FutureExt as _;
 
 use safe_display::{Secret, printable};
 
+use crate::chunks::{Direction, seeded};
 use crate::postgres::{
-    Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept, login, startup::NEWEST_MINOR,
+    Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept, login, version::NEWEST_MINOR,
 };
 
 /// A client's first bytes end in a packet that is kept byte for byte, of which nothing is left unread and beyond which
@@ -77,24 +78,20 @@ pub fn logs_in(bytes: &[u8]) {
 /// bytes are whole messages. Each byte but the first is one way's or the other's by the runs that the first seeds.
 pub fn watches(bytes: &[u8]) {
     let [seed, bytes @ ..] = bytes else { return };
-    let mut random = u32::from(*seed) | 1;
     let mut by_byte = Watch::new();
     let mut by_chunk = Watch::new();
     let mut upstream = Vec::new();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        // Any generator will do: it only has to be the same for the same seed.
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let length = usize::try_from(random >> 26).unwrap_or(0).clamp(1, rest.len());
-        let (chunk, behind) = rest.split_at(length);
-        rest = behind;
-        if random & (1 << 20) == 0 {
-            by_chunk.on_client(chunk);
-            chunk.chunks(1).for_each(|byte| by_byte.on_client(byte));
-        } else {
-            by_chunk.on_upstream(chunk);
-            chunk.chunks(1).for_each(|byte| by_byte.on_upstream(byte));
-            upstream.extend_from_slice(chunk);
+    for (direction, chunk) in seeded(*seed, bytes) {
+        match direction {
+            Direction::ToServer => {
+                by_chunk.on_client(chunk);
+                chunk.chunks(1).for_each(|byte| by_byte.on_client(byte));
+            }
+            Direction::ToClient => {
+                by_chunk.on_upstream(chunk);
+                chunk.chunks(1).for_each(|byte| by_byte.on_upstream(byte));
+                upstream.extend_from_slice(chunk);
+            }
         }
         assert_eq!(by_chunk.state(), by_byte.state());
         assert_eq!(by_chunk.at_boundary(), by_byte.at_boundary());

@@ -1,6 +1,6 @@
 //! The messages of a login that are more than their tag: requests that we send, answers that we read.
 //!
-//! Formats: <https://www.postgresql.org/docs/current/protocol-message-formats.html>. A backend message is
+//! Formats: <https://www.postgresql.org/docs/18/protocol-message-formats.html>. A backend message is
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -8,25 +8,24 @@
 //! | 1 | 4 | length, counting itself and not the tag |
 //! | 5 | length - 4 | body |
 
-use std::fmt;
-
 use zeroize::Zeroizing;
 
 use super::{
     cancel::CancelKey,
-    codec::{Reader, put_cstr, put_message},
+    codec::{Reader, put_message},
     error::Error,
+    method::Method,
 };
+use crate::c_string::put_cstr;
 use safe_display::Secret;
 
-/// The code in place of a protocol version that makes a startup packet an SSLRequest: 1234.5679 (`libpq/pqcomm.h`).
+/// The code in place of a protocol version that makes a startup packet an SSLRequest: 1234.5679 (`NEGOTIATE_SSL_CODE` in
+/// `src/include/libpq/pqcomm.h`, `REL_18_0`).
 pub const SSL_REQUEST_CODE: u32 = 80_877_103;
-/// The same for a GSSENCRequest: 1234.5680.
+/// The same for a GSSENCRequest: 1234.5680 (`NEGOTIATE_GSS_CODE`, there).
 pub const GSSENC_REQUEST_CODE: u32 = 80_877_104;
-/// The same for a CancelRequest: 1234.5678.
-pub const CANCEL_REQUEST_CODE: u32 = 80_877_102;
 
-/// Tags of the backend messages that a login can meet (`libpq/protocol.h`).
+/// Tags of the backend messages that a login can meet (`PqMsg_…` in `src/include/libpq/protocol.h`, `REL_18_0`).
 pub mod tag {
     /// An authentication request, or AuthenticationOk.
     pub const AUTHENTICATION: u8 = b'R';
@@ -44,7 +43,7 @@ pub mod tag {
     pub const READY_FOR_QUERY: u8 = b'Z';
 }
 
-/// A client's Terminate message: its tag and a length of 4.
+/// A client's Terminate message: its tag (`PqMsg_Terminate` in `src/include/libpq/protocol.h`, `REL_18_0`) and a length of 4.
 pub const TERMINATE: [u8; 5] = *b"X\0\0\0\x04";
 
 /// An SSLRequest: length 8 and the code.
@@ -72,23 +71,6 @@ pub enum Authentication {
     CleartextPassword,
     /// Another method, which does not accept a token.
     Other(Method),
-}
-
-/// An authentication method that a token cannot serve, by its number (`libpq/protocol.h`, `AUTH_REQ_…`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Method(pub u32);
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            2 => f.write_str("Kerberos V5"),
-            5 => f.write_str("MD5"),
-            7 | 8 => f.write_str("GSSAPI"),
-            9 => f.write_str("SSPI"),
-            10..=12 => f.write_str("SASL (SCRAM-SHA-256)"),
-            other => write!(f, "authentication method {other}"),
-        }
-    }
 }
 
 impl Authentication {

@@ -10,8 +10,8 @@
 //! sets the deadline and provides the encrypted stream and the token. Queries and rows are never parsed.
 //!
 //! The rules are those of the PostgreSQL documentation, chapter "Frontend/Backend Protocol"
-//! (<https://www.postgresql.org/docs/current/protocol.html>); where it is silent, of `backend_startup.c`
-//! (`ProcessStartupPacket`) and libpq's `fe-connect.c`.
+//! (<https://www.postgresql.org/docs/18/protocol.html>); where it is silent, of `backend_startup.c`
+//! (`ProcessStartupPacket`) and libpq's `fe-connect.c`. Files of PostgreSQL's sources are those of the tag `REL_18_0`.
 
 pub mod accept;
 pub mod cancel;
@@ -23,13 +23,16 @@ mod exchange;
 pub mod invariants;
 pub mod login;
 pub mod message;
+pub mod method;
 pub mod query;
 pub mod startup;
+pub mod version;
 pub mod watch;
 
 pub use accept::{Accepted, accept};
 pub use cancel::{CancelKey, CancelRequest};
 pub use error::{Error, ErrorReport, Notice, ServerError};
 pub use login::{LoggedIn, Login, Mode, login, request_tls};
-pub use startup::{ProtocolVersion, Startup};
+pub use startup::Startup;
+pub use version::ProtocolVersion;
 pub use watch::{Activity, Watch};

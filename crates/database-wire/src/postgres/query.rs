@@ -11,6 +11,7 @@ use super::{
     login::{Conversation, server_error},
     message::tag,
 };
+use crate::c_string::put_cstr;
 
 /// Values of the first row, in order; `None` is NULL.
 pub type Row = Vec<Option<String>>;
@@ -27,7 +28,7 @@ pub async fn query<S: AsyncRead + AsyncWrite + Unpin>(upstream: &mut S, sql: &st
     const WAITING_FOR: &str = "the answer to a query";
     let broke = |error| Error::broke(error, WAITING_FOR);
     let mut message = Vec::new();
-    codec::put_message(&mut message, Some(b'Q'), |out| codec::put_cstr(out, sql.as_bytes(), "query"))?;
+    codec::put_message(&mut message, Some(b'Q'), |out| put_cstr(out, sql.as_bytes(), "query"))?;
     upstream.write_all(&message).await.map_err(broke)?;
     upstream.flush().await.map_err(broke)?;
     let mut conversation = Conversation { upstream, received: BytesMut::new(), greeting: BytesMut::new() };

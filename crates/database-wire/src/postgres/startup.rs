@@ -12,42 +12,11 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::{
-    codec::{Reader, put_cstr, put_message},
+    codec::{Reader, put_message},
     error::Error,
+    version::{MAJOR, ProtocolVersion},
 };
-
-/// The only major version that we speak.
-pub const MAJOR: u16 = 3;
-/// The newest minor version that we know (PostgreSQL 18). Newer ones are the server's to negotiate.
-pub const NEWEST_MINOR: u16 = 2;
-
-/// A protocol version as a StartupMessage carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ProtocolVersion {
-    /// 3 since PostgreSQL 7.4.
-    pub major: u16,
-    /// 0, or 2 since PostgreSQL 18.
-    pub minor: u16,
-}
-
-impl From<u32> for ProtocolVersion {
-    fn from(code: u32) -> Self {
-        let [a, b, c, d] = code.to_be_bytes();
-        Self { major: u16::from_be_bytes([a, b]), minor: u16::from_be_bytes([c, d]) }
-    }
-}
-
-impl From<ProtocolVersion> for u32 {
-    fn from(version: ProtocolVersion) -> Self {
-        Self::from(version.major) << 16 | Self::from(version.minor)
-    }
-}
-
-impl fmt::Display for ProtocolVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
+use crate::c_string::put_cstr;
 
 /// A StartupMessage. Parameters keep their order and their bytes, in whatever encoding the client uses.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::io;
 use flate2::{Decompress, FlushDecompress};
 use zstd::stream::raw::{self, DParameter, Operation};
 
-use crate::mysql::login::Compression;
+use crate::mysql::agreement::Compression;
 
 /// The largest window that a zstd frame may ask for, as a power of two: no payload is larger than 16 MiB.
 const MAX_WINDOW_LOG: u32 = 24;

@@ -17,10 +17,10 @@
 
 use std::collections::VecDeque;
 
-use super::numbers::{Segment, UNANSWERED};
+use super::numbers::{Command, Current, Segment, UNANSWERED};
 use crate::mysql::{
     codec::{self, CONTINUED, HEADER},
-    commands::Last,
+    last::Last,
 };
 
 /// The longest payload of a compressed packet. A packet of this length does not fit with its header.
@@ -61,24 +61,6 @@ pub(super) struct Answers {
     down_next: u8,
     /// The next compressed packet's number.
     next: u8,
-}
-
-/// What the client is sending.
-#[derive(Default, PartialEq)]
-enum Current {
-    /// The last of [`Answers::commands`].
-    Command,
-    /// A command without an answer.
-    #[default]
-    Unanswered,
-    /// What the server has asked for: a file, or more of a COM_CHANGE_USER.
-    Reply,
-}
-
-/// A command that is to be answered: the numbers that its answer begins with.
-struct Command {
-    compressed: u8,
-    packet: u8,
 }
 
 impl Answers {

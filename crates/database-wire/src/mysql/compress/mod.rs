@@ -9,7 +9,7 @@
 //! | 4 | 3 | length before compression; 0 if it is not compressed |
 //! | 7 | | payload |
 //!
-//! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_compression.html>,
+//! (<https://dev.mysql.com/doc/dev/mysql-server/8.4.9/page_protocol_basic_compression.html>,
 //! <https://mariadb.com/kb/en/0-packet/#compressed-packet>). Each payload is a zlib stream or zstd frame of its own.
 //!
 //! The numbers of the packets inside are another matter: see `numbers.rs`, and `answers.rs` for those towards a client.
@@ -39,7 +39,7 @@ use self::{
     form::Form,
     numbers::{Numbers, Segment},
 };
-use super::login::Compression;
+use super::agreement::Compression;
 
 /// Length, sequence number, length before compression.
 const HEADER: usize = 7;

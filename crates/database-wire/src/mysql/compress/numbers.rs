@@ -17,10 +17,11 @@ use std::collections::VecDeque;
 
 use crate::mysql::{
     codec::{self, CONTINUED, HEADER},
-    commands::Last,
+    last::Last,
 };
 
-/// Commands that a server does not answer: COM_QUIT, COM_STMT_SEND_LONG_DATA, COM_STMT_CLOSE.
+/// Commands that a server does not answer: COM_QUIT, COM_STMT_SEND_LONG_DATA, COM_STMT_CLOSE (`enum_server_command` in
+/// `include/my_command.h`, `mysql-8.4.9`).
 pub(super) const UNANSWERED: [u8; 3] = [0x01, 0x18, 0x19];
 
 /// The numbers of both directions.
@@ -56,22 +57,22 @@ pub(super) struct Numbers {
 
 /// What the client is sending.
 #[derive(Default, PartialEq)]
-enum Current {
-    /// The last of [`Numbers::commands`].
+pub(super) enum Current {
+    /// The last of the commands that are to be answered.
     Command,
     /// A command without an answer.
     #[default]
     Unanswered,
-    /// What the server has asked for: a file.
+    /// What the server has asked for: a file, or more of a COM_CHANGE_USER.
     Reply,
 }
 
 /// A command that is to be answered.
-struct Command {
+pub(super) struct Command {
     /// The number of the compressed packet that its answer begins with.
-    compressed: u8,
+    pub(super) compressed: u8,
     /// The number of the packet that its answer begins with.
-    packet: u8,
+    pub(super) packet: u8,
 }
 
 /// The bytes for one compressed packet.

@@ -1,13 +1,14 @@
 //! Where the answer to a command ends: a state for each packet that may come next, and what the one that came makes of it.
 
-use super::CURSOR_EXISTS;
 use crate::mysql::{
     capabilities::Capabilities,
     codec::{CONTINUED, Reader},
     message,
 };
 
-/// `SERVER_MORE_RESULTS_EXISTS`.
+/// `SERVER_STATUS_CURSOR_EXISTS` (`include/mysql_com.h`, `mysql-8.4.9`): rows wait for COM_STMT_FETCH.
+pub(super) const CURSOR_EXISTS: u16 = 1 << 6;
+/// `SERVER_MORE_RESULTS_EXISTS`, there.
 const MORE_RESULTS: u16 = 1 << 3;
 
 /// The first packet of the answer to COM_STMT_PREPARE, without metadata_follows.
