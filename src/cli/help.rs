@@ -3,7 +3,10 @@
 use clap::{Arg, Command};
 
 use super::flags::CONFIG;
-use crate::config::{Key, options::Group};
+use crate::{
+    config::{Key, options::Group},
+    target::Engine,
+};
 
 /// Hides from `-h` the options that are rarely needed, or do not concern a subcommand.
 pub(super) fn shorten(command: Command) -> Command {
@@ -34,7 +37,8 @@ fn with_examples_only(command: Command) -> Command {
 /// The groups of options that decide what a subcommand does.
 fn groups(subcommand: &str) -> &'static [Group] {
     match subcommand {
-        "up" | "run" | "psql" | "mysql" | "doctor" | "check" | "show" => &Group::ALL,
+        "up" | "run" | "doctor" | "check" | "show" => &Group::ALL,
+        program if Engine::ALL.iter().any(|engine| engine.facts().client.program == program) => &Group::ALL,
         "policy" | "token" | "sessions" => &[Group::Database, Group::Route, Group::Identity],
         "url" | "env" | "export" => &[Group::Database, Group::Proxy],
         "ls" | "login" | "whoami" | "init" => &[Group::Identity],

@@ -95,7 +95,8 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
         output.warning(&format!("IAM authentication is off on {}", database.id), Some(hint));
     }
     if sql {
-        output.data(&document::sql(&database.engine, &user));
+        let engine = database.protocol().unwrap_or(target.engine);
+        output.data(&(engine.facts().create_user)(&database.engine, &user));
         return Ok(());
     }
     let Some(resource_id) = database.resource_id.clone() else {

@@ -80,8 +80,8 @@ pub enum Error {
         /// The status, as RDS reports it.
         status: String,
     },
-    /// Not PostgreSQL, MySQL or MariaDB.
-    #[error("{id} runs {engine}: rdsgate serves PostgreSQL, MySQL and MariaDB")]
+    /// Not a database that can be served.
+    #[error("{id} runs {engine}: rdsgate serves {}", crate::target::Engine::products())]
     Engine {
         /// The database's identifier.
         id: String,

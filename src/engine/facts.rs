@@ -6,6 +6,8 @@ use database_wire::Error;
 /// What rdsgate has to know about an engine.
 #[derive(Debug)]
 pub struct Facts {
+    /// The databases that speak it, for people.
+    pub products: &'static str,
     /// In configurations, in output and in logs.
     pub name: &'static str,
     /// Other words for it in configurations, among them those of the RDS API.
@@ -18,6 +20,8 @@ pub struct Facts {
     pub default_users: &'static [&'static [u8]],
     /// Whether clients without a configured database send the name of the user in its place.
     pub database_defaults_to_user: bool,
+    /// The SQL that makes this database user, for an engine that RDS calls so.
+    pub create_user: fn(rds_engine: &str, user: &str) -> String,
     /// What to do about a refused login of this user, whom the IAM policy must give this permission. `None` for an error that
     /// is not a refusal, and where the server's message says it all.
     pub refusal_hint: fn(error: &Error, user: &str, permission: &str) -> Option<String>,

@@ -73,6 +73,11 @@ impl Engine {
         }
     }
 
+    /// The databases that can be served, for people.
+    pub fn products() -> String {
+        Self::ALL.map(|engine| engine.facts().products).join(", ")
+    }
+
     /// The engine that a port stands for. That of the default engine stands for none: it may be meant or not.
     pub fn of_port(port: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|engine| *engine != Self::DEFAULT && engine.default_port() == port)
@@ -96,5 +101,36 @@ impl FromStr for Engine {
     fn from_str(s: &str) -> Result<Self, ParseError> {
         let is_called = |engine: &Self| engine.facts().name == s || engine.facts().aliases.contains(&s);
         Self::ALL.into_iter().find(is_called).ok_or_else(|| ParseError::Engine(s.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sql_is_each_engines_own_and_quotes_exactly() {
+        for (engine, user, expected) in [
+            ("postgres", "app_user", "CREATE USER \"app_user\";\nGRANT rds_iam TO \"app_user\";\n"),
+            ("aurora-postgresql", "a\"b", "CREATE USER \"a\"\"b\";\nGRANT rds_iam TO \"a\"\"b\";\n"),
+            (
+                "mysql",
+                "app_user",
+                "CREATE USER 'app_user'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n",
+            ),
+            (
+                "aurora-mysql",
+                "it's\\a`b",
+                "CREATE USER `it's\\a``b`@`%` IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n",
+            ),
+            (
+                "mariadb",
+                "app_user",
+                "CREATE USER 'app_user'@'%' IDENTIFIED VIA AWSAuthenticationPlugin USING 'RDS' REQUIRE SSL;\n",
+            ),
+        ] {
+            let facts = engine.parse::<Engine>().unwrap().facts();
+            assert_eq!((facts.create_user)(engine, user), expected);
+        }
     }
 }

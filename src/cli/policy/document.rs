@@ -1,4 +1,4 @@
-//! The texts of a policy and of the SQL, from facts. Names are quoted exactly, whatever stands in them.
+//! The texts of a policy, from facts. Names are quoted exactly, whatever stands in them.
 
 use std::fmt::Write as _;
 
@@ -170,30 +170,6 @@ fn hcl_string(text: &str) -> String {
     quoted
 }
 
-/// The statements that make the user, in the words of `engine`, which is RDS's name for it.
-pub(super) fn sql(engine: &str, user: &str) -> String {
-    match engine {
-        "postgres" | "aurora-postgresql" | "postgresql" => {
-            let user = format!("\"{}\"", user.replace('"', "\"\""));
-            format!("CREATE USER {user};\nGRANT rds_iam TO {user};\n")
-        }
-        "mariadb" => {
-            let user = account_name(user);
-            format!("CREATE USER {user} IDENTIFIED VIA AWSAuthenticationPlugin USING 'RDS' REQUIRE SSL;\n")
-        }
-        _ => {
-            let user = account_name(user);
-            format!("CREATE USER {user} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n")
-        }
-    }
-}
-
-/// A MySQL account. Where a backslash means itself or not is a setting of the server's, but never between backticks
-/// ("Specifying Account Names").
-fn account_name(user: &str) -> String {
-    if user.contains(['\'', '\\']) { format!("`{}`@`%`", user.replace('`', "``")) } else { format!("'{user}'@'%'") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,30 +322,5 @@ mod tests {
             (&policy["Statement"][1]["Sid"], &policy["Statement"][1]["Resource"]),
             (&"Discover".into(), &"*".into())
         );
-    }
-
-    #[test]
-    fn the_sql_is_each_engines_own_and_quotes_exactly() {
-        for (engine, user, expected) in [
-            ("postgres", "app_user", "CREATE USER \"app_user\";\nGRANT rds_iam TO \"app_user\";\n"),
-            ("aurora-postgresql", "a\"b", "CREATE USER \"a\"\"b\";\nGRANT rds_iam TO \"a\"\"b\";\n"),
-            (
-                "mysql",
-                "app_user",
-                "CREATE USER 'app_user'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n",
-            ),
-            (
-                "aurora-mysql",
-                "it's\\a`b",
-                "CREATE USER `it's\\a``b`@`%` IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n",
-            ),
-            (
-                "mariadb",
-                "app_user",
-                "CREATE USER 'app_user'@'%' IDENTIFIED VIA AWSAuthenticationPlugin USING 'RDS' REQUIRE SSL;\n",
-            ),
-        ] {
-            assert_eq!(sql(engine, user), expected);
-        }
     }
 }

@@ -13,6 +13,7 @@ mod spares;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod user;
 
 pub use self::{
     greeted::Greeted,
@@ -26,6 +27,7 @@ use super::Facts;
 
 /// What is different about MySQL.
 pub const FACTS: Facts = Facts {
+    products: "MySQL and MariaDB",
     name: "mysql",
     aliases: &["mariadb", "aurora-mysql"],
     default_port: 3306,
@@ -33,5 +35,6 @@ pub const FACTS: Facts = Facts {
     // What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).
     default_users: &[b"UNKNOWN_USER", b"ODBC"],
     database_defaults_to_user: false,
+    create_user: user::create,
     refusal_hint: hint::of_refusal,
 };

@@ -9,6 +9,7 @@ mod hint;
 mod login;
 mod reply;
 mod tap;
+mod user;
 mod verbs;
 
 pub use self::{
@@ -21,11 +22,13 @@ use super::Facts;
 
 /// What is different about PostgreSQL.
 pub const FACTS: Facts = Facts {
+    products: "PostgreSQL",
     name: "postgres",
     aliases: &["postgresql", "aurora-postgresql"],
     default_port: 5432,
     client: &client::CLIENT,
     default_users: &[],
     database_defaults_to_user: true,
+    create_user: user::create,
     refusal_hint: hint::of_refusal,
 };
