@@ -39,6 +39,3 @@ pub mod target;
 pub mod telemetry;
 pub mod tls;
 pub mod tunnel;
-
-pub use database_wire::{mysql, postgres};
-pub use safe_display::{printable, secret};

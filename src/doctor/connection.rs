@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use database_wire::mysql::{self, Capabilities, Greeting, HandshakeResponse, goodbye::Progress};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -30,7 +31,6 @@ use crate::{
         mysql::connect::{decline, read_greeting},
         postgres::connect::request_tls,
     },
-    mysql::{self, Capabilities, Greeting, HandshakeResponse, goodbye::Progress},
     service::Service,
     target::{Engine, Host, Route, Target},
     tls::{self, Certificate},

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use database_wire::mysql::{self, TokenTiming, goodbye::Progress};
+use database_wire::postgres::{self, Mode, ProtocolVersion, Startup};
 use tokio::time::timeout;
 
 use super::{
@@ -20,8 +22,6 @@ use crate::{
     connect::{Error, Step, Stream},
     engine,
     login::{Prepared, Proof},
-    mysql::{self, TokenTiming, goodbye::Progress},
-    postgres::{self, Mode, ProtocolVersion, Startup},
     service::Permission,
     target::Target,
 };

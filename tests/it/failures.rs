@@ -406,7 +406,7 @@ async fn clients_in_front_of_a_bastion_that_is_not_there_share_a_few_attempts() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dial_that_hangs_behind_a_slow_session_is_named_as_the_cause() {
+async fn hanging_dial_behind_a_slow_session_is_still_named_as_the_cause() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     let gate = Gate::start(server, &sandbox).await;

@@ -60,20 +60,9 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
             "tls",
             "tunnel",
         ]),
-        "doctor" => with_words(&[
-            "app",
-            "aws",
-            "connect",
-            "database_wire",
-            "engine",
-            "listen",
-            "login",
-            "tls",
-            "tunnel",
-            "mysql",
-            "postgres",
-            "printable",
-        ]),
+        "doctor" => {
+            with_words(&["app", "aws", "connect", "database_wire", "engine", "listen", "login", "tls", "tunnel"])
+        }
         "cli" => with_words(&[
             "admin",
             "app",

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use rdsgate::{aws::token, secret::Secret, target::Endpoint};
+use rdsgate::{aws::token, target::Endpoint};
+use safe_display::Secret;
 use sandbox::{Destination, Failure, Identity, Operation, SessionToken};
 use tokio::time::timeout;
 
