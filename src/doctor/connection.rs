@@ -47,6 +47,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(7);
 /// For the question whether it is over.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 const NO_SESSION: &str = "not needed: there was none";
+const GIVEN_UP: &str = "the one that was being opened is given up";
 const LEFT: &str = "the session stays until it has been idle for as long as the account allows";
 /// A certificate that expires within this time deserves a warning.
 const RENEWAL: Duration = Duration::from_hours(30 * 24);
@@ -96,13 +97,16 @@ pub(super) async fn end(run: &Run, path: Option<Path<'_>>) {
     // One that was being dialled through when the run was stopped has not been reported.
     let open = || dialer.pool().and_then(|pool| pool.stats().sessions.first().map(|session| Arc::clone(&session.id)));
     let session = session.into_inner().or_else(open);
+    let is_opening = session.is_none() && dialer.pool().is_some_and(|pool| pool.stats().opening > 0);
     if session.is_some() {
         run.begin(Check::End);
     }
     let started = Instant::now();
     // Bounded by the sessions' own timeouts as well.
     let closed = timeout(CLOSE_TIMEOUT, pools.close(async || std::future::pending().await, |_| {})).await;
-    let Some(id) = session else { return run.note(Check::End, Finding::pass(NO_SESSION)) };
+    let Some(id) = session else {
+        return run.note(Check::End, Finding::pass(if is_opening { GIVEN_UP } else { NO_SESSION }));
+    };
     // The pool does not say how that went; a session that is over can be terminated again.
     let finding = match timeout(TERMINATE_TIMEOUT, account.terminate_session(&id)).await {
         Ok(Ok(())) if closed.is_ok() => Finding::pass(format!("{id} is terminated")),

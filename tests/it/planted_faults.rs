@@ -137,7 +137,12 @@ async fn aws(fix: &str, scene: &Scene<'_>) -> Result<(), String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut shell = Command::new("sh");
     shell.args(["-c", &command]).env_clear().env("PATH", format!("{}:{path}", folder.display()));
-    shell.env("HOME", "/proc/nonexistent").env("AWS_PAGER", "").envs(scene.sandbox.env()).kill_on_drop(true);
+    shell
+        .env("HOME", "/proc/nonexistent")
+        .env("AWS_PAGER", "")
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .envs(scene.sandbox.env())
+        .kill_on_drop(true);
     let ran = timeout(PATIENCE, shell.output()).await.expect("it ends").expect("there is a shell");
     if ran.status.success() { Ok(()) } else { Err(format!("{command}: {}", String::from_utf8_lossy(&ran.stderr))) }
 }
@@ -177,7 +182,9 @@ const CREDENTIALS: &[Fault] = &[
         called: |options, scene| scene.at_home(options),
         exit: 3,
         check: "credentials",
-        fact: "no AWS credentials were found: neither profile nor environment has any, and AWS_EC2_METADATA_DISABLED is set",
+        fact: "no AWS credentials were found: AWS_ACCESS_KEY_ID is not set; there is no profile \"default\" in <home>/.aws/config or \
+               <home>/.aws/credentials; AWS_WEB_IDENTITY_TOKEN_FILE is not set; AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set; \
+               AWS_EC2_METADATA_DISABLED turns the instance metadata service off",
         fix: "choose a profile with --profile or AWS_PROFILE, or create one with aws configure sso",
         mend: Mend::World(|scene| home_with(scene, ".aws/credentials", &format!("[default]\n{}", keys()))),
         ..FAULT
@@ -245,7 +252,7 @@ const CREDENTIALS: &[Fault] = &[
         check: "credentials",
         fact: "the SSO session of the AWS profile \"dev\" is missing or has expired: \
                <home>/.aws/sso/cache/ee0bfd2552fbd840c02cc48b6e823320543c450f.json: No such file or directory (os error 2)",
-        fix: "run: aws sso login --profile dev",
+        fix: "run: rdsgate login --profile dev",
         ..FAULT
     },
     Fault {
@@ -259,7 +266,7 @@ const CREDENTIALS: &[Fault] = &[
         exit: 3,
         check: "credentials",
         fact: "cannot fetch AWS credentials of the profile \"default\": `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: vault is sealed",
-        fix: "compare with aws sts get-caller-identity for the same profile",
+        fix: "correct what the cause names; rdsgate whoami tries it again",
         mend: Mend::World(|scene| home_with(scene, ".aws/config", &format!("[default]\n{}", keys()))),
         ..FAULT
     },
