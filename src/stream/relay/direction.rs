@@ -54,7 +54,7 @@ impl Direction {
     }
 
     /// Moves bytes until one side is not ready or the other direction has its turn; `seen` hears of each piece. Ready when the
-    /// reader has ended and the writer has been told.
+    /// reader has ended and the writer has been shut down.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
