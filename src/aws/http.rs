@@ -26,7 +26,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
-use super::{Error, Unreachable, profiles::Setting};
+use super::{Error, Unreachable, profiles::Setting, unreachable::RefusedReply};
 use crate::{
     outbound::{self, Proxies, Proxy},
     regular_file, tls,
@@ -156,7 +156,7 @@ async fn read(body: SdkBody) -> Result<Vec<u8>, ConnectorError> {
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|cause| ConnectorError::io(cause.into()))?;
         if read.len() + chunk.len() > ANSWER_LIMIT {
-            return Err(ConnectorError::other("the answer is longer than 8 MiB".into(), None));
+            return Err(ConnectorError::other(RefusedReply("the answer is longer than 8 MiB").into(), None));
         }
         read.extend_from_slice(&chunk);
     }

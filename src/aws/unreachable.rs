@@ -17,6 +17,11 @@ pub struct Unreachable {
     obstacle: Obstacle,
 }
 
+/// A reply that we refuse, with the reason.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct RefusedReply(pub(super) &'static str);
+
 /// The part of the way that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
@@ -39,7 +44,10 @@ fn through(proxy: Option<&str>) -> String {
 impl Unreachable {
     /// Describes the failure of one request to `host`.
     pub(super) fn of(error: &ConnectorError, host: String, proxy: Option<String>) -> Self {
-        let (reason, obstacle) = if let Some(tls) = tls_error(error) {
+        let (reason, obstacle) = if let Some(RefusedReply(reason)) = chain(error).find_map(|cause| cause.downcast_ref())
+        {
+            ((*reason).to_owned(), Obstacle::Network)
+        } else if let Some(tls) = tls_error(error) {
             (tls, Obstacle::Tls)
         } else if error.is_timeout() {
             (String::from("no reply in time"), if proxy.is_some() { Obstacle::Proxy } else { Obstacle::Network })
