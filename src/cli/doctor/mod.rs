@@ -257,9 +257,8 @@ fn finished(plan: Plan) -> Result<Target, End> {
 
 /// A report that ends with the configuration.
 fn not_described(name: &str, mut view: View, (started, finding): (Instant, Finding), output: &mut Output) -> Exit {
-    let configuration = Stage::new(Check::Configuration, started.elapsed(), vec![finding]);
-    view.show(Event::Settled(configuration.clone()), output);
-    let report = Report { stages: vec![configuration] };
+    view.finish(output);
+    let report = Report { stages: vec![Stage::new(Check::Configuration, started.elapsed(), vec![finding])] };
     let exit = Exit::Usage;
     Shown { name, target: None, report: &report, exit, stopped: false }.print(&view, output);
     exit
