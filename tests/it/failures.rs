@@ -249,7 +249,7 @@ async fn a_server_without_tls_gets_no_token() {
     refusal.is_soon();
     let report = Report::of(GateOptions::new(real, &sandbox), &sandbox).await;
     report
-        .exits(4)
+        .exits(5)
         .first_fails("dial")
         .says("dial", "fail", "refuses TLS", "")
         .is("unknown", &["certificate", "login"]);
