@@ -1,11 +1,8 @@
 //! What a person at a terminal sees: short log lines, the stage of a wait, a word for Ctrl-C.
 
-use std::time::Duration;
-
 use sandbox::{Failure, Operation};
 
 use crate::support::{
-    driver::within,
     gate::{GateOptions, sandbox},
     servers::PgServer,
 };
@@ -49,17 +46,12 @@ async fn slow_stage_is_shown_and_erased_and_ctrl_c_is_answered() {
         .env("TERM", "xterm")
         .on_a_terminal()
         .spawn();
-    let tries = async {
-        while sandbox.calls().iter().filter(|call| call.operation == Operation::StartSession).count() < 4 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within("several tries", tries).await;
+    assert!(gate.until(|log| log.contains("opening an SSM session")).await, "the stage is shown: {}", gate.log());
     gate.types("\u{3}").await;
     assert_eq!(gate.ended().await.code(), Some(130), "{}", gate.log());
     assert!(gate.until(|log| log.contains("interrupted")).await, "{}", gate.log());
     let log = gate.log();
-    let shown = log.find("opening an SSM session").unwrap_or_else(|| panic!("the stage is shown: {log:?}"));
+    let shown = log.find("opening an SSM session").expect("it was there");
     let (erased, word) = (log.rfind("\u{1b}[K").expect("it is erased"), log.find("interrupted").expect("a word"));
     assert!(shown < erased && erased < word, "{log:?}");
 
