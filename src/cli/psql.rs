@@ -17,7 +17,8 @@ use crate::{
 
 /// Open psql on a database
 ///
-/// As `rdsgate run TARGET -- psql`: host, port, user and database are set as psql's environment has them.
+/// As `rdsgate run TARGET -- psql`: host, port, user and database are set as psql's environment has them. Where no database
+/// is configured it is `postgres`, which every server on RDS has, and not one named like the user.
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
@@ -36,6 +37,12 @@ Examples:
   rdsgate psql orders other_db -f report.sql
 ";
 
+/// libpq's variable for the name of the database. An argument of psql goes before it.
+const DATABASE: &str = "PGDATABASE";
+/// The database that `initdb` makes for programs without one of their own: [documentation of PostgreSQL 17, "Creating a
+/// Database"](https://www.postgresql.org/docs/17/manage-ag-createdb.html).
+const MAINTENANCE_DATABASE: &str = "postgres";
+
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     command::run(&Psql(arguments.own), arguments.proxy, output)
@@ -52,8 +59,11 @@ impl Program for Psql {
         output.must_be(Engine::Postgres, target, "psql")
     }
 
-    fn command(&self, _: &Connection<'_>) -> Command {
+    fn command(&self, connection: &Connection<'_>) -> Command {
         let mut command = Command::new("psql");
+        if connection.target.database.is_none() && std::env::var_os(DATABASE).is_none_or(|name| name.is_empty()) {
+            command.env(DATABASE, MAINTENANCE_DATABASE);
+        }
         command.args(&self.0);
         command
     }

@@ -170,6 +170,13 @@ async fn psql_and_mysql_are_run_with_the_right_arguments() {
     let psql = GateOptions::new(server, &pg).verb("psql").without("--listen");
     let ran = psql.argument("-XAt").argument("-c").argument("select current_database()").run().await;
     assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "appdb\n", ""));
+    // libpq alone would ask for a database named like the user, which is seldom there.
+    for (own, database) in [(&[][..], "postgres\n"), (&["-d", "appdb"], "appdb\n")] {
+        let bare = GateOptions::new(server, &pg).verb("psql").without("--listen").without("--database");
+        let query = ["-XAt", "-c", "select current_database()"].iter().chain(own);
+        let ran = query.fold(bare, |options, word| options.argument(word)).run().await;
+        assert_eq!((ran.status.code(), ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), database, ""));
+    }
 
     let server = Server::shared_of(Engine::MariaDb);
     let maria = sandbox(server).await;
