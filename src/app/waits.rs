@@ -24,7 +24,7 @@ pub enum Stage {
     Resume,
     /// The database has not finished a login.
     Database,
-    /// The same after [`WAKE_UP_AFTER`]: it is busy, or wakes up from a pause, as Aurora Serverless does.
+    /// The database has not finished a login after 5 s: it is busy, or wakes up from a pause, as Aurora Serverless does.
     WakeUp,
 }
 

@@ -9,9 +9,9 @@ use std::{
 
 use crate::{listen::Peer, telemetry::traffic::Traffic};
 
-/// The interval of [`Snapshot::history`].
+/// The interval of the histories in [`Totals`].
 pub const HISTORY_INTERVAL: Duration = Duration::from_secs(10);
-/// The number of intervals of [`Snapshot::history`]: ten minutes.
+/// The number of intervals of the histories in [`Totals`]: ten minutes.
 const HISTORY_INTERVALS: usize = 60;
 /// The rate of a connection is that of the last five whole seconds.
 const RATE_INTERVALS: usize = 6;

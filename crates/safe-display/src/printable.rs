@@ -11,7 +11,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, controls)
 }
 
-/// Several lines: as [`line`], but newlines stay.
+/// Several lines: as [`line()`], but newlines stay.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && controls(c))
 }
