@@ -78,7 +78,8 @@ async fn another_user_of_the_machine_is_refused_with_28000() {
     let gate = Gate::start(server, &sandbox).await;
 
     let refusal = Refusal::of_psql(as_other_user(&gate.psql_command())).await;
-    let message = "this client may not use the proxy: the client belongs to user id 65534, the proxy to user id 0";
+    let message = "this client may not use the proxy: the client belongs to user id 65534, the proxy to user id 0; \
+                   run rdsgate as the user that connects";
     assert_eq!(refusal.message, message);
     assert_eq!(refusal.hint, "Run rdsgate as the user that connects.");
     refusal.is_soon();
