@@ -132,13 +132,15 @@ async fn checks_appear_when_they_start_and_are_settled_in_place() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
     // Far slower than the first sign has to be.
-    sandbox.delay(Operation::StartSession, Duration::from_millis(700));
+    for operation in [Operation::GetCallerIdentity, Operation::StartSession] {
+        sandbox.delay(operation, Duration::from_millis(700));
+    }
     let (shown, status) = on_a_terminal(on_a_smart_terminal(GateOptions::new(server, &sandbox)), &[]).await;
     assert_eq!(status, 0, "{shown}");
     let at = |words: &str| shown.find(words).unwrap_or_else(|| panic!("{words:?} is missing: {shown}"));
     let settled = at("ok\u{1b}[0m       SSM session: ");
     assert!(at(" SSM session  0 s") < settled, "the check is there before its result: {shown}");
-    assert!(at(" AWS credentials and expiry  0 s") < at("ok\u{1b}[0m       AWS credentials"), "{shown}");
+    assert!(at(" IAM principal  0 s") < at("ok\u{1b}[0m       IAM principal: "), "{shown}");
     let screen = screen(&shown);
     let rows: Vec<&str> = screen.iter().map(|row| row.trim_end()).filter(|row| !row.is_empty()).collect();
     assert_eq!(rows.len(), 22, "one row a check, and one that says it all: {rows:#?}");
