@@ -73,14 +73,17 @@ impl Plan<'_> {
         let mut stream = self.dial(attempt).await?;
         let answered = answer(attempt, &mut stream, &exchange).await;
         let is_old = stream.is_in_session_from_before(started);
-        match answered {
+        let answered = match answered {
             Err(Error::Stream(cause)) if cause.calls_for_another_session(is_old) => {
                 debug!(target = %self.target.name, %cause, "connecting again through another SSM session");
                 stream = self.dial(attempt).await?;
-                let answered = answer(attempt, &mut stream, &exchange).await;
-                answered.map_err(|error| blame(&stream, error)).map(|answered| (stream, answered))
+                answer(attempt, &mut stream, &exchange).await
             }
-            answered => answered.map_err(|error| blame(&stream, error)).map(|answered| (stream, answered)),
+            answered => answered,
+        };
+        match answered {
+            Ok(answered) => Ok((stream, answered)),
+            Err(error) => Err(blame(&stream, error)),
         }
     }
 
