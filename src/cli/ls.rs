@@ -129,8 +129,8 @@ fn open(databases: &[Database], words: &[String], output: &mut Output) -> Exit {
     let usual = database.user.clone().or_else(|| std::env::var("USER").ok()).filter(|user| !user.is_empty());
     let Some(user) = output.ask("database user", usual.as_deref(), &mut input) else { return Exit::Failure };
     // A client of such an engine that names none asks for a database called like the user.
-    let needs_one = database.protocol().is_some_and(|engine| engine.facts().database_defaults_to_user);
-    let name = if needs_one { output.ask("database inside it", Some("postgres"), &mut input) } else { None };
+    let usual = database.protocol().and_then(|engine| engine.facts().maintenance_database);
+    let name = usual.and_then(|usual| output.ask("database inside it", Some(usual), &mut input));
     drop(input);
     let own = [program(database).to_owned(), endpoint.to_string(), format!("--user={user}")];
     let name = name.map(|name| format!("--database={name}"));

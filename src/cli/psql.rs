@@ -39,9 +39,6 @@ Examples:
 
 /// libpq's variable for the name of the database. An argument of psql goes before it.
 const DATABASE: &str = "PGDATABASE";
-/// The database that `initdb` makes for programs without one of their own: [documentation of PostgreSQL 17, "Creating a
-/// Database"](https://www.postgresql.org/docs/17/manage-ag-createdb.html).
-const MAINTENANCE_DATABASE: &str = "postgres";
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
@@ -61,8 +58,11 @@ impl Program for Psql {
 
     fn command(&self, connection: &Connection<'_>) -> Command {
         let mut command = Command::new("psql");
-        if connection.target.database.is_none() && std::env::var_os(DATABASE).is_none_or(|name| name.is_empty()) {
-            command.env(DATABASE, MAINTENANCE_DATABASE);
+        if let Some(name) = connection.target.engine.facts().maintenance_database
+            && connection.target.database.is_none()
+            && std::env::var_os(DATABASE).is_none_or(|name| name.is_empty())
+        {
+            command.env(DATABASE, name);
         }
         command.args(&self.0);
         command

@@ -18,8 +18,9 @@ pub struct Facts {
     pub client: &'static Client,
     /// Names that its clients send when they know no user, beside those of the operating system.
     pub default_users: &'static [&'static [u8]],
-    /// Whether clients without a configured database send the name of the user in its place.
-    pub database_defaults_to_user: bool,
+    /// The database that every server has, where a client that names none asks for one named like the user; `None` where a
+    /// client needs no database.
+    pub maintenance_database: Option<&'static str>,
     /// The SQL that makes this database user, for an engine that RDS calls so.
     pub create_user: fn(rds_engine: &str, user: &str) -> String,
     /// What to do about a refused login of this user, whom the IAM policy must give this permission. `None` for an error that

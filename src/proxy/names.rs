@@ -42,7 +42,7 @@ impl<'a> Configured<'a> {
             }
             None | Some(_) => None,
         };
-        let defaults_to_user = target.engine.facts().database_defaults_to_user;
+        let defaults_to_user = target.engine.facts().maintenance_database.is_some();
         let unnamed = sent.database.is_empty() || defaults_to_user && sent.database == sent.user;
         // Without a configured one, the default of the server: the name of the user.
         let own = user.filter(|_| defaults_to_user && !sent.database.is_empty());

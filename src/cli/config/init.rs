@@ -220,8 +220,7 @@ fn interview(
     };
     let name = if questions.asked < MAX_QUESTIONS {
         // A client of such an engine that names none asks for a database called like the user.
-        let needs_one = database.protocol().is_some_and(|engine| engine.facts().database_defaults_to_user);
-        let usual = if needs_one { "postgres" } else { "none" };
+        let usual = database.protocol().and_then(|engine| engine.facts().maintenance_database).unwrap_or("none");
         Some(questions.text("database inside it", Some(usual))?).filter(|name| name != "none")
     } else {
         None

@@ -34,7 +34,7 @@ pub const FACTS: Facts = Facts {
     client: &client::CLIENT,
     // What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).
     default_users: &[b"UNKNOWN_USER", b"ODBC"],
-    database_defaults_to_user: false,
+    maintenance_database: None,
     create_user: user::create,
     refusal_hint: hint::of_refusal,
 };

@@ -28,7 +28,9 @@ pub const FACTS: Facts = Facts {
     default_port: 5432,
     client: &client::CLIENT,
     default_users: &[],
-    database_defaults_to_user: true,
+    // Made by `initdb` for programs without a database of their own: documentation of PostgreSQL 17, "Creating a Database"
+    // (https://www.postgresql.org/docs/17/manage-ag-createdb.html).
+    maintenance_database: Some("postgres"),
     create_user: user::create,
     refusal_hint: hint::of_refusal,
 };
