@@ -54,7 +54,7 @@ pub struct Options {
     pub max_stored_messages: usize,
     /// Most bytes of payload stored out of order. Default 128 MiB.
     pub max_stored_bytes: usize,
-    /// The channel is given up when it is connected, messages are unacknowledged, and no acknowledgement has come for this
+    /// The channel is given up when it is connected, has unacknowledged messages, and has received no acknowledgement for this
     /// long. Default 5 minutes, as long as the plugin resends a message ([`config.go`], ResendMaxAttempt): a destination that
     /// does not read stops acknowledgements for legitimate reasons.
     ///

@@ -23,7 +23,7 @@ impl Compression {
         }
     }
 
-    /// What a client that was offered both has chosen; of both zlib, as servers do.
+    /// The algorithm that a client has chosen. One that chose both gets zlib, as from servers.
     pub fn of_client(response: &HandshakeResponse) -> Option<Self> {
         [Self::Zlib, Self::Zstd].into_iter().find(|algorithm| response.capabilities.contains(algorithm.capability()))
     }

@@ -29,7 +29,7 @@ pub(super) struct Sender {
     outbox: Outbox,
     round_trip: RoundTrip,
     window: Window,
-    /// When the newest message was sent of those whose acknowledgement has come.
+    /// The time at which the newest acknowledged message was sent.
     newest_acked_send: Option<Instant>,
     /// When a message last went out for the first time.
     newest_send: Option<Instant>,

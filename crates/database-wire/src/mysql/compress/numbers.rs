@@ -63,7 +63,7 @@ pub(super) enum Current {
     /// A command without an answer.
     #[default]
     Unanswered,
-    /// What the server has asked for: a file, or more of a COM_CHANGE_USER.
+    /// The request of the server to the client: for a file, or for more of a COM_CHANGE_USER.
     Reply,
 }
 

@@ -5,7 +5,7 @@ use crate::mysql::{
     last::Last,
 };
 
-/// What of a payload is looked at: an OK up to its status, two integers of nine bytes before it.
+/// The number of bytes of a payload that are read: an OK up to its status, two integers of nine bytes before it.
 const HEAD: usize = 21;
 /// Follows the packets of one direction by their headers.
 #[derive(Debug, Clone, Default)]
