@@ -62,6 +62,9 @@ pub enum ParseError {
     /// Not a compression method.
     #[error("{0:?} is not a compression: expected auto, zlib, zstd or off")]
     Compress(String),
+    /// Not a way to log in.
+    #[error("{0:?} is not a login: expected iam or password")]
+    Auth(String),
     /// Not a managed node.
     #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
     InstanceId(String),
@@ -196,6 +199,36 @@ impl FromStr for Compress {
     }
 }
 
+/// The proof of identity for the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// A token, signed with the credentials of the AWS identity.
+    Iam,
+    /// The password of the client, which passes through to the database.
+    Password,
+}
+
+impl fmt::Display for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iam => "iam",
+            Self::Password => "password",
+        })
+    }
+}
+
+impl FromStr for Auth {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        match s {
+            "iam" => Ok(Self::Iam),
+            "password" => Ok(Self::Password),
+            other => Err(ParseError::Auth(other.into())),
+        }
+    }
+}
+
 /// One database endpoint as configured, complete and checked.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -213,6 +246,8 @@ pub struct Target {
     pub user: Option<String>,
     /// The database for clients that name none (for libpq: that name their own user).
     pub database: Option<String>,
+    /// The proof of identity for the database.
+    pub auth: Auth,
     /// The route of the bytes to the endpoint.
     pub route: Route,
     /// The settings of SSM sessions, where the route uses them.

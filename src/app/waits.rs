@@ -54,10 +54,14 @@ impl Stage {
 pub(super) fn reaching(service: &Service, since: Instant) -> Stage {
     let stats = service.upstream.pool().map(Pool::stats);
     match stats {
-        _ if service.credentials().is_none() => Stage::Credentials,
+        _ if lacks_credentials(service) => Stage::Credentials,
         Some(stats) if stats.sessions.is_empty() => Stage::Session,
         Some(_) | None => database(since.elapsed()),
     }
+}
+
+fn lacks_credentials(service: &Service) -> bool {
+    service.upstream.needs_credentials() && service.credentials().is_none()
 }
 
 fn database(waited: Duration) -> Stage {
@@ -78,7 +82,7 @@ pub(super) fn stage(service: &Service) -> Option<Stage> {
     let connecting = open.iter().filter(|connection| connection.login.is_none());
     let longest = connecting.map(|connection| connection.age).max()?;
     Some(match stats {
-        _ if service.credentials().is_none() => Stage::Credentials,
+        _ if lacks_credentials(service) => Stage::Credentials,
         Some(stats) if stats.opening > 0 || stats.sessions.is_empty() => Stage::Session,
         Some(_) | None => database(longest),
     })

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{complete::Ready, exit::Exit, output::Output, target_arguments::TargetArguments};
 use crate::{
     app,
-    aws::{self, Accounts},
+    aws::{self, Accounts, token::Token},
     login::{Login, Proof},
     target::Target,
 };
@@ -37,6 +37,8 @@ Examples:
 enum Error {
     #[error("a token is for one user, and target {0} has none")]
     NoUser(String),
+    #[error("target {0} logs in without a token")]
+    NoToken(String),
     #[error(transparent)]
     Aws(#[from] aws::Error),
 }
@@ -56,9 +58,13 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     let made = parts.wait_for("AWS credentials", output, make(target, &accounts));
     parts.end();
     match made {
-        Ok(proof) => output.print(&format!("{}\n", proof.cleartext().expose())),
+        Ok(token) => output.print(&format!("{}\n", token.secret().expose())),
         Err(error @ Error::NoUser(_)) => {
             output.error(&error, Some("set --user (or user, or RDSGATE_USER)"));
+            Exit::Usage
+        }
+        Err(error @ Error::NoToken(_)) => {
+            output.error(&error, Some("set --auth iam for a token"));
             Exit::Usage
         }
         Err(Error::Aws(error)) => {
@@ -68,10 +74,13 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     }
 }
 
-async fn make(target: &Target, accounts: &Accounts) -> Result<Proof, Error> {
+async fn make(target: &Target, accounts: &Accounts) -> Result<Token, Error> {
     let user = target.user.as_deref().ok_or_else(|| Error::NoUser(target.name.to_string()))?;
     let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
     let account = accounts.load(&options)?;
     let login = Login::of(target).prepare(&account).await?;
-    Ok(login.proof(target, user, SystemTime::now())?)
+    match login.proof(target, user, SystemTime::now())? {
+        Proof::Token(token) => Ok(token),
+        Proof::OfClient => Err(Error::NoToken(target.name.to_string())),
+    }
 }

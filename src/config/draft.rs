@@ -17,7 +17,7 @@ use super::{
 use crate::{
     service::InvalidRegion,
     target::{
-        CaFile, Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling,
+        Auth, CaFile, Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling,
         Reason, Reference, Region, Route, SessionName, SessionSettings, Target, default_pooling,
     },
 };
@@ -39,6 +39,8 @@ pub struct Draft {
     pub user: Option<String>,
     /// The database for clients that name none.
     pub database: Option<String>,
+    /// The proof of identity for the database.
+    pub auth: Auth,
     /// The managed node that carries the bytes, where the route needs one.
     pub bastion: Option<InstanceId>,
     /// The requested route.
@@ -93,6 +95,7 @@ impl Draft {
             port: settings.value::<typed::Port>()?,
             user: settings.value::<typed::User>()?,
             database: settings.value::<typed::Database>()?,
+            auth: settings.value_or_default::<typed::Auth>()?,
             bastion: settings.value::<typed::Bastion>()?,
             via: settings.value_or_default::<typed::Via>()?,
             identity: identity(settings, environment)?,
@@ -160,6 +163,7 @@ impl Draft {
             alias: self.alias,
             user: self.user,
             database: self.database,
+            auth: self.auth,
             route,
             identity: self.identity,
             ca_file: self.ca_file,

@@ -61,7 +61,8 @@ impl Key {
 
     /// Whether a value only switches off what the owner decides, which takes no trust.
     pub(super) fn switched_off_by(self, value: &str) -> bool {
-        self.kind() == Kind::Boolean && value == "false"
+        let off = if self == Self::Auth { "iam" } else { "false" };
+        (self.kind() == Kind::Boolean || self == Self::Auth) && value == off
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     aws::Account,
     login::{Login, Prepared, Proof},
-    target::Target,
+    target::{Route, Target},
     tunnel::{self, Dialer, pool::Pool},
 };
 
@@ -33,15 +33,29 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// [`Step::Credentials`]: comes first, so that expired credentials cost no session.
+    /// [`Step::Credentials`]: comes first, so that expired credentials cost no session. An SSM session takes them also where the
+    /// login does not.
     ///
     /// # Errors
     /// [`Error::Credentials`], [`Error::Timeout`].
     pub async fn prepare(self, attempt: &mut Attempt) -> Result<Prepared, Error> {
         let login = Login::of(self.target);
-        let may_wait = || login.may_wait(self.account);
+        if !login.needs_credentials() && matches!(self.target.route, Route::Ssm(_)) {
+            self.credentials(attempt).await?;
+        }
         let prepare = async { login.prepare(self.account).await.map_err(Error::Credentials) };
-        attempt.run(Step::Credentials, Hope::If(&may_wait), prepare).await
+        attempt.run(Step::Credentials, Hope::If(&|| self.may_wait()), prepare).await
+    }
+
+    /// Credentials for a session, where the login has asked for none.
+    async fn credentials(self, attempt: &mut Attempt) -> Result<(), Error> {
+        let fetch = async { self.account.credentials_for_client().await.map_err(Error::Credentials) };
+        attempt.run(Step::Credentials, Hope::If(&|| self.may_wait()), fetch).await.map(drop)
+    }
+
+    /// Whether credentials may wait for a person or for another program.
+    fn may_wait(self) -> bool {
+        self.account.may_ask() || self.account.runs_process()
     }
 
     /// [`Step::Route`] and [`Step::Answer`]: dials, and exchanges the first bytes with the database. They carry nothing yet, so
@@ -58,7 +72,8 @@ impl Plan<'_> {
             let direct = auto.direct(&exchange, Error::is_from_database);
             let answered = attempt.run(Step::Route, Hope::None, direct).await;
             match answered {
-                Ok(None) => {}
+                Ok(None) if Login::of(self.target).needs_credentials() => {}
+                Ok(None) => self.credentials(attempt).await?,
                 Ok(Some(answered)) => {
                     attempt.route = Some(TakenRoute::DirectOfAuto);
                     return Ok(answered);

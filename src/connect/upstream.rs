@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tracing::debug;
@@ -14,8 +14,8 @@ use tracing::debug;
 use super::{attempt::Attempt, error::Error, plan::Plan, step::Step};
 use crate::{
     aws::{self, Account, Principal},
-    login::Proof,
-    target::Target,
+    login::{self, Login, Proof},
+    target::{Route, Target},
     tls::{self, Verified},
     tunnel::{Dialer, pool::Pool},
 };
@@ -37,10 +37,8 @@ pub struct Record {
     pub session: Option<Arc<str>>,
     /// What TLS verified.
     pub verified: Verified,
-    /// Characters of the token.
-    pub token_length: usize,
-    /// When it stops being accepted.
-    pub token_expires: SystemTime,
+    /// What the login was made with.
+    pub login: login::Record,
     /// The duration of each step.
     pub steps: Vec<(Step, Duration)>,
     /// The version that the server reports, if it does.
@@ -56,8 +54,7 @@ impl Record {
         attempt: Attempt,
         server_version: Option<String>,
     ) -> Self {
-        let (token_length, token_expires) = (proof.len(), proof.expires_at());
-        Self { session, verified, token_length, token_expires, steps: attempt.steps, server_version }
+        Self { session, verified, login: proof.record(), steps: attempt.steps, server_version }
     }
 }
 
@@ -102,12 +99,20 @@ impl Upstream {
         self.account.may_ask()
     }
 
+    /// Whether every connection needs AWS credentials, for its login or for its route.
+    pub fn needs_credentials(&self) -> bool {
+        Login::of(&self.target).needs_credentials() || matches!(self.target.route, Route::Ssm(_))
+    }
+
     /// Asks for credentials before the first client needs them. No person is asked for anything.
     ///
     /// # Errors
     /// The error that the first client would meet.
     pub async fn check_credentials(&self) -> Result<(), aws::Error> {
-        self.account.credentials().await.map(drop)
+        if self.needs_credentials() {
+            self.account.credentials().await?;
+        }
+        Ok(())
     }
 
     /// Opens the sessions that are to be open before the first client comes.
@@ -135,7 +140,7 @@ impl Upstream {
             if error.suggests_failover() {
                 self.dialer.suspect_failover();
             }
-            if error.is_refused_login() {
+            if error.is_refused_login() && Login::of(&self.target) == Login::Iam {
                 self.account.login_was_refused();
             }
         })
@@ -146,10 +151,14 @@ impl Upstream {
         self.account.known_principal().map(Principal::short)
     }
 
-    /// Does `work`, and asks AWS for our principal meanwhile: never longer than `work` takes, and only until it is known.
+    /// Does `work`, and asks AWS for our principal meanwhile: never longer than `work` takes, and only until it is known. Where connections
+    /// need no credentials, AWS is not asked.
     pub async fn with_principal_lookup<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        if self.account.known_principal().is_none() && !self.principal_unavailable.load(Ordering::Relaxed) {
+        if self.needs_credentials()
+            && self.account.known_principal().is_none()
+            && !self.principal_unavailable.load(Ordering::Relaxed)
+        {
             tokio::select! {
                 done = &mut work => return done,
                 principal = self.account.principal() => if let Err(error) = principal {

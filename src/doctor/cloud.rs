@@ -18,7 +18,7 @@ use crate::{
         nodes::{self, Node},
         rds::Database,
     },
-    login::Prepared,
+    login::{Login, Prepared},
     service::Service,
     target::{Host, InstanceId, Target},
     tunnel::ssm::features::{AgentFeatures, Version},
@@ -34,7 +34,10 @@ const SKEW_NOTED: Duration = Duration::from_secs(30);
 /// The source of the credentials.
 pub(super) async fn check_credentials(run: &Run, subject: &Subject) -> Option<Prepared> {
     match &subject.account {
-        Ok(account) => run.check(Check::Credentials, CREDENTIALS_TIMEOUT, credentials(account)).await,
+        Ok(account) => {
+            let login = subject.extent.target().map_or(Login::Iam, Login::of);
+            run.check(Check::Credentials, CREDENTIALS_TIMEOUT, credentials(account, login)).await
+        }
         Err(error) => {
             run.note(Check::Credentials, Finding::of_call(Verdict::Fail, error));
             None
@@ -94,7 +97,7 @@ pub(super) async fn check_bastion(run: &Run, subject: &Subject, account: Option<
     false
 }
 
-async fn credentials(account: &Account) -> (Vec<Finding>, Option<Prepared>) {
+async fn credentials(account: &Account, login: Login) -> (Vec<Finding>, Option<Prepared>) {
     let credentials = match account.credentials().await {
         Ok(credentials) => credentials,
         Err(error) => return (vec![Finding::of_call(Verdict::Fail, &error)], None),
@@ -112,7 +115,11 @@ async fn credentials(account: &Account) -> (Vec<Finding>, Option<Prepared>) {
             }
         }
     };
-    (vec![finding], Some(Prepared::Iam(credentials)))
+    let prepared = match login {
+        Login::Iam => Prepared::Iam(credentials),
+        Login::Password => Prepared::Password,
+    };
+    (vec![finding], Some(prepared))
 }
 
 async fn clock(account: &Account) -> (Vec<Finding>, Option<()>) {

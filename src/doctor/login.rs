@@ -21,7 +21,7 @@ use crate::{
     aws::{Account, rds::Database},
     connect::{Error, Step, Stream},
     engine,
-    login::{Prepared, Proof},
+    login::{Prepared, Proof, Record},
     service::Permission,
     target::Target,
 };
@@ -68,7 +68,12 @@ pub(super) async fn check(
     let work = async {
         match login.proof(target, user, SystemTime::now()) {
             Ok(proof) => {
-                let fact = format!("{} characters, valid until {}", proof.len(), time(proof.expires_at()));
+                let fact = match proof.record() {
+                    Record::Token { length, expires } => {
+                        format!("{length} characters, valid until {}", time(expires))
+                    }
+                    Record::Password => "not needed: clients log in with a password of their own".into(),
+                };
                 (vec![Finding::pass(fact)], Some(proof))
             }
             Err(error) => (vec![Finding::of_call(Verdict::Fail, &error)], None),
@@ -166,7 +171,7 @@ async fn log_in(
         Err(error) => {
             let refused = context.refused(&error);
             // A server may repeat the token that it was sent.
-            let repeats = refused.fact.contains(proof.cleartext().expose().as_str());
+            let repeats = proof.secret().is_some_and(|secret| refused.fact.contains(secret.expose().as_str()));
             let fact = if repeats { "the database refused the login".into() } else { refused.fact };
             (Finding { fact, ..refused }, None)
         }

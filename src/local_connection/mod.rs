@@ -140,6 +140,7 @@ pub(crate) mod tests {
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
+            auth: crate::target::Auth::Iam,
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
             identity: Identity::default(),
             alias: None,

@@ -2,11 +2,12 @@
 //! server asks for authentication. Nothing else knows of tokens.
 //!
 //! ```text
-//!   Login::of(target) ── prepare(account) ──▶ Prepared ── proof(target, user, now) ──▶ Proof ── cleartext() ──▶ server
-//!                        before the dial                  after TLS: it is fresh              on its request
+//!   Login::of(target) ── prepare(account) ──▶ Prepared ── proof(target, user, now) ──▶ Proof ──▶ server
+//!                        before the dial                  after TLS: a token is fresh   on its request
 //! ```
 //!
-//! A new login is a variant of the three enums and, if users choose it, an option that [`Login::of`] reads.
+//! A new login is a variant of the enums and, if users choose it, a value of the option `auth`, which [`Login::of`] reads. The
+//! engines match on [`Proof`], because they know the requests of a server and what answers them.
 
 use std::time::SystemTime;
 
@@ -15,7 +16,7 @@ use safe_display::Secret;
 
 use crate::{
     aws::{Account, Error, token},
-    target::Target,
+    target::{Auth, Target},
 };
 
 /// A way to prove our identity to a database.
@@ -23,24 +24,55 @@ use crate::{
 pub enum Login {
     /// By a token that is signed with IAM credentials.
     Iam,
+    /// By the password of the client, which passes through.
+    Password,
 }
 
 /// A login with the data that had to be fetched for it.
 pub enum Prepared {
     /// The credentials that sign the token.
     Iam(Credentials),
+    /// Nothing: the client has the password.
+    Password,
 }
 
 /// The proof of our identity, ready to be sent to the server.
 pub enum Proof {
     /// A token, which is only sent in reply to a request for a cleartext password.
     Token(token::Token),
+    /// The client's: the requests of the server go to it, and its answers to the server.
+    OfClient,
+}
+
+/// The part of a login that may be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// By a token.
+    Token {
+        /// Its length in characters.
+        length: usize,
+        /// When the server stops accepting it.
+        expires: SystemTime,
+    },
+    /// By the password of the client.
+    Password,
 }
 
 impl Login {
     /// The login of a target.
-    pub fn of(_: &Target) -> Self {
-        Self::Iam
+    pub fn of(target: &Target) -> Self {
+        match target.auth {
+            Auth::Iam => Self::Iam,
+            Auth::Password => Self::Password,
+        }
+    }
+
+    /// Whether it asks AWS for anything, whatever the route.
+    pub fn needs_credentials(self) -> bool {
+        match self {
+            Self::Iam => true,
+            Self::Password => false,
+        }
     }
 
     /// Fetches the data for the login. Called before the dial, so that expired credentials do not cost a session.
@@ -50,13 +82,7 @@ impl Login {
     pub async fn prepare(self, account: &Account) -> Result<Prepared, Error> {
         match self {
             Self::Iam => account.credentials_for_client().await.map(Prepared::Iam),
-        }
-    }
-
-    /// Whether [`prepare`](Self::prepare) may wait for a person or for another program.
-    pub fn may_wait(self, account: &Account) -> bool {
-        match self {
-            Self::Iam => account.may_ask() || account.runs_process(),
+            Self::Password => Ok(Prepared::Password),
         }
     }
 }
@@ -71,29 +97,25 @@ impl Prepared {
             Self::Iam(credentials) => {
                 token::sign(&target.endpoint, &target.region, user, credentials, now).map(Proof::Token)
             }
+            Self::Password => Ok(Proof::OfClient),
         }
     }
 }
 
 impl Proof {
-    /// The answer to a request for a cleartext password: PostgreSQL's AuthenticationCleartextPassword, MySQL's
-    /// `mysql_clear_password`.
-    pub fn cleartext(&self) -> &Secret<String> {
+    /// The secret that it consists of, where it is ours: nothing that a server says may repeat it to people.
+    pub fn secret(&self) -> Option<&Secret<String>> {
         match self {
-            Self::Token(token) => token.secret(),
+            Self::Token(token) => Some(token.secret()),
+            Self::OfClient => None,
         }
     }
 
-    /// The length of that answer in bytes.
-    #[expect(clippy::len_without_is_empty, reason = "no proof is empty")]
-    pub fn len(&self) -> usize {
-        self.cleartext().expose().len()
-    }
-
-    /// When the server stops accepting it.
-    pub fn expires_at(&self) -> SystemTime {
+    /// The part of it that may be logged.
+    pub fn record(&self) -> Record {
         match self {
-            Self::Token(token) => token.expires_at(),
+            Self::Token(token) => Record::Token { length: token.secret().expose().len(), expires: token.expires_at() },
+            Self::OfClient => Record::Password,
         }
     }
 }

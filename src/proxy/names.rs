@@ -64,7 +64,7 @@ impl<'a> Configured<'a> {
 mod tests {
     use super::*;
     use crate::target::{
-        Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, ListenAddress, Route, SessionSettings,
+        Auth, Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, ListenAddress, Route, SessionSettings,
         default_pooling,
     };
 
@@ -79,6 +79,7 @@ mod tests {
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
+            auth: Auth::Iam,
             route: Route::Direct,
             identity: Identity::default(),
             session: SessionSettings::default(),

@@ -185,6 +185,7 @@ mod tests {
             endpoint: Endpoint { host, port: 5432 },
             user: None,
             database: None,
+            auth: crate::target::Auth::Iam,
             route: bastion.map_or(Route::Direct, |id| Route::Ssm(id.parse().unwrap())),
             identity: crate::target::Identity::default(),
             alias: None,

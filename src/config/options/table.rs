@@ -7,8 +7,8 @@ use crate::{
     config::value::{self, ValueError, Via, duration_text},
     listen,
     target::{
-        Compress, Document, Engine, ExternalId, InstanceId, Isolation, ListenAddress, MfaCode, MfaSerial, Parameter,
-        ParseError, Reason, Reference, Region, RoleArn, Route, SessionName,
+        Auth, Compress, Document, Engine, ExternalId, InstanceId, Isolation, ListenAddress, MfaCode, MfaSerial,
+        Parameter, ParseError, Reason, Reference, Region, RoleArn, Route, SessionName,
     },
 };
 
@@ -205,6 +205,24 @@ options! {
         trust: Trust::Project,
         reason: "It chooses a database within the server that the owner's user may connect to.",
         aliases: &["db", "dbname"],
+    };
+    Auth: Auth = word => Entry {
+        name: "auth",
+        scope: Scope::Any,
+        kind: Kind::Word(&["iam", "password"]),
+        placeholder: "LOGIN",
+        example: "\"iam\"",
+        default: DefaultValue::Fixed("iam"),
+        show: Show::Target(|target| Some(target.auth.to_string())),
+        group: Group::Database,
+        common: true,
+        help: "Login to the database: iam (a token) or password (the client's own)",
+        more: "With password, the password that a client gives reaches the database inside verified TLS; no token is signed, and \
+               IAM authentication may be off.",
+        trust: Trust::Owner("send your database password to the server that it names"),
+        reason: "A token is of use to one server only, a password perhaps to others: a repository could name the database of a \
+                 stranger, and your client would send it your password. The value iam requires no trust.",
+        aliases: &["login", "authentication"],
     };
     Profile: String = value::text => Entry {
         name: "profile",

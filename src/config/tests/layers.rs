@@ -140,6 +140,7 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::Bastion, "mi-0123456789abcdef0", "bastion = 'mi-0123456789abcdef0'"),
         (Key::User, "app", "user = 'app'"),
         (Key::Database, "db", "database = 'db'"),
+        (Key::Auth, "password", "auth = 'password'"),
         (Key::Profile, "dev", "profile = 'dev'"),
         (Key::Region, "eu-central-1", "region = 'eu-central-1'"),
         (Key::RoleArn, ROLES, "role_arn = ['arn:aws:iam::123456789012:role/a', 'arn:aws:iam::123456789012:role/b']"),

@@ -1,10 +1,11 @@
 //! What a file that comes with a repository can say, and what it cannot.
 
 use super::*;
-use crate::target::Guard;
+use crate::target::{Auth, Guard};
 
 /// The options that a project's file may not decide by itself, a line each.
-const OWNERS: [&str; 13] = [
+const OWNERS: [&str; 14] = [
+    "auth = 'password'",
     "profile = 'live'",
     "role_arn = 'arn:aws:iam::123456789012:role/attacker'",
     "external_id = 'partner/7'",
@@ -72,6 +73,8 @@ fn switching_off_requires_no_trust() {
     let text = format!("[defaults]\nopen_browser = false\n{}", orders("keep_alive = false"));
     let config = Scene::new().project(&text).user(own).load().unwrap().config;
     assert!(!config.open_browser && !config.targets[0].session.keep_alive);
+    let target = Scene::new().project(&orders("auth = 'iam'")).user("[defaults]\nauth = 'password'").target();
+    assert_eq!(target.auth, Auth::Iam);
     assert_eq!(withheld(&Scene::new().project(&orders("profile = 'false'")).read().unwrap()), [Key::Profile]);
 }
 

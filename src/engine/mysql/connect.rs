@@ -67,7 +67,8 @@ pub async fn log_in(
     compression: Option<Compression>,
     (proof, timing): (&Proof, TokenTiming),
 ) -> Result<LoggedIn, Error> {
-    let login = mysql::login(stream, greeting, response, compression, proof.cleartext(), timing);
+    let Proof::Token(token) = proof else { return Err(Error::from_login(mysql::Error::Malformed("auth"))) };
+    let login = mysql::login(stream, greeting, response, compression, token.secret(), timing);
     let login = async { login.await.map_err(Error::from_login) };
     attempt.run(Step::Login, Hope::Real, login).await
 }

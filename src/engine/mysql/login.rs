@@ -22,6 +22,7 @@ use super::{
 use crate::{
     connect::{Attempt, Deadline, Error, Hope, Record, Step, Upstream},
     limits::RELOGIN_TIMEOUT,
+    login::Proof,
     stream::BoxIo,
     target::{Compress, Guard, Target},
 };
@@ -191,7 +192,8 @@ pub async fn change_user(
     let login = upstream.plan().prepare(&mut attempt).await?;
     let proof = upstream.plan().proof(&String::from_utf8_lossy(response.user()), &login)?;
     let response = with_principal_attribute(response, greeting, upstream.principal());
-    let changing = mysql::change_user(stream, logged_in, &response, proof.cleartext());
+    let Proof::Token(token) = &proof else { return Err(Error::from_login(mysql::Error::Malformed("auth"))) };
+    let changing = mysql::change_user(stream, logged_in, &response, token.secret());
     let changing = async { changing.await.map_err(Error::from_login) };
     let ok = attempt.run(Step::Login, Hope::Real, changing).await?;
     guard(stream, greeting, logged_in.capabilities, &upstream.target().guard, &mut attempt).await?;

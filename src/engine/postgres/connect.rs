@@ -45,7 +45,8 @@ pub async fn log_in(
     mode: Mode,
 ) -> Result<LoggedIn, Error> {
     let exchange = async {
-        let mut login = Login::begin(stream, startup, proof.cleartext(), mode).await?;
+        let Proof::Token(token) = proof else { return Err(postgres::Error::Malformed("auth")) };
+        let mut login = Login::begin(stream, startup, token.secret(), mode).await?;
         match mode {
             Mode::Pipelined => {
                 let dropped =

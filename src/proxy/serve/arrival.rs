@@ -14,6 +14,7 @@ use crate::{
     connect::{Deadline, Record},
     engine::{Names, Replaced},
     listen::{self, Peer, access},
+    login,
     proxy::{
         error::Error,
         open::{Connection, Login},
@@ -101,11 +102,16 @@ impl Arrival {
     }
 
     pub(super) fn log_logged_in(&self, service: &Service, user: &str, record: &Record) {
-        let Record { session, verified, token_length, token_expires, steps, server_version } = record;
+        let Record { session, verified, login, steps, server_version } = record;
         let took = steps.iter().map(|(step, took)| (step.label(), *took));
         service.connections.logged_in(self.accepted.elapsed(), took);
         service.last_failure.logged_in();
-        let lifetime = token_expires.duration_since(SystemTime::now()).unwrap_or_default();
+        let (auth, token) = match login {
+            login::Record::Token { length, expires } => {
+                (None, Some((*length, expires.duration_since(SystemTime::now()).unwrap_or_default())))
+            }
+            login::Record::Password => (Some("password"), None),
+        };
         let stages: Vec<String> =
             steps.iter().map(|(step, took)| format!("{}={:.1}", step.as_str(), took.as_secs_f64() * 1e3)).collect();
         debug!(
@@ -117,8 +123,9 @@ impl Arrival {
             issuer = verified.issuer,
             certificate_until = verified.not_after,
             tls = verified.protocol,
-            token_length,
-            token_lifetime_s = lifetime.as_secs(),
+            auth,
+            token_length = token.map(|(length, _)| length),
+            token_lifetime_s = token.map(|(_, lifetime)| lifetime.as_secs()),
             server_version = server_version.as_deref().unwrap_or("-"),
             stages_ms = stages.join(", "),
             total_ms = millis(self.accepted),
