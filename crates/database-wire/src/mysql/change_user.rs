@@ -73,7 +73,7 @@ pub async fn change_user<S: AsyncRead + AsyncWrite + Unpin>(
     response: &HandshakeResponse,
     token: &Secret<String>,
 ) -> Result<OkPacket, Error> {
-    let packet = encode(response, logged_in.capabilities)?;
+    let packet = encode(response, logged_in.capabilities, &Plugin::Native, b"")?;
     codec::send(upstream, &packet, WAITING_FOR).await?;
     login::verdict(upstream, 1, token).await.map_err(|error| error.of_login(response))
 }
@@ -106,16 +106,22 @@ fn parse(payload: &[u8], current: &HandshakeResponse) -> Result<(HandshakeRespon
     Ok((response, Authentication { plugin, password }))
 }
 
-/// The packet for upstream.
-fn encode(response: &HandshakeResponse, capabilities: Capabilities) -> Result<Vec<u8>, Error> {
+/// The packet for upstream. The data is at most 255 bytes.
+pub(super) fn encode(
+    response: &HandshakeResponse,
+    capabilities: Capabilities,
+    plugin: &Plugin,
+    data: &[u8],
+) -> Result<Vec<u8>, Error> {
     let mut out = Vec::new();
     put_packet(&mut out, 0, |out| {
         out.push(COM_CHANGE_USER);
         put_cstr(out, response.user(), "user")?;
-        out.push(0);
+        out.push(u8::try_from(data.len()).map_err(|_| Error::TokenLength)?);
+        out.extend_from_slice(data);
         put_cstr(out, response.database().unwrap_or_default(), "database")?;
         out.extend_from_slice(&response.charset.to_le_bytes());
-        put_cstr(out, Plugin::Native.name(), "authentication plugin")?;
+        put_cstr(out, plugin.name(), "authentication plugin")?;
         if capabilities.contains(Capabilities::CONNECT_ATTRS) {
             match response.attributes() {
                 Some(attributes) => put_lenenc_bytes(out, attributes),

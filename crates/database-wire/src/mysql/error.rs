@@ -109,6 +109,9 @@ pub enum Error {
     /// The server asks for something other than a token.
     #[error("the database asks for {} authentication, not for an IAM token", .0.name().escape_ascii())]
     Authentication(Plugin),
+    /// The server asks for a plugin that a password of ours does not answer.
+    #[error("the database asks for {} authentication, which rdsgate cannot answer with a password", .0.name().escape_ascii())]
+    PasswordPlugin(Plugin),
     /// A packet that has no place here.
     #[error("an unexpected packet ({}) from the database server while waiting for {waiting_for}", first.map_or("empty".into(), |first| format!("{first:#04x}")))]
     Unexpected {
@@ -215,7 +218,7 @@ impl Error {
                 Some("Check that host and port are those of the RDS endpoint: RDS always offers TLS."),
             ),
             // Who knows the user says what to do.
-            Self::Authentication(_) => (code::ACCESS_DENIED, None),
+            Self::Authentication(_) | Self::PasswordPlugin(_) => (code::ACCESS_DENIED, None),
         };
         let (code, sqlstate) = code;
         let detail = match self {

@@ -51,6 +51,8 @@ pub struct Greeting {
     pub status: u16,
     /// The server's default authentication plugin; empty when it names none.
     pub plugin: Bytes,
+    /// The scramble for that plugin.
+    pub scramble: Scramble,
 }
 
 /// What a client mixes into its password: 20 bytes, none of them NUL.
@@ -130,7 +132,8 @@ impl Greeting {
     fn fields(mut reader: Reader<'_>) -> Option<Self> {
         let version = Bytes::copy_from_slice(reader.cstr()?);
         let connection_id = reader.u32()?;
-        reader.bytes(9)?;
+        let first: [u8; 8] = reader.array()?;
+        reader.byte()?;
         let low = reader.u16()?;
         // Servers before 4.1 end here.
         let (charset, status) = (reader.byte().unwrap_or(0), reader.u16().unwrap_or(0));
@@ -139,13 +142,17 @@ impl Greeting {
         reader.bytes(6).unwrap_or_default();
         let extended = reader.u32().unwrap_or(0);
         let capabilities = Capabilities::new(u32::from(high) << 16 | u32::from(low), extended);
-        let mut plugin = &[][..];
+        let (mut second, mut plugin) = (&[][..], &[][..]);
         if capabilities.contains(NEEDED) {
-            reader.bytes(scramble_length.saturating_sub(8).max(13))?;
+            second = reader.bytes(scramble_length.saturating_sub(8).max(13))?;
             plugin = reader.last_cstr();
         }
-        let plugin = Bytes::copy_from_slice(plugin);
-        Some(Self { version, connection_id, capabilities, charset, status, plugin })
+        let mut scramble = [0; 20];
+        for (place, byte) in scramble.iter_mut().zip(first.iter().chain(second)) {
+            *place = *byte;
+        }
+        let (plugin, scramble) = (Bytes::copy_from_slice(plugin), Scramble(scramble));
+        Some(Self { version, connection_id, capabilities, charset, status, plugin, scramble })
     }
 
     /// Whether the server is a MariaDB.
@@ -256,6 +263,7 @@ mod tests {
                 charset: 45,
                 status: 2,
                 plugin: Bytes::from_static(b"mysql_native_password"),
+                scramble: Scramble(*b":RlIgN-5ainkN%kng8\">"),
             }
         );
     }
@@ -271,7 +279,8 @@ mod tests {
             assert_eq!(sent.len(), theirs.len());
             let ours = Greeting::parse(&sent[4..]).unwrap();
             assert_eq!(greeting.offered_plugin(), plugin);
-            assert_eq!(ours, Greeting { capabilities: Capabilities(capabilities), ..greeting });
+            let expected = Greeting { capabilities: Capabilities(capabilities), scramble: scramble(), ..greeting };
+            assert_eq!(ours, expected);
             for part in [&b"abcdefgh\0"[..], b"ijklmnopqrst\0"] {
                 assert!(sent.windows(part.len()).any(|window| window == part));
             }
@@ -374,8 +383,9 @@ mod tests {
             let capabilities = Capabilities::new(capabilities.basic(), capabilities.extended());
             let version = Bytes::from(version);
             let plugin = Bytes::from_static(b"caching_sha2_password");
-            let greeting = Greeting { version, connection_id, capabilities, charset, status, plugin };
-            let read = Greeting::parse(&greeting.encode(&scramble())).unwrap();
+            let scramble = scramble();
+            let greeting = Greeting { version, connection_id, capabilities, charset, status, plugin, scramble };
+            let read = Greeting::parse(&greeting.encode(&scramble)).unwrap();
             prop_assert_eq!(read, Greeting { capabilities: greeting.offered(), ..greeting });
         }
     }

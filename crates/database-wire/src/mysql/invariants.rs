@@ -21,7 +21,7 @@ const TOKEN: &str = "host:3306/?token";
 fn server() -> Greeting {
     let capabilities = Capabilities(u64::MAX >> 26 & !1);
     let (version, plugin) = ("11.8".into(), "mysql_native_password".into());
-    Greeting { version, connection_id: 7, capabilities, charset: 45, status: 2, plugin }
+    Greeting { version, connection_id: 7, capabilities, charset: 45, status: 2, plugin, scramble: scramble() }
 }
 
 fn scramble() -> Scramble {

@@ -33,7 +33,7 @@ use safe_display::Secret;
 
 /// An SSLRequest follows the greeting, which is number 0.
 const SSL_REQUEST: u8 = 1;
-const HANDSHAKE_RESPONSE: u8 = 2;
+pub(super) const HANDSHAKE_RESPONSE: u8 = 2;
 /// The longest authentication data behind a length of one byte.
 const MAX_SHORT_DATA: usize = 255;
 
@@ -123,7 +123,7 @@ pub async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(LoggedIn { ok: ok.map_err(|error| error.of_login(response))?, capabilities })
 }
 
-const VERDICT: &str = "OK or AuthSwitchRequest";
+pub(super) const VERDICT: &str = "OK or AuthSwitchRequest";
 
 /// Reads the server's answer to authentication data, its sequence number given, and answers an AuthSwitchRequest.
 pub(super) async fn verdict<S: AsyncRead + AsyncWrite + Unpin>(
@@ -140,7 +140,7 @@ pub(super) async fn verdict<S: AsyncRead + AsyncWrite + Unpin>(
             Some(&message::ERR) => {
                 return Err(Error::Refused(ServerError::parse(&packet.payload).ok_or(Error::Malformed("ERR"))?));
             }
-            Some(&message::AUTH_SWITCH) => match message::auth_switch_request(&packet.payload)? {
+            Some(&message::AUTH_SWITCH) => match message::auth_switch_request(&packet.payload)?.0 {
                 Plugin::Clear if switched => return Err(Error::Malformed("second AuthSwitchRequest")),
                 Plugin::Clear => {
                     switched = true;

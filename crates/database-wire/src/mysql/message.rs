@@ -69,17 +69,19 @@ impl OkPacket {
     }
 }
 
-/// Reads an AuthSwitchRequest: the plugin to go on with. Its data, a scramble for the plugins that take one, is not
-/// for us.
+/// Reads an AuthSwitchRequest: the plugin to go on with, and its data, a scramble for the plugins that take one.
 ///
 /// # Errors
 /// [`Error::Malformed`] for another packet.
-pub(super) fn auth_switch_request(payload: &[u8]) -> Result<Plugin, Error> {
+pub(super) fn auth_switch_request(payload: &[u8]) -> Result<(Plugin, &[u8]), Error> {
     let mut reader = Reader::new(payload);
     match reader.byte() {
         // Without a name: the password of MySQL before 4.1.
-        Some(AUTH_SWITCH) if reader.is_empty() => Ok(Plugin::Other("mysql_old_password".into())),
-        Some(AUTH_SWITCH) => Ok(Plugin::from(reader.cstr().ok_or(Error::Malformed("AuthSwitchRequest"))?)),
+        Some(AUTH_SWITCH) if reader.is_empty() => Ok((Plugin::Other("mysql_old_password".into()), &[])),
+        Some(AUTH_SWITCH) => {
+            let plugin = Plugin::from(reader.cstr().ok_or(Error::Malformed("AuthSwitchRequest"))?);
+            Ok((plugin, reader.rest()))
+        }
         _ => Err(Error::Malformed("AuthSwitchRequest")),
     }
 }
@@ -122,7 +124,7 @@ mod tests {
             (b"\xfe", Plugin::Other("mysql_old_password".into())),
             (b"\xfe\x1b[2J\xff\0", Plugin::Other("\\x1b[2J\\xff".into())),
         ] {
-            assert_eq!(auth_switch_request(payload).unwrap(), plugin);
+            assert_eq!(auth_switch_request(payload).unwrap().0, plugin);
         }
         for payload in [&b""[..], b"\xfedialog", b"\0"] {
             assert!(auth_switch_request(payload).is_err());

@@ -89,6 +89,12 @@ pub enum Error {
     /// The server asks for something other than a password.
     #[error("the database asks for {0} authentication, not for an IAM token")]
     Authentication(Method),
+    /// The server asks for something that a password of ours does not answer.
+    #[error("the database asks for {0} authentication, which a password does not answer")]
+    PasswordMethod(Method),
+    /// SCRAM-SHA-256 went wrong on the server's side.
+    #[error("SCRAM-SHA-256 failed: {0}")]
+    Scram(&'static str),
     /// In [`Mode::Pipelined`](super::Mode::Pipelined): the server does not take startup and password together. A new
     /// connection with [`Mode::Sequential`](super::Mode::Sequential) may succeed.
     #[error("the database server did not take the startup and the password together: {0}")]
@@ -180,9 +186,10 @@ impl Error {
             | Self::Unexpected { .. }
             | Self::MessageLength { .. }
             | Self::GreetingLength(_)
+            | Self::Scram(_)
             | Self::Malformed(_)
             | Self::Nul(_) => (PROTOCOL_VIOLATION, None, None),
-            Self::MissingUser => (INVALID_AUTHORIZATION, None, None),
+            Self::MissingUser | Self::PasswordMethod(_) => (INVALID_AUTHORIZATION, None, None),
             Self::UnsupportedProtocol(_) => (FEATURE_NOT_SUPPORTED, None, None),
             Self::Replication => (
                 FEATURE_NOT_SUPPORTED,

@@ -198,7 +198,7 @@ impl Message {
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     /// Sends; a server that has hung up is not found out here but by the read that follows, because what it said before
     /// is worth more than that it has gone.
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let sent = match self.upstream.write_all(bytes).await {
             Ok(()) => self.upstream.flush().await,
             failed => failed,
@@ -246,16 +246,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
 
     /// The next authentication message. What the client must hear of it and before it goes into the greeting.
     async fn next_authentication(&mut self) -> Result<Authentication, Error> {
+        let message = self.next_request().await?;
+        Authentication::parse(message.body())
+    }
+
+    /// The next authentication message as received. AuthenticationOk is in the greeting then, and what came before it.
+    pub(super) async fn next_request(&mut self) -> Result<Message, Error> {
         loop {
             let message = self.next(AUTHENTICATION).await?;
             match message.tag {
                 tag::NEGOTIATE_PROTOCOL_VERSION => self.pass_on(&message)?,
                 tag::AUTHENTICATION => {
-                    let authentication = Authentication::parse(message.body())?;
-                    if authentication == Authentication::Ok {
+                    if Authentication::parse(message.body())? == Authentication::Ok {
                         self.pass_on(&message)?;
                     }
-                    return Ok(authentication);
+                    return Ok(message);
                 }
                 tag::ERROR_RESPONSE => return Err(Error::Refused(server_error(message.body())?)),
                 tag => return Err(Error::Unexpected { tag, waiting_for: AUTHENTICATION }),
@@ -263,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         }
     }
 
-    async fn read_greeting(mut self) -> Result<LoggedIn, Error> {
+    pub(super) async fn read_greeting(mut self) -> Result<LoggedIn, Error> {
         const WAITING_FOR: &str = "ReadyForQuery";
         let mut cancel_key = None;
         let mut server_version = None;
