@@ -23,6 +23,8 @@ pub struct Database {
     pub status: String,
     /// Its security groups.
     pub groups: Vec<String>,
+    /// The name of the secret with the master user's password, if RDS manages it.
+    pub master_secret: Option<String>,
     /// The authority behind its certificate; a cluster and a proxy do not say it.
     pub ca: String,
 }
@@ -50,6 +52,7 @@ impl Database {
             parent: None,
             status: "available".into(),
             groups: vec!["sg-0d0000000000da7a0".into()],
+            master_secret: None,
             ca: "rds-ca-rsa2048-g1".into(),
         }
     }

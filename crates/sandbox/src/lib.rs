@@ -40,6 +40,7 @@ pub mod pki;
 mod portal;
 mod reliability;
 mod roles;
+mod secret;
 mod session;
 mod sigv4;
 mod smux_server;
@@ -65,6 +66,7 @@ pub use self::{
         WebSocketSignature,
     },
     roles::{MfaDevice, Role},
+    secret::StoredSecret,
     session::{Ended, SessionReport},
     sigv4::{DatabaseServer, Refusal, TokenRefusal},
 };
@@ -339,6 +341,16 @@ impl Sandbox {
             None if connected => state.nodes.push(Node::new(id, "bastion")),
             None => {}
         }
+    }
+
+    /// Sets a secret of Secrets Manager.
+    pub fn set_secret(&self, name: &str, secret: StoredSecret) {
+        self.world.lock().secrets.insert(name.into(), secret);
+    }
+
+    /// Changes a secret; false when there is none with this name.
+    pub fn change_secret(&self, name: &str, change: impl FnOnce(&mut StoredSecret)) -> bool {
+        self.world.lock().secrets.get_mut(name).map(change).is_some()
     }
 
     /// Writes a line to a log group, which is there from then on; without a message it is only made.

@@ -93,12 +93,14 @@ pub enum Operation {
     FilterLogEvents,
     /// `logs:GetLogEvents`.
     GetLogEvents,
+    /// `secretsmanager:GetSecretValue`.
+    GetSecretValue,
     /// `ssmmessages:OpenDataChannel`: the websocket.
     OpenDataChannel,
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 45] = [
+    pub(crate) const ALL: [Self; 46] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
@@ -143,6 +145,7 @@ impl Operation {
         Self::SimulatePrincipalPolicy,
         Self::FilterLogEvents,
         Self::GetLogEvents,
+        Self::GetSecretValue,
         Self::OpenDataChannel,
     ];
 
@@ -187,6 +190,7 @@ impl Operation {
             | Self::ListAttachedRolePolicies
             | Self::AttachRolePolicy => "iam",
             Self::FilterLogEvents | Self::GetLogEvents => "logs",
+            Self::GetSecretValue => "secretsmanager",
             Self::OpenDataChannel => "ssmmessages",
         }
     }

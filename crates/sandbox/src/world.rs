@@ -26,6 +26,7 @@ use super::{
     },
     portal::Portal,
     roles::{MfaDevice, Role},
+    secret::StoredSecret,
     session::{SessionRequest, Sessions, Started},
     sigv4::{self, DatabaseServer, TokenRefusal},
 };
@@ -62,6 +63,8 @@ pub(super) struct State {
     pub(super) nodes: Vec<Node>,
     pub(super) tasks: Vec<Task>,
     pub(super) databases: Vec<Database>,
+    /// By name.
+    pub(super) secrets: HashMap<String, StoredSecret>,
     pub(super) security_groups: Vec<SecurityGroup>,
     pub(super) vpc: Vpc,
     /// Log groups: times in milliseconds since the Unix epoch, and messages.
@@ -101,6 +104,7 @@ impl World {
                 nodes: options.nodes,
                 tasks: options.tasks,
                 databases: options.databases,
+                secrets: HashMap::new(),
                 security_groups: options.security_groups,
                 vpc: options.vpc,
                 logs: HashMap::new(),

@@ -1,6 +1,6 @@
 //! The AWS APIs of the sandbox: a request is recognized, authenticated, permitted, and answered by its handler.
 //!
-//! `ssm`, `ecs` and `logs` speak AWS JSON 1.1; `sts`, `rds`, `iam` and `ec2` speak Query with XML answers; `sso` speaks JSON over
+//! `ssm`, `ecs`, `logs` and `secretsmanager` speak AWS JSON 1.1; `sts`, `rds`, `iam` and `ec2` speak Query with XML answers; `sso` speaks JSON over
 //! paths of its own. The wire shapes follow the public service
 //! descriptions; the real SDK is what reads them. [`super::http`] serves the sockets.
 
@@ -13,6 +13,7 @@ mod iam;
 mod logs;
 mod protocol;
 mod rds;
+mod secrets;
 mod ssm;
 mod sso;
 mod sts;
@@ -105,6 +106,7 @@ fn recognise(head: &Parts, body: &[u8]) -> Option<(Operation, serde_json::Value)
             "AmazonSSM" => "ssm",
             "AmazonEC2ContainerServiceV20141113" => "ecs",
             "Logs_20140328" => "logs",
+            "secretsmanager" => "secretsmanager",
             _ => return None,
         };
         let operation = by_name(name)?;
@@ -168,6 +170,10 @@ fn permit(
         Operation::StartSession => {
             let target = parameters.get("Target").and_then(|target| target.as_str()).unwrap_or("*");
             format!("arn:aws:ec2:{}:{}:instance/{target}", world.region, ACCOUNT)
+        }
+        Operation::GetSecretValue => {
+            let id = parameters.get("SecretId").and_then(|id| id.as_str()).unwrap_or("*");
+            secrets::arn(world, id)
         }
         _ => "*".into(),
     };
@@ -233,6 +239,7 @@ fn dispatch(
         Operation::SimulatePrincipalPolicy => iam::simulate_principal_policy(world, parameters),
         Operation::FilterLogEvents => logs::filter_log_events(world, parameters),
         Operation::GetLogEvents => logs::get_log_events(world, parameters),
+        Operation::GetSecretValue => secrets::get_secret_value(world, parameters),
         Operation::OpenDataChannel => {
             Err(ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "the data channel is a websocket"))
         }

@@ -8,6 +8,7 @@ use super::{
     answer::{Answer, page},
     error::ApiError,
     protocol::xml,
+    secrets,
 };
 use crate::{
     database::{Database, Kind},
@@ -35,8 +36,9 @@ pub(super) fn describe_instances(world: &World, parameters: &Value) -> Result<An
             ),
         };
         format!(
-            "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier><DBInstanceClass>db.t4g.micro</DBInstanceClass><Engine>{engine}</Engine><DBInstanceStatus>{}</DBInstanceStatus><MasterUsername>master</MasterUsername>{endpoint}<VpcSecurityGroups>{}</VpcSecurityGroups><DBSubnetGroup><DBSubnetGroupName>default</DBSubnetGroupName><VpcId>{}</VpcId></DBSubnetGroup><EngineVersion>{}</EngineVersion>{cluster}<PubliclyAccessible>false</PubliclyAccessible><DbiResourceId>{}</DbiResourceId><CACertificateIdentifier>{}</CACertificateIdentifier><DBInstanceArn>arn:aws:rds:{}:{ACCOUNT}:db:{id}</DBInstanceArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBInstance>",
+            "<DBInstance><DBInstanceIdentifier>{id}</DBInstanceIdentifier><DBInstanceClass>db.t4g.micro</DBInstanceClass><Engine>{engine}</Engine><DBInstanceStatus>{}</DBInstanceStatus><MasterUsername>master</MasterUsername>{endpoint}{}<VpcSecurityGroups>{}</VpcSecurityGroups><DBSubnetGroup><DBSubnetGroupName>default</DBSubnetGroupName><VpcId>{}</VpcId></DBSubnetGroup><EngineVersion>{}</EngineVersion>{cluster}<PubliclyAccessible>false</PubliclyAccessible><DbiResourceId>{}</DbiResourceId><CACertificateIdentifier>{}</CACertificateIdentifier><DBInstanceArn>arn:aws:rds:{}:{ACCOUNT}:db:{id}</DBInstanceArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBInstance>",
             xml(&database.status),
+            master_secret(world, database),
             memberships(database),
             xml(&database.vpc),
             xml(&database.version),
@@ -64,9 +66,10 @@ pub(super) fn describe_clusters(world: &World, parameters: &Value) -> Result<Ans
         });
         let custom = of_it(Kind::ClusterEndpoint).map(|part| format!("<member>{}</member>", xml(&part.host)));
         format!(
-            "<DBCluster><DBClusterIdentifier>{id}</DBClusterIdentifier><Status>{}</Status><Engine>{engine}</Engine><EngineVersion>{}</EngineVersion><Endpoint>{host}</Endpoint><ReaderEndpoint>{}</ReaderEndpoint><CustomEndpoints>{}</CustomEndpoints><DBClusterMembers>{members}</DBClusterMembers><VpcSecurityGroups>{}</VpcSecurityGroups><Port>{}</Port><DbClusterResourceId>{}</DbClusterResourceId><DBClusterArn>arn:aws:rds:{}:{ACCOUNT}:cluster:{id}</DBClusterArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBCluster>",
+            "<DBCluster><DBClusterIdentifier>{id}</DBClusterIdentifier><Status>{}</Status><Engine>{engine}</Engine><EngineVersion>{}</EngineVersion>{}<Endpoint>{host}</Endpoint><ReaderEndpoint>{}</ReaderEndpoint><CustomEndpoints>{}</CustomEndpoints><DBClusterMembers>{members}</DBClusterMembers><VpcSecurityGroups>{}</VpcSecurityGroups><Port>{}</Port><DbClusterResourceId>{}</DbClusterResourceId><DBClusterArn>arn:aws:rds:{}:{ACCOUNT}:cluster:{id}</DBClusterArn><IAMDatabaseAuthenticationEnabled>{}</IAMDatabaseAuthenticationEnabled></DBCluster>",
             xml(&database.status),
             xml(&database.version),
+            master_secret(world, database),
             host.replacen(".cluster-", ".cluster-ro-", 1),
             custom.collect::<String>(),
             memberships(database),
@@ -133,6 +136,14 @@ pub(super) fn describe_proxy_endpoints(world: &World, parameters: &Value) -> Res
         )
     };
     listed(world, parameters, ("DescribeDBProxyEndpoints", "DBProxyEndpoints"), &found, member)
+}
+
+fn master_secret(world: &World, database: &Database) -> String {
+    let Some(name) = &database.master_secret else { return String::new() };
+    format!(
+        "<MasterUserSecret><SecretArn>{}</SecretArn><SecretStatus>active</SecretStatus></MasterUserSecret>",
+        secrets::arn(world, name)
+    )
 }
 
 fn memberships(database: &Database) -> String {
