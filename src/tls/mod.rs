@@ -8,6 +8,7 @@
 //!
 //! This module does not dial, does not know the protocol inside, and sets no time limits; the caller does.
 
+mod binding;
 mod error;
 mod rejected;
 mod roots;
@@ -24,6 +25,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+pub use binding::server_end_point;
 pub use error::{CaFileError, Error, is_of_tls_or_system};
 pub use rejected::{Certificate, Reason, Rejected};
 
