@@ -7,6 +7,7 @@
 mod identity;
 mod pooling;
 mod reference;
+mod secret;
 mod session;
 
 use std::{
@@ -24,6 +25,7 @@ pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
     pooling::{Isolation, Pooling, default_pooling},
     reference::{Arn, Host, Reference},
+    secret::{PasswordSource, SecretId},
     session::{Document, Parameter, Reason, SessionSettings},
 };
 use crate::service::{InvalidRegion, Service};
@@ -86,6 +88,11 @@ pub enum ParseError {
     /// Not a session document, a parameter of a document, or a sharing mode.
     #[error(transparent)]
     Session(#[from] ssm_session::request::ParseError),
+    /// Not the name or ARN of a secret.
+    #[error(
+        "{0:?} is not a secret: expected rds, a name of Secrets Manager, or arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"
+    )]
+    Secret(String),
     /// A reason that is too long or contains line breaks.
     #[error("a reason of {0} characters: expected 1 to 256 of them, without line breaks")]
     Reason(usize),

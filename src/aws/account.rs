@@ -26,6 +26,7 @@ use super::{
     issue::Issuer,
     meaning::{classify, meaning},
     origin::Origin,
+    password::Passwords,
     principal::Principal,
     process,
     profiles::{Environment, Profiles},
@@ -46,13 +47,14 @@ pub struct Options {
 pub struct Accounts {
     issuer: Arc<Issuer>,
     caches: Mutex<HashMap<Identity, Arc<Cache>>>,
+    passwords: Arc<Passwords>,
 }
 
 impl Accounts {
     /// Starts without accounts. `interaction` leads to the person who can log in and read an MFA device; `code` is the MFA code for
     /// the first use.
     pub fn new(interaction: Interaction, code: Option<MfaCode>) -> Self {
-        Self { issuer: Issuer::new(interaction, code), caches: Mutex::default() }
+        Self { issuer: Issuer::new(interaction, code), caches: Mutex::default(), passwords: Arc::default() }
     }
 
     /// Reads the configuration from the AWS variables and files. Makes no call; credentials are fetched on first use.
@@ -70,7 +72,7 @@ impl Accounts {
             };
             Arc::clone(caches.entry(options.identity.clone()).or_insert_with(new))
         };
-        Ok(Account::assemble(options, credentials, calls, bundle))
+        Ok(Account::assemble(options, credentials, Arc::clone(&self.passwords), calls, bundle))
     }
 }
 
@@ -81,8 +83,9 @@ pub struct Account(pub(super) Arc<Shared>);
 /// The state of an account, for the calls in the files of their APIs.
 pub(super) struct Shared {
     pub(super) region: Region,
-    pub(super) profile: Option<String>,
+    pub(super) identity: Identity,
     pub(super) credentials: Arc<Cache>,
+    pub(super) passwords: Arc<Passwords>,
     pub(super) ssm: aws_sdk_ssm::Client,
     pub(super) rds: aws_sdk_rds::Client,
     pub(super) sts: aws_sdk_sts::Client,
@@ -100,6 +103,7 @@ impl Account {
     pub(super) fn assemble(
         options: &Options,
         credentials: Arc<Cache>,
+        passwords: Arc<Passwords>,
         calls: Calls,
         ca_bundle: Option<PathBuf>,
     ) -> Self {
@@ -107,8 +111,9 @@ impl Account {
         let config = |id| calls.config(id, &options.region, provider.clone());
         Self(Arc::new(Shared {
             region: options.region.clone(),
-            profile: options.identity.profile.clone(),
+            identity: options.identity.clone(),
             credentials,
+            passwords,
             ssm: aws_sdk_ssm::Client::new(&config("ssm")),
             rds: aws_sdk_rds::Client::new(&config("rds")),
             sts: aws_sdk_sts::Client::new(&config("sts")),
@@ -185,7 +190,7 @@ impl Account {
         self.0.credentials.may_ask()
     }
 
-    /// Whether a `credential_process` or a command for an MFA code is running, which may take long.
+    /// Whether a `credential_process`, or a command for an MFA code or a password, is running, which may take long.
     pub fn runs_process(&self) -> bool {
         process::is_running()
     }
@@ -228,19 +233,19 @@ impl Account {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        classify(operation, self.0.profile.as_deref(), error)
+        classify(operation, self.0.identity.profile.as_deref(), error)
     }
 
     /// [`meaning`] for this account's profile.
     pub(super) fn meaning(&self, operation: &'static str, status: Option<u16>, code: String, message: String) -> Error {
-        meaning(operation, self.0.profile.as_deref(), status, (code, message))
+        meaning(operation, self.0.identity.profile.as_deref(), status, (code, message))
     }
 }
 
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Account")
-            .field("profile", &self.0.profile)
+            .field("profile", &self.0.identity.profile)
             .field("region", &self.0.region)
             .finish_non_exhaustive()
     }

@@ -11,6 +11,8 @@ pub enum Api {
     Iam,
     /// CloudWatch Logs: AWS JSON 1.1, version 2014-03-28.
     Logs,
+    /// AWS JSON 1.1, version 2017-10-17.
+    SecretsManager,
     /// Query, version 2011-06-15.
     Sts,
 }
@@ -23,6 +25,7 @@ impl Api {
             Self::Ecs => "ecs",
             Self::Iam => "iam",
             Self::Logs => "logs",
+            Self::SecretsManager => "secretsmanager",
             Self::Sts => "sts",
         }
     }
@@ -34,6 +37,7 @@ impl Api {
             Self::Ecs => "ecs",
             Self::Iam => "iam",
             Self::Logs => "cloudwatch_logs",
+            Self::SecretsManager => "secrets_manager",
             Self::Sts => "sts",
         }
     }
@@ -45,6 +49,7 @@ impl Api {
             Self::Iam => "2010-05-08",
             Self::Ecs => "AmazonEC2ContainerServiceV20141113",
             Self::Logs => "Logs_20140328",
+            Self::SecretsManager => "secretsmanager",
             Self::Sts => "2011-06-15",
         }
     }

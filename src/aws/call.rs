@@ -18,6 +18,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ssm_session::backoff::Backoff;
 use tokio::time::{sleep, timeout};
+use zeroize::Zeroizing;
 
 use super::{
     Account, Error, Retry,
@@ -31,6 +32,12 @@ use crate::{outbound, target::Region};
 
 /// All characters but the unreserved ones of RFC 3986.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The media type of the Query protocol.
+const FORM_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
+
+/// The most that is allocated for a reply before its bytes have come: enough for the longest secret, 64 KiB, escaped.
+const MAX_PREALLOCATED: usize = 256 << 10;
 
 /// One request, before it is signed.
 struct Prepared {
@@ -60,7 +67,7 @@ impl Account {
             body.extend(["&", name, "="]);
             body.extend(utf8_percent_encode(value, FORM));
         }
-        let request = self.prepare(api, operation, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
+        let request = self.prepare(api, operation, self.region(), (FORM_TYPE, None), body)?;
         let answer = self.send(&request).await?;
         Element::parse(&answer).map_err(|NotXml| malformed(operation))
     }
@@ -70,10 +77,21 @@ impl Account {
     /// # Errors
     /// The errors of every call.
     pub async fn json(&self, api: Api, operation: &'static str, input: &Value) -> Result<Value, Error> {
-        let target = format!("{}.{operation}", api.version());
-        let request = self.prepare(api, operation, ("application/x-amz-json-1.1", Some(target)), input.to_string())?;
-        let answer = self.send(&request).await?;
+        let answer = self.json_text(api, operation, input, self.region()).await?;
         serde_json::from_str(&answer).map_err(|_| malformed(operation))
+    }
+
+    /// As [`json`](Self::json), in another region, and with the reply as text in memory that is zeroed when dropped.
+    pub(super) async fn json_text(
+        &self,
+        api: Api,
+        operation: &'static str,
+        input: &Value,
+        region: &Region,
+    ) -> Result<Zeroizing<String>, Error> {
+        let target = format!("{}.{operation}", api.version());
+        let form = ("application/x-amz-json-1.1", Some(target));
+        self.send(&self.prepare(api, operation, region, form, input.to_string())?).await
     }
 
     /// The time at AWS, from the `Date` of a reply: accurate to a second plus the reply's travel time. The call is not signed, so
@@ -84,8 +102,7 @@ impl Account {
     pub async fn date(&self) -> Result<SystemTime, Error> {
         const OPERATION: &str = "GetCallerIdentity";
         let body = format!("Action={OPERATION}&Version={}", Api::Sts.version());
-        let request =
-            self.prepare(Api::Sts, OPERATION, ("application/x-www-form-urlencoded; charset=utf-8", None), body)?;
+        let request = self.prepare(Api::Sts, OPERATION, self.region(), (FORM_TYPE, None), body)?;
         let exchange = timeout(ATTEMPT_TIMEOUT, self.exchange(OPERATION, request.unsigned()?)).await;
         let response =
             exchange.map_err(|elapsed| Error::Timeout { operation: OPERATION, cause: Arc::new(elapsed) })??;
@@ -97,10 +114,11 @@ impl Account {
         &self,
         api: Api,
         operation: &'static str,
+        region: &Region,
         (content_type, target): (&'static str, Option<String>),
         body: String,
     ) -> Result<Prepared, Error> {
-        let (region, url) = self.0.calls.endpoints.find(api, self.region());
+        let (region, url) = self.0.calls.endpoints.find(api, region);
         let url = format!("{}/", url.trim_end_matches('/'));
         let host = url.parse::<::http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
         let host = host.ok_or(Error::Incomplete { operation, field: "host in the endpoint's URL" })?;
@@ -108,7 +126,7 @@ impl Account {
     }
 
     /// Sends the request and returns the body of the reply. Retries transient failures, and once with fresh credentials.
-    async fn send(&self, request: &Prepared) -> Result<String, Error> {
+    async fn send(&self, request: &Prepared) -> Result<Zeroizing<String>, Error> {
         let operation = request.operation;
         let tries = async {
             let mut backoff = Backoff::default();
@@ -129,7 +147,7 @@ impl Account {
         }
     }
 
-    async fn attempt(&self, request: &Prepared) -> Result<String, Error> {
+    async fn attempt(&self, request: &Prepared) -> Result<Zeroizing<String>, Error> {
         let operation = request.operation;
         let signed = request.sign(&self.credentials().await?, SystemTime::now())?;
         let exchange = async {
@@ -197,14 +215,17 @@ impl Prepared {
     }
 }
 
-async fn read(operation: &'static str, response: HttpResponse) -> Result<String, Error> {
-    let mut stream = ByteStream::new(response.into_body());
-    let mut body = Vec::new();
+async fn read(operation: &'static str, response: HttpResponse) -> Result<Zeroizing<String>, Error> {
+    let body = response.into_body();
+    // The whole size, for a growing vector would leave copies of a secret behind.
+    let length = body.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut stream = ByteStream::new(body);
+    let mut body = Zeroizing::new(Vec::with_capacity(length.min(MAX_PREALLOCATED)));
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| Error::Transport { operation, cause: Arc::new(error) })?;
         body.extend_from_slice(&chunk);
     }
-    String::from_utf8(body).map_err(|_| malformed(operation))
+    String::from_utf8(std::mem::take(&mut *body)).map(Zeroizing::new).map_err(|_| malformed(operation))
 }
 
 fn unreachable(operation: &'static str, error: ConnectorError) -> Error {

@@ -13,7 +13,8 @@ use super::{Error, api::Api, profiles::Profiles};
 use crate::target::{Partition, Region};
 
 /// The ids of the services in use, as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
-const IDS: [&str; 9] = ["ssm", "rds", "sts", "sso", "sso_oidc", "ec2", "ecs", "iam", "cloudwatch_logs"];
+const IDS: [&str; 10] =
+    ["ssm", "rds", "sts", "sso", "sso_oidc", "ec2", "ecs", "iam", "cloudwatch_logs", "secrets_manager"];
 
 /// The endpoint settings of the variables and the profile in use.
 #[derive(Debug, Clone, Default)]
@@ -154,7 +155,7 @@ impl Endpoints {
         let (iam_region, [plain, with_fips, with_dual_stack, with_both]) = iam(partition);
         let signed_for = match api {
             Api::Iam => iam_region.parse().unwrap_or_else(|_| region.clone()),
-            Api::Ec2 | Api::Ecs | Api::Logs | Api::Sts => region.clone(),
+            Api::Ec2 | Api::Ecs | Api::Logs | Api::SecretsManager | Api::Sts => region.clone(),
         };
         if let Some(url) = self.url(api.id()) {
             return (signed_for, url.to_owned());
@@ -166,7 +167,7 @@ impl Endpoints {
             (Api::Iam, true, true) => with_both.to_owned(),
             (api, fips, false) => {
                 // In GovCloud the plain endpoints of most services are the FIPS ones.
-                let is_plain = partition == Partition::AwsUsGov && api != Api::Ecs;
+                let is_plain = partition == Partition::AwsUsGov && !matches!(api, Api::Ecs | Api::SecretsManager);
                 let fips = if fips && !is_plain { "-fips" } else { "" };
                 format!("{}{fips}.{region}.{}", api.name(), partition.dns_suffix())
             }
@@ -208,6 +209,7 @@ mod tests {
             (Api::Ecs, "cn-north-1", "cn-north-1", "https://ecs.cn-north-1.amazonaws.com.cn"),
             (Api::Logs, "us-gov-east-1", "us-gov-east-1", "https://logs.us-gov-east-1.amazonaws.com"),
             (Api::Sts, "us-isob-east-1", "us-isob-east-1", "https://sts.us-isob-east-1.sc2s.sgov.gov"),
+            (Api::SecretsManager, "eu-west-1", "eu-west-1", "https://secretsmanager.eu-west-1.amazonaws.com"),
             (Api::Ec2, "eusc-de-east-1", "eusc-de-east-1", "https://ec2.eusc-de-east-1.amazonaws.eu"),
             (Api::Iam, "eu-central-1", "us-east-1", "https://iam.amazonaws.com"),
             (Api::Iam, "cn-northwest-1", "cn-north-1", "https://iam.cn-north-1.amazonaws.com.cn"),
@@ -224,6 +226,13 @@ mod tests {
             (true, false, Api::Ec2, "us-east-1", "https://ec2-fips.us-east-1.amazonaws.com"),
             (true, false, Api::Sts, "us-gov-west-1", "https://sts.us-gov-west-1.amazonaws.com"),
             (true, false, Api::Ecs, "us-gov-west-1", "https://ecs-fips.us-gov-west-1.amazonaws.com"),
+            (
+                true,
+                false,
+                Api::SecretsManager,
+                "us-gov-west-1",
+                "https://secretsmanager-fips.us-gov-west-1.amazonaws.com",
+            ),
             (false, true, Api::Logs, "eu-west-1", "https://logs.eu-west-1.api.aws"),
             (true, true, Api::Ec2, "us-gov-west-1", "https://ec2-fips.us-gov-west-1.api.aws"),
             (true, true, Api::Iam, "eu-west-1", "https://iam-fips.global.api.aws"),

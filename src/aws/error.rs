@@ -257,6 +257,32 @@ pub enum Error {
         /// Its id.
         session_id: String,
     },
+    /// A secret does not exist, or holds no password.
+    #[error("{secret}: {problem}")]
+    Secret {
+        /// The secret, in words.
+        secret: String,
+        /// The problem. Nothing of the secret's value.
+        problem: String,
+    },
+    /// RDS does not manage the password of the master user.
+    #[error("RDS manages no password for {host}")]
+    NoMasterSecret {
+        /// The endpoint of the database.
+        host: String,
+    },
+    /// A command did not print a password.
+    #[error("password_command gave no password: {reason}")]
+    PasswordCommand {
+        /// The reason.
+        reason: String,
+    },
+    /// The database has refused every value of the password.
+    #[error("the database refused the password from {secret} a moment ago; it is not sent again yet")]
+    PasswordRefused {
+        /// The source of the password, in words.
+        secret: String,
+    },
     /// AWS throttles the calls of the account.
     #[error("{operation}: AWS is throttling")]
     Throttled {

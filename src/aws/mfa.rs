@@ -5,20 +5,18 @@
 
 use std::{
     collections::HashMap,
-    process::Stdio,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
-use tokio::process::Command;
 
 use super::{
     Error, assume,
     interaction::{Asking, Interaction},
     lifetime::left,
-    process::Running,
+    process,
 };
 use crate::target::{Identity, MfaCode, MfaSerial};
 
@@ -144,18 +142,8 @@ impl Devices {
 /// Runs a command and reads the code from the first line of its output.
 async fn run(command: &str) -> Result<MfaCode, Error> {
     let failed = |reason: String| Error::MfaCommand { reason };
-    let _running = Running::begin();
-    let process = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = match tokio::time::timeout(COMMAND_TIMEOUT, process).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(cause)) => return Err(failed(cause.to_string())),
-        Err(_) => return Err(failed(format!("it took longer than {} s", COMMAND_TIMEOUT.as_secs()))),
-    };
-    let first = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().trim().to_owned();
-    if !output.status.success() {
-        let words = first(&output.stderr);
-        let colon = if words.is_empty() { "" } else { ": " };
-        return Err(failed(format!("it ended with {}{colon}{words}", output.status)));
-    }
-    first(&output.stdout).parse().map_err(|_| failed("its first line is not six digits".into()))
+    let output = process::shell(command, COMMAND_TIMEOUT).await.map_err(failed)?;
+    let output = String::from_utf8_lossy(&output);
+    let first = output.lines().next().unwrap_or_default().trim();
+    first.parse().map_err(|_| failed("its first line is not six digits".into()))
 }

@@ -7,7 +7,7 @@
 //! the settings from `profiles` and `endpoints`. An [`Interaction`] carries questions that only a person can answer.
 //! [`token`] and [`sign`] are pure and make no call. `call` serves the APIs whose SDK is not used here ([`Api`]). Every call has its own
 //! time limit (`limits`), so none can hang, and runs without a log subscriber, because trace lines of the SDK contain session tokens.
-//! `meaning` turns failures of the SDK and error codes into [`Error`]s.
+//! `password` holds the passwords of databases, which `secret` fetches. `meaning` turns failures of the SDK and error codes into [`Error`]s.
 //!
 //! This module knows nothing of tunnels and database protocols.
 
@@ -32,6 +32,7 @@ mod mfa;
 pub mod network;
 pub mod nodes;
 mod origin;
+mod password;
 pub mod permission;
 mod principal;
 mod process;
@@ -40,6 +41,7 @@ mod provide;
 pub mod rds;
 #[cfg(test)]
 mod reference;
+mod secret;
 mod sessions;
 pub mod sign;
 mod ssm;
@@ -57,6 +59,7 @@ pub use self::{
     api::Api,
     error::{Error, FileProblem, Retry, StrayTitle, is_sentence},
     interaction::{Answer, Interaction, Prompt},
+    password::{Password, PasswordInUse},
     principal::Principal,
     sessions::OpenSession,
     start::Start,

@@ -39,6 +39,28 @@ impl Drop for Running {
     }
 }
 
+/// Runs a command of the user's configuration in a shell.
+///
+/// # Errors
+/// The reason why there is no output, with the first line of the command's error messages.
+pub(super) async fn shell(command: &str, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
+    let _running = Running::begin();
+    let process = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = match tokio::time::timeout(limit, process).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(cause)) => return Err(cause.to_string()),
+        Err(_) => return Err(format!("it took longer than {} s", limit.as_secs())),
+    };
+    let stdout = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let words = stderr.lines().next().unwrap_or_default().trim();
+        let colon = if words.is_empty() { "" } else { ": " };
+        return Err(format!("it ended with {}{colon}{words}", output.status));
+    }
+    Ok(stdout)
+}
+
 /// Whether a program is running.
 pub(super) fn is_running() -> bool {
     RUNNING.load(Ordering::Relaxed) > 0

@@ -70,6 +70,30 @@ impl Error {
             Self::AccessDenied { operation: operation @ ("ResumeSession" | "TerminateSession"), .. } => format!(
                 "allow ssm:{operation} on the user's own sessions in the IAM policy: arn:aws:ssm:*:*:session/${{aws:userid}}-*"
             ),
+            Self::AccessDenied { operation: "GetSecretValue", .. } => {
+                "allow secretsmanager:GetSecretValue on the secret in the IAM policy, and kms:Decrypt on its key if that is one of \
+                 your own"
+                    .into()
+            }
+            Self::BadRequest { operation: "GetSecretValue", code, .. } if code == "DecryptionFailure" => {
+                "check that the KMS key of the secret is enabled and that the IAM policy and the key policy allow kms:Decrypt".into()
+            }
+            Self::BadRequest { operation: "GetSecretValue", code, .. } if code == "InvalidRequestException" => {
+                "see whether the secret is marked for deletion: aws secretsmanager describe-secret".into()
+            }
+            Self::Secret { .. } => {
+                "check --secret, the profile and the region; the value must be a password, or a JSON object with username and password"
+                    .into()
+            }
+            Self::NoMasterSecret { .. } => {
+                "name the secret with --secret, or let RDS manage the password: aws rds modify-db-instance \
+                 --manage-master-user-password"
+                    .into()
+            }
+            Self::PasswordCommand { .. } => "run it by hand: the first line that it prints must be the password".into(),
+            Self::PasswordRefused { .. } => {
+                "compare the secret with the password of the user in the database; wait if it is being rotated".into()
+            }
             Self::TargetNotConnected { .. } => {
                 "check that profile and region are those of the instance, that it runs, that its role has \
                  AmazonSSMManagedInstanceCore, and that its SSM agent reaches ssm, ssmmessages and ec2messages"

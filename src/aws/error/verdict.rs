@@ -51,6 +51,10 @@ impl Error {
             | Self::TargetNotConnected { .. }
             | Self::InvalidDocument { .. }
             | Self::SessionGone { .. }
+            | Self::Secret { .. }
+            | Self::NoMasterSecret { .. }
+            | Self::PasswordCommand { .. }
+            | Self::PasswordRefused { .. }
             | Self::BadRequest { .. }
             | Self::Incomplete { .. }
             | Self::CaBundle { .. }
@@ -94,6 +98,10 @@ impl Error {
             | Self::TargetNotConnected { .. }
             | Self::InvalidDocument { .. }
             | Self::SessionGone { .. }
+            | Self::Secret { .. }
+            | Self::NoMasterSecret { .. }
+            | Self::PasswordCommand { .. }
+            | Self::PasswordRefused { .. }
             | Self::Throttled { .. }
             | Self::Service { .. }
             | Self::Incomplete { .. }

@@ -76,6 +76,33 @@ impl Account {
         Ok(described.join().found.into_iter().find(at))
     }
 
+    /// The ARN of the secret with the master user's password, which RDS keeps with the cluster if there is one. `None` if RDS does not
+    /// manage the password.
+    ///
+    /// # Errors
+    /// The errors of every call.
+    pub(in crate::aws) async fn master_secret_arn(&self, host: &Host) -> Result<Option<String>, Error> {
+        let id = host.as_str().split('.').next();
+        let cluster = match host.service().map(Service::describe) {
+            Some(Describe::Instances) => {
+                let Some(instance) = self.db_instances(id, None).await?.pop() else { return Ok(None) };
+                if let Some(secret) = instance.master_user_secret {
+                    return Ok(secret.secret_arn);
+                }
+                instance.db_cluster_identifier
+            }
+            Some(Describe::Clusters) => id.map(str::to_owned),
+            Some(Describe::ClusterEndpoints) => {
+                self.db_cluster_endpoints(id).await?.pop().and_then(|endpoint| endpoint.db_cluster_identifier)
+            }
+            // The users of a proxy are in its own secrets.
+            Some(Describe::Proxies | Describe::ProxyEndpoints) | None => None,
+        };
+        let Some(cluster) = cluster else { return Ok(None) };
+        let cluster = self.db_clusters(Some(&cluster)).await?.pop();
+        Ok(cluster.and_then(|cluster| cluster.master_user_secret?.secret_arn))
+    }
+
     /// Makes all five calls concurrently, for all databases or for one identifier.
     async fn describe(&self, id: Option<&str>) -> Result<Described, Error> {
         let (instances, clusters, endpoints, proxies, proxy_endpoints) = tokio::join!(

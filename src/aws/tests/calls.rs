@@ -17,7 +17,7 @@ fn error(code: &str) -> Value {
 
 fn account(fake: &str, purse: &Purse) -> Account {
     let calls = Calls { attempt_timeout: Duration::from_millis(300), ..calls_at(fake) };
-    Account::assemble(&options(), purse.cache(), calls, None)
+    Account::assemble(&options(), purse.cache(), Arc::default(), calls, None)
 }
 
 async fn with_answers(answers: impl IntoIterator<Item = (u16, Value)>) -> (Account, Fake, Purse) {

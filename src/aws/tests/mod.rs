@@ -44,6 +44,7 @@ pub(crate) async fn account_at(endpoint: &str, region: &str, credentials: Creden
     Account::assemble(
         &options,
         Cache::new(options.identity.clone(), options.region.clone(), Source::Given(provider)),
+        Arc::default(),
         calls,
         None,
     )
@@ -63,13 +64,13 @@ fn calls_at(endpoint: &str) -> Calls {
 const SESSION_TOKEN: &str = "secret-session-token";
 
 /// Answers each request with the next of its answers, the last one for ever; keeps the requests.
-struct Fake {
-    url: String,
+pub(crate) struct Fake {
+    pub(crate) url: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fake {
-    async fn start(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
+    pub(crate) async fn start(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
         Self::listen("http", answers, |stream| async { Some(Box::new(stream) as BoxIo) }).await
     }
 
@@ -117,7 +118,7 @@ impl Fake {
         Self { url, requests }
     }
 
-    fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
@@ -169,7 +170,7 @@ fn options() -> Options {
     Options { identity: Identity::default(), region: "eu-central-1".parse().unwrap() }
 }
 
-fn credentials(key: &str, lifetime: Option<i64>) -> Credentials {
+pub(crate) fn credentials(key: &str, lifetime: Option<i64>) -> Credentials {
     let at = |seconds: i64| DateTime::from_secs(DateTime::from(SystemTime::now()).secs() + seconds).try_into().unwrap();
     Credentials::new(key, "secret-access-key", Some(SESSION_TOKEN.into()), lifetime.map(at), "test")
 }
