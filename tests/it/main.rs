@@ -51,6 +51,7 @@ mod reconnects;
 mod routes;
 mod run;
 mod secrets;
+mod seeds;
 mod status;
 mod support;
 mod terminal;

@@ -1,0 +1,197 @@
+//! The manual recipe (docs/recipe.md): a test for each of its steps, with the lines that a person types instead.
+
+use std::process::Stdio;
+
+use sandbox::{Identity, Role, Sandbox};
+use tempfile::TempDir;
+use tokio::{process::Command, time::timeout};
+
+use crate::support::{
+    gate::{BASTION, CREDENTIALS, PATIENCE, Ran, sandbox, sandbox_with},
+    servers::{Engine, PgServer, Server},
+};
+
+/// A person at a shell, whose own file describes the database as `orders`.
+struct Desk {
+    sandbox: Sandbox,
+    home: TempDir,
+}
+
+impl Desk {
+    async fn new(server: &Server) -> Self {
+        Self::with(sandbox(server).await, server)
+    }
+
+    fn with(sandbox: Sandbox, server: &Server) -> Self {
+        let home = tempfile::tempdir().expect("there is room for temporary files");
+        let desk = Self { sandbox, home };
+        desk.describe(server, &target("orders", server));
+        desk
+    }
+
+    /// Writes the person's own file.
+    fn describe(&self, server: &Server, targets: &str) {
+        let folder = self.home.path().join(".config/rdsgate");
+        std::fs::create_dir_all(&folder).expect("the folder is ours");
+        let defaults = format!("[defaults]\nbastion = \"{BASTION}\"\nca_file = \"{}\"\n\n", server.ca.display());
+        std::fs::write(folder.join("config.toml"), defaults + targets).expect("the folder is ours");
+    }
+
+    /// The shell that runs `lines`, with rdsgate in its path. Processes of the lines end with it.
+    fn shell(&self, lines: &str) -> Command {
+        let rdsgate = std::path::Path::new(env!("CARGO_BIN_EXE_rdsgate"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let folder = rdsgate.parent().expect("a file is in a folder").display();
+        let mut shell = Command::new("bash");
+        shell
+            .args(["--norc", "-c", &format!("set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n{lines}")])
+            .current_dir(self.home.path())
+            .env_clear()
+            .envs(self.sandbox.env())
+            .env("PATH", format!("{folder}:{path}"))
+            .env("HOME", self.home.path())
+            .env("XDG_RUNTIME_DIR", self.home.path().join("run"))
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        shell
+    }
+
+    /// What the lines print, each of which must succeed.
+    async fn types(&self, lines: &str) -> String {
+        self.types_with(lines, &[]).await.stdout
+    }
+
+    async fn types_with(&self, lines: &str, env: &[(&str, &str)]) -> Ran {
+        let output = self.shell(lines).envs(env.iter().copied()).output();
+        let output = timeout(PATIENCE, output).await.expect("the shell ends").expect("bash is there");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        let ran = Ran { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) };
+        assert!(ran.status.success(), "{lines}\n{ran:?}");
+        ran
+    }
+}
+
+/// The description of a target that listens on a port of the system's choice.
+fn target(name: &str, server: &Server) -> String {
+    let engine = if server.engine == Engine::Postgres { "postgres" } else { "mysql" };
+    format!(
+        "[targets.{name}]\nhost = \"{}\"\nengine = \"{engine}\"\nuser = \"app_user\"\ndatabase = \"appdb\"\n\
+         listen = \"localhost:0\"\n\n",
+        server.rds_host
+    )
+}
+
+/// Starts the targets in the background, waits for one, and learns its port, which is 5432 in the documents.
+const UP: &str =
+    "rdsgate up 2>>log >>log & rdsgate wait orders\nport=$(rdsgate url orders | sed 's,.*:\\([0-9]*\\)/.*,\\1,')\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_version_of_the_node_is_checked() {
+    let desk = Desk::new(PgServer::shared()).await;
+    let report = desk.types("rdsgate doctor orders --verbose").await;
+    assert!(report.contains(BASTION) && report.contains("SSM agent 3."), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn role_is_assumed() {
+    let server = PgServer::shared();
+    let assumed = Identity::temporary();
+    let role = Role::new("database-access").gives(assumed.clone());
+    let arn = role.arn();
+    let desk = Desk::with(sandbox_with(server, |options| options.role(role)).await, server);
+    let said = desk.types(&format!("rdsgate psql orders --role-arn {arn} -XAtc 'select 42'")).await;
+    assert_eq!(said, "42");
+    let started = desk.sandbox.calls().into_iter().find(|call| call.operation == sandbox::Operation::StartSession);
+    assert_eq!(started.expect("there was one").access_key, Some(assumed.access_key));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_to_the_database_is_started() {
+    let server = PgServer::shared();
+    let desk = Desk::new(server).await;
+    let said = desk
+        .types(&format!("{UP}psql \"host=localhost port=$port user=app_user dbname=appdb\" -XAtc 'select 42'"))
+        .await;
+    assert_eq!(said, "42");
+    let sessions = desk.sandbox.sessions();
+    let session = sessions.iter().find(|session| session.streams > 0).expect("there was one");
+    let host = ("host".to_owned(), server.rds_host.clone());
+    assert_eq!((session.target.as_str(), session.properties.contains(&host)), (BASTION, true), "{session:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_databases_are_served_at_once() {
+    let server = PgServer::shared();
+    let desk = Desk::new(server).await;
+    desk.describe(server, &["orders", "again"].map(|name| target(name, server)).concat());
+    let said = desk
+        .types(&format!(
+            "{UP}for name in orders again; do psql \"$(rdsgate url $name)\" -XAtc \"select '$name'\"; done"
+        ))
+        .await;
+    assert_eq!(said, "orders\nagain");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_in_the_background_ends_by_command() {
+    let desk = Desk::new(PgServer::shared()).await;
+    let lines = "nohup rdsgate up orders >log 2>&1 </dev/null & rdsgate wait orders\n\
+                 psql \"$(rdsgate url orders)\" -XAtc 'select 42'\n\
+                 rdsgate stop orders\nwait || true";
+    assert_eq!(desk.types(lines).await, "42");
+    assert!(desk.sandbox.sessions().iter().all(|session| session.ended.is_some()), "{:?}", desk.sandbox.sessions());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_connects_to_localhost_and_to_its_address() {
+    let desk = Desk::new(PgServer::shared()).await;
+    let lines = format!(
+        "{UP}for host in localhost 127.0.0.1; do psql -h $host -p $port -U app_user appdb -XAtc \"select '$host'\"; done"
+    );
+    assert_eq!(desk.types(&lines).await, "localhost\n127.0.0.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_is_a_password_that_is_not_needed() {
+    let desk = Desk::new(PgServer::shared()).await;
+    let connect = "psql \"host=localhost port=$port user=app_user dbname=appdb\" -XAtc 'select current_user'";
+    // The recipe's line, with the token in PGPASSWORD, and the same without it.
+    let lines = format!("{UP}PGPASSWORD=\"$(rdsgate token orders)\" {connect}\n{connect}");
+    assert_eq!(desk.types(&lines).await, "app_user\napp_user");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_connects_without_plugin_certificate_or_token() {
+    for engine in [Engine::MariaDb, Engine::MySql] {
+        let server = tokio::task::block_in_place(|| Server::shared_of(engine));
+        let desk = Desk::new(server).await;
+        let lines =
+            format!("{UP}mariadb --no-defaults --skip-ssl -h 127.0.0.1 -P $port -u app_user appdb -BNe 'select 42'");
+        assert_eq!(desk.types(&lines).await, "42", "{engine}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_cleaned_up() {
+    let desk = Desk::new(PgServer::shared()).await;
+    let lines = format!(
+        "{UP}psql \"$(rdsgate url orders)\" -XAtc 'select 42'\nkill -KILL %1; wait %1 || true\nrdsgate sessions --orphans"
+    );
+    let said = desk.types_with(&lines, &[]).await;
+    assert!(said.stderr.contains("terminated "), "{said:?}");
+    assert!(desk.sandbox.sessions().iter().all(|session| session.ended.is_some()), "{:?}", desk.sandbox.sessions());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_names_the_person_and_the_database() {
+    let server = PgServer::shared();
+    let desk = Desk::new(server).await;
+    let principal =
+        "rdsgate psql orders -XAtc \"select application_name from pg_stat_activity where pid = pg_backend_pid()\"";
+    let said = desk.types_with(principal, &[("USER", "alice")]).await.stdout;
+    let reason = desk.sandbox.sessions().into_iter().find_map(|session| session.reason).expect("there is one");
+    assert!(reason.contains(" by alice for ") && reason.contains(&server.rds_host), "{reason}");
+    let [key, ..] = CREDENTIALS;
+    assert!(!said.is_empty() && !said.contains(key), "{said}");
+}
