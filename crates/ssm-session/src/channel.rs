@@ -180,6 +180,11 @@ impl Channel {
         self.sender.is_drained()
     }
 
+    /// The shortest time that an acknowledgement has taken; zero before the first.
+    pub fn round_trip(&self) -> Duration {
+        self.sender.round_trip()
+    }
+
     /// Whether the agent's port is known to take data.
     pub fn is_port_ready(&self) -> bool {
         self.sender.is_port_ready()

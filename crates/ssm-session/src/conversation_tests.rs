@@ -65,6 +65,25 @@ fn data_wait_until_the_agent_has_noted_that_its_handshake_is_complete() {
 }
 
 #[test]
+fn round_trip_is_a_part_of_the_wait_after_the_handshake() {
+    for (takes, waits) in [(30, 70), (150, 0)] {
+        let mut far = Far::new(Options::default());
+        far.acknowledges = false;
+        far.say(PayloadType::HandshakeRequest, samples::handshake_request("3.3.987.0").as_bytes());
+        far.now += Duration::from_millis(takes);
+        let (id, of_ack) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let ack = payload::acknowledge(MessageType::InputStreamData, id, 0, of_ack, 1);
+        far.conversation.on_frame(&ack.encode(), far.now).unwrap();
+        far.say(PayloadType::HandshakeComplete, b"{}");
+        far.conversation.open_stream(far.now).unwrap();
+        let due = far.now + Duration::from_millis(waits);
+        far.advance(Duration::from_millis(waits));
+        far.listen();
+        assert_eq!((far.now, far.sizes().len()), (due, 1), "{takes} ms");
+    }
+}
+
+#[test]
 fn handshake_complete_out_of_order_is_not_lost() {
     let mut far = Far::new(Options::default());
     let complete = Far::message(MessageType::OutputStreamData, 1, 7, b"{}");

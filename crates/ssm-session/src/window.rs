@@ -78,6 +78,11 @@ impl RoundTrip {
         self.best = Some(self.best.map_or(sample, |best| best.min(sample)));
     }
 
+    /// The best measurement; zero before the first.
+    pub(super) fn best(&self) -> Duration {
+        self.best.unwrap_or_default()
+    }
+
     /// A new connection may take another path, whose length only new measurements show.
     pub(super) fn restart(&mut self) {
         *self = Self { best: self.best, ..Self::new() };

@@ -71,6 +71,11 @@ impl Sender {
         self.outbox.is_empty()
     }
 
+    /// The shortest time that an acknowledgement has taken; zero before the first.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.round_trip.best()
+    }
+
     pub(super) fn is_port_ready(&self) -> bool {
         self.port_ready
     }
