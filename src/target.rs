@@ -28,7 +28,7 @@ pub use self::{
     secret::{PasswordSource, SecretId},
     session::{Document, Parameter, Reason, SessionSettings},
 };
-use crate::service::{InvalidRegion, Service};
+use crate::service::{DatabaseUser, InvalidRegion, Permission, Service};
 pub use crate::service::{Partition, Region};
 
 /// The database engine of a target, which decides the protocol of the listener. The differences between engines are in
@@ -149,6 +149,11 @@ impl Endpoint {
     /// as an RDS instance.
     pub fn service(&self) -> Service {
         self.host.service().unwrap_or(Service::Instance)
+    }
+
+    /// The permission that the IAM policy must grant for a login here as `user`.
+    pub fn permission(&self, region: &Region, user: DatabaseUser<'_>) -> Permission {
+        self.service().permission(region, user)
     }
 }
 

@@ -236,8 +236,11 @@ fn wide_table(databases: &[Database], nodes: &[Node]) -> String {
                 format!("{}{status}", database.kind),
                 format!("{}{version}", database.engine),
                 database.iam.map_or(UNKNOWN, |on| if on { "on" } else { "off" }).to_owned(),
-                // A proxy's certificate is one of the public authorities'.
-                if database.ca.is_none() && is_proxy(database) { "public".into() } else { text(&database.ca) },
+                if database.ca.is_none() && database.kind.has_public_certificate() {
+                    "public".into()
+                } else {
+                    text(&database.ca)
+                },
                 text(&database.vpc),
                 beside(database, nodes),
             ]
@@ -259,10 +262,6 @@ fn wide_table(databases: &[Database], nodes: &[Node]) -> String {
         }
     }
     text
-}
-
-fn is_proxy(database: &Database) -> bool {
-    database.kind.is_proxy()
 }
 
 fn is_available(database: &Database) -> bool {

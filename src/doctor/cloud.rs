@@ -176,7 +176,7 @@ fn facts(database: &Database, subject: &Subject, target: &Target) -> Vec<Finding
     let Database { kind, id, engine, .. } = database;
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
     let version = database.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
-    let authority = if kind.is_proxy() { "a public authority".into() } else { text(&database.ca) };
+    let authority = if kind.has_public_certificate() { "a public authority".into() } else { text(&database.ca) };
     let mut findings = vec![Finding::pass(format!(
         "{id}, {kind}: {engine}{version}, certificate of {authority}, resource id {}",
         text(&database.resource_id)

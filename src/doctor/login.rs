@@ -31,8 +31,6 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(1);
 const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Every server of RDS has it; a login without a configured database goes there.
 const ANY_DATABASE: &str = "postgres";
-/// "RDS Proxy", IAM authentication: the proxy has its own login to the database.
-const BY_PROXY: &str = "not needed: the RDS Proxy takes the token, and logs in to the database by itself";
 /// The host of a MySQL user that is not bound to one.
 const ANY_HOST: &str = "%";
 
@@ -90,12 +88,12 @@ pub(super) async fn check(
     run.begin(Check::Login);
     let facts = facts.await;
     let database = facts.known.database.as_deref();
-    let by_proxy = database.is_some_and(|database| database.kind.is_proxy());
+    let unchecked = target.endpoint.service().unchecked_user();
     let context = Context { subject, target, user, facts: &facts };
     match log_in(run, connection, &context, &proof).await {
-        Some(LoggedIn::Postgres(stream)) => ask_postgres(run, stream, by_proxy).await,
+        Some(LoggedIn::Postgres(stream)) => ask_postgres(run, stream, unchecked).await,
         Some(LoggedIn::Mysql(mut stream)) => {
-            ask_mysql(run, &mut stream, user, by_proxy).await;
+            ask_mysql(run, &mut stream, user, unchecked).await;
             let _ = timeout(QUIT_TIMEOUT, mysql::goodbye::quit(&mut stream)).await;
         }
         None => {
@@ -296,7 +294,7 @@ fn alter(user: &str, host: &str) -> String {
     format!("ALTER USER {user}@{host} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;")
 }
 
-async fn ask_postgres(run: &Run, mut stream: Stream, by_proxy: bool) {
+async fn ask_postgres(run: &Run, mut stream: Stream, unchecked: Option<&'static str>) {
     let work = async {
         let answer =
             postgres::query::query(&mut stream, "SELECT current_user, current_setting('server_version')").await;
@@ -311,8 +309,8 @@ async fn ask_postgres(run: &Run, mut stream: Stream, by_proxy: bool) {
     let Some(user) = run.check(Check::Query, CALL_TIMEOUT, work).await else {
         return run.skip(Check::User, "the query failed");
     };
-    if by_proxy {
-        return run.note(Check::User, Finding::pass(BY_PROXY));
+    if let Some(why) = unchecked {
+        return run.note(Check::User, Finding::pass(why));
     }
     let work = async {
         let sql = "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = 'rds_iam'";
@@ -329,7 +327,7 @@ async fn ask_postgres(run: &Run, mut stream: Stream, by_proxy: bool) {
     run.check(Check::User, CALL_TIMEOUT, work).await;
 }
 
-async fn ask_mysql(run: &Run, stream: &mut Stream, user: &str, by_proxy: bool) {
+async fn ask_mysql(run: &Run, stream: &mut Stream, user: &str, unchecked: Option<&'static str>) {
     let work = async {
         match mysql::query::query(stream, "SELECT current_user(), version()").await.map(first_two) {
             Ok(Some((account, version))) => {
@@ -342,8 +340,8 @@ async fn ask_mysql(run: &Run, stream: &mut Stream, user: &str, by_proxy: bool) {
     let Some(account) = run.check(Check::Query, CALL_TIMEOUT, work).await else {
         return run.skip(Check::User, "the query failed");
     };
-    if by_proxy {
-        return run.note(Check::User, Finding::pass(BY_PROXY));
+    if let Some(why) = unchecked {
+        return run.note(Check::User, Finding::pass(why));
     }
     let work = async {
         let finding = match mysql::query::query(stream, "SHOW CREATE USER CURRENT_USER()").await.map(first) {

@@ -102,8 +102,8 @@ pub(super) async fn log(
 ) -> Vec<Finding> {
     let id = database.parent.as_ref().unwrap_or(&database.id);
     let clustered = database.parent.is_some() || database.kind != Service::Instance;
-    if database.kind.is_proxy() {
-        return vec![Finding::unknown("an RDS Proxy has no such log; see /aws/rds/proxy in CloudWatch Logs")];
+    if let Some(elsewhere) = database.kind.without_auth_log() {
+        return vec![Finding::unknown(elsewhere)];
     }
     let (what, modify) = if clustered {
         ("cluster", format!("modify-db-cluster --db-cluster-identifier {id}"))

@@ -43,7 +43,7 @@ impl Known {
             resource_id: self.database.as_ref().and_then(|database| database.resource_id.as_deref()),
             name: user,
         };
-        target.endpoint.service().permission(&target.region, user)
+        target.endpoint.permission(&target.region, user)
     }
 }
 

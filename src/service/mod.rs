@@ -52,6 +52,15 @@ pub enum Service {
     GlobalWriter,
 }
 
+/// The permissions to list databases, of every service.
+pub const LOOKUP_ACTIONS: &[&str] = &[
+    "rds:DescribeDBInstances",
+    "rds:DescribeDBClusters",
+    "rds:DescribeDBClusterEndpoints",
+    "rds:DescribeDBProxies",
+    "rds:DescribeDBProxyEndpoints",
+];
+
 /// The request that a login token is a presigned form of: `GET /?Action=ACTION&USER=…`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenRequest {
@@ -79,15 +88,15 @@ pub enum Describe {
 }
 
 impl Service {
-    /// The service that an ARN of RDS names by its resource type; a cluster's ARN leads to its writer ("Amazon Resource
-    /// Names in Amazon RDS").
-    pub fn of_resource_type(resource_type: &str) -> Option<Self> {
-        Some(match resource_type {
-            "db" => Self::Instance,
-            "cluster" => Self::Writer,
-            "cluster-endpoint" => Self::Custom,
-            "db-proxy" => Self::Proxy,
-            "db-proxy-endpoint" => Self::ProxyEndpoint,
+    /// The service and the name in an ARN, from the ARN's third field and from those after the account; a cluster's ARN leads
+    /// to its writer ("Amazon Resource Names in Amazon RDS").
+    pub fn of_arn<'a>(service: &str, resource: &[&'a str]) -> Option<(Self, &'a str)> {
+        Some(match (service, resource) {
+            ("rds", ["db", name]) => (Self::Instance, name),
+            ("rds", ["cluster", name]) => (Self::Writer, name),
+            ("rds", ["cluster-endpoint", name]) => (Self::Custom, name),
+            ("rds", ["db-proxy", name]) => (Self::Proxy, name),
+            ("rds", ["db-proxy-endpoint", name]) => (Self::ProxyEndpoint, name),
             _ => return None,
         })
     }
@@ -136,6 +145,22 @@ impl Service {
     /// Whether an RDS Proxy answers, which logs in to the database by itself.
     pub fn is_proxy(self) -> bool {
         matches!(self, Self::Proxy | Self::ProxyEndpoint)
+    }
+
+    /// Whether public authorities sign its certificate, so that AWS names none for it.
+    pub fn has_public_certificate(self) -> bool {
+        self.is_proxy()
+    }
+
+    /// The reason why the rights of a database user are not looked up after a login; `None` where they are.
+    pub fn unchecked_user(self) -> Option<&'static str> {
+        // "RDS Proxy", IAM authentication: the proxy has its own login to the database.
+        self.is_proxy().then_some("not needed: the RDS Proxy takes the token, and logs in to the database by itself")
+    }
+
+    /// The place to look at instead, for a service without a log of refused IAM logins; `None` where there is one.
+    pub fn without_auth_log(self) -> Option<&'static str> {
+        self.is_proxy().then_some("an RDS Proxy has no such log; see /aws/rds/proxy in CloudWatch Logs")
     }
 
     /// The request that is signed for a login ("Connecting to your DB instance using IAM authentication").

@@ -90,7 +90,7 @@ impl Arn {
 
     /// The last field: an identifier, or a proxy's resource id.
     pub fn name(&self) -> &str {
-        self.text.rsplit(':').next().unwrap_or_default()
+        self.text.rsplit([':', '/']).next().unwrap_or_default()
     }
 }
 
@@ -106,11 +106,11 @@ impl FromStr for Arn {
     fn from_str(s: &str) -> Result<Self, ParseError> {
         let refused = || ParseError::Arn(s.into());
         let fields: Vec<&str> = s.split(':').collect();
-        let ["arn", partition, "rds", region, account, resource_type, name] = fields.as_slice() else {
+        let ["arn", partition, service, region, account, resource @ ..] = fields.as_slice() else {
             return Err(refused());
         };
         let region: Region = region.parse().map_err(|_| refused())?;
-        let service = Service::of_resource_type(resource_type).ok_or_else(refused)?;
+        let (service, name) = Service::of_arn(service, resource).ok_or_else(refused)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let ok = *partition == region.partition().name()
             && account.len() == 12

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::{
-    service::{DatabaseUser, Permission},
+    service::{DatabaseUser, LOOKUP_ACTIONS, Permission},
     target::{InstanceId, Route, Target},
 };
 
@@ -63,18 +63,22 @@ impl Grant<'_> {
         }
         let user =
             DatabaseUser { account: Some(account), resource_id: Some(self.resource_id), name: &literal(self.user) };
-        let Permission { action, resource } = self.target.endpoint.service().permission(region, user);
+        let Permission { action, resource } = self.target.endpoint.permission(region, user);
         statements.push(json!({ "Sid": "Connect", "Effect": "Allow", "Action": action, "Resource": resource }));
         if self.discovery {
+            let nodes = [
+                "ssm:DescribeInstanceInformation",
+                "ec2:DescribeInstances",
+                "ec2:DescribeSubnets",
+                "ecs:ListClusters",
+                "ecs:ListTasks",
+                "ecs:DescribeTasks",
+            ];
+            let actions = [LOOKUP_ACTIONS, &nodes].concat();
             statements.push(json!({
                 "Sid": "Discover",
                 "Effect": "Allow",
-                "Action": [
-                    "rds:DescribeDBInstances", "rds:DescribeDBClusters", "rds:DescribeDBClusterEndpoints",
-                    "rds:DescribeDBProxies", "rds:DescribeDBProxyEndpoints", "ssm:DescribeInstanceInformation",
-                    "ec2:DescribeInstances", "ec2:DescribeSubnets", "ecs:ListClusters", "ecs:ListTasks",
-                    "ecs:DescribeTasks",
-                ],
+                "Action": actions,
                 // Most of these cannot be narrowed.
                 "Resource": "*",
             }));

@@ -168,6 +168,6 @@ impl Login<'_> {
             resource_id: database.as_ref().and_then(|database| database.resource_id.as_deref()),
             name: self.user,
         };
-        target.endpoint.service().permission(&target.region, user).to_string()
+        target.endpoint.permission(&target.region, user).to_string()
     }
 }
