@@ -55,7 +55,7 @@ pub enum ParseError {
     /// Not the ARN of a database, cluster or proxy.
     #[error(
         "{0:?} is not the ARN of a database: expected arn:aws:rds:REGION:ACCOUNT:KIND:NAME, where KIND is db, cluster, \
-         cluster-endpoint, db-proxy or db-proxy-endpoint"
+         cluster-endpoint, db-proxy or db-proxy-endpoint; or arn:aws:dsql:REGION:ACCOUNT:cluster/ID"
     )]
     Arn(String),
     /// Not an AWS region.
@@ -153,7 +153,8 @@ impl Endpoint {
 
     /// The permission that the IAM policy must grant for a login here as `user`.
     pub fn permission(&self, region: &Region, user: DatabaseUser<'_>) -> Permission {
-        self.service().permission(region, user)
+        let resource_id = user.resource_id.or_else(|| self.service().resource_id_of(self.host.as_str()));
+        self.service().permission(region, DatabaseUser { resource_id, ..user })
     }
 }
 

@@ -3,6 +3,8 @@
 /// An API of AWS that is called without an SDK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
+    /// Aurora DSQL: REST with JSON, version 2018-05-10.
+    Dsql,
     /// Query, version 2016-11-15.
     Ec2,
     /// AWS JSON 1.1, version 2014-11-13.
@@ -21,6 +23,7 @@ impl Api {
     /// The name in signatures, host names and IAM actions.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Dsql => "dsql",
             Self::Ec2 => "ec2",
             Self::Ecs => "ecs",
             Self::Iam => "iam",
@@ -33,6 +36,7 @@ impl Api {
     /// The id in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
     pub(super) fn id(self) -> &'static str {
         match self {
+            Self::Dsql => "dsql",
             Self::Ec2 => "ec2",
             Self::Ecs => "ecs",
             Self::Iam => "iam",
@@ -42,9 +46,11 @@ impl Api {
         }
     }
 
-    /// The API's version for Query services, the prefix of `x-amz-target` for the others (their public service models).
+    /// The API's version for Query services and for REST, where no request names it; the prefix of `x-amz-target` for the others (their
+    /// public service models).
     pub(super) fn version(self) -> &'static str {
         match self {
+            Self::Dsql => "2018-05-10",
             Self::Ec2 => "2016-11-15",
             Self::Iam => "2010-05-08",
             Self::Ecs => "AmazonEC2ContainerServiceV20141113",

@@ -1,7 +1,8 @@
 //! Calls to AWS services without their SDKs: signed, sent through the same kind of HTTP client, and retried and bounded like calls
 //! of the SDK.
 //!
-//! EC2 and IAM speak the Query protocol (a form in, XML out), ECS and CloudWatch Logs speak AWS JSON 1.1. An SDK
+//! EC2 and IAM speak the Query protocol (a form in, XML out), ECS and CloudWatch Logs speak AWS JSON 1.1, Aurora DSQL speaks REST
+//! with JSON. An SDK
 //! for one or two calls of each service would cost more than the rest of the program.
 
 use std::{sync::Arc, time::SystemTime};
@@ -46,9 +47,18 @@ struct Prepared {
     region: Region,
     url: String,
     host: String,
-    content_type: &'static str,
-    target: Option<String>,
+    form: Form,
     body: String,
+}
+
+/// The protocol of a request.
+enum Form {
+    /// A form is posted, and XML comes back.
+    Query,
+    /// JSON is posted to this target.
+    Json(String),
+    /// A path is read.
+    Rest,
 }
 
 impl Account {
@@ -67,7 +77,7 @@ impl Account {
             body.extend(["&", name, "="]);
             body.extend(utf8_percent_encode(value, FORM));
         }
-        let request = self.prepare(api, operation, self.region(), (FORM_TYPE, None), body)?;
+        let request = self.prepare(api, operation, self.region(), Form::Query, body)?;
         let answer = self.send(&request).await?;
         Element::parse(&answer).map_err(|NotXml| malformed(operation))
     }
@@ -90,8 +100,28 @@ impl Account {
         region: &Region,
     ) -> Result<Zeroizing<String>, Error> {
         let target = format!("{}.{operation}", api.version());
-        let form = ("application/x-amz-json-1.1", Some(target));
-        self.send(&self.prepare(api, operation, region, form, input.to_string())?).await
+        self.send(&self.prepare(api, operation, region, Form::Json(target), input.to_string())?).await
+    }
+
+    /// A read call of REST with JSON. `path` is without its first slash and needs no encoding.
+    ///
+    /// # Errors
+    /// The errors of every call.
+    pub async fn rest(
+        &self,
+        api: Api,
+        operation: &'static str,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Value, Error> {
+        let mut request = self.prepare(api, operation, self.region(), Form::Rest, String::new())?;
+        request.url.push_str(path);
+        for (index, (name, value)) in query.iter().enumerate() {
+            request.url.extend([if index == 0 { "?" } else { "&" }, name, "="]);
+            request.url.extend(utf8_percent_encode(value, FORM));
+        }
+        let answer = self.send(&request).await?;
+        serde_json::from_str(&answer).map_err(|_| malformed(operation))
     }
 
     /// The time at AWS, from the `Date` of a reply: accurate to a second plus the reply's travel time. The call is not signed, so
@@ -102,7 +132,7 @@ impl Account {
     pub async fn date(&self) -> Result<SystemTime, Error> {
         const OPERATION: &str = "GetCallerIdentity";
         let body = format!("Action={OPERATION}&Version={}", Api::Sts.version());
-        let request = self.prepare(Api::Sts, OPERATION, self.region(), (FORM_TYPE, None), body)?;
+        let request = self.prepare(Api::Sts, OPERATION, self.region(), Form::Query, body)?;
         let exchange = timeout(ATTEMPT_TIMEOUT, self.exchange(OPERATION, request.unsigned()?)).await;
         let response =
             exchange.map_err(|elapsed| Error::Timeout { operation: OPERATION, cause: Arc::new(elapsed) })??;
@@ -115,14 +145,14 @@ impl Account {
         api: Api,
         operation: &'static str,
         region: &Region,
-        (content_type, target): (&'static str, Option<String>),
+        form: Form,
         body: String,
     ) -> Result<Prepared, Error> {
         let (region, url) = self.0.calls.endpoints.find(api, region);
         let url = format!("{}/", url.trim_end_matches('/'));
         let host = url.parse::<::http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
         let host = host.ok_or(Error::Incomplete { operation, field: "host in the endpoint's URL" })?;
-        Ok(Prepared { operation, api, region, url, host, content_type, target, body })
+        Ok(Prepared { operation, api, region, url, host, form, body })
     }
 
     /// Sends the request and returns the body of the reply. Retries transient failures, and once with fresh credentials.
@@ -153,11 +183,12 @@ impl Account {
         let exchange = async {
             let response = self.exchange(operation, signed).await?;
             let status = response.status().as_u16();
-            Ok((status, read(operation, response).await?))
+            let code = response.headers().get("x-amzn-errortype").map(str::to_owned);
+            Ok((status, code, read(operation, response).await?))
         };
         match timeout(ATTEMPT_TIMEOUT, exchange).await {
-            Ok(Ok((200..=299, body))) => Ok(body),
-            Ok(Ok((status, body))) => Err(self.refusal(request, status, &body)),
+            Ok(Ok((200..=299, _, body))) => Ok(body),
+            Ok(Ok((status, code, body))) => Err(self.refusal(request, status, code.as_deref(), &body)),
             Ok(Err(error)) => Err(error),
             Err(elapsed) => Err(Error::Timeout { operation, cause: Arc::new(elapsed) }),
         }
@@ -169,10 +200,15 @@ impl Account {
         connector.call(request).await.map_err(|error| unreachable(operation, error))
     }
 
-    fn refusal(&self, request: &Prepared, status: u16, body: &str) -> Error {
-        let (code, message) = match request.target {
-            Some(_) => json_error(body),
-            None => query_error(body),
+    /// `named` is the code in the header that only REST has: `Code:https://…`.
+    fn refusal(&self, request: &Prepared, status: u16, named: Option<&str>, body: &str) -> Error {
+        let (code, message) = match request.form {
+            Form::Query => query_error(body),
+            Form::Json(_) => json_error(body),
+            Form::Rest => {
+                let (code, message) = json_error(body);
+                (named.and_then(|named| named.split(':').next()).map(str::to_owned).or(code), message)
+            }
         };
         let code = code.unwrap_or_else(|| format!("HTTP {status}"));
         self.meaning(request.operation, Some(status), code, message.unwrap_or_else(|| "(no message)".into()))
@@ -184,7 +220,7 @@ impl Prepared {
         let headers = self.headers();
         let signing = sign::Request {
             what: "call",
-            method: "POST",
+            method: self.method(),
             url: self.url.clone(),
             headers: &headers,
             body: self.body.as_bytes(),
@@ -200,7 +236,7 @@ impl Prepared {
 
     fn unsigned(&self) -> Result<HttpRequest, Error> {
         let mut request = HttpRequest::new(SdkBody::from(self.body.clone()));
-        request.set_method("POST").map_err(|cause| sign::failed("call", cause))?;
+        request.set_method(self.method()).map_err(|cause| sign::failed("call", cause))?;
         request.set_uri(self.url.as_str()).map_err(|cause| sign::failed("call", cause))?;
         for (name, value) in self.headers() {
             request.headers_mut().insert(name, value.to_owned());
@@ -209,9 +245,22 @@ impl Prepared {
     }
 
     fn headers(&self) -> Vec<(&'static str, &str)> {
-        let mut headers = vec![("host", self.host.as_str()), ("content-type", self.content_type)];
-        headers.extend(self.target.as_deref().map(|target| ("x-amz-target", target)));
+        let mut headers = vec![("host", self.host.as_str())];
+        match &self.form {
+            Form::Query => headers.push(("content-type", FORM_TYPE)),
+            Form::Json(target) => {
+                headers.extend([("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)]);
+            }
+            Form::Rest => {}
+        }
         headers
+    }
+
+    fn method(&self) -> &'static str {
+        match self.form {
+            Form::Query | Form::Json(_) => "POST",
+            Form::Rest => "GET",
+        }
     }
 }
 

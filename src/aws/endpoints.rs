@@ -13,8 +13,8 @@ use super::{Error, api::Api, profiles::Profiles};
 use crate::target::{Partition, Region};
 
 /// The ids of the services in use, as in `AWS_ENDPOINT_URL_<SERVICE>`, in lower case.
-const IDS: [&str; 10] =
-    ["ssm", "rds", "sts", "sso", "sso_oidc", "ec2", "ecs", "iam", "cloudwatch_logs", "secrets_manager"];
+const IDS: [&str; 11] =
+    ["ssm", "rds", "sts", "sso", "sso_oidc", "ec2", "ecs", "iam", "cloudwatch_logs", "secrets_manager", "dsql"];
 
 /// The endpoint settings of the variables and the profile in use.
 #[derive(Debug, Clone, Default)]
@@ -155,7 +155,7 @@ impl Endpoints {
         let (iam_region, [plain, with_fips, with_dual_stack, with_both]) = iam(partition);
         let signed_for = match api {
             Api::Iam => iam_region.parse().unwrap_or_else(|_| region.clone()),
-            Api::Ec2 | Api::Ecs | Api::Logs | Api::SecretsManager | Api::Sts => region.clone(),
+            Api::Dsql | Api::Ec2 | Api::Ecs | Api::Logs | Api::SecretsManager | Api::Sts => region.clone(),
         };
         if let Some(url) = self.url(api.id()) {
             return (signed_for, url.to_owned());
@@ -165,6 +165,11 @@ impl Endpoints {
             (Api::Iam, true, false) => with_fips.to_owned(),
             (Api::Iam, false, true) => with_dual_stack.to_owned(),
             (Api::Iam, true, true) => with_both.to_owned(),
+            // Its endpoints have both kinds of addresses, under that suffix alone.
+            (Api::Dsql, fips, _) => {
+                let fips = if fips { "-fips" } else { "" };
+                format!("dsql{fips}.{region}.{}", partition.dual_stack_suffix())
+            }
             (api, fips, false) => {
                 // In GovCloud the plain endpoints of most services are the FIPS ones.
                 let is_plain = partition == Partition::AwsUsGov && !matches!(api, Api::Ecs | Api::SecretsManager);
@@ -211,6 +216,7 @@ mod tests {
             (Api::Sts, "us-isob-east-1", "us-isob-east-1", "https://sts.us-isob-east-1.sc2s.sgov.gov"),
             (Api::SecretsManager, "eu-west-1", "eu-west-1", "https://secretsmanager.eu-west-1.amazonaws.com"),
             (Api::Ec2, "eusc-de-east-1", "eusc-de-east-1", "https://ec2.eusc-de-east-1.amazonaws.eu"),
+            (Api::Dsql, "eu-central-1", "eu-central-1", "https://dsql.eu-central-1.api.aws"),
             (Api::Iam, "eu-central-1", "us-east-1", "https://iam.amazonaws.com"),
             (Api::Iam, "cn-northwest-1", "cn-north-1", "https://iam.cn-north-1.amazonaws.com.cn"),
             (Api::Iam, "us-gov-east-1", "us-gov-west-1", "https://iam.us-gov.amazonaws.com"),
@@ -224,6 +230,7 @@ mod tests {
     fn fips_and_dual_stack_count_for_calls_made_by_hand() {
         for (fips, dual_stack, api, region, url) in [
             (true, false, Api::Ec2, "us-east-1", "https://ec2-fips.us-east-1.amazonaws.com"),
+            (true, false, Api::Dsql, "us-east-1", "https://dsql-fips.us-east-1.api.aws"),
             (true, false, Api::Sts, "us-gov-west-1", "https://sts.us-gov-west-1.amazonaws.com"),
             (true, false, Api::Ecs, "us-gov-west-1", "https://ecs-fips.us-gov-west-1.amazonaws.com"),
             (

@@ -7,6 +7,7 @@
 //! `describe` makes the calls; this module joins their replies.
 
 mod describe;
+mod dsql;
 
 use aws_sdk_rds::types::{
     DbCluster, DbClusterEndpoint, DbInstance, DbProxy, DbProxyEndpoint, IamAuthMode, VpcSecurityGroupMembership,
@@ -77,7 +78,7 @@ pub struct Databases {
     pub gaps: Vec<Error>,
 }
 
-/// The replies of the five calls.
+/// The replies of the calls.
 #[derive(Debug, Default)]
 struct Described {
     instances: Vec<DbInstance>,
@@ -85,6 +86,7 @@ struct Described {
     endpoints: Vec<DbClusterEndpoint>,
     proxies: Vec<DbProxy>,
     proxy_endpoints: Vec<DbProxyEndpoint>,
+    dsql: Vec<Database>,
     gaps: Vec<Error>,
 }
 
@@ -95,6 +97,7 @@ impl Described {
         found.extend(self.endpoints.iter().filter_map(|endpoint| self.custom(endpoint)));
         found.extend(self.proxies.iter().map(proxy));
         found.extend(self.proxy_endpoints.iter().map(|endpoint| self.proxy_endpoint(endpoint)));
+        found.extend(self.dsql);
         found.sort_by(|a, b| (&a.id, a.kind, &a.host).cmp(&(&b.id, b.kind, &b.host)));
         found.dedup();
         Databases { found, gaps: self.gaps }

@@ -1,11 +1,12 @@
-//! The login token of RDS: a presigned request that serves as a password for fifteen minutes.
+//! The login token of RDS and Aurora DSQL: a presigned request that serves as a password for fifteen minutes.
 //!
 //! ```text
 //!   host:port/?Action=connect&DBUser=<user>&X-Amz-Algorithm=…&X-Amz-Credential=…&X-Amz-Signature=…
+//!   host/?Action=DbConnect&X-Amz-Algorithm=…       Aurora DSQL: neither port nor user
 //! ```
 //!
 //! It is a presigned `GET https://host:port/?Action=connect&DBUser=<user>` of the service `rds-db`, less the scheme. RDS
-//! computes the same signature, so each character must be exactly right: the host in lower case, always with its port, and
+//! computes the same signature, so each character must be exactly right: the host in lower case, for RDS always with its port, and
 //! everything but unreserved characters percent-encoded. The generator of the SDK does not encode the user, so it is not
 //! used.
 
@@ -22,7 +23,8 @@ use crate::{
     target::{Endpoint, Region},
 };
 
-/// The lifetime of a token, which is the longest that RDS accepts (AWS, "Connecting to your DB instance using IAM authentication").
+/// The lifetime of a token, which is the longest that RDS accepts (AWS, "Connecting to your DB instance using IAM authentication"), and the usual
+/// one of Aurora DSQL.
 pub const LIFETIME: Duration = Duration::from_mins(15);
 
 /// Everything but RFC 3986's unreserved characters, as SigV4 demands.
@@ -68,9 +70,10 @@ pub fn sign(
 ) -> Result<Token, Error> {
     let encoded = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
     // Explicit, because the signer would leave out port 443 as the default one of https.
-    let authority = endpoint.to_string();
-    let TokenRequest { signing_name, action, user_parameter } = endpoint.service().token();
-    let mut token = format!("{authority}/?Action={action}&{user_parameter}={}", encoded(user));
+    let TokenRequest { signing_name, action, user_parameter, has_port } = endpoint.service().token(user);
+    let authority = if has_port { endpoint.to_string() } else { endpoint.host.to_string() };
+    let user = user_parameter.map(|name| format!("&{name}={}", encoded(user))).unwrap_or_default();
+    let mut token = format!("{authority}/?Action={action}{user}");
 
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
@@ -153,11 +156,15 @@ mod tests {
 
     #[test]
     fn tokens_are_those_of_botocore() {
-        let vectors: Value = serde_json::from_str(include_str!("../../tests/vectors/rds-tokens.json")).unwrap();
-        assert_eq!((vectors["now"].as_str(), vectors["access_key_id"].as_str()), (Some(NOW), Some(KEY)));
-        let tokens = vectors["tokens"].as_array().unwrap();
-        assert!(tokens.len() > 20);
-        for vector in tokens {
+        let [rds, dsql] =
+            [include_str!("../../tests/vectors/rds-tokens.json"), include_str!("../../tests/vectors/dsql-tokens.json")]
+                .map(|text| serde_json::from_str::<Value>(text).unwrap());
+        for vectors in [&rds, &dsql] {
+            assert_eq!((vectors["now"].as_str(), vectors["access_key_id"].as_str()), (Some(NOW), Some(KEY)));
+        }
+        let [rds, dsql] = [&rds, &dsql].map(|vectors| vectors["tokens"].as_array().unwrap());
+        assert!(rds.len() > 20 && dsql.len() >= 6);
+        for vector in rds.iter().chain(dsql) {
             let text = |name: &str| vector[name].as_str().unwrap();
             let port = u16::try_from(vector["port"].as_u64().unwrap()).unwrap();
             let ours = make(text("host"), port, text("region"), text("user"), vector["session_token"].as_str());

@@ -276,6 +276,9 @@ fn count_beside(database: &Database, nodes: &[Node]) -> Option<usize> {
 
 /// The nodes in the database's VPC, two of them by id.
 fn beside(database: &Database, nodes: &[Node]) -> String {
+    if database.endpoint().is_some_and(|endpoint| endpoint.host.is_public()) {
+        return "not needed".into();
+    }
     let Some(vpc) = &database.vpc else { return UNKNOWN.into() };
     let here: Vec<&Node> = nodes.iter().filter(|node| node.vpc.as_ref() == Some(vpc)).collect();
     match here.as_slice() {

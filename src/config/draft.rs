@@ -43,8 +43,8 @@ pub struct Draft {
     pub auth: Auth,
     /// The managed node that carries the bytes, where the route needs one.
     pub bastion: Option<InstanceId>,
-    /// The requested route.
-    pub via: Via,
+    /// The requested route; `None` leaves it to the endpoint.
+    pub via: Option<Via>,
     /// The AWS identity.
     pub identity: Identity,
     /// The region: the one that is set for this database, else the one in the reference, else the one that is set for all.
@@ -89,15 +89,15 @@ impl Draft {
         };
         let draft = Self {
             name: Arc::from(name),
-            reference,
             alias: None,
             engine: settings.value::<typed::Engine>()?,
-            port: settings.value::<typed::Port>()?,
+            port: settings.value::<typed::Port>()?.or_else(|| port_of(&reference)),
+            reference,
             user: settings.value::<typed::User>()?,
             database: settings.value::<typed::Database>()?,
             auth: settings.value_or_default::<typed::Auth>()?,
             bastion: settings.value::<typed::Bastion>()?,
-            via: settings.value_or_default::<typed::Via>()?,
+            via: via(settings)?,
             identity: identity(settings, environment)?,
             region,
             ca_file: ca_file(settings, environment)?,
@@ -122,11 +122,19 @@ impl Draft {
         self.region = found.region();
         self.alias = Some(alias);
         self.reference = Reference::Host(found);
+        self.port = self.port.or_else(|| port_of(&self.reference));
+    }
+
+    /// The route: the requested one, else from this machine to an endpoint that is reachable from the internet, and through a
+    /// bastion to any other.
+    fn route(&self) -> Via {
+        let is_public = matches!(&self.reference, Reference::Host(host) if host.is_public());
+        self.via.unwrap_or(if is_public { Via::Direct } else { Via::Ssm })
     }
 
     /// Whether a managed node must still be chosen.
     pub fn lacks_bastion(&self) -> bool {
-        self.via != Via::Direct && self.bastion.is_none()
+        self.route() != Via::Direct && self.bastion.is_none()
     }
 
     /// The target, with defaults for optional values.
@@ -135,12 +143,13 @@ impl Draft {
     /// A value is missing, or values contradict each other.
     pub fn finish(self) -> Result<Target, Error> {
         self.check_region()?;
+        let via = self.route();
         let Reference::Host(host) = self.reference else {
             return Err(Error::NotLookedUp { target: self.name.to_string(), reference: self.reference });
         };
         let engine = engine(self.engine, self.port).unwrap_or(Engine::DEFAULT);
         let region = self.configured_region.or_else(|| host.region()).or(self.region);
-        let route = match (self.via, self.bastion) {
+        let route = match (via, self.bastion) {
             (Via::Direct, _) => Route::Direct,
             (Via::Ssm, Some(bastion)) => Route::Ssm(bastion),
             (Via::Auto, Some(bastion)) => Route::Auto(bastion),
@@ -230,6 +239,18 @@ impl Sessions {
         }
         Ok(pooling)
     }
+}
+
+/// The port that a host's service fixes.
+fn port_of(reference: &Reference) -> Option<u16> {
+    let Reference::Host(host) = reference else { return None };
+    host.service()?.port()
+}
+
+/// The requested route. A bastion that is set for one database requests it, one that is set for all does not.
+fn via(settings: &Settings<'_>) -> Result<Option<Via>, Error> {
+    let requested = settings.get(Key::Via).map(settings::parse::<typed::Via>).transpose()?;
+    Ok(requested.or_else(|| settings.for_target(Key::Bastion).map(|_| Via::Ssm)))
 }
 
 /// The configured engine, or the one that the port is known for.

@@ -163,9 +163,13 @@ async fn database(account: &Account, subject: &Subject, target: &Target) -> (Vec
     match account.database_at(host).await {
         Err(error) => (vec![Finding::of_call(Verdict::Unknown, &error)], None),
         Ok(None) => {
-            let finding = Finding::warn(format!("RDS does not know {host} in {}", target.region))
-                .because("it belongs to another account or was deleted, or the name is not the endpoint's own")
-                .fix("rdsgate ls (with --profile and --region) shows what there is".to_owned());
+            let finding = Finding::warn(format!(
+                "{} does not know {host} in {}",
+                target.endpoint.service().product(),
+                target.region
+            ))
+            .because("it belongs to another account or was deleted, or the name is not the endpoint's own")
+            .fix("rdsgate ls (with --profile and --region) shows what there is".to_owned());
             (vec![finding], None)
         }
         Ok(Some(database)) => (facts(&database, subject, target), Some(database)),

@@ -114,6 +114,16 @@ mod tests {
             ("postgres", "app_user", "CREATE USER \"app_user\";\nGRANT rds_iam TO \"app_user\";\n"),
             ("aurora-postgresql", "a\"b", "CREATE USER \"a\"\"b\";\nGRANT rds_iam TO \"a\"\"b\";\n"),
             (
+                "aurora-dsql",
+                "app",
+                "CREATE ROLE \"app\" WITH LOGIN;\nAWS IAM GRANT \"app\" TO 'arn:aws:iam::<account>:role/<role>';\n",
+            ),
+            (
+                "aurora-dsql",
+                "admin",
+                "-- Every cluster has the role admin. Its logins need dsql:DbConnectAdmin, and no SQL.\n",
+            ),
+            (
                 "mysql",
                 "app_user",
                 "CREATE USER 'app_user'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;\n",

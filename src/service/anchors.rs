@@ -2,8 +2,8 @@
 
 use super::{Partition, Region};
 
-/// The roots of RDS that may sign the certificate of an endpoint. Amazon Trust Services may sign any: RDS Proxy and Aurora
-/// Serverless v1 have public certificates.
+/// The roots of RDS that may sign the certificate of an endpoint. Amazon Trust Services may sign any: RDS Proxy, Aurora
+/// Serverless v1 and Aurora DSQL have public certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Anchors {
     /// The roots of one region.
@@ -12,6 +12,8 @@ pub enum Anchors {
     Preview,
     /// The roots of every region, since the name does not contain the region.
     AnyRegion,
+    /// None: its certificate is a public one.
+    Public,
 }
 
 /// The source of the roots of a region.

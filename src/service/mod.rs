@@ -50,6 +50,8 @@ pub enum Service {
     ShardGroup,
     /// The writer of an Aurora global database, in any region.
     GlobalWriter,
+    /// A cluster of Aurora DSQL, which speaks PostgreSQL's protocol.
+    Dsql,
 }
 
 /// The permissions to list databases, of every service.
@@ -59,20 +61,24 @@ pub const LOOKUP_ACTIONS: &[&str] = &[
     "rds:DescribeDBClusterEndpoints",
     "rds:DescribeDBProxies",
     "rds:DescribeDBProxyEndpoints",
+    "dsql:ListClusters",
+    "dsql:GetCluster",
 ];
 
-/// The request that a login token is a presigned form of: `GET /?Action=ACTION&USER=…`.
+/// The request that a login token is a presigned form of: `GET /?Action=ACTION&USER=…`, or without a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenRequest {
     /// The name of the service in the signature.
     pub signing_name: &'static str,
     /// The value of the parameter `Action`.
     pub action: &'static str,
-    /// The parameter that holds the database user.
-    pub user_parameter: &'static str,
+    /// The parameter that holds the database user, if the token names one.
+    pub user_parameter: Option<&'static str>,
+    /// Whether the host is signed with its port.
+    pub has_port: bool,
 }
 
-/// The RDS call that lists an endpoint.
+/// The call that lists an endpoint: of RDS, or of the service that is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Describe {
     /// DescribeDBInstances.
@@ -85,11 +91,16 @@ pub enum Describe {
     Proxies,
     /// DescribeDBProxyEndpoints.
     ProxyEndpoints,
+    /// ListClusters and GetCluster of Aurora DSQL.
+    DsqlClusters,
 }
+
+/// The user of Aurora DSQL that every cluster has, with an IAM action of its own.
+const DSQL_ADMIN: &str = "admin";
 
 impl Service {
     /// The service and the name in an ARN, from the ARN's third field and from those after the account; a cluster's ARN leads
-    /// to its writer ("Amazon Resource Names in Amazon RDS").
+    /// to its writer ("Amazon Resource Names in Amazon RDS"; "Resource types defined by Amazon Aurora DSQL").
     pub fn of_arn<'a>(service: &str, resource: &[&'a str]) -> Option<(Self, &'a str)> {
         Some(match (service, resource) {
             ("rds", ["db", name]) => (Self::Instance, name),
@@ -97,6 +108,7 @@ impl Service {
             ("rds", ["cluster-endpoint", name]) => (Self::Custom, name),
             ("rds", ["db-proxy", name]) => (Self::Proxy, name),
             ("rds", ["db-proxy-endpoint", name]) => (Self::ProxyEndpoint, name),
+            ("dsql", [resource]) => (Self::Dsql, resource.strip_prefix("cluster/")?),
             _ => return None,
         })
     }
@@ -112,6 +124,7 @@ impl Service {
             Self::ProxyEndpoint => "proxy-endpoint",
             Self::ShardGroup => "shard-group",
             Self::GlobalWriter => "global-writer",
+            Self::Dsql => "dsql",
         }
     }
 
@@ -126,13 +139,19 @@ impl Service {
             Self::ProxyEndpoint => "an additional endpoint of an RDS Proxy",
             Self::ShardGroup => "a shard group of Aurora Limitless",
             Self::GlobalWriter => "the writer of an Aurora global database",
+            Self::Dsql => "a cluster of Aurora DSQL",
         }
+    }
+
+    /// The product of AWS that describes it.
+    pub fn product(self) -> &'static str {
+        if self == Self::Dsql { "Aurora DSQL" } else { "RDS" }
     }
 
     /// Whether the name moves from one instance to another.
     pub fn moves(self) -> bool {
         match self {
-            Self::Instance | Self::Proxy | Self::ProxyEndpoint => false,
+            Self::Instance | Self::Proxy | Self::ProxyEndpoint | Self::Dsql => false,
             Self::Writer | Self::Reader | Self::Custom | Self::ShardGroup | Self::GlobalWriter => true,
         }
     }
@@ -149,22 +168,47 @@ impl Service {
 
     /// Whether public authorities sign its certificate, so that AWS names none for it.
     pub fn has_public_certificate(self) -> bool {
-        self.is_proxy()
+        self.is_proxy() || self == Self::Dsql
+    }
+
+    /// The port, where the service has a fixed one.
+    pub fn port(self) -> Option<u16> {
+        // "Accessing Aurora DSQL with PostgreSQL-compatible clients".
+        (self == Self::Dsql).then_some(5432)
+    }
+
+    /// The resource id for the permission of a login, where the name of the endpoint contains it.
+    pub fn resource_id_of(self, host: &str) -> Option<&str> {
+        (self == Self::Dsql).then(|| host.split('.').next())?
     }
 
     /// The reason why the rights of a database user are not looked up after a login; `None` where they are.
     pub fn unchecked_user(self) -> Option<&'static str> {
-        // "RDS Proxy", IAM authentication: the proxy has its own login to the database.
-        self.is_proxy().then_some("not needed: the RDS Proxy takes the token, and logs in to the database by itself")
+        match self {
+            // "RDS Proxy", IAM authentication: the proxy has its own login to the database.
+            Self::Proxy | Self::ProxyEndpoint => {
+                Some("not needed: the RDS Proxy takes the token, and logs in to the database by itself")
+            }
+            // "Using database roles and IAM authentication": there is no other login.
+            Self::Dsql => Some("not needed: Aurora DSQL lets in only who has the role by AWS IAM GRANT, or is admin"),
+            Self::Instance | Self::Writer | Self::Reader | Self::Custom | Self::ShardGroup | Self::GlobalWriter => None,
+        }
     }
 
     /// The place to look at instead, for a service without a log of refused IAM logins; `None` where there is one.
     pub fn without_auth_log(self) -> Option<&'static str> {
-        self.is_proxy().then_some("an RDS Proxy has no such log; see /aws/rds/proxy in CloudWatch Logs")
+        match self {
+            Self::Proxy | Self::ProxyEndpoint => {
+                Some("an RDS Proxy has no such log; see /aws/rds/proxy in CloudWatch Logs")
+            }
+            Self::Dsql => Some("Aurora DSQL has no such log; see DbConnect and DbConnectAdmin in CloudTrail"),
+            Self::Instance | Self::Writer | Self::Reader | Self::Custom | Self::ShardGroup | Self::GlobalWriter => None,
+        }
     }
 
-    /// The request that is signed for a login ("Connecting to your DB instance using IAM authentication").
-    pub fn token(self) -> TokenRequest {
+    /// The request that is signed for a login as `user` ("Connecting to your DB instance using IAM authentication";
+    /// "Generating an authentication token in Amazon Aurora DSQL").
+    pub fn token(self, user: &str) -> TokenRequest {
         match self {
             Self::Instance
             | Self::Writer
@@ -173,9 +217,18 @@ impl Service {
             | Self::Proxy
             | Self::ProxyEndpoint
             | Self::ShardGroup
-            | Self::GlobalWriter => {
-                TokenRequest { signing_name: "rds-db", action: "connect", user_parameter: "DBUser" }
-            }
+            | Self::GlobalWriter => TokenRequest {
+                signing_name: "rds-db",
+                action: "connect",
+                user_parameter: Some("DBUser"),
+                has_port: true,
+            },
+            Self::Dsql => TokenRequest {
+                signing_name: "dsql",
+                action: if user == DSQL_ADMIN { "DbConnectAdmin" } else { "DbConnect" },
+                user_parameter: None,
+                has_port: false,
+            },
         }
     }
 
@@ -199,6 +252,15 @@ impl Service {
                     resource_id.unwrap_or("<DbiResourceId>"),
                 ),
             },
+            Self::Dsql => Permission {
+                action: if name == DSQL_ADMIN { "dsql:DbConnectAdmin" } else { "dsql:DbConnect" },
+                resource: format!(
+                    "arn:{}:dsql:{region}:{}:cluster/{}",
+                    region.partition().name(),
+                    account.unwrap_or("<account>"),
+                    resource_id.unwrap_or("<cluster>"),
+                ),
+            },
         }
     }
 
@@ -211,6 +273,7 @@ impl Service {
             Self::Custom => Describe::ClusterEndpoints,
             Self::Proxy => Describe::Proxies,
             Self::ProxyEndpoint => Describe::ProxyEndpoints,
+            Self::Dsql => Describe::DsqlClusters,
         }
     }
 }
@@ -243,6 +306,20 @@ mod tests {
     }
 
     #[test]
+    fn admin_of_dsql_has_an_action_of_its_own() {
+        let region = "eu-central-1".parse().unwrap();
+        for (name, action) in [("admin", "DbConnectAdmin"), ("app", "DbConnect"), ("Admin", "DbConnect")] {
+            let user = DatabaseUser { account: Some("123456789012"), resource_id: Some("abc"), name };
+            let permission = Service::Dsql.permission(&region, user);
+            let resource = "arn:aws:dsql:eu-central-1:123456789012:cluster/abc";
+            assert_eq!(permission.to_string(), format!("dsql:{action} on {resource}"));
+            assert_eq!(Service::Dsql.token(name).action, action);
+        }
+        assert_eq!(Service::Dsql.resource_id_of("abc.dsql-fnh4.us-east-1.on.aws"), Some("abc"));
+        assert_eq!(Service::Instance.resource_id_of("abc.c1.us-east-1.rds.amazonaws.com"), None);
+    }
+
+    #[test]
     fn names_are_those_of_the_serialized_form() {
         for service in [
             Service::Instance,
@@ -253,6 +330,7 @@ mod tests {
             Service::ProxyEndpoint,
             Service::ShardGroup,
             Service::GlobalWriter,
+            Service::Dsql,
         ] {
             assert_eq!(serde_json::to_value(service).unwrap(), service.name());
         }

@@ -4,14 +4,17 @@
 //!   {id}.cluster-{hash} . {region}.rds . SUFFIX      everywhere but in the next two
 //!   {id}.cluster-{hash} . rds.{region} . SUFFIX      GovCloud and the isolated partitions; China since 2020
 //!   {id}.global-{hash}  . global.rds   . SUFFIX      the writer of an Aurora global database: no region
+//!   {id} . dsql.{region}         . on.aws            Aurora DSQL, reachable from everywhere
+//!   {id} . dsql-{hash}.{region}  . on.aws            the same through an interface endpoint of a VPC (PrivateLink)
 //! ```
 //!
-//! SUFFIX is one of the partition's two DNS suffixes, and the region must be of that partition. Either order of `rds` and
+//! The own name of an interface endpoint (`vpce-….dsql-{hash}.{region}.vpce.amazonaws.com`) is not among them: the
+//! certificate of a cluster does not contain it. SUFFIX is one of the partition's two DNS suffixes, and the region must be of that partition. Either order of `rds` and
 //! the region is accepted in every partition, since names of both forms are in use in China and in GovCloud.
 //!
 //! Sources: RDS user guide, "Connecting to a DB instance" and "RDS Proxy endpoints"; Aurora user guide, "Amazon Aurora
 //! endpoint connections" and "Limitless Database endpoints"; aws-advanced-jdbc-wrapper 2.5 `RdsUtils.java` (the patterns of
-//! all partitions).
+//! all partitions); Aurora DSQL user guide, "Managing and connecting to Amazon Aurora DSQL clusters using AWS PrivateLink".
 
 use super::{Anchors, Partition, Region, Service};
 
@@ -24,6 +27,8 @@ pub struct Name {
     pub region: Option<Region>,
     /// The roots that may vouch for it.
     pub anchors: Anchors,
+    /// Whether every endpoint with a name of this form is reachable from the internet.
+    pub is_public: bool,
 }
 
 /// One form of a name: the service's own labels, then one of the zones.
@@ -33,7 +38,8 @@ struct Form {
     labels: &'static str,
     zones: &'static [Zone],
     /// The ends of its names in a partition.
-    suffixes: fn(Partition) -> [&'static str; 2],
+    suffixes: fn(Partition) -> Vec<&'static str>,
+    is_public: bool,
 }
 
 /// The labels between the service's own and the suffix: they hold the region and decide about the roots.
@@ -48,9 +54,11 @@ const REGIONAL: &[Zone] = &[
     Zone { labels: "{region}.rds-preview", anchors: |_| Anchors::Preview },
 ];
 const GLOBAL: &[Zone] = &[Zone { labels: "global.rds", anchors: |_| Anchors::AnyRegion }];
+const DSQL: &[Zone] = &[Zone { labels: "dsql.{region}", anchors: |_| Anchors::Public }];
+const PRIVATE_LINK: &[Zone] = &[Zone { labels: "{region}", anchors: |_| Anchors::Public }];
 
 /// Tried in this order: the form of an instance fits the names of all others too.
-const FORMS: [Form; 8] = [
+const FORMS: [Form; 10] = [
     rds(Service::Writer, "{id}.cluster-{hash}", REGIONAL),
     rds(Service::Reader, "{id}.cluster-ro-{hash}", REGIONAL),
     rds(Service::Custom, "{id}.cluster-custom-{hash}", REGIONAL),
@@ -59,10 +67,23 @@ const FORMS: [Form; 8] = [
     rds(Service::ShardGroup, "{id}.shardgrp-{hash}", REGIONAL),
     rds(Service::GlobalWriter, "{id}.global-{hash}", GLOBAL),
     rds(Service::Instance, "{id}.{any}", REGIONAL),
+    Form { service: Service::Dsql, labels: "{any}", zones: DSQL, suffixes: on_aws, is_public: true },
+    Form {
+        service: Service::Dsql,
+        labels: "{any}.dsql-{hash}",
+        zones: PRIVATE_LINK,
+        suffixes: on_aws,
+        is_public: false,
+    },
 ];
 
 const fn rds(service: Service, labels: &'static str, zones: &'static [Zone]) -> Form {
-    Form { service, labels, zones, suffixes: Partition::suffixes }
+    Form { service, labels, zones, suffixes: |partition| partition.suffixes().into(), is_public: false }
+}
+
+/// Aurora DSQL is in the commercial partition only ("Amazon Aurora DSQL endpoints and quotas").
+fn on_aws(partition: Partition) -> Vec<&'static str> {
+    if partition == Partition::Aws { vec!["on.aws"] } else { Vec::new() }
 }
 
 fn of_region(region: Option<&Region>) -> Anchors {
@@ -83,7 +104,8 @@ impl Form {
             self.zones.iter().find_map(|zone| {
                 let (own, region) = zone.strip_from(name, partition)?;
                 let anchors = (zone.anchors)(region.as_ref());
-                fits(own, self.labels).then_some(Name { service: self.service, region, anchors })
+                let Self { service, is_public, .. } = *self;
+                fits(own, self.labels).then_some(Name { service, region, anchors, is_public })
             })
         })
     }
@@ -135,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_form_tells_service_and_region() {
-        use Service::{Custom, GlobalWriter, Instance, Proxy, ProxyEndpoint, Reader, ShardGroup, Writer};
+        use Service::{Custom, Dsql, GlobalWriter, Instance, Proxy, ProxyEndpoint, Reader, ShardGroup, Writer};
         let rows = [
             ("orders.c1abcdefghij.eu-central-1.rds.amazonaws.com", Instance, "eu-central-1"),
             ("orders.cluster-c1abcdefghij.eu-central-1.rds.amazonaws.com", Writer, "eu-central-1"),
@@ -163,15 +185,23 @@ mod tests {
             ("orders.c1abcdefghij.rds.eu-isoe-west-1.cloud.adc-e.uk", Instance, "eu-isoe-west-1"),
             ("orders.proxy-c1abcdefghij.rds.us-isof-south-1.csp.hci.ic.gov", Proxy, "us-isof-south-1"),
             ("orders.cluster-c1abcdefghij.eusc-de-east-1.rds.amazonaws.eu", Writer, "eusc-de-east-1"),
+            ("weabcdefghijklmnopqrdqqm2e.dsql.eu-central-1.on.aws", Dsql, "eu-central-1"),
+            ("weabcdefghijklmnopqrdqqm2e.dsql-fnh4.us-east-1.on.aws", Dsql, "us-east-1"),
+            ("weabcdefghijklmnopqrdqqm2e.dsql-0a1b2c.us-east-1.on.aws", Dsql, "us-east-1"),
         ];
         for (name, service, region) in rows {
             let region: Option<Region> = (!region.is_empty()).then(|| region.parse().unwrap());
             let anchors = match &region {
                 _ if name.contains("rds-preview") => Anchors::Preview,
+                _ if service == Dsql => Anchors::Public,
                 Some(region) => Anchors::Region(region.clone()),
                 None => Anchors::AnyRegion,
             };
-            assert_eq!(Name::parse(name), Some(Name { service, region, anchors }), "{name}");
+            assert_eq!(
+                Name::parse(name),
+                Some(Name { service, region, anchors, is_public: name.contains(".dsql.") }),
+                "{name}"
+            );
         }
         // Each row of the table, in each of its zones but the preview's, is the first to fit some name above.
         for form in &FORMS {
@@ -207,6 +237,15 @@ mod tests {
             "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com.cn",
             "orders.c1abcdefghij.eu-central-1.rds.amazonaws.eu",
             "orders.c1abcdefghij.global.rds.amazonaws.com",
+            // Not names of a cluster of Aurora DSQL.
+            "dsql.eu-central-1.on.aws",
+            "a.b.dsql.eu-central-1.on.aws",
+            "abc.dsql.eu-central-1.api.aws",
+            "abc.dsql.cn-north-1.on.aws",
+            "abc.lambda-url.eu-central-1.on.aws",
+            "abc.notdsql-fnh4.us-east-1.on.aws",
+            "abc.dsql-fnh4.dsql.us-east-1.on.aws",
+            "vpce-04037adb76c111221-d849uc2p.dsql-fnh4.us-east-1.vpce.amazonaws.com",
         ] {
             assert_eq!(Name::parse(name), None, "{name}");
         }

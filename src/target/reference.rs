@@ -31,6 +31,11 @@ impl Host {
         self.region().is_some()
     }
 
+    /// Whether the name is that of an endpoint which is reachable from the internet.
+    pub fn is_public(&self) -> bool {
+        Name::parse(&self.0).is_some_and(|name| name.is_public)
+    }
+
     /// The roots that may sign the certificate of the host.
     pub fn anchors(&self) -> Anchors {
         Name::parse(&self.0).map_or(Anchors::AnyRegion, |name| name.anchors)
@@ -193,6 +198,7 @@ mod tests {
                 Service::Proxy,
                 "prx-0a1",
             ),
+            ("arn:aws:dsql:us-east-1:123456789012:cluster/abc2", "us-east-1", Service::Dsql, "abc2"),
         ] {
             let arn: Arn = text.parse().unwrap();
             assert_eq!((arn.as_str(), arn.region().as_str(), arn.service(), arn.name()), (text, region, service, name));
@@ -205,6 +211,8 @@ mod tests {
             "arn:aws:rds:eu-central-1:123456789012:db:",
             "arn:aws:rds:eu-central-1:123456789012:db:a:b",
             "arn:aws:ec2:eu-central-1:123456789012:db:orders",
+            "arn:aws:dsql:us-east-1:123456789012:cluster/abc2/stream",
+            "arn:aws:dsql:us-east-1:123456789012:cluster:abc2",
             "orders",
         ] {
             assert_eq!(text.parse::<Arn>(), Err(ParseError::Arn(text.into())));

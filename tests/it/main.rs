@@ -19,6 +19,7 @@ mod clients;
 mod control;
 mod discovery;
 mod doctor;
+mod dsql;
 mod exchanges;
 mod failure_table;
 mod failures;

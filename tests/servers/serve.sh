@@ -159,6 +159,7 @@ rules() { # what a token is checked against
     for name in ${host//,/ }; do echo "host=$name"; done
     for name in $(IFS=,; echo ${rds_port:-$rds_default,$port}); do echo "port=$name"; done
     echo "region=$region"
+    case $host in *.dsql.* | *.dsql-*) echo service=dsql ;; esac
     echo "log=$scratch/auth.log"
     # A test makes this file; the server that verifies the token as the user who owns this folder removes it.
     echo "refuse_next=$scratch/refuse-next"

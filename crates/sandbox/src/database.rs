@@ -4,7 +4,7 @@
 #[derive(Debug, Clone)]
 pub struct Database {
     /// The endpoint's host name, whose first label is the identifier. The second label says what it is: `cluster-…` a
-    /// cluster, `cluster-custom-…` a custom endpoint, `proxy-…` a proxy, `endpoint` a proxy's endpoint, anything else an
+    /// cluster, `cluster-custom-…` a custom endpoint, `proxy-…` a proxy, `endpoint` a proxy's endpoint, `dsql` a cluster of Aurora DSQL, anything else an
     /// instance.
     pub host: String,
     /// The endpoint's port. A proxy does not say its own.
@@ -29,7 +29,7 @@ pub struct Database {
     pub ca: String,
 }
 
-/// The kinds of endpoint that RDS describes, each with a call of its own.
+/// The kinds of endpoint, each with a call of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Instance,
@@ -37,6 +37,8 @@ pub(super) enum Kind {
     ClusterEndpoint,
     Proxy,
     ProxyEndpoint,
+    /// Of Aurora DSQL.
+    DsqlCluster,
 }
 
 impl Database {
@@ -78,6 +80,8 @@ impl Database {
     pub(super) fn kind(&self) -> Kind {
         match self.host.split('.').nth(1).unwrap_or_default() {
             "endpoint" => Kind::ProxyEndpoint,
+            "dsql" => Kind::DsqlCluster,
+            label if label.starts_with("dsql-") => Kind::DsqlCluster,
             label if label.starts_with("proxy-") => Kind::Proxy,
             label if label.starts_with("cluster-custom-") => Kind::ClusterEndpoint,
             label if label.starts_with("cluster-") => Kind::Cluster,

@@ -97,10 +97,14 @@ pub enum Operation {
     GetSecretValue,
     /// `ssmmessages:OpenDataChannel`: the websocket.
     OpenDataChannel,
+    /// `dsql:ListClusters`.
+    ListDsqlClusters,
+    /// `dsql:GetCluster`.
+    GetDsqlCluster,
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 46] = [
+    pub(crate) const ALL: [Self; 48] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
@@ -147,6 +151,8 @@ impl Operation {
         Self::GetLogEvents,
         Self::GetSecretValue,
         Self::OpenDataChannel,
+        Self::ListDsqlClusters,
+        Self::GetDsqlCluster,
     ];
 
     /// The prefix in IAM and the service in signatures.
@@ -192,6 +198,7 @@ impl Operation {
             Self::FilterLogEvents | Self::GetLogEvents => "logs",
             Self::GetSecretValue => "secretsmanager",
             Self::OpenDataChannel => "ssmmessages",
+            Self::ListDsqlClusters | Self::GetDsqlCluster => "dsql",
         }
     }
 
@@ -203,6 +210,10 @@ impl Operation {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        match self {
+            Self::ListDsqlClusters => f.write_str("ListClusters"),
+            Self::GetDsqlCluster => f.write_str("GetCluster"),
+            _ => write!(f, "{self:?}"),
+        }
     }
 }

@@ -164,7 +164,8 @@ pub enum TokenRefusal {
     Denied(String),
 }
 
-/// Checks a token as RDS does: for exactly this server and user, young enough, signed by a key that may.
+/// Checks a token as RDS does: for exactly this server and user, young enough, signed by a key that may. A server with a name of
+/// Aurora DSQL takes that service's tokens, which have neither port nor user.
 ///
 /// # Errors
 /// [`TokenRefusal`], the first thing that is wrong.
@@ -176,7 +177,13 @@ pub(super) fn verify_token(
     find: impl Fn(&str) -> Option<Identity>,
 ) -> Result<Identity, TokenRefusal> {
     let (authority, query) = token.split_once("/?").ok_or(TokenRefusal::Shape("no query"))?;
-    if authority != format!("{}:{}", server.host, server.port) {
+    let is_dsql = server.host.split('.').nth(1).is_some_and(|label| label == "dsql" || label.starts_with("dsql-"));
+    let (service, action, expected) = if is_dsql {
+        ("dsql", if user == "admin" { "DbConnectAdmin" } else { "DbConnect" }, server.host.clone())
+    } else {
+        ("rds-db", "connect", format!("{}:{}", server.host, server.port))
+    };
+    if authority != expected {
         return Err(TokenRefusal::Endpoint(authority.into()));
     }
     let parameters: Vec<(String, String)> = query
@@ -197,17 +204,17 @@ pub(super) fn verify_token(
             _ => Err(TokenRefusal::Shape(name)),
         }
     };
-    for (name, value) in [("Action", "connect"), ("X-Amz-Algorithm", ALGORITHM), ("X-Amz-SignedHeaders", "host")] {
+    for (name, value) in [("Action", action), ("X-Amz-Algorithm", ALGORITHM), ("X-Amz-SignedHeaders", "host")] {
         if parameter(name)? != value {
             return Err(TokenRefusal::Shape(name));
         }
     }
-    if parameter("DBUser")? != user {
+    if !is_dsql && parameter("DBUser")? != user {
         return Err(TokenRefusal::User(parameter("DBUser")?.into()));
     }
     let credential = Credential::parse(parameter("X-Amz-Credential")?)?;
     let date = parameter("X-Amz-Date")?;
-    credential.check((&server.region, "rds-db"), date)?;
+    credential.check((&server.region, service), date)?;
     let at = parse_date(date).ok_or(TokenRefusal::Shape("X-Amz-Date"))?;
     let life: u64 = parameter("X-Amz-Expires")?.parse().map_err(|_| TokenRefusal::Shape("X-Amz-Expires"))?;
     if !(1..=TOKEN_LIFE).contains(&life) || at > now + SKEW || now > at + Duration::from_secs(life) {

@@ -1,11 +1,11 @@
-//! The five Describe calls, all pages of them, for a whole account or for one name.
+//! The five Describe calls, all pages of them, for a whole account or for one name; beside them those of Aurora DSQL.
 
 use aws_sdk_rds::types::{DbCluster, DbClusterEndpoint, DbInstance, DbProxy, DbProxyEndpoint, Filter};
 use aws_smithy_async::future::pagination_stream::PaginationStream;
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use super::{Database, Databases, Described};
+use super::{Database, Databases, Described, dsql::is_cluster_id};
 use crate::{
     aws::{Account, Error},
     service::{Describe, Service},
@@ -50,6 +50,7 @@ impl Account {
             // The ARNs of proxies and their endpoints contain a resource id, which these calls do not accept.
             Describe::Proxies => described.proxies = self.db_proxies(None).await?,
             Describe::ProxyEndpoints => described.proxy_endpoints = self.db_proxy_endpoints(None).await?,
+            Describe::DsqlClusters => described.dsql = none_if_unknown(self.dsql_cluster(arn.name()).await)?,
         }
         self.add_parents(&mut described).await?;
         Ok(described.join().found.into_iter().find(|database| database.arn.as_deref() == Some(arn.as_str())))
@@ -68,6 +69,14 @@ impl Account {
             Describe::ClusterEndpoints => described.endpoints = self.db_cluster_endpoints(id).await?,
             Describe::Proxies => described.proxies = self.db_proxies(id).await?,
             Describe::ProxyEndpoints => described.proxy_endpoints = self.db_proxy_endpoints(id).await?,
+            Describe::DsqlClusters => {
+                let mut found = none_if_unknown(self.dsql_cluster(id.unwrap_or_default()).await)?;
+                // A cluster has a name for each of its endpoints.
+                for database in &mut found {
+                    database.host = Some(host.to_string());
+                }
+                described.dsql = found;
+            }
         }
         self.add_parents(&mut described).await?;
         let at = |database: &Database| {
@@ -95,23 +104,31 @@ impl Account {
             Some(Describe::ClusterEndpoints) => {
                 self.db_cluster_endpoints(id).await?.pop().and_then(|endpoint| endpoint.db_cluster_identifier)
             }
-            // The users of a proxy are in its own secrets.
-            Some(Describe::Proxies | Describe::ProxyEndpoints) | None => None,
+            // The users of a proxy are in its own secrets; Aurora DSQL has no passwords.
+            Some(Describe::Proxies | Describe::ProxyEndpoints | Describe::DsqlClusters) | None => None,
         };
         let Some(cluster) = cluster else { return Ok(None) };
         let cluster = self.db_clusters(Some(&cluster)).await?.pop();
         Ok(cluster.and_then(|cluster| cluster.master_user_secret?.secret_arn))
     }
 
-    /// Makes all five calls concurrently, for all databases or for one identifier.
+    /// Makes all calls concurrently, for all databases or for one identifier.
     async fn describe(&self, id: Option<&str>) -> Result<Described, Error> {
-        let (instances, clusters, endpoints, proxies, proxy_endpoints) = tokio::join!(
+        let dsql = async {
+            match id {
+                None => self.dsql_clusters().await,
+                Some(id) if is_cluster_id(id) => none_if_unknown(self.dsql_cluster(id).await),
+                Some(_) => Ok(Vec::new()),
+            }
+        };
+        let (instances, clusters, endpoints, proxies, proxy_endpoints, dsql) = tokio::join!(
             // The SDK's futures are big.
             Box::pin(self.db_instances(id, None)),
             Box::pin(self.db_clusters(id)),
             Box::pin(self.db_cluster_endpoints(id)),
             Box::pin(self.db_proxies(id)),
             Box::pin(self.db_proxy_endpoints(id)),
+            Box::pin(dsql),
         );
         if let (Err(error), Err(_)) = (&instances, &clusters) {
             return Err(error.clone());
@@ -122,6 +139,7 @@ impl Account {
         described.endpoints = described.part(endpoints)?;
         described.proxies = described.part(proxies)?;
         described.proxy_endpoints = described.part(proxy_endpoints)?;
+        described.dsql = described.part(dsql)?;
         Ok(described)
     }
 

@@ -211,7 +211,7 @@ fn look_up(mut plan: Plan, caller: &mut Caller, output: &mut Output) -> Result<L
     let Some(region) = draft.region.clone() else { return Err(End::Finding(finding)) };
     let identity = aws::Options { identity: draft.identity.clone(), region: region.clone() };
     let extent = if let Reference::Host(_) = draft.reference {
-        draft.via = Via::Direct;
+        draft.via = Some(Via::Direct);
         plan.replace(draft);
         Extent::WithoutRoute(Box::new(finished(plan)?))
     } else {

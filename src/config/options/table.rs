@@ -371,7 +371,8 @@ options! {
         group: Group::Route,
         common: true,
         help: "ssm (through the bastion), direct (from this machine) or auto",
-        more: "auto connects directly if the database answers within two seconds, else through the bastion.",
+        more: "auto connects directly if the database answers within two seconds, else through the bastion. The public endpoint of \
+               an Aurora DSQL cluster is connected directly where neither a route nor a bastion is set for it.",
         trust: Trust::OwnerUnlessRds("connect from this machine to a name that is not an RDS endpoint"),
         reason: "Other names may lead anywhere, and from this machine to places that no bastion reaches.",
         aliases: &["route"],

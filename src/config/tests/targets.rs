@@ -97,6 +97,26 @@ fn route_is_the_bastion_by_default() {
 }
 
 #[test]
+fn public_endpoint_of_dsql_needs_no_bastion_and_a_private_one_does() {
+    let bastion = format!("bastion = '{BASTION}'\n");
+    let ssm = Some(Route::Ssm(BASTION.parse().unwrap()));
+    for (service, defaults, own, expected) in [
+        ("dsql", "", "", Some(Route::Direct)),
+        ("dsql", &*bastion, "", Some(Route::Direct)),
+        ("dsql", "", &*bastion, ssm.clone()),
+        ("dsql", "", "via = 'ssm'", None),
+        ("dsql-fnh4", &bastion, "", ssm),
+        ("dsql-fnh4", "", "", None),
+    ] {
+        let host = format!("weabcdefghijklmnopqrdqqm2e.{service}.eu-central-1.on.aws");
+        let text = format!("[defaults]\n{defaults}[targets.d]\nhost = '{host}'\n{own}");
+        let found = draft(&Scene::new().project(&text));
+        assert_eq!((found.port, found.lacks_bastion()), (Some(5432), expected.is_none()), "{text}");
+        assert_eq!(found.finish().ok().map(|target| target.route), expected, "{text}");
+    }
+}
+
+#[test]
 fn same_port_on_different_addresses_is_allowed() {
     let text = two().replace("listen = 5433", "listen = '127.0.0.2:5432'");
     Scene::new().project(&text).load().unwrap();

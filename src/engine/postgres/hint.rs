@@ -20,6 +20,9 @@ pub(super) fn of_refusal(error: &Error, user: &str, permission: &str) -> Option<
 /// `permission` is what the IAM policy must allow, `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
 pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String> {
     let role = quote_identifier(user);
+    if permission.starts_with("dsql:") {
+        return of_dsql(error, &role, permission);
+    }
     let hint = match error.sqlstate().as_str() {
         "28000" => match error.routine() {
             Some(b"InitializeSessionUserId") => {
@@ -52,6 +55,30 @@ pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String>
         "57P01" | "57P02" | "57P03" => {
             "The database is starting, stopping or failing over. Try again in a moment.".into()
         }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+/// The same for Aurora DSQL ("Troubleshooting issues in Aurora DSQL").
+fn of_dsql(error: &ServerError, role: &str, permission: &str) -> Option<String> {
+    let map = format!("CREATE ROLE {role} WITH LOGIN; AWS IAM GRANT {role} TO 'ARN of the IAM role';");
+    let hint = match error.sqlstate().as_str() {
+        // The class of feature_not_supported: a setting of the guard or of the client.
+        "0A000" => {
+            "Aurora DSQL lacks some settings of PostgreSQL, statement_timeout among them: remove the setting that the \
+                    message names from the configuration of rdsgate or of the client."
+                .into()
+        }
+        "3D000" => "A cluster of Aurora DSQL has one database: postgres.".into(),
+        // Invalid authorization, and refused connections.
+        sqlstate if sqlstate.starts_with("28") || sqlstate.starts_with("08") => format!(
+            "Check, in this order:\n\
+             1. the credentials' IAM policy allows {permission}\n\
+             2. the role exists and is mapped to your IAM role, as admin: {map}\n\
+             3. the user name is spelled as in the database, upper and lower case included\n\
+             4. this machine's clock is right: a token is valid for 15 minutes"
+        ),
         _ => return None,
     };
     Some(hint)
@@ -99,6 +126,20 @@ mod tests {
             assert!(hint.contains(advice), "{sqlstate} {routine}: {hint}");
         }
         assert_eq!(hint("22023", "set_config_option"), None);
+    }
+
+    #[test]
+    fn advice_for_dsql_names_its_own_permission_and_mapping() {
+        for (sqlstate, advice) in [
+            ("28000", "AWS IAM GRANT \"App\" TO"),
+            ("08006", "1. the credentials' IAM policy allows dsql:DbConnect on arn"),
+            ("0A000", "statement_timeout"),
+            ("3D000", "postgres"),
+        ] {
+            let error = ServerError::parse(format!("SFATAL\0C{sqlstate}\0Mno\0\0").as_bytes()).unwrap();
+            let hint = super::hint(&error, "App", "dsql:DbConnect on arn").unwrap();
+            assert!(hint.contains(advice) && !hint.contains("rds_iam"), "{sqlstate}: {hint}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::Facts;
 pub const FACTS: Facts = Facts {
     products: "PostgreSQL",
     name: "postgres",
-    aliases: &["postgresql", "aurora-postgresql"],
+    aliases: &["postgresql", "aurora-postgresql", "aurora-dsql"],
     default_port: 5432,
     client: &client::CLIENT,
     default_users: &[],

@@ -1,11 +1,12 @@
 //! The AWS APIs of the sandbox: a request is recognized, authenticated, permitted, and answered by its handler.
 //!
-//! `ssm`, `ecs`, `logs` and `secretsmanager` speak AWS JSON 1.1; `sts`, `rds`, `iam` and `ec2` speak Query with XML answers; `sso` speaks JSON over
-//! paths of its own. The wire shapes follow the public service
+//! `ssm`, `ecs`, `logs` and `secretsmanager` speak AWS JSON 1.1; `sts`, `rds`, `iam` and `ec2` speak Query with XML answers; `sso` and
+//! `dsql` speak JSON over paths of their own. The wire shapes follow the public service
 //! descriptions; the real SDK is what reads them. [`super::http`] serves the sockets.
 
 mod answer;
 mod change;
+mod dsql;
 mod ec2;
 mod ecs;
 mod error;
@@ -98,6 +99,9 @@ fn recognise(head: &Parts, body: &[u8]) -> Option<(Operation, serde_json::Value)
             _ => serde_json::from_slice(body).unwrap_or_default(),
         };
         return Some((operation, parameters));
+    }
+    if let Some(found) = dsql::recognise(head.uri.path(), form(head.uri.query().unwrap_or_default())) {
+        return Some(found);
     }
     let by_name = |name: &str| Operation::ALL.into_iter().find(|operation| format!("{operation}") == name);
     if let Some(target) = head.headers.get("x-amz-target") {
@@ -240,6 +244,8 @@ fn dispatch(
         Operation::FilterLogEvents => logs::filter_log_events(world, parameters),
         Operation::GetLogEvents => logs::get_log_events(world, parameters),
         Operation::GetSecretValue => secrets::get_secret_value(world, parameters),
+        Operation::ListDsqlClusters => dsql::list_clusters(world, parameters),
+        Operation::GetDsqlCluster => dsql::get_cluster(world, parameters),
         Operation::OpenDataChannel => {
             Err(ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "the data channel is a websocket"))
         }
