@@ -39,19 +39,26 @@ pub enum Engine {
     Postgres,
     /// RDS for MySQL and MariaDB, Aurora MySQL, or an RDS Proxy in front of one.
     Mysql,
+    /// Any TCP port: the bytes pass as they are.
+    Tcp,
 }
 
 /// A text that is not a value of its type. The message contains the text and the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Not one of the engines.
-    #[error("unknown engine {0:?}: expected postgres (also aurora-postgresql) or mysql (also mariadb, aurora-mysql)")]
+    #[error(
+        "unknown engine {0:?}: expected postgres (also aurora-postgresql), mysql (also mariadb, aurora-mysql) or tcp"
+    )]
     Engine(String),
     /// Not a DNS host name.
     #[error(
         "{0:?} is not a host name: expected letters, digits, '-' and '.', as in orders.c1abcdefghij.eu-central-1.rds.amazonaws.com"
     )]
     Host(String),
+    /// Not a destination of bytes without a protocol.
+    #[error("{0:?} is not a destination: expected a host name, an IP address or a managed node (i-…, mi-…, ecs:…)")]
+    Destination(String),
     /// Not the ARN of a database, cluster or proxy.
     #[error(
         "{0:?} is not the ARN of a database: expected arn:aws:rds:REGION:ACCOUNT:KIND:NAME, where KIND is db, cluster, \
@@ -160,7 +167,11 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        if self.host.is_ipv6() {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     listen::Local,
-    local_connection::{Connection, ide},
+    local_connection::{Connection, Unwritable, ide},
 };
 
 /// The forms of each served target, or the reason why they cannot be written.
@@ -20,11 +20,15 @@ fn forms(served: &Served) -> Result<Vec<Form>, String> {
     let connection = Connection::new(target, served.listeners.iter().find_map(Local::tcp));
     connection.must_be_printable("a connection string").map_err(|error| error.to_string())?;
     let form = |name, text| Form { name, use_as: None, text };
+    let (Some(program), Some(command)) = (connection.program(), connection.command()) else {
+        return Ok(vec![form("Address", connection.authority())]);
+    };
+    let unwritable = |error: Unwritable| error.to_string();
     Ok(vec![
-        form(connection.program(), connection.command()),
+        form(program, command),
         form("URL", connection.uri()),
-        form("JDBC", connection.jdbc()),
-        form("SQLAlchemy", connection.sqlalchemy()),
+        form("JDBC", connection.jdbc().map_err(unwritable)?),
+        form("SQLAlchemy", connection.sqlalchemy().map_err(unwritable)?),
         Form { name: "DBeaver", use_as: Some("data-sources.json of a project"), text: ide::dbeaver(&[connection]) },
     ])
 }

@@ -285,7 +285,8 @@ async fn check(service: &Service) {
     if let Err(cause) = ready {
         let cause = proxy::error::Error::from(cause);
         service.found_failure(&cause);
-        let hint = cause.hint(target).unwrap_or_default();
-        warn!(target = %target.name, cause = %cause.message(), hint, "connections will fail");
+        let worded = |text: String| target.engine.worded(&text);
+        let (hint, cause) = (cause.hint(target).map(worded).unwrap_or_default(), worded(cause.message()));
+        warn!(target = %target.name, cause, hint, "connections will fail");
     }
 }

@@ -65,7 +65,7 @@ impl Database {
     /// The address with its port; `None` while there is none, or for an unsupported engine.
     pub fn endpoint(&self) -> Option<Endpoint> {
         let host: Host = self.host.as_deref()?.parse().ok()?;
-        Some(Endpoint { host, port: self.port.or_else(|| Some(self.protocol()?.default_port()))? })
+        Some(Endpoint { host, port: self.port.or_else(|| self.protocol()?.default_port())? })
     }
 }
 
@@ -240,7 +240,7 @@ fn proxy(proxy: &DbProxy) -> Database {
         version: None,
         host: proxy.endpoint.clone(),
         // A proxy listens on its engine's default port ("RDS Proxy", limits), which RDS does not report.
-        port: engine.parse::<Engine>().ok().map(Engine::default_port),
+        port: engine.parse::<Engine>().ok().and_then(Engine::default_port),
         engine,
         iam: Some(by_secret || proxy.default_auth_scheme.as_deref() == Some("IAM_AUTH")),
         ca: None,

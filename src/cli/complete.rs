@@ -11,7 +11,7 @@ use crate::{
     causes,
     config::{self, Config, Draft, Plan},
     discover::{self, Bastions, Discovery},
-    target::Reference,
+    target::{Engine, Reference},
 };
 
 /// A configuration, and who calls AWS for it.
@@ -181,20 +181,20 @@ impl Problem {
 /// Whether something is missing that AWS or the DNS may know. A missing engine counts too: a wrong protocol fails in
 /// confusing ways.
 fn is_incomplete(draft: &Draft) -> bool {
-    draft.reference.region().is_none()
-        || !matches!(draft.reference, Reference::Host(_))
-        || draft.lacks_bastion()
-        || lacks_engine(draft)
+    let region = if draft.may_have_alias() { &draft.reference.region() } else { &draft.region };
+    region.is_none() || !matches!(draft.reference, Reference::Host(_)) || draft.lacks_bastion() || lacks_port(draft)
 }
 
-fn lacks_engine(draft: &Draft) -> bool {
-    draft.engine.is_none() && draft.port.is_none()
+/// Whether neither the port nor an engine with a usual one is known.
+fn lacks_port(draft: &Draft) -> bool {
+    draft.port.is_none() && draft.engine.and_then(Engine::default_port).is_none()
 }
 
 /// Looks up what is missing; the nodes that it can be reached through, when one of them is to be chosen.
 async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastions>, Problem> {
     if let Reference::Host(host) = &draft.reference
         && !host.is_regional_endpoint()
+        && draft.may_have_alias()
         && let Some(found) = discovery.rds_name(host).await
     {
         let alias = host.clone();
@@ -220,7 +220,7 @@ async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastion
     }
     let failed = |name: &str, error| Problem::Discovery { name: name.to_owned(), error: Box::new(error) };
     let database = match &draft.reference {
-        Reference::Host(host) if host.is_regional_endpoint() && (draft.lacks_bastion() || lacks_engine(draft)) => {
+        Reference::Host(host) if host.is_regional_endpoint() && (draft.lacks_bastion() || lacks_port(draft)) => {
             discovery.database_if_known(&options, &draft.reference).await
         }
         Reference::Host(_) => None,

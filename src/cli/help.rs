@@ -37,8 +37,14 @@ fn with_examples_only(command: Command) -> Command {
 /// The groups of options that decide what a subcommand does.
 fn groups(subcommand: &str) -> &'static [Group] {
     match subcommand {
-        "up" | "run" | "doctor" | "check" | "show" => &Group::ALL,
-        program if Engine::ALL.iter().any(|engine| engine.facts().client.program == program) => &Group::ALL,
+        "up" | "forward" | "run" | "doctor" | "check" | "show" => &Group::ALL,
+        program
+            if Engine::ALL
+                .iter()
+                .any(|engine| engine.facts().client.is_some_and(|client| client.program == program)) =>
+        {
+            &Group::ALL
+        }
         "policy" | "token" | "sessions" => &[Group::Database, Group::Route, Group::Identity],
         "url" | "env" | "export" => &[Group::Database, Group::Proxy],
         "ls" | "login" | "whoami" | "init" => &[Group::Identity],

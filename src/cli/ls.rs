@@ -151,7 +151,7 @@ pub(super) fn describe(database: &Database) -> String {
 
 /// The client program of a database, which is the name of the subcommand as well.
 pub(super) fn program(database: &Database) -> &'static str {
-    database.protocol().map_or("psql", |engine| engine.facts().client.program)
+    database.protocol().and_then(|engine| engine.facts().client).map_or("psql", |client| client.program)
 }
 
 /// Whether the identifier alone means this database.

@@ -1,6 +1,6 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
-//! - one file a subcommand, or a folder: [`up`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`], [`ls`], [`login`], [`whoami`],
+//! - one file a subcommand, or a folder: [`up`], [`forward`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`], [`ls`], [`login`], [`whoami`],
 //!   [`export`], [`config`], [`mod@trust`], [`wait`], [`stop`], [`status`], [`completion`] with [`words`], [`man`];
 //! - `flags`: the table of options as arguments; [`target_arguments`]: all of them, for every subcommand with a TARGET;
 //! - `help`: how much of them `-h` shows; `reference`: docs/options.md;
@@ -32,6 +32,7 @@ pub mod env;
 pub mod exit;
 pub mod export;
 mod flags;
+pub mod forward;
 mod help;
 pub mod login;
 pub mod ls;
@@ -88,6 +89,7 @@ enum Command {
     Mysql(mysql::Arguments),
     Ls(ls::Arguments),
     Up(up::Arguments),
+    Forward(forward::Arguments),
     Status(status::Arguments),
     Run(run::Arguments),
     Doctor(doctor::Arguments),
@@ -115,7 +117,7 @@ impl Command {
     /// amiss.
     fn log_filter(&self) -> Option<&'static str> {
         match self {
-            Self::Up(_) => None,
+            Self::Up(_) | Self::Forward(_) => None,
             _ => Some("warn"),
         }
     }
@@ -160,6 +162,7 @@ Examples:
   rdsgate config init               describe databases for this folder
   rdsgate up                        serve every target of .rdsgate.toml
   rdsgate run orders -- alembic upgrade head
+  rdsgate forward i-0123456789abcdef0:80 --listen 9090
 
 Exit codes:
   0 success    1 failure        2 usage or configuration    3 credentials
@@ -221,6 +224,7 @@ fn run() -> Exit {
 fn dispatch(command: Command, output: &mut Output) -> Exit {
     match command {
         Command::Up(arguments) => up::run(arguments, output),
+        Command::Forward(arguments) => forward::run(arguments, output),
         Command::Run(arguments) => run::run(arguments, output),
         Command::Psql(arguments) => psql::run(arguments, output),
         Command::Mysql(arguments) => mysql::run(arguments, output),

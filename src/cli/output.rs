@@ -197,7 +197,10 @@ impl Output {
             Event::Listening { target, addresses } => {
                 self.note(&listening(target, addresses));
                 let connection = Connection::new(target, addresses.first().copied());
-                self.print(&format!("{}\n{}\n", connection.command(), connection.uri()));
+                self.print(&match connection.command() {
+                    Some(command) => format!("{command}\n{}\n", connection.uri()),
+                    None => format!("{}\n", forwarding(target, &connection)),
+                });
             }
             Event::Admin { address } => self.note(&admin(address)),
             Event::Prompt { prompt, .. } => {
@@ -287,8 +290,9 @@ impl Output {
 
     /// Why a database cannot be reached, in the words that its clients would get.
     pub fn unreachable(&mut self, target: &Target, error: &connect::Error) {
-        let text = format!("{}: {}", target.name, error.message());
-        self.message(Kind::Error, &text, error.hint(target).as_deref(), &[]);
+        let worded = |text: String| target.engine.worded(&text);
+        let text = format!("{}: {}", target.name, worded(error.message()));
+        self.message(Kind::Error, &text, error.hint(target).map(worded).as_deref(), &[]);
     }
 
     /// Refuses a target of another engine than a program is for.
@@ -299,9 +303,17 @@ impl Output {
         if target.engine == engine {
             return Ok(());
         }
-        let other = target.engine.facts().client.program;
         let text = format!("{program} cannot talk to {}: its engine is {}", target.name, target.engine);
-        self.message(Kind::Error, &text, Some(&format!("rdsgate {other} {}", target.name)), &[]);
+        let hint = match target.engine.facts().client {
+            Some(client) => format!("rdsgate {} {}", client.program, target.name),
+            None => format!(
+                "rdsgate forward {name}, and beside it {program} with TLS and a login of its own: host {host}, which a hosts \
+                 entry or hostaddr leads to 127.0.0.1, and the local port",
+                name = target.name,
+                host = target.endpoint.host,
+            ),
+        };
+        self.message(Kind::Error, &text, Some(&hint), &[]);
         Err(Exit::Usage)
     }
 
@@ -409,8 +421,17 @@ fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
         Route::Direct => "direct".into(),
         Route::Auto(bastion) => format!("direct or via {}", short(bastion.as_str())),
     };
-    let read_only = if target.guard.read_only { ", read only" } else { "" };
-    format!("[{}] listening on {listen} ({}, {route}, verify-full{read_only})", name(target), target.engine)
+    let verified = match (target.engine.is_database(), target.guard.read_only) {
+        (true, true) => ", verify-full, read only",
+        (true, false) => ", verify-full",
+        (false, _) => "",
+    };
+    format!("[{}] listening on {listen} ({}, {route}{verified})", name(target), target.engine)
+}
+
+/// `forwarding 127.0.0.1:9090 -> i-0123456789abcdef0:80`.
+fn forwarding(target: &Target, connection: &Connection<'_>) -> String {
+    format!("forwarding {} -> {}", connection.authority(), target.endpoint)
 }
 
 /// `[admin] listening on localhost:9090, page at http://localhost:9090/`; browsers cannot open a unix socket.

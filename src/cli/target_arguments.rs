@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::{self, Environment, Key, Plan, Request},
     local_connection::Connection,
+    target::Engine,
 };
 
 /// A port that the system will choose.
@@ -51,6 +52,13 @@ impl TargetArguments {
     #[must_use]
     pub(super) fn without_bastion(mut self) -> Self {
         self.0.set(Key::Via, "direct");
+        self
+    }
+
+    /// These flags for bytes that pass as they are, whatever engine is configured.
+    #[must_use]
+    pub(super) fn without_protocol(mut self) -> Self {
+        self.0.set(Key::Engine, Engine::FORWARDED.facts().name);
         self
     }
 

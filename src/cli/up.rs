@@ -50,11 +50,23 @@ Examples:
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Ready { config, files, caller, complete } = match arguments.options.load(arguments.targets, output) {
+    let Arguments { targets, options, confirm } = arguments;
+    serve("up", targets, options, &confirm, output)
+}
+
+/// Serves targets until a signal, as the subcommand `name`.
+pub(super) fn serve(
+    name: &'static str,
+    targets: Vec<String>,
+    options: TargetArguments,
+    confirm: &ConfirmArguments,
+    output: &mut Output,
+) -> Exit {
+    let Ready { config, files, caller, complete } = match options.load(targets, output) {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
-    if let Err(exit) = arguments.confirm.ask(&config.targets, output) {
+    if let Err(exit) = confirm.ask(&config.targets, output) {
         return exit;
     }
     let mut parts = match caller.into_parts(output) {
@@ -62,7 +74,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Err(exit) => return exit,
     };
     let mut record = None;
-    let process = Process { shows_waits: progress::is_possible(), ..running::process("up") };
+    let process = Process { shows_waits: progress::is_possible(), ..running::process(name) };
     let mut waiting: Option<Progress> = None;
     let Parts { runtime, accounts, person } = &mut parts;
     let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, &process, |event| {

@@ -39,8 +39,8 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     options.with_connection(target, output, |connection: &Connection<'_>, output| {
         let text = connection.must_be_printable("a connection string").and_then(|()| match format {
             Format::Uri => Ok(connection.uri()),
-            Format::Jdbc => Ok(connection.jdbc()),
-            Format::Sqlalchemy => Ok(connection.sqlalchemy()),
+            Format::Jdbc => connection.jdbc(),
+            Format::Sqlalchemy => connection.sqlalchemy(),
             Format::Go => connection.go(),
         });
         match text {

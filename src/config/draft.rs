@@ -17,8 +17,9 @@ use super::{
 use crate::{
     service::InvalidRegion,
     target::{
-        Auth, CaFile, Compress, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation, ListenAddress, Pooling,
-        Reason, Reference, Region, Route, SessionName, SessionSettings, Target, default_pooling,
+        Auth, CaFile, Compress, Document, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation,
+        ListenAddress, Pooling, Reason, Reference, Region, Route, SessionName, SessionSettings, Target,
+        default_pooling,
     },
 };
 
@@ -74,13 +75,21 @@ impl Draft {
     /// # Errors
     /// [`Error::BadValue`] for a value; otherwise the variant names the rule.
     pub(super) fn parse(name: &str, settings: &Settings<'_>, environment: &Environment) -> Result<Self, Error> {
+        let engine = settings.value::<typed::Engine>()?;
+        let is_database = engine.is_none_or(Engine::is_database);
         let reference = match settings.get(Key::Host) {
+            Some(Setting { value, origin }) if !is_database => value::destination(value)
+                .map_err(|source| Error::BadValue { key: Key::Host, origin: origin.clone(), source })?,
             // Only there: a single word as `host` in a file is the name of a host.
             Some(Setting { value, origin: Origin::Argument }) if value::is_identifier(value) => {
                 Reference::Identifier(value.to_ascii_lowercase())
             }
             Some(setting) => settings::parse::<typed::Host>(setting)?,
             None => return Err(Error::NoHost { target: name.to_owned() }),
+        };
+        let node = match &reference {
+            Reference::Host(host) if !is_database => host.node(),
+            _ => None,
         };
         let configured_region = settings.for_target(Key::Region).map(settings::parse::<typed::Region>).transpose()?;
         let region = match configured_region.clone().or_else(|| reference.region()) {
@@ -90,13 +99,15 @@ impl Draft {
         let draft = Self {
             name: Arc::from(name),
             alias: None,
-            engine: settings.value::<typed::Engine>()?,
+            engine,
             port: settings.value::<typed::Port>()?.or_else(|| port_of(&reference)),
             reference,
             user: settings.value::<typed::User>()?,
             database: settings.value::<typed::Database>()?,
             auth: settings.value_or_default::<typed::Auth>()?,
-            bastion: settings.value::<typed::Bastion>()?,
+            // A node leads to itself.
+            session: session(settings, node.is_some())?,
+            bastion: node.map_or_else(|| settings.value::<typed::Bastion>(), |node| Ok(Some(node)))?,
             via: via(settings)?,
             identity: identity(settings, environment)?,
             region,
@@ -104,7 +115,6 @@ impl Draft {
             compress: settings.value_or_default::<typed::Compress>()?,
             guard: guard(settings)?,
             listen: settings.value::<typed::Listen>()?,
-            session: session(settings)?,
             reason: settings.value::<typed::Reason>()?,
             // A name that is not Unicode is left out.
             local_user: environment.user().ok().flatten().map(str::to_owned),
@@ -130,6 +140,11 @@ impl Draft {
     fn route(&self) -> Via {
         let is_public = matches!(&self.reference, Reference::Host(host) if host.is_public());
         self.via.unwrap_or(if is_public { Via::Direct } else { Via::Ssm })
+    }
+
+    /// Whether the host may be an alias of a database.
+    pub fn may_have_alias(&self) -> bool {
+        self.engine.is_none_or(Engine::is_database)
     }
 
     /// Whether a managed node must still be chosen.
@@ -159,8 +174,15 @@ impl Draft {
         if self.guard.pin_user && self.user.is_none() {
             return Err(Error::PinWithoutUser { target: self.name.to_string() });
         }
+        let Guard { pin_user, read_only, statement_timeout, .. } = &self.guard;
+        if !engine.is_database() && (*pin_user || *read_only || statement_timeout.is_some()) {
+            return Err(Error::GuardWithoutProtocol { target: self.name.to_string() });
+        }
         let pooling = self.sessions.pooling(&self.name, &host)?;
-        let endpoint = Endpoint { host, port: self.port.unwrap_or(engine.default_port()) };
+        let Some(port) = self.port.or(engine.default_port()) else {
+            return Err(Error::NoPort { target: self.name.to_string(), host });
+        };
+        let endpoint = Endpoint { host, port };
         let of = || Reason::of(self.local_user.as_deref(), &endpoint);
         let session = SessionSettings { reason: self.reason.unwrap_or_else(of), ..self.session };
         Ok(Target {
@@ -170,15 +192,16 @@ impl Draft {
             session,
             endpoint,
             alias: self.alias,
-            user: self.user,
-            database: self.database,
-            auth: self.auth,
+            // A client that logs in somewhere behind a port does so by itself.
+            user: self.user.filter(|_| engine.is_database()),
+            database: self.database.filter(|_| engine.is_database()),
+            auth: if engine.is_database() { self.auth } else { Auth::Password },
             route,
             identity: self.identity,
             ca_file: self.ca_file,
             compress: self.compress,
             guard: self.guard,
-            listen: self.listen.unwrap_or_else(|| ListenAddress::localhost(engine.default_port())),
+            listen: self.listen.unwrap_or_else(|| ListenAddress::localhost(engine.default_port().unwrap_or(port))),
             name: self.name,
         })
     }
@@ -298,11 +321,14 @@ fn guard(settings: &Settings<'_>) -> Result<Guard, Error> {
     })
 }
 
-/// The settings of sessions but for the reason, which may need the endpoint.
-fn session(settings: &Settings<'_>) -> Result<SessionSettings, Error> {
+/// The settings of sessions but for the reason, which may need the endpoint. The destination may be the node itself.
+fn session(settings: &Settings<'_>, is_node: bool) -> Result<SessionSettings, Error> {
     let default = SessionSettings::default();
     Ok(SessionSettings {
-        document: settings.value_or_default::<typed::Document>()?,
+        document: match settings.get(Key::Document) {
+            None if is_node => Document::of_node(),
+            _ => settings.value_or_default::<typed::Document>()?,
+        },
         parameters: settings.value::<typed::DocumentParameters>()?,
         reason: default.reason,
         ssmmessages_endpoint: settings.value::<typed::SsmmessagesEndpoint>()?,

@@ -191,6 +191,22 @@ pub enum Error {
         /// The host of the target.
         host: Host,
     },
+    /// A server without a usual port.
+    #[error("target {target} has no port of {host}")]
+    NoPort {
+        /// The target.
+        target: String,
+        /// The host of the target.
+        host: Host,
+    },
+    /// Guards that only the protocol of a database can keep.
+    #[error(
+        "target {target} has pin_user, read_only or statement_timeout, and its engine has no protocol that keeps them"
+    )]
+    GuardWithoutProtocol {
+        /// The target.
+        target: String,
+    },
     /// A token signed for one region is refused by a database in another.
     #[error("target {target} is in {in_arn} by its ARN, but its region is set to {configured}")]
     RegionMismatch {
@@ -287,6 +303,10 @@ impl Error {
             Self::RegionMismatch { .. } => {
                 Some("remove the region: a token for another region than the database's cannot work".into())
             }
+            Self::NoPort { host, .. } => Some(format!("give it with the host, {host}:PORT, or set port (--port)")),
+            Self::GuardWithoutProtocol { .. } => Some(
+                "serve the database with its own engine, or remove the guards: read_only = false, pin_user = false".into(),
+            ),
             Self::PinWithoutUser { .. } => Some("set user (--user), or remove pin_user".into()),
             Self::WarmSessions { warm_sessions, .. } => Some(format!("set max_sessions to {warm_sessions} or more")),
             Self::SharedAddress { second, everywhere: true, .. } => Some(format!(

@@ -1,6 +1,6 @@
 //! The values of one source.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use super::{
     error::Error,
@@ -34,8 +34,9 @@ impl Layer {
     /// [`Error::TwoPorts`] when the layer has another port as well.
     pub fn split_port(&mut self) -> Result<(), Error> {
         let Some(host) = self.0.get_mut(&Key::Host) else { return Ok(()) };
-        // An ARN has colons of its own.
-        let host_and_port = host.value.rsplit_once(':').filter(|_| !host.value.starts_with("arn:"));
+        // An ARN has colons of its own, and so have a task of ECS and an IPv6 address without brackets.
+        let is_whole = host.value.starts_with("arn:") || host.value.parse::<Ipv6Addr>().is_ok();
+        let host_and_port = host.value.rsplit_once(':').filter(|(name, _)| !is_whole && *name != "ecs");
         let Some((name, port)) = host_and_port else { return Ok(()) };
         let (name, port, origin) = (name.to_owned(), port.to_owned(), host.origin.clone());
         host.value = name;

@@ -10,6 +10,8 @@ mod table;
 pub use entry::{DefaultValue, Entry, Group, Kind, List, Scope, Show, Trust};
 pub use table::{Key, Typed, typed};
 
+use crate::target::Engine;
+
 impl Key {
     /// The name in a configuration file.
     pub const fn name(self) -> &'static str {
@@ -61,8 +63,12 @@ impl Key {
 
     /// Whether a value only switches off what the owner decides, which takes no trust.
     pub(super) fn switched_off_by(self, value: &str) -> bool {
-        let off = if self == Self::Auth { "iam" } else { "false" };
-        (self.kind() == Kind::Boolean || self == Self::Auth) && value == off
+        match self {
+            // A word that is not an engine is complained of.
+            Self::Engine => value.parse().map_or(true, Engine::is_database),
+            Self::Auth => value == "iam",
+            _ => self.kind() == Kind::Boolean && value == "false",
+        }
     }
 }
 

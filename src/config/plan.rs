@@ -173,9 +173,11 @@ impl Plan {
                 taken.extend(claim(&target.listen));
                 continue;
             }
-            let usual = target.engine.default_port();
-            let first = chosen.whose == Whose::CommandLine || is_first(&chosen.name, target.engine);
-            if !first || taken.contains(&usual) {
+            let (usual, is_free) = match target.engine.default_port() {
+                Some(usual) => (usual, chosen.whose == Whose::CommandLine || is_first(&chosen.name, target.engine)),
+                None => (target.endpoint.port, ports::may_be_shared(target.endpoint.port, chosen.whose)),
+            };
+            if !is_free || taken.contains(&usual) {
                 target.listen.port = ports::own(target, self.state_home.as_deref(), &taken);
             }
             taken.push(target.listen.port);

@@ -12,13 +12,23 @@ use std::{
     path::Path,
 };
 
-use crate::target::Target;
+use super::origin::Whose;
+use crate::target::{Engine, Target};
 
 /// The file that remembers which local port a target has, below `$XDG_STATE_HOME`.
 pub const PORTS_FILE: &str = "rdsgate/ports.json";
 
 /// The ports to choose from: below those that systems give to outgoing connections (Linux 32768, IANA and macOS 49152).
 pub const RANGE: Range<u16> = 20_000..25_000;
+
+/// Ports below this one are for root alone on most systems.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// Whether a target without a port of its engine may have that of its server: a port that every user may bind, and of a target
+/// in a file none that is for databases.
+pub(super) fn may_be_shared(port: u16, whose: Whose) -> bool {
+    port >= FIRST_UNPRIVILEGED && (whose == Whose::CommandLine || Engine::of_default_port(port).is_none())
+}
 
 /// The port of a target, as remembered or, for the first time, as derived. `taken` are those of the other targets.
 pub fn own(target: &Target, state: Option<&Path>, taken: &[u16]) -> u16 {

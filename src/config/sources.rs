@@ -1,6 +1,6 @@
 //! The values of all four sources, before any of them is parsed, and the choice of targets.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use super::{
     consent::Consent,
@@ -141,7 +141,11 @@ fn choose(wanted: &[String], known: &[String], files: &Files) -> Result<Vec<(Str
     for word in wanted {
         let next = if is_known(word) {
             (word.clone(), None)
-        } else if word.contains('.') || word.starts_with("arn:") || value::is_identifier(without_port(word)) {
+        } else if word.contains('.')
+            || word.starts_with("arn:")
+            || word.starts_with('[')
+            || value::is_identifier(host_of(word))
+        {
             let taken = |name: &str| is_known(name) || chosen.iter().any(|(taken, _)| taken == name);
             (name_of(word, taken), Some(word.clone()))
         } else {
@@ -156,8 +160,12 @@ fn choose(wanted: &[String], known: &[String], files: &Files) -> Result<Vec<(Str
     Ok(chosen)
 }
 
-fn without_port(word: &str) -> &str {
-    word.split(':').next().unwrap_or(word)
+/// The host of HOST or HOST:PORT; for a task of ECS the word before its first colon.
+fn host_of(word: &str) -> &str {
+    match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => word.split(':').next().unwrap_or(word),
+    }
 }
 
 /// The first label of an endpoint or the last part of an ARN, or as much more of it as it takes to be unlike the other
@@ -168,7 +176,8 @@ fn name_of(reference: &str, taken: impl Fn(&str) -> bool) -> String {
         return [name].into_iter().find(|name| !taken(name)).unwrap_or(reference).to_owned();
     }
     let endpoint = reference.to_ascii_lowercase();
-    let host = without_port(&endpoint);
-    let label = host.split('.').next().unwrap_or(host);
+    let host = host_of(&endpoint);
+    // The first part of an address is not a name.
+    let label = if host.parse::<IpAddr>().is_ok() { host } else { host.split('.').next().unwrap_or(host) };
     [label, host].into_iter().find(|name| !taken(name)).unwrap_or(&endpoint).to_owned()
 }

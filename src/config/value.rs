@@ -171,6 +171,14 @@ pub fn reference(text: &str) -> Result<Reference, ValueError> {
     Ok(Reference::Host(text.parse()?))
 }
 
+/// A destination of bytes without a protocol: a host name, an IP address, a managed node.
+///
+/// # Errors
+/// [`ValueError::Word`].
+pub fn destination(text: &str) -> Result<Reference, ValueError> {
+    Ok(Reference::Host(Host::destination(text)?))
+}
+
 /// A TCP port that something can listen on.
 ///
 /// # Errors

@@ -58,6 +58,17 @@ impl Plan<'_> {
         self.account.may_ask() || self.account.runs_process()
     }
 
+    /// [`Step::Route`] without a dial: afterwards the first connection need not wait for a session.
+    ///
+    /// # Errors
+    /// [`Error::Credentials`], [`Error::Route`], [`Error::Timeout`].
+    pub async fn open_route(self, attempt: &mut Attempt) -> Result<(), Error> {
+        self.prepare(attempt).await?;
+        let open = async { self.dialer.open().await.map_err(Error::Route) };
+        let gives_hope = || self.dialer.pool().is_some_and(Pool::gives_hope);
+        attempt.run(Step::Route, Hope::If(&gives_hope), open).await
+    }
+
     /// [`Step::Route`] and [`Step::Answer`]: dials, and exchanges the first bytes with the database. They carry nothing yet, so
     /// when the session turns out to be of no use they are exchanged again through another one.
     ///

@@ -35,10 +35,10 @@ pub struct Upstream {
 pub struct Record {
     /// The SSM session; `None` on the direct route.
     pub session: Option<Arc<str>>,
-    /// What TLS verified.
-    pub verified: Verified,
-    /// What the login was made with.
-    pub login: login::Record,
+    /// What TLS verified; `None` without TLS of ours.
+    pub verified: Option<Verified>,
+    /// What the login was made with; `None` without a login.
+    pub login: Option<login::Record>,
     /// The duration of each step.
     pub steps: Vec<(Step, Duration)>,
     /// The version that the server reports, if it does.
@@ -54,7 +54,13 @@ impl Record {
         attempt: Attempt,
         server_version: Option<String>,
     ) -> Self {
-        Self { session, verified, login: proof.record(), steps: attempt.steps, server_version }
+        let login = Some(proof.record());
+        Self { session, verified: Some(verified), login, steps: attempt.steps, server_version }
+    }
+
+    /// Of a connection without TLS and login.
+    pub fn without_login(session: Option<Arc<str>>, attempt: Attempt) -> Self {
+        Self { session, verified: None, login: None, steps: attempt.steps, server_version: None }
     }
 }
 

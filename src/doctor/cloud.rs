@@ -9,7 +9,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, CREDENTIALS_TIMEOUT, Run},
     subject::Subject,
-    words::{DIRECT, NO_CREDENTIALS, NO_ENDPOINT, time},
+    words::{DIRECT, NO_CREDENTIALS, NO_ENDPOINT, NO_PROTOCOL, time},
 };
 use crate::{
     app::Cause,
@@ -77,6 +77,10 @@ pub(super) async fn check_database(run: &Run, subject: &Subject, account: Option
         return None;
     };
     run.note(Check::Endpoint, endpoint(target, subject.alias.as_ref()));
+    if !target.engine.is_database() {
+        run.note(Check::Database, Finding::pass(NO_PROTOCOL));
+        return None;
+    }
     let Some(account) = account else {
         run.skip(Check::Database, NO_CREDENTIALS);
         return None;
@@ -149,6 +153,9 @@ async fn clock(account: &Account) -> (Vec<Finding>, Option<()>) {
 /// Checks the name alone.
 fn endpoint(target: &Target, alias: Option<&Host>) -> Finding {
     let (host, region) = (&target.endpoint.host, &target.region);
+    if !target.engine.is_database() {
+        return Finding::pass(format!("{host}: for the bastion to resolve; sessions are opened in {region}"));
+    }
     let Some(service) = host.service() else {
         return Finding::warn(format!("{host} is not an RDS endpoint name; using the configured region {region}"))
             .because("a token is good only for the RDS endpoint's own name")

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -10,8 +11,9 @@ use std::{
 
 use database_wire::mysql::{self, Capabilities, Greeting, HandshakeResponse, goodbye::Progress};
 use tokio::{
+    io::AsyncReadExt as _,
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -20,7 +22,7 @@ use super::{
     run::{Facts, LaterFacts, Rules, Run},
     subject::{Extent, Subject},
     vpc::{self, Trouble},
-    words::{self, DIRECT, NO_CONNECTION},
+    words::{self, DIRECT, NO_CONNECTION, NO_PROTOCOL},
 };
 use crate::{
     app::Pools,
@@ -51,6 +53,8 @@ const GIVEN_UP: &str = "the one that was being opened is given up";
 const LEFT: &str = "the session stays until it has been idle for as long as the account allows";
 /// A certificate that expires within this time deserves a warning.
 const RENEWAL: Duration = Duration::from_hours(30 * 24);
+/// The interval of looks whether a server that says nothing has accepted.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// `utf8mb4_general_ci`.
 const CHARSET: u8 = 45;
 
@@ -160,6 +164,10 @@ impl<'a> Path<'a> {
         let (stream, server) = self.report_answer(run, facts.clone(), &attempt, answered).await?;
         self.is_reached.set(true);
         vpc::not_needed(run);
+        let Some(server) = server else {
+            run.note(Check::Certificate, Finding::pass(NO_PROTOCOL));
+            return None;
+        };
         run.begin(Check::Certificate);
         let secured = self.secure(&mut attempt, stream, &server).await;
         let took = attempt.time_of(Step::Tls);
@@ -208,8 +216,8 @@ impl<'a> Path<'a> {
         run: &Run,
         facts: LaterFacts<'_>,
         attempt: &Attempt,
-        answered: Result<(tunnel::Stream, Server), Error>,
-    ) -> Option<(tunnel::Stream, Server)> {
+        answered: Result<(tunnel::Stream, Option<Server>), Error>,
+    ) -> Option<(tunnel::Stream, Option<Server>)> {
         let (route, answer) = (attempt.time_of(Step::Route), attempt.time_of(Step::Answer));
         if let Err(error) = &answered {
             self.note_trouble(error);
@@ -241,7 +249,8 @@ impl<'a> Path<'a> {
         };
         match answered {
             Ok(answered) => {
-                run.record(Check::Dial, dial, vec![Finding::pass(format!("{} answers", self.target.endpoint))]);
+                let verb = if self.target.engine.is_database() { "answers" } else { "accepts connections" };
+                run.record(Check::Dial, dial, vec![Finding::pass(format!("{} {verb}", self.target.endpoint))]);
                 Some(answered)
             }
             Err(error) => {
@@ -349,15 +358,37 @@ impl<'a> Path<'a> {
     }
 }
 
-/// The server's first bytes, which prove that the dial has reached it.
-async fn first_word(stream: &mut tunnel::Stream, engine: Engine) -> Result<Server, Error> {
+/// The server's first bytes, which prove that the dial has reached it; `None` where they mean nothing to us.
+async fn first_word(stream: &mut tunnel::Stream, engine: Engine) -> Result<Option<Server>, Error> {
     Ok(match engine {
         Engine::Postgres => {
             request_tls(stream).await?;
-            Server::Postgres
+            Some(Server::Postgres)
         }
-        Engine::Mysql => Server::Mysql(read_greeting(stream).await?),
+        Engine::Mysql => Some(Server::Mysql(read_greeting(stream).await?)),
+        Engine::Tcp => {
+            accepted(stream).await?;
+            None
+        }
     })
+}
+
+/// Until the server is known to have accepted the connection. It need not say anything.
+async fn accepted(stream: &mut tunnel::Stream) -> Result<(), Error> {
+    let acceptance = stream.acceptance();
+    let is_known = async {
+        while !acceptance.is_accepted() {
+            sleep(LOOK_INTERVAL).await;
+        }
+    };
+    let stream_error = |error: io::Error| StreamError::from_io(&error).cloned().unwrap_or(StreamError::Closed);
+    tokio::select! {
+        read = stream.read_u8() => match read {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(Error::Stream(stream_error(error))),
+            Ok(_) | Err(_) => Ok(()),
+        },
+        () = is_known => Ok(()),
+    }
 }
 
 /// The response that a MySQL login begins with.

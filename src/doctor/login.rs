@@ -14,7 +14,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Facts, LaterFacts, Run},
     subject::Subject,
-    words::{NO_CONNECTION, NO_CREDENTIALS, NO_DESCRIPTION, NO_ENDPOINT, NO_USER, time},
+    words::{NO_CONNECTION, NO_CREDENTIALS, NO_DESCRIPTION, NO_ENDPOINT, NO_PROTOCOL, NO_USER, time},
 };
 use crate::{
     app::Cause,
@@ -54,6 +54,12 @@ pub(super) async fn check(
         run.skip(Check::Token, why);
         return skip(run, why);
     };
+    if !target.engine.is_database() {
+        for check in [Check::Token, Check::Login, Check::Query, Check::User, Check::Log] {
+            run.note(check, Finding::pass(NO_PROTOCOL));
+        }
+        return;
+    }
     let Some(user) = &target.user else {
         leave(connection, target).await;
         return without_user(run, target);

@@ -6,7 +6,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Known, Run},
     subject::Subject,
-    words::{NO_DESCRIPTION, NO_USER, time},
+    words::{NO_DESCRIPTION, NO_PROTOCOL, NO_USER, time},
 };
 use crate::{
     aws::{Account, Error, permission::Decision, rds::Database},
@@ -42,6 +42,10 @@ const CODES: [(&str, &str, &str); 5] = [
 
 /// Whether IAM denies the login; `false` also where that is not known.
 pub(super) async fn check(run: &Run, target: &Target, account: &Account, known: &Known) -> bool {
+    if !target.engine.is_database() {
+        run.note(Check::Permission, Finding::pass(NO_PROTOCOL));
+        return false;
+    }
     let Some(user) = &target.user else {
         run.skip(Check::Permission, NO_USER);
         return false;

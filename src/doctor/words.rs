@@ -18,6 +18,8 @@ use crate::{
 
 /// No session is needed.
 pub(super) const DIRECT: &str = "not needed: the route is direct";
+/// No check of TLS or of a login is needed.
+pub(super) const NO_PROTOCOL: &str = "not needed: bytes pass as they are, without TLS or a login of ours";
 /// Why a check is skipped.
 pub(super) const NO_CREDENTIALS: &str = "there are no usable credentials";
 /// Why a check is skipped.

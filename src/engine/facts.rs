@@ -12,10 +12,10 @@ pub struct Facts {
     pub name: &'static str,
     /// Other words for it in configurations, among them those of the RDS API.
     pub aliases: &'static [&'static str],
-    /// The default port of servers and of our listeners.
-    pub default_port: u16,
-    /// The forms in which its clients get an address.
-    pub client: &'static Client,
+    /// The default port of servers and of our listeners; `None` where each target has its own.
+    pub default_port: Option<u16>,
+    /// The forms in which its clients get an address; `None` where any program may be the client.
+    pub client: Option<&'static Client>,
     /// Names that its clients send when they know no user, beside those of the operating system.
     pub default_users: &'static [&'static [u8]],
     /// The database that every server has, where a client that names none asks for one named like the user; `None` where a

@@ -27,6 +27,7 @@ mod names;
 pub mod postgres;
 #[cfg(test)]
 mod relayed;
+pub mod tcp;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -44,9 +45,9 @@ use crate::target::{Engine, ParseError};
 
 /// The engine of one target at work, by the order of the conversation. It holds what has been learnt about the server.
 pub enum Order {
-    /// The client speaks first: nothing is dialled before it has said what it wants.
+    /// The client speaks first: nothing is dialled before it has said what it wants, which is nothing where there is no protocol.
     ClientFirst(Box<dyn ClientFirst>),
-    /// The server speaks first: it is dialled for a client that has not said a word. MySQL alone does so.
+    /// The server speaks first and its client is logged in behind its greeting. MySQL alone does so.
     ServerFirst(Arc<mysql::Mysql>),
 }
 
@@ -54,14 +55,18 @@ impl Engine {
     /// The engine of a target that names none.
     pub const DEFAULT: Self = Self::Postgres;
 
+    /// The engine of a port whose protocol is not ours.
+    pub const FORWARDED: Self = Self::Tcp;
+
     /// Every engine.
-    pub const ALL: [Self; 2] = [Self::Postgres, Self::Mysql];
+    pub const ALL: [Self; 3] = [Self::Postgres, Self::Mysql, Self::Tcp];
 
     /// What is different about it.
     pub fn facts(self) -> &'static Facts {
         match self {
             Self::Postgres => &postgres::FACTS,
             Self::Mysql => &mysql::FACTS,
+            Self::Tcp => &tcp::FACTS,
         }
     }
 
@@ -70,21 +75,41 @@ impl Engine {
         match self {
             Self::Postgres => Order::ClientFirst(Box::<postgres::Postgres>::default()),
             Self::Mysql => Order::ServerFirst(Arc::default()),
+            Self::Tcp => Order::ClientFirst(Box::new(tcp::Tcp)),
         }
     }
 
     /// The databases that can be served, for people.
     pub fn products() -> String {
-        Self::ALL.map(|engine| engine.facts().products).join(", ")
+        let databases = Self::ALL.into_iter().filter(|engine| engine.is_database());
+        databases.map(|engine| engine.facts().products).collect::<Vec<_>>().join(", ")
     }
 
     /// The engine that a port stands for. That of the default engine stands for none: it may be meant or not.
     pub fn of_port(port: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|engine| *engine != Self::DEFAULT && engine.default_port() == port)
+        Self::of_default_port(port).filter(|engine| *engine != Self::DEFAULT)
     }
 
-    /// The default port of the engine, here and at AWS.
-    pub fn default_port(self) -> u16 {
+    /// The engine whose default port this is.
+    pub fn of_default_port(port: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|engine| engine.default_port() == Some(port))
+    }
+
+    /// Whether it is the protocol of databases, with users, TLS and messages. Otherwise bytes pass as they are.
+    pub fn is_database(self) -> bool {
+        self.facts().client.is_some()
+    }
+
+    /// A text about connecting: where there is no database, it is about a server.
+    pub fn worded(self, text: &str) -> String {
+        if self.is_database() {
+            return text.to_owned();
+        }
+        text.replace("the database", "the server").replace("database answer", "server answer")
+    }
+
+    /// The default port of the engine, here and at AWS; `None` where there is none.
+    pub fn default_port(self) -> Option<u16> {
         self.facts().default_port
     }
 }

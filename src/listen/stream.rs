@@ -4,8 +4,10 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -39,6 +41,14 @@ impl From<UnixStream> for Stream {
 }
 
 impl Stream {
+    /// Makes the close a reset, which no client takes for the end of a reply. A unix socket has none.
+    pub fn reset_on_close(&self) {
+        if let Socket::Tcp(stream) = &self.socket {
+            // Fails for a socket that is broken already.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
     /// Shows the next bytes as soon as there are any, 0 at the end; the next read returns them again. Cancel safe.
     ///
     /// # Errors

@@ -12,7 +12,8 @@ use crate::quote;
 pub fn datagrip(connections: &[Connection<'_>]) -> String {
     let mut text = String::from("#DataSourceSettings#\n");
     for connection in connections {
-        let [dbms, driver, class] = connection.target.engine.facts().client.datagrip;
+        let Some(client) = connection.client() else { continue };
+        let [dbms, driver, class] = client.datagrip;
         let name = quote::xml(&connection.target.name);
         let read_only = if connection.target.guard.read_only { " read-only=\"true\"" } else { "" };
         let _ = write!(
@@ -23,7 +24,7 @@ pub fn datagrip(connections: &[Connection<'_>]) -> String {
              <jdbc-url>{}</jdbc-url><secret-storage>master_key</secret-storage><auth-provider>no-auth</auth-provider>\
              <schema-mapping/><working-dir>$ProjectFileDir$</working-dir></data-source>\n#END#\n\n",
             id(connection),
-            quote::xml(&connection.jdbc()),
+            quote::xml(&client.jdbc(&connection.address())),
         );
     }
     text
@@ -33,14 +34,14 @@ pub fn datagrip(connections: &[Connection<'_>]) -> String {
 pub fn dbeaver(connections: &[Connection<'_>]) -> String {
     let mut all = Map::new();
     for connection in connections {
-        let client = connection.target.engine.facts().client;
+        let Some(client) = connection.client() else { continue };
         let ([provider, driver], property) = (client.dbeaver, client.jdbc_no_tls);
         let configuration = without_nulls(json!({
             "host": connection.host,
             "port": connection.port.to_string(),
             "database": connection.target.database,
             "user": connection.target.user,
-            "url": connection.jdbc(),
+            "url": client.jdbc(&connection.address()),
             "configurationType": "MANUAL",
             "type": if connection.target.guard.label.is_some() { "prod" } else { "dev" },
             "properties": { property.0: property.1 },
@@ -62,9 +63,9 @@ pub fn dbeaver(connections: &[Connection<'_>]) -> String {
 /// The setting of the VS Code extension SQLTools.
 pub fn vscode(connections: &[Connection<'_>]) -> String {
     let connection = |connection: &Connection<'_>| {
-        let client = connection.target.engine.facts().client;
+        let client = connection.client()?;
         let [driver, options] = client.sqltools;
-        without_nulls(json!({
+        Some(without_nulls(json!({
             "name": &*connection.target.name,
             "driver": driver,
             "server": connection.host,
@@ -74,9 +75,9 @@ pub fn vscode(connections: &[Connection<'_>]) -> String {
             "askForPassword": false,
             "password": "",
             options: (client.sqltools_options)(),
-        }))
+        })))
     };
-    let connections: Vec<Value> = connections.iter().map(connection).collect();
+    let connections: Vec<Value> = connections.iter().filter_map(connection).collect();
     format!("{:#}\n", json!({ "sqltools.connections": connections }))
 }
 

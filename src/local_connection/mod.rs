@@ -29,7 +29,7 @@ pub struct Connection<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {name:?} cannot be written as {form}")]
 pub struct Unwritable {
-    /// `the user`, `the database` or `the host`.
+    /// `the user`, `the database`, `the host` or `the engine`.
     pub what: &'static str,
     /// Its name.
     pub name: String,
@@ -41,7 +41,8 @@ impl<'a> Connection<'a> {
     /// The configured host with the port that is really bound, if it is.
     pub fn new(target: &'a Target, bound: Option<SocketAddr>) -> Self {
         let host = match target.listen.host.as_str() {
-            "localhost" => target.engine.facts().client.localhost,
+            // Not every program tries both addresses.
+            "localhost" => target.engine.facts().client.map_or("127.0.0.1", |client| client.localhost),
             host => host,
         };
         Self { target, host, port: bound.map_or(target.listen.port, |address| address.port()) }
@@ -63,8 +64,14 @@ impl<'a> Connection<'a> {
         Address { host: self.host, port: self.port, user: self.user(), database: self.database() }
     }
 
-    fn client(&self) -> &'static Client {
+    fn client(&self) -> Option<&'static Client> {
         self.target.engine.facts().client
+    }
+
+    /// The client, for a form that only a database has.
+    fn of_database(&self, form: &'static str) -> Result<&'static Client, Unwritable> {
+        let unwritable = || Unwritable { what: "the engine", name: self.target.engine.to_string(), form };
+        self.client().ok_or_else(unwritable)
     }
 
     fn user(&self) -> Option<&'a str> {
@@ -75,48 +82,66 @@ impl<'a> Connection<'a> {
         self.target.database.as_deref()
     }
 
-    /// The command-line client of the engine.
-    pub fn program(&self) -> &'static str {
-        self.client().program
+    /// `host:port`, an IPv6 address in brackets.
+    pub fn authority(&self) -> String {
+        self.address().authority()
     }
 
-    /// The command for a shell that opens a prompt.
-    pub fn command(&self) -> String {
-        (self.client().command)(&self.address())
+    /// The command-line client of the engine; `None` where any program may be the client.
+    pub fn program(&self) -> Option<&'static str> {
+        self.client().map(|client| client.program)
     }
 
-    /// The URL that most programs take as DATABASE_URL.
+    /// The command for a shell that opens a prompt, where there is a client for it.
+    pub fn command(&self) -> Option<String> {
+        self.client().map(|client| (client.command)(&self.address()))
+    }
+
+    /// The URL that most programs take as DATABASE_URL; without a protocol `tcp://` and the address.
     pub fn uri(&self) -> String {
-        self.client().uri(&self.address())
+        match self.client() {
+            Some(client) => client.uri(&self.address()),
+            None => format!("tcp://{}", self.authority()),
+        }
     }
 
     /// For JDBC.
-    pub fn jdbc(&self) -> String {
-        self.client().jdbc(&self.address())
+    ///
+    /// # Errors
+    /// There is no database.
+    pub fn jdbc(&self) -> Result<String, Unwritable> {
+        Ok(self.of_database("a JDBC URL")?.jdbc(&self.address()))
     }
 
     /// For SQLAlchemy with psycopg or PyMySQL.
-    pub fn sqlalchemy(&self) -> String {
-        self.client().sqlalchemy(&self.address())
+    ///
+    /// # Errors
+    /// There is no database.
+    pub fn sqlalchemy(&self) -> Result<String, Unwritable> {
+        Ok(self.of_database("a URL of SQLAlchemy")?.sqlalchemy(&self.address()))
     }
 
     /// For pgx and lib/pq, and for go-sql-driver/mysql.
     ///
     /// # Errors
-    /// The form cannot hold the user.
+    /// The form cannot hold the user, or there is no database.
     pub fn go(&self) -> Result<String, Unwritable> {
         let unwritable = |form| Unwritable { what: "the user", name: self.user().unwrap_or_default().into(), form };
-        (self.client().go)(&self.address()).map_err(unwritable)
+        (self.of_database("a connection string for Go")?.go)(&self.address()).map_err(unwritable)
     }
 
-    /// The environment that clients of this engine read, and DATABASE_URL for the rest.
+    /// The environment that clients of this engine read, and DATABASE_URL for the rest. Without a database `FORWARD_HOST` and
+    /// `FORWARD_PORT`, which no program reads by itself.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
-        self.client().variables(&self.address())
+        match self.client() {
+            Some(client) => client.variables(&self.address()),
+            None => vec![("FORWARD_HOST", self.host.to_owned()), ("FORWARD_PORT", self.port.to_string())],
+        }
     }
 
     /// The variables that must not be there, beside those of [`Connection::variables`].
     pub fn misleading(&self) -> &'static [&'static str] {
-        self.client().variables.misleading
+        self.client().map_or(&[], |client| client.variables.misleading)
     }
 }
 
@@ -136,7 +161,7 @@ pub(crate) mod tests {
             name: "orders".into(),
             engine,
             pooling: default_pooling(Isolation::Shared, &host),
-            endpoint: Endpoint { host, port: engine.default_port() },
+            endpoint: Endpoint { host, port: engine.default_port().unwrap_or(1521) },
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
@@ -157,7 +182,13 @@ pub(crate) mod tests {
         let target = target(engine, user, database, listen);
         let connection = Connection::new(&target, None);
         let go = connection.go().unwrap_or_else(|error| error.to_string());
-        vec![connection.command(), connection.uri(), connection.jdbc(), connection.sqlalchemy(), go]
+        vec![
+            connection.command().unwrap(),
+            connection.uri(),
+            connection.jdbc().unwrap(),
+            connection.sqlalchemy().unwrap(),
+            go,
+        ]
     }
 
     #[test]

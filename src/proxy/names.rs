@@ -75,7 +75,7 @@ mod tests {
             engine,
             pooling: default_pooling(Isolation::Shared, &host),
             alias: None,
-            endpoint: Endpoint { host, port: engine.default_port() },
+            endpoint: Endpoint { host, port: engine.default_port().unwrap_or(1521) },
             region: "eu-central-1".parse().unwrap(),
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),

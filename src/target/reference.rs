@@ -1,15 +1,45 @@
 //! The names of a database, and the region in them: host names, ARNs, identifiers.
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+    sync::Arc,
+};
 
-use super::{ParseError, Region};
+use super::{InstanceId, ParseError, Region};
 use crate::service::{Anchors, Name, Service};
 
-/// A DNS host name in lower case, without a trailing dot: the form that tokens and certificate checks use.
+/// A DNS host name in lower case, without a trailing dot: the form that tokens and certificate checks use. Where bytes pass as
+/// they are, an IP address or a managed node may be in its place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(Arc<str>);
 
 impl Host {
+    /// A destination of bytes without a protocol: whatever a node can dial, or a node itself.
+    ///
+    /// # Errors
+    /// [`ParseError::Destination`].
+    pub fn destination(text: &str) -> Result<Self, ParseError> {
+        let unbracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        match (unbracketed, unbracketed.unwrap_or(text).parse::<IpAddr>()) {
+            (_, Ok(address @ IpAddr::V6(_))) | (None, Ok(address)) => Ok(Self(address.to_string().into())),
+            // The name of a cluster may have capitals.
+            (None, Err(_)) if text.parse::<InstanceId>().is_ok() => Ok(Self(text.into())),
+            _ => text.parse().map_err(|_| ParseError::Destination(text.into())),
+        }
+    }
+
+    /// The managed node that it names.
+    pub fn node(&self) -> Option<InstanceId> {
+        self.0.parse().ok()
+    }
+
+    /// Whether it is an IPv6 address, which stands in brackets before a port.
+    pub fn is_ipv6(&self) -> bool {
+        self.0.parse::<Ipv6Addr>().is_ok()
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -184,6 +214,26 @@ mod tests {
             let host: Host = name.parse().unwrap();
             assert_eq!(host.as_str(), name.trim_end_matches('.').to_ascii_lowercase());
             assert_eq!(host.region().as_ref().map(Region::as_str), region, "{name}");
+        }
+    }
+
+    #[test]
+    fn destination_is_anything_that_a_node_can_dial() {
+        for (text, is, node) in [
+            ("Web.Internal.Example.", "web.internal.example", false),
+            ("redis", "redis", false),
+            ("10.0.0.5", "10.0.0.5", false),
+            ("[FD00::1]", "fd00::1", false),
+            ("fd00::1", "fd00::1", false),
+            ("i-0123456789abcdef0", "i-0123456789abcdef0", true),
+            ("mi-0123456789abcdef0", "mi-0123456789abcdef0", true),
+            ("ecs:Web_0123abc_0123abc-456", "ecs:Web_0123abc_0123abc-456", true),
+        ] {
+            let host = Host::destination(text).unwrap();
+            assert_eq!((host.as_str(), host.node().is_some()), (is, node), "{text}");
+        }
+        for text in ["", "a b", "a/b", "[10.0.0.5]", "[i-0123456789abcdef0]", "ecs:a", "fd00:", "user@host"] {
+            assert_eq!(Host::destination(text), Err(ParseError::Destination(text.into())), "{text}");
         }
     }
 

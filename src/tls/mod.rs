@@ -35,7 +35,8 @@ use crate::target::{CaFile, Host};
 #[derive(Clone)]
 pub struct Connector {
     host: Host,
-    name: ServerName<'static>,
+    /// `None` for a host that no certificate can name, as where bytes pass without TLS of ours.
+    name: Option<ServerName<'static>>,
     tls: TlsConnector,
 }
 
@@ -64,7 +65,7 @@ impl Connector {
     }
 
     fn with_roots(host: &Host, roots: rustls::RootCertStore) -> Result<Self, Error> {
-        let name = ServerName::try_from(host.as_str().to_owned()).map_err(|_| Error::Name(host.clone()))?;
+        let name = ServerName::try_from(host.as_str().to_owned()).ok();
         let provider = Arc::new(provider());
         let verifier = verifier::Verifier::new(host.clone(), roots, &provider)?;
         let config = ClientConfig::builder_with_provider(provider)
@@ -81,13 +82,14 @@ impl Connector {
     /// The caller sets the time limit.
     ///
     /// # Errors
-    /// [`Error::Certificate`] if the server's certificate is refused, [`Error::Handshake`] if the two sides have no parameters in
+    /// [`Error::Name`] for a host that no certificate can name, [`Error::Certificate`] if the server's certificate is refused, [`Error::Handshake`] if the two sides have no parameters in
     /// common, [`Error::Io`] if the stream breaks.
     pub async fn connect<S>(&self, stream: S) -> Result<(TlsStream<S>, Verified), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self.tls.connect(self.name.clone(), stream).await.map_err(Error::from_io)?;
+        let name = self.name.clone().ok_or_else(|| Error::Name(self.host.clone()))?;
+        let stream = self.tls.connect(name, stream).await.map_err(Error::from_io)?;
         let verified = self.describe(stream.get_ref().1)?;
         Ok((stream, verified))
     }

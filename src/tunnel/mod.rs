@@ -77,6 +77,18 @@ impl Dialer {
         }
     }
 
+    /// Opens a session where each connection takes one, so that the first need not wait for it. Dials nothing.
+    ///
+    /// # Errors
+    /// [`Error`]: the failure that the first connection would have.
+    pub async fn open(&self) -> Result<(), Error> {
+        match self {
+            Self::Ssm(pool) => Ok(pool.open_at_least(1).await?),
+            Self::Direct(_) | Self::Auto(_) => Ok(()),
+            Self::Nowhere(reason) => Err(Error::Nowhere(Arc::clone(reason))),
+        }
+    }
+
     /// Reports a failure that a failover of the database would explain.
     pub fn suspect_failover(&self) {
         // Without sessions, each connection looks up the name again.

@@ -88,6 +88,17 @@ impl Stream {
         }
     }
 
+    /// Waits until the server is being dialled: before that another session may serve the connection.
+    ///
+    /// # Errors
+    /// Those of a read.
+    pub async fn announced(&mut self) -> io::Result<()> {
+        match self {
+            Self::Ssm(stream) => stream.announced().await.map_err(StreamError::reword),
+            Self::Direct(_) => Ok(()),
+        }
+    }
+
     /// A handle for asking whether the database has accepted, while the stream is in use.
     pub fn acceptance(&self) -> Acceptance {
         match self {

@@ -24,6 +24,7 @@ mod exchanges;
 mod failure_table;
 mod failures;
 mod faults;
+mod forward;
 mod fronts;
 mod goodbyes;
 mod guard;

@@ -101,6 +101,11 @@ impl Document {
     /// The document of AWS that forwards to a port of the node itself.
     const NODE: &str = "AWS-StartPortForwardingSession";
 
+    /// The document of AWS that forwards to a port of the node itself.
+    pub fn of_node() -> Self {
+        Self(Self::NODE.into())
+    }
+
     /// The name or ARN for StartSession.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -2,6 +2,7 @@
 //! share.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -92,6 +93,15 @@ impl SessionStream {
     /// When that session was opened.
     pub fn session_opened(&self) -> Instant {
         self.shared.opened
+    }
+
+    /// Waits until the agent has acknowledged that it is to dial. Until then the destination has not been dialled, and another
+    /// session may serve the connection. Cancel safe.
+    ///
+    /// # Errors
+    /// Those of a read: the agent is silent, the session has ended, or the dial has failed already.
+    pub async fn announced(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.shared.lock().mux().poll_announced(self.id, cx)).await.map_err(StreamError::into_io)
     }
 
     /// A handle that shows whether the destination has accepted the connection, while the stream is in use elsewhere.

@@ -278,7 +278,7 @@ impl Described {
     /// `None` for a database without an endpoint.
     fn of(database: &Database, user: Option<String>, name: Option<String>, bastion: Option<String>) -> Option<Self> {
         let endpoint = database.endpoint()?;
-        let usual = database.protocol().map(Engine::default_port);
+        let usual = database.protocol().and_then(Engine::default_port);
         let suffix = if database.kind == Service::Reader { "-ro" } else { "" };
         Some(Self {
             name: format!("{}{suffix}", database.id),

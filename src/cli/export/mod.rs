@@ -77,6 +77,8 @@ enum Error {
     AnyPort(String),
     #[error("no target is of the engine {0}")]
     NoTarget(Engine),
+    #[error("no target is a database, which these settings are for")]
+    NoDatabase,
     #[error(transparent)]
     Unwritable(#[from] Unwritable),
 }
@@ -114,10 +116,12 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
 
 /// The settings, and the names of targets that the program has no use for.
 fn text(format: Format, targets: &[Target], named: bool) -> Result<(String, Vec<String>), Error> {
-    let fits = |target: &&Target| format.engine().is_none_or(|engine| target.engine == engine);
+    let fits = |target: &&Target| format.engine().map_or(target.engine.is_database(), |engine| target.engine == engine);
     let (chosen, others): (Vec<_>, Vec<_>) = targets.iter().partition(fits);
-    if let (true, Some(engine)) = (chosen.is_empty(), format.engine()) {
-        return Err(Error::NoTarget(engine));
+    match format.engine() {
+        Some(engine) if chosen.is_empty() => return Err(Error::NoTarget(engine)),
+        None if chosen.is_empty() && !others.is_empty() => return Err(Error::NoDatabase),
+        _ => {}
     }
     if let Some(target) = chosen.iter().find(|target| target.listen.is_any_port()) {
         return Err(Error::AnyPort(target.name.to_string()));

@@ -109,17 +109,20 @@ options! {
     Engine: Engine = word => Entry {
         name: "engine",
         scope: Scope::Any,
-        kind: Kind::Word(&["postgres", "mysql", "mariadb", "postgresql", "aurora-postgresql", "aurora-mysql"]),
+        kind: Kind::Word(&["postgres", "mysql", "mariadb", "postgresql", "aurora-postgresql", "aurora-mysql", "tcp"]),
         placeholder: "ENGINE",
         example: "\"postgres\"",
         default: DefaultValue::Depends("looked up, else mysql for port 3306, else postgres"),
         show: Show::Target(|target| Some(target.engine.to_string())),
         group: Group::Database,
         common: true,
-        help: "postgres or mysql (also mariadb)",
-        more: "aurora-postgresql and postgresql are other names of postgres; mariadb and aurora-mysql of mysql.",
-        trust: Trust::Project,
-        reason: "It says which protocol the database speaks.",
+        help: "postgres, mysql (also mariadb), or tcp for any port",
+        more: "aurora-postgresql and postgresql are other names of postgres; mariadb and aurora-mysql of mysql. With tcp, bytes \
+               pass as they are: host is any name or address that the bastion reaches, or a managed node, and rdsgate adds \
+               neither TLS nor a login.",
+        trust: Trust::Owner("forward bytes to a server that proves nothing"),
+        reason: "The name of a protocol requires no trust. With tcp, no certificate proves who answers: a repository could lead a \
+                 client, and a web page in your browser, to any server that the bastion reaches.",
         aliases: &[],
     };
     Port: u16 = value::port => Entry {
@@ -128,7 +131,7 @@ options! {
         kind: Kind::Port,
         placeholder: "PORT",
         example: "5432",
-        default: DefaultValue::Depends("the engine's, 5432 or 3306"),
+        default: DefaultValue::Depends("the engine's, 5432 or 3306; required for tcp"),
         show: Show::Target(|target| Some(target.endpoint.port.to_string())),
         group: Group::Database,
         common: false,
@@ -150,7 +153,7 @@ options! {
         common: true,
         help: "Local address to listen on, loopback only; port 0: a free one",
         more: "localhost means 127.0.0.1 and ::1. A second target of an engine gets a port from 20000 to 24999 that is made \
-               from its name and stays the same.",
+               from its name and stays the same. With tcp it is the port of the server, from 1024 on.",
         trust: Trust::Project,
         reason: "Only loopback addresses are accepted, and the listener is this process.",
         aliases: &["address", "local_port"],

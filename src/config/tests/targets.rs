@@ -20,6 +20,56 @@ fn only_cluster_sessions_rotate_and_warm_sessions_are_limited() {
 }
 
 #[test]
+fn tcp_target_leads_to_any_host_and_a_node_to_itself() {
+    let tcp = |host: &str| Scene::new().up(&[host]).flag(Key::Engine, "tcp").flag(Key::Region, "eu-central-1");
+    for (word, name, endpoint, port) in [
+        ("redis:6379", "redis", "redis:6379", 6379),
+        ("web.internal.example:8080", "web", "web.internal.example:8080", 8080),
+        ("10.0.0.5:8080", "10.0.0.5", "10.0.0.5:8080", 8080),
+        ("[fd00::1]:8080", "fd00::1", "[fd00::1]:8080", 8080),
+        (&format!("{ORDERS}:1521"), "orders", &format!("{ORDERS}:1521"), 1521),
+        (&format!("{ORDERS}:5432"), "orders", &format!("{ORDERS}:5432"), 5432),
+    ] {
+        let target = tcp(word).flag(Key::Bastion, BASTION).flag(Key::User, "ada").target();
+        assert_eq!((&*target.name, target.endpoint.to_string().as_str()), (name, endpoint));
+        assert_eq!((target.listen.port, target.user.as_deref()), (port, None), "{word}");
+        assert!(!target.session.document.is_for_node(), "{word}");
+    }
+    for node in [BASTION, "mi-0123456789abcdef0", "ecs:Web_0123abc_0123abc-456"] {
+        let target = tcp(&format!("{node}:80")).target();
+        assert_eq!(target.route, Route::Ssm(node.parse().unwrap()));
+        assert_eq!(target.endpoint.to_string(), format!("{node}:80"));
+        assert!(target.session.document.is_for_node());
+        assert!(ports::RANGE.contains(&target.listen.port), "a privileged port is not taken: {}", target.listen.port);
+    }
+    let (text, hint) = tcp("redis").flag(Key::Bastion, BASTION).complaint();
+    assert_eq!(
+        (text.as_str(), hint.as_str()),
+        ("target redis has no port of redis", "give it with the host, redis:PORT, or set port (--port)")
+    );
+    let (text, _) = tcp("redis:6379").flag(Key::Bastion, BASTION).flag(Key::ReadOnly, "true").complaint();
+    assert_eq!(
+        text,
+        "target redis has pin_user, read_only or statement_timeout, and its engine has no protocol that keeps them"
+    );
+    let (text, _) = tcp("a/b:1").flag(Key::Bastion, BASTION).complaint();
+    assert!(text.contains("no target is called"), "{text}");
+}
+
+#[test]
+fn tcp_target_of_a_file_leaves_the_ports_of_databases_to_them() {
+    let file = format!(
+        "[defaults]\nbastion = '{BASTION}'\nregion = 'eu-central-1'\n[targets.raw]\nengine = 'tcp'\nhost = '{ORDERS}:5432'\n\
+         [targets.cache]\nengine = 'tcp'\nhost = '10.0.0.5'\nport = 6379\n[targets.task]\nengine = 'tcp'\n\
+         host = 'ecs:a_b_c'\nport = 8080\n[targets.orders]\nhost = '{ORDERS}'"
+    );
+    let targets = Scene::new().user(&file).load().unwrap().config.targets;
+    let port = |name: &str| targets.iter().find(|target| &*target.name == name).unwrap().listen.port;
+    assert_eq!((port("orders"), port("cache"), port("task")), (5432, 6379, 8080));
+    assert!(ports::RANGE.contains(&port("raw")));
+}
+
+#[test]
 fn pin_user_requires_a_user() {
     let pinned = Scene::new().project(&orders("user = 'app_user'\npin_user = true")).target();
     assert_eq!((pinned.user.as_deref(), pinned.guard.pin_user), (Some("app_user"), true));

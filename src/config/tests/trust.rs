@@ -4,7 +4,8 @@ use super::*;
 use crate::target::{Auth, Guard};
 
 /// The options that a project's file may not decide by itself, a line each.
-const OWNERS: [&str; 14] = [
+const OWNERS: [&str; 15] = [
+    "engine = 'tcp'\nport = 5432",
     "auth = 'password'",
     "profile = 'live'",
     "role_arn = 'arn:aws:iam::123456789012:role/attacker'",

@@ -30,8 +30,8 @@ pub const FACTS: Facts = Facts {
     products: "MySQL and MariaDB",
     name: "mysql",
     aliases: &["mariadb", "aurora-mysql"],
-    default_port: 3306,
-    client: &client::CLIENT,
+    default_port: Some(3306),
+    client: Some(&client::CLIENT),
     // What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).
     default_users: &[b"UNKNOWN_USER", b"ODBC"],
     maintenance_database: None,

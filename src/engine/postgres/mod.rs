@@ -25,8 +25,8 @@ pub const FACTS: Facts = Facts {
     products: "PostgreSQL",
     name: "postgres",
     aliases: &["postgresql", "aurora-postgresql", "aurora-dsql"],
-    default_port: 5432,
-    client: &client::CLIENT,
+    default_port: Some(5432),
+    client: Some(&client::CLIENT),
     default_users: &[],
     // Made by `initdb` for programs without a database of their own: documentation of PostgreSQL 17, "Creating a Database"
     // (https://www.postgresql.org/docs/17/manage-ag-createdb.html).

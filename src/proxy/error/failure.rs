@@ -15,12 +15,12 @@ impl Error {
     pub fn failure<'a>(&'a self, target: &'a Target, login: &Login<'a>) -> Option<Failure<'a>> {
         Some(Failure {
             kind: self.kind()?,
-            message: self.headline(),
+            message: target.engine.worded(&self.headline()),
             last_cause: self.last_cause(),
             // A client that is not admitted does not learn what is behind the port.
             context: (!matches!(self, Self::Access(_))).then(|| self.detail(target, login)),
             fact: self.fact(target, login),
-            hint: self.hint(target),
+            hint: self.hint(target).map(|hint| target.engine.worded(&hint)),
             target: &target.name,
             user: login.user,
             permission: login.permission(target),

@@ -7,11 +7,11 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::service::{Service, how};
 use crate::{
-    connect::{Deadline, Record},
+    connect::{self, Deadline, Record},
     engine::{Names, Replaced},
     listen::{self, Peer, access},
     login,
@@ -19,7 +19,8 @@ use crate::{
         error::Error,
         open::{Connection, Login},
     },
-    stream::relay::{End, Reason},
+    stream::relay::{End, Reason, Side},
+    tunnel::StreamError,
 };
 
 /// One accepted client.
@@ -53,7 +54,9 @@ impl Client {
     pub(super) async fn left(&mut self, goodbye: &[u8]) {
         let mut first = vec![0; goodbye.len().max(1)];
         let is_gone = match self.stream.peek(&mut first).await {
-            Ok(0) | Err(_) => true,
+            // A client without a goodbye may have half-closed and wait for a reply.
+            Ok(0) => !goodbye.is_empty() || self.arrival.client_is_gone(),
+            Err(_) => true,
             Ok(n) => !goodbye.is_empty() && first.get(..n) == Some(goodbye),
         };
         if !is_gone {
@@ -75,12 +78,21 @@ impl Arrival {
     }
 
     pub(super) fn log_refused(&self, service: &Service, user: &str, error: &Error) {
-        let (name, stage, cause) = (&service.upstream.target().name, error.stage().as_str(), error.message());
+        let target = service.upstream.target();
+        let (name, stage, cause) = (&target.name, error.stage().as_str(), error.message());
         if error.is_clients_departure() {
             debug!(target = %name, peer = %self.peer, user, cause, "no connection");
         } else {
             service.connections.refused(error.stage().label());
-            info!(target = %name, peer = %self.peer, user, stage, cause, "connection refused");
+            if target.engine.is_database() {
+                info!(target = %name, peer = %self.peer, user, stage, cause, "connection refused");
+            } else {
+                // The client learns nothing.
+                let worded = |text: &str| target.engine.worded(text);
+                let hint = error.hint(target).map(|hint| worded(&hint));
+                let (stage, cause) = (worded(stage), worded(&cause));
+                warn!(target = %name, peer = %self.peer, stage, cause, hint, "connection refused");
+            }
         }
     }
 
@@ -107,10 +119,11 @@ impl Arrival {
         service.connections.logged_in(self.accepted.elapsed(), took);
         service.last_failure.logged_in();
         let (auth, token) = match login {
-            login::Record::Token { length, expires } => {
+            Some(login::Record::Token { length, expires }) => {
                 (None, Some((*length, expires.duration_since(SystemTime::now()).unwrap_or_default())))
             }
-            login::Record::Password => (Some("password"), None),
+            Some(login::Record::Password) => (Some("password"), None),
+            None => (None, None),
         };
         let stages: Vec<String> =
             steps.iter().map(|(step, took)| format!("{}={:.1}", step.as_str(), took.as_secs_f64() * 1e3)).collect();
@@ -119,10 +132,10 @@ impl Arrival {
             user,
             session = session.as_deref().unwrap_or("-"),
             route = if session.is_some() { "ssm" } else { "direct" },
-            host = %verified.host,
-            issuer = verified.issuer,
-            certificate_until = verified.not_after,
-            tls = verified.protocol,
+            host = %service.upstream.target().endpoint.host,
+            issuer = verified.as_ref().map(|verified| &*verified.issuer),
+            certificate_until = verified.as_ref().map(|verified| &*verified.not_after),
+            tls = verified.as_ref().map(|verified| verified.protocol),
             auth,
             token_length = token.map(|(length, _)| length),
             token_lifetime_s = token.map(|(_, lifetime)| lifetime.as_secs()),
@@ -130,6 +143,33 @@ impl Arrival {
             stages_ms = stages.join(", "),
             total_ms = millis(self.accepted),
             "logged in"
+        );
+    }
+
+    /// The end of a connection to a server that has no words for its client: an error has its remedy in the log.
+    pub(super) fn log_forwarded(&self, service: &Service, record: &Record, end: &End) {
+        let target = service.upstream.target();
+        let Reason::Broke(Side::Upstream, cause) = &end.reason else {
+            return self.log_end(service, "", "", record, end);
+        };
+        let (side, reason) = how(&end.reason);
+        service.connections.ended(side, reason);
+        let error = StreamError::from_io(cause).map(|cause| Error::from(connect::Error::Stream(cause.clone())));
+        if let Some(error) = error.as_ref().filter(|_| end.to_client == 0) {
+            service.found_failure(error);
+        }
+        let worded = |text: String| target.engine.worded(&text);
+        warn!(
+            target = %target.name,
+            peer = %self.peer,
+            session = record.session.as_deref().unwrap_or("-"),
+            side,
+            reason = worded(cause.to_string()),
+            sent = end.to_upstream,
+            received = end.to_client,
+            duration_ms = millis(self.accepted),
+            hint = error.and_then(|error| error.hint(target)).map(worded),
+            "connection ended"
         );
     }
 

@@ -34,7 +34,8 @@ impl<T: Follow + ?Sized> relay::Tap for Observer<'_, T> {
     }
 
     fn is_busy(&self) -> bool {
-        self.tap.is_busy()
+        // Without a protocol a client is taken to wait for as long as it is there.
+        self.tap.is_busy() && (self.service.upstream.target().engine.is_database() || !self.client_is_gone())
     }
 
     fn client_is_gone(&self) -> bool {

@@ -17,7 +17,8 @@ use crate::{
 /// For an error to be written to a client that may have stopped reading.
 pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Writes to the log and to the client why it is not connected. `reply` puts the failure in the words of the engine.
+/// Writes to the log and to the client why it is not connected. `reply` puts the failure in the words of the engine; a client
+/// for which there are none is reset.
 pub(super) async fn refuse(
     mut client: Client,
     error: Error,
@@ -31,8 +32,11 @@ pub(super) async fn refuse(
     let limit = client.arrival.limits.left_to_explain(FACTS_TIMEOUT);
     let facts = timeout(limit, service.facts(&error)).await.unwrap_or_default();
     let login = error::Login { user, facts: &facts };
-    if let Some(message) = service.keep_failure(&error, &login).and_then(reply) {
-        farewell(&mut client.stream, &message).await;
+    match service.keep_failure(&error, &login).map(reply) {
+        Some(Some(message)) => farewell(&mut client.stream, &message).await,
+        // A close in order would read as an empty reply.
+        Some(None) => client.stream.reset_on_close(),
+        None => {}
     }
 }
 

@@ -79,12 +79,14 @@ fn told(message: &str, field: &dyn Fn(&str) -> Option<String>) -> (String, &'sta
     match message {
         "connection ended" => {
             let database = field("database").filter(|name| !name.is_empty()).map(|name| format!("@{name}"));
-            let user = field("user").unwrap_or_default();
+            let user = field("user").filter(|user| !user.is_empty());
+            let other = if user.is_some() { "database" } else { "server" };
+            let user = user.unwrap_or_else(|| "connection".to_owned());
             let ended = match (field("side").as_deref(), field("reason").as_deref()) {
                 (Some("client"), Some("closed")) => String::new(),
                 (Some("client"), reason) => format!(" by the client: {}", reason.unwrap_or_default()),
-                (Some("upstream"), Some("closed")) => " by the database".to_owned(),
-                (Some("upstream"), reason) => format!(" by the database: {}", reason.unwrap_or_default()),
+                (Some("upstream"), Some("closed")) => format!(" by the {other}"),
+                (Some("upstream"), reason) => format!(" by the {other}: {}", reason.unwrap_or_default()),
                 (_, reason) => format!(" ({})", reason.unwrap_or_default()),
             };
             let [sent, received] = ["sent", "received"].map(|name| bytes(number(name)));

@@ -180,9 +180,17 @@ impl Pool {
     /// # Errors
     /// [`Error`], as the first connection would get it.
     pub async fn warm(&self) -> Result<(), Error> {
+        self.open_at_least(self.0.pooling.warm_sessions).await
+    }
+
+    /// Opens sessions until there are as many, at most [`Pooling::max_sessions`], and waits for them.
+    ///
+    /// # Errors
+    /// [`Error`], as the first connection would get it.
+    pub async fn open_at_least(&self, sessions: usize) -> Result<(), Error> {
         let openings: Vec<Opening> = {
             let mut state = self.state();
-            let wanted = self.0.pooling.warm_sessions.min(self.0.pooling.max_sessions);
+            let wanted = sessions.min(self.0.pooling.max_sessions);
             for _ in state.sessions.len() + state.openings.len()..wanted {
                 self.open(&mut state);
             }

@@ -348,6 +348,15 @@ impl Mux {
         result
     }
 
+    /// Waits until the agent has acknowledged that it is to dial.
+    ///
+    /// # Errors
+    /// [`StreamError`]: it has not, or the dial has failed already.
+    pub fn poll_announced(&mut self, id: StreamId, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Poll::Ready(Err(StreamError::Closed)) };
+        stream.poll_announced(cx, self.ended.as_ref())
+    }
+
     /// Queues bytes for sending. Returns how many: those for which there is room.
     ///
     /// # Errors

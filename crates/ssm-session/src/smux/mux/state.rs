@@ -217,6 +217,11 @@ impl State {
         self.purpose == Purpose::Urgent
     }
 
+    /// Whether the agent has the SYN: from then on no other session may dial for this stream.
+    pub(super) fn is_announced(&self) -> bool {
+        !matches!(self.far, Far::Unannounced | Far::Announced { .. })
+    }
+
     /// Whether the client may write.
     pub(super) fn is_open(&self) -> bool {
         self.near == Near::Open

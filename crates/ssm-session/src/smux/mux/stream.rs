@@ -104,6 +104,7 @@ impl Stream {
     /// The agent has acknowledged the SYN.
     pub(super) fn on_acknowledged(&mut self, now: Instant) {
         self.state.on_acknowledged(now);
+        self.wake();
     }
 
     /// The agent has come to a later stream.
@@ -233,6 +234,22 @@ impl Stream {
             return Poll::Pending;
         };
         Poll::Ready(end.map(|()| BytesMut::new()))
+    }
+
+    /// Waits until the agent has the SYN.
+    pub(super) fn poll_announced(
+        &mut self,
+        cx: &mut Context<'_>,
+        session_end: Option<&StreamError>,
+    ) -> Poll<Result<(), StreamError>> {
+        match self.state.end_of_input(session_end) {
+            Some(end) => Poll::Ready(end),
+            None if self.state.is_announced() => Poll::Ready(Ok(())),
+            None => {
+                self.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 
     /// Queues bytes until `max_unsent` are queued. Returns their number.

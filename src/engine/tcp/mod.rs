@@ -1,0 +1,22 @@
+//! What rdsgate knows of a port without a protocol of its own: bytes go both ways. There is no TLS of ours, no login and no
+//! message for a client, so an error is a line of the log and a reset.
+
+mod half_close;
+mod tap;
+mod verbs;
+
+pub use self::verbs::Tcp;
+use super::Facts;
+
+/// What is different about bytes without a protocol.
+pub const FACTS: Facts = Facts {
+    products: "any TCP port",
+    name: "tcp",
+    aliases: &[],
+    default_port: None,
+    client: None,
+    default_users: &[],
+    maintenance_database: None,
+    create_user: |_, _| String::new(),
+    refusal_hint: |_, _, _| None,
+};

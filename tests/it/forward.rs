@@ -1,0 +1,301 @@
+//! Bytes without a protocol: what passes through a forwarded port, and how an error looks to a client that has no words for it.
+
+use std::net::SocketAddr;
+
+use sandbox::{Destination, Options, Sandbox};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::support::{
+    driver::within,
+    gate::{BASTION, Gate, GateOptions},
+};
+
+const HOST: &str = "web.internal.example";
+const PORT: u16 = 8080;
+
+/// A sandbox in which `host` leads to `address`.
+async fn sandbox_to(host: &str, port: u16, address: SocketAddr) -> Sandbox {
+    let options = Options::default().name(host, port, Destination::Address(address));
+    Sandbox::start(options).await.expect("loopback can be listened on")
+}
+
+/// `rdsgate forward` to `destination`, on a free port and through one session.
+fn options(sandbox: &Sandbox, destination: &str) -> GateOptions {
+    GateOptions::bare(sandbox)
+        .verb("forward")
+        .argument(destination)
+        .flag("--listen", "localhost:0")
+        .flag("--region", sandbox.region())
+        .env("RDSGATE_MAX_SESSIONS", "1")
+        .env("RDSGATE_WARM_SESSIONS", "0")
+}
+
+/// The usual forward: to [`HOST`] behind the bastion, which is `listener`.
+async fn forward(listener: &TcpListener) -> (Sandbox, Gate) {
+    let sandbox = sandbox_to(HOST, PORT, listener.local_addr().expect("it is bound")).await;
+    let gate = options(&sandbox, &format!("{HOST}:{PORT}")).flag("--bastion", BASTION).start().await;
+    (sandbox, gate)
+}
+
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on")
+}
+
+async fn client_of(gate: &Gate) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", gate.port)).await.expect("rdsgate listens")
+}
+
+async fn accepted(listener: &TcpListener) -> TcpStream {
+    within("a dial", listener.accept()).await.expect("it is bound").0
+}
+
+async fn reads(stream: &mut (impl AsyncRead + Unpin), expected: &[u8]) {
+    let mut read = vec![0; expected.len()];
+    within("the bytes", stream.read_exact(&mut read)).await.expect("they come");
+    assert!(read == expected, "{} bytes differ", expected.len());
+}
+
+async fn writes(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    within("room for bytes", stream.write_all(bytes)).await.expect("they are taken");
+}
+
+/// The rest of a stream, to its end in order.
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut rest = Vec::new();
+    within("the end", stream.read_to_end(&mut rest)).await.expect("it is in order");
+    rest
+}
+
+/// Waits for the reset of a connection.
+async fn is_reset(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let error = within("a reset", stream.read_to_end(&mut rest)).await.expect_err("it is not closed in order");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "after {} bytes", rest.len());
+}
+
+/// Bytes of every value, none of which is like its neighbours.
+fn bytes(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    })
+    .take(length)
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_pass_both_ways_unchanged_from_both_kinds_of_server() {
+    let listener = listener().await;
+    let (sandbox, gate) = forward(&listener).await;
+    for server_first in [true, false] {
+        let mut client = client_of(&gate).await;
+        let mut server = accepted(&listener).await;
+        let (up, down) = (bytes(300_000, 7), bytes(300_000, 9));
+        if server_first {
+            writes(&mut server, b"220 ready\r\n").await;
+            reads(&mut client, b"220 ready\r\n").await;
+        }
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        tokio::join!(
+            writes(&mut to_client, &up),
+            reads(&mut from_server, &up),
+            writes(&mut to_server, &down),
+            reads(&mut from_client, &down),
+        );
+        drop(client);
+        assert_eq!(rest(&mut server).await, b"", "the close reaches the server");
+    }
+    let sessions = sandbox.sessions();
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    assert_eq!(sessions[0].document, "AWS-StartPortForwardingSessionToRemoteHost");
+    assert_eq!(sessions[0].properties, [("host", HOST), ("portNumber", "8080")].map(|(a, b)| (a.into(), b.into())));
+    assert!(gate.log().contains(&format!("forwarding 127.0.0.1:{} -> {HOST}:{PORT}\n", gate.port)), "{}", gate.log());
+    assert_eq!(sandbox.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn port_of_a_node_itself_needs_no_bastion() {
+    let listener = listener().await;
+    let sandbox = sandbox_to("localhost", 80, listener.local_addr().expect("it is bound")).await;
+    let mut gate = options(&sandbox, &format!("{BASTION}:80")).start().await;
+    let mut client = client_of(&gate).await;
+    writes(&mut client, b"GET / HTTP/1.0\r\n\r\n").await;
+    let mut server = accepted(&listener).await;
+    reads(&mut server, b"GET / HTTP/1.0\r\n\r\n").await;
+    writes(&mut server, b"HTTP/1.0 200 OK\r\n\r\nthe page").await;
+    drop(server);
+    assert_eq!(rest(&mut client).await, b"HTTP/1.0 200 OK\r\n\r\nthe page");
+    let session = sandbox.sessions().remove(0);
+    assert_eq!((session.target.as_str(), session.document.as_str()), (BASTION, "AWS-StartPortForwardingSession"));
+    assert_eq!(session.properties, [("portNumber".into(), "80".into())]);
+    gate.signal("INT");
+    assert_eq!(gate.ended().await.code(), Some(130));
+    assert!(sandbox.sessions().iter().all(|session| session.ended.is_some()), "{:?}", sandbox.sessions());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_dial_is_a_line_of_the_log_with_its_remedy_and_a_reset() {
+    const CAUSE: &str = "the bastion could not connect to the server (refused, unreachable";
+    let closed = listener().await;
+    let (_sandbox, mut gate) = forward(&closed).await;
+    drop(closed);
+    let mut client = client_of(&gate).await;
+    is_reset(&mut client).await;
+    assert!(gate.until(|log| log.contains(CAUSE)).await);
+    let log = gate.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(CAUSE)).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    for part in ["WARN", "lets the bastion in on port 8080", HOST] {
+        assert!(lines[0].contains(part), "{part}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_half_closes_gets_its_whole_reply() {
+    let listener = listener().await;
+    let (_sandbox, gate) = forward(&listener).await;
+    let mut client = client_of(&gate).await;
+    writes(&mut client, b"question").await;
+    client.shutdown().await.expect("it is open");
+    let mut server = accepted(&listener).await;
+    reads(&mut server, b"question").await;
+    let reply = bytes(200_000, 3);
+    writes(&mut server, &reply).await;
+    drop(server);
+    assert!(rest(&mut client).await == reply);
+    // One that has nothing to say and only listens.
+    let mut client = client_of(&gate).await;
+    client.shutdown().await.expect("it is open");
+    let mut server = accepted(&listener).await;
+    writes(&mut server, b"SSH-2.0-there\r\n").await;
+    drop(server);
+    assert_eq!(rest(&mut client).await, b"SSH-2.0-there\r\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_half_closes_is_closed_by_the_agent_and_its_bytes_all_arrive() {
+    let listener = listener().await;
+    let (_sandbox, gate) = forward(&listener).await;
+    let mut client = client_of(&gate).await;
+    let mut server = accepted(&listener).await;
+    let reply = bytes(200_000, 5);
+    writes(&mut server, &reply).await;
+    server.shutdown().await.expect("it is open");
+    assert!(rest(&mut client).await == reply);
+    drop(client);
+    assert_eq!(rest(&mut server).await, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_route_passes_half_closes_and_resets_as_they_are() {
+    let listener = listener().await;
+    let address = listener.local_addr().expect("it is bound");
+    let sandbox = sandbox_to(HOST, PORT, address).await;
+    let mut gate = options(&sandbox, &address.to_string()).flag("--via", "direct").start().await;
+    let mut client = client_of(&gate).await;
+    writes(&mut client, b"all of it").await;
+    client.shutdown().await.expect("it is open");
+    let mut server = accepted(&listener).await;
+    assert_eq!(rest(&mut server).await, b"all of it", "the server hears the half-close");
+    writes(&mut server, b"received").await;
+    drop(server);
+    assert_eq!(rest(&mut client).await, b"received");
+
+    let mut client = client_of(&gate).await;
+    let mut server = accepted(&listener).await;
+    writes(&mut server, b"part").await;
+    reads(&mut client, b"part").await;
+    socket2::SockRef::from(&server).set_linger(Some(std::time::Duration::ZERO)).expect("it is open");
+    drop(server);
+    is_reset(&mut client).await;
+    assert!(gate.until(|log| log.contains("Connection reset by peer")).await);
+    assert!(sandbox.sessions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transfer_survives_cuts_of_the_session_with_every_byte() {
+    let listener = listener().await;
+    let (sandbox, gate) = forward(&listener).await;
+    // What is lost on its way down comes back at one message each 100 ms.
+    sandbox.agent(|agent| agent.window = 24);
+    let mut client = client_of(&gate).await;
+    let mut server = accepted(&listener).await;
+    let (up, down) = (bytes(1_500_000, 11), bytes(1_500_000, 13));
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let cuts = async {
+        for part in up.chunks(300_000) {
+            writes(&mut to_client, part).await;
+            sandbox.cut_all();
+        }
+    };
+    tokio::join!(cuts, reads(&mut from_server, &up), writes(&mut to_server, &down), reads(&mut from_client, &down),);
+    let sessions = sandbox.sessions();
+    assert_eq!(sessions.len(), 1, "it was resumed: {sessions:?}");
+    assert_eq!(sandbox.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_of_an_ended_session_is_reset_and_the_next_one_gets_another_session() {
+    let listener = listener().await;
+    let (sandbox, mut gate) = forward(&listener).await;
+    let mut client = client_of(&gate).await;
+    let mut server = accepted(&listener).await;
+    writes(&mut server, b"the first half").await;
+    reads(&mut client, b"the first half").await;
+    sandbox.end_all("Session idle timeout");
+    is_reset(&mut client).await;
+    assert!(gate.until(|log| log.contains("the SSM session ended: Session idle timeout")).await);
+    let mut client = client_of(&gate).await;
+    let mut server = accepted(&listener).await;
+    writes(&mut server, b"again").await;
+    reads(&mut client, b"again").await;
+    assert_eq!(sandbox.sessions().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_packets_of_sql_server_and_oracle_pass_in_both_directions() {
+    // TDS 7.4: PRELOGIN of a client that offers encryption, and the server's reply (MS-TDS, 2.2.6.5 and 4.1).
+    const PRELOGIN: &[u8] =
+        b"\x12\x01\x00\x2f\x00\x00\x01\x00\x00\x00\x1a\x00\x06\x01\x00\x20\x00\x01\x02\x00\x21\x00\x01\x03\x00\x22\
+        \x00\x04\x04\x00\x26\x00\x01\xff\x09\x00\x00\x00\x00\x00\x01\x00\xb8\x0d\x00\x00\x01";
+    const RESPONSE: &[u8] =
+        b"\x04\x01\x00\x2b\x00\x00\x01\x00\x00\x00\x1a\x00\x06\x01\x00\x20\x00\x01\x02\x00\x21\x00\x01\x03\x00\x22\
+        \x00\x00\x04\x00\x22\x00\x01\xff\x10\x00\x10\x5f\x00\x00\x01\x00\x00";
+    // TNS: CONNECT with its descriptor, which the server wants again (RESEND), and then accepts.
+    const DESCRIPTOR: &[u8] =
+        b"(DESCRIPTION=(CONNECT_DATA=(SERVICE_NAME=ORCL)(CID=(PROGRAM=sqlplus)(HOST=laptop)(USER=ada)))\
+        (ADDRESS=(PROTOCOL=TCP)(HOST=127.0.0.1)(PORT=1521)))";
+    const RESEND: &[u8] = b"\x00\x08\x00\x00\x0b\x00\x00\x00";
+    const ACCEPT: &[u8] =
+        b"\x00\x29\x00\x00\x02\x00\x00\x00\x01\x3e\x00\x00\x00\x00\x01\x00\x00\x00\x00\x29\x41\x41\x00\x00\x00\x00\x00\
+        \x00\x00\x00\x00\x00\x00\x00\x20\x00\x00\x20\x00\x00\x00";
+    let mut connect = b"\x00\x00\x00\x00\x01\x00\x00\x00\x01\x3e\x01\x2c\x0c\x41\x20\x00\xff\xff\x7f\x08\x00\x00\x01\x00\x00\x00\x00\
+        \x4a\x00\x00\x08\x00\x41\x41\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x20\x00\x00\x20\
+        \x00\x00\x00\x00\x00\x00\x00\x00\x00"
+        .to_vec();
+    connect.extend_from_slice(DESCRIPTOR);
+    let length = u16::try_from(connect.len()).expect("it is short").to_be_bytes();
+    connect[..2].copy_from_slice(&length);
+    let listener = listener().await;
+    let (_sandbox, gate) = forward(&listener).await;
+    for exchange in [vec![(PRELOGIN, RESPONSE)], vec![(&connect[..], RESEND), (&connect[..], ACCEPT)]] {
+        let mut client = client_of(&gate).await;
+        let mut server = accepted(&listener).await;
+        for (request, reply) in exchange {
+            writes(&mut client, request).await;
+            reads(&mut server, request).await;
+            writes(&mut server, reply).await;
+            reads(&mut client, reply).await;
+        }
+        drop(server);
+        assert_eq!(rest(&mut client).await, b"", "and not a byte more");
+    }
+}
