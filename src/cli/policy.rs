@@ -17,6 +17,7 @@ use super::{
 use crate::{
     aws::{self, rds::Database},
     discover::{self, Discovery},
+    login::Login,
     target::{Reference, Target},
 };
 use document::Grant;
@@ -90,7 +91,16 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
             });
         }
     };
-    if database.iam == Some(false) {
+    let is_iam = Login::of(&target) == Login::Iam;
+    if !is_iam && sql {
+        let hint = "leave out --auth password for the SQL of a user that logs in with IAM";
+        output.problem(&format!("target {} is for users with a password", target.name), Some(hint));
+        return Err(Exit::Usage);
+    }
+    if !is_iam {
+        output
+            .warning(&format!("target {} needs no rds-db:connect: clients log in with a password", target.name), None);
+    } else if database.iam == Some(false) {
         let hint = "aws rds modify-db-instance (or modify-db-cluster) --enable-iam-database-authentication";
         output.warning(&format!("IAM authentication is off on {}", database.id), Some(hint));
     }
@@ -99,7 +109,7 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
         output.data(&(engine.facts().create_user)(&database.engine, &user));
         return Ok(());
     }
-    let Some(resource_id) = database.resource_id.clone() else {
+    let Some(resource_id) = database.resource_id.clone().or_else(|| (!is_iam).then(String::new)) else {
         output.problem(
             &format!("the resource id of {} is unknown", database.id),
             Some("it is the cluster's or the proxy's: allow rds:DescribeDBClusters and rds:DescribeDBProxies"),

@@ -142,14 +142,17 @@ impl Upstream {
     /// # Errors
     /// Those of `result`.
     pub fn note_failure<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        result.inspect_err(|error| {
-            if error.suggests_failover() {
-                self.dialer.suspect_failover();
-            }
-            if error.is_refused_login() && Login::of(&self.target) == Login::Iam {
-                self.account.login_was_refused();
-            }
-        })
+        result.inspect_err(|error| self.note(error))
+    }
+
+    /// As [`note_failure`](Self::note_failure), for an error alone.
+    pub fn note(&self, error: &Error) {
+        if error.suggests_failover() {
+            self.dialer.suspect_failover();
+        }
+        if error.is_refused_login() && Login::of(&self.target) == Login::Iam {
+            self.account.login_was_refused();
+        }
     }
 
     /// Our IAM principal in the short form that databases see, once it is known.

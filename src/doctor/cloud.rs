@@ -9,7 +9,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, CREDENTIALS_TIMEOUT, Run},
     subject::Subject,
-    words::{DIRECT, NO_CREDENTIALS, NO_ENDPOINT, NO_PROTOCOL, time},
+    words::{CLIENTS_PASSWORD, DIRECT, NO_CREDENTIALS, NO_ENDPOINT, NO_PROTOCOL, time},
 };
 use crate::{
     app::Cause,
@@ -212,6 +212,9 @@ fn facts(database: &Database, subject: &Subject, target: &Target) -> Vec<Finding
         findings.push(finding.fix(option("port", &port.to_string())));
     }
     findings.push(match database.iam {
+        _ if Login::of(target) == Login::Password => {
+            Finding::pass(format!("IAM database authentication is not needed: {CLIENTS_PASSWORD}"))
+        }
         Some(true) => Finding::pass("IAM database authentication is on"),
         None => Finding::unknown("whether IAM database authentication is on"),
         Some(false) => Finding::fail("IAM database authentication is off")

@@ -4,8 +4,9 @@
 use std::time::{Duration, SystemTime};
 
 use database_wire::mysql::{self, TokenTiming, goodbye::Progress};
-use database_wire::postgres::{self, Mode, ProtocolVersion, Startup};
-use tokio::time::timeout;
+use database_wire::postgres::{self, Mode, ProtocolVersion, Startup, authentication::Begun};
+use safe_display::Secret;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use super::{
     cloud,
@@ -14,14 +15,14 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Facts, LaterFacts, Run},
     subject::Subject,
-    words::{NO_CONNECTION, NO_CREDENTIALS, NO_DESCRIPTION, NO_ENDPOINT, NO_PROTOCOL, NO_USER, time},
+    words::{CLIENTS_PASSWORD, NO_CONNECTION, NO_CREDENTIALS, NO_DESCRIPTION, NO_ENDPOINT, NO_PROTOCOL, NO_USER, time},
 };
 use crate::{
     app::Cause,
     aws::{Account, rds::Database},
     connect::{Error, Step, Stream},
-    engine,
-    login::{Prepared, Proof, Record},
+    engine::{self, Applicant},
+    login::{Login, Prepared, Proof, Record},
     service::Permission,
     target::Target,
 };
@@ -76,7 +77,7 @@ pub(super) async fn check(
                     Record::Token { length, expires } => {
                         format!("{length} characters, valid until {}", time(expires))
                     }
-                    Record::Password => "not needed: clients log in with a password of their own".into(),
+                    Record::Password => format!("not needed: {CLIENTS_PASSWORD}"),
                 };
                 (vec![Finding::pass(fact)], Some(proof))
             }
@@ -96,7 +97,11 @@ pub(super) async fn check(
     let database = facts.known.database.as_deref();
     let unchecked = target.endpoint.service().unchecked_user();
     let context = Context { subject, target, user, facts: &facts };
-    match log_in(run, connection, &context, &proof).await {
+    let logged_in = match &proof {
+        Proof::Token(token) => log_in(run, connection, &context, token.secret()).await,
+        Proof::OfClient => return as_far_as_the_request(run, connection, &context).await,
+    };
+    match logged_in {
         Some(LoggedIn::Postgres(stream)) => ask_postgres(run, stream, unchecked).await,
         Some(LoggedIn::Mysql(mut stream)) => {
             ask_mysql(run, &mut stream, user, unchecked).await;
@@ -111,6 +116,37 @@ pub(super) async fn check(
         }
     }
     run.note(Check::Log, Finding::pass("not read: the login succeeded"));
+}
+
+/// Goes as far as the server's request for a password, which no server takes for a failed login.
+async fn as_far_as_the_request(run: &Run, connection: Connection, context: &Context<'_>) {
+    let Context { target, user, .. } = context;
+    let (took, finding) = match connection.server {
+        Server::Postgres => {
+            let Connection { mut stream, mut attempt, .. } = connection;
+            let begun = match startup(target) {
+                Ok(startup) => engine::postgres::connect::begin(&mut attempt, &mut stream, &startup).await,
+                Err(error) => Err(Error::from_login(error)),
+            };
+            let _ = timeout(QUIT_TIMEOUT, stream.shutdown()).await;
+            let finding = match begun {
+                Ok(Begun::Asked(_)) => Finding::pass(format!(
+                    "the server asks {user} for a password or another proof; not tested: {CLIENTS_PASSWORD}"
+                )),
+                Ok(Begun::LoggedIn(_)) => Finding::pass(format!("as {user}, whom the server asks for no password")),
+                Err(error) => context.refused(&error),
+            };
+            (attempt.time_of(Step::Login), finding)
+        }
+        Server::Mysql(_) => {
+            leave(Some(connection), target).await;
+            (Duration::ZERO, Finding::pass(format!("not tested: {CLIENTS_PASSWORD}")))
+        }
+    };
+    run.record(Check::Login, took, vec![finding]);
+    for check in [Check::Query, Check::User, Check::Log] {
+        run.note(check, Finding::pass(format!("not tested: {CLIENTS_PASSWORD}")));
+    }
 }
 
 /// A target without a user is for clients that name theirs. Its login is not tested, so nothing is known of it.
@@ -150,7 +186,7 @@ async fn log_in(
     run: &Run,
     Connection { mut stream, server, mut attempt }: Connection,
     context: &Context<'_>,
-    proof: &Proof,
+    token: &Secret<String>,
 ) -> Option<LoggedIn> {
     let target = context.target;
     let login = async {
@@ -158,14 +194,14 @@ async fn log_in(
             Server::Postgres => {
                 let startup = startup(target).map_err(Error::from_login)?;
                 let mode = Mode::Sequential;
-                engine::postgres::connect::log_in(&mut attempt, &mut stream, &startup, proof, mode).await?;
+                engine::postgres::connect::log_in(&mut attempt, &mut stream, &startup, token, mode).await?;
                 Ok(LoggedIn::Postgres(stream))
             }
             Server::Mysql(greeting) => {
                 let response = handshake_response(target).map_err(Error::from_login)?;
                 // It costs one more round trip, and every server takes the token so.
-                let proof_at = (proof, TokenTiming::WhenAsked);
-                engine::mysql::connect::log_in(&mut attempt, &mut stream, &greeting, &response, None, proof_at).await?;
+                let token_at = (token, TokenTiming::WhenAsked);
+                engine::mysql::connect::log_in(&mut attempt, &mut stream, &greeting, &response, None, token_at).await?;
                 Ok(LoggedIn::Mysql(stream))
             }
         }
@@ -175,7 +211,7 @@ async fn log_in(
         Err(error) => {
             let refused = context.refused(&error);
             // A server may repeat the token that it was sent.
-            let repeats = proof.secret().is_some_and(|secret| refused.fact.contains(secret.expose().as_str()));
+            let repeats = refused.fact.contains(token.expose().as_str());
             let fact = if repeats { "the database refused the login".into() } else { refused.fact };
             (Finding { fact, ..refused }, None)
         }
@@ -209,7 +245,9 @@ impl Context<'_> {
     fn explain(&self, finding: Finding, error: &engine::Error) -> Finding {
         let permission = self.facts.known.permission(self.target, self.user);
         let refusal_hint = self.target.engine.facts().refusal_hint;
-        let hint = || refusal_hint(error, self.user, &permission.to_string());
+        let text = permission.to_string();
+        let login = Login::of(self.target);
+        let hint = || refusal_hint(error, &Applicant { user: self.user, login, permission: &text });
         if !is_about_the_token(error) {
             return self.explain_refusal(finding, error, hint);
         }

@@ -6,10 +6,11 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Known, Run},
     subject::Subject,
-    words::{NO_DESCRIPTION, NO_PROTOCOL, NO_USER, time},
+    words::{CLIENTS_PASSWORD, NO_DESCRIPTION, NO_PROTOCOL, NO_USER, time},
 };
 use crate::{
     aws::{Account, Error, permission::Decision, rds::Database},
+    login::Login,
     service::{Permission, Service},
     target::Target,
 };
@@ -44,6 +45,10 @@ const CODES: [(&str, &str, &str); 5] = [
 pub(super) async fn check(run: &Run, target: &Target, account: &Account, known: &Known) -> bool {
     if !target.engine.is_database() {
         run.note(Check::Permission, Finding::pass(NO_PROTOCOL));
+        return false;
+    }
+    if Login::of(target) == Login::Password {
+        run.note(Check::Permission, Finding::pass(format!("not needed: {CLIENTS_PASSWORD}")));
         return false;
     }
     let Some(user) = &target.user else {

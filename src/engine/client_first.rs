@@ -1,13 +1,14 @@
 //! The verbs of an engine whose clients speak first, in the order in which the proxy calls them.
 //!
 //! ```text
-//!   accept ─▶ Login: names ─▶ connect ─▶ Established: greeting to the client ─▶ relay, followed by the tap
+//!   accept ─▶ Login: names ─▶ connect ─────────────▶ Established: greeting to the client ─▶ relay, followed by the tap
+//!      │                         └─▶ Asked: answer ────▲
 //!      └────▶ cancel
 //! ```
 //!
 //! A failure on the way becomes a [`reply`](ClientFirst::reply).
 
-use std::future::ready;
+use std::{future::ready, time::Duration};
 
 use bytes::Bytes;
 use database_wire::{
@@ -72,7 +73,7 @@ pub enum Accepted<'e> {
 
 /// A client's request to log in.
 pub trait Login: Request + Send + Sync {
-    /// Logs in to the database as the request says.
+    /// Logs in to the database as the request says, as far as that is possible without the client.
     ///
     /// # Errors
     /// [`connect::Error`], by step.
@@ -80,7 +81,35 @@ pub trait Login: Request + Send + Sync {
         &'a self,
         upstream: &'a Upstream,
         deadline: Deadline,
-    ) -> BoxFuture<'a, Result<Established, connect::Error>>;
+    ) -> BoxFuture<'a, Result<Connected, connect::Error>>;
+}
+
+/// A connection whose server knows who wants to log in.
+pub enum Connected {
+    /// The server has let the client in.
+    Established(Box<Established>),
+    /// The server has asked for something that the client has.
+    Asked(Box<dyn Asked>),
+}
+
+/// A login that waits for the client.
+pub trait Asked: Send {
+    /// Lets the client answer the requests of the server. From the client not a byte is read beyond its answers.
+    ///
+    /// # Errors
+    /// [`NoAnswer`], by side.
+    fn answer(self: Box<Self>, client: &mut dyn Io) -> BoxFuture<'_, Result<Box<Established>, NoAnswer>>;
+}
+
+/// Why a login that waited for the client has come to nothing.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// The client has left, or does not keep to the protocol.
+    Client(Error),
+    /// The client took too long.
+    ClientTimeout(Duration),
+    /// The server refused, or the connection to it broke.
+    Connect(connect::Error),
 }
 
 /// A connection that is logged in.

@@ -1,6 +1,6 @@
 //! What is different about each engine outside its protocol, as data.
 
-use super::client::Client;
+use super::{client::Client, failure::Applicant};
 use database_wire::Error;
 
 /// What rdsgate has to know about an engine.
@@ -23,7 +23,6 @@ pub struct Facts {
     pub maintenance_database: Option<&'static str>,
     /// The SQL that makes this database user, for an engine that RDS calls so.
     pub create_user: fn(rds_engine: &str, user: &str) -> String,
-    /// What to do about a refused login of this user, whom the IAM policy must give this permission. `None` for an error that
-    /// is not a refusal, and where the server's message says it all.
-    pub refusal_hint: fn(error: &Error, user: &str, permission: &str) -> Option<String>,
+    /// What to do about a refused login. `None` for an error that is not a refusal, and where the server's message says it all.
+    pub refusal_hint: fn(error: &Error, applicant: &Applicant<'_>) -> Option<String>,
 }

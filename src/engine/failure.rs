@@ -3,6 +3,8 @@
 
 use database_wire::Error;
 
+use crate::login::Login;
+
 /// What a client needs to know about a connection that failed.
 #[derive(Debug)]
 pub struct Failure<'a> {
@@ -22,11 +24,29 @@ pub struct Failure<'a> {
     pub target: &'a str,
     /// The database user; empty while it is not known.
     pub user: &'a str,
+    /// The way in which it was to log in.
+    pub login: Login,
     /// What the IAM policy must allow for this user: `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
     pub permission: String,
 }
 
+/// The user of a refused login, for the advice about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Applicant<'a> {
+    /// The database user.
+    pub user: &'a str,
+    /// The way in which it was to log in.
+    pub login: Login,
+    /// As in [`Failure`].
+    pub permission: &'a str,
+}
+
 impl Failure<'_> {
+    /// The user of the failed login.
+    pub fn applicant(&self) -> Applicant<'_> {
+        Applicant { user: self.user, login: self.login, permission: &self.permission }
+    }
+
     /// What happened and what to do about it, in one sentence: programs that use node-postgres show nothing else.
     pub fn sentence(&self) -> String {
         let remedy = self.hint.as_deref().map(first_sentence).filter(|remedy| !remedy.is_empty());
@@ -104,6 +124,7 @@ mod tests {
                 hint: hint.map(str::to_owned),
                 target: "orders",
                 user: "",
+                login: Login::Iam,
                 permission: String::new(),
             };
             assert_eq!(failure.sentence(), sentence);

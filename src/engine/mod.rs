@@ -37,7 +37,7 @@ pub use self::{
     client::{Address, Client, Variables},
     client_first::ClientFirst,
     facts::Facts,
-    failure::{Failure, Kind},
+    failure::{Applicant, Failure, Kind},
     follow::Follow,
     names::{Names, Replaced, Request},
 };

@@ -12,7 +12,6 @@
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
-use safe_display::Secret;
 
 use crate::{
     aws::{Account, Error, token},
@@ -103,14 +102,6 @@ impl Prepared {
 }
 
 impl Proof {
-    /// The secret that it consists of, where it is ours: nothing that a server says may repeat it to people.
-    pub fn secret(&self) -> Option<&Secret<String>> {
-        match self {
-            Self::Token(token) => Some(token.secret()),
-            Self::OfClient => None,
-        }
-    }
-
     /// The part of it that may be logged.
     pub fn record(&self) -> Record {
         match self {

@@ -14,6 +14,7 @@ use crate::{
     aws::{Account, nodes::Node, rds::Database},
     connect::Step,
     limits::FACTS_TIMEOUT,
+    login::Login,
     target::{Route, Target},
 };
 
@@ -39,6 +40,7 @@ impl Explainer {
     /// The facts that explain `error`. Takes two seconds at most; makes no call where facts would not explain it.
     pub(super) async fn facts(&self, error: &Error) -> Facts {
         match (error, error.stage()) {
+            (_, Stage::Connect(Step::Login)) if Login::of(&self.target) != Login::Iam => Facts::default(),
             (_, Stage::Connect(Step::Login)) => {
                 let principal = timeout(FACTS_TIMEOUT, self.account.principal());
                 let (principal, database) = tokio::join!(principal, self.database());

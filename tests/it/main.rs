@@ -45,6 +45,7 @@ mod mysql_sqlx;
 mod mysql_wire;
 mod names;
 mod outages;
+mod passwords;
 mod planted_faults;
 mod pool;
 mod ports;

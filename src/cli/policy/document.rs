@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::{
+    login::Login,
     service::{DatabaseUser, LOOKUP_ACTIONS, Permission},
     target::{InstanceId, Route, Target},
 };
@@ -61,10 +62,12 @@ impl Grant<'_> {
                 "Resource": own_sessions,
             }));
         }
-        let user =
-            DatabaseUser { account: Some(account), resource_id: Some(self.resource_id), name: &literal(self.user) };
-        let Permission { action, resource } = self.target.endpoint.permission(region, user);
-        statements.push(json!({ "Sid": "Connect", "Effect": "Allow", "Action": action, "Resource": resource }));
+        if Login::of(self.target) == Login::Iam {
+            let user =
+                DatabaseUser { account: Some(account), resource_id: Some(self.resource_id), name: &literal(self.user) };
+            let Permission { action, resource } = self.target.endpoint.permission(region, user);
+            statements.push(json!({ "Sid": "Connect", "Effect": "Allow", "Action": action, "Resource": resource }));
+        }
         if self.discovery {
             let nodes = [
                 "ssm:DescribeInstanceInformation",

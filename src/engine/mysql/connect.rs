@@ -9,6 +9,7 @@ use std::time::Duration;
 use database_wire::mysql::{
     self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, TokenTiming, goodbye::Progress,
 };
+use safe_display::Secret;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::timeout,
@@ -16,7 +17,6 @@ use tokio::{
 
 use crate::{
     connect::{Attempt, Error, Hope, Step, Stream},
-    login::Proof,
     tls::{self, Verified},
     tunnel,
 };
@@ -55,7 +55,7 @@ pub async fn secure(
     attempt.run(Step::Tls, Hope::Real, handshake).await
 }
 
-/// [`Step::Login`].
+/// [`Step::Login`] by a token.
 ///
 /// # Errors
 /// [`Error::Login`], [`Error::Stream`], [`Error::Timeout`].
@@ -65,10 +65,9 @@ pub async fn log_in(
     greeting: &Greeting,
     response: &HandshakeResponse,
     compression: Option<Compression>,
-    (proof, timing): (&Proof, TokenTiming),
+    (token, timing): (&Secret<String>, TokenTiming),
 ) -> Result<LoggedIn, Error> {
-    let Proof::Token(token) = proof else { return Err(Error::from_login(mysql::Error::Malformed("auth"))) };
-    let login = mysql::login(stream, greeting, response, compression, token.secret(), timing);
+    let login = mysql::login(stream, greeting, response, compression, token, timing);
     let login = async { login.await.map_err(Error::from_login) };
     attempt.run(Step::Login, Hope::Real, login).await
 }

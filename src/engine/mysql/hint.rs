@@ -6,24 +6,30 @@ use database_wire::{
     mysql::{self, ServerError},
 };
 
+use crate::{engine::Applicant, login::Login};
+
 /// [`hint`] for an error that is a refusal.
-pub(super) fn of_refusal(error: &Error, user: &str, permission: &str) -> Option<String> {
+pub(super) fn of_refusal(error: &Error, applicant: &Applicant<'_>) -> Option<String> {
     match error {
-        Error::Mysql(mysql::Error::Refused(server)) => hint(server, user, permission),
+        Error::Mysql(mysql::Error::Refused(server)) => hint(server, applicant),
         _ => None,
     }
 }
 
-/// The next thing to try, or `None` when the server's message says all there is. `user` is the database user;
-/// `permission` is what the IAM policy must allow, `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
-pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String> {
+/// The next thing to try, or `None` when the server's message says all there is.
+pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applicant<'_>) -> Option<String> {
     let user = quote(user);
     let hint = match error.code() {
+        1045 | 1698 if login == Login::Password => {
+            "Check the password and the user name. A user of IAM logs in without --auth \
+             password."
+                .into()
+        }
         // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
         1045 | 1698 => format!(
             "Check, in this order: 1. the IAM policy allows {permission} 2. CREATE USER {user} \
              IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; 3. the user name's spelling 4. IAM authentication \
-             is enabled on the database 5. this machine's clock"
+             is enabled on the database 5. this machine's clock. {OR_PASSWORD}"
         ),
         // ER_DBACCESS_DENIED_ERROR
         1044 => {
@@ -53,11 +59,14 @@ pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String>
     Some(hint)
 }
 
+/// For a user that may have a password instead.
+const OR_PASSWORD: &str = "Or use its password: --auth password.";
+
 /// What to do about a user whom the server asks for something other than a token.
 pub fn alter_user_hint(user: &str) -> String {
     format!(
         "As an administrator: ALTER USER {} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; (CREATE USER for one that does \
-         not exist), and see that IAM database authentication is on.",
+         not exist), and see that IAM database authentication is on. {OR_PASSWORD}",
         quote(user)
     )
 }
@@ -71,6 +80,12 @@ fn quote(name: &str) -> String {
 mod tests {
     use super::*;
     use database_wire::mysql::ReplyPosition;
+
+    const APPLICANT: Applicant<'_> = Applicant {
+        user: "app_user",
+        login: Login::Iam,
+        permission: "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
+    };
 
     fn error(code: u16) -> ServerError {
         let error = [&b"\xff"[..], &code.to_le_bytes(), b"#HY000whatever, in any language"].concat();
@@ -91,18 +106,14 @@ mod tests {
             (1524, "Enable IAM"),
             (3118, "ACCOUNT UNLOCK"),
         ] {
-            let hint = hint(
-                &error(code),
-                "app_user",
-                "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
-            );
+            let hint = hint(&error(code), &APPLICANT);
             assert!(hint.as_ref().is_some_and(|hint| hint.contains(advice)), "{code}: {hint:?}");
             let told = error(code).encode_with(ReplyPosition::RESPONSE, hint.as_deref());
             assert!(String::from_utf8(told[13..].to_vec()).unwrap().contains(advice), "{code}: fits");
         }
-        assert_eq!(hint(&error(1227), "app_user", "arn"), None);
+        assert_eq!(hint(&error(1227), &APPLICANT), None);
         let no_database = error(1044).of_database(None);
-        assert_eq!(hint(&no_database, "app_user", "arn"), None, "there is no database to name");
+        assert_eq!(hint(&no_database, &APPLICANT), None, "there is no database to name");
     }
 
     #[test]

@@ -145,8 +145,9 @@ impl Mysql {
         };
         let secured = secure(&mut attempt, upstream.tls(), stream, &greeting, response, compression);
         let (mut stream, verified) = secured.await?;
-        let proof_at = (&proof, timing);
-        let logged_in = log_in(&mut attempt, &mut stream, &greeting, response, compression, proof_at).await?;
+        let Proof::Token(token) = &proof else { return Err(Error::from_login(mysql::Error::Malformed("auth"))) };
+        let token_at = (token.secret(), timing);
+        let logged_in = log_in(&mut attempt, &mut stream, &greeting, response, compression, token_at).await?;
         debug!(target = %target.name, ?compression, "packets between us and the server");
         let mut stream: BoxIo = match compression {
             Some(compression) => Box::new(Compressed::new(stream, compression)),

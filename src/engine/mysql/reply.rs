@@ -16,7 +16,8 @@ pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {
     let report = match failure.kind {
         Kind::Database(Error::Mysql(mysql::Error::Refused(server))) => {
             // There is no room for both, and a fact says more than a list of things to check.
-            let hint = failure.fact.or_else(|| hint(server, failure.user, &failure.permission));
+            let advice = hint(server, &failure.applicant());
+            let hint = failure.fact.or(advice);
             return Some(server.encode_with(position, hint.as_deref()));
         }
         Kind::Database(Error::Mysql(mysql::Error::RefusedBeforeTls(server))) => {

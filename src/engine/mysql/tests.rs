@@ -10,7 +10,13 @@ use safe_display::Secret;
 use tokio::io::{DuplexStream, duplex};
 
 use super::hint;
-use crate::stream::relay::{Reason, Tap, relay};
+use crate::{
+    engine::Applicant,
+    login::Login,
+    stream::relay::{Reason, Tap, relay},
+};
+
+const ROOT: Applicant<'_> = Applicant { user: "root", login: Login::Iam, permission: "arn" };
 
 struct Observer(Signal);
 
@@ -53,7 +59,7 @@ async fn serve(mut client: DuplexStream, mut upstream: DuplexStream) -> Result<R
         match change_user(&mut upstream, &logged_in, &session.response, &token(session.response.user())).await {
             Ok(ok) => finish(&mut client, &session, &ok).await?,
             Err(Error::Refused(refused)) => {
-                let told = refused.encode_with(session.position(), hint(&refused, "root", "arn").as_deref());
+                let told = refused.encode_with(session.position(), hint(&refused, &ROOT).as_deref());
                 tokio::io::AsyncWriteExt::write_all(&mut client, &told).await.unwrap();
                 return Err(Error::Refused(refused));
             }
@@ -156,6 +162,6 @@ async fn a_server_that_is_full_says_so_in_place_of_its_greeting() {
     let Error::RefusedBeforeTls(refused) = read_greeting(&mut upstream).await.unwrap_err() else {
         panic!("no refusal")
     };
-    let told = refused.encode_with(ReplyPosition::GREETING, hint(&refused, "root", "arn").as_deref());
+    let told = refused.encode_with(ReplyPosition::GREETING, hint(&refused, &ROOT).as_deref());
     assert!(told[3..].starts_with(b"\0\xff\x10\x04Too many connections\nHint: "));
 }

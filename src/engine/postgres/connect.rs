@@ -1,12 +1,15 @@
 //! The steps that are PostgreSQL's own.
 
-use database_wire::postgres::{self, LoggedIn, Login, Mode, Startup};
+use database_wire::postgres::{
+    self, LoggedIn, Login, Mode, Startup,
+    authentication::{self, Begun},
+};
+use safe_display::Secret;
 use tokio::time::timeout;
 
 use crate::{
     connect::{Attempt, Error, Hope, Step, Stream},
     limits::PIPELINED_TIMEOUT,
-    login::Proof,
     tls::{self, Verified},
     tunnel,
 };
@@ -32,7 +35,7 @@ pub async fn secure(
     attempt.run(Step::Tls, Hope::Real, handshake).await
 }
 
-/// [`Step::Login`]. A server that does not take startup and password together within a time limit is
+/// [`Step::Login`] by a token. A server that does not take startup and password together within a time limit is
 /// [`postgres::Error::NotPipelined`], which [`Mode::Sequential`] on another connection may not be.
 ///
 /// # Errors
@@ -41,12 +44,11 @@ pub async fn log_in(
     attempt: &mut Attempt,
     stream: &mut Stream,
     startup: &Startup,
-    proof: &Proof,
+    token: &Secret<String>,
     mode: Mode,
 ) -> Result<LoggedIn, Error> {
     let exchange = async {
-        let Proof::Token(token) = proof else { return Err(postgres::Error::Malformed("auth")) };
-        let mut login = Login::begin(stream, startup, token.secret(), mode).await?;
+        let mut login = Login::begin(stream, startup, token, mode).await?;
         match mode {
             Mode::Pipelined => {
                 let dropped =
@@ -59,4 +61,13 @@ pub async fn log_in(
     };
     let login = async { exchange.await.map_err(Error::from_login) };
     attempt.run(Step::Login, Hope::Real, login).await
+}
+
+/// [`Step::Login`] up to the server's request for a password, or for anything else that the client has.
+///
+/// # Errors
+/// [`Error::Login`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn begin(attempt: &mut Attempt, stream: &mut Stream, startup: &Startup) -> Result<Begun, Error> {
+    let begin = async { authentication::begin(stream, startup).await.map_err(Error::from_login) };
+    attempt.run(Step::Login, Hope::Real, begin).await
 }

@@ -8,29 +8,42 @@ use database_wire::{
     postgres::{self, ServerError},
 };
 
+use crate::{engine::Applicant, login::Login};
+
 /// [`hint`] for an error that is a refusal.
-pub(super) fn of_refusal(error: &Error, user: &str, permission: &str) -> Option<String> {
+pub(super) fn of_refusal(error: &Error, applicant: &Applicant<'_>) -> Option<String> {
     match error {
-        Error::Postgres(postgres::Error::Refused(server)) => hint(server, user, permission),
+        Error::Postgres(postgres::Error::Refused(server)) => hint(server, applicant),
         _ => None,
     }
 }
 
-/// The next thing to try, or `None` when the server's message says all there is. `user` is the database role;
-/// `permission` is what the IAM policy must allow, `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
-pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String> {
+/// The next thing to try, or `None` when the server's message says all there is.
+pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applicant<'_>) -> Option<String> {
     let role = quote_identifier(user);
     if permission.starts_with("dsql:") {
         return of_dsql(error, &role, permission);
     }
     let hint = match error.sqlstate().as_str() {
         "28000" => match error.routine() {
-            Some(b"InitializeSessionUserId") => {
-                format!("The role must exist and may log in: CREATE ROLE {role} LOGIN; GRANT rds_iam TO {role};")
+            Some(b"InitializeSessionUserId") => match login {
+                Login::Iam => {
+                    format!("The role must exist and may log in: CREATE ROLE {role} LOGIN; GRANT rds_iam TO {role};")
+                }
+                Login::Password => format!("The role must exist and may log in: ALTER ROLE {role} LOGIN;"),
+            },
+            Some(b"read_client_first_message") => {
+                "Turn channel binding off in the client: it needs TLS between the client and \
+                 the server itself."
+                    .into()
             }
             Some(b"ClientAuthentication") => "The server does not accept this user for this database from the \
                  bastion over TLS. On RDS, rdsadmin and replication are closed to all users."
                 .into(),
+            _ if login == Login::Password => format!(
+                "A member of rds_iam logs in with a token only: leave out --auth password, or, as an administrator: REVOKE \
+                 rds_iam FROM {role};"
+            ),
             _ => format!(
                 "The server does not say why. Check, in this order:\n\
                  1. the credentials' IAM policy allows {permission}\n\
@@ -41,10 +54,17 @@ pub fn hint(error: &ServerError, user: &str, permission: &str) -> Option<String>
                  The log group iam-db-auth-error of the database, where exported, has the reason."
             ),
         },
-        "28P01" => format!(
-            "The server checked the token as a password, because the role is not a member of rds_iam. As an administrator: \
-             GRANT rds_iam TO {role};"
-        ),
+        "28P01" => match login {
+            Login::Iam => format!(
+                "The server checked the token as a password, because the role is not a member of rds_iam. As an \
+                 administrator: GRANT rds_iam TO {role}; {OR_PASSWORD}"
+            ),
+            Login::Password => {
+                "Check the password and the spelling of the user name. A role that does not exist, has no \
+                 password or an expired one is refused in the same words."
+                    .into()
+            }
+        },
         "3D000" => "Name a database that exists, as in: psql -h localhost DBNAME. Without a name, clients ask for \
              a database named like the user."
             .into(),
@@ -84,6 +104,9 @@ fn of_dsql(error: &ServerError, role: &str, permission: &str) -> Option<String> 
     Some(hint)
 }
 
+/// For a role that may have a password instead.
+pub(super) const OR_PASSWORD: &str = "Or log in with the password of the role: --auth password.";
+
 /// A role name as SQL takes it: quoted unless it is plain.
 pub fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
@@ -96,13 +119,29 @@ mod tests {
     use super::*;
 
     fn hint(sqlstate: &str, routine: &str) -> Option<String> {
+        hint_of(Login::Iam, sqlstate, routine)
+    }
+
+    fn hint_of(login: Login, sqlstate: &str, routine: &str) -> Option<String> {
         let body = format!("SFATAL\0C{sqlstate}\0Mwhatever, in any language\0R{routine}\0\0");
         let error = ServerError::parse(body.as_bytes()).unwrap();
-        super::hint(
-            &error,
-            "app_user",
-            "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
-        )
+        let permission = "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user";
+        super::hint(&error, &Applicant { user: "app_user", login, permission })
+    }
+
+    #[test]
+    fn role_with_a_password_gets_no_advice_about_tokens_that_it_does_not_have() {
+        for (sqlstate, routine, advice) in [
+            ("28P01", "auth_failed", "Check the password"),
+            ("28000", "auth_failed", "REVOKE rds_iam FROM app_user;"),
+            ("28000", "InitializeSessionUserId", "ALTER ROLE app_user LOGIN;"),
+            ("28000", "read_client_first_message", "channel binding"),
+            ("53300", "InitProcess", "max_connections"),
+        ] {
+            let hint = hint_of(Login::Password, sqlstate, routine).unwrap();
+            assert!(hint.contains(advice) && !hint.contains("rds-db"), "{sqlstate} {routine}: {hint}");
+        }
+        assert!(hint("28P01", "auth_failed").unwrap().ends_with(OR_PASSWORD));
     }
 
     #[test]
@@ -137,7 +176,8 @@ mod tests {
             ("3D000", "postgres"),
         ] {
             let error = ServerError::parse(format!("SFATAL\0C{sqlstate}\0Mno\0\0").as_bytes()).unwrap();
-            let hint = super::hint(&error, "App", "dsql:DbConnect on arn").unwrap();
+            let applicant = Applicant { user: "App", login: Login::Iam, permission: "dsql:DbConnect on arn" };
+            let hint = super::hint(&error, &applicant).unwrap();
             assert!(hint.contains(advice) && !hint.contains("rds_iam"), "{sqlstate}: {hint}");
         }
     }

@@ -1,22 +1,39 @@
 //! Logs in for a client of the proxy, and keeps what has been learnt about the server.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use database_wire::{
     self as wire,
-    postgres::{self, Mode, Notice, Startup},
+    postgres::{
+        self, LoggedIn, Mode, Notice, Startup,
+        authentication::{self, Begun, Broken},
+    },
 };
+use futures_util::future::BoxFuture;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tracing::debug;
 
 use super::{
-    connect::{log_in, request_tls, secure},
+    connect::{begin, log_in, request_tls, secure},
     guard::guarded,
     tap::Tap,
 };
 use crate::{
-    connect::{Attempt, Deadline, Error, Record, Server, Upstream},
-    engine::client_first::Established,
+    connect::{Attempt, Deadline, Error, Hope, Record, Server, Step, Stream, Upstream},
+    engine::client_first::{Asked, Connected, Established, NoAnswer},
+    login::Proof,
+    stream::Io,
+    tls::Verified,
 };
+
+/// For a connection without a login to be closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// PostgreSQL at work for one target.
 #[derive(Debug, Default)]
@@ -35,7 +52,8 @@ impl Postgres {
         secure(&mut attempt, upstream.tls(), stream).await.map(drop)
     }
 
-    /// Connects and logs in as `startup` says, before `deadline`. The client gets `notice` in its greeting.
+    /// Connects as `startup` says, before `deadline`, and logs in if that takes nothing of the client. The client gets `notice`
+    /// in its greeting.
     ///
     /// # Errors
     /// [`Error`], by step.
@@ -45,7 +63,7 @@ impl Postgres {
         startup: &Startup,
         notice: Option<&Notice>,
         deadline: Deadline,
-    ) -> Result<Established, Error> {
+    ) -> Result<Connected, Error> {
         let mode = if self.sequential_login.load(Ordering::Relaxed) { Mode::Sequential } else { Mode::Pipelined };
         match try_log_in(upstream, startup, notice, mode, deadline).await {
             Err(Error::Login(wire::Error::Postgres(postgres::Error::NotPipelined(why)))) => {
@@ -66,7 +84,7 @@ async fn try_log_in(
     notice: Option<&Notice>,
     mode: Mode,
     deadline: Deadline,
-) -> Result<Established, Error> {
+) -> Result<Connected, Error> {
     let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
     let plan = upstream.plan();
     let mut attempt = Attempt::new(deadline);
@@ -80,16 +98,71 @@ async fn try_log_in(
     let (mut stream, session, server, verified) = upstream.with_principal_lookup(secured).await?;
     let startup = guarded(startup, &upstream.target().guard, upstream.principal()).map_err(Error::from_login)?;
     let proof = plan.proof(&user, &prepared)?;
-    let mut logged_in = log_in(&mut attempt, &mut stream, &startup, &proof, mode).await?;
-    if let Some(notice) = notice {
-        logged_in.add_notice(notice);
+    let reached = Reached { server, session, verified, proof, notice: notice.cloned() };
+    let logged_in = match &reached.proof {
+        Proof::Token(token) => log_in(&mut attempt, &mut stream, &startup, token.secret(), mode).await?,
+        Proof::OfClient => match begin(&mut attempt, &mut stream, &startup).await? {
+            Begun::LoggedIn(logged_in) => logged_in,
+            Begun::Asked(request) => {
+                return Ok(Connected::Asked(Box::new(Answering { stream, request, attempt, reached })));
+            }
+        },
+    };
+    Ok(Connected::Established(reached.established(stream, logged_in, attempt)))
+}
+
+/// The server of a login.
+struct Reached {
+    server: Option<Server>,
+    session: Option<Arc<str>>,
+    verified: Verified,
+    proof: Proof,
+    notice: Option<Notice>,
+}
+
+impl Reached {
+    fn established(self, stream: Stream, mut logged_in: LoggedIn, attempt: Attempt) -> Box<Established> {
+        if let Some(notice) = &self.notice {
+            logged_in.add_notice(notice);
+        }
+        let tap = Tap::new(&logged_in.greeting);
+        Box::new(Established {
+            stream: Box::new(stream),
+            greeting: logged_in.greeting,
+            cancel: logged_in.cancel_key.zip(self.server),
+            tap: Box::new(tap),
+            record: Record::new(self.session, self.verified, &self.proof, attempt, logged_in.server_version),
+        })
     }
-    let tap = Tap::new(&logged_in.greeting);
-    Ok(Established {
-        stream: Box::new(stream),
-        greeting: logged_in.greeting,
-        cancel: logged_in.cancel_key.zip(server),
-        tap: Box::new(tap),
-        record: Record::new(session, verified, &proof, attempt, logged_in.server_version),
-    })
+}
+
+/// A login that waits for the client's password.
+struct Answering {
+    stream: Stream,
+    request: authentication::Asked,
+    attempt: Attempt,
+    reached: Reached,
+}
+
+impl Asked for Answering {
+    fn answer(self: Box<Self>, client: &mut dyn Io) -> BoxFuture<'_, Result<Box<Established>, NoAnswer>> {
+        Box::pin(async move {
+            let Self { mut stream, request, mut attempt, reached } = *self;
+            let is_clients_turn = AtomicBool::new(true);
+            let clients_turn = |turn| is_clients_turn.store(turn, Ordering::Relaxed);
+            let relay = async { Ok(request.relay(&mut stream, client, clients_turn).await) };
+            let no_answer = match attempt.run(Step::Login, Hope::Real, relay).await {
+                Ok(Ok(logged_in)) => return Ok(reached.established(stream, logged_in, attempt)),
+                Ok(Err(Broken::Client(error))) => NoAnswer::Client(error.into()),
+                Ok(Err(Broken::Server(error))) => NoAnswer::Connect(Error::from_login(error)),
+                Err(Error::Timeout { after, .. }) if is_clients_turn.load(Ordering::Relaxed) => {
+                    NoAnswer::ClientTimeout(after)
+                }
+                Err(error) => NoAnswer::Connect(error),
+            };
+            // As a client does that has no password: the server takes it for no failure.
+            let _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
+            Err(no_answer)
+        })
+    }
 }

@@ -11,7 +11,7 @@ use database_wire::{
     },
 };
 
-use super::hint::{hint, quote_identifier};
+use super::hint::{OR_PASSWORD, hint, quote_identifier};
 use crate::{
     connect::NO_DATABASE_HINT,
     engine::{Failure, Kind},
@@ -28,7 +28,7 @@ pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
             match error {
                 postgres::Error::Authentication(_) => report.hint = Some(grant_hint(failure.user)),
                 postgres::Error::RefusedBeforeTls(server) => {
-                    report.hint = hint(server, failure.user, &failure.permission);
+                    report.hint = hint(server, &failure.applicant());
                 }
                 // The protocol's layer does not know whose connection it was.
                 postgres::Error::Closed { .. } | postgres::Error::Io(_) => {
@@ -54,7 +54,8 @@ pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
 
 /// The server's own error, with what we know about it.
 fn refusal(server: &ServerError, failure: Failure<'_>) -> Vec<u8> {
-    let hint = joined(failure.fact, hint(server, failure.user, &failure.permission));
+    let advice = hint(server, &failure.applicant());
+    let hint = joined(failure.fact, advice);
     server.encode_with(failure.context.as_deref(), hint.as_deref())
 }
 
@@ -73,7 +74,7 @@ fn sqlstate(kind: Kind<'_>) -> &'static str {
 fn grant_hint(user: &str) -> String {
     format!(
         "As an administrator: GRANT rds_iam TO {}; and check that IAM database authentication is enabled on the instance, \
-         cluster or RDS Proxy.",
+         cluster or RDS Proxy. {OR_PASSWORD}",
         quote_identifier(user)
     )
 }

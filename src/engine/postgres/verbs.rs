@@ -11,7 +11,7 @@ use crate::{
     connect::{self, Deadline, Server, Upstream},
     engine::{
         Failure, Names, Replaced, Request,
-        client_first::{Accepted, ClientFirst, Established, Login},
+        client_first::{Accepted, ClientFirst, Connected, Login},
     },
     stream::Io,
 };
@@ -86,7 +86,7 @@ impl Login for ForStartup<'_> {
         &'a self,
         upstream: &'a Upstream,
         deadline: Deadline,
-    ) -> BoxFuture<'a, Result<Established, connect::Error>> {
+    ) -> BoxFuture<'a, Result<Connected, connect::Error>> {
         Box::pin(self.postgres.log_in(upstream, &self.startup, self.notice.as_ref(), deadline))
     }
 }

@@ -18,5 +18,5 @@ pub const FACTS: Facts = Facts {
     default_users: &[],
     maintenance_database: None,
     create_user: |_, _| String::new(),
-    refusal_hint: |_, _, _| None,
+    refusal_hint: |_, _| None,
 };

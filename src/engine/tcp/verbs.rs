@@ -11,7 +11,7 @@ use crate::{
     connect::{self, Attempt, Deadline, Record, Upstream},
     engine::{
         Failure, Names, Request,
-        client_first::{Accepted, ClientFirst, Established, Login},
+        client_first::{Accepted, ClientFirst, Connected, Established, Login},
     },
     stream::{BoxIo, Io},
     tunnel::{self, StreamError},
@@ -61,14 +61,14 @@ impl Login for Nameless {
         &'a self,
         upstream: &'a Upstream,
         deadline: Deadline,
-    ) -> BoxFuture<'a, Result<Established, connect::Error>> {
+    ) -> BoxFuture<'a, Result<Connected, connect::Error>> {
         Box::pin(async move { upstream.note_failure(connect(upstream, deadline).await) })
     }
 }
 
 /// Dials. Through a session the server may not have accepted yet: the client's first bytes need not wait for that, as the agent
 /// reports failures alone.
-async fn connect(upstream: &Upstream, deadline: Deadline) -> Result<Established, connect::Error> {
+async fn connect(upstream: &Upstream, deadline: Deadline) -> Result<Connected, connect::Error> {
     let mut attempt = Attempt::new(deadline);
     let plan = upstream.plan();
     plan.prepare(&mut attempt).await?;
@@ -79,7 +79,8 @@ async fn connect(upstream: &Upstream, deadline: Deadline) -> Result<Established,
         None => Box::new(stream),
     };
     let record = Record::without_login(session, attempt);
-    Ok(Established { stream, greeting: Bytes::new(), cancel: None, tap: Box::new(Tap), record })
+    let established = Established { stream, greeting: Bytes::new(), cancel: None, tap: Box::new(Tap), record };
+    Ok(Connected::Established(Box::new(established)))
 }
 
 /// Until the agent is known to dial: before that another session may serve the connection.

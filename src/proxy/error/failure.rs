@@ -23,6 +23,7 @@ impl Error {
             hint: self.hint(target).map(|hint| target.engine.worded(&hint)),
             target: &target.name,
             user: login.user,
+            login: crate::login::Login::of(target),
             permission: login.permission(target),
         })
     }

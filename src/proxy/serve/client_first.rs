@@ -17,7 +17,7 @@ use crate::{
     connect::Deadline,
     engine::{
         ClientFirst, Failure,
-        client_first::{Accepted, Established, Login},
+        client_first::{Accepted, Connected, Established, Login, NoAnswer},
     },
     listen::access::{self, User},
     proxy::error::Error,
@@ -78,13 +78,28 @@ async fn connect(
         return refuse(client, error, service, &asked, reply).await;
     }
     let (user, database) = (text(login.names().user), text(login.names().database));
-    let established = tokio::select! {
-        established = login.connect(&service.upstream, client.arrival.limits) => established.map_err(Error::from),
+    let connected = tokio::select! {
+        connected = login.connect(&service.upstream, client.arrival.limits) => connected.map_err(Error::from),
         () = client.left(engine.goodbye()) => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
+    let established = match connected {
+        Ok(Connected::Established(established)) => Ok(established),
+        Ok(Connected::Asked(asked)) => tokio::select! {
+            established = asked.answer(&mut client.stream) => established.map_err(|no_answer| match no_answer {
+                NoAnswer::Client(error) => Error::Client(error),
+                NoAnswer::ClientTimeout(after) => Error::StartupTimeout(after),
+                NoAnswer::Connect(error) => {
+                    service.upstream.note(&error);
+                    error.into()
+                }
+            }),
+            () = service.drain.cancelled() => Err(Error::ShuttingDown),
+        },
+        Err(error) => Err(error),
+    };
     let Established { mut stream, greeting, cancel, mut tap, record } = match established {
-        Ok(established) => established,
+        Ok(established) => *established,
         Err(error) => return refuse(client, error, service, &user, reply).await,
     };
     client.arrival.log_logged_in(service, &user, &record);

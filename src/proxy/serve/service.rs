@@ -126,7 +126,7 @@ impl Service {
         let failure = error.failure(target, login)?;
         // The reply of the engine has a hint of its own for a refused login.
         let refused = match failure.kind {
-            Kind::Database(error) => (target.engine.facts().refusal_hint)(error, failure.user, &failure.permission),
+            Kind::Database(error) => (target.engine.facts().refusal_hint)(error, &failure.applicant()),
             _ => None,
         };
         self.last_failure.record(error.stage(), &failure, refused.as_deref(), Instant::now());

@@ -112,6 +112,11 @@ impl Client {
         self.run_in(door, &[bytes.to_string()], &[("COMPRESS", algorithm)])
     }
 
+    /// As [`Client::run_with_row_of`], with a password in the variable of its engine.
+    pub(crate) fn run_with_password(self, password: &str, bytes: usize, door: Door<'_>) -> Vec<String> {
+        self.run_in(door, &[bytes.to_string()], &[("PGPASSWORD", password)])
+    }
+
     fn run_with(self, door: Door<'_>, more: &[String]) -> Vec<String> {
         self.run_in(door, more, &[])
     }

@@ -115,6 +115,14 @@ pub enum Error {
         /// The value of its length field.
         length: u32,
     },
+    /// A message of the client that is too long for a password.
+    #[error("message {:?} of length {length} in place of a password", char::from(*.tag))]
+    AnswerLength {
+        /// Which message.
+        tag: u8,
+        /// The value of its length field.
+        length: u32,
+    },
     /// More of a greeting than anybody needs, in bytes.
     #[error("the database server's greeting is longer than {0} bytes")]
     GreetingLength(usize),
@@ -185,6 +193,7 @@ impl Error {
             | Self::NotPipelined(_)
             | Self::Unexpected { .. }
             | Self::MessageLength { .. }
+            | Self::AnswerLength { .. }
             | Self::GreetingLength(_)
             | Self::Scram(_)
             | Self::Malformed(_)

@@ -9,7 +9,11 @@ use safe_display::{Secret, printable};
 
 use crate::chunks::{Direction, seeded};
 use crate::postgres::{
-    Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept, login, version::NEWEST_MINOR,
+    Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept,
+    authentication::{self, Begun, Broken},
+    login,
+    message::TERMINATE,
+    version::NEWEST_MINOR,
 };
 
 /// A client's first bytes end in a packet that is kept byte for byte, of which nothing is left unread and beyond which
@@ -71,6 +75,41 @@ pub fn logs_in(bytes: &[u8]) {
             assert!(watch.state() != Activity::Busy && watch.at_boundary());
         }
         Err(error) => tells(&error),
+    }
+}
+
+/// An authentication that passes through: from the client not a byte is read beyond its answers, which reach the server as they
+/// are; and what the client hears is what the server sent, but for the mechanisms that bind to TLS. The first byte says how many
+/// of the others are the server's.
+pub fn authenticates(bytes: &[u8]) {
+    let [split, bytes @ ..] = bytes else { return };
+    let (server, client) = bytes.split_at(bytes.len().min((*split).into()));
+    let mut startup = Startup::new(ProtocolVersion { major: 3, minor: NEWEST_MINOR });
+    startup.set(b"user", b"app_user").expect("no NUL");
+    let packet = startup.encode();
+    let mut upstream = tokio::io::join(server, Vec::new());
+    let begun = authentication::begin(&mut upstream, &startup).now_or_never().expect("bytes in memory do not wait");
+    let asked = match begun {
+        Ok(Begun::Asked(asked)) => asked,
+        Ok(Begun::LoggedIn(_)) => return,
+        Err(error) => return tells(&error),
+    };
+    let mut local = tokio::io::join(client, Vec::new());
+    let relayed = asked.relay(&mut upstream, &mut local, |_| {}).now_or_never().expect("bytes in memory do not wait");
+    let (_, sent) = upstream.into_inner();
+    let (left, heard) = local.into_inner();
+    let answers = sent.strip_prefix(&packet[..]).expect("the startup");
+    assert!(client.starts_with(answers) && !answers.starts_with(&TERMINATE));
+    let mut rest = answers;
+    while let Some((_, behind)) = first_message(rest) {
+        rest = behind;
+    }
+    assert!(rest.is_empty(), "whole messages");
+    let read = client.len() - left.len();
+    assert!(read >= answers.len());
+    assert!(!heard.windows(6).any(|window| window == b"-PLUS\0"));
+    if let Err(Broken::Client(error) | Broken::Server(error)) = relayed {
+        tells(&error);
     }
 }
 
@@ -196,6 +235,30 @@ mod tests {
         })
     }
 
+    /// Requests of a server and answers of a client, most of them right.
+    fn authentication() -> impl Strategy<Value = Vec<u8>> {
+        let request = prop_oneof![
+            3 => select(vec![&b"R\0\0\0\x0c\0\0\0\x05salt"[..], b"R\0\0\0\x08\0\0\0\x03"]).prop_map(<[u8]>::to_vec),
+            3 => vec(select(vec!["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "OAUTHBEARER", ""]), 0..4).prop_map(|names| {
+                let names: String = names.iter().map(|name| format!("{name}\0")).collect();
+                message(b'R', &[&[0, 0, 0, 10], names.as_bytes()].concat())
+            }),
+            2 => noise().prop_map(|body| message(b'R', &[&[0, 0, 0, 11], &body[..]].concat())),
+            1 => (any::<u8>(), noise()).prop_map(|(tag, body)| message(tag, &body)),
+        ];
+        let end = select(vec![&b""[..], b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I", b"E\0\0\0\x10C28P01\0Mno\0\0"]);
+        let answer = prop_oneof![
+            8 => noise().prop_map(|body| message(b'p', &body)),
+            1 => noise(),
+            1 => Just(b"X\0\0\0\x04".to_vec()),
+        ];
+        (vec(request, 1..5), end, vec(answer, 0..5)).prop_map(|(requests, end, answers)| {
+            let server = [&requests.concat(), end].concat();
+            let split = u8::try_from(server.len()).unwrap_or(u8::MAX);
+            [&[split][..], &server, &answers.concat()].concat()
+        })
+    }
+
     /// Messages of both directions, a few of them broken.
     fn traffic() -> impl Strategy<Value = Vec<u8>> {
         let tag = select(b"ZZZSQEPdcfDTC1G".to_vec());
@@ -215,6 +278,11 @@ mod tests {
         }
 
         #[test]
+        fn any_authentication_passes_through_whole(bytes in authentication()) {
+            authenticates(&bytes);
+        }
+
+        #[test]
         fn any_traffic_is_followed_however_it_is_split(bytes in traffic()) {
             watches(&bytes);
         }
@@ -230,6 +298,7 @@ mod tests {
         fn noise_breaks_nothing(bytes in vec(any::<u8>(), 0..200)) {
             accepts(&bytes);
             logs_in(&bytes);
+            authenticates(&bytes);
             watches(&bytes);
             passes_errors_on(&bytes);
         }

@@ -186,7 +186,8 @@ pub(super) struct Message {
     raw: Bytes,
 }
 
-const HEADER: usize = 5;
+/// Tag and length of a message.
+pub(super) const HEADER: usize = 5;
 const AUTHENTICATION: &str = "AuthenticationCleartextPassword or AuthenticationOk";
 
 impl Message {
@@ -299,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         }
     }
 
-    fn pass_on(&mut self, message: &Message) -> Result<(), Error> {
+    pub(super) fn pass_on(&mut self, message: &Message) -> Result<(), Error> {
         if self.greeting.len() + message.raw.len() > MAX_GREETING {
             return Err(Error::GreetingLength(MAX_GREETING));
         }

@@ -7,6 +7,13 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method(pub u32);
 
+impl Method {
+    /// One of SASL's mechanisms, whose names follow.
+    pub const SASL: Self = Self(10);
+    /// The last word of a mechanism of SASL, which the client does not answer.
+    pub const SASL_FINAL: Self = Self(12);
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

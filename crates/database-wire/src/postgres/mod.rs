@@ -14,6 +14,7 @@
 //! (`ProcessStartupPacket`) and libpq's `fe-connect.c`. Files of PostgreSQL's sources are those of the tag `REL_18_0`.
 
 pub mod accept;
+pub mod authentication;
 pub mod cancel;
 mod codec;
 pub mod error;
