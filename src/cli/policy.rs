@@ -2,7 +2,7 @@
 //!
 //! It prints and changes nothing. The texts are made in `document`, which makes no calls.
 
-mod document;
+pub(super) mod document;
 
 use std::sync::Arc;
 

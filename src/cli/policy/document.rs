@@ -11,25 +11,25 @@ use crate::{
 };
 
 /// The permissions that a policy grants.
-pub(super) struct Grant<'a> {
-    pub(super) target: &'a Target,
+pub(in crate::cli) struct Grant<'a> {
+    pub(in crate::cli) target: &'a Target,
     /// Twelve digits.
-    pub(super) account: &'a str,
+    pub(in crate::cli) account: &'a str,
     /// `db-…`, `cluster-…` or `prx-…`.
-    pub(super) resource_id: &'a str,
-    pub(super) user: &'a str,
+    pub(in crate::cli) resource_id: &'a str,
+    pub(in crate::cli) user: &'a str,
     /// Also what `rdsgate ls` and a `rdsgate up` without `--bastion` ask for.
-    pub(super) discovery: bool,
+    pub(in crate::cli) discovery: bool,
 }
 
 impl Grant<'_> {
     /// The policy document.
-    pub(super) fn policy(&self) -> Value {
+    pub(in crate::cli) fn policy(&self) -> Value {
         json!({ "Version": "2012-10-17", "Statement": self.statements() })
     }
 
     /// The policy as a resource of Terraform's.
-    pub(super) fn terraform(&self) -> String {
+    pub(in crate::cli) fn terraform(&self) -> String {
         let name = &self.target.name;
         let label: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         format!(
@@ -44,6 +44,13 @@ impl Grant<'_> {
         let (region, account) = (&self.target.region, self.account);
         let aws = region.partition().name();
         let mut statements = Vec::new();
+        let roles: Vec<String> = self.target.identity.roles.iter().map(|role| role.as_str().to_owned()).collect();
+        if !roles.is_empty() {
+            // Each is assumed with the credentials of the one before, which need this for the next one alone.
+            statements.push(
+                json!({ "Sid": "AssumeRoles", "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": roles }),
+            );
+        }
         if let Route::Ssm(bastion) | Route::Auto(bastion) = &self.target.route {
             // A session's id begins with the caller's; `${aws:userid}` is IAM's variable, not ours.
             let own_sessions = format!("arn:{aws}:ssm:{region}:{account}:session/${{aws:userid}}-*");
@@ -130,7 +137,7 @@ fn literal(name: &str) -> String {
 }
 
 /// A value in HCL, which has JSON's but for its strings.
-fn hcl(value: &Value, depth: usize) -> String {
+pub(in crate::cli) fn hcl(value: &Value, depth: usize) -> String {
     let indent = "  ".repeat(depth + 1);
     let end = "  ".repeat(depth);
     match value {
@@ -157,7 +164,7 @@ fn hcl(value: &Value, depth: usize) -> String {
 }
 
 /// A string of HCL's: escapes like JSON's, and `${` and `%{` doubled, which would be templates ("Strings and Templates").
-fn hcl_string(text: &str) -> String {
+pub(in crate::cli) fn hcl_string(text: &str) -> String {
     let mut quoted = String::from("\"");
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
@@ -317,6 +324,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+    }
+
+    #[test]
+    fn roles_of_a_chain_may_be_assumed() {
+        let mut target = target("a.c1.eu-west-1.rds.amazonaws.com", None);
+        let roles = ["arn:aws:iam::123456789012:role/a", "arn:aws:iam::210987654321:role/b"];
+        target.identity.roles = roles.iter().map(|role| role.parse().unwrap()).collect();
+        let policy = grant(&target, "db-A", "u").policy();
+        assert_eq!(policy["Statement"][0]["Action"], "sts:AssumeRole");
+        assert_eq!(policy["Statement"][0]["Resource"], json!(roles));
     }
 
     #[test]
