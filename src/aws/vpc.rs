@@ -1,5 +1,5 @@
 //! The network around a bastion, as EC2 and IAM describe it: what its agent needs to reach Systems Manager, and its packets to
-//! reach a database. Route tables are not examined.
+//! reach a database.
 
 use std::net::IpAddr;
 
@@ -34,6 +34,16 @@ pub struct Endpoint {
     pub has_private_dns: bool,
     /// Its security groups.
     pub groups: Vec<String>,
+}
+
+/// A subnet of a VPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subnet {
+    /// Its id.
+    pub id: String,
+    /// Whether its default route leads out for an instance without a public address: to a NAT gateway, a transit gateway, an
+    /// appliance or a private gateway.
+    pub has_way_out: bool,
 }
 
 /// A property of a VPC that names depend on.
@@ -105,6 +115,30 @@ impl Account {
                 .and_then(|arn| arn.rsplit('/').next())
                 .map(str::to_owned),
         }))
+    }
+
+    /// The subnets of a VPC.
+    ///
+    /// # Errors
+    /// The errors of every call. Needs `ec2:DescribeSubnets` and `ec2:DescribeRouteTables`.
+    pub async fn subnets(&self, vpc: &str) -> Result<Vec<Subnet>, Error> {
+        let parameters = filtered("vpc-id", &[vpc.to_owned()], None);
+        let (subnets, tables) = tokio::try_join!(
+            self.query(Api::Ec2, "DescribeSubnets", &parameters),
+            self.query(Api::Ec2, "DescribeRouteTables", &parameters),
+        )?;
+        let tables: Vec<&Element> = tables.items("routeTableSet").collect();
+        let associated = |name: &str, value: &str| {
+            let is_one = |part: &Element| part.text(&[name]) == Some(value);
+            tables.iter().find(|table| table.items("associationSet").any(is_one))
+        };
+        let found = subnets.items("subnetSet").filter_map(|subnet| {
+            let id = subnet.text(&["subnetId"])?.to_owned();
+            let table = associated("subnetId", &id).or_else(|| associated("main", "true"));
+            let has_way_out = table.is_some_and(|table| table.items("routeSet").any(leads_out));
+            Some(Subnet { id, has_way_out })
+        });
+        Ok(found.collect())
     }
 
     /// The interface endpoints of a VPC.
@@ -191,6 +225,16 @@ impl Account {
     }
 }
 
+/// Whether a route is a default one that serves instances without a public address.
+fn leads_out(route: &Element) -> bool {
+    const WAYS: [&str; 4] = ["natGatewayId", "transitGatewayId", "networkInterfaceId", "instanceId"];
+    let has = |name: &&str| route.text(&[*name]).is_some_and(|id| !id.is_empty());
+    let gateway = route.text(&["gatewayId"]).unwrap_or_default();
+    route.text(&["destinationCidrBlock"]) == Some("0.0.0.0/0")
+        && route.text(&["state"]) != Some("blackhole")
+        && (WAYS.iter().any(has) || gateway.starts_with("vgw-"))
+}
+
 fn texts(element: &Element, list: &str, name: &str) -> Vec<String> {
     element.items(list).filter_map(|item| item.text(&[name]).map(str::to_owned)).collect()
 }
@@ -246,6 +290,20 @@ fn verdict(acl: &str, entries: &[Entry], port: u16) -> AclVerdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_default_route_for_private_addresses_leads_out() {
+        for (route, expected) in [
+            ("<destinationCidrBlock>0.0.0.0/0</destinationCidrBlock><natGatewayId>nat-1</natGatewayId>", true),
+            ("<destinationCidrBlock>0.0.0.0/0</destinationCidrBlock><gatewayId>vgw-1</gatewayId>", true),
+            ("<destinationCidrBlock>0.0.0.0/0</destinationCidrBlock><gatewayId>igw-1</gatewayId>", false),
+            ("<destinationCidrBlock>10.0.0.0/8</destinationCidrBlock><natGatewayId>nat-1</natGatewayId>", false),
+            ("<destinationCidrBlock>10.0.0.0/16</destinationCidrBlock><gatewayId>local</gatewayId>", false),
+        ] {
+            let element = Element::parse(&format!("<item>{route}<state>active</state></item>")).unwrap();
+            assert_eq!(leads_out(&element), expected, "{route}");
+        }
+    }
 
     #[test]
     fn first_rule_of_an_acl_decides_in_each_direction() {

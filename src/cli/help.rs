@@ -45,7 +45,7 @@ fn groups(subcommand: &str) -> &'static [Group] {
         {
             &Group::ALL
         }
-        "policy" | "token" | "sessions" => &[Group::Database, Group::Route, Group::Identity],
+        "policy" | "setup" | "token" | "sessions" => &[Group::Database, Group::Route, Group::Identity],
         "url" | "env" | "export" => &[Group::Database, Group::Proxy],
         "ls" | "login" | "whoami" | "init" => &[Group::Identity],
         _ => &[],

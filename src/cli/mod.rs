@@ -48,6 +48,7 @@ mod rlimits;
 pub mod run;
 mod running;
 pub mod sessions;
+pub mod setup;
 mod signals;
 pub mod status;
 pub mod stop;
@@ -94,6 +95,7 @@ enum Command {
     Run(run::Arguments),
     Doctor(doctor::Arguments),
     Policy(policy::Arguments),
+    Setup(setup::Arguments),
     Login(login::Arguments),
     Whoami(whoami::Arguments),
     Url(url::Arguments),
@@ -245,6 +247,7 @@ fn dispatch(command: Command, output: &mut Output) -> Exit {
         Command::Login(arguments) => login::run(arguments, output),
         Command::Whoami(arguments) => whoami::run(arguments, output),
         Command::Policy(arguments) => policy::run(arguments, output),
+        Command::Setup(arguments) => setup::run(arguments, output),
         Command::Doctor(arguments) => doctor::run(arguments, output),
     }
 }

@@ -55,6 +55,7 @@ mod routes;
 mod run;
 mod secrets;
 mod seeds;
+mod setup;
 mod status;
 mod support;
 mod terminal;

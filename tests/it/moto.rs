@@ -16,16 +16,16 @@ use crate::support::{
 };
 
 /// moto in a process of its own, with one instance, one cluster with a member, and one EC2 instance that may reach the first.
-struct Moto {
+pub(crate) struct Moto {
     /// Killed when dropped.
     _child: Child,
-    url: String,
+    pub(crate) url: String,
     /// The EC2 instance's id.
     bastion: String,
 }
 
 impl Moto {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let program = clients::source("python/moto_account.py");
         let python = tokio::task::spawn_blocking(clients::moto_python).await.expect("pip works");
         let mut child = Command::new(python)
@@ -53,14 +53,14 @@ impl Moto {
 }
 
 /// What `rdsgate` prints, which must be success.
-async fn rdsgate(arguments: &[&str], env: &[(String, String)]) -> String {
+pub(crate) async fn rdsgate(arguments: &[&str], env: &[(String, String)]) -> String {
     let output = ran(arguments, env).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {stderr}");
     String::from_utf8(output.stdout).expect("it prints UTF-8")
 }
 
-async fn ran(arguments: &[&str], env: &[(String, String)]) -> std::process::Output {
+pub(crate) async fn ran(arguments: &[&str], env: &[(String, String)]) -> std::process::Output {
     let home = tempfile::tempdir().expect("there is a folder for temporary files");
     let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
         .args(arguments)

@@ -255,6 +255,11 @@ pub(crate) fn aws_programs() -> PathBuf {
     python_packages("aws", "python/aws-requirements.txt").join("bin")
 }
 
+/// A Python that reads HCL, the language of Terraform. Blocks the thread.
+pub(crate) fn hcl_python() -> PathBuf {
+    python_packages("hcl", "python/hcl-requirements.txt").join("bin/python")
+}
+
 /// The program of `tests/clients` with this path.
 pub(crate) fn source(path: &str) -> PathBuf {
     sources().join(path)
