@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{attempt::Attempt, error::Error, plan::Plan, step::Step};
 use crate::{
     aws::{self, Account, Principal},
-    login::{self, Login, Proof},
+    login::{self, Login},
     target::{Route, Target},
     tls::{self, Verified},
     tunnel::{Dialer, pool::Pool},
@@ -46,16 +46,16 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of a connection that was logged in with `proof`.
+    /// Of a connection that was logged in as `login` says.
     pub fn new(
         session: Option<Arc<str>>,
         verified: Verified,
-        proof: &Proof,
+        login: login::Record,
         attempt: Attempt,
         server_version: Option<String>,
     ) -> Self {
-        let login = Some(proof.record());
-        Self { session, verified: Some(verified), login, steps: attempt.steps, server_version }
+        let (verified, login) = (Some(verified), Some(login));
+        Self { session, verified, login, steps: attempt.steps, server_version }
     }
 
     /// Of a connection without TLS and login.

@@ -8,7 +8,7 @@ use tokio::{process::Command, time::timeout};
 use crate::support::{
     clients::{Client, Door},
     gate::{CREDENTIALS, Gate, GateOptions, PATIENCE, Ran, sandbox},
-    servers::{PgOptions, PgServer},
+    servers::{Engine, PgOptions, PgServer, Server},
 };
 
 /// The password of every user here. It is not in the sources of anything that a process of ours may have in memory.
@@ -158,4 +158,93 @@ async fn doctor_goes_as_far_as_the_request_for_a_password() {
     let ran = doctor.flag("--user", "scram_user").run().await;
     assert_eq!(ran.status.code(), Some(0), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("clients log in with a password of their own"), "{}", ran.stdout);
+}
+
+/// A server with users of these plugins.
+fn mysql(engine: Engine) -> &'static Server {
+    static MADE: [std::sync::Once; 2] = [const { std::sync::Once::new() }; 2];
+    let server = Server::shared_of(engine);
+    let (made, plugins) = match engine {
+        Engine::MySql => (&MADE[0], &[("sha2_user", "caching_sha2_password")][..]),
+        _ => (&MADE[1], &[("native_user", "mysql_native_password"), ("ed_user", "ed25519")][..]),
+    };
+    made.call_once(|| {
+        for (user, plugin) in plugins {
+            let password = password();
+            let identified = match engine {
+                Engine::MySql => format!("IDENTIFIED WITH {plugin} BY '{password}'"),
+                _ => format!("IDENTIFIED VIA {plugin} USING PASSWORD('{password}')"),
+            };
+            if *plugin == "ed25519" {
+                server.admin("INSTALL SONAME 'auth_ed25519'");
+            }
+            server.admin(&format!("CREATE USER {user} {identified}; GRANT ALL ON appdb.* TO {user};"));
+        }
+    });
+    server
+}
+
+/// The engine's own command line as this user.
+async fn mysql_cli(server: &Server, gate: &Gate, user: &str, password: &str, more: &[&str]) -> Ran {
+    let mut client = Command::new(&server.client);
+    let no_tls = if server.engine == Engine::MariaDb { "--skip-ssl" } else { "--ssl-mode=DISABLED" };
+    client
+        .args([
+            "--no-defaults",
+            no_tls,
+            "-BN",
+            "-h",
+            "127.0.0.1",
+            "-P",
+            &gate.port.to_string(),
+            "-u",
+            user,
+            "-D",
+            "appdb",
+        ])
+        .args(["-e", "select substring_index(user(), '@', 1)"])
+        .args(more)
+        .env("MYSQL_PWD", password)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = timeout(PATIENCE, client.output()).await.expect("the client hangs").expect("the script named it");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    Ran { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_of_mariadb_take_the_clients_password() {
+    let server = mysql(Engine::MariaDb);
+    let sandbox = sandbox(server).await;
+    let gate = options(server, &sandbox).start().await;
+    let right = password();
+    for user in ["native_user", "ed_user"] {
+        let ran = mysql_cli(server, &gate, user, &right, &[]).await;
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (user, ""), "{}", gate.log());
+        let ran = mysql_cli(server, &gate, user, "wrong", &[]).await;
+        let refusal = format!("ERROR 1045 (28000): Access denied for user '{user}'@");
+        assert!(ran.stderr.contains(&refusal) && ran.stderr.contains("Hint: Check the password"), "{}", ran.stderr);
+    }
+    assert!(!gate.log().contains(&right), "the password is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn password_that_mysql_does_not_know_yet_is_encrypted_for_a_key_of_ours() {
+    let server = mysql(Engine::MySql);
+    let sandbox = sandbox(server).await;
+    let gate = options(server, &sandbox).start().await;
+    let (user, right, key) = ("sha2_user", password(), "--get-server-public-key");
+    server.admin("FLUSH PRIVILEGES");
+    let ran = mysql_cli(server, &gate, user, &right, &[]).await;
+    assert!(ran.stderr.contains("Authentication requires secure connection"), "{}", ran.stderr);
+    let ran = mysql_cli(server, &gate, user, "wrong", &[key]).await;
+    assert!(ran.stderr.contains("ERROR 1045 (28000): Access denied for user 'sha2_user'@"), "{}", ran.stderr);
+    for more in [&[key][..], &[]] {
+        let ran = mysql_cli(server, &gate, user, &right, more).await;
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (user, ""), "{}", gate.log());
+    }
+    let errors = server.admin("select coalesce(sum(count_handshake_errors), 0) from performance_schema.host_cache");
+    assert_eq!(errors, "0", "a client that leaves breaks no handshake off");
+    assert!(!gate.log().contains(&right), "the password is in the log");
+    assert_eq!(in_memory(gate.pid(), &right), 0, "the password is in memory");
 }

@@ -11,7 +11,10 @@ use tokio::{
 use tracing::debug;
 
 use super::{connect::decline, greeted::Greeted, login::Mysql};
-use crate::connect::{Attempt, Deadline, Error, Upstream};
+use crate::{
+    connect::{Attempt, Deadline, Error, Upstream},
+    login::Login,
+};
 
 /// For a connection to be ended: TLS, login, COM_QUIT.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +36,7 @@ impl Mysql {
     }
 
     /// A greeted connection, if the server has not ended it.
-    fn usable(&self, upstream: &Upstream, mut greeted: Greeted) -> Option<Greeted> {
+    pub(super) fn usable(&self, upstream: &Upstream, mut greeted: Greeted) -> Option<Greeted> {
         // Until it is answered, a server says nothing but that it ends.
         if greeted.stream.read(&mut [0]).now_or_never().is_none() {
             return Some(greeted);
@@ -91,7 +94,7 @@ impl Mysql {
         let user = {
             let state = self.spares.lock();
             let user = upstream.target().user.clone().or_else(|| state.user.clone());
-            user.filter(|_| !state.login_fails)
+            user.filter(|_| !state.login_fails && Login::of(upstream.target()) == Login::Iam)
         };
         let ended = if let Some(user) = user {
             let ended = timeout(RETIRE_TIMEOUT, self.log_in_and_quit(upstream, greeted, &user)).await;

@@ -1,16 +1,27 @@
 //! Logs in for a client of the proxy, and keeps what has been learnt about the server. The server speaks first, so a
 //! connection is greeted before its client has said anything, and logged in to afterwards.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use database_wire::{
     self as wire,
     mysql::{
         self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, OkPacket, TokenTiming,
-        compress::Compressed, goodbye::Progress,
+        authentication::{Broken, change_user_of_client, login_of_client},
+        compress::Compressed,
+        goodbye::Progress,
+        key::Key,
     },
 };
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::OnceCell,
+    task::spawn_blocking,
+    time::Instant,
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -20,11 +31,13 @@ use super::{
     spares::Spares,
 };
 use crate::{
-    connect::{Attempt, Deadline, Error, Hope, Record, Step, Upstream},
+    connect::{Attempt, Deadline, Error, Hope, Record, Step, Stream, Upstream},
+    engine::client_first::NoAnswer,
     limits::RELOGIN_TIMEOUT,
-    login::Proof,
+    login::{self, Proof},
     stream::BoxIo,
     target::{Compress, Guard, Target},
+    tls::Verified,
 };
 
 /// MySQL at work for one target.
@@ -117,6 +130,61 @@ impl Mysql {
         }
     }
 
+    /// Logs in to the server that greeted the client, with the client's own proof. A client that leaves meanwhile is refused by the
+    /// server, which does not count that as a broken handshake.
+    ///
+    /// # Errors
+    /// [`NoAnswer`], by side.
+    pub async fn log_in_client(
+        &self,
+        upstream: &Upstream,
+        greeted: Option<Greeted>,
+        client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        login: &mut mysql::Login,
+    ) -> Result<Established, NoAnswer> {
+        // Another server would have another scramble.
+        let Some(greeted) = greeted.and_then(|greeted| self.usable(upstream, greeted)) else {
+            let closed = mysql::Error::Closed { waiting_for: "the client's response to the greeting" };
+            return Err(NoAnswer::Connect(Error::from_login(closed)));
+        };
+        let Greeted { stream, greeting, mut attempt, .. } = greeted;
+        let target = upstream.target();
+        let session = stream.session_id();
+        let response = with_principal_attribute(&login.response, &greeting, upstream.principal());
+        let compression = Compression::choose(compressions(target.compress, session.is_some()), &greeting);
+        self.log_missing_compression(target, compression, &greeting);
+        let secured = secure(&mut attempt, upstream.tls(), stream, &greeting, &response, compression);
+        let (mut stream, verified) = secured.await.map_err(NoAnswer::Connect)?;
+        let parties = (login, key);
+        let relay = login_of_client(&mut stream, client, &greeting, &response, compression, parties);
+        let relay = async { Ok(relay.await) };
+        let relayed = attempt.run(Step::Login, Hope::Real, relay).await.map_err(NoAnswer::Connect)?;
+        let logged_in = relayed.map_err(no_answer)?;
+        let secured = Secured { stream, greeting, compression, session, verified, login: login::Record::Password };
+        let established = self.guarded(target, secured, logged_in, attempt).await.map_err(NoAnswer::Connect)?;
+        Ok(established)
+    }
+
+    /// Ends the login on the server's side: what guards the session is set, and the record made.
+    async fn guarded(
+        &self,
+        target: &Target,
+        secured: Secured,
+        logged_in: LoggedIn,
+        mut attempt: Attempt,
+    ) -> Result<Established, Error> {
+        let Secured { stream, greeting, compression, session, verified, login } = secured;
+        debug!(target = %target.name, ?compression, "packets between us and the server");
+        let mut stream: BoxIo = match compression {
+            Some(compression) => Box::new(Compressed::new(stream, compression)),
+            None => Box::new(stream),
+        };
+        guard(&mut stream, &greeting, logged_in.capabilities, &target.guard, &mut attempt).await?;
+        let server_version = String::from_utf8_lossy(&greeting.version).into_owned();
+        let record = Record::new(session, verified, login, attempt, Some(server_version));
+        Ok(Established { stream, logged_in, record })
+    }
+
     /// One attempt at a login, with the token sent at this time.
     ///
     /// # Errors
@@ -143,21 +211,18 @@ impl Mysql {
                 return Err(error);
             }
         };
+        let Proof::Token(token) = &proof else {
+            let _ = decline(&mut stream, &greeting, Progress::Greeted).await;
+            return Err(Error::from_login(mysql::Error::Malformed("login without the client")));
+        };
         let secured = secure(&mut attempt, upstream.tls(), stream, &greeting, response, compression);
         let (mut stream, verified) = secured.await?;
-        let Proof::Token(token) = &proof else { return Err(Error::from_login(mysql::Error::Malformed("auth"))) };
         let token_at = (token.secret(), timing);
         let logged_in = log_in(&mut attempt, &mut stream, &greeting, response, compression, token_at).await?;
-        debug!(target = %target.name, ?compression, "packets between us and the server");
-        let mut stream: BoxIo = match compression {
-            Some(compression) => Box::new(Compressed::new(stream, compression)),
-            None => Box::new(stream),
-        };
-        guard(&mut stream, &greeting, logged_in.capabilities, &target.guard, &mut attempt).await?;
+        let secured = Secured { stream, greeting, compression, session, verified, login: proof.record() };
+        let established = self.guarded(target, secured, logged_in, attempt).await?;
         self.spares.logged_in(&user);
-        let server_version = String::from_utf8_lossy(&greeting.version).into_owned();
-        let record = Record::new(session, verified, &proof, attempt, Some(server_version));
-        Ok(Established { stream, logged_in, record })
+        Ok(established)
     }
 
     /// Logs once that the server does not offer the configured compression.
@@ -178,6 +243,52 @@ impl Mysql {
     }
 }
 
+/// A connection whose certificate is verified, and what was agreed on for its login.
+struct Secured {
+    stream: Stream,
+    greeting: Greeting,
+    compression: Option<Compression>,
+    session: Option<Arc<str>>,
+    verified: Verified,
+    login: login::Record,
+}
+
+/// The key of this process, made when the first client asks for one.
+async fn key() -> Option<&'static Key> {
+    static KEY: OnceCell<Option<Key>> = OnceCell::const_new();
+    KEY.get_or_init(async || spawn_blocking(Key::generate).await.ok().flatten()).await.as_ref()
+}
+
+fn no_answer(broken: Broken) -> NoAnswer {
+    match broken {
+        Broken::Client(error) => NoAnswer::Client(error.into()),
+        Broken::Server(error) => NoAnswer::Connect(Error::from_login(error)),
+    }
+}
+
+/// Logs in again on a connection, with the client's own proof.
+///
+/// # Errors
+/// [`NoAnswer`], by side; the connection is of no use then.
+pub async fn change_user_of(
+    upstream: &Upstream,
+    stream: &mut BoxIo,
+    greeting: &Greeting,
+    logged_in: &LoggedIn,
+    (client, login): (&mut (impl AsyncRead + AsyncWrite + Unpin), &mut mysql::Login),
+) -> Result<OkPacket, NoAnswer> {
+    let mut attempt = relogin();
+    let response = with_principal_attribute(&login.response, greeting, upstream.principal());
+    let parties = (login, key);
+    let changing = change_user_of_client(stream, client, greeting, &response, logged_in, parties);
+    let changing = async { Ok(changing.await) };
+    let changed = attempt.run(Step::Login, Hope::Real, changing).await.map_err(NoAnswer::Connect)?;
+    let ok = changed.map_err(no_answer)?;
+    let guarding = guard(stream, greeting, logged_in.capabilities, &upstream.target().guard, &mut attempt);
+    guarding.await.map_err(NoAnswer::Connect)?;
+    Ok(ok)
+}
+
 /// Logs in again on a connection, with a fresh token.
 ///
 /// # Errors
@@ -193,7 +304,9 @@ pub async fn change_user(
     let login = upstream.plan().prepare(&mut attempt).await?;
     let proof = upstream.plan().proof(&String::from_utf8_lossy(response.user()), &login)?;
     let response = with_principal_attribute(response, greeting, upstream.principal());
-    let Proof::Token(token) = &proof else { return Err(Error::from_login(mysql::Error::Malformed("auth"))) };
+    let Proof::Token(token) = &proof else {
+        return Err(Error::from_login(mysql::Error::Malformed("login without the client")));
+    };
     let changing = mysql::change_user(stream, logged_in, &response, token.secret());
     let changing = async { changing.await.map_err(Error::from_login) };
     let ok = attempt.run(Step::Login, Hope::Real, changing).await?;

@@ -18,7 +18,7 @@ mod user;
 pub use self::{
     greeted::Greeted,
     hint::{alter_user_hint, hint},
-    login::{Established, Mysql, change_user, guards_sessions, reset},
+    login::{Established, Mysql, change_user, change_user_of, guards_sessions, reset},
     reply::reply,
     tap::{Tap, connection_lost},
 };

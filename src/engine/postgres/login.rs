@@ -131,7 +131,7 @@ impl Reached {
             greeting: logged_in.greeting,
             cancel: logged_in.cancel_key.zip(self.server),
             tap: Box::new(tap),
-            record: Record::new(self.session, self.verified, &self.proof, attempt, logged_in.server_version),
+            record: Record::new(self.session, self.verified, self.proof.record(), attempt, logged_in.server_version),
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     connect::Deadline,
     engine::{
         ClientFirst, Failure,
-        client_first::{Accepted, Connected, Established, Login, NoAnswer},
+        client_first::{Accepted, Connected, Established, Login},
     },
     listen::access::{self, User},
     proxy::error::Error,
@@ -86,14 +86,7 @@ async fn connect(
     let established = match connected {
         Ok(Connected::Established(established)) => Ok(established),
         Ok(Connected::Asked(asked)) => tokio::select! {
-            established = asked.answer(&mut client.stream) => established.map_err(|no_answer| match no_answer {
-                NoAnswer::Client(error) => Error::Client(error),
-                NoAnswer::ClientTimeout(after) => Error::StartupTimeout(after),
-                NoAnswer::Connect(error) => {
-                    service.upstream.note(&error);
-                    error.into()
-                }
-            }),
+            established = asked.answer(&mut client.stream) => established.map_err(|no_answer| service.error_of(no_answer)),
             () = service.drain.cancelled() => Err(Error::ShuttingDown),
         },
         Err(error) => Err(error),

@@ -29,6 +29,7 @@ use crate::{
         mysql::{Established, Greeted, Mysql, Tap, guards_sessions},
     },
     listen::access,
+    login::Login,
     proxy::error::Error,
     stream::{
         BoxIo,
@@ -49,8 +50,12 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
         Err(error) => return refuse(client, Error::Access(error), service, "", ReplyPosition::GREETING).await,
     };
     let Some((mut client, greeted)) = Box::pin(greeted::reach(service, engine, client)).await else { return };
-    let scramble = Scramble::new(std::array::from_fn(|_| fastrand::u8(..)));
     let greeting = greeted.greeting.clone();
+    let scramble = match Login::of(target) {
+        Login::Iam => Scramble::new(std::array::from_fn(|_| fastrand::u8(..))),
+        // The server judges what the client makes of it.
+        Login::Password => greeting.scramble,
+    };
     let (accepted, greeted) = Box::pin(greeted::accept(service, engine, &mut client, greeted, &scramble)).await;
     // What becomes of the connection when this client does not log in.
     let keep = async |greeted: Option<Greeted>| {
@@ -89,6 +94,17 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
         return;
     }
     let user = text(login.response.user());
+    if Login::of(target) == Login::Password {
+        // To its end, because a login that is broken off would be counted at the server.
+        let logging_in = engine.log_in_client(&service.upstream, greeted, &mut client.stream, &mut login);
+        let established = Box::pin(logging_in).await.map_err(|no_answer| service.error_of(no_answer));
+        return match established {
+            Ok(established) => {
+                Box::pin(serve_session(service, client, (established, greeting, scramble), login, owner)).await;
+            }
+            Err(error) => refuse(client, error, service, &user, login.position()).await,
+        };
+    }
     // With its own copies, because it may have to outlive the client.
     let (known, response, limits) = (greeting.clone(), login.response.clone(), client.arrival.limits);
     let mut logging_in = Box::pin(async move {
@@ -100,16 +116,29 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
         () = client.left(&mysql::message::QUIT) => Err(Error::ClientLeft),
         () = service.drain.cancelled() => Err(Error::ShuttingDown),
     };
-    let Established { stream, logged_in, record } = match established {
-        Ok(established) => established,
+    match established {
+        Ok(established) => {
+            Box::pin(serve_session(service, client, (established, greeting, scramble), login, owner)).await;
+        }
         Err(error @ (Error::ClientLeft | Error::ShuttingDown)) => {
             // A login that is broken off would be counted at the server.
             let finishing = greeted::unless_aborted(service, quit(logging_in));
             tokio::join!(refuse(client, error, service, &user, login.position()), finishing);
-            return;
         }
-        Err(error) => return refuse(client, error, service, &user, login.position()).await,
-    };
+        Err(error) => refuse(client, error, service, &user, login.position()).await,
+    }
+}
+
+/// Serves a client that is logged in to the database.
+async fn serve_session(
+    service: &Service,
+    mut client: Client,
+    (established, greeting, scramble): (Established, mysql::Greeting, Scramble),
+    login: mysql::Login,
+    owner: access::User,
+) {
+    let Established { stream, logged_in, record } = established;
+    let user = text(login.response.user());
     client.arrival.log_logged_in(service, &user, &record);
     let database = text(login.response.database().unwrap_or_default());
     client.show_login(&user, &database, &record);

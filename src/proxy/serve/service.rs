@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     connect::Upstream,
-    engine::{Failure, Kind, Order},
+    engine::{Failure, Kind, Order, client_first::NoAnswer},
     proxy::{
         error::{Error, Login},
         explain::Explainer,
@@ -131,6 +131,18 @@ impl Service {
         };
         self.last_failure.record(error.stage(), &failure, refused.as_deref(), Instant::now());
         Some(failure)
+    }
+
+    /// Why a login that waited for its client has come to nothing.
+    pub(super) fn error_of(&self, no_answer: NoAnswer) -> Error {
+        match no_answer {
+            NoAnswer::Client(error) => Error::Client(error),
+            NoAnswer::ClientTimeout(after) => Error::StartupTimeout(after),
+            NoAnswer::Connect(error) => {
+                self.upstream.note(&error);
+                error.into()
+            }
+        }
     }
 
     /// Facts from AWS that explain an error, as far as it gives them in time.

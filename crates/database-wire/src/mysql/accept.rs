@@ -14,6 +14,7 @@
 //! (`run_plugin_auth` of libmysqlclient and libmariadb): an OK at once would be an error to it.
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
 
 use super::{
     codec::{self, Departure},
@@ -21,7 +22,7 @@ use super::{
     greeting::{Greeting, Scramble},
     message::{self, OkPacket},
     plugin::Plugin,
-    response::{Authentication, HandshakeResponse, is_password},
+    response::{Answer, Authentication, HandshakeResponse, is_password},
 };
 
 const WAITING_FOR: &str = "the client's response to the greeting";
@@ -52,9 +53,11 @@ pub struct Login {
     /// What it wants.
     pub response: HandshakeResponse,
     /// The sequence number of the next packet to it.
-    sequence: u8,
+    pub(super) sequence: u8,
     /// It wants to hear that its password is known before it hears OK.
     fast_auth: bool,
+    /// Its answer to the scramble, where that goes to the server.
+    pub(super) answer: Option<Answer>,
 }
 
 impl Login {
@@ -87,6 +90,29 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(login.map_or_else(Accepted::gone, Accepted::Login))
 }
 
+/// Reads the client's response to a greeting that had the scramble of the server, with its answer for the server. As
+/// [`accept`](fn@accept) otherwise.
+///
+/// # Errors
+/// As for [`accept`](fn@accept).
+pub async fn accept_answer<S: AsyncRead + Unpin>(client: &mut S, greeting: &Greeting) -> Result<Accepted, Error> {
+    let packet = match codec::read_packet_or_end(client, 1, WAITING_FOR).await? {
+        Ok(packet) => packet,
+        Err(departure) => return Ok(Accepted::gone(departure)),
+    };
+    let sequence = packet.next();
+    let payload = Zeroizing::new(packet.payload);
+    let (response, answer) = HandshakeResponse::parse_with_answer(&payload, greeting.offered())?;
+    Ok(Accepted::Login(Login { response, sequence, fast_auth: false, answer: Some(answer) }))
+}
+
+impl Login {
+    /// A client that waits for the server's verdict on its COM_CHANGE_USER.
+    pub(super) fn answered(response: HandshakeResponse, sequence: u8, answer: Answer) -> Self {
+        Self { response, sequence, fast_auth: false, answer: Some(answer) }
+    }
+}
+
 /// Asks a client to authenticate with another plugin, if it must, and reads its answer, unless it leaves instead.
 pub(super) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     client: &mut S,
@@ -107,7 +133,7 @@ pub(super) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         authentication = Authentication { plugin: Some(plugin), password: is_password(&packet.payload) };
     }
     let fast_auth = authentication == Authentication { plugin: Some(Plugin::CachingSha2), password: true };
-    Ok(Ok(Login { response, sequence, fast_auth }))
+    Ok(Ok(Login { response, sequence, fast_auth, answer: None }))
 }
 
 /// Tells the client that it is logged in, in the server's words. The caller sets the deadline. Not cancel safe.

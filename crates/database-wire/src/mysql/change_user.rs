@@ -17,6 +17,7 @@
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
 
 use super::{
     accept::{self, Login},
@@ -28,7 +29,7 @@ use super::{
     login::{self, LoggedIn},
     message::OkPacket,
     plugin::Plugin,
-    response::{Authentication, HandshakeResponse, is_password},
+    response::{Answer, Authentication, HandshakeResponse, is_password},
 };
 use crate::c_string::put_cstr;
 use safe_display::Secret;
@@ -62,6 +63,22 @@ pub async fn accept_change_user<S: AsyncRead + AsyncWrite + Unpin>(
         .map_err(|_| Error::Closed { waiting_for: WAITING_FOR })
 }
 
+/// As [`accept_change_user`], with the client's answer for the server.
+///
+/// # Errors
+/// As for [`accept_change_user`].
+pub async fn accept_change_user_answer<S: AsyncRead + Unpin>(
+    client: &mut S,
+    current: &HandshakeResponse,
+) -> Result<Login, Error> {
+    let packet = codec::read_packet(client, 0, WAITING_FOR).await?;
+    let sequence = packet.next();
+    let payload = Zeroizing::new(packet.payload);
+    let (response, plugin, data) = parse_with_data(&payload, current)?;
+    let answer = Answer { plugin: plugin.unwrap_or(Plugin::Native), data: Zeroizing::new(data.to_vec()) };
+    Ok(Login::answered(response, sequence, answer))
+}
+
 /// Logs in again with `response` on a connection that is logged in and has answered all commands. The caller sets the
 /// deadline. Not cancel safe.
 ///
@@ -79,6 +96,14 @@ pub async fn change_user<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn parse(payload: &[u8], current: &HandshakeResponse) -> Result<(HandshakeResponse, Authentication), Error> {
+    let (response, plugin, data) = parse_with_data(payload, current)?;
+    Ok((response, Authentication { plugin, password: is_password(data) }))
+}
+
+/// The response, the plugin that the client names, and its answer for that.
+type Parsed<'a> = (HandshakeResponse, Option<Plugin>, &'a [u8]);
+
+fn parse_with_data<'a>(payload: &'a [u8], current: &HandshakeResponse) -> Result<Parsed<'a>, Error> {
     let capabilities = current.capabilities;
     let mut reader = Reader::new(payload);
     if reader.byte() != Some(COM_CHANGE_USER) {
@@ -91,7 +116,7 @@ fn parse(payload: &[u8], current: &HandshakeResponse) -> Result<(HandshakeRespon
     } else {
         reader.cstr()
     };
-    let password = is_password(data.ok_or(Error::ChangeUser("the authentication data has no end"))?);
+    let data = data.ok_or(Error::ChangeUser("the authentication data has no end"))?;
     // Here and below: what is missing at the end is as it was, for servers of all ages.
     response.set_database(reader.last_cstr())?;
     if let Some(charset) = reader.u16() {
@@ -103,7 +128,7 @@ fn parse(payload: &[u8], current: &HandshakeResponse) -> Result<(HandshakeRespon
         let attributes = reader.lenenc_bytes().ok_or(Error::ChangeUser("the connection attributes have no end"))?;
         response.attributes = Some(Bytes::copy_from_slice(attributes));
     }
-    Ok((response, Authentication { plugin, password }))
+    Ok((response, plugin, data))
 }
 
 /// The packet for upstream. The data is at most 255 bytes.

@@ -23,6 +23,7 @@
 
 pub mod accept;
 pub mod agreement;
+pub mod authentication;
 pub mod capabilities;
 pub mod change_user;
 mod codec;
@@ -35,6 +36,7 @@ pub mod goodbye;
 pub mod greeting;
 #[cfg(any(test, feature = "testing"))]
 pub mod invariants;
+pub mod key;
 mod last;
 pub mod login;
 pub mod message;
@@ -47,10 +49,10 @@ pub mod script;
 mod signal;
 pub mod watch;
 
-pub use accept::{Accepted, Login, accept, finish};
+pub use accept::{Accepted, Login, accept, accept_answer, finish};
 pub use agreement::Compression;
 pub use capabilities::Capabilities;
-pub use change_user::{accept_change_user, change_user};
+pub use change_user::{accept_change_user, accept_change_user_answer, change_user};
 pub use commands::Commands;
 pub use compress::Compressed;
 pub use error::{Error, ErrorReport, ReplyPosition, ServerError};

@@ -59,6 +59,18 @@ pub(super) struct Authentication {
     pub(super) password: bool,
 }
 
+/// The answer of a client to the scramble of the server.
+pub struct Answer {
+    pub(super) plugin: Plugin,
+    pub(super) data: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer for {:?}", self.plugin)
+    }
+}
+
 /// Whether authentication data holds a password. None is said by nothing, or by an empty C string.
 pub(super) fn is_password(data: &[u8]) -> bool {
     !matches!(data, [] | [0])
@@ -82,6 +94,18 @@ impl HandshakeResponse {
     /// # Errors
     /// [`Error::ClientTls`], [`Error::OldClient`], [`Error::Response`].
     pub(super) fn parse(payload: &[u8], offered: Capabilities) -> Result<(Self, Authentication), Error> {
+        let (response, plugin, data) = Self::parse_with_data(payload, offered)?;
+        Ok((response, Authentication { plugin, password: is_password(data) }))
+    }
+
+    /// As [`parse`](Self::parse), with the client's answer to the scramble of the server.
+    pub(super) fn parse_with_answer(payload: &[u8], offered: Capabilities) -> Result<(Self, Answer), Error> {
+        let (response, plugin, data) = Self::parse_with_data(payload, offered)?;
+        let data = Zeroizing::new(data.to_vec());
+        Ok((response, Answer { plugin: plugin.unwrap_or(Plugin::Native), data }))
+    }
+
+    fn parse_with_data(payload: &[u8], offered: Capabilities) -> Result<(Self, Option<Plugin>, &[u8]), Error> {
         let mut reader = Reader::new(payload);
         let low = reader.clone().u16().ok_or(Error::Response("it ends within the capabilities"))?;
         if !Capabilities(low.into()).contains(Capabilities::PROTOCOL_41) {
@@ -103,7 +127,7 @@ impl HandshakeResponse {
         } else {
             reader.cstr()
         };
-        let password = is_password(data.ok_or(Error::Response("the authentication data has no end"))?);
+        let data = data.ok_or(Error::Response("the authentication data has no end"))?;
         let mut database = None;
         if capabilities.contains(Capabilities::CONNECT_WITH_DB) {
             let name = reader.cstr().ok_or(Error::Response("the database has no end"))?;
@@ -118,7 +142,7 @@ impl HandshakeResponse {
         }
         let charset = charset.into();
         let response = Self { capabilities, max_packet, charset, user, database, attributes };
-        Ok((response, Authentication { plugin, password }))
+        Ok((response, plugin, data))
     }
 
     /// The database user, in the client's character set.

@@ -15,6 +15,7 @@ use tokio::time::sleep_until;
 use super::refusal::refuse;
 use crate::{
     engine::mysql::{Greeted, Mysql},
+    login::Login,
     proxy::{
         error::Error,
         serve::{arrival::Client, service::Service, startup::in_time},
@@ -89,7 +90,10 @@ pub(super) async fn accept(
     let deadline = client.arrival.deadline;
     let conversation = async {
         mysql::greet(&mut client.stream, &greeting, scramble).await?;
-        mysql::accept(&mut client.stream, &greeting, scramble).await
+        match Login::of(service.upstream.target()) {
+            Login::Password => mysql::accept_answer(&mut client.stream, &greeting).await,
+            Login::Iam => mysql::accept(&mut client.stream, &greeting, scramble).await,
+        }
     };
     let mut accepting = pin!(async { in_time(service, deadline, conversation).await?.map_err(Error::from_client) });
     tokio::select! {

@@ -9,9 +9,10 @@ use tracing::debug;
 
 use super::refusal::refusal_of_command;
 use crate::{
-    engine::mysql::{Tap, change_user, reset},
+    engine::mysql::{Tap, change_user, change_user_of, reset},
     limits::CLIENT_STARTUP_TIMEOUT,
     listen::access::User,
+    login,
     proxy::{
         error::Error,
         open::Connection,
@@ -120,14 +121,27 @@ impl Session<'_> {
     async fn try_change_user(&mut self, position: &mut ReplyPosition, user: &mut String) -> Result<u16, Error> {
         let mut taken = self.client.take_over();
         let deadline = Instant::now() + CLIENT_STARTUP_TIMEOUT;
-        let reading = mysql::accept_change_user(&mut taken, &self.login.response, &self.greeting, &self.scramble);
+        let of_client = login::Login::of(self.service.upstream.target()) == login::Login::Password;
+        let (current, greeting, scramble) = (&self.login.response, &self.greeting, &self.scramble);
+        let reading = async {
+            if of_client {
+                return mysql::accept_change_user_answer(&mut taken, current).await;
+            }
+            mysql::accept_change_user(&mut taken, current, greeting, scramble).await
+        };
         let mut login = in_time(self.service, deadline, reading).await?.map_err(Error::from_client)?;
         (*position, *user) = (login.position(), text(login.response.user()));
         apply_configured_names(&mut login.response, self.service, self.arrival, self.owner)?;
         *user = text(login.response.user());
         let (upstream, greeting) = (&self.service.upstream, &self.greeting);
-        let changing = change_user(upstream, &mut self.upstream, greeting, &self.logged_in, &login.response);
-        let ok = changing.await?;
+        let ok = if of_client {
+            let parties = (&mut taken, &mut login);
+            let changing = change_user_of(upstream, &mut self.upstream, greeting, &self.logged_in, parties).await;
+            *position = login.position();
+            changing.map_err(|no_answer| self.service.error_of(no_answer))?
+        } else {
+            change_user(upstream, &mut self.upstream, greeting, &self.logged_in, &login.response).await?
+        };
         mysql::finish(&mut taken, &login, &ok).await.map_err(Error::from_client)?;
         drop(taken);
         let database = String::from_utf8_lossy(login.response.database().unwrap_or_default()).into_owned();
