@@ -288,6 +288,8 @@ pub struct Target {
     pub guard: Guard,
     /// The local addresses to listen on: `localhost` is both loopback addresses.
     pub listen: ListenAddress,
+    /// The user ids whose clients are served beside our own and root's.
+    pub allow_users: Vec<u32>,
 }
 
 impl Target {

@@ -129,7 +129,7 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
                 continue;
             }
         };
-        if let Err(cause) = access::check(peer) {
+        if let Err(cause) = access::check(peer, &[]) {
             info!(%cause, "refused a connection to the admin address");
             let Ok(permit) = Arc::clone(&shared.other_users).try_acquire_owned() else { continue };
             let message = cause.to_string();

@@ -58,6 +58,7 @@ pub struct Draft {
     pub guard: Guard,
     /// The local address.
     pub listen: Option<ListenAddress>,
+    allow_users: Vec<u32>,
     /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
     reason: Option<Reason>,
@@ -115,6 +116,7 @@ impl Draft {
             compress: settings.value_or_default::<typed::Compress>()?,
             guard: guard(settings)?,
             listen: settings.value::<typed::Listen>()?,
+            allow_users: settings.value::<typed::AllowUsers>()?.unwrap_or_default(),
             reason: settings.value::<typed::Reason>()?,
             // A name that is not Unicode is left out.
             local_user: environment.user().ok().flatten().map(str::to_owned),
@@ -202,6 +204,7 @@ impl Draft {
             compress: self.compress,
             guard: self.guard,
             listen: self.listen.unwrap_or_else(|| ListenAddress::localhost(engine.default_port().unwrap_or(port))),
+            allow_users: self.allow_users,
             name: self.name,
         })
     }

@@ -336,12 +336,18 @@ impl Source<'_> {
     }
 }
 
-/// The strings of an array as the one text that a flag has for them; `None` when they are not strings.
+/// The entries of an array as the one text that a flag has for them; `None` when they are not strings, or integers where the list may have
+/// some.
 fn joined(list: List, array: &DeArray<'_>) -> Option<String> {
     if array.is_empty() {
         return Some(list.none.into());
     }
-    let texts: Option<Vec<&str>> = array.iter().map(|entry| entry.get_ref().as_str()).collect();
+    let text = |entry: &Spanned<DeValue<'_>>| match entry.get_ref() {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) if list.integers => Some(number.to_string()),
+        _ => None,
+    };
+    let texts: Option<Vec<String>> = array.iter().map(text).collect();
     Some(texts?.join(list.separator))
 }
 

@@ -9,7 +9,7 @@ use std::{
 use ssm_session::request;
 
 use crate::{
-    listen,
+    listen::{self, access, passwd},
     target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn},
 };
 
@@ -61,6 +61,12 @@ pub enum ValueError {
     /// An address that others can reach.
     #[error("{0} is not a loopback address: anyone who can reach it could use the database without a password")]
     NotLoopback(String),
+    /// Not a user of this machine.
+    #[error("{0:?} is not a user of this machine: expected a user id, or a name that is in /etc/passwd")]
+    NoSuchUser(String),
+    /// The user id of all users that have none here.
+    #[error("user id {0} stands for every user that has no id here, so it cannot be allowed")]
+    OverflowUser(u32),
     /// Not a route.
     #[error("{0:?} is not a route: expected ssm, direct or auto")]
     Via(String),
@@ -116,6 +122,8 @@ impl ValueError {
             | Self::Nul
             | Self::Port(_)
             | Self::Listen(_)
+            | Self::NoSuchUser(_)
+            | Self::OverflowUser(_)
             | Self::Admin(_)
             | Self::Via(_)
             | Self::ServiceEndpoint(_)
@@ -213,6 +221,20 @@ pub fn roles(text: &str) -> Result<Vec<RoleArn>, ValueError> {
         .map(str::parse)
         .collect::<Result<_, _>>()?;
     if roles.is_empty() { Err(ValueError::Empty) } else { Ok(roles) }
+}
+
+/// Users of this machine, by name or id, with blanks between them.
+///
+/// # Errors
+/// [`ValueError::Empty`], [`ValueError::NoSuchUser`], [`ValueError::OverflowUser`].
+pub fn users(text: &str) -> Result<Vec<u32>, ValueError> {
+    let id_of = |user: &str| match user.parse().ok().or_else(|| passwd::id_of(user)) {
+        Some(uid) if uid == access::overflow_user() => Err(ValueError::OverflowUser(uid)),
+        Some(uid) => Ok(uid),
+        None => Err(ValueError::NoSuchUser(user.into())),
+    };
+    let users: Vec<u32> = text.split_whitespace().map(id_of).collect::<Result<_, _>>()?;
+    if users.is_empty() { Err(ValueError::Empty) } else { Ok(users) }
 }
 
 /// `true` or `false`.

@@ -1,4 +1,4 @@
-//! The access rule: only the user that rdsgate runs as, and root, may connect.
+//! The access rule: the user that rdsgate runs as may connect, and root, and the users that the target allows.
 //!
 //! A TCP port on loopback is open to every user of the machine, and behind it is a database login without a password. Therefore
 //! the kernel is asked for the owner of the socket at the other end, and [`check`] decides with its answer: an unknown fact is a
@@ -66,23 +66,23 @@ enum Owner {
     NotTold,
 }
 
-/// Admits a client whose socket belongs to our own effective user or root.
+/// Admits a client whose socket belongs to our own effective user, to root, or to one of the `allowed` user ids.
 ///
 /// For TCP both ends must be of this machine: the kernel knows the owner of no other socket. Blocks for one question to the
 /// kernel, answered without waiting (measured: 38 µs in a debug build).
 ///
 /// # Errors
 /// For every client that is not known to be admissible.
-pub fn check(peer: Peer) -> Result<User, Error> {
+pub fn check(peer: Peer, allowed: &[u32]) -> Result<User, Error> {
     match peer {
         #[cfg(target_os = "linux")]
         Peer::Tcp { remote, local } => {
             let owner = linux::owner_of(remote, local)?.map_or(Owner::Closed, Owner::Uid);
-            admit(owner, linux::own_user().map_err(Error::Unknown)?)
+            admit(owner, linux::own_user().map_err(Error::Unknown)?, allowed)
         }
         #[cfg(not(target_os = "linux"))]
-        Peer::Tcp { .. } => Ok(admit(Owner::NotTold, own_user()).unwrap_or(User { uid: None, is_own: true })),
-        Peer::Unix { uid } => admit(uid.map_or(Owner::NotTold, Owner::Uid), own_user()),
+        Peer::Tcp { .. } => Ok(admit(Owner::NotTold, own_user(), allowed).unwrap_or(User { uid: None, is_own: true })),
+        Peer::Unix { uid } => admit(uid.map_or(Owner::NotTold, Owner::Uid), own_user(), allowed),
     }
 }
 
@@ -95,16 +95,15 @@ const ROOT: u32 = 0;
 const OVERFLOW: u32 = 65_534;
 
 /// The user id that stands for all that have none here (user_namespaces(7), "Unmapped user and group IDs").
-fn overflow_user() -> u32 {
+pub fn overflow_user() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(OVERFLOW)
 }
 
-fn admit(owner: Owner, own: u32) -> Result<User, Error> {
+fn admit(owner: Owner, own: u32, allowed: &[u32]) -> Result<User, Error> {
+    let may = |uid| uid == ROOT || (uid == own || allowed.contains(&uid)) && uid != overflow_user();
     match owner {
-        Owner::Uid(uid) if uid == ROOT || uid == own && uid != overflow_user() => {
-            Ok(User { uid: Some(uid), is_own: uid == own })
-        }
+        Owner::Uid(uid) if may(uid) => Ok(User { uid: Some(uid), is_own: uid == own }),
         Owner::Uid(peer) if peer == own => Err(Error::Unmapped { peer }),
         Owner::Uid(peer) => Err(Error::OtherUser { peer, own }),
         Owner::Closed => Err(Error::Gone),
@@ -221,7 +220,7 @@ mod tests {
         for address in ["127.0.0.1", "::1", "127.0.0.2"] {
             let (_client, accepted) = connect(address);
             let own = linux::own_user().unwrap();
-            assert_eq!(check(peer(&accepted)).unwrap(), User { uid: Some(own), is_own: true });
+            assert_eq!(check(peer(&accepted), &[]).unwrap(), User { uid: Some(own), is_own: true });
         }
     }
 
@@ -232,12 +231,12 @@ mod tests {
         let _client = TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
         let (accepted, remote) = listener.accept().unwrap();
         assert!(remote.is_ipv6() && remote.ip().to_canonical().is_ipv4(), "{remote}");
-        check(peer(&accepted)).unwrap();
+        check(peer(&accepted), &[]).unwrap();
         // And Java's clients use IPv6 sockets for IPv4 addresses.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mapped = format!("[::ffff:127.0.0.1]:{}", listener.local_addr().unwrap().port());
         let _client = TcpStream::connect(mapped.parse::<std::net::SocketAddr>().unwrap()).unwrap();
-        check(peer(&listener.accept().unwrap().0)).unwrap();
+        check(peer(&listener.accept().unwrap().0), &[]).unwrap();
     }
 
     #[test]
@@ -246,9 +245,9 @@ mod tests {
             let (client, accepted) = connect(address);
             let peer = peer(&accepted);
             drop(client);
-            assert!(matches!(check(peer), Err(Error::Gone)), "closed by the client alone");
+            assert!(matches!(check(peer, &[]), Err(Error::Gone)), "closed by the client alone");
             drop(accepted);
-            assert!(matches!(check(peer), Err(Error::Gone)), "closed by both");
+            assert!(matches!(check(peer, &[]), Err(Error::Gone)), "closed by both");
         }
     }
 
@@ -257,21 +256,29 @@ mod tests {
         for (peer, own, admitted) in
             [(0, 0, true), (0, 1000, true), (1000, 1000, true), (1000, 0, false), (1000, 1001, false)]
         {
-            assert_eq!(admit(Owner::Uid(peer), own).is_ok(), admitted, "{peer} to {own}");
+            assert_eq!(admit(Owner::Uid(peer), own, &[]).is_ok(), admitted, "{peer} to {own}");
         }
         let overflow = overflow_user();
-        let unmapped = admit(Owner::Uid(overflow), overflow);
+        let unmapped = admit(Owner::Uid(overflow), overflow, &[]);
         assert!(matches!(unmapped, Err(Error::Unmapped { .. })), "it may be any user");
-        assert!(matches!(admit(Owner::Uid(overflow), 1000), Err(Error::OtherUser { .. })));
+        assert!(matches!(admit(Owner::Uid(overflow), 1000, &[overflow]), Err(Error::OtherUser { .. })));
+    }
+
+    #[test]
+    fn allowed_user_is_admitted_and_is_not_our_own() {
+        let user = admit(Owner::Uid(999), 1000, &[998, 999]).unwrap();
+        assert_eq!(user, User { uid: Some(999), is_own: false });
+        assert!(matches!(admit(Owner::Uid(997), 1000, &[998, 999]), Err(Error::OtherUser { .. })));
+        assert!(matches!(admit(Owner::NotTold, 1000, &[999]), Err(Error::Unknown(_))));
     }
 
     #[test]
     fn unknown_owner_is_refused() {
-        assert!(matches!(admit(Owner::NotTold, ROOT), Err(Error::Unknown(_))));
-        assert!(matches!(admit(Owner::Closed, ROOT), Err(Error::Gone)));
-        assert!(matches!(check(Peer::Unix { uid: None }), Err(Error::Unknown(_))));
+        assert!(matches!(admit(Owner::NotTold, ROOT, &[]), Err(Error::Unknown(_))));
+        assert!(matches!(admit(Owner::Closed, ROOT, &[]), Err(Error::Gone)));
+        assert!(matches!(check(Peer::Unix { uid: None }, &[]), Err(Error::Unknown(_))));
         let own = own_user();
-        assert_eq!(check(Peer::Unix { uid: Some(own) }).unwrap(), User { uid: Some(own), is_own: true });
+        assert_eq!(check(Peer::Unix { uid: Some(own) }, &[]).unwrap(), User { uid: Some(own), is_own: true });
     }
 
     #[test]

@@ -11,6 +11,7 @@
 pub mod access;
 mod address;
 mod error;
+pub mod passwd;
 mod peer;
 pub mod port_owner;
 mod stream;

@@ -174,6 +174,7 @@ pub(crate) mod tests {
             compress: Compress::Auto,
             guard: Guard::default(),
             listen: value::listen(listen).unwrap(),
+            allow_users: Vec::new(),
         }
     }
 

@@ -87,6 +87,7 @@ mod tests {
             compress: Compress::Auto,
             guard: Guard { pin_user, ..Guard::default() },
             listen: ListenAddress { host: "localhost".into(), addresses: Vec::new(), port: 5432 },
+            allow_users: Vec::new(),
         }
     }
 

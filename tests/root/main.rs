@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         as_root("another_user_of_the_machine_is_refused_with_28000", || {
             Box::pin(another_user_of_the_machine_is_refused_with_28000())
         }),
+        as_root("allowed_users_are_served_and_no_others", || Box::pin(allowed_users_are_served_and_no_others())),
         as_root("another_user_of_the_machine_gets_403_and_nothing_else", || {
             Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
         }),
@@ -64,9 +65,14 @@ const UNPRIVILEGED: &str = "65534";
 
 /// A command, run as another user than ours.
 fn as_other_user(command: &Command) -> Command {
+    as_user(UNPRIVILEGED, command)
+}
+
+/// A command, run as the user with this id.
+fn as_user(id: &str, command: &Command) -> Command {
     let command = command.as_std();
     let mut other = Command::new("setpriv");
-    other.args(["--reuid", UNPRIVILEGED, "--regid", UNPRIVILEGED, "--clear-groups", "--"]).arg(command.get_program());
+    other.args(["--reuid", id, "--regid", UNPRIVILEGED, "--clear-groups", "--"]).arg(command.get_program());
     other.args(command.get_args()).current_dir("/").stdin(Stdio::null()).kill_on_drop(true).env_clear();
     other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     other
@@ -98,6 +104,37 @@ async fn another_user_of_the_machine_is_refused_with_28000() {
     }
     assert_eq!(sandbox.calls().len(), 0, "nothing was done for them: {:?}", sandbox.calls());
     assert_eq!(gate.query("select 1").await, "1");
+}
+
+async fn allowed_users_are_served_and_no_others() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let options =
+        GateOptions::new(server, &sandbox).flag("--allow-users", "daemon 4242").flag("--admin", "localhost:0");
+    let gate = options.start().await;
+    let daemon = std::fs::read_to_string("/etc/passwd").expect("it is there");
+    let daemon =
+        daemon.lines().find_map(|line| line.strip_prefix("daemon:")?.split(':').nth(1)).expect("Debian has it");
+    for user in [daemon, "4242"] {
+        let mut psql = gate.psql_command();
+        let output = timeout(PATIENCE, as_user(user, psql.args(["-c", "select current_user"])).output()).await;
+        let output = output.expect("psql ends").expect("psql is installed");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "app_user\n", "{user}: {output:?}");
+    }
+    let refusal = Refusal::of_psql(as_user("4243", &gate.psql_command())).await;
+    let hint =
+        "Run rdsgate as the user that connects, or allow that user in your own configuration: allow_users = [4243].";
+    assert_eq!(refusal.hint, hint);
+    // The admin address is for our own user alone.
+    let Admin::Tcp(port) = Admin::of(&gate) else { panic!("a port") };
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' >&3; cat <&3"
+    );
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let said =
+        timeout(PATIENCE, as_user("4242", &bash).output()).await.expect("it is answered").expect("bash is there");
+    assert!(String::from_utf8_lossy(&said.stdout).starts_with("HTTP/1.1 403 "), "{said:?}");
 }
 
 async fn another_user_of_the_machine_gets_403_and_nothing_else() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{Key, Kind, Scope, value::PAYLOAD_SIZE};
+use crate::config::{Key, Kind, Scope, options::List, value::PAYLOAD_SIZE};
 
 /// The schema, of the draft that TOML editors know.
 pub(super) fn schema() -> Value {
@@ -47,8 +47,9 @@ fn property(key: Key) -> Value {
         Kind::Count => json!({ "type": "integer", "minimum": 0 }),
         Kind::Listen | Kind::Admin => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
         Kind::Size => json!({ "type": "integer", "minimum": PAYLOAD_SIZE.start(), "maximum": PAYLOAD_SIZE.end() }),
-        Kind::List(_) => {
-            json!({ "type": ["string", "array"], "minLength": 1, "items": { "type": "string", "minLength": 1 } })
+        Kind::List(List { integers, .. }) => {
+            let element = if integers { json!(["string", "integer"]) } else { json!("string") };
+            json!({ "type": ["string", "array"], "minLength": 1, "items": { "type": element, "minLength": 1 } })
         }
         Kind::Boolean => json!({ "type": "boolean" }),
     };

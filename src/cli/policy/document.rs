@@ -208,6 +208,7 @@ mod tests {
             ca_file: None,
             compress: Compress::Auto,
             listen: ListenAddress { host: "localhost".into(), addresses: Vec::new(), port: 0 },
+            allow_users: Vec::new(),
         }
     }
 

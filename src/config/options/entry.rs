@@ -86,6 +86,8 @@ pub struct List {
     pub expected: &'static str,
     /// Whether the flag may be given several times, for one element each.
     pub repeats: bool,
+    /// Whether an element may be an integer.
+    pub integers: bool,
 }
 
 /// The value that counts unless an option is set.

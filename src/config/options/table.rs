@@ -158,6 +158,29 @@ options! {
         reason: "Only loopback addresses are accepted, and the listener is this process.",
         aliases: &["address", "local_port"],
     };
+    AllowUsers: Vec<u32> = value::users => Entry {
+        name: "allow_users",
+        scope: Scope::Any,
+        kind: Kind::List(List {
+            separator: " ",
+            none: "",
+            expected: "a name, or an array of names and user ids, such as [\"postgres\", 999]",
+            repeats: true,
+            integers: true,
+        }),
+        placeholder: "USER",
+        example: "[\"postgres\", 999]",
+        default: DefaultValue::Depends("your own user and root"),
+        show: Show::AsSet,
+        group: Group::Proxy,
+        common: false,
+        help: "User of this machine, by name or id, whose clients are served too",
+        more: "Several users: the flag again, a list in a file, blanks between them in the variable. They log in with your AWS \
+               identity. On Linux the kernel reports whose a connection is; elsewhere the check is not available.",
+        trust: Trust::Owner("let other users of this machine log in with your AWS identity"),
+        reason: "They get into the database as you do.",
+        aliases: &["allowed_users", "allow_user"],
+    };
     Bastion: InstanceId = word => Entry {
         name: "bastion",
         scope: Scope::Any,
@@ -262,7 +285,13 @@ options! {
     RoleArn: Vec<RoleArn> = value::roles => Entry {
         name: "role_arn",
         scope: Scope::Any,
-        kind: Kind::List(List { separator: " ", none: "", expected: "an ARN or a list of them", repeats: true }),
+        kind: Kind::List(List {
+            separator: " ",
+            none: "",
+            expected: "an ARN or a list of them",
+            repeats: true,
+            integers: false,
+        }),
         placeholder: "ARN",
         example: "[\"arn:aws:iam::123456789012:role/reader\"]",
         default: DefaultValue::None,
@@ -430,6 +459,7 @@ options! {
             none: value::NO_PARAMETERS,
             expected: "an array of strings, such as [\"portNumber\"]",
             repeats: false,
+            integers: false,
         }),
         placeholder: "LIST",
         example: "[\"host\", \"portNumber\"]",

@@ -111,6 +111,17 @@ fn broken_file_gives_place_reason_and_suggestion() {
             "mfa_code is for one run: use --mfa-code or RDSGATE_MFA_CODE",
         ),
         (&orders("role_arn = [1]"), "4:12: role_arn is an array, expected an ARN or a list of them", ""),
+        (
+            &orders("allow_users = [true]"),
+            "4:15: allow_users is an array, expected a name, or an array of names and user ids, such as [\"postgres\", 999]",
+            "",
+        ),
+        (
+            &orders("allow_users = ['no such user']"),
+            "4:15: invalid allow_users: \"no\" is not a user of this machine: expected a user id, or a name that is in \
+             /etc/passwd",
+            "",
+        ),
         (&orders("role_arn = []"), "4:12: invalid role_arn: it is empty", ""),
         (
             &orders("role_arn = 'dba'"),

@@ -4,8 +4,9 @@ use super::*;
 use crate::target::{Auth, Guard};
 
 /// The options that a project's file may not decide by itself, a line each.
-const OWNERS: [&str; 15] = [
+const OWNERS: [&str; 16] = [
     "engine = 'tcp'\nport = 5432",
+    "allow_users = [999]",
     "auth = 'password'",
     "profile = 'live'",
     "role_arn = 'arn:aws:iam::123456789012:role/attacker'",

@@ -114,6 +114,9 @@ impl Error {
             Self::Access(access::Error::Unmapped { .. }) => {
                 Some("Run rdsgate and its clients as a user of their own, in one user namespace.".into())
             }
+            Self::Access(access::Error::OtherUser { peer, .. }) if *peer != access::overflow_user() => Some(format!(
+                "Run rdsgate as the user that connects, or allow that user in your own configuration: allow_users = [{peer}]."
+            )),
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
             Self::PinnedUser { user, .. } => {
                 Some(format!("Connect as {user:?}, or remove pin_user from the target {}.", target.name))

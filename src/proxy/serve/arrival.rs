@@ -74,7 +74,7 @@ impl Arrival {
 
     /// Whether the client has closed its socket altogether, or ended.
     pub(super) fn client_is_gone(&self) -> bool {
-        matches!(access::check(self.peer), Err(access::Error::Gone))
+        matches!(access::check(self.peer, &[]), Err(access::Error::Gone))
     }
 
     pub(super) fn log_refused(&self, service: &Service, user: &str, error: &Error) {

@@ -42,7 +42,7 @@ async fn accept<'e>(
     engine: &'e dyn ClientFirst,
     client: &mut Client,
 ) -> Result<(Accepted<'e>, User), Error> {
-    let admitted = access::check(client.arrival.peer);
+    let admitted = access::check(client.arrival.peer, &service.upstream.target().allow_users);
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
     let accepted = in_time(service, client.arrival.deadline, engine.accept(&mut client.stream)).await;
     match (admitted, accepted?.map_err(Error::Client)) {

@@ -31,7 +31,7 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
     let tracked = service.open.accepted(peer, accepted.into_std());
     let client = Client { stream, arrival, connection: tracked.connection() };
     // The engines reply to refused clients; this limits the number of replies at a time.
-    let _room = match access::check(peer) {
+    let _room = match access::check(peer, &service.upstream.target().allow_users) {
         Err(refused) if refused.is_stranger() => match service.strangers.admit() {
             Some(room) => Some(room),
             None => return arrival.log_refused(service, "", &refused.into()),

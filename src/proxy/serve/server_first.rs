@@ -45,7 +45,7 @@ pub(super) async fn serve(service: &Service, engine: &Mysql, client: Client) {
 async fn connect(service: &Service, engine: &Mysql, client: Client) {
     let peer = client.arrival.peer;
     let target = service.upstream.target();
-    let owner = match access::check(peer) {
+    let owner = match access::check(peer, &target.allow_users) {
         Ok(owner) => owner,
         Err(error) => return refuse(client, Error::Access(error), service, "", ReplyPosition::GREETING).await,
     };
