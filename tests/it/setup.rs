@@ -1,5 +1,5 @@
 //! `rdsgate setup`: what it prints is applied to an emulation of AWS that others wrote, read by a parser of Terraform's language,
-//! and compared with what CloudFormation asks for.
+//! and by the linter of CloudFormation.
 
 use std::{
     collections::BTreeSet,
@@ -124,7 +124,11 @@ async fn terraform_is_read_by_a_parser_of_its_language() {
         std::fs::write(&file, &text).expect("it is ours");
         let output = tokio::task::spawn_blocking(move || {
             let program = "import hcl2, json, sys\nprint(json.dumps(hcl2.load(open(sys.argv[1]))))";
-            Command::new(clients::hcl_python()).args(["-c", program]).arg(&file).output().expect("python was installed")
+            Command::new(clients::template_programs().join("python"))
+                .args(["-c", program])
+                .arg(&file)
+                .output()
+                .expect("python was installed")
         });
         let output = output.await.expect("it does not panic");
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -163,7 +167,7 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cloudformation_refers_to_what_it_creates() {
+async fn cloudformation_passes_its_linter_and_refers_to_what_it_creates() {
     let moto = Moto::start().await;
     for arguments in [&["orders", "--user", USER][..], &[][..]] {
         let text = printed(&moto, &[arguments, &["--format", "cloudformation"]].concat()).await;
@@ -179,6 +183,18 @@ async fn cloudformation_refers_to_what_it_creates() {
         for (id, resource) in resources {
             assert!(id.chars().all(|c| c.is_ascii_alphanumeric()), "{id}");
             assert!(resource["Type"].as_str().is_some_and(|kind| kind.starts_with("AWS::")), "{resource}");
+        }
+        // The linter takes no placeholders.
+        if !arguments.is_empty() {
+            let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+            let file = folder.path().join("template.json");
+            std::fs::write(&file, &text).expect("it is ours");
+            let output = tokio::task::spawn_blocking(move || {
+                let mut lint = Command::new(clients::template_programs().join("cfn-lint"));
+                lint.args(["--regions", "us-east-1", "--"]).arg(&file).output().expect("it was installed")
+            });
+            let output = output.await.expect("it does not panic");
+            assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stdout));
         }
         let policy = resources.get("CallerPolicy").map(ToString::to_string);
         assert_eq!(policy.is_some(), !arguments.is_empty());

@@ -255,9 +255,9 @@ pub(crate) fn aws_programs() -> PathBuf {
     python_packages("aws", "python/aws-requirements.txt").join("bin")
 }
 
-/// A Python that reads HCL, the language of Terraform. Blocks the thread.
-pub(crate) fn hcl_python() -> PathBuf {
-    python_packages("hcl", "python/hcl-requirements.txt").join("bin/python")
+/// The folder of a Python that reads HCL, the language of Terraform, and of `cfn-lint`. Blocks the thread.
+pub(crate) fn template_programs() -> PathBuf {
+    python_packages("templates", "python/template-requirements.txt").join("bin")
 }
 
 /// The program of `tests/clients` with this path.
