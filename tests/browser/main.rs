@@ -1,4 +1,4 @@
-//! The page of the admin endpoint in a browser: Debian's Chromium, driven by playwright-core. Where there is none, the test reports
+//! The page of the admin endpoint, and a web site behind a forwarded port, in a browser: Debian's Chromium, driven by playwright-core. Where there is none, the tests report
 //! "ignored": libtest decides that when it compiles, hence a harness of its own.
 
 #[path = "../it/support/mod.rs"]
@@ -6,14 +6,18 @@
 mod support;
 
 use std::{
+    fs,
+    net::SocketAddr,
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
 };
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use libtest_mimic::{Arguments, Completion, Trial};
-use sandbox::{Failure, Operation};
+use sandbox::{Destination, Failure, Operation, Options, Sandbox};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
     runtime::Runtime,
     time::timeout,
 };
@@ -22,7 +26,7 @@ use support::{
     admin::Admin,
     clients,
     driver::{Driver, until_server_says},
-    gate::{GateOptions, PATIENCE, sandbox},
+    gate::{BASTION, GateOptions, PATIENCE, free_port, sandbox},
     servers::PgServer,
 };
 
@@ -30,15 +34,22 @@ use support::{
 const OLDEST_NODE: u32 = 18;
 
 fn main() -> ExitCode {
-    let test = Trial::ignorable_test("page_serves_eyes_keyboard_and_screen_reader", || {
+    let tests = vec![
+        test("page_serves_eyes_keyboard_and_screen_reader", page),
+        test("browser_opens_a_web_site_behind_a_forwarded_port", forwarded),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+fn test<F: Future<Output = ()>>(name: &str, run: impl FnOnce(PathBuf) -> F + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, || {
         let chromium = match chromium() {
             Ok(path) => path,
             Err(reason) => return Ok(Completion::ignored_with(reason)),
         };
-        Runtime::new()?.block_on(page(chromium));
+        Runtime::new()?.block_on(run(chromium));
         Ok(Completion::Completed)
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
+    })
 }
 
 /// The browser, or the reason why the test cannot run here.
@@ -119,4 +130,63 @@ async fn page(chromium: PathBuf) {
     let status = timeout(PATIENCE, browser.wait()).await.expect("the browser does not end").expect("it was started");
     assert!(status.success(), "after {shown:?}: {error}\n{}", gate.log());
     assert!(shown.len() >= 10, "{shown:?}");
+}
+
+/// nginx in front of a websocket, a web page of the node itself.
+async fn forwarded(chromium: PathBuf) {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let path = |name: &str| folder.path().join(name);
+    let large: Vec<u8> = (0..50_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let digest: String = rdsgate::regular_file::sha256(&large).iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(path("large"), large).expect("there is room");
+    fs::write(path("index.html"), "<title>the page of the node</title>").expect("there is room");
+    let echo = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let (port, echo_port) = (free_port(), echo.local_addr().expect("it is bound").port());
+    let settings = format!(
+        "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\nevents {{}}\nhttp {{\n\
+         access_log off; client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;\n\
+         uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5; types {{ text/html html; }}\n\
+         server {{ listen 127.0.0.1:{port}; root {root}; add_header X-Requests-On-Connection $connection_requests;\n\
+         location /echo {{ proxy_pass http://127.0.0.1:{echo_port}; proxy_http_version 1.1;\n\
+         proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }} }} }}\n",
+        root = folder.path().display(),
+    );
+    fs::write(path("nginx.conf"), settings).expect("there is room");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = echo.accept().await {
+            let socket = tokio_tungstenite::accept_async(stream).await.expect("nginx passes the handshake on");
+            let (mut sink, stream) = socket.split();
+            let mut messages = stream.filter(|message| {
+                let is_text = message.as_ref().is_ok_and(tokio_tungstenite::tungstenite::Message::is_text);
+                std::future::ready(is_text)
+            });
+            sink.send_all(&mut messages).await.ok();
+        }
+    });
+    let nginx = tokio::task::block_in_place(clients::tcp_servers).join("nginx");
+    let mut nginx = tokio::process::Command::new(nginx);
+    nginx.arg("-c").arg(path("nginx.conf")).arg("-p").arg(folder.path()).kill_on_drop(true);
+    let _nginx = nginx.spawn().expect("it was unpacked");
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let listens = async {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, listens).await.expect("nginx listens");
+
+    let options = Options::default().name("localhost", 80, Destination::Address(address));
+    let sandbox = Sandbox::start(options).await.expect("loopback can be listened on");
+    let node = format!("{BASTION}:80");
+    let gate =
+        GateOptions::bare(&sandbox).verb("forward").argument(&node).flag("--listen", "localhost:0").start().await;
+    let mut browser = tokio::process::Command::new("node");
+    browser.arg(clients::source("browser/forward.js")).env("NODE_PATH", clients::npm_packages("browser"));
+    browser.arg(format!("http://localhost:{}/", gate.port)).arg(chromium).arg(digest);
+    browser.env("HOME", folder.path()).kill_on_drop(true);
+    let shown = timeout(PATIENCE, browser.output()).await.expect("the browser is stuck").expect("node is there");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(shown.status.success(), "{}{}\n{}", text(&shown.stdout), text(&shown.stderr), gate.log());
+    assert_eq!(text(&shown.stdout), "ok page\nok keep-alive\nok websocket\nok download\n");
+    assert_eq!(sandbox.violations(), Vec::<String>::new());
 }

@@ -1,16 +1,19 @@
 //! Bytes without a protocol: what passes through a forwarded port, and how an error looks to a client that has no words for it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path, process::Stdio};
 
 use sandbox::{Destination, Options, Sandbox};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    process::{Child, Command},
 };
 
 use crate::support::{
+    clients,
     driver::within,
-    gate::{BASTION, Gate, GateOptions},
+    gate::{BASTION, Gate, GateOptions, free_port},
+    servers::{Engine, PgServer},
 };
 
 const HOST: &str = "web.internal.example";
@@ -298,4 +301,192 @@ async fn first_packets_of_sql_server_and_oracle_pass_in_both_directions() {
         drop(server);
         assert_eq!(rest(&mut client).await, b"", "and not a byte more");
     }
+}
+
+/// A program of the servers that `tests/servers/tcp-fetch` unpacks.
+fn program(name: &str) -> Command {
+    let folder = tokio::task::block_in_place(clients::tcp_servers);
+    let mut command = Command::new(folder.join(name));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs a program that must succeed: its output.
+async fn output(command: &mut Command) -> String {
+    let output = within("a program", command.stdin(Stdio::null()).output()).await.expect("it is installed");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Starts a server that listens on `port`, and waits until it does.
+async fn started(mut command: Command, port: u16) -> Child {
+    let mut server = command.spawn().expect("it was unpacked");
+    within("a server that listens", async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(server.try_wait().expect("it was started").is_none(), "{command:?} has ended");
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    server
+}
+
+/// A forward of a server of this machine on `port`.
+async fn forward_of(port: u16) -> (Sandbox, Gate) {
+    let sandbox = sandbox_to(HOST, PORT, SocketAddr::from(([127, 0, 0, 1], port))).await;
+    let gate = options(&sandbox, &format!("{HOST}:{PORT}")).flag("--bastion", BASTION).start().await;
+    (sandbox, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_answers_through_a_forwarded_port() {
+    let port = free_port();
+    let mut redis = program("redis-server");
+    redis.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
+    let _redis = started(redis, port).await;
+    let (_sandbox, gate) = forward_of(port).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let value = folder.path().join("value");
+    let text: String = bytes(1_000_000, 17).iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+    std::fs::write(&value, &text).expect("there is room");
+    let cli = |arguments: &[&str]| {
+        let mut cli = program("redis-cli");
+        cli.args(["-h", "127.0.0.1", "-p", &gate.port.to_string()]).args(arguments);
+        cli.stdout(Stdio::piped()).stderr(Stdio::piped());
+        cli
+    };
+    assert_eq!(output(&mut cli(&["ping"])).await, "PONG\n");
+    let mut set = cli(&["-x", "set", "long"]);
+    set.stdin(std::fs::File::open(&value).expect("it was written"));
+    let set = within("redis-cli", set.output()).await.expect("it was unpacked");
+    assert_eq!(String::from_utf8_lossy(&set.stdout), "OK\n");
+    assert_eq!(output(&mut cli(&["get", "long"])).await.trim_end(), text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scp_copies_files_both_ways_through_a_forwarded_sshd() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for key in ["host", "own"] {
+        output(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &path(key)])).await;
+    }
+    let port = free_port();
+    let settings = format!(
+        "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPasswordAuthentication no\n\
+         KbdInteractiveAuthentication no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n",
+        path("host"),
+        path("own.pub"),
+    );
+    std::fs::write(path("settings"), settings).expect("there is room");
+    let mut sshd = program("sshd");
+    sshd.args(["-D", "-f", &path("settings")]);
+    let _sshd = started(sshd, port).await;
+    let (_sandbox, gate) = forward_of(port).await;
+    let user = output(Command::new("id").arg("-un")).await;
+    let there = |name: &str| format!("{}@127.0.0.1:{}", user.trim(), path(name));
+    let content = bytes(3_000_000, 19);
+    std::fs::write(path("a"), &content).expect("there is room");
+    for (from, to) in [(path("a"), there("b")), (there("b"), path("c"))] {
+        let mut scp = Command::new("scp");
+        scp.args(["-q", "-F", "none", "-i", &path("own"), "-P", &gate.port.to_string()]);
+        scp.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]);
+        output(scp.args([from, to])).await;
+    }
+    for copy in ["b", "c"] {
+        assert!(std::fs::read(path(copy)).expect("it was copied") == content, "{copy}");
+    }
+}
+
+/// The command of a recipe on a machine whose `/etc/hosts` leads `host` to this machine.
+fn with_hosts_entry(host: &str, folder: &Path) -> Command {
+    let hosts = folder.join("hosts");
+    std::fs::write(&hosts, format!("127.0.0.1 localhost {host}\n")).expect("there is room");
+    let mut command = Command::new("unshare");
+    // A user who is not root becomes it in a namespace of users.
+    command.args(["-rm", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(hosts);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_of_the_recipe_verifies_the_real_name_through_a_forwarded_port() {
+    let server = PgServer::shared();
+    let sandbox = sandbox_to(&server.rds_host, 5432, server.addr).await;
+    let gate = options(&sandbox, &format!("{}:5432", server.rds_host)).flag("--bastion", BASTION).start().await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let string = |more: &str| {
+        format!(
+            "host={} port={} user=legacy_user dbname=appdb sslmode=verify-full sslrootcert={}{more}",
+            server.rds_host,
+            gate.port,
+            server.ca.display()
+        )
+    };
+    let asked = "select current_user, (select ssl from pg_stat_ssl where pid = pg_backend_pid())";
+    let mut plain = Command::new("psql");
+    plain.arg(string(" hostaddr=127.0.0.1"));
+    let mut literal = with_hosts_entry(&server.rds_host, folder.path());
+    literal.arg("psql").arg(string(""));
+    for mut psql in [plain, literal] {
+        psql.args(["-XAtc", asked]).env("PGPASSWORD", "legacypass");
+        assert_eq!(output(&mut psql).await, "legacy_user|t\n");
+    }
+    let mut wrong = Command::new("psql");
+    wrong.arg(string(" hostaddr=127.0.0.1").replace(&server.rds_host, "localhost")).env("PGPASSWORD", "legacypass");
+    let refused = within("psql", wrong.args(["-XAtc", "select 1"]).output()).await.expect("it is installed");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("does not match host name"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_of_the_recipe_verifies_the_real_name_through_a_forwarded_port() {
+    let server = tokio::task::block_in_place(|| PgServer::shared_of(Engine::MySql));
+    let sandbox = sandbox_to(&server.rds_host, 3306, server.addr).await;
+    let gate = options(&sandbox, &format!("{}:3306", server.rds_host)).flag("--bastion", BASTION).start().await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let mut mysql = with_hosts_entry(&server.rds_host, folder.path());
+    mysql.arg(tokio::task::block_in_place(clients::mysql_programs).join("mysql"));
+    mysql.args(["--no-defaults", "--ssl-mode=VERIFY_IDENTITY", "-N", "-h", &server.rds_host, "-u", "legacy_user"]);
+    mysql.args([&format!("--ssl-ca={}", server.ca.display()), "-P", &gate.port.to_string(), "-plegacypass"]);
+    let said = output(mysql.args(["-e", "select user(); show status like 'Ssl_version'"])).await;
+    assert!(said.starts_with("legacy_user@") && said.contains("TLSv1.3"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_for_databases_name_the_way_and_others_get_host_and_port() {
+    let listener = listener().await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("rdsgate.toml").display().to_string();
+    let address = listener.local_addr().expect("it is bound");
+    let text = format!(
+        "[targets.web]\nengine = 'tcp'\nhost = '{HOST}:{PORT}'\nbastion = '{BASTION}'\nregion = 'us-east-1'\nlisten = 9090\n"
+    );
+    std::fs::write(&file, text).expect("there is room");
+    let sandbox = sandbox_to(HOST, PORT, address).await;
+    let run = |verb: &str, more: &[&str]| {
+        let options = GateOptions::bare(&sandbox).only(&[&["web", "--config", &file], more].concat()).verb(verb);
+        options.env("XDG_RUNTIME_DIR", &folder.path().display().to_string()).run()
+    };
+    for program in ["psql", "mysql"] {
+        let ran = run(program, &[]).await;
+        assert_eq!(ran.status.code(), Some(2));
+        assert!(ran.stderr.contains(&format!("{program} cannot talk to web: its engine is tcp")), "{}", ran.stderr);
+        assert!(ran.stderr.contains("hint: rdsgate forward web, and beside it "), "{}", ran.stderr);
+    }
+    assert_eq!(run("env", &[]).await.stdout, "export FORWARD_HOST=127.0.0.1\nexport FORWARD_PORT=9090\n");
+    assert_eq!(run("url", &[]).await.stdout, "tcp://127.0.0.1:9090\n");
+    let ran = run("url", &["--format", "jdbc"]).await;
+    assert_eq!(ran.stderr, "error: the engine \"tcp\" cannot be written as a JDBC URL\n");
+    let ran = run("doctor", &["--verbose"]).await;
+    assert_eq!(ran.status.code(), Some(0), "{}", ran.stdout);
+    for part in ["web.internal.example:8080 accepts connections", "bytes pass as they are"] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
+    // The program is a client that reads to the end.
+    let serving = async {
+        let mut server = accepted(&listener).await;
+        writes(&mut server, b"the page").await;
+    };
+    let cat = ["--listen", "localhost:0", "--", "bash", "-c", "cat < /dev/tcp/$FORWARD_HOST/$FORWARD_PORT"];
+    let (ran, ()) = tokio::join!(run("run", &cat), serving);
+    assert_eq!((ran.stdout.as_str(), ran.status.code()), ("the page", Some(0)), "{}", ran.stderr);
 }

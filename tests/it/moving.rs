@@ -11,7 +11,7 @@ use sandbox::{Destination, Sandbox};
 
 use crate::support::{
     driver::Driver,
-    gate::{BASTION, Gate, GateOptions, sandbox},
+    gate::{BASTION, Gate, GateOptions, free_port, sandbox},
     servers::{PgOptions, PgServer},
 };
 
@@ -132,12 +132,6 @@ async fn an_alias_that_leads_to_no_database_any_more_is_an_error_until_it_does()
     names.leads_to(Some(OLD));
     until_moved(&gate, OLD).await;
     assert_eq!(gate.query("select 42").await, "42");
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback can be listened on");
-    listener.local_addr().expect("it is bound").port()
 }
 
 /// A gate that takes the database to be on this machine, on `port`.

@@ -149,11 +149,23 @@ impl Arrival {
     /// The end of a connection to a server that has no words for its client: an error has its remedy in the log.
     pub(super) fn log_forwarded(&self, service: &Service, record: &Record, end: &End) {
         let target = service.upstream.target();
-        let Reason::Broke(Side::Upstream, cause) = &end.reason else {
-            return self.log_end(service, "", "", record, end);
-        };
         let (side, reason) = how(&end.reason);
         service.connections.ended(side, reason);
+        let session = record.session.as_deref().unwrap_or("-");
+        let Reason::Broke(Side::Upstream, cause) = &end.reason else {
+            info!(
+                target = %target.name,
+                peer = %self.peer,
+                session,
+                side,
+                reason,
+                sent = end.to_upstream,
+                received = end.to_client,
+                duration_ms = millis(self.accepted),
+                "connection ended"
+            );
+            return;
+        };
         let error = StreamError::from_io(cause).map(|cause| Error::from(connect::Error::Stream(cause.clone())));
         if let Some(error) = error.as_ref().filter(|_| end.to_client == 0) {
             service.found_failure(error);
@@ -162,7 +174,7 @@ impl Arrival {
         warn!(
             target = %target.name,
             peer = %self.peer,
-            session = record.session.as_deref().unwrap_or("-"),
+            session,
             side,
             reason = worded(cause.to_string()),
             sent = end.to_upstream,

@@ -296,6 +296,14 @@ pub(crate) fn mysql_programs() -> PathBuf {
     mysql().join("bin")
 }
 
+/// The folder of nginx, Redis and sshd. Blocks while they are fetched.
+pub(crate) fn tcp_servers() -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let prefix = repository.join("target/tcp-servers");
+    succeed(Command::new(repository.join("tests/servers/tcp-fetch")).arg(&prefix));
+    prefix.join("bin")
+}
+
 /// MySQL's own programs, in the place where `tests/servers/mysql-run` has them too.
 fn mysql() -> PathBuf {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -27,6 +27,12 @@ pub(crate) const BASTION: &str = "i-0123456789abcdef0";
 /// Where credentials are in the environment.
 pub(crate) const CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback can be listened on");
+    listener.local_addr().expect("it is bound").port()
+}
+
 /// What psql did.
 #[derive(Debug)]
 pub(crate) struct Ran {

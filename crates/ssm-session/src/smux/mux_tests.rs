@@ -228,6 +228,26 @@ fn dial_timeout_begins_when_the_agent_has_acknowledged_the_syn() {
 }
 
 #[test]
+fn stream_is_announced_by_an_acknowledgement_and_its_waiter_learns_of_a_failure() {
+    let now = Instant::now();
+    let announced = |mux: &mut Mux, id| mux.poll_announced(id, &mut Context::from_waker(Waker::noop()));
+    let mut mux = Mux::new(without_question());
+    let id = mux.open(now).unwrap();
+    mux.poll_output(1024, now).unwrap();
+    mux.on_sent(number(1));
+    assert!(announced(&mut mux, id).is_pending(), "sent");
+    mux.on_acknowledged(|_| true, now);
+    assert_eq!(announced(&mut mux, id), Poll::Ready(Ok(())));
+    let refused = dialled(&mut mux, 2, now);
+    mux.on_dial_failed();
+    mux.on_input(fin(refused), now).unwrap();
+    assert_eq!(announced(&mut mux, refused), Poll::Ready(Err(StreamError::Refused)));
+    let lost = mux.open(now).unwrap();
+    mux.fail_unacknowledged(&StreamError::LinkLost);
+    assert_eq!(announced(&mut mux, lost), Poll::Ready(Err(StreamError::LinkLost)));
+}
+
+#[test]
 fn unacknowledged_syn_is_the_fault_of_the_agent_and_does_not_make_the_session_stuck() {
     let now = Instant::now();
     let mut mux = Mux::new(without_question());
