@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::{
+    caller::Caller,
     complete::{Ready, exit_of},
     exit::Exit,
     output::Output,
@@ -73,6 +74,9 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
     let Arguments { target, format, sql, discovery, options } = arguments;
     let Ready { mut config, caller, .. } = options.load(vec![target], output)?;
     let Some(target) = config.targets.pop() else { return Err(Exit::Failure) };
+    if !target.engine.is_database() {
+        return forwarded(&target, (format, sql, discovery), caller, output);
+    }
     let Some(user) = target.user.clone() else {
         output.problem("for which database user?", Some("set --user, or user in the configuration file"));
         return Err(Exit::Usage);
@@ -83,13 +87,7 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
     parts.end();
     let (database, account) = match facts {
         Ok(facts) => facts,
-        Err(error) => {
-            output.error(&error, error.hint().as_deref());
-            return Err(match &error {
-                discover::Error::Aws { cause, .. } => exit_of(cause),
-                _ => Exit::Aws,
-            });
-        }
+        Err(error) => return Err(failed(&error, output)),
     };
     let is_iam = Login::of(&target) == Login::Iam;
     if !is_iam && sql {
@@ -116,12 +114,47 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
         );
         return Err(Exit::Aws);
     };
-    let grant = Grant { target: &target, account: &account, resource_id: &resource_id, user: &user, discovery };
+    print(
+        &Grant { target: &target, account: &account, resource_id: &resource_id, user: &user, discovery },
+        format,
+        output,
+    );
+    Ok(())
+}
+
+/// The policy for a port whose bytes pass as they are: that of the session alone.
+fn forwarded(
+    target: &Target,
+    (format, sql, discovery): (Format, bool, bool),
+    caller: Caller,
+    output: &mut Output,
+) -> Result<(), Exit> {
+    if sql {
+        output.problem(&format!("{} has no database user: its engine is {}", target.name, target.engine), None);
+        return Err(Exit::Usage);
+    }
+    let mut parts = caller.into_parts(output)?;
+    let known = Discovery::of_process(Arc::clone(&parts.accounts));
+    let account = parts.wait_for("looking up the account", output, account_of(target, &known));
+    parts.end();
+    let account = account.map_err(|error| failed(&error, output))?;
+    print(&Grant { target, account: &account, resource_id: "", user: "", discovery }, format, output);
+    Ok(())
+}
+
+fn print(grant: &Grant<'_>, format: Format, output: &mut Output) {
     match format {
         Format::Json => output.json(&grant.policy()),
         Format::Terraform => output.data(&grant.terraform()),
     };
-    Ok(())
+}
+
+fn failed(error: &discover::Error, output: &mut Output) -> Exit {
+    output.error(error, error.hint().as_deref());
+    match error {
+        discover::Error::Aws { cause, .. } => exit_of(cause),
+        _ => Exit::Aws,
+    }
 }
 
 /// The database's facts and the digits of its account.
@@ -134,8 +167,13 @@ async fn look(target: &Target, discovery: &Discovery) -> Result<(Database, Strin
     if let Some(account) = in_arn {
         return Ok((database, account));
     }
+    Ok((database, account_of(target, discovery).await?))
+}
+
+/// The digits of the caller's account.
+async fn account_of(target: &Target, discovery: &Discovery) -> Result<String, discover::Error> {
+    let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
     let failed = |cause| discover::Error::Aws { what: "the account".into(), cause };
     let account = discovery.account(&options).await.map_err(failed)?;
-    let account = account.principal().await.map_err(failed)?.account;
-    Ok((database, account))
+    Ok(account.principal().await.map_err(failed)?.account)
 }

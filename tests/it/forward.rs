@@ -481,12 +481,25 @@ async fn programs_for_databases_name_the_way_and_others_get_host_and_port() {
     for part in ["web.internal.example:8080 accepts connections", "bytes pass as they are"] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
-    // The program is a client that reads to the end.
+    let policy = run("policy", &[]).await.stdout;
+    let node = format!("instance/{BASTION}");
+    assert!(
+        policy.contains(&node) && policy.contains("document/AWS-StartPortForwardingSessionToRemoteHost"),
+        "{policy}"
+    );
+    assert!(!policy.contains("rds-db"), "{policy}");
+    // The program is a client that reads to the end. Connections of doctor are closed already.
     let serving = async {
-        let mut server = accepted(&listener).await;
-        writes(&mut server, b"the page").await;
+        loop {
+            let mut server = accepted(&listener).await;
+            // Fails on a connection of doctor.
+            let _ = server.write_all(b"the page").await;
+        }
     };
     let cat = ["--listen", "localhost:0", "--", "bash", "-c", "cat < /dev/tcp/$FORWARD_HOST/$FORWARD_PORT"];
-    let (ran, ()) = tokio::join!(run("run", &cat), serving);
+    let ran = tokio::select! {
+        ran = run("run", &cat) => ran,
+        () = serving => unreachable!("it serves until then"),
+    };
     assert_eq!((ran.stdout.as_str(), ran.status.code()), ("the page", Some(0)), "{}", ran.stderr);
 }
