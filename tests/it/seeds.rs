@@ -2,9 +2,13 @@
 
 use std::process::Stdio;
 
-use sandbox::{Identity, Role, Sandbox};
+use sandbox::{Destination, Identity, Role, Sandbox};
 use tempfile::TempDir;
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    time::timeout,
+};
 
 use crate::support::{
     gate::{BASTION, CREDENTIALS, PATIENCE, Ran, sandbox, sandbox_with},
@@ -85,6 +89,14 @@ fn target(name: &str, server: &Server) -> String {
 /// Starts the targets in the background, waits for one, and learns its port, which is 5432 in the documents.
 const UP: &str =
     "rdsgate up 2>>log >>log & rdsgate wait orders\nport=$(rdsgate url orders | sed 's,.*:\\([0-9]*\\)/.*,\\1,')\n";
+
+/// Forwards a port in the background, and learns the local one, which is 9090 or 6432 in the documents.
+fn forward(what: &str) -> String {
+    format!(
+        "mkfifo said; rdsgate forward {what} --listen localhost:0 >said 2>>log & exec 3<said\n\
+         while read -r word address _ <&3; do [ \"$word\" = forwarding ] && break; done; port=${{address##*:}}\n"
+    )
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agent_version_of_the_node_is_checked() {
@@ -170,6 +182,58 @@ async fn mysql_connects_without_plugin_certificate_or_token() {
             format!("{UP}mariadb --no-defaults --skip-ssl -h 127.0.0.1 -P $port -u app_user appdb -BNe 'select 42'");
         assert_eq!(desk.types(&lines).await, "42", "{engine}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_to_the_node_itself_is_started() {
+    let page = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let desk = Desk::new(PgServer::shared()).await;
+    desk.sandbox.name("localhost", 80, Destination::Address(page.local_addr().expect("it is bound")));
+    let serve = tokio::spawn(async move {
+        let (mut client, _) = page.accept().await?;
+        client.read_buf(&mut Vec::new()).await?;
+        client.write_all(b"HTTP/1.0 200 OK\r\n\r\nthe page").await
+    });
+    let lines = forward(&format!("{BASTION}:80"))
+        + "exec 4<>/dev/tcp/127.0.0.1/$port\nprintf 'GET / HTTP/1.0\\r\\n\\r\\n' >&4\ncat <&4";
+    assert!(desk.types(&lines).await.ends_with("the page"));
+    serve.await.expect("no panic").expect("the client reads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_verifies_the_server_and_sends_a_token_by_itself() {
+    let server = PgServer::shared();
+    let desk = Desk::new(server).await;
+    let connect = format!(
+        "PGPASSWORD=\"$(rdsgate token orders)\" psql \"host={} hostaddr=127.0.0.1 port=$port sslmode=verify-full sslrootcert={} \
+         user=app_user dbname=appdb\" -XAtc 'select ssl from pg_stat_ssl where pid = pg_backend_pid()'",
+        server.rds_host,
+        server.ca.display()
+    );
+    let lines = forward(&format!("{}:5432 --bastion {BASTION}", server.rds_host)) + &connect;
+    assert_eq!(desk.types(&lines).await, "t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_logs_in_with_a_password() {
+    let server = PgServer::shared();
+    server.admin("create role recipe login password 'of the recipe'; grant all on database appdb to recipe");
+    let desk = Desk::new(server).await;
+    let lines = UP.replace("rdsgate up", "rdsgate up orders --auth password --user recipe")
+        + "PGPASSWORD='of the recipe' psql -h localhost -p $port -U recipe appdb -XAtc 'select current_user'";
+    let lines = lines.replace("rdsgate url orders", "rdsgate url orders --user recipe");
+    assert_eq!(desk.types(&lines).await, "recipe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_asks_for_a_password() {
+    let server = tokio::task::block_in_place(|| Server::shared_of(Engine::MariaDb));
+    server.admin("create user recipe@'%' identified by 'of the recipe'; grant all on appdb.* to recipe@'%'");
+    let desk = Desk::new(server).await;
+    let lines = UP.replace("rdsgate up", "rdsgate up orders --auth password --user recipe")
+        + "mariadb --no-defaults --skip-ssl -h 127.0.0.1 -P $port -u recipe -p'of the recipe' appdb -BNe 'select current_user()'";
+    let lines = lines.replace("rdsgate url orders", "rdsgate url orders --user recipe");
+    assert_eq!(desk.types(&lines).await, "recipe@%");
 }
 
 #[tokio::test(flavor = "multi_thread")]
