@@ -14,7 +14,7 @@ use crate::{
     support::clients,
 };
 
-/// A name that is a command to a shell that is not told otherwise.
+/// A name that a shell runs as a command unless it is quoted.
 const USER: &str = "it's \"$(touch taken)`touch taken`${aws:x}";
 
 fn env(moto: &Moto) -> Vec<(String, String)> {
