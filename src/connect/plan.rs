@@ -40,10 +40,13 @@ impl Plan<'_> {
     /// [`Error::Credentials`], [`Error::Timeout`].
     pub async fn prepare(self, attempt: &mut Attempt) -> Result<Prepared, Error> {
         let login = Login::of(self.target);
-        if !login.needs_credentials() && matches!(self.target.route, Route::Ssm(_)) {
-            self.credentials(attempt).await?;
-        }
-        let prepare = async { login.prepare(self.account).await.map_err(Error::Credentials) };
+        let is_for_session = !login.needs_credentials() && matches!(self.target.route, Route::Ssm(_));
+        let prepare = async {
+            if is_for_session {
+                self.account.credentials_for_client().await.map_err(Error::Credentials)?;
+            }
+            login.prepare(self.account).await.map_err(Error::Credentials)
+        };
         attempt.run(Step::Credentials, Hope::If(&|| self.may_wait()), prepare).await
     }
 

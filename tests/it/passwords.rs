@@ -6,7 +6,7 @@ use sandbox::{Operation, Sandbox};
 use tokio::{process::Command, time::timeout};
 
 use crate::support::{
-    clients::{Client, Door},
+    clients::{Client, Door, python},
     gate::{CREDENTIALS, Gate, GateOptions, PATIENCE, Ran, sandbox},
     servers::{Engine, PgOptions, PgServer, Server},
 };
@@ -98,6 +98,7 @@ async fn every_method_of_postgresql_takes_the_clients_password() {
     assert!(log.contains("auth=\"password\"") && !log.contains("token_length"), "{log}");
     assert!(!log.contains(&right), "the password is in the log");
     assert_eq!(in_memory(gate.pid(), &right), 0, "the password is in memory");
+    assert!(in_memory(gate.pid(), &server.rds_host) > 0, "the memory can be read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,8 +166,17 @@ fn mysql(engine: Engine) -> &'static Server {
     static MADE: [std::sync::Once; 2] = [const { std::sync::Once::new() }; 2];
     let server = Server::shared_of(engine);
     let (made, plugins) = match engine {
-        Engine::MySql => (&MADE[0], &[("sha2_user", "caching_sha2_password")][..]),
-        _ => (&MADE[1], &[("native_user", "mysql_native_password"), ("ed_user", "ed25519")][..]),
+        Engine::MySql => {
+            (&MADE[0], &[("sha2_user", "caching_sha2_password"), ("other_user", "caching_sha2_password")][..])
+        }
+        _ => (
+            &MADE[1],
+            &[
+                ("native_user", "mysql_native_password"),
+                ("other_user", "mysql_native_password"),
+                ("ed_user", "ed25519"),
+            ][..],
+        ),
     };
     made.call_once(|| {
         for (user, plugin) in plugins {
@@ -247,4 +257,30 @@ async fn password_that_mysql_does_not_know_yet_is_encrypted_for_a_key_of_ours() 
     assert_eq!(errors, "0", "a client that leaves breaks no handshake off");
     assert!(!gate.log().contains(&right), "the password is in the log");
     assert_eq!(in_memory(gate.pid(), &right), 0, "the password is in memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drivers_of_mysql_log_in_and_change_their_user_with_a_password() {
+    for (engine, user, other) in
+        [(Engine::MariaDb, "native_user", "other_user"), (Engine::MySql, "sha2_user", "other_user")]
+    {
+        let server = mysql(engine);
+        let sandbox = sandbox(server).await;
+        let gate = options(server, &sandbox).start().await;
+        if engine == Engine::MySql {
+            // Whom the server knows needs no key, which not every driver asks for.
+            for known in [user, other] {
+                let ran = mysql_cli(server, &gate, known, &password(), &["--get-server-public-key"]).await;
+                assert_eq!(ran.stdout, known, "{}", ran.stderr);
+            }
+        }
+        let output = tokio::task::block_in_place(|| {
+            let mut drivers = python("mysql_passwords.py");
+            drivers.args(["127.0.0.1", &gate.port.to_string(), "appdb", user, other]).env("MYSQL_PWD", password());
+            drivers.output().expect("it is installed")
+        });
+        let [shown, error] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(output.status.success() && shown.lines().count() == 8, "{engine}: {shown}{error}\n{}", gate.log());
+        assert!(!gate.log().contains(&password()), "the password is in the log");
+    }
 }

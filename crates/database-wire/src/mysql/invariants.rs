@@ -11,8 +11,10 @@ use safe_display::{Secret, printable};
 use crate::chunks::{Direction, seeded};
 use crate::mysql::{
     Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
-    ReplyPosition, Scramble, ServerError, TokenTiming, Watch, accept, accept_change_user, error::MAX_MESSAGE, finish,
-    greet, login, read_greeting, ssl_request,
+    ReplyPosition, Scramble, ServerError, TokenTiming, Watch, accept, accept_answer, accept_change_user,
+    authentication::{Broken, login_of_client},
+    error::MAX_MESSAGE,
+    finish, greet, login, read_greeting, ssl_request,
 };
 
 const TOKEN: &str = "host:3306/?token";
@@ -90,6 +92,40 @@ pub fn logs_in(bytes: &[u8]) {
             assert!(read.ends_with(logged_in.ok.payload()));
         }
         Err(error) => tells(&error),
+    }
+}
+
+/// A login whose proof is the client's: what reaches the server behind the response are answers that the client has sent, as whole
+/// packets; and it ends with an OK or in an error that can be reported. The first byte says how many of the others are the
+/// server's.
+pub fn authenticates(bytes: &[u8]) {
+    let [split, bytes @ ..] = bytes else { return };
+    let (of_server, of_client) = bytes.split_at(bytes.len().min((*split).into()));
+    let mut client = tokio::io::join(of_client, Vec::new());
+    let greeting = server();
+    let accepted = accept_answer(&mut client, &greeting).now_or_never().expect("bytes in memory do not wait");
+    let mut login = match accepted {
+        Ok(Accepted::Login(login)) => login,
+        Ok(Accepted::Gone { .. }) => return,
+        Err(error) => return tells(&error),
+    };
+    let response = login.response.clone();
+    let mut upstream = tokio::io::join(of_server, Vec::new());
+    let relayed = {
+        let parties = (&mut login, async || None);
+        let relay = login_of_client(&mut upstream, &mut client, &greeting, &response, None, parties);
+        relay.now_or_never().expect("bytes in memory do not wait")
+    };
+    let (_, sent) = upstream.into_inner();
+    let mut rest = &sent[..];
+    while let Some((header, behind)) = rest.split_first_chunk::<4>() {
+        let [a, b, c, _] = *header;
+        let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+        rest = behind.get(length..).expect("whole packets");
+    }
+    assert!(rest.is_empty(), "whole packets");
+    if let Err(Broken::Client(error) | Broken::Server(error)) = relayed {
+        tells(&error);
     }
 }
 
@@ -257,6 +293,7 @@ mod tests {
         greets(bytes);
         accepts(bytes);
         logs_in(bytes);
+        authenticates(bytes);
         changes_user(bytes);
         follows(bytes);
         decompresses(bytes);
@@ -269,6 +306,20 @@ mod tests {
         fn packets_nearly_right_break_nothing(bytes in real()) {
             all(&bytes);
             all(bytes.get(4..).unwrap_or_default());
+        }
+
+        #[test]
+        fn any_authentication_passes_whole_packets(
+            server in vec(select(vec![
+                packet(3, b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0"), packet(3, b"\x01\x03"), packet(3, b"\x01\x04"),
+                packet(5, b"\x01\x04"), packet(5, OK), packet(7, OK), packet(4, OK), packet(3, OK), packet(5, b"\xff\x15\x04#28000no"),
+            ]), 0..4),
+            response in select(vec![MARIADB_CLIENT, PYMYSQL]),
+            client in vec(select(vec![packet(3, b"\x02"), packet(3, b""), packet(5, &[7; 256]), packet(5, b"secret\0")]), 0..3),
+        ) {
+            let server = server.concat();
+            let split = u8::try_from(server.len()).unwrap_or(u8::MAX);
+            authenticates(&[&[split][..], &server, response, &client.concat()].concat());
         }
 
         #[test]

@@ -298,8 +298,8 @@ mod tests {
         }
     }
 
-    /// Plays a server and a client against each other through us, over wires that hold `capacity` bytes. What the client has
-    /// sent and nobody has read is returned too.
+    /// Plays a server and a client against each other through us, over wires that hold `capacity` bytes. The bytes of the
+    /// client that were not read are returned too.
     async fn play(
         capacity: usize,
         server: impl AsyncFnOnce(&mut Peer),
