@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{error::Error, step::Step};
 use crate::{
-    aws,
+    aws, quote,
     target::Target,
     tunnel::{
         self, StreamError, control::aws_error, direct, message_service, pool, ssm::conversation::EndReason,
@@ -93,7 +93,10 @@ fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> 
     };
     match &**error {
         session::Error::Start { cause, .. } | session::Error::Sign(cause) => {
-            aws_error(cause).and_then(aws::Error::hint)
+            let error = aws_error(cause)?;
+            let hint = error.hint()?;
+            let prints = format!("; run: rdsgate policy {}", quote::shell(&target.name));
+            Some(if matches!(error, aws::Error::AccessDenied { .. }) { hint + &prints } else { hint })
         }
         session::Error::WebSocket(cause) => Some(message_service::hint(cause).map_or_else(way, str::to_owned)),
         session::Error::WebSocketTimeout | session::Error::FirstFrame(_) => Some(way()),

@@ -52,8 +52,8 @@ impl Step {
                 target.endpoint.port
             )),
             Self::Answer => Some(format!(
-                "Silence mostly means a security group or network ACL between the bastion and the database: allow port {} from \
-                 the bastion.",
+                "Check the security groups and network ACLs between the bastion and the database: silence mostly means that one of \
+                 them drops port {}.",
                 target.endpoint.port,
             )),
             Self::Login => {

@@ -28,6 +28,8 @@ pub struct Failure<'a> {
     pub login: Login,
     /// What the IAM policy must allow for this user: `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
     pub permission: String,
+    /// The command that finds the cause: `rdsgate doctor orders`.
+    pub doctor: String,
 }
 
 /// The user of a refused login, for the advice about it.
@@ -48,15 +50,49 @@ impl Failure<'_> {
     }
 
     /// What happened and what to do about it, in one sentence: programs that use node-postgres show nothing else.
-    pub fn sentence(&self) -> String {
-        let remedy = self.hint.as_deref().map(first_sentence).filter(|remedy| !remedy.is_empty());
-        match remedy {
+    pub fn sentence(&self, message: &str, hint: Option<&str>) -> String {
+        match self.remedy(hint) {
             // The last words of somebody else are a sentence already.
-            Some(remedy) if self.message.ends_with('.') => format!("{} {remedy}", self.message),
-            Some(remedy) => format!("{}; {}", self.message, in_a_sentence(remedy)),
-            None => self.message.clone(),
+            Some(remedy) if message.ends_with('.') => format!("{message} {}", capitalised(&remedy)),
+            Some(remedy) => format!("{message}; {remedy}"),
+            None => message.to_owned(),
         }
     }
+
+    /// The words behind a message of the server's, which stays as it is.
+    pub fn behind_the_servers(&self, hint: &str) -> String {
+        format!("(rdsgate: {})", self.remedy(Some(hint)).unwrap_or_else(|| self.run_doctor()))
+    }
+
+    /// A fact of AWS is a better cause than those that a hint supposes; doctor has the fix for it.
+    fn remedy(&self, hint: Option<&str>) -> Option<String> {
+        if let Some(fact) = &self.fact {
+            return Some(format!("{}; {}", in_a_sentence(first_sentence(fact)), self.run_doctor()));
+        }
+        let remedy = first_sentence(hint?);
+        (!remedy.is_empty()).then(|| in_a_sentence(remedy))
+    }
+
+    /// A hint as a sentence. One that is a list of possible causes comes behind the command that finds the cause.
+    pub fn advice(&self, hint: &str) -> String {
+        let (hint, run) = (capitalised(hint), capitalised(&self.run_doctor()));
+        match hint.split([' ', ',']).next() {
+            Some("Check") => format!("{run}. Or {}", in_a_sentence(&hint)),
+            Some("If") => format!("{run}. {hint}"),
+            _ => hint,
+        }
+    }
+
+    /// The next step where nothing better is known.
+    pub fn run_doctor(&self) -> String {
+        format!("run: {}", self.doctor)
+    }
+}
+
+/// A sentence that begins with a capital letter.
+fn capitalised(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// The first sentence of a hint, without its full stop.
@@ -69,10 +105,20 @@ fn first_sentence(hint: &str) -> &str {
 fn in_a_sentence(sentence: &str) -> String {
     let mut chars = sentence.chars();
     match (chars.next(), chars.clone().next()) {
-        // A word of capitals, such as IAM, keeps them.
-        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(chars).collect(),
+        // A word of capitals, such as IAM, and a name, such as Systems Manager, keep them.
+        (Some(first), Some(second)) if second.is_lowercase() && !is_name(sentence) => {
+            first.to_lowercase().chain(chars).collect()
+        }
         _ => sentence.to_owned(),
     }
+}
+
+/// Whether a sentence begins with a name of several words.
+fn is_name(sentence: &str) -> bool {
+    sentence
+        .split(' ')
+        .nth(1)
+        .is_some_and(|word| word.starts_with(char::is_uppercase) && word.chars().skip(1).all(char::is_lowercase))
 }
 
 /// What failed.
@@ -106,8 +152,25 @@ pub enum Kind<'a> {
 mod tests {
     use super::*;
 
+    fn failure() -> Failure<'static> {
+        Failure {
+            kind: Kind::Unreachable,
+            message: "no answer".into(),
+            last_cause: String::new(),
+            context: None,
+            fact: None,
+            hint: None,
+            target: "orders",
+            user: "",
+            login: Login::Iam,
+            permission: String::new(),
+            doctor: "rdsgate doctor orders".into(),
+        }
+    }
+
     #[test]
     fn cause_and_remedy_are_one_sentence() {
+        let failure = failure();
         for (hint, sentence) in [
             (None, "no answer"),
             (Some("run: rdsgate login --profile dev"), "no answer; run: rdsgate login --profile dev"),
@@ -115,19 +178,31 @@ mod tests {
             (Some("IAM logins are limited.\nMore."), "no answer; IAM logins are limited"),
             (Some(""), "no answer"),
         ] {
-            let failure = Failure {
-                kind: Kind::Unreachable,
-                message: "no answer".into(),
-                last_cause: String::new(),
-                context: None,
-                fact: None,
-                hint: hint.map(str::to_owned),
-                target: "orders",
-                user: "",
-                login: Login::Iam,
-                permission: String::new(),
-            };
-            assert_eq!(failure.sentence(), sentence);
+            assert_eq!(failure.sentence("no answer", hint), sentence);
+        }
+        assert_eq!(failure.sentence("It is full.", Some("wait")), "It is full. Wait");
+    }
+
+    #[test]
+    fn fact_takes_the_place_of_a_supposition() {
+        let failure = Failure { fact: Some("RDS says that orders is stopped.".into()), ..failure() };
+        let sentence = "no answer; RDS says that orders is stopped; run: rdsgate doctor orders";
+        assert_eq!(failure.sentence("no answer", Some("Check the port.")), sentence);
+    }
+
+    #[test]
+    fn refusal_by_the_server_names_a_command() {
+        let failure = failure();
+        let doctor = "(rdsgate: run: rdsgate doctor orders)";
+        for (hint, behind, advice) in [
+            ("", doctor, ""),
+            ("wait. Then go.", "(rdsgate: wait)", "Wait. Then go."),
+            ("Check, in this order:\n1. a", doctor, "Run: rdsgate doctor orders. Or check, in this order:\n1. a"),
+            ("If so: go. Else wait.", doctor, "Run: rdsgate doctor orders. If so: go. Else wait."),
+            ("Systems Manager is off.", "(rdsgate: Systems Manager is off)", "Systems Manager is off."),
+        ] {
+            let said = failure.advice(hint);
+            assert_eq!((failure.behind_the_servers(&said).as_str(), said.as_str()), (behind, advice));
         }
     }
 }

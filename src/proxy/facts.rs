@@ -32,6 +32,11 @@ impl Facts {
         if !["available", ""].contains(&database.status.as_str()) {
             return Some(format!("RDS says that {id} is {}.", database.status));
         }
+        if let (Stage::Connect(Step::Answer), Some(engine)) = (stage, database.protocol())
+            && engine != target.engine
+        {
+            return Some(format!("RDS says that {id} runs {engine}, not {}.", target.engine));
+        }
         match (stage, database.port) {
             (Stage::Connect(Step::Answer), Some(port)) if port != target.endpoint.port => {
                 Some(format!("RDS says that the port of {id} is {port}, not {}.", target.endpoint.port))

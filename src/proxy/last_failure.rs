@@ -104,6 +104,7 @@ mod tests {
             user,
             login: crate::login::Login::Iam,
             permission: String::new(),
+            doctor: String::new(),
         }
     }
 

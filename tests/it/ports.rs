@@ -135,7 +135,12 @@ async fn a_command_line_that_cannot_work_ends_with_its_code_and_a_hint() {
         (usual().flag("--listen", "[::]:0"), 2, "loopback", ""),
         (usual().flag("--listen", "192.168.1.1:5432"), 2, "loopback", ""),
         (usual().flag("--listen", "localhost:65536"), 2, "65536", ""),
-        (usual().flag("--profile", "nosuch"), 3, "there is no AWS profile \"nosuch\"", "aws configure sso"),
+        (
+            usual().flag("--profile", "nosuch"),
+            3,
+            "there is no AWS profile \"nosuch\"",
+            "rdsgate login --profile nosuch",
+        ),
         (usual().flag("--bastion", "bastion"), 2, "\"bastion\" is not an SSM managed node", ""),
         (usual().flag("--engine", "oracle"), 2, "unknown engine", "postgres"),
         (usual().flag("--ca-file", "/nonexistent.pem"), 2, "/nonexistent.pem", "PEM"),

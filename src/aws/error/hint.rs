@@ -11,11 +11,13 @@ impl Error {
     /// A way to fix it, beginning with a verb.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoCredentials { .. } => "choose a profile with --profile or AWS_PROFILE, or create one with aws configure sso".into(),
+            Self::NoCredentials { .. } => {
+                format!("choose a profile with --profile or AWS_PROFILE; {}", new_profile("NAME"))
+            }
             Self::ProfileNotFound { stray: Some(stray), .. } => {
                 format!("change line {} of {}: the title must be {}", stray.line, stray.path.display(), stray.expected)
             }
-            Self::ProfileNotFound { known, .. } if known.is_empty() => "create one with aws configure sso".into(),
+            Self::ProfileNotFound { profile, known, .. } if known.is_empty() => new_profile(profile),
             Self::ProfileNotFound { known, .. } => format!("use one of these profiles: {}", known.join(", ")),
             Self::SsoSessionOver { profile, .. } => format!("run: rdsgate login --profile {profile}"),
             Self::ConsoleSessionOver { profile, .. } | Self::ConsoleLogin { profile } => format!("run: aws login --profile {profile}"),
@@ -29,8 +31,8 @@ impl Error {
             Self::AwsFile { path, problem: FileProblem(Unusable::Io(_)) } => {
                 format!("make the file readable for you: chmod u+r {}", path.display())
             }
-            Self::AwsFile { .. } => "check the file; aws configure list reads the same one".into(),
-            Self::Setting { .. } => "correct the value; aws configure list reads the same variables and files".into(),
+            Self::AwsFile { .. } => "check the file; rdsgate whoami reads the same one".into(),
+            Self::Setting { .. } => "correct the value; rdsgate whoami reads the same variables and files".into(),
             Self::ChainBroken { missing, .. } => format!("add {missing} to the profile in ~/.aws/config"),
             Self::SsoRole { .. } => {
                 "check sso_account_id and sso_role_name of the profile, or log in as a user who has the role".into()
@@ -128,4 +130,12 @@ impl Error {
         };
         Some(hint)
     }
+}
+
+/// How a profile of IAM Identity Center comes to be.
+fn new_profile(name: &str) -> String {
+    format!(
+        "a new one is a section [profile {name}] of ~/.aws/config with sso_start_url, sso_region, sso_account_id and sso_role_name; \
+         then run: rdsgate login --profile {name}"
+    )
 }

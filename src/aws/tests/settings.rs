@@ -145,7 +145,7 @@ async fn each_way_to_have_no_credentials_has_its_error_and_hint() {
         ("console", "ConsoleSessionOver", "aws login --profile console"),
         ("process", "CredentialsExpired", "renew"),
         ("broken", "Credentials", "rdsgate whoami"),
-        ("loop", "Setting", "aws configure list"),
+        ("loop", "Setting", "rdsgate whoami"),
     ] {
         let environment = [("PROBE_PROFILE", profile)];
         let outcome = probe(&home, PROFILES, if profile.is_empty() { &[] } else { &environment }).await;

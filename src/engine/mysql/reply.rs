@@ -13,29 +13,29 @@ use crate::engine::{Failure, Kind};
 
 /// The packet, which stands at `position` in the conversation; `None` if no reply is possible.
 pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {
+    // There is no room for both, and a fact says more than a list of things to check.
+    let fact = failure.fact.as_ref().map(|fact| format!("{fact} Run: {}", failure.doctor));
     let report = match failure.kind {
-        Kind::Database(Error::Mysql(mysql::Error::Refused(server))) => {
-            // There is no room for both, and a fact says more than a list of things to check.
-            let advice = hint(server, &failure.applicant());
-            let hint = failure.fact.or(advice);
-            return Some(server.encode_with(position, hint.as_deref()));
-        }
-        Kind::Database(Error::Mysql(mysql::Error::RefusedBeforeTls(server))) => {
-            return Some(server.encode_with(position, None));
+        Kind::Database(Error::Mysql(mysql::Error::Refused(server) | mysql::Error::RefusedBeforeTls(server))) => {
+            let hint = hint(server, &failure.applicant()).unwrap_or_else(|| failure.run_doctor());
+            return Some(server.encode_with(position, Some(&fact.unwrap_or_else(|| failure.advice(&hint)))));
         }
         Kind::Database(Error::Mysql(error @ mysql::Error::Authentication(_))) => {
-            let hint = failure.fact.or_else(|| Some(alter_user_hint(failure.user)));
+            let hint = fact.or_else(|| Some(alter_user_hint(failure.user)));
             ErrorReport { hint, ..error.report()? }
         }
         Kind::Client(Error::Mysql(error)) | Kind::Database(Error::Mysql(error)) => error.report()?,
         kind => {
             let (code, sqlstate) = code(kind);
+            // Behind the last words of the agent there is no room for the command as well.
+            let advice = |hint: &str| if hint.starts_with("If ") { hint.to_owned() } else { failure.advice(hint) };
+            let hint = fact.or_else(|| failure.hint.as_deref().map(advice));
             let message = match (code, sqlstate) {
                 // The text that people know from their client, with the innermost cause: there is little room.
                 UNKNOWN => format!("Can't connect to MySQL server on '{}': {}", failure.target, failure.last_cause),
                 _ => failure.message,
             };
-            ErrorReport { code, sqlstate, message, detail: None, hint: failure.fact.or(failure.hint) }
+            ErrorReport { code, sqlstate, message, detail: None, hint }
         }
     };
     Some(report.encode(position))

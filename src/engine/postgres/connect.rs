@@ -59,7 +59,7 @@ pub async fn log_in(
         }
         login.greeting().await
     };
-    let login = async { exchange.await.map_err(Error::from_login) };
+    let login = async { exchange.await.map_err(|error| Error::from_login(error.of_login(startup))) };
     attempt.run(Step::Login, Hope::Real, login).await
 }
 

@@ -26,12 +26,8 @@ pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applic
     }
     let hint = match error.sqlstate().as_str() {
         "28000" => match error.routine() {
-            Some(b"InitializeSessionUserId") => match login {
-                Login::Iam => {
-                    format!("The role must exist and may log in: CREATE ROLE {role} LOGIN; GRANT rds_iam TO {role};")
-                }
-                Login::Password => format!("The role must exist and may log in: ALTER ROLE {role} LOGIN;"),
-            },
+            // Without a role there would be no membership in rds_iam, and so no check of the token.
+            Some(b"InitializeSessionUserId") => format!("As an administrator: ALTER ROLE {role} LOGIN;"),
             Some(b"read_client_first_message") => {
                 "Turn channel binding off in the client: it needs TLS between the client and \
                  the server itself."
@@ -45,7 +41,7 @@ pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applic
                  rds_iam FROM {role};"
             ),
             _ => format!(
-                "The server does not say why. Check, in this order:\n\
+                "Check, in this order:\n\
                  1. the credentials' IAM policy allows {permission}\n\
                  2. the role may use IAM: GRANT rds_iam TO {role};\n\
                  3. the user name is spelled as in the database, upper and lower case included\n\
@@ -56,8 +52,8 @@ pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applic
         },
         "28P01" => match login {
             Login::Iam => format!(
-                "The server checked the token as a password, because the role is not a member of rds_iam. As an \
-                 administrator: GRANT rds_iam TO {role}; {OR_PASSWORD}"
+                "As an administrator: GRANT rds_iam TO {role}; the server checked the token as a password, because the role \
+                 is not a member. {OR_PASSWORD}"
             ),
             Login::Password => {
                 "Check the password and the spelling of the user name. A role that does not exist, has no \
@@ -65,10 +61,15 @@ pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applic
                     .into()
             }
         },
-        "3D000" => "Name a database that exists, as in: psql -h localhost DBNAME. Without a name, clients ask for \
-             a database named like the user."
-            .into(),
-        "42501" => format!("As the database's owner: GRANT CONNECT ON DATABASE … TO {role};"),
+        "3D000" => {
+            "Name a database that exists: postgres is on every server of RDS. Without a name, clients ask for a \
+             database named like the user."
+                .into()
+        }
+        "42501" => {
+            let database = quote_identifier(error.database().unwrap_or(user));
+            format!("As an administrator: GRANT CONNECT ON DATABASE {database} TO {role};")
+        }
         "53300" => "The database is out of connections. Close idle ones, make pools smaller, or raise \
              max_connections (or the role's or database's CONNECTION LIMIT)."
             .into(),
@@ -124,7 +125,7 @@ mod tests {
 
     fn hint_of(login: Login, sqlstate: &str, routine: &str) -> Option<String> {
         let body = format!("SFATAL\0C{sqlstate}\0Mwhatever, in any language\0R{routine}\0\0");
-        let error = ServerError::parse(body.as_bytes()).unwrap();
+        let error = ServerError::parse(body.as_bytes()).unwrap().of_database(Some(b"Shop"));
         let permission = "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user";
         super::hint(&error, &Applicant { user: "app_user", login, permission })
     }
@@ -153,11 +154,11 @@ mod tests {
                 "1. the credentials' IAM policy allows rds-db:connect on arn:aws:rds-db:eu-central-1",
             ),
             ("28000", "auth_failed", "GRANT rds_iam TO app_user;"),
-            ("28000", "InitializeSessionUserId", "CREATE ROLE app_user LOGIN"),
+            ("28000", "InitializeSessionUserId", "ALTER ROLE app_user LOGIN;"),
             ("28000", "ClientAuthentication", "does not accept this user"),
             ("28P01", "auth_failed", "GRANT rds_iam TO app_user;"),
-            ("3D000", "InitPostgres", "psql -h localhost DBNAME"),
-            ("42501", "CheckMyDatabase", "GRANT CONNECT"),
+            ("3D000", "InitPostgres", "postgres is on every server of RDS"),
+            ("42501", "CheckMyDatabase", "GRANT CONNECT ON DATABASE \"Shop\" TO app_user;"),
             ("53300", "InitProcess", "max_connections"),
             ("57P03", "ProcessStartupPacket", "Try again"),
         ] {

@@ -21,12 +21,16 @@ use crate::{
 pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
     match failure.kind {
         Kind::Client(Error::Postgres(postgres::Error::Closed { .. } | postgres::Error::Io(_))) => None,
-        Kind::Client(Error::Postgres(error)) => Some(error.report()?.encode()),
+        Kind::Client(Error::Postgres(error)) => {
+            let mut report = error.report()?;
+            report.message = failure.sentence(&report.message, report.hint.as_deref());
+            Some(report.encode())
+        }
         Kind::Database(Error::Postgres(postgres::Error::Refused(server))) => Some(refusal(server, failure)),
         Kind::Database(Error::Postgres(error)) => {
             let mut report = error.report()?;
             match error {
-                postgres::Error::Authentication(_) => report.hint = Some(grant_hint(failure.user)),
+                postgres::Error::Authentication(_) => report.hint = Some(not_a_member_hint(failure.user)),
                 postgres::Error::RefusedBeforeTls(server) => {
                     report.hint = hint(server, &failure.applicant());
                 }
@@ -36,16 +40,19 @@ pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
                 }
                 _ => {}
             }
-            report.hint = joined(failure.fact, report.hint.or_else(|| Some(NO_DATABASE_HINT.into())));
+            let hint = failure.advice(report.hint.as_deref().unwrap_or(NO_DATABASE_HINT));
+            report.message = failure.sentence(&report.message, Some(&hint));
+            report.hint = joined(failure.fact, Some(hint));
             report.detail = joined(report.detail, failure.context);
             Some(report.encode())
         }
         kind => {
+            let hint = failure.hint.as_deref().map(|hint| failure.advice(hint));
             let report = ErrorReport {
                 sqlstate: sqlstate(kind),
-                message: failure.sentence(),
+                message: failure.sentence(&failure.message, hint.as_deref()),
                 detail: failure.context,
-                hint: joined(failure.fact, failure.hint.as_deref().map(sentence)),
+                hint: joined(failure.fact, hint),
             };
             Some(report.encode())
         }
@@ -54,9 +61,10 @@ pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
 
 /// The server's own error, with what we know about it.
 fn refusal(server: &ServerError, failure: Failure<'_>) -> Vec<u8> {
-    let advice = hint(server, &failure.applicant());
-    let hint = joined(failure.fact, advice);
-    server.encode_with(failure.context.as_deref(), hint.as_deref())
+    let hint = hint(server, &failure.applicant()).unwrap_or_else(|| failure.run_doctor());
+    let hint = failure.advice(&hint);
+    let remedy = failure.behind_the_servers(&hint);
+    server.encode_with(Some(&remedy), failure.context.as_deref(), joined(failure.fact, Some(hint)).as_deref())
 }
 
 /// Clients and their pools do not retry after class 28; after class 08 they do.
@@ -71,11 +79,18 @@ fn sqlstate(kind: Kind<'_>) -> &'static str {
     }
 }
 
-fn grant_hint(user: &str) -> String {
+/// A server asks for a password also when there is no such role.
+fn not_a_member_hint(user: &str) -> String {
+    let (role, lower) = (quote_identifier(user), user.to_lowercase());
+    if lower != user {
+        return format!(
+            "Log in as {lower}: names are in lower case, unless a role was created in quotes. For one that was, as an \
+             administrator: GRANT rds_iam TO {role};"
+        );
+    }
     format!(
-        "As an administrator: GRANT rds_iam TO {}; and check that IAM database authentication is enabled on the instance, \
-         cluster or RDS Proxy. {OR_PASSWORD}",
-        quote_identifier(user)
+        "As an administrator: GRANT rds_iam TO {role}; and check that IAM database authentication is enabled on the instance, \
+         cluster or RDS Proxy. {OR_PASSWORD}"
     )
 }
 
@@ -85,10 +100,4 @@ fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
         (Some(first), Some(second)) => Some(format!("{first}\n{second}")),
         (first, second) => first.or(second),
     }
-}
-
-/// Other layers' hints begin in lower case, as after `hint:` on a terminal.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

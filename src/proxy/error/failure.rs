@@ -5,6 +5,7 @@ use crate::{
     aws, connect,
     engine::{Failure, Kind},
     listen::access,
+    quote,
     target::Target,
     tls,
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
@@ -25,6 +26,7 @@ impl Error {
             user: login.user,
             login: crate::login::Login::of(target),
             permission: login.permission(target),
+            doctor: doctor(target, login.user),
         })
     }
 
@@ -66,6 +68,15 @@ impl Error {
         }
         cause.to_string()
     }
+}
+
+/// The command that finds the cause. doctor tests the login of the configured user, if it is told no other.
+fn doctor(target: &Target, user: &str) -> String {
+    let name = quote::shell(&target.name);
+    if user.is_empty() || target.user.as_deref() == Some(user) {
+        return format!("rdsgate doctor {name}");
+    }
+    format!("rdsgate doctor {name} --user {}", quote::shell(user))
 }
 
 fn kind_of(error: &connect::Error) -> Kind<'_> {

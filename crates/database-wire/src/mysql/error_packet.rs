@@ -174,11 +174,11 @@ impl ServerError {
         let sqlstate = self.sqlstate.unwrap_or(*b"HY000");
         let message = printable::bytes(&self.message);
         let hint = hint.map(printable::lines);
-        let Some(hint) = hint.filter(|hint| message.len() + HINT.len() + hint.len().min(MIN_TEXT) <= MAX_MESSAGE)
-        else {
+        let max = position.max_message();
+        let Some(hint) = hint.filter(|hint| message.len() + HINT.len() + hint.len().min(MIN_TEXT) <= max) else {
             return encode(position, self.code, &sqlstate, &message);
         };
-        let hint = cut(&hint, MAX_MESSAGE - message.len() - HINT.len());
+        let hint = cut(&hint, max - message.len() - HINT.len());
         encode(position, self.code, &sqlstate, &[&message, HINT.as_bytes(), hint.as_bytes()].concat())
     }
 }

@@ -395,7 +395,7 @@ mod tests {
         let client = async |client: &mut Peer| client.send(&message(b'p', b"wrong\0")).await;
         let (result, _) = play(100, server, client).await;
         let Err(Broken::Server(Error::Refused(refused))) = result else { panic!("{result:?}") };
-        assert_eq!((&*refused.sqlstate(), refused.encode_with(None, None)), ("28P01", refusal.clone()));
+        assert_eq!((&*refused.sqlstate(), refused.encode_with(None, None, None)), ("28P01", refusal.clone()));
         for goodbye in [&b""[..], b"p\0\0\0\x0bsec", b"p\0\0", &TERMINATE] {
             let (result, _) = play(
                 100,

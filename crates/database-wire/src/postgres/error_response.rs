@@ -102,6 +102,8 @@ fn encode_texts(tag: u8, severity: &str, [sqlstate, message]: [&str; 2], more: [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerError {
     fields: Vec<(u8, Bytes)>,
+    /// The database that the refused login named.
+    database: Option<String>,
 }
 
 impl ServerError {
@@ -115,9 +117,20 @@ impl ServerError {
                 code => fields.push((code, Bytes::copy_from_slice(reader.cstr()?))),
             }
         }
-        let error = Self { fields };
+        let error = Self { fields, database: None };
         (reader.is_empty() && error.field(field::SQLSTATE).is_some() && error.field(field::MESSAGE).is_some())
             .then_some(error)
+    }
+
+    /// The same, as the answer to a login that named this database.
+    #[must_use]
+    pub fn of_database(self, database: Option<&[u8]>) -> Self {
+        Self { database: database.map(|database| String::from_utf8_lossy(database).into_owned()), ..self }
+    }
+
+    /// The database that the refused login named; `None` where it named none.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
     }
 
     fn field(&self, code: u8) -> Option<&[u8]> {
@@ -143,22 +156,23 @@ impl ServerError {
         self.field(field::ROUTINE)
     }
 
-    /// The message to pass on: all fields as they came, with `hint` behind the server's own, if any, and `detail`
-    /// likewise. What controls a terminal is escaped, but for newlines. What would make the message too long for a client is
-    /// left out, the hint last.
-    pub fn encode_with(&self, detail: Option<&str>, hint: Option<&str>) -> Vec<u8> {
+    /// The message to pass on: all fields as they came, with `remedy` behind the server's message, and `detail` and `hint` behind
+    /// the server's own, if any. What controls a terminal is escaped, but for newlines. What would make the message too long for
+    /// a client is left out, the detail first.
+    pub fn encode_with(&self, remedy: Option<&str>, detail: Option<&str>, hint: Option<&str>) -> Vec<u8> {
         let mut error = self.clone();
         for (_, text) in &mut error.fields {
             if let Cow::Owned(escaped) = printable::bytes(text) {
                 *text = escaped.into();
             }
         }
-        error.append(field::HINT, hint);
-        error.append(field::DETAIL, detail);
+        error.append(field::MESSAGE, b" ", remedy);
+        error.append(field::HINT, b"\n", hint);
+        error.append(field::DETAIL, b"\n", detail);
         encode(tag::ERROR_RESPONSE, error.fields.iter().map(|(code, text)| (*code, &text[..])))
     }
 
-    fn append(&mut self, code: u8, text: Option<&str>) {
+    fn append(&mut self, code: u8, separator: &[u8], text: Option<&str>) {
         let Some(text) = text else { return };
         let text = printable::lines(text);
         let length: usize = self.fields.iter().map(|(_, text)| text.len() + 2).sum();
@@ -166,7 +180,7 @@ impl ServerError {
             return;
         }
         match self.fields.iter_mut().find(|(c, _)| *c == code) {
-            Some((_, theirs)) => *theirs = [theirs, text.as_bytes()].join(&b'\n').into(),
+            Some((_, theirs)) => *theirs = [theirs, separator, text.as_bytes()].concat().into(),
             None => self.fields.push((code, Bytes::copy_from_slice(text.as_bytes()))),
         }
     }
@@ -278,17 +292,18 @@ mod tests {
         assert_eq!(error.message(), "password authentication failed for user \"app_user\"");
         assert_eq!(error.routine(), Some(&b"auth_failed"[..]));
         assert_eq!(error.to_string(), "FATAL 28P01: password authentication failed for user \"app_user\"");
-        assert_eq!(error.encode_with(None, None)[5..], *WRONG_PASSWORD);
+        assert_eq!(error.encode_with(None, None, None)[5..], *WRONG_PASSWORD);
     }
 
     #[test]
-    fn a_hint_and_a_detail_are_added_behind_the_servers_own() {
+    fn remedy_hint_and_detail_are_added_behind_the_servers_own() {
         let error = ServerError::parse(WRONG_PASSWORD).unwrap();
-        let added = fields(&error.encode_with(Some("as arn:…"), Some("grant")));
-        assert_eq!(added[..7], fields(&error.encode_with(None, None))[..]);
+        let added = fields(&error.encode_with(None, Some("as arn:…"), Some("grant")));
+        assert_eq!(added[..7], fields(&error.encode_with(None, None, None))[..]);
         assert_eq!(added[7..], [(b'H', "grant".to_owned()), (b'D', "as arn:…".to_owned())]);
         let error = ServerError::parse(b"C53300\0Mfull\0Hwait\0\0").unwrap();
-        let added = fields(&error.encode_with(None, Some("or grow")));
+        let added = fields(&error.encode_with(Some("(run this)"), None, Some("or grow")));
+        assert_eq!(added[1], (b'M', "full (run this)".to_owned()));
         assert_eq!(added[2], (b'H', "wait\nor grow".to_owned()));
     }
 
@@ -296,7 +311,10 @@ mod tests {
     fn an_error_is_not_made_longer_than_clients_read() {
         let body = [b"C53300\0M", &vec![b'x'; MAX_ERROR_LENGTH - 100][..], b"\0\0"].concat();
         let error = ServerError::parse(&body).unwrap();
-        assert_eq!(error.encode_with(Some(&"d".repeat(200)), Some(&"h".repeat(200)))[5..], body);
+        assert_eq!(
+            error.encode_with(Some(&"r".repeat(200)), Some(&"d".repeat(200)), Some(&"h".repeat(200)))[5..],
+            body
+        );
     }
 
     #[test]
@@ -313,7 +331,7 @@ mod tests {
     fn bytes_of_a_server_cannot_play_with_a_terminal_or_a_log() {
         let error = ServerError::parse(b"C28000\0M\x1b[2J\xff\nFATAL\0\0").unwrap();
         assert_eq!(error.to_string(), "FATAL 28000: \\u{1b}[2J\u{fffd}\\nFATAL");
-        let passed_on = error.encode_with(Some("a\u{202e}"), None);
+        let passed_on = error.encode_with(None, Some("a\u{202e}"), None);
         assert!(!passed_on[5..].iter().any(|byte| (1..0x20).contains(byte) && *byte != b'\n'), "{passed_on:?}");
         assert!(!passed_on.windows(3).any(|bytes| bytes == "\u{202e}".as_bytes()));
         let text = "\u{1b}[2J\u{9b}\r\u{2067}\n";

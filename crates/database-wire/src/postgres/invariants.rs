@@ -146,18 +146,19 @@ pub fn watches(bytes: &[u8]) {
 /// detail are added.
 pub fn passes_errors_on(body: &[u8]) {
     let Some(error) = ServerError::parse(body) else { return };
-    let passed_on = error.encode_with(None, None);
+    let passed_on = error.encode_with(None, None, None);
     let fields = passed_on.get(5..).expect("a header");
     assert!(fields == body || body.iter().any(|byte| !(b' '..=b'~').contains(byte) && *byte != 0));
     let values = fields.split(|byte| *byte == 0).filter_map(|field| field.get(1..));
     assert!(values.into_iter().flatten().all(|byte| !byte.is_ascii_control() || *byte == b'\n'));
-    let longer = error.encode_with(Some("where"), Some("what to do"));
+    let longer = error.encode_with(Some("(do)"), Some("where"), Some("what to do"));
     let again = ServerError::parse(longer.get(5..).expect("a header")).expect("still an ErrorResponse");
     if error.message().contains('\u{fffd}') || error.sqlstate().contains('\u{fffd}') {
         return;
     }
-    let shown = [error.sqlstate(), error.message()].map(|text| printable::lines(&text).into_owned());
-    assert_eq!([again.sqlstate(), again.message()], shown);
+    let [sqlstate, message] = [error.sqlstate(), error.message()].map(|text| printable::lines(&text).into_owned());
+    assert_eq!(again.sqlstate(), sqlstate);
+    assert!([format!("{message} (do)"), message].contains(&again.message()));
     assert!(!error.to_string().contains(printable::controls));
 }
 
@@ -169,7 +170,7 @@ fn tells(error: &Error) {
         assert_eq!(told.sqlstate(), report.sqlstate);
         assert!(message.len() <= 30_000);
     } else if let Error::Refused(refusal) = error {
-        passes_errors_on(refusal.encode_with(None, None).get(5..).expect("a header"));
+        passes_errors_on(refusal.encode_with(None, None, None).get(5..).expect("a header"));
     }
 }
 

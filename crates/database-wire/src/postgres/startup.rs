@@ -199,6 +199,17 @@ impl fmt::Debug for Startup {
     }
 }
 
+impl Error {
+    /// The error with the database that the refused login named.
+    #[must_use]
+    pub fn of_login(self, startup: &Startup) -> Self {
+        match self {
+            Self::Refused(server) => Self::Refused(server.of_database(startup.get(b"database"))),
+            other => other,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -170,7 +170,7 @@ async fn a_refusal_carries_the_servers_words_whenever_it_comes() {
     for mode in [Mode::Pipelined, Mode::Sequential] {
         for answer in [&[&refusal[..]][..], &[ASK, &refusal], &[ASK, OK, &refusal], &[ASK, OK, SETTINGS, &refusal]] {
             match answered(mode, answer).await.unwrap_err() {
-                Error::Refused(error) => assert_eq!(error.encode_with(None, None), refusal),
+                Error::Refused(error) => assert_eq!(error.encode_with(None, None, None), refusal),
                 other => panic!("expected a refusal, got {other}"),
             }
         }
