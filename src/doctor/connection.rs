@@ -456,8 +456,8 @@ pub(super) fn failed(error: &Error, subject: &Subject, target: &Target) -> Findi
     };
     match &**cause {
         session::Error::Start { cause: start, .. } => match aws_error(start) {
-            Some(aws::Error::AccessDenied { .. }) => {
-                let finding = Finding { cause: error.hint(target), ..finding };
+            Some(denied @ aws::Error::AccessDenied { .. }) => {
+                let finding = Finding { cause: denied.hint(), ..finding };
                 finding.paste(format!("rdsgate policy {}", target.name))
             }
             _ => finding.fix(error.hint(target)),

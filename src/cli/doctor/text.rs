@@ -20,6 +20,10 @@ use crate::{
 
 /// Where the words begin, behind the verdict.
 const INDENT: usize = 9;
+/// The fewest columns of cause and fix in the last line.
+const BRIEF: usize = 30;
+/// How the fact of a check begins that there was no need to make.
+const NOT_NEEDED: &str = "not needed";
 /// The narrowest and the widest report.
 const WIDTHS: (usize, usize) = (40, 120);
 
@@ -50,8 +54,10 @@ impl Layout {
             return String::new();
         }
         match stage.verdict {
+            Verdict::Pass if self.cuts && fact_of(stage).starts_with(NOT_NEEDED) => String::new(),
             // The end of the report has the rest.
             Verdict::Pass | Verdict::Fail => self.one_line(stage),
+            Verdict::Unknown | Verdict::Warn if self.cuts => self.one_line(stage),
             Verdict::Unknown | Verdict::Warn => self.details(stage, false),
         }
     }
@@ -113,48 +119,34 @@ impl Layout {
     }
 
     /// What comes behind the checks: those that were not made, the failures, and a line that says it all. `stopped` is the end of
-    /// a run by a signal.
+    /// a run by a signal. On a terminal the failure that decides leaves no room for others, nor for warnings.
     pub(super) fn end(&self, name: &str, report: &Report, code: u8, stopped: bool) -> String {
         let mut text = String::new();
         // Each of them has been shown already where everything is.
         for (why, checks) in if self.verbose { Vec::new() } else { skipped(report) } {
-            let titles: Vec<&str> = checks.iter().map(|check| check.title()).collect();
-            let line = format!("not checked, because {why}: {}", titles.join(", "));
+            let names: Vec<String> = checks.iter().map(|check| format!("{check:?}").to_lowercase()).collect();
+            let line = format!("not checked, because {why}: {}", names.join(", "));
             let _ = write!(text, "{} {}", self.verdict(Verdict::Unknown), self.wrapped(&line));
         }
         let deciding = report.failure().map(|(stage, _)| stage.check);
         let failed = report.stages.iter().filter(|stage| stage.verdict == Verdict::Fail);
         let (last, others): (Vec<&Stage>, Vec<&Stage>) = failed.partition(|stage| Some(stage.check) == deciding);
+        let doubtful = report.stages.iter().filter(|stage| [Verdict::Unknown, Verdict::Warn].contains(&stage.verdict));
         // On a pipe as well, so that the end of a report has what matters.
-        for stage in others.into_iter().rev().chain(last) {
+        let before: Vec<&Stage> = match (self.cuts && !self.verbose, deciding) {
+            (false, _) => others.into_iter().rev().collect(),
+            (true, Some(_)) => Vec::new(),
+            (true, None) => doubtful.filter(|stage| stage.skipped().is_none()).collect(),
+        };
+        for stage in before.into_iter().chain(last) {
             text += &self.details(stage, false);
         }
-        text + &bottom_line(name, report, code, stopped) + "\n"
+        text + &bottom_line(name, report, code, stopped, self.width()) + "\n"
     }
 
     /// The paragraph behind the indentation, in lines that are broken between words. A longer word has a line of its own.
     fn wrapped(&self, paragraph: &str) -> String {
-        let (mut text, room) = (String::new(), self.width().saturating_sub(INDENT));
-        for (index, line) in paragraph.lines().enumerate() {
-            if index > 0 {
-                let _ = write!(text, "{:INDENT$}", "");
-            }
-            let mut column = 0;
-            for word in line.split(' ') {
-                let width = word.chars().count();
-                if column > 0 && column + 1 + width > room {
-                    let _ = write!(text, "\n{:INDENT$}", "");
-                    column = 0;
-                } else if column > 0 {
-                    text.push(' ');
-                    column += 1;
-                }
-                text.push_str(word);
-                column += width;
-            }
-            text.push('\n');
-        }
-        text
+        broken(paragraph, self.width().saturating_sub(INDENT), &" ".repeat(INDENT))
     }
 
     /// The verdict as a word of eight columns.
@@ -171,21 +163,61 @@ impl Layout {
     }
 }
 
+/// A paragraph in lines of at most `room` columns, each but the first behind `indent`.
+fn broken(paragraph: &str, room: usize, indent: &str) -> String {
+    let mut text = String::new();
+    for (index, line) in paragraph.lines().enumerate() {
+        if index > 0 {
+            text.push_str(indent);
+        }
+        let mut column = 0;
+        for word in line.split(' ') {
+            let width = word.chars().count();
+            if column > 0 && column + 1 + width > room {
+                let _ = write!(text, "\n{indent}");
+                column = 0;
+            } else if column > 0 {
+                text.push(' ');
+                column += 1;
+            }
+            text.push_str(word);
+            column += width;
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The first words of a text in at most `room` columns, with an ellipsis where others follow.
+fn brief(text: &str, room: usize) -> String {
+    let text = text.lines().next().unwrap_or_default().trim_end_matches([':', '.', ';']);
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(room.saturating_sub(1)).collect();
+    format!("{} …", kept.rsplit_once(' ').map_or(&*kept, |(words, _)| words))
+}
+
 /// The line of a check while others above it run.
 pub(super) fn headline(stage: &Stage) -> String {
     format!("{:8} {}: {}", word(stage.verdict), stage.checked, fact_of(stage))
 }
 
-/// The line that says it all.
-fn bottom_line(name: &str, report: &Report, code: u8, stopped: bool) -> String {
+/// The line that says it all, in one row. The lines above it have the whole of cause and fix.
+fn bottom_line(name: &str, report: &Report, code: u8, stopped: bool, columns: usize) -> String {
     let name = printable::line(name);
     let stopped = if stopped { "stopped; " } else { "" };
     match report.failure() {
         Some((_, finding)) => {
-            let fact = finding.fact.lines().next().unwrap_or_default().trim_end_matches(':');
-            let fix = finding.fix.as_deref().and_then(|fix| fix.lines().next());
-            let fix = fix.map(|fix| format!("; fix: {fix}")).unwrap_or_default();
-            format!("{name}: {stopped}{fact}{fix} (exit code {code})")
+            let name = name.split('.').next().unwrap_or_default();
+            let (before, between, after) = (format!("{name}: {stopped}"), "; fix: ", format!(" (exit code {code})"));
+            let taken = before.chars().count() + between.len() + after.len();
+            let room = columns.saturating_sub(taken).max(BRIEF);
+            let fix = finding.fix.as_deref().unwrap_or_default();
+            let fact = brief(&finding.fact, room.saturating_sub(fix.chars().count().min(room / 3)));
+            let fix = brief(fix, room.saturating_sub(fact.chars().count()));
+            let fix = if fix.is_empty() { fix } else { format!("{between}{fix}") };
+            format!("{before}{fact}{fix}{after}")
         }
         None if stopped.is_empty() => format!("{name}: nothing failed{}", warnings(report)),
         None => format!("{name}: {stopped}nothing failed so far (exit code {code})"),
@@ -259,6 +291,12 @@ mod tests {
         assert_eq!(terminal.settled(&passed).lines().count(), 1);
         assert!(terminal.settled(&passed).ends_with("…\n") && terminal.settled(&passed).chars().count() <= 81);
         assert_eq!(PAGE.settled(&passed).lines().count(), 2);
+        let warned = stage(Check::Clock, Verdict::Warn, "7 s behind AWS");
+        assert_eq!(terminal.settled(&warned), "warn     local clock, compared with AWS: 7 s behind AWS\n");
+        assert_eq!(terminal.settled(&stage(Check::Vpc, Verdict::Pass, "not needed: all is well")), "");
+        let healthy = Report { stages: vec![warned] };
+        let end = "warn     local clock, compared with AWS: 7 s behind AWS\norders: nothing failed, 1 warning\n";
+        assert_eq!(terminal.end("orders", &healthy, 0, false), end, "what to do has room at the end");
         let colour = Layout { colour: true, ..terminal };
         assert!(colour.settled(&passed).starts_with("\u{1b}[32mok\u{1b}[0m       local port: word "));
     }
@@ -289,6 +327,13 @@ mod tests {
              FAIL     connection to the database port: no way\n         fix: mend it\n\
              orders: no way; fix: mend it (exit code 4)\n"
         );
+        let long = "word ".repeat(40);
+        let mut failure = Finding::new(Verdict::Fail, long.trim()).fix(format!("aws {long}"));
+        failure.verbatim = true;
+        let long = Report { stages: vec![Stage::new(Check::Dial, Duration::ZERO, vec![failure])] };
+        let end = PAGE.end("orders.example", &long, 4, false);
+        let (words, fix) = ("word word word word word word …", "aws word word word …");
+        assert_eq!(end.lines().last(), Some(&*format!("orders: {words}; fix: {fix} (exit code 4)")));
         let healthy = Report { stages: vec![stage(Check::Clock, Verdict::Warn, "7 s behind AWS")] };
         assert_eq!(PAGE.end("orders", &healthy, 0, false), "orders: nothing failed, 1 warning\n");
         assert_eq!(PAGE.end("orders", &healthy, 130, true), "orders: stopped; nothing failed so far (exit code 130)\n");
