@@ -36,6 +36,8 @@ use crate::{
 
 /// The extension of a status socket, whose name is the id of its process.
 const SOCKET: &str = "sock";
+/// The extension of its lock.
+const LOCK: &str = "sock.lock";
 /// For each step of a request to another process on this machine.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The largest reply that is read.
@@ -156,12 +158,7 @@ pub(super) fn announce(served: &[Served], files: &Files) -> io::Result<Own> {
 pub(super) fn process(command: &'static str) -> Process {
     let folder = folder();
     let socket = make(&folder).ok().map(|()| folder.join(format!("{}.{SOCKET}", std::process::id())));
-    for (pid, path) in sockets_in(&folder) {
-        if started(pid).is_none() {
-            let _ = fs::remove_file(&path);
-            let _ = fs::remove_file(path.with_extension("sock.lock"));
-        }
-    }
+    sweep(&folder);
     Process { command, socket, shows_waits: false }
 }
 
@@ -227,6 +224,20 @@ fn ask(path: &Path) -> Result<Status, AskError> {
         return Err(io::Error::other(head.lines().next().unwrap_or_default().to_owned()).into());
     }
     Ok(serde_json::from_str(body)?)
+}
+
+/// Removes the sockets of processes that were killed, and their locks, which may have lost their socket already.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| {
+            let (pid, extension) = name.split_once('.')?;
+            pid.parse().ok().filter(|_| [SOCKET, LOCK].contains(&extension))
+        });
+        if pid.is_some_and(|pid| started(pid).is_none()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The status sockets in a folder, each with the id of its process.
@@ -442,6 +453,19 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn leftovers_of_killed_processes_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = format!("{}.sock.lock", std::process::id());
+        for name in ["4000000000.sock", "4000000001.sock.lock", &own, "x.sock", "4000000000.txt"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        sweep(folder.path());
+        let left = fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+        let left: std::collections::BTreeSet<String> = left.collect();
+        assert_eq!(left, [own, "x.sock".into(), "4000000000.txt".into()].into());
+    }
 
     fn serving() -> Vec<Serving> {
         vec![Serving {
