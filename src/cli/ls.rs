@@ -174,10 +174,13 @@ fn command(database: &Database, databases: &[Database], words: &[String]) -> Str
         Some(false) => "  # IAM authentication is off".to_owned(),
         Some(true) | None => String::new(),
     };
-    format!("rdsgate {} {} --user {user}{words}{remark}", program(database), quote::shell(&target))
+    let (open, own) =
+        (format!("rdsgate {} {}", program(database), quote::shell(&target)), format!("--user {user}{words}"));
+    let fits = open.chars().count() + own.chars().count() < COLUMNS - 2;
+    format!("{open}{}{own}{remark}", if fits { " " } else { " \\\n    " })
 }
 
-/// A line that fits 80 columns for each database, and the command that opens it.
+/// A line that fits 80 columns for each database, and the command that opens it, on two lines where it has no room on one.
 fn narrow_table(databases: &[Database], nodes: &[Node], words: &[String]) -> String {
     let head = ["NAME", "KIND", "ENGINE", "IAM", "NODES"].map(str::to_owned);
     let rows = databases.iter().map(|database| {
@@ -199,7 +202,7 @@ fn narrow_table(databases: &[Database], nodes: &[Node], words: &[String]) -> Str
     for (line, database) in table.lines().zip(std::iter::once(None).chain(databases.iter().map(Some))) {
         let _ = writeln!(text, "{line}");
         if let Some(database) = database {
-            let _ = writeln!(text, "  {}", printable::line(&command(database, databases, words)));
+            let _ = writeln!(text, "  {}", printable::lines(&command(database, databases, words)));
         }
     }
     text
@@ -222,6 +225,8 @@ async fn look(options: &Options, accounts: &Accounts) -> Result<Seen, aws::Error
 }
 
 const UNKNOWN: &str = "?";
+/// The width of most terminals.
+const COLUMNS: usize = 80;
 
 /// Columns as wide as what stands in them, two spaces apart; the endpoint, which is long, in a line of its own below.
 fn wide_table(databases: &[Database], nodes: &[Node]) -> String {

@@ -117,7 +117,8 @@ NAME     KIND      ENGINE                  IAM  NODES
 fleet    writer    aurora-postgresql 15.8  on   i-0123456789abcdef0
   rdsgate psql fleet --user USER
 fleet    reader    aurora-postgresql 15.8  on   i-0123456789abcdef0
-  rdsgate psql fleet.cluster-ro-c1abcdefghij.us-east-1.rds.amazonaws.com:5432 --user USER
+  rdsgate psql fleet.cluster-ro-c1abcdefghij.us-east-1.rds.amazonaws.com:5432 \\
+    --user USER
 fleet-1  instance  aurora-postgresql 15.8  on   i-0123456789abcdef0
   rdsgate psql fleet-1 --user USER
 orders   instance  postgres 15.8           on   i-0123456789abcdef0
