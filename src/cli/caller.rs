@@ -7,7 +7,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 
-use super::{exit::Exit, output::Output, progress::Progress, signals::Interrupt, terminal};
+use super::{
+    exit::Exit,
+    output::{INTERRUPTED, Output},
+    progress::Progress,
+    signals::Interrupt,
+    terminal,
+};
 use crate::{
     app::Event,
     aws::{Accounts, Interaction, Prompt},
@@ -89,6 +95,19 @@ impl Parts {
     /// Does `work`, which is shown as `stage` if it takes long, and meanwhile asks the person what it takes. Ctrl-C at a terminal
     /// ends the process.
     pub(super) fn wait_for<T>(&mut self, stage: &'static str, output: &mut Output, work: impl Future<Output = T>) -> T {
+        self.until_interrupted(stage, output, work).unwrap_or_else(|exit| std::process::exit(exit.code().into()))
+    }
+
+    /// [`Parts::wait_for`], for a command that has something to say when Ctrl-C ends the wait.
+    ///
+    /// # Errors
+    /// [`Exit::Interrupted`]; that has been said.
+    pub(super) fn until_interrupted<T>(
+        &mut self,
+        stage: &'static str,
+        output: &mut Output,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Exit> {
         let Self { runtime, person, .. } = self;
         let done = runtime.block_on(async {
             let mut interrupt = Interrupt::at_terminal();
@@ -97,9 +116,9 @@ impl Parts {
                 () = interrupt.arrives() => None,
             }
         });
-        done.unwrap_or_else(|| {
-            output.interrupted();
-            std::process::exit(Exit::Interrupted.code().into())
+        done.ok_or_else(|| {
+            output.interrupted(INTERRUPTED);
+            Exit::Interrupted
         })
     }
 

@@ -26,7 +26,7 @@ use super::{
     complete::Ready,
     confirm::ConfirmArguments,
     exit::Exit,
-    output::Output,
+    output::{INTERRUPTED, Output},
     rlimits, running,
     signals::{Received, Signals},
     target_arguments::TargetArguments,
@@ -142,7 +142,7 @@ async fn beside(
         }
         Err(signal) => {
             if log::on_terminal() {
-                output.interrupted();
+                output.interrupted(INTERRUPTED);
             }
             return Exit::Signalled(signal);
         }

@@ -59,7 +59,7 @@ pub(super) fn is_complete(plan: &Plan) -> bool {
 /// back, and why it is not all.
 ///
 /// # Errors
-/// The exit code, if AWS cannot be called; the reason has been printed.
+/// The exit code, if AWS cannot be called or Ctrl-C ended the lookup; the reason has been printed.
 pub(super) fn look_up(
     plan: &mut Plan,
     caller: &mut Caller,
@@ -72,7 +72,7 @@ pub(super) fn look_up(
     let parts = caller.parts(output)?;
     let discovery = Discovery::of_process(Arc::clone(&parts.accounts));
     for mut draft in plan.drafts.clone() {
-        let found = parts.wait_for("looking up the database", output, find(&mut draft, &discovery));
+        let found = parts.until_interrupted("looking up the database", output, find(&mut draft, &discovery))?;
         let chosen = found.and_then(|bastions| match bastions {
             Some(bastions) => choose(&draft, bastions, output).map(|node| draft.bastion = node.instance_id()),
             None => Ok(()),

@@ -5,7 +5,11 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use clap::Args;
 use safe_display::printable;
 
-use super::{exit::Exit, output::Output, terminal};
+use super::{
+    exit::Exit,
+    output::{self, INTERRUPTED, Output},
+    terminal,
+};
 use crate::target::Target;
 
 /// The flag that answers the question in advance.
@@ -32,7 +36,7 @@ impl ConfirmArguments {
     /// The exit code, when one was not confirmed; the reason has been printed.
     pub fn ask(&self, targets: &[Target], output: &mut Output) -> Result<(), Exit> {
         for target in targets.iter().filter(|target| target.guard.confirm && !self.yes) {
-            let name = super::output::name(target);
+            let name = output::name(target);
             let asked = ask(&format!("serve {name}?"));
             let Some(answer) = asked else {
                 output.error(&Error::NoTerminal(name), Some("use --yes, or remove confirm"));
@@ -54,6 +58,7 @@ pub(super) fn ask(question: &str) -> Option<String> {
     }
     let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
     write!(terminal, "{} [y/N] ", printable::line(question)).and_then(|()| terminal.flush()).ok()?;
+    let _watch = output::answer_interrupt(INTERRUPTED);
     let mut answer = String::new();
     io::BufReader::new(terminal).read_line(&mut answer).ok()?;
     Some(answer)

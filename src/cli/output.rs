@@ -16,7 +16,7 @@ use safe_display::printable;
 use serde_json::{Value, json};
 use tracing::Level;
 
-use super::{exit::Exit, progress::Question, terminal};
+use super::{exit::Exit, progress::Question, signals::Watch, terminal};
 use crate::{
     app::Event,
     aws::{self, Prompt},
@@ -35,6 +35,12 @@ pub struct Output {
     closed: bool,
 }
 
+/// The width of most terminals.
+const COLUMNS: usize = 80;
+
+/// The word for Ctrl-C.
+pub(super) const INTERRUPTED: &str = "interrupted";
+
 /// How messages look on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
@@ -42,6 +48,14 @@ enum Style {
     Colour,
     /// Each is a JSON object in a line, as the log's are.
     Json,
+}
+
+/// Answers Ctrl-C by a word and ends the process, until the watch is dropped.
+pub(super) fn answer_interrupt(word: &'static str) -> Watch {
+    Watch::begin(move || {
+        Output::of_process(Format::Human).interrupted(word);
+        std::process::exit(Exit::Interrupted.code().into());
+    })
 }
 
 impl fmt::Debug for Output {
@@ -149,6 +163,7 @@ impl Output {
     /// Writes a question and reads a line. `None` when the input ends first.
     fn answer(&mut self, question: &str, input: &mut dyn BufRead) -> Option<String> {
         let _waits = Question::begin();
+        let _watch = answer_interrupt(INTERRUPTED);
         match self.style {
             Style::Json => self.say(Kind::Note, question, &[]),
             Style::Plain | Style::Colour => self.write(&format!("{question} ")),
@@ -195,7 +210,13 @@ impl Output {
     pub fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Listening { target, addresses } => {
-                self.note(&listening(target, addresses));
+                let (what, how) = listening(target, addresses);
+                let whole = printable::line(&format!("{what} {how}")).into_owned();
+                if whole.chars().count() <= COLUMNS || self.style == Style::Json {
+                    self.note(&whole);
+                } else {
+                    self.say(Kind::Note, &format!("{}\n  {}", printable::line(&what), printable::line(&how)), &[]);
+                }
                 let connection = Connection::new(target, addresses.first().copied());
                 self.print(&match connection.command() {
                     Some(command) => format!("{command}\n{}\n", connection.uri()),
@@ -230,9 +251,12 @@ impl Output {
         self.say(Kind::Note, &asked(prompt, ""), &members(prompt));
     }
 
-    /// Answers Ctrl-C, and waits until that is on stderr.
-    pub fn interrupted(&mut self) {
-        self.note("interrupted");
+    /// Answers Ctrl-C, which a terminal shows as `^C`, and waits until that is on stderr.
+    pub fn interrupted(&mut self, word: &str) {
+        if self.style != Style::Json && log::on_terminal() {
+            self.write("\n");
+        }
+        self.note(word);
         self.settle();
     }
 
@@ -413,8 +437,8 @@ fn forgive_broken_pipe(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
-/// `[orders] listening on localhost:5432 (postgres, via i-0123…, verify-full)`.
-fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
+/// `[orders] listening on localhost:5432` and `(postgres, via i-0123…, verify-full)`.
+fn listening(target: &Target, addresses: &[SocketAddr]) -> (String, String) {
     let listen = addresses.first().map_or(target.listen.clone(), |bound| target.listen.with_port(bound.port()));
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
@@ -426,7 +450,8 @@ fn listening(target: &Target, addresses: &[SocketAddr]) -> String {
         (true, false) => ", verify-full",
         (false, _) => "",
     };
-    format!("[{}] listening on {listen} ({}, {route}{verified})", name(target), target.engine)
+    let how = format!("({}, {route}{verified})", target.engine);
+    (format!("[{}] listening on {listen}", name(target)), how)
 }
 
 /// `forwarding 127.0.0.1:9090 -> i-0123456789abcdef0:80`.
@@ -530,6 +555,17 @@ mod tests {
             "psql -h localhost -p 5432 -U app_user orders_db\n\
              postgresql://app_user@localhost:5432/orders_db?sslmode=disable\n"
         );
+    }
+
+    #[test]
+    fn announcement_longer_than_a_terminal_is_wide_takes_two_lines() {
+        let (mut output, _, stderr) = output(false);
+        let mut target = Arc::unwrap_or_clone(target(None, None, "5432"));
+        target.name = "warehouse-of-the-eu".into();
+        target.guard.read_only = true;
+        output.event(&listening_event(target.into()));
+        let (what, how) = ("[warehouse-of-the-eu] listening on localhost:5432", "via i-0123…, verify-full, read only");
+        assert_eq!(stderr.text(), format!("{what}\n  (postgres, {how})\n"));
     }
 
     #[test]

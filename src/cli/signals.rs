@@ -1,9 +1,18 @@
 //! The signals that reach us while another program runs beside a proxy.
 
-use std::{future::poll_fn, io, task::Poll};
+use std::{
+    future::poll_fn,
+    io,
+    task::Poll,
+    thread::{self, JoinHandle},
+};
 
 use rustix::process::{Signal, getpgrp};
-use tokio::signal::unix::{self, SignalKind};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{self, SignalKind},
+    sync::oneshot,
+};
 
 use crate::{app, telemetry::log};
 
@@ -48,6 +57,50 @@ impl Interrupt {
         match &mut self.0 {
             Some(signal) => _ = signal.recv().await,
             None => std::future::pending().await,
+        }
+    }
+}
+
+/// Ctrl-C during work that blocks its thread. A handler that an earlier wait installed stays for the life of the process, so that
+/// without this a question would not hear it.
+#[derive(Debug)]
+pub(super) struct Watch(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
+
+impl Watch {
+    /// Calls `answer` at the first Ctrl-C before it is dropped, where a person is at the terminal.
+    pub(super) fn begin(answer: impl FnOnce() + Send + 'static) -> Self {
+        if !log::on_terminal() {
+            return Self(None);
+        }
+        let Ok(runtime) = Builder::new_current_thread().enable_io().build() else { return Self(None) };
+        // From here on, not from some moment of the thread's: the signal may come at once.
+        let mut interrupt = {
+            let _within = runtime.enter();
+            Interrupt::at_terminal()
+        };
+        let (stop, stopped) = oneshot::channel();
+        let watch = move || {
+            let is_interrupted = runtime.block_on(async {
+                tokio::select! {
+                    () = interrupt.arrives() => true,
+                    _ = stopped => false,
+                }
+            });
+            if is_interrupted {
+                answer();
+            }
+        };
+        // Without the thread the signal ends the process by itself.
+        let thread = thread::Builder::new().name("interrupt".into()).spawn(watch);
+        Self(thread.ok().map(|thread| (stop, thread)))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.0.take() {
+            drop(stop);
+            let _ = thread.join();
         }
     }
 }

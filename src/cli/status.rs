@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     exit::Exit,
-    output::Output,
+    output::{self, INTERRUPTED, Output},
     running::{self, Asked},
     table::{age, bytes, cut, table},
 };
@@ -50,6 +50,7 @@ Examples:
 /// Runs the subcommand to its end.
 pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
     let on_terminal = io::stdout().is_terminal();
+    let _watch = output::answer_interrupt(INTERRUPTED);
     loop {
         let asked = running::ask_all();
         let exit = match (arguments.json, arguments.watch) {

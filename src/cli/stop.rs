@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::{
     exit::Exit,
-    output::Output,
+    output::{self, Output},
+    progress::Progress,
     running::{self, Record, Wanted},
 };
 
@@ -88,10 +89,13 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
         }
     }
     let deadline = Instant::now() + arguments.timeout;
+    let _watch = output::answer_interrupt("interrupted; the processes go on to their end");
     for record in signalled {
+        let progress = Progress::start(format!("waiting for {}", record.describe()));
         while record.is_alive() && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
         }
+        drop(progress);
         if record.is_alive() {
             exit = Exit::Failure;
             let error = Error::Lives { pid: record.pid, after: arguments.timeout };

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{
     exit::Exit,
-    output::Output,
+    output::{self, INTERRUPTED, Output},
+    progress::Progress,
     running::{self, Record, Wanted},
 };
 use crate::config::value;
@@ -46,7 +47,9 @@ struct NotReady {
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
     let deadline = Instant::now() + arguments.timeout;
+    let _watch = output::answer_interrupt(INTERRUPTED);
     let wanted = Wanted::of(&arguments.target);
+    let _progress = Progress::start(format!("waiting for {}", arguments.target));
     loop {
         // A process writes its record when its listeners are bound, and says there when it closes them: nothing has to connect,
         // of which its log would tell.

@@ -143,10 +143,10 @@ async fn checks_appear_when_they_start_and_are_settled_in_place() {
     assert!(at(" IAM principal  0 s") < at("ok\u{1b}[0m       IAM principal: "), "{shown}");
     let screen = screen(&shown);
     let rows: Vec<&str> = screen.iter().map(|row| row.trim_end()).filter(|row| !row.is_empty()).collect();
-    assert_eq!(rows.len(), 22, "one row a check, and one that says it all: {rows:#?}");
+    assert_eq!(rows.len(), 20, "one row a check that was needed, and one that says it all: {rows:#?}");
     assert!(rows.len() <= 24 && rows.iter().all(|row| row.chars().count() <= 80), "{rows:#?}");
-    assert!(rows[..21].iter().all(|row| row.starts_with("ok       ")), "nothing of a spinner is left: {rows:#?}");
-    assert_eq!(rows[21], format!("{}: nothing failed", server.rds_host));
+    assert!(rows[..19].iter().all(|row| row.starts_with("ok       ")), "nothing of a spinner is left: {rows:#?}");
+    assert_eq!(rows[19], format!("{}: nothing failed", server.rds_host));
 
     // The same without colours and without lines that change.
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
@@ -175,7 +175,7 @@ async fn interrupted_run_prints_what_was_found() {
     row("stopping: the SSM session is being ended");
     row("ok       SSM session: ");
     row("ok       end of the SSM session: ");
-    assert!(row("unknown  not checked, because the run was stopped before: connection to the") < rows.len() - 2);
+    assert!(row("unknown  not checked, because the run was stopped before: dial, ") < rows.len() - 2);
     row(": stopped; nothing failed so far (exit code 130)");
     let over = sandbox.until(|sessions| sessions.iter().all(|session| session.ended.is_some()));
     tokio::time::timeout(PATIENCE, over).await.expect("the session is terminated");
@@ -376,7 +376,7 @@ async fn missing_credentials_fail_first_and_the_other_checks_continue() {
     report.is("unknown", &["login", "query", "user", "log"]);
 
     let report = Report::alone(GateOptions::new(server, &sandbox).flag("--profile", "nobody"), &sandbox).await;
-    report.exits(3).says("credentials", "fail", "there is no AWS profile", "aws configure sso");
+    report.exits(3).says("credentials", "fail", "there is no AWS profile", "rdsgate login --profile nobody");
     report.is("pass", &["endpoint", "port"]);
     assert_eq!(sandbox.sessions().len(), 0);
 }
@@ -437,8 +437,7 @@ async fn all_failures_are_reported_and_the_first_decides_the_exit_code() {
     );
     let end = format!(
         "FAIL     database in RDS: IAM database authentication is off\n         why: no token is accepted\n         \
-         fix: {fix}\n{}: IAM database authentication is off; fix: {fix} (exit code 5)\n",
-        server.rds_host
+         fix: {fix}\n{name}: IAM database authentication is off; fix: aws rds … (exit code 5)\n",
     );
     assert!(said.stdout.ends_with(&end), "{said:?}");
 
@@ -494,4 +493,21 @@ async fn security_group_rules_admit_by_group_network_or_prefix_list() {
         let report = Report::alone(GateOptions::new(server, &sandbox), &sandbox).await;
         report.exits(0).says("network", verdict, fact, "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_discovery_prints_what_was_found() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    sandbox.delay(Operation::DescribeDBInstances, PATIENCE);
+    let name = server.rds_host.split('.').next().expect("a label");
+    let options = GateOptions::new(server, &sandbox).only(&[name, "--user", "app_user"]).env("NO_COLOR", "1");
+    let (shown, status) = on_a_terminal(on_a_smart_terminal(options), &[("discovery  1 s", "\x03")]).await;
+    assert_eq!(status, 130, "{shown}");
+    let rows = screen(&shown);
+    let row = |words: &str| rows.iter().any(|row| row.starts_with(words));
+    assert!(row("interrupted"), "{rows:#?}");
+    assert!(row(&format!("ok       configuration: {name} in {}", server.region)), "{rows:#?}");
+    assert!(row("unknown  discovery: interrupted"), "{rows:#?}");
+    assert!(row(&format!("{name}: stopped; nothing failed so far (exit code 130)")), "{rows:#?}");
 }

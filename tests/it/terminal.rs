@@ -5,6 +5,7 @@ use sandbox::{Failure, Operation};
 use crate::support::{
     gate::{GateOptions, sandbox},
     servers::PgServer,
+    terminal::on_a_terminal,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,4 +61,23 @@ async fn slow_stage_is_shown_and_erased_and_ctrl_c_is_answered() {
     let ran = GateOptions::new(server, &sandbox).verb("psql").without("--listen").argument("-c").argument("select 1");
     let ran = ran.env("TERM", "xterm").run().await;
     assert_eq!((ran.status.code(), ran.stderr.as_str()), (Some(0), ""), "{}", ran.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_that_waits_answers_ctrl_c() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    for (arguments, shown) in [
+        (&["wait", "nosuch"][..], "waiting for nosuch  "),
+        (&["status", "--watch"], "nothing is running"),
+        // The question comes after a wait, whose handler of the signal stays.
+        (&["ls", "--connect"], "which one? "),
+    ] {
+        let options = GateOptions::bare(&sandbox).only(&arguments[1..]).verb(arguments[0]);
+        let options = options.env("TERM", "xterm").env("XDG_RUNTIME_DIR", &folder.path().display().to_string());
+        let (shown, status) = on_a_terminal(options.command(), &[(shown, "\x03")]).await;
+        assert_eq!(status, 130, "{arguments:?}: {shown}");
+        assert!(shown.ends_with("\ninterrupted\n"), "{arguments:?}: {shown:?}");
+    }
 }

@@ -89,9 +89,21 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         (*connect_timeout, *resume_for, Caller::new(mfa_code.clone(), *open_browser));
     let configured = started.elapsed();
     let files = Files::of(&plan);
+    let region = plan.drafts.first().and_then(|draft| draft.region.clone());
+    let configuration = |fact: String| {
+        let findings = std::iter::once(Finding::new(Verdict::Pass, fact)).chain(warnings).collect();
+        Stage::new(Check::Configuration, configured, findings)
+    };
     view.show(Event::Started(Check::Discovery), output);
     let looked_up = match look_up(plan, &mut caller, output) {
         Ok(looked_up) => looked_up,
+        Err(End::Exit(Exit::Interrupted)) => {
+            let place = region.map(|region| format!(" in {region}")).unwrap_or_default();
+            let interrupted = vec![Finding::new(Verdict::Unknown, "interrupted")];
+            let discovery = Stage::new(Check::Discovery, started.elapsed().saturating_sub(configured), interrupted);
+            let stages = vec![configuration(format!("{name}{place}")), discovery];
+            return ended_early(&name, view, stages, Exit::Interrupted, output);
+        }
         Err(End::Exit(exit)) => return exit,
         Err(End::Finding(finding)) => return not_described(&name, view, (started, finding), output),
     };
@@ -100,9 +112,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         (Some(Reference::Host(host)), Some(target)) if host != target.endpoint.host => Some(host),
         _ => None,
     };
-    let mut findings = vec![Finding::new(Verdict::Pass, described(&extent, &name))];
-    findings.extend(warnings);
-    let configuration = Stage::new(Check::Configuration, configured, findings);
+    let configuration = configuration(described(&extent, &name));
     view.show(Event::Settled(configuration.clone()), output);
     view.show(Event::Settled(discovery.clone()), output);
     let parts = match caller.into_parts(output) {
@@ -256,11 +266,20 @@ fn finished(plan: Plan) -> Result<Target, End> {
 }
 
 /// A report that ends with the configuration.
-fn not_described(name: &str, mut view: View, (started, finding): (Instant, Finding), output: &mut Output) -> Exit {
+fn not_described(name: &str, view: View, (started, finding): (Instant, Finding), output: &mut Output) -> Exit {
+    let stages = vec![Stage::new(Check::Configuration, started.elapsed(), vec![finding])];
+    ended_early(name, view, stages, Exit::Usage, output)
+}
+
+/// A report on the first checks only. The end of a report has the failures.
+fn ended_early(name: &str, mut view: View, stages: Vec<Stage>, exit: Exit, output: &mut Output) -> Exit {
+    let stopped = exit == Exit::Interrupted;
+    for stage in stages.iter().filter(|_| stopped) {
+        view.show(Event::Settled(stage.clone()), output);
+    }
     view.finish(output);
-    let report = Report { stages: vec![Stage::new(Check::Configuration, started.elapsed(), vec![finding])] };
-    let exit = Exit::Usage;
-    Shown { name, target: None, report: &report, exit, stopped: false }.print(&view, output);
+    let report = Report { stages };
+    Shown { name, target: None, report: &report, exit, stopped }.print(&view, output);
     exit
 }
 
