@@ -104,9 +104,9 @@ fn farewell(style: &Style) {
         ("make demo KEEP=1", "keeps all of it running, for your own experiments"),
         ("cargo install --path .", "installs rdsgate"),
         ("rdsgate ls", "lists the databases and bastions of your own account"),
-        ("rdsgate psql NAME", "opens psql on one of them; README.md has the rest"),
+        ("rdsgate psql NAME --user USER", "opens psql on one of them; README.md has the rest"),
     ] {
-        println!("  {command:<24}{}", style.dim(effect));
+        println!("  {command:<31}{}", style.dim(effect));
     }
 }
 
