@@ -1,10 +1,12 @@
-//! `rdsgate doctor` as a new user meets it: a fault is planted, doctor names the cause and the fix, the fix is carried out as it is
-//! printed, and doctor then finds nothing. And worlds in which nothing is wrong.
+//! The bad day of a new user: a fault is planted, the message of psql or mysql names the cause and the next command, doctor names the
+//! cause and the fix, the fix is carried out as it is printed, and doctor then finds nothing. And worlds in which nothing is wrong.
+//!
+//! With `--nocapture` each test prints its faults as rows of a table.
 //!
 //! A fix that is a command of AWS is run by AWS's own command line against the sandbox, SQL on the real server, a change of an
 //! option or a file as it says.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{os::unix::fs::PermissionsExt, sync::OnceLock, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use sandbox::{
@@ -16,10 +18,11 @@ use tokio::{net::TcpSocket, process::Command, time::timeout};
 
 use crate::support::{
     clients,
-    gate::{BASTION, GateOptions, PATIENCE},
+    gate::{BASTION, GateOptions, PATIENCE, mariadb},
     report::Report,
     servers::{self, Engine, Server, Variant},
     table::Scene,
+    terminal::{on_a_terminal, screen},
 };
 
 /// Runs at once: they mostly wait.
@@ -31,6 +34,9 @@ struct Fault {
     world: fn(Options, &Server) -> Options,
     planted: fn(&Scene<'_>),
     called: fn(GateOptions, &Scene<'_>) -> GateOptions,
+    /// What a client is told in place of a connection: the whole MESSAGE of psql or mysql, or the error of rdsgate where it serves
+    /// nobody; [`SERVED`] where the fault does not keep clients out.
+    said: &'static str,
     exit: i32,
     /// The check that decides; its fact and its fix, whole. `<host>`, `<id>`, `<region>`, `<home>` and `<aws>` (the options of a
     /// command of AWS) stand for what differs.
@@ -52,6 +58,8 @@ enum Mend {
     Options(fn(GateOptions, &Scene<'_>) -> GateOptions),
     /// It is about a file, a policy, a machine or the network.
     World(fn(&Scene<'_>)),
+    /// It is a login, which a person approves in a browser.
+    Login,
     /// It takes a person.
     Nothing,
 }
@@ -61,6 +69,7 @@ const FAULT: Fault = Fault {
     world: |options, _| options,
     planted: |_| {},
     called: |options, _| options,
+    said: "",
     exit: 0,
     check: "",
     fact: "",
@@ -69,11 +78,56 @@ const FAULT: Fault = Fault {
     mend: Mend::Nothing,
 };
 
-async fn meets(fault: &Fault, server: &Server) -> Result<(), String> {
+/// The client is served all the same.
+const SERVED: &str = "(served)";
+
+/// MESSAGE and HINT of a client's error, or what rdsgate says where it does not start.
+async fn told(options: GateOptions, engine: Engine) -> [String; 2] {
+    let engine = options.value("--engine", &engine.to_string());
+    let mut gate = options.spawn();
+    let is_ready = gate.until(|log| log.contains("ready:")).await;
+    let of_rdsgate = |word: &str| {
+        let log = format!("\n{}", gate.log());
+        let said = log.split_once(&format!("\n{word}: ")).map_or("", |(_, said)| said);
+        let said = said.lines().enumerate().take_while(|(index, line)| *index == 0 || line.starts_with("  "));
+        said.map(|(_, line)| line).collect::<Vec<_>>().join("\n")
+    };
+    let Some(port) = gate.ports().first().copied().filter(|_| is_ready) else {
+        let [error, hint] = ["error", "hint"].map(of_rdsgate);
+        return [format!("{error}\nhint: {hint}").trim_end_matches("\nhint: ").to_owned(), hint];
+    };
+    gate.port = port;
+    let database = gate.database.clone();
+    let (said, marks) = if engine == "postgres" {
+        let mut psql = gate.psql_command();
+        let ended = timeout(PATIENCE, psql.args(["-d", &database, "-c", "select 1"]).output()).await;
+        let output = ended.expect("psql hangs").expect("psql is installed");
+        (output.stderr, ["FATAL:  ", "\nHINT:  "])
+    } else {
+        let ran = mariadb(&gate, &["-D", &database, "-e", "select 1"]).await;
+        (ran.stderr.into_bytes(), ["ERROR ", "\nHint: "])
+    };
+    let said = String::from_utf8_lossy(&said).trim_end().to_owned();
+    let Some((_, said)) = said.split_once(marks[0]) else { return [SERVED.to_owned(), said] };
+    let (message, hint) = said.split_once(marks[1]).unwrap_or((said, ""));
+    // The only message of MySQL holds the hint as well.
+    let message = if engine == "postgres" { message.split("\nDETAIL:  ").next().unwrap_or_default() } else { said };
+    [message, hint].map(str::to_owned)
+}
+
+/// Whether a text is as it should be; `…` stands for anything.
+fn fits(expected: &str, text: &str) -> bool {
+    let Some((first, rest)) = expected.split_once('…') else { return expected == text };
+    let Some(text) = text.strip_prefix(first) else { return false };
+    text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| fits(rest, &text[at..]))
+}
+
+/// Meets a fault; a row of the table.
+async fn meets(fault: &Fault, server: &Server) -> Result<String, String> {
     let scene = Scene::of(fault.world, server).await;
     (fault.planted)(&scene);
     let options = || (fault.called)(GateOptions::new(server, &scene.sandbox), &scene);
-    let report = Report::of(options(), &scene.sandbox).await;
+    let (report, told) = tokio::join!(Report::of(options(), &scene.sandbox), told(options(), server.engine));
     let summary = &report.report["summary"];
     // Times and processes differ.
     let text = |key: &str| {
@@ -90,9 +144,7 @@ async fn meets(fault: &Fault, server: &Server) -> Result<(), String> {
     };
     let expected = (fault.exit, fault.check.to_owned(), in_words(fault.fact), in_words(fault.fix));
     // What the agent says may end the session before the dial or during it.
-    if let Some(end) = expected.2.strip_prefix('…')
-        && said.2.ends_with(end)
-    {
+    if fits(&expected.2, &said.2) {
         said.2.clone_from(&expected.2);
     }
     if expected.1.split('|').any(|check| check == said.1) {
@@ -101,6 +153,14 @@ async fn meets(fault: &Fault, server: &Server) -> Result<(), String> {
     if said != expected {
         return Err(format!("{}\n  said     {said:?}\n  expected {expected:?}", fault.name));
     }
+    let [message, hint] = told;
+    let words = in_words(fault.said);
+    if !fits(&words, &message) {
+        return Err(format!(
+            "{}\n  a client is told {message:?}\n  hint     {hint:?}\n  expected {words:?}",
+            fault.name
+        ));
+    }
     if fault.agrees {
         let command = options().without("--listen").verb("run").argument("--").argument("true").run().await;
         if command.status.code() != Some(fault.exit) {
@@ -108,6 +168,11 @@ async fn meets(fault: &Fault, server: &Server) -> Result<(), String> {
         }
     }
     let fix = text("fix");
+    let row = |outcome: &str| {
+        let hint = hint.lines().next().unwrap_or_default();
+        let cells = [fault.name, &message, hint, &format!("{}: {}", said.1, said.2), &said.3, outcome];
+        format!("| {} |", cells.map(|cell| cell.replace('|', "\\|").replace('\n', "<br>")).join(" | "))
+    };
     let mended = match &fault.mend {
         Mend::Aws(then) => {
             aws(&fix, &scene).await?;
@@ -123,10 +188,30 @@ async fn meets(fault: &Fault, server: &Server) -> Result<(), String> {
             mend(&scene);
             options()
         }
-        Mend::Nothing => return Ok(()),
+        Mend::Login => {
+            let words: Vec<&str> = fix.split_once("rdsgate login").map_or("", |(_, words)| words).split(' ').collect();
+            let mut login = options().only(words.get(1..).unwrap_or_default()).verb("login").spawn();
+            login.until(|log| log.contains("approve if the page shows ")).await;
+            let codes = scene.sandbox.sso_codes();
+            assert!(codes.iter().all(|code| scene.sandbox.sso_decide(code, true)));
+            if !login.ended().await.success() {
+                return Err(format!("{}: {}", fault.name, login.log()));
+            }
+            options()
+        }
+        Mend::Nothing => return Ok(row("a person has to")),
     };
     let report = Report::of(mended, &scene.sandbox).await;
-    if report.code == 0 { Ok(()) } else { Err(format!("{}: not mended: {}", fault.name, report.report["summary"])) }
+    if report.code != 0 {
+        return Err(format!("{}: not mended: {}", fault.name, report.report["summary"]));
+    }
+    Ok(row(match &fault.mend {
+        Mend::Aws(_) => "yes, by the AWS CLI; doctor passes",
+        Mend::Sql => "yes, as SQL; doctor passes",
+        Mend::Login => "yes, approved in a browser; doctor passes",
+        Mend::Options(_) => "yes, on the command line; doctor passes",
+        _ => "yes, in the world; doctor passes",
+    }))
 }
 
 /// Runs the command of AWS inside a fix as a shell would.
@@ -149,13 +234,25 @@ async fn aws(fix: &str, scene: &Scene<'_>) -> Result<(), String> {
 
 /// Meets all of them, some at a time, and fails with those that go another way.
 async fn all(faults: &[Fault], server: &Server, at_a_time: usize) {
-    let met = stream::iter(faults).map(|fault| meets(fault, server)).buffer_unordered(at_a_time);
-    let wrong: Vec<String> = met.filter_map(async |met| met.err()).collect().await;
+    let met: Vec<_> = stream::iter(faults).map(|fault| meets(fault, server)).buffered(at_a_time).collect().await;
+    let (mut rows, mut wrong) = (Vec::new(), Vec::new());
+    for met in met {
+        match met {
+            Ok(row) => rows.push(row),
+            Err(error) => wrong.push(error),
+        }
+    }
+    println!("{}", rows.join("\n"));
     assert!(wrong.is_empty(), "{} of {} faults:\n{}", wrong.len(), faults.len(), wrong.join("\n"));
 }
 
 fn home_with(scene: &Scene<'_>, file: &str, text: &str) {
     scene.write(file, text);
+}
+
+fn permit(scene: &Scene<'_>, file: &str, mode: u32) {
+    let path = scene.in_words(&format!("<home>/{file}"));
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("it is ours");
 }
 
 /// The keys of the sandbox's user, as a section of a file has them.
@@ -180,12 +277,13 @@ const CREDENTIALS: &[Fault] = &[
         name: "no credentials",
         agrees: true,
         called: |options, scene| scene.at_home(options),
+        said: "no AWS credentials were found; choose a profile with --profile or AWS_PROFILE; a new one is a section [profile NAME] of ~/.aws/config with sso_start_url, sso_region, sso_account_id and sso_role_name; then run: rdsgate login --profile NAME",
         exit: 3,
         check: "credentials",
         fact: "no AWS credentials were found: AWS_ACCESS_KEY_ID is not set; there is no profile \"default\" in <home>/.aws/config or \
                <home>/.aws/credentials; AWS_WEB_IDENTITY_TOKEN_FILE is not set; AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set; \
                AWS_EC2_METADATA_DISABLED turns the instance metadata service off",
-        fix: "choose a profile with --profile or AWS_PROFILE, or create one with aws configure sso",
+        fix: "choose a profile with --profile or AWS_PROFILE; a new one is a section [profile NAME] of ~/.aws/config with sso_start_url, sso_region, sso_account_id and sso_role_name; then run: rdsgate login --profile NAME",
         mend: Mend::World(|scene| home_with(scene, ".aws/credentials", &format!("[default]\n{}", keys()))),
         ..FAULT
     },
@@ -194,6 +292,7 @@ const CREDENTIALS: &[Fault] = &[
         agrees: true,
         planted: |scene| home_with(scene, ".aws/credentials", &format!("[dev]\n{}", keys())),
         called: |options, scene| scene.at_home(options).flag("--profile", "devv"),
+        said: "cannot serve <id>: there is no AWS profile \"devv\"\nhint: use one of these profiles: dev",
         exit: 3,
         check: "credentials",
         fact: "there is no AWS profile \"devv\"",
@@ -206,6 +305,7 @@ const CREDENTIALS: &[Fault] = &[
         agrees: true,
         planted: |scene| home_with(scene, ".aws/config", &format!("[profile dev\n{}", keys())),
         called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
+        said: "cannot serve <id>: cannot use the AWS file <home>/.aws/config, line 1: a section title without its closing bracket\nhint: close the title with ]",
         exit: 3,
         check: "credentials",
         fact: "cannot use the AWS file <home>/.aws/config, line 1: a section title without its closing bracket",
@@ -218,6 +318,7 @@ const CREDENTIALS: &[Fault] = &[
         agrees: true,
         planted: |scene| home_with(scene, ".aws/config", &format!("[dev]\n{}", keys())),
         called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
+        said: "cannot serve <id>: there is no AWS profile \"dev\"\nhint: change line 1 of <home>/.aws/config: the title must be [profile dev]",
         exit: 3,
         check: "credentials",
         fact: "there is no AWS profile \"dev\"",
@@ -233,6 +334,7 @@ const CREDENTIALS: &[Fault] = &[
             home_with(scene, ".aws/config", text);
         },
         called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
+        said: "no AWS credentials for the database login: the AWS profile \"dev\" has no sso_account_id; add sso_account_id to the profile in ~/.aws/config",
         exit: 3,
         check: "credentials",
         fact: "the AWS profile \"dev\" has no sso_account_id",
@@ -243,16 +345,38 @@ const CREDENTIALS: &[Fault] = &[
         name: "the SSO session is over",
         agrees: true,
         planted: |scene| {
+            // The SHA-1 of "corp".
+            let file = ".aws/sso/cache/ee0bfd2552fbd840c02cc48b6e823320543c450f.json";
+            let token = r#"{"startUrl": "https://corp.awsapps.com/start", "region": "us-east-1", "accessToken": "old",
+                           "expiresAt": "2020-01-01T00:00:00Z"}"#;
+            home_with(scene, file, &token.replace("us-east-1", &scene.server.region));
             let text = "[profile dev]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = developer\n\
                         [sso-session corp]\nsso_start_url = https://corp.awsapps.com/start\nsso_region = us-east-1\n";
-            home_with(scene, ".aws/config", text);
+            home_with(scene, ".aws/config", &text.replace("us-east-1", &scene.server.region));
         },
         called: |options, scene| scene.at_home(options).flag("--profile", "dev"),
+        said: "no AWS credentials for the database login: the SSO session of the AWS profile \"dev\" is missing or has expired…; run: rdsgate login --profile dev",
         exit: 3,
         check: "credentials",
-        fact: "the SSO session of the AWS profile \"dev\" is missing or has expired: \
-               <home>/.aws/sso/cache/ee0bfd2552fbd840c02cc48b6e823320543c450f.json: No such file or directory (os error 2)",
+        fact: "the SSO session of the AWS profile \"dev\" is missing or has expired…",
         fix: "run: rdsgate login --profile dev",
+        mend: Mend::Login,
+        ..FAULT
+    },
+    Fault {
+        name: "an AWS file that may not be read",
+        agrees: true,
+        planted: |scene| {
+            home_with(scene, ".aws/config", &format!("[default]\n{}", keys()));
+            permit(scene, ".aws/config", 0o000);
+        },
+        called: |options, scene| scene.at_home(options).minding_permissions(),
+        said: "no AWS credentials for the database login: cannot use the AWS file <home>/.aws/config: Permission denied (os error 13); make the file readable for you: chmod u+r <home>/.aws/config",
+        exit: 3,
+        check: "credentials",
+        fact: "cannot use the AWS file <home>/.aws/config: Permission denied (os error 13)",
+        fix: "make the file readable for you: chmod u+r <home>/.aws/config",
+        mend: Mend::World(|scene| permit(scene, ".aws/config", 0o600)),
         ..FAULT
     },
     Fault {
@@ -263,6 +387,7 @@ const CREDENTIALS: &[Fault] = &[
             home_with(scene, ".aws/config", text);
         },
         called: |options, scene| scene.at_home(options),
+        said: "no AWS credentials for the database login: cannot fetch AWS credentials of the profile \"default\": `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: vault is sealed; correct what the cause names; rdsgate whoami tries it again",
         exit: 3,
         check: "credentials",
         fact: "cannot fetch AWS credentials of the profile \"default\": `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: vault is sealed",
@@ -276,6 +401,7 @@ const CREDENTIALS: &[Fault] = &[
         called: |options, _| {
             options.identity(&Identity::temporary()).env("AWS_CREDENTIAL_EXPIRATION", "2026-01-02T03:04:05Z")
         },
+        said: "no AWS credentials for the database login: the AWS credentials expired on 2026-01-02T03:04:05Z (`AWS_CREDENTIAL_EXPIRATION` in the environment); renew the credentials; unset old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, which win over AWS_PROFILE (--profile wins over them)",
         exit: 3,
         check: "credentials",
         fact: "the AWS credentials expired on 2026-01-02T03:04:05Z (`AWS_CREDENTIAL_EXPIRATION` in the environment)",
@@ -289,6 +415,7 @@ const CREDENTIALS: &[Fault] = &[
         agrees: true,
         planted: |scene| temporary(scene, |identity| identity.expired = true),
         called: |options, _| options.identity(&Identity::temporary()),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: AWS refused the credentials (ExpiredTokenException); renew the credentials; unset old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, which win over AWS_PROFILE (--profile wins over them)",
         exit: 3,
         check: "identity",
         fact: "GetCallerIdentity: AWS refused the credentials (ExpiredToken)",
@@ -303,6 +430,7 @@ const CREDENTIALS: &[Fault] = &[
         called: |options, _| {
             options.identity(&Identity::new("AKIAUNKNOWNEXAMPLE00", "nobody/knows", SessionToken::None, "nobody"))
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: AWS refused the credentials (UnrecognizedClientException); renew the credentials; unset old AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, which win over AWS_PROFILE (--profile wins over them)",
         exit: 3,
         check: "identity",
         fact: "GetCallerIdentity: AWS refused the credentials (InvalidClientTokenId)",
@@ -316,6 +444,7 @@ const CREDENTIALS: &[Fault] = &[
         agrees: true,
         world: |options, _| options.role(role()),
         called: |options, _| options.flag("--role-arn", ROLE),
+        said: "no AWS credentials for the database login: AssumeRole: arn:aws:iam::123456789012:role/guarded was denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::123456789012:role/guarded because no identity-based policy allows the sts:AssumeRole action; run: rdsgate doctor <id>",
         exit: 3,
         check: "credentials",
         fact: "AssumeRole: arn:aws:iam::123456789012:role/guarded was denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::123456789012:role/guarded because no identity-based policy allows the sts:AssumeRole action",
@@ -326,6 +455,7 @@ const CREDENTIALS: &[Fault] = &[
     Fault {
         name: "this machine's clock is 20 minutes slow",
         planted: |scene| scene.sandbox.clock_ahead(Duration::from_mins(20)),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: refused: InvalidSignatureException: Signature expired: … is too far from the server's clock; run: rdsgate doctor <id>",
         exit: 1,
         check: "clock",
         fact: "1200 s behind AWS",
@@ -396,6 +526,7 @@ const NETWORK: &[Fault] = &[
         name: "a name that no resolver knows",
         agrees: true,
         called: |options, _| elsewhere(options, "http://aws.invalid:8080"),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: cannot reach AWS: aws.invalid:8080: failed to lookup address information: Name or service not known; run: rdsgate doctor <id>",
         exit: 4,
         check: "identity",
         fact: "GetCallerIdentity: cannot reach AWS: aws.invalid:8080: failed to lookup address information: Name or service not known",
@@ -406,6 +537,7 @@ const NETWORK: &[Fault] = &[
     Fault {
         name: "nothing listens where AWS should be",
         called: |options, _| elsewhere(options, &format!("http://127.0.0.1:{}", refusing_port())),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: cannot reach AWS: 127.0.0.1:<refusing>: Connection refused (os error 111); run: rdsgate doctor <id>",
         exit: 4,
         check: "identity",
         fact: "GetCallerIdentity: cannot reach AWS: 127.0.0.1:<refusing>: Connection refused (os error 111)",
@@ -416,6 +548,7 @@ const NETWORK: &[Fault] = &[
     Fault {
         name: "a proxy that refuses",
         called: |options, _| elsewhere(options, "https://aws.invalid").env("HTTPS_PROXY", forbidding_proxy()),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: cannot reach AWS: aws.invalid:443 through the proxy <proxy>: the proxy refused the connection; run: rdsgate doctor <id>",
         exit: 4,
         check: "identity",
         fact: "GetCallerIdentity: cannot reach AWS: aws.invalid:443 through the proxy <proxy>: the proxy refused the connection",
@@ -430,6 +563,7 @@ const NETWORK: &[Fault] = &[
             elsewhere(options, "https://aws.invalid")
                 .env("HTTPS_PROXY", &format!("http://127.0.0.1:{}", refusing_port()))
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: cannot reach AWS: aws.invalid:443 through the proxy http://127.0.0.1:<refusing>: Connection refused (os error 111); run: rdsgate doctor <id>",
         exit: 4,
         check: "identity",
         fact: "GetCallerIdentity: cannot reach AWS: aws.invalid:443 through the proxy http://127.0.0.1:<refusing>: Connection \
@@ -441,6 +575,7 @@ const NETWORK: &[Fault] = &[
     Fault {
         name: "a proxy that is not a URL of one",
         called: |options, _| elsewhere(options, "https://aws.invalid").env("HTTPS_PROXY", "socks5://127.0.0.1:1080"),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: the proxy in HTTPS_PROXY cannot be used: SOCKS proxies are not supported, only HTTP proxies; write it as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %XX for special characters in user and password",
         exit: 2,
         check: "identity",
         fact: "the proxy in HTTPS_PROXY cannot be used: SOCKS proxies are not supported, only HTTP proxies",
@@ -452,6 +587,7 @@ const NETWORK: &[Fault] = &[
         name: "TLS inspection",
         world: |options, _| options.tls(),
         called: |options, _| options.without_env("AWS_CA_BUNDLE"),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: cannot reach AWS: <endpoint>: invalid peer certificate: UnknownIssuer; behind TLS inspection, name the root of the inspector in AWS_CA_BUNDLE (or ca_bundle of the profile)",
         exit: 4,
         check: "identity",
         fact: "GetCallerIdentity: cannot reach AWS: <endpoint>: invalid peer certificate: UnknownIssuer",
@@ -467,6 +603,7 @@ const NETWORK: &[Fault] = &[
         name: "a bundle of roots that is not there",
         agrees: true,
         called: |options, _| options.env("AWS_CA_BUNDLE", "/nonexistent.pem"),
+        said: "cannot serve <id>: cannot use /nonexistent.pem (`AWS_CA_BUNDLE` in the environment): cannot use the certificates in /nonexistent.pem: the file cannot be read: No such file or directory (os error 2)\nhint: use a PEM file of root certificates",
         exit: 3,
         check: "credentials",
         fact: "cannot use /nonexistent.pem (`AWS_CA_BUNDLE` in the environment): cannot use the certificates in /nonexistent.pem: the file cannot be read: No such file or directory (os error 2)",
@@ -486,6 +623,7 @@ const CONFIGURATION: &[Fault] = &[
         name: "a value that an option does not take",
         agrees: true,
         called: |options, _| options.flag("--rotate-after", "1s"),
+        said: "invalid --rotate-after: 1s is out of range: expected 60s to 86400s",
         exit: 2,
         check: "configuration",
         fact: "invalid --rotate-after: 1s is out of range: expected 60s to 86400s",
@@ -497,6 +635,7 @@ const CONFIGURATION: &[Fault] = &[
         name: "a database that is not there",
         agrees: true,
         called: |options, scene| by_name(options, "nosuch", scene),
+        said: "there is no database nosuch in <region>\nhint: run rdsgate ls to list the databases; --profile and --region select account and region",
         exit: 2,
         check: "discovery",
         fact: "there is no database nosuch in <region>",
@@ -508,6 +647,7 @@ const CONFIGURATION: &[Fault] = &[
         name: "two bastions",
         world: |options, _| options.node(Node::new("i-0fedcba9876543210", "other")),
         called: |options, scene| by_name(options, scene.id(), scene),
+        said: "<id> could be reached through 2 nodes:\n  i-0123456789abcdef0  bastion  (agent 3.3.987.0, vpc-0a1b2c3d4e5f60718)\n  i-0fedcba9876543210  other  (agent 3.3.987.0, vpc-0a1b2c3d4e5f60718)\nhint: choose one with --bastion, or bastion in the configuration file",
         exit: 2,
         check: "discovery",
         fact: "<id> could be reached through 2 nodes:\ni-0123456789abcdef0  bastion  (agent 3.3.987.0, vpc-0a1b2c3d4e5f60718)\ni-0fedcba9876543210  other  (agent 3.3.987.0, vpc-0a1b2c3d4e5f60718)",
@@ -522,6 +662,7 @@ const CONFIGURATION: &[Fault] = &[
             options
         },
         called: |options, scene| by_name(options, scene.id(), scene),
+        said: "no managed node is online in the VPC of <id>: the 1 that Systems Manager lists are offline or in another VPC\nhint: rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. --bastion names one elsewhere, --via direct needs none",
         exit: 2,
         check: "discovery",
         fact: "no managed node is online in the VPC of <id>: the 1 that Systems Manager lists are offline or in another VPC",
@@ -532,6 +673,7 @@ const CONFIGURATION: &[Fault] = &[
     Fault {
         name: "no region",
         called: |options, scene| by_name(options, scene.id(), scene).without_env("AWS_REGION"),
+        said: "cannot look up <id>: the region is unknown\nhint: set --region (or region, or AWS_REGION, or the profile's), or give the endpoint's host name",
         exit: 2,
         check: "configuration",
         fact: "cannot look up <id>: the region is unknown",
@@ -542,6 +684,7 @@ const CONFIGURATION: &[Fault] = &[
     Fault {
         name: "another engine",
         called: |options, _| options.flag("--engine", "mysql").flag("--connect-timeout", "3s"),
+        said: "1105 (HY000): Can't connect to MySQL server on '<id>': the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)\nHint: RDS says that <id> runs postgres, not mysql. Run: rdsgate doctor <id>",
         exit: 2,
         check: "database",
         fact: "the target's engine is mysql, and <id> runs postgres",
@@ -552,6 +695,7 @@ const CONFIGURATION: &[Fault] = &[
     Fault {
         name: "another port, where nothing listens",
         called: |options, _| options.flag("--port", "5999"),
+        said: "cannot reach the database: the bastion could not connect to the database (refused, unreachable, or its name does not resolve there); RDS says that the port of <id> is 5432, not 5999; run: rdsgate doctor <id>",
         exit: 5,
         check: "database",
         fact: "it listens on 5432, the target says 5999",
@@ -563,6 +707,7 @@ const CONFIGURATION: &[Fault] = &[
         name: "another port, where the database listens as well",
         planted: |scene| scene.sandbox.name(&scene.server.rds_host, 5999, Destination::Address(scene.server.addr)),
         called: |options, _| options.flag("--port", "5999"),
+        said: "PAM authentication failed for user \"app_user\" (rdsgate: run: rdsgate doctor <id>)",
         exit: 5,
         check: "database",
         fact: "it listens on 5432, the target says 5999",
@@ -575,6 +720,7 @@ const CONFIGURATION: &[Fault] = &[
         agrees: true,
         planted: |scene| home_with(scene, "roots.pem", "hush\n"),
         called: |options, scene| options.flag("--ca-file", &scene.in_words("<home>/roots.pem")),
+        said: "cannot serve <id>: cannot use the certificates in <home>/roots.pem: the file has no PEM certificate (no -----BEGIN CERTIFICATE----- section)\nhint: use a PEM file of root certificates as ca_file",
         exit: 2,
         check: "certificate",
         fact: "cannot use the certificates in <home>/roots.pem: the file has no PEM certificate (no -----BEGIN CERTIFICATE----- section)",
@@ -585,6 +731,7 @@ const CONFIGURATION: &[Fault] = &[
     Fault {
         name: "no user",
         called: |options, _| options.without("--user"),
+        said: SERVED,
         exit: 2,
         check: "login",
         fact: "not tested: no database user is set",
@@ -595,6 +742,7 @@ const CONFIGURATION: &[Fault] = &[
     Fault {
         name: "a port that is taken",
         called: |options, scene| options.flag("--listen", &scene.server.addr.port().to_string()),
+        said: "cannot serve <id>: port <port> is taken: postgres (process …) listens on 127.0.0.1:<port>\nhint: stop that program, or choose another port with --listen (0 takes a free one)",
         exit: 1,
         check: "port",
         fact: "127.0.0.1:<port> is taken by postgres",
@@ -623,6 +771,7 @@ const SESSIONS: &[Fault] = &[
             (options.nodes[0].online, options.nodes[0].stopped) = (false, true);
             options
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: i-0123456789abcdef0 is not connected to Systems Manager in <region>; the SSM agent of i-0123456789abcdef0 was last heard of … ago; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
@@ -633,6 +782,7 @@ const SESSIONS: &[Fault] = &[
     Fault {
         name: "an agent that is stopped",
         planted: |scene| scene.sandbox.bastion(BASTION, false),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: i-0123456789abcdef0 is not connected to Systems Manager in <region>; the SSM agent of i-0123456789abcdef0 was last heard of … ago; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
@@ -648,6 +798,7 @@ const SESSIONS: &[Fault] = &[
             options.vpc.policies = Some(Vec::new());
             options
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: i-0123456789abcdef0 is not connected to Systems Manager in <region>; the SSM agent of i-0123456789abcdef0 was last heard of … ago; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
@@ -663,6 +814,7 @@ const SESSIONS: &[Fault] = &[
             options.vpc.policies = None;
             options
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: i-0123456789abcdef0 is not connected to Systems Manager in <region>; the SSM agent of i-0123456789abcdef0 was last heard of … ago; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
@@ -677,6 +829,7 @@ const SESSIONS: &[Fault] = &[
             options.vpc.endpoints.retain(|(service, ..)| service != "ssmmessages");
             options
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: i-0123456789abcdef0 is not connected to Systems Manager in <region>; the SSM agent of i-0123456789abcdef0 was last heard of … ago; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
@@ -691,6 +844,7 @@ const SESSIONS: &[Fault] = &[
             options.vpc.endpoints[0].1 = false;
             options
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: i-0123456789abcdef0 is not connected to Systems Manager in <region>; the SSM agent of i-0123456789abcdef0 was last heard of … ago; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
@@ -705,6 +859,7 @@ const SESSIONS: &[Fault] = &[
             options.vpc.dns_support = false;
             options
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: i-0123456789abcdef0 is not connected to Systems Manager in <region>; the SSM agent of i-0123456789abcdef0 was last heard of … ago; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
@@ -719,6 +874,7 @@ const SESSIONS: &[Fault] = &[
             options.security_groups[1].egress.clear();
             options
         },
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: i-0123456789abcdef0 is not connected to Systems Manager in <region>; the SSM agent of i-0123456789abcdef0 was last heard of … ago; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
@@ -733,6 +889,7 @@ const SESSIONS: &[Fault] = &[
             options
         },
         planted: |scene| scene.leads(Destination::BlackHole),
+        said: "cannot reach the database: the bastion did not reach the database within 8 s; run: rdsgate doctor <id>",
         exit: 4,
         check: "dial",
         fact: "the bastion did not reach the database within 8 s",
@@ -747,6 +904,7 @@ const SESSIONS: &[Fault] = &[
             options
         },
         planted: |scene| scene.leads(Destination::BlackHole),
+        said: "cannot reach the database: the bastion did not reach the database within 8 s; run: rdsgate doctor <id>",
         exit: 4,
         check: "dial",
         fact: "the bastion did not reach the database within 8 s",
@@ -758,6 +916,7 @@ const SESSIONS: &[Fault] = &[
         name: "a bastion of another account",
         agrees: true,
         called: |options, _| options.flag("--bastion", "i-0fedcba9876543210"),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0fedcba9876543210: StartSession: i-0fedcba9876543210 is not connected to Systems Manager in <region>; Systems Manager does not know i-0fedcba9876543210 in <region> with these credentials; run: rdsgate doctor <id>",
         exit: 4,
         check: "bastion",
         fact: "Systems Manager does not know i-0fedcba9876543210 in <region> with these credentials",
@@ -769,6 +928,7 @@ const SESSIONS: &[Fault] = &[
         name: "an agent without smux",
         agrees: true,
         world: |options, _| options.agent_version("3.0.196.0"),
+        said: "cannot open the route to the database: the SSM session on i-0123456789abcdef0 ended before it could be used: the SSM agent has version 3.0.196.0; forwarding to another host needs 3.1.1374.0 or newer; update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids i-0123456789abcdef0",
         exit: 4,
         check: "bastion",
         fact: "SSM agent 3.0.196.0",
@@ -779,6 +939,7 @@ const SESSIONS: &[Fault] = &[
     Fault {
         name: "an agent that forwards to its own machine only",
         world: |options, _| options.agent_version("3.1.1004.0"),
+        said: "cannot open the route to the database: the SSM session on i-0123456789abcdef0 ended before it could be used: the SSM agent has version 3.1.1004.0; forwarding to another host needs 3.1.1374.0 or newer; update the SSM agent: aws ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids i-0123456789abcdef0",
         exit: 4,
         check: "bastion",
         fact: "SSM agent 3.1.1004.0",
@@ -790,6 +951,7 @@ const SESSIONS: &[Fault] = &[
         name: "StartSession is denied",
         agrees: true,
         planted: |scene| scene.sandbox.fail(Operation::StartSession, Failure::AccessDenied, None),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:StartSession on resource: arn:aws:ec2:<region>:123456789012:instance/i-0123456789abcdef0 because no identity-based policy allows the ssm:StartSession action; allow ssm:StartSession on the instance and on the session document in the IAM policy; run: rdsgate policy <id>",
         exit: 4,
         check: "session",
         fact: "cannot start an SSM session on i-0123456789abcdef0: StartSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:StartSession on resource: arn:aws:ec2:<region>:123456789012:instance/i-0123456789abcdef0 because no identity-based policy allows the ssm:StartSession action",
@@ -801,6 +963,7 @@ const SESSIONS: &[Fault] = &[
         name: "a session document that is not there",
         agrees: true,
         called: |options, _| options.flag("--document", "Corp-Typo"),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: there is no session document Corp-Typo in <region>; use AWS-StartPortForwardingSessionToRemoteHost, or a document that exists in this account and region, or one that is shared with it, named by its ARN",
         exit: 4,
         check: "session",
         fact: "cannot start an SSM session on i-0123456789abcdef0: StartSession: there is no session document Corp-Typo in <region>",
@@ -815,6 +978,7 @@ const SESSIONS: &[Fault] = &[
             let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::OpenDataChannel));
             assert!(scene.sandbox.identity(&Identity::user().access_key, deny));
         },
+        said: "cannot open the route to the database: cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 403 Forbidden; the IAM policy must allow ssmmessages:OpenDataChannel on one's own sessions; the clock must be right",
         exit: 4,
         check: "session",
         fact: "cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 403 Forbidden",
@@ -831,6 +995,7 @@ const SESSIONS: &[Fault] = &[
             let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::TerminateSession));
             assert!(scene.sandbox.identity(&Identity::user().access_key, deny));
         },
+        said: SERVED,
         exit: 4,
         check: "end",
         fact: "TerminateSession: access denied: User: arn:aws:iam::123456789012:user/dev is not authorized to perform: ssm:TerminateSession on resource: * because no identity-based policy allows the ssm:TerminateSession action",
@@ -845,6 +1010,7 @@ const SESSIONS: &[Fault] = &[
         name: "AWS throttles",
         called: |options, _| options.flag("--connect-timeout", "3s"),
         planted: |scene| scene.sandbox.fail(Operation::StartSession, Failure::Throttling, None),
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: AWS is throttling; wait; there are too many API calls in this account",
         exit: 4,
         check: "session",
         fact: "cannot start an SSM session on i-0123456789abcdef0: StartSession: AWS is throttling",
@@ -856,6 +1022,7 @@ const SESSIONS: &[Fault] = &[
         name: "the message service is not there",
         planted: |scene| scene.sandbox.fail(Operation::OpenDataChannel, Failure::Unavailable, None),
         called: |options, _| options.flag("--connect-timeout", "3s"),
+        said: "cannot open the route to the database: cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 503 Service Unavailable; run: rdsgate doctor <id>",
         exit: 4,
         check: "session",
         fact: "cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 503 Service Unavailable",
@@ -871,6 +1038,7 @@ const SESSIONS: &[Fault] = &[
             options.faults = Faults { up: Rates { loss: 1.0, ..Rates::default() }, ..Faults::default() };
             options
         },
+        said: "cannot open the route to the database: the SSM session on i-0123456789abcdef0 ended before it could be used: Handshake timed out. Please ensure that you have the latest version of the session manager plugin. Run: rdsgate doctor <id>",
         exit: 4,
         check: "session",
         fact: "the SSM session on i-0123456789abcdef0 ended before it could be used: Handshake timed out. Please ensure that you have the latest version of the session manager plugin.",
@@ -882,6 +1050,7 @@ const SESSIONS: &[Fault] = &[
         name: "the bastion cannot resolve the name",
         agrees: true,
         planted: |scene| scene.leads(Destination::Unresolvable),
+        said: "cannot reach the database: the SSM session ended: lookup <host> on 10.0.0.2:53: no such host; run: rdsgate doctor <id>",
         exit: 4,
         check: "session|dial",
         fact: "…lookup <host> on 10.0.0.2:53: no such host",
@@ -897,6 +1066,7 @@ const SESSIONS: &[Fault] = &[
             options
         },
         planted: |scene| scene.leads(refusing()),
+        said: "cannot reach the database: the bastion could not connect to the database (refused, unreachable, or its name does not resolve there); run: rdsgate doctor <id>",
         exit: 4,
         check: "dial",
         fact: "the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)",
@@ -907,6 +1077,7 @@ const SESSIONS: &[Fault] = &[
     Fault {
         name: "the rules let the bastion in, and nothing answers",
         planted: |scene| scene.leads(refusing()),
+        said: "cannot reach the database: the bastion could not connect to the database (refused, unreachable, or its name does not resolve there); run: rdsgate doctor <id>",
         exit: 4,
         check: "dial",
         fact: "the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)",
@@ -917,6 +1088,7 @@ const SESSIONS: &[Fault] = &[
     Fault {
         name: "the rules let the bastion in, and packets vanish",
         planted: |scene| scene.leads(Destination::BlackHole),
+        said: "cannot reach the database: the bastion did not reach the database within 8 s; run: rdsgate doctor <id>",
         exit: 4,
         check: "dial",
         fact: "the bastion did not reach the database within 8 s",
@@ -939,6 +1111,7 @@ const DATABASES: &[Fault] = &[
             options
         },
         planted: |scene| scene.leads(refusing()),
+        said: "cannot reach the database: the bastion could not connect to the database (refused, unreachable, or its name does not resolve there); RDS says that <id> is stopped; run: rdsgate doctor <id>",
         exit: 5,
         check: "database",
         fact: "it is stopped",
@@ -950,29 +1123,32 @@ const DATABASES: &[Fault] = &[
         name: "IAM database authentication is off",
         world: |mut options, _| {
             options.databases[0].iam = false;
-            options
+            options.identity(stranger())
         },
+        called: |options, _| options.identity(&stranger()),
+        said: "PAM authentication failed for user \"app_user\" (rdsgate: IAM database authentication is disabled on <id>; run: rdsgate doctor <id>)",
         exit: 5,
         check: "database",
         fact: "IAM database authentication is off",
         fix: "aws rds modify-db-instance --db-instance-identifier <id> --enable-iam-database-authentication --apply-immediately <aws>",
-        mend: Mend::Aws(|_| {}),
+        mend: Mend::Aws(|scene| takes_tokens_of(&stranger(), scene.server)),
         ..FAULT
     },
     Fault {
         name: "the policy does not allow rds-db:connect",
-        world: |options, server| {
+        world: |options, _| {
             let mut somebody = somebody();
             somebody.database_users = Some(vec!["readonly".into()]);
-            server.add_key(&format!("{} {} -", somebody.access_key, somebody.secret.expose()));
             options.identity(somebody)
         },
         called: |options, _| options.identity(&somebody()),
+        said: "PAM authentication failed for user \"app_user\" (rdsgate: run: rdsgate doctor <id>)",
         exit: 4,
         check: "permission",
         fact: "<resource> is not allowed to arn:aws:iam::123456789012:user/somebody: no statement allows it",
         fix: "{\"Effect\":\"Allow\",\"Action\":\"rds-db:connect\",\"Resource\":\"<resource>\"}",
         mend: Mend::World(|scene| {
+            takes_tokens_of(&somebody(), scene.server);
             assert!(scene.sandbox.identity(&somebody().access_key, |identity| identity.database_users = None));
         }),
         ..FAULT
@@ -980,6 +1156,7 @@ const DATABASES: &[Fault] = &[
     Fault {
         name: "the user lacks rds_iam",
         called: |options, _| options.flag("--user", "legacy_user"),
+        said: "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token; as an administrator: GRANT rds_iam TO legacy_user; and check that IAM database authentication is enabled on the instance, cluster or RDS Proxy",
         exit: 5,
         check: "login",
         fact: "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token",
@@ -990,6 +1167,7 @@ const DATABASES: &[Fault] = &[
     Fault {
         name: "the user in other letters",
         called: |options, _| options.flag("--user", "App_User"),
+        said: "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token; log in as app_user: names are in lower case, unless a role was created in quotes",
         exit: 5,
         check: "login",
         fact: "the database asks for SASL (SCRAM-SHA-256) authentication, not for an IAM token",
@@ -1003,6 +1181,7 @@ const DATABASES: &[Fault] = &[
             tokio::task::block_in_place(|| scene.server.admin("CREATE ROLE retired NOLOGIN IN ROLE rds_iam"));
         },
         called: |options, _| options.flag("--user", "retired"),
+        said: "role \"retired\" is not permitted to log in (rdsgate: as an administrator: ALTER ROLE retired LOGIN;)",
         exit: 5,
         check: "login",
         fact: "the database refused the login: FATAL 28000: role \"retired\" is not permitted to log in",
@@ -1019,6 +1198,7 @@ const DATABASES: &[Fault] = &[
             });
         },
         called: |options, _| options.flag("--database", "closed"),
+        said: "permission denied for database \"closed\" (rdsgate: as an administrator: GRANT CONNECT ON DATABASE closed TO app_user;)",
         exit: 5,
         check: "login",
         fact: "the database refused the login: FATAL 42501: permission denied for database \"closed\"",
@@ -1029,6 +1209,7 @@ const DATABASES: &[Fault] = &[
     Fault {
         name: "a database that does not exist",
         called: |options, _| options.flag("--database", "nosuch"),
+        said: "database \"nosuch\" does not exist (rdsgate: name a database that exists: postgres is on every server of RDS)",
         exit: 5,
         check: "login",
         fact: "the database refused the login: FATAL 3D000: database \"nosuch\" does not exist",
@@ -1040,6 +1221,7 @@ const DATABASES: &[Fault] = &[
         name: "a certificate that has expired",
         agrees: true,
         planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::Expired)),
+        said: "cannot set up TLS with the database server: the certificate for <host> was refused: CN=<host>, OU=RDS, O=Amazon.com, L=Seattle, ST=Washington, C=US has expired on 2024-01-01T00:00:00Z…; run: rdsgate doctor <id>",
         exit: 5,
         check: "certificate",
         fact: "the certificate for <host> was refused: CN=<host>, OU=RDS, O=Amazon.com, L=Seattle, ST=Washington, C=US has expired on 2024-01-01T00:00:00Z",
@@ -1050,6 +1232,7 @@ const DATABASES: &[Fault] = &[
     Fault {
         name: "a certificate of somebody else",
         planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::OtherCa)),
+        said: "cannot set up TLS with the database server: the certificate for <host> was refused: it leads to C=US, O=Amazon Web Services, Inc., OU=Amazon RDS, ST=WA, L=Seattle, CN=TEST ONLY Root CA SOMEBODY ELSE, which is not trusted…; the roots of <region> are built in: what answers may not be RDS, or the region has newer roots: download https://truststore.pki.rds.amazonaws.com/<region>/<region>-bundle.pem and name it with ca_file (--ca-file)",
         exit: 5,
         check: "certificate",
         fact: "the certificate for <host> was refused: it leads to C=US, O=Amazon Web Services, Inc., OU=Amazon RDS, ST=WA, L=Seattle, CN=TEST ONLY Root CA SOMEBODY ELSE, which is not trusted",
@@ -1060,6 +1243,7 @@ const DATABASES: &[Fault] = &[
     Fault {
         name: "a certificate for another name",
         planted: |scene| tokio::task::block_in_place(|| scene.server.certificate(Variant::WrongHost)),
+        said: "cannot set up TLS with the database server: the certificate for <host> was refused: it is for other names…; use the endpoint name that AWS shows for the database (…rds.amazonaws.com); <host> may be an alias or lead to another server",
         exit: 5,
         check: "certificate",
         fact: "the certificate for <host> was refused: it is for other names",
@@ -1071,6 +1255,7 @@ const DATABASES: &[Fault] = &[
         name: "roots that are not built in",
         agrees: true,
         called: |options, _| options.without("--ca-file"),
+        said: "cannot set up TLS with the database server: the certificate for <host> was refused: it leads to C=US, O=Amazon Web Services, Inc., OU=Amazon RDS, ST=WA, L=Seattle, CN=TEST ONLY Root CA RSA2048 G1, which is not trusted…; the roots of <region> are built in: what answers may not be RDS, or the region has newer roots: download https://truststore.pki.rds.amazonaws.com/<region>/<region>-bundle.pem and name it with ca_file (--ca-file)",
         exit: 5,
         check: "certificate",
         fact: "the certificate for <host> was refused: it leads to C=US, O=Amazon Web Services, Inc., OU=Amazon RDS, ST=WA, L=Seattle, CN=TEST ONLY Root CA RSA2048 G1, which is not trusted",
@@ -1082,6 +1267,15 @@ const DATABASES: &[Fault] = &[
 
 fn good(scene: &Scene<'_>) {
     tokio::task::block_in_place(|| scene.server.certificate(Variant::Good));
+}
+
+/// A server refuses the tokens of keys that it does not know.
+fn takes_tokens_of(identity: &Identity, server: &Server) {
+    server.add_key(&format!("{} {} -", identity.access_key, identity.secret.expose()));
+}
+
+fn stranger() -> Identity {
+    Identity::new("AKIASTRANGEREXAMPLE0", "sTrAnGeR/secret/EXAMPLEKEY", SessionToken::None, "stranger")
 }
 
 fn somebody() -> Identity {
@@ -1099,6 +1293,7 @@ const OF_MYSQL: &[Fault] = &[
     Fault {
         name: "the user has another plugin",
         called: |options, _| options.flag("--user", "legacy_user"),
+        said: "1045 (28000): the database asks for caching_sha2_password authentication, not for an IAM token\nHint: As an administrator: ALTER USER 'legacy_user' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; (CREATE USER for one that does not exist), and see that IAM database authentication is on. Or use its password: --auth password.",
         exit: 5,
         check: "login",
         fact: "the database asks for caching_sha2_password authentication, not for an IAM token",
@@ -1112,6 +1307,7 @@ const OF_MYSQL: &[Fault] = &[
             tokio::task::block_in_place(|| scene.server.admin("CREATE DATABASE closed"));
         },
         called: |options, _| options.flag("--database", "closed"),
+        said: "1044 (42000): Access denied for user 'app_user'@'%' to database 'closed'\nHint: As an administrator: GRANT SELECT ON `closed`.* TO 'app_user';",
         exit: 5,
         check: "login",
         fact: "the database refused the login: ERROR 1044 (42000): Access denied for user 'app_user'@'%' to database 'closed'",
@@ -1125,6 +1321,7 @@ const OF_MYSQL: &[Fault] = &[
             tokio::task::block_in_place(|| scene.server.admin("ALTER USER 'readonly' ACCOUNT LOCK"));
         },
         called: |options, _| options.flag("--user", "readonly"),
+        said: "3118 (HY000): Access denied for user 'readonly'@'127.0.0.1'. Account is locked.\nHint: As an administrator: ALTER USER 'readonly' ACCOUNT UNLOCK;",
         exit: 5,
         check: "login",
         fact: "the database refused the login: ERROR 3118 (HY000): Access denied for user 'readonly'@'127.0.0.1'. Account is locked.",
@@ -1139,6 +1336,49 @@ async fn faults_of_a_mysql_are_named_and_mended() {
     let options = servers::Options { engine: Engine::MySql, ..servers::Options::default() };
     let server = tokio::task::block_in_place(|| Server::start(&options));
     all(OF_MYSQL, &server, 1).await;
+}
+
+/// The report on a fault as a terminal of 80 columns shows it, a row each.
+async fn on_screen(fault: &Fault) -> Vec<String> {
+    let scene = Scene::of(fault.world, Server::shared()).await;
+    (fault.planted)(&scene);
+    let options = (fault.called)(GateOptions::new(scene.server, &scene.sandbox), &scene);
+    let doctor = options.verb("doctor").env("TERM", "xterm").env("NO_COLOR", "1").env("RDSGATE_LOG", "error");
+    let (shown, _) = on_a_terminal(doctor.command(), &[]).await;
+    let rows = screen(shown.trim_end()).into_iter();
+    rows.flat_map(|row| row.chars().collect::<Vec<_>>().chunks(80).map(String::from_iter).collect::<Vec<_>>()).collect()
+}
+
+/// Those that people meet most, and those with the longest fixes. Where a person is asked there is no report yet.
+const ON_SCREEN: [&str; 14] = [
+    "no credentials",
+    "keys that AWS calls expired",
+    "a role that does not trust the caller",
+    "this machine's clock is 20 minutes slow",
+    "a name that no resolver knows",
+    "TLS inspection",
+    "no bastion",
+    "another port, where nothing listens",
+    "no user",
+    "an agent that is stopped",
+    "a VPC without an endpoint for ssmmessages",
+    "StartSession is denied",
+    "no rule lets the bastion in",
+    "the rules let the bastion in, and packets vanish",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_on_a_fault_fits_a_terminal() {
+    let faults = [CREDENTIALS, NETWORK, CONFIGURATION, SESSIONS].into_iter().flatten();
+    let faults = faults.filter(|fault| ON_SCREEN.contains(&fault.name));
+    let screens = stream::iter(faults).map(async |fault| (fault.name, on_screen(fault).await));
+    let screens: Vec<_> = screens.buffered(AT_A_TIME).collect().await;
+    assert_eq!(screens.len(), ON_SCREEN.len());
+    for (name, rows) in &screens {
+        println!("=== {name}: {} rows\n{}", rows.len(), rows.join("\n"));
+    }
+    let longer = screens.iter().filter(|(_, rows)| rows.len() > 24).map(|(name, rows)| (name, rows.len()));
+    assert_eq!(longer.collect::<Vec<_>>(), []);
 }
 
 type Describe = fn(Options) -> Options;

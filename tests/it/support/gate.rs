@@ -78,6 +78,7 @@ pub(crate) struct GateOptions {
     terminal: bool,
     shell: bool,
     ignores_hang_ups: bool,
+    minds_permissions: bool,
     folder: Option<PathBuf>,
 }
 
@@ -110,6 +111,7 @@ impl GateOptions {
             terminal: false,
             shell: false,
             ignores_hang_ups: false,
+            minds_permissions: false,
             folder: None,
         }
     }
@@ -160,6 +162,11 @@ impl GateOptions {
             shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rdsgate")]);
             shell.args(&self.arguments).stdin(Stdio::null());
             shell
+        } else if self.minds_permissions && rustix::process::geteuid().is_root() {
+            let mut setpriv = Command::new("setpriv");
+            setpriv.args(["--bounding-set=-dac_override,-dac_read_search", env!("CARGO_BIN_EXE_rdsgate")]);
+            setpriv.args(&self.arguments).stdin(Stdio::null());
+            setpriv
         } else {
             let mut rdsgate = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
             rdsgate.args(&self.arguments).stdin(Stdio::null());
@@ -199,6 +206,12 @@ impl GateOptions {
         self
     }
 
+    /// The value of a flag.
+    pub(crate) fn value(&self, flag: &str, otherwise: &str) -> String {
+        let value = self.arguments.iter().skip_while(|argument| *argument != flag).nth(1);
+        value.map_or(otherwise, String::as_str).to_owned()
+    }
+
     /// Sets an environment variable, in the place of an earlier value.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
@@ -235,6 +248,12 @@ impl GateOptions {
         self.on_a_terminal()
     }
 
+    /// Runs it as a user who may read only what permissions allow, which root does not mind.
+    pub(crate) fn minding_permissions(mut self) -> Self {
+        self.minds_permissions = true;
+        self
+    }
+
     /// Runs it as nohup does.
     pub(crate) fn ignoring_hang_ups(mut self) -> Self {
         self.ignores_hang_ups = true;
@@ -258,8 +277,7 @@ impl GateOptions {
 
     /// Starts it, for one that is not to get ready.
     pub(crate) fn spawn(self) -> Gate {
-        let user = self.arguments.iter().skip_while(|argument| *argument != "--user").nth(1);
-        let user = user.map_or("app_user", String::as_str).to_owned();
+        let (user, database) = (self.value("--user", "app_user"), self.value("--database", "appdb"));
         let mut child =
             self.traced().command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cargo built rdsgate");
         let (sender, output) = watch::channel(String::new());
@@ -267,7 +285,7 @@ impl GateOptions {
         collect(child.stderr.take().expect("piped"), Arc::clone(&sender));
         collect(child.stdout.take().expect("piped"), sender);
         let keyboard = child.stdin.take();
-        Gate { child, output, keyboard, port: 0, user }
+        Gate { child, output, keyboard, port: 0, user, database }
     }
 }
 
@@ -291,6 +309,8 @@ pub(crate) struct Gate {
     pub(crate) port: u16,
     /// The configured user, which its clients name.
     pub(crate) user: String,
+    /// The configured database.
+    pub(crate) database: String,
 }
 
 impl Gate {
