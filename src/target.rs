@@ -72,7 +72,7 @@ pub enum ParseError {
     #[error("{0:?} is not a compression: expected auto, zlib, zstd or off")]
     Compress(String),
     /// Not a way to log in.
-    #[error("{0:?} is not a login: expected iam or password")]
+    #[error("{0:?} is not a login: expected iam, password or secret")]
     Auth(String),
     /// Not a managed node.
     #[error("{0:?} is not an SSM managed node: expected i-… (EC2), mi-… (hybrid) or ecs:CLUSTER_TASK_RUNTIME")]
@@ -230,6 +230,8 @@ pub enum Auth {
     Iam,
     /// The password of the client, which passes through to the database.
     Password,
+    /// A password that rdsgate fetches: [`Target::password`].
+    Secret,
 }
 
 impl fmt::Display for Auth {
@@ -237,6 +239,7 @@ impl fmt::Display for Auth {
         f.write_str(match self {
             Self::Iam => "iam",
             Self::Password => "password",
+            Self::Secret => "secret",
         })
     }
 }
@@ -248,6 +251,7 @@ impl FromStr for Auth {
         match s {
             "iam" => Ok(Self::Iam),
             "password" => Ok(Self::Password),
+            "secret" => Ok(Self::Secret),
             other => Err(ParseError::Auth(other.into())),
         }
     }
@@ -272,6 +276,8 @@ pub struct Target {
     pub database: Option<String>,
     /// The proof of identity for the database.
     pub auth: Auth,
+    /// The source of the password for [`Auth::Secret`].
+    pub password: PasswordSource,
     /// The route of the bytes to the endpoint.
     pub route: Route,
     /// The settings of SSM sessions, where the route uses them.

@@ -77,7 +77,8 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
     if !target.engine.is_database() {
         return forwarded(&target, (format, sql, discovery), caller, output);
     }
-    let Some(user) = target.user.clone() else {
+    let of_secret = (Login::of(&target) == Login::Secret).then(String::new);
+    let Some(user) = target.user.clone().or(of_secret) else {
         output.problem("for which database user?", Some("set --user, or user in the configuration file"));
         return Err(Exit::Usage);
     };
@@ -95,7 +96,9 @@ fn printed(arguments: Arguments, output: &mut Output) -> Result<(), Exit> {
         output.problem(&format!("target {} is for users with a password", target.name), Some(hint));
         return Err(Exit::Usage);
     }
-    if !is_iam {
+    if Login::of(&target) == Login::Secret {
+        output.warning(&"a secret with a KMS key of your own needs kms:Decrypt on that key too", None);
+    } else if !is_iam {
         output
             .warning(&format!("target {} needs no rds-db:connect: clients log in with a password", target.name), None);
     } else if database.iam == Some(false) {

@@ -78,9 +78,9 @@ async fn make(target: &Target, accounts: &Accounts) -> Result<Token, Error> {
     let user = target.user.as_deref().ok_or_else(|| Error::NoUser(target.name.to_string()))?;
     let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
     let account = accounts.load(&options)?;
-    let login = Login::of(target).prepare(&account).await?;
+    let login = Login::of(target).prepare(target, &account).await?;
     match login.proof(target, user, SystemTime::now())? {
         Proof::Token(token) => Ok(token),
-        Proof::OfClient => Err(Error::NoToken(target.name.to_string())),
+        Proof::OfClient | Proof::Secret(_) => Err(Error::NoToken(target.name.to_string())),
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     service::InvalidRegion,
     target::{
         Auth, CaFile, Compress, Document, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation,
-        ListenAddress, Pooling, Reason, Reference, Region, Route, SessionName, SessionSettings, Target,
+        ListenAddress, PasswordSource, Pooling, Reason, Reference, Region, Route, SessionName, SessionSettings, Target,
         default_pooling,
     },
 };
@@ -42,6 +42,8 @@ pub struct Draft {
     pub database: Option<String>,
     /// The proof of identity for the database.
     pub auth: Auth,
+    /// The source of the password, where rdsgate has one to log in with.
+    pub password: PasswordSource,
     /// The managed node that carries the bytes, where the route needs one.
     pub bastion: Option<InstanceId>,
     /// The requested route; `None` leaves it to the endpoint.
@@ -97,6 +99,7 @@ impl Draft {
             Some(region) => Some(region),
             None => default_region(settings, environment)?,
         };
+        let (auth, password) = login(name, settings)?;
         let draft = Self {
             name: Arc::from(name),
             alias: None,
@@ -105,7 +108,8 @@ impl Draft {
             reference,
             user: settings.value::<typed::User>()?,
             database: settings.value::<typed::Database>()?,
-            auth: settings.value_or_default::<typed::Auth>()?,
+            auth,
+            password,
             // A node leads to itself.
             session: session(settings, node.is_some())?,
             bastion: node.map_or_else(|| settings.value::<typed::Bastion>(), |node| Ok(Some(node)))?,
@@ -198,6 +202,7 @@ impl Draft {
             user: self.user.filter(|_| engine.is_database()),
             database: self.database.filter(|_| engine.is_database()),
             auth: if engine.is_database() { self.auth } else { Auth::Password },
+            password: self.password,
             route,
             identity: self.identity,
             ca_file: self.ca_file,
@@ -307,6 +312,17 @@ pub(super) fn identity(settings: &Settings<'_>, environment: &Environment) -> Re
         mfa_serial: settings.value::<typed::MfaSerial>()?,
         mfa_command: settings.value::<typed::MfaCommand>()?,
     })
+}
+
+/// The login, and the source of its password. A source that is set asks for a login with it.
+fn login(name: &str, settings: &Settings<'_>) -> Result<(Auth, PasswordSource), Error> {
+    let source = match (settings.value::<typed::Secret>()?, settings.value::<typed::PasswordCommand>()?) {
+        (Some(_), Some(_)) => return Err(Error::TwoPasswords { target: name.to_owned() }),
+        (Some(secret), None) => Some(secret),
+        (None, command) => command.map(|command| PasswordSource::Command(command.into())),
+    };
+    let implied = if source.is_some() { Auth::Secret } else { Auth::Iam };
+    Ok((settings.value::<typed::Auth>()?.unwrap_or(implied), source.unwrap_or_default()))
 }
 
 fn ca_file(settings: &Settings<'_>, environment: &Environment) -> Result<Option<CaFile>, Error> {

@@ -233,6 +233,12 @@ pub enum Error {
         /// The target.
         target: String,
     },
+    /// Two sources of one password.
+    #[error("target {target} has both secret and password_command")]
+    TwoPasswords {
+        /// The target.
+        target: String,
+    },
     /// Two targets on one address.
     #[error("targets {first} and {second} both listen on port {port}")]
     SharedAddress {
@@ -307,6 +313,7 @@ impl Error {
             Self::GuardWithoutProtocol { .. } => Some(
                 "serve the database with its own engine, or remove the guards: read_only = false, pin_user = false".into(),
             ),
+            Self::TwoPasswords { .. } => Some("keep one of the two".into()),
             Self::PinWithoutUser { .. } => Some("set user (--user), or remove pin_user".into()),
             Self::WarmSessions { warm_sessions, .. } => Some(format!("set max_sessions to {warm_sessions} or more")),
             Self::SharedAddress { second, everywhere: true, .. } => Some(format!(

@@ -102,7 +102,9 @@ impl<'a> Settings<'a> {
     pub(super) fn get(&self, key: Key) -> Option<&'a Setting> {
         self.outside(key).or_else(|| {
             let project = self.project.get(key).filter(|setting| self.may_set(key, setting));
-            let own = self.own.get(key);
+            // Whose database it is, only the project says.
+            let may_inherit = self.reach != Reach::Untrusted || !matches!(key, Key::Secret | Key::PasswordCommand);
+            let own = self.own.get(key).filter(|_| may_inherit);
             match key.trust() {
                 Trust::Stricter => stricter(key, project, own),
                 Trust::Project | Trust::Owner(_) | Trust::OwnerUnlessRds(_) | Trust::Never => project.or(own),

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No usable credentials or no token.
-    #[error("no AWS credentials for the database login")]
+    #[error("no {} for the database login", if .0.concerns_password() { "password" } else { "AWS credentials" })]
     Credentials(#[source] aws::Error),
     /// No route.
     #[error("cannot open the route to the database")]
@@ -109,6 +109,11 @@ impl Error {
     /// Whether the server itself refused the login.
     pub fn is_refused_login(&self) -> bool {
         matches!(self, Self::Login(error) if error.is_refusal())
+    }
+
+    /// Whether the server refused the password of the login.
+    pub fn is_refused_password(&self) -> bool {
+        matches!(self, Self::Login(error) if error.is_refused_password())
     }
 
     /// Whether Systems Manager has no connection to the bastion's agent.

@@ -30,5 +30,5 @@ pub use self::{
     plan::{Plan, Stream},
     server::Server,
     step::Step,
-    upstream::{Record, Upstream},
+    upstream::{PasswordTries, Record, Upstream},
 };

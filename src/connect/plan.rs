@@ -12,7 +12,7 @@ use super::{
     step::Step,
 };
 use crate::{
-    aws::Account,
+    aws::{self, Account},
     login::{Login, Prepared, Proof},
     target::{Route, Target},
     tunnel::{self, Dialer, pool::Pool},
@@ -40,12 +40,12 @@ impl Plan<'_> {
     /// [`Error::Credentials`], [`Error::Timeout`].
     pub async fn prepare(self, attempt: &mut Attempt) -> Result<Prepared, Error> {
         let login = Login::of(self.target);
-        let is_for_session = !login.needs_credentials() && matches!(self.target.route, Route::Ssm(_));
+        let is_for_session = !login.needs_credentials(self.target) && matches!(self.target.route, Route::Ssm(_));
         let prepare = async {
             if is_for_session {
                 self.account.credentials_for_client().await.map_err(Error::Credentials)?;
             }
-            login.prepare(self.account).await.map_err(Error::Credentials)
+            login.prepare(self.target, self.account).await.map_err(Error::Credentials)
         };
         attempt.run(Step::Credentials, Hope::If(&|| self.may_wait()), prepare).await
     }
@@ -86,7 +86,7 @@ impl Plan<'_> {
             let direct = auto.direct(&exchange, Error::is_from_database);
             let answered = attempt.run(Step::Route, Hope::None, direct).await;
             match answered {
-                Ok(None) if Login::of(self.target).needs_credentials() => {}
+                Ok(None) if Login::of(self.target).needs_credentials(self.target) => {}
                 Ok(None) => self.credentials(attempt).await?,
                 Ok(Some(answered)) => {
                     attempt.route = Some(TakenRoute::DirectOfAuto);
@@ -123,6 +123,22 @@ impl Plan<'_> {
         let stream = attempt.run(Step::Route, Hope::If(&gives_hope), dial).await?;
         attempt.route = Some(stream.session_id().map_or(TakenRoute::Direct, TakenRoute::Session));
         Ok(stream)
+    }
+
+    /// A prepared login for use now: the same, or another one if the database has refused it since it was prepared.
+    ///
+    /// # Errors
+    /// [`Error::Credentials`], [`Error::Timeout`].
+    pub async fn fresh(self, attempt: &mut Attempt, prepared: Prepared) -> Result<Prepared, Error> {
+        if !prepared.is_stale() {
+            return Ok(prepared);
+        }
+        let prepared = self.prepare(attempt).await?;
+        if prepared.is_stale() {
+            let secret = self.target.password.to_string();
+            return Err(Error::Credentials(aws::Error::PasswordRefused { secret }));
+        }
+        Ok(prepared)
     }
 
     /// The proof that we are `user`. Made late, so that a token is fresh.

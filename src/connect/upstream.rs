@@ -11,14 +11,22 @@ use std::{
 
 use tracing::debug;
 
-use super::{attempt::Attempt, error::Error, plan::Plan, step::Step};
+use super::{
+    attempt::{Attempt, Deadline},
+    error::Error,
+    plan::Plan,
+    step::Step,
+};
 use crate::{
     aws::{self, Account, Principal},
-    login::{self, Login},
+    login::{self, Login, Proof},
     target::{Route, Target},
     tls::{self, Verified},
     tunnel::{Dialer, pool::Pool},
 };
+
+/// The values that one client may try after the kept one: AWSCURRENT, AWSPENDING.
+const MORE_PASSWORDS: u8 = 2;
 
 /// What connections to one target share.
 pub struct Upstream {
@@ -61,6 +69,32 @@ impl Record {
     /// Of a connection without TLS and login.
     pub fn without_login(session: Option<Arc<str>>, attempt: Attempt) -> Self {
         Self { session, verified: None, login: None, steps: attempt.steps, server_version: None }
+    }
+}
+
+/// The logins of one client with a password that rdsgate has: while the database refuses it, its source may have another value.
+pub struct PasswordTries<'a> {
+    target: &'a Target,
+    left: u8,
+    /// The last refusal of the database, which says more than the lack of another value.
+    refusal: Option<Error>,
+}
+
+impl PasswordTries<'_> {
+    /// The result of a login for the client; `None` if another login is to be tried.
+    pub fn judge<T>(&mut self, result: Result<T, Error>) -> Option<Result<T, Error>> {
+        match result {
+            Err(error) if self.left > 0 && error.is_refused_password() && Login::of(self.target) == Login::Secret => {
+                debug!(target = %self.target.name, cause = error.message(), "the database refused the password");
+                self.left -= 1;
+                self.refusal = Some(error);
+                None
+            }
+            Err(error @ Error::Credentials(aws::Error::PasswordRefused { .. })) => {
+                Some(Err(self.refusal.take().unwrap_or(error)))
+            }
+            result => Some(result),
+        }
     }
 }
 
@@ -107,7 +141,7 @@ impl Upstream {
 
     /// Whether every connection needs AWS credentials, for its login or for its route.
     pub fn needs_credentials(&self) -> bool {
-        Login::of(&self.target).needs_credentials() || matches!(self.target.route, Route::Ssm(_))
+        Login::of(&self.target).needs_credentials(&self.target) || matches!(self.target.route, Route::Ssm(_))
     }
 
     /// Asks for credentials before the first client needs them. No person is asked for anything.
@@ -135,6 +169,38 @@ impl Upstream {
         if self.target.endpoint.service().is_writer() && !self.target.guard.read_only {
             self.dialer.suspect_failover();
         }
+    }
+
+    /// The only database user that clients can be, where the login says so.
+    ///
+    /// # Errors
+    /// [`Error::Credentials`], [`Error::Timeout`].
+    pub async fn only_user(&self, deadline: Deadline) -> Result<Option<String>, Error> {
+        if Login::of(&self.target) != Login::Secret || self.target.user.is_some() {
+            return Ok(self.target.user.clone().filter(|_| Login::of(&self.target) == Login::Secret));
+        }
+        let prepared = self.plan().prepare(&mut Attempt::new(deadline)).await?;
+        Ok(prepared.user().map(str::to_owned))
+    }
+
+    /// Tells the source of the password how a login with it has ended.
+    ///
+    /// # Errors
+    /// Those of `result`.
+    pub fn note_login<T>(&self, proof: &Proof, result: Result<T, Error>) -> Result<T, Error> {
+        if let Proof::Secret(password) = proof {
+            match &result {
+                Ok(_) => password.accepted(),
+                Err(error) if error.is_refused_password() => password.refused(),
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
+    /// The logins that a client has with a password.
+    pub fn password_tries(&self) -> PasswordTries<'_> {
+        PasswordTries { target: &self.target, left: MORE_PASSWORDS, refusal: None }
     }
 
     /// Tells the route and the account what an error of connecting says about them.

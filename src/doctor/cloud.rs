@@ -9,7 +9,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, CREDENTIALS_TIMEOUT, Run},
     subject::Subject,
-    words::{CLIENTS_PASSWORD, DIRECT, NO_CREDENTIALS, NO_ENDPOINT, NO_PROTOCOL, time},
+    words::{CLIENTS_PASSWORD, DIRECT, NO_CREDENTIALS, NO_ENDPOINT, NO_PROTOCOL, OWN_PASSWORD, time},
 };
 use crate::{
     app::Cause,
@@ -120,7 +120,8 @@ async fn credentials(account: &Account, login: Login) -> (Vec<Finding>, Option<P
         }
     };
     let prepared = match login {
-        Login::Iam => Prepared::Iam(credentials),
+        // The password is fetched before the login.
+        Login::Iam | Login::Secret => Prepared::Iam(credentials),
         Login::Password => Prepared::Password,
     };
     (vec![finding], Some(prepared))
@@ -212,6 +213,9 @@ fn facts(database: &Database, subject: &Subject, target: &Target) -> Vec<Finding
         findings.push(finding.fix(option("port", &port.to_string())));
     }
     findings.push(match database.iam {
+        _ if Login::of(target) == Login::Secret => {
+            Finding::pass(format!("IAM database authentication is not needed: {OWN_PASSWORD}"))
+        }
         _ if Login::of(target) == Login::Password => {
             Finding::pass(format!("IAM database authentication is not needed: {CLIENTS_PASSWORD}"))
         }

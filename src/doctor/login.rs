@@ -6,7 +6,10 @@ use std::time::{Duration, SystemTime};
 use database_wire::mysql::{self, TokenTiming, goodbye::Progress};
 use database_wire::postgres::{self, Mode, ProtocolVersion, Startup, authentication::Begun};
 use safe_display::Secret;
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{Instant, timeout},
+};
 
 use super::{
     cloud,
@@ -28,6 +31,8 @@ use crate::{
 };
 
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(1);
+/// For a password, whose command may wait for a person.
+const PASSWORD_TIMEOUT: Duration = Duration::from_mins(1);
 /// For COM_QUIT to be sent.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Every server of RDS has it; a login without a configured database goes there.
@@ -61,11 +66,23 @@ pub(super) async fn check(
         }
         return;
     }
+    let fetched = if Login::of(target) == Login::Secret {
+        let Some(fetched) = password(run, target, account).await else {
+            leave(connection, target).await;
+            return skip(run, "there is no password");
+        };
+        Some(fetched)
+    } else {
+        None
+    };
+    // The password may say whose it is.
+    let user = target.user.clone().or_else(|| fetched.as_ref()?.user().map(str::to_owned));
+    let target = &Target { user, ..Target::clone(target) };
     let Some(user) = &target.user else {
         leave(connection, target).await;
         return without_user(run, target);
     };
-    let Some(login) = login else {
+    let Some(login) = fetched.as_ref().or(login) else {
         run.skip(Check::Token, NO_CREDENTIALS);
         leave(connection, target).await;
         return skip(run, NO_CREDENTIALS);
@@ -78,6 +95,7 @@ pub(super) async fn check(
                         format!("{length} characters, valid until {}", time(expires))
                     }
                     Record::Password => format!("not needed: {CLIENTS_PASSWORD}"),
+                    Record::Secret => format!("the password from {}", target.password),
                 };
                 (vec![Finding::pass(fact)], Some(proof))
             }
@@ -98,7 +116,8 @@ pub(super) async fn check(
     let unchecked = target.endpoint.service().unchecked_user();
     let context = Context { subject, target, user, facts: &facts };
     let logged_in = match &proof {
-        Proof::Token(token) => log_in(run, connection, &context, token.secret()).await,
+        Proof::Token(token) => log_in(run, connection, &context, Sent::Token(token.secret())).await,
+        Proof::Secret(password) => log_in(run, connection, &context, Sent::Password(password.secret())).await,
         Proof::OfClient => return as_far_as_the_request(run, connection, &context).await,
     };
     match logged_in {
@@ -149,6 +168,19 @@ async fn as_far_as_the_request(run: &Run, connection: Connection, context: &Cont
     }
 }
 
+/// Fetches the password. Reports it only if there is none, because the user may not be known yet.
+async fn password(run: &Run, target: &Target, account: &Account) -> Option<Prepared> {
+    run.begin(Check::Token);
+    let started = Instant::now();
+    let finding = match timeout(PASSWORD_TIMEOUT, Login::Secret.prepare(target, account)).await {
+        Ok(Ok(prepared)) => return Some(prepared),
+        Ok(Err(error)) => Finding::of_call(Verdict::Fail, &error),
+        Err(_) => Finding::fail(format!("no password within {} s", PASSWORD_TIMEOUT.as_secs())),
+    };
+    run.record(Check::Token, started.elapsed(), vec![finding]);
+    None
+}
+
 /// A target without a user is for clients that name theirs. Its login is not tested, so nothing is known of it.
 fn without_user(run: &Run, target: &Target) {
     run.skip(Check::Token, NO_USER);
@@ -177,6 +209,13 @@ async fn leave(connection: Option<Connection>, target: &Target) {
     }
 }
 
+/// What the server gets.
+#[derive(Clone, Copy)]
+enum Sent<'a> {
+    Token(&'a Secret<String>),
+    Password(&'a Secret<String>),
+}
+
 enum LoggedIn {
     Postgres(Stream),
     Mysql(Stream),
@@ -186,7 +225,7 @@ async fn log_in(
     run: &Run,
     Connection { mut stream, server, mut attempt }: Connection,
     context: &Context<'_>,
-    token: &Secret<String>,
+    sent: Sent<'_>,
 ) -> Option<LoggedIn> {
     let target = context.target;
     let login = async {
@@ -194,14 +233,32 @@ async fn log_in(
             Server::Postgres => {
                 let startup = startup(target).map_err(Error::from_login)?;
                 let mode = Mode::Sequential;
-                engine::postgres::connect::log_in(&mut attempt, &mut stream, &startup, token, mode).await?;
+                match sent {
+                    Sent::Token(token) => {
+                        engine::postgres::connect::log_in(&mut attempt, &mut stream, &startup, token, mode).await?
+                    }
+                    Sent::Password(password) => {
+                        let log_in = engine::postgres::connect::log_in_with_password;
+                        log_in(&mut attempt, &mut stream, &startup, password).await?
+                    }
+                };
                 Ok(LoggedIn::Postgres(stream))
             }
             Server::Mysql(greeting) => {
                 let response = handshake_response(target).map_err(Error::from_login)?;
                 // It costs one more round trip, and every server takes the token so.
-                let token_at = (token, TokenTiming::WhenAsked);
-                engine::mysql::connect::log_in(&mut attempt, &mut stream, &greeting, &response, None, token_at).await?;
+                let connection = (&mut attempt, &mut stream);
+                match sent {
+                    Sent::Token(token) => {
+                        let log_in = engine::mysql::connect::log_in;
+                        let token_at = (token, TokenTiming::WhenAsked);
+                        log_in(connection.0, connection.1, &greeting, &response, None, token_at).await?
+                    }
+                    Sent::Password(password) => {
+                        let log_in = engine::mysql::connect::log_in_with_password;
+                        log_in(connection.0, connection.1, &greeting, &response, None, password).await?
+                    }
+                };
                 Ok(LoggedIn::Mysql(stream))
             }
         }
@@ -210,8 +267,9 @@ async fn log_in(
         Ok(logged_in) => (Finding::pass(format!("as {}", context.user)), Some(logged_in)),
         Err(error) => {
             let refused = context.refused(&error);
-            // A server may repeat the token that it was sent.
-            let repeats = refused.fact.contains(token.expose().as_str());
+            // A server may repeat what it was sent.
+            let (Sent::Token(secret) | Sent::Password(secret)) = sent;
+            let repeats = refused.fact.contains(secret.expose().as_str());
             let fact = if repeats { "the database refused the login".into() } else { refused.fact };
             (Finding { fact, ..refused }, None)
         }
@@ -233,6 +291,9 @@ impl Context<'_> {
     fn refused(&self, error: &Error) -> Finding {
         let finding = failed(error, self.subject, self.target);
         match error {
+            Error::Login(error) if error.is_refused_password() && Login::of(self.target) == Login::Secret => finding
+                .because(format!("the password from {} is not that of the user", self.target.password))
+                .fix("compare the two; wait if the secret is being rotated".to_owned()),
             Error::Login(error) if error.is_refusal() => self.explain(finding, error),
             Error::Login(engine::Error::Postgres(postgres::Error::Authentication(_))) => self.not_a_member(finding),
             Error::Login(engine::Error::Mysql(mysql::Error::Authentication(_))) => finding

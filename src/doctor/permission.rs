@@ -6,7 +6,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Known, Run},
     subject::Subject,
-    words::{CLIENTS_PASSWORD, NO_DESCRIPTION, NO_PROTOCOL, NO_USER, time},
+    words::{CLIENTS_PASSWORD, NO_DESCRIPTION, NO_PROTOCOL, NO_USER, OWN_PASSWORD, time},
 };
 use crate::{
     aws::{Account, Error, permission::Decision, rds::Database},
@@ -47,8 +47,13 @@ pub(super) async fn check(run: &Run, target: &Target, account: &Account, known: 
         run.note(Check::Permission, Finding::pass(NO_PROTOCOL));
         return false;
     }
-    if Login::of(target) == Login::Password {
-        run.note(Check::Permission, Finding::pass(format!("not needed: {CLIENTS_PASSWORD}")));
+    let instead = match Login::of(target) {
+        Login::Iam => None,
+        Login::Password => Some(CLIENTS_PASSWORD),
+        Login::Secret => Some(OWN_PASSWORD),
+    };
+    if let Some(instead) = instead {
+        run.note(Check::Permission, Finding::pass(format!("not needed: {instead}")));
         return false;
     }
     let Some(user) = &target.user else {

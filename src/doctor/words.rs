@@ -22,6 +22,8 @@ pub(super) const DIRECT: &str = "not needed: the route is direct";
 pub(super) const NO_PROTOCOL: &str = "not needed: bytes pass as they are, without TLS or a login of ours";
 /// A login with a password takes no token, no permission and nothing of IAM, and only a client can make it.
 pub(super) const CLIENTS_PASSWORD: &str = "clients log in with a password of their own";
+/// The same for a login with a password that rdsgate has.
+pub(super) const OWN_PASSWORD: &str = "rdsgate logs in with a password";
 /// Why a check is skipped.
 pub(super) const NO_CREDENTIALS: &str = "there are no usable credentials";
 /// Why a check is skipped.

@@ -5,6 +5,10 @@ use database_wire::Error;
 
 use crate::login::Login;
 
+/// What to do about a password of rdsgate's own that the database has refused.
+pub(super) const REFUSED_SECRET: &str = "Compare the secret, or the output of password_command, with the password of the user in the \
+     database; AWSCURRENT and AWSPENDING were tried. If the secret is being rotated, connect again.";
+
 /// What a client needs to know about a connection that failed.
 #[derive(Debug)]
 pub struct Failure<'a> {

@@ -166,6 +166,7 @@ pub(crate) mod tests {
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
             auth: crate::target::Auth::Iam,
+            password: crate::target::PasswordSource::default(),
             route: Route::Ssm("i-0123456789abcdef0".parse().unwrap()),
             identity: Identity::default(),
             alias: None,

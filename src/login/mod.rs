@@ -14,8 +14,8 @@ use std::time::SystemTime;
 use aws_credential_types::Credentials;
 
 use crate::{
-    aws::{Account, Error, token},
-    target::{Auth, Target},
+    aws::{Account, Error, PasswordInUse, token},
+    target::{Auth, PasswordSource, Target},
 };
 
 /// A way to prove our identity to a database.
@@ -25,6 +25,8 @@ pub enum Login {
     Iam,
     /// By the password of the client, which passes through.
     Password,
+    /// By a password that is fetched: [`Target::password`].
+    Secret,
 }
 
 /// A login with the data that had to be fetched for it.
@@ -33,6 +35,8 @@ pub enum Prepared {
     Iam(Credentials),
     /// Nothing: the client has the password.
     Password,
+    /// The password.
+    Secret(PasswordInUse),
 }
 
 /// The proof of our identity, ready to be sent to the server.
@@ -41,6 +45,8 @@ pub enum Proof {
     Token(token::Token),
     /// The client's: the requests of the server go to it, and its answers to the server.
     OfClient,
+    /// A password, which is sent in the form that the server asks for.
+    Secret(PasswordInUse),
 }
 
 /// The part of a login that may be logged.
@@ -55,6 +61,8 @@ pub enum Record {
     },
     /// By the password of the client.
     Password,
+    /// By a password that was fetched.
+    Secret,
 }
 
 impl Login {
@@ -63,30 +71,49 @@ impl Login {
         match target.auth {
             Auth::Iam => Self::Iam,
             Auth::Password => Self::Password,
+            Auth::Secret => Self::Secret,
         }
     }
 
     /// Whether it asks AWS for anything, whatever the route.
-    pub fn needs_credentials(self) -> bool {
+    pub fn needs_credentials(self, target: &Target) -> bool {
         match self {
             Self::Iam => true,
             Self::Password => false,
+            Self::Secret => !matches!(target.password, PasswordSource::Command(_)),
         }
     }
 
     /// Fetches the data for the login. Called before the dial, so that expired credentials do not cost a session.
     ///
     /// # Errors
-    /// As for [`Account::credentials_for_client`].
-    pub async fn prepare(self, account: &Account) -> Result<Prepared, Error> {
+    /// As for [`Account::credentials_for_client`] and [`Account::password`].
+    pub async fn prepare(self, target: &Target, account: &Account) -> Result<Prepared, Error> {
         match self {
             Self::Iam => account.credentials_for_client().await.map(Prepared::Iam),
             Self::Password => Ok(Prepared::Password),
+            Self::Secret => Box::pin(account.password(&target.password, &target.endpoint)).await.map(Prepared::Secret),
         }
     }
 }
 
 impl Prepared {
+    /// The only user that it is for, where it says so.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Iam(_) | Self::Password => None,
+            Self::Secret(password) => password.user(),
+        }
+    }
+
+    /// Whether it is of no use any more, because the database has refused it meanwhile. If not, it must be used now.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Iam(_) | Self::Password => false,
+            Self::Secret(password) => !password.claim(),
+        }
+    }
+
     /// Makes the proof for `user` at the target's endpoint. It makes no call; a token is valid from `now`.
     ///
     /// # Errors
@@ -97,6 +124,7 @@ impl Prepared {
                 token::sign(&target.endpoint, &target.region, user, credentials, now).map(Proof::Token)
             }
             Self::Password => Ok(Proof::OfClient),
+            Self::Secret(password) => Ok(Proof::Secret(password.clone())),
         }
     }
 }
@@ -107,6 +135,7 @@ impl Proof {
         match self {
             Self::Token(token) => Record::Token { length: token.secret().expose().len(), expires: token.expires_at() },
             Self::OfClient => Record::Password,
+            Self::Secret(_) => Record::Secret,
         }
     }
 }

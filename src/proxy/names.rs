@@ -23,20 +23,32 @@ pub(super) struct Configured<'a> {
 impl<'a> Configured<'a> {
     /// What `target` has in the place of what `client` sent.
     ///
+    /// `only_user` is the user whom the login is for, where it is for one only.
+    ///
     /// # Errors
     /// [`Error::PinnedUser`].
-    pub(super) fn for_client(target: &'a Target, sent: Names<'_>, client: User) -> Result<Self, Error> {
+    pub(super) fn for_client(
+        target: &'a Target,
+        only_user: Option<&'a str>,
+        sent: Names<'_>,
+        client: User,
+    ) -> Result<Self, Error> {
         let is_default = |name: &[u8]| {
             name.is_empty() || target.engine.facts().default_users.contains(&name) || os_user::is_default(name, client)
         };
-        Self::choose(target, sent, is_default)
+        Self::choose(target, only_user, sent, is_default)
     }
 
-    fn choose(target: &'a Target, sent: Names<'_>, is_default: impl Fn(&[u8]) -> bool) -> Result<Self, Error> {
-        let user = match target.user.as_deref() {
+    fn choose(
+        target: &'a Target,
+        only_user: Option<&'a str>,
+        sent: Names<'_>,
+        is_default: impl Fn(&[u8]) -> bool,
+    ) -> Result<Self, Error> {
+        let user = match only_user.or(target.user.as_deref()) {
             Some(user) if user.as_bytes() == sent.user => None,
             Some(user) if is_default(sent.user) => Some(user),
-            Some(user) if target.guard.pin_user => {
+            Some(user) if target.guard.pin_user || only_user.is_some() => {
                 let asked = String::from_utf8_lossy(sent.user).into_owned();
                 return Err(Error::PinnedUser { asked, user: user.to_owned() });
             }
@@ -80,6 +92,7 @@ mod tests {
             user: user.map(str::to_owned),
             database: database.map(str::to_owned),
             auth: Auth::Iam,
+            password: crate::target::PasswordSource::default(),
             route: Route::Direct,
             identity: Identity::default(),
             session: SessionSettings::default(),
@@ -98,7 +111,7 @@ mod tests {
     /// What a client of the user `ada` gets: its user and its database, or the error.
     fn gets(target: &Target, user: &str, database: &str) -> Result<(String, String), String> {
         let sent = named(user, database);
-        let configured = Configured::choose(target, sent, |name| name.is_empty() || name == b"ada");
+        let configured = Configured::choose(target, None, sent, |name| name.is_empty() || name == b"ada");
         let Configured { user: own, database: base } = configured.map_err(|error| error.to_string())?;
         Ok((own.unwrap_or(user).to_owned(), base.unwrap_or(database).to_owned()))
     }
@@ -150,6 +163,18 @@ mod tests {
     }
 
     #[test]
+    fn user_of_a_secret_is_the_only_one() {
+        let target = target(Engine::Postgres, None, None, false);
+        let user = |sent| {
+            let configured = Configured::choose(&target, Some("app"), named(sent, "x"), |name| name == b"ada");
+            configured.map(|configured| configured.user.map(str::to_owned)).map_err(|error| error.to_string())
+        };
+        assert_eq!(user("ada"), Ok(Some("app".to_owned())));
+        assert_eq!(user("app"), Ok(None));
+        assert!(user("readonly").unwrap_err().contains("serves the database user \"app\" only"));
+    }
+
+    #[test]
     fn a_name_that_was_sent_and_gave_way_is_replaced() {
         let target = target(Engine::Postgres, Some("app"), Some("orders"), false);
         for (sent, user, database) in [
@@ -160,7 +185,7 @@ mod tests {
             (("readonly", "other"), None, None),
         ] {
             let names = named(sent.0, sent.1);
-            let replaced = Configured::choose(&target, names, |name| name == b"ada").unwrap().replaced(names);
+            let replaced = Configured::choose(&target, None, names, |name| name == b"ada").unwrap().replaced(names);
             assert_eq!(replaced, Replaced { user, database }, "{sent:?}");
         }
     }

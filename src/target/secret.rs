@@ -8,11 +8,12 @@ use super::{ParseError, Region};
 const MAX_NAME: usize = 512;
 
 /// A password that is rdsgate's to use.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum PasswordSource {
     /// A secret in Secrets Manager.
     Secret(SecretId),
     /// The secret of the master user, which RDS manages.
+    #[default]
     Rds,
     /// The first line that a command prints.
     Command(Arc<str>),

@@ -57,6 +57,7 @@ mod secrets;
 mod seeds;
 mod setup;
 mod status;
+mod stored_passwords;
 mod support;
 mod terminal;
 mod trust;

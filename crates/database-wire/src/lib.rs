@@ -71,6 +71,17 @@ impl Error {
         matches!(self.kind(), ErrorKind::Refused)
     }
 
+    /// Whether the database refused the password, or says that there is no such user.
+    pub fn is_refused_password(&self) -> bool {
+        match self {
+            Self::Postgres(postgres::Error::Refused(server)) => {
+                server.sqlstate() == postgres::error::sqlstate::INVALID_PASSWORD
+            }
+            Self::Mysql(mysql::Error::Refused(server)) => server.code() == mysql::error::code::ACCESS_DENIED.0,
+            _ => false,
+        }
+    }
+
     /// Whether the database refused the connection, or TLS, before there was any.
     pub fn is_refusal_before_tls(&self) -> bool {
         matches!(self.kind(), ErrorKind::RefusedBeforeTls)

@@ -114,6 +114,23 @@ impl Error {
         }
     }
 
+    /// Whether a password for a database could not be fetched.
+    pub fn concerns_password(&self) -> bool {
+        match self {
+            Self::Secret { .. }
+            | Self::NoMasterSecret { .. }
+            | Self::PasswordCommand { .. }
+            | Self::PasswordRefused { .. } => true,
+            Self::AccessDenied { operation, .. }
+            | Self::BadRequest { operation, .. }
+            | Self::Service { operation, .. }
+            | Self::Throttled { operation }
+            | Self::Timeout { operation, .. }
+            | Self::Transport { operation, .. } => *operation == "GetSecretValue",
+            _ => false,
+        }
+    }
+
     /// Whether the caller is the one who may not, as opposed to something that is broken: credentials and permissions.
     pub fn denies(&self) -> bool {
         let passes = matches!(self, Self::CredentialsTimeout { .. } | Self::CredentialsTransport { .. });

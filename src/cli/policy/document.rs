@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     login::Login,
     service::{DatabaseUser, LOOKUP_ACTIONS, Permission},
-    target::{InstanceId, Route, Target},
+    target::{InstanceId, PasswordSource, Route, Target},
 };
 
 /// The permissions that a policy grants.
@@ -75,6 +75,9 @@ impl Grant<'_> {
             let Permission { action, resource } = self.target.endpoint.permission(region, user);
             statements.push(json!({ "Sid": "Connect", "Effect": "Allow", "Action": action, "Resource": resource }));
         }
+        if Login::of(self.target) == Login::Secret {
+            statements.extend(self.password());
+        }
         if self.discovery {
             let nodes = [
                 "ssm:DescribeInstanceInformation",
@@ -94,6 +97,28 @@ impl Grant<'_> {
             }));
         }
         statements
+    }
+
+    /// What fetching the password takes. Six characters that nobody chooses follow the name of a secret in its ARN.
+    fn password(&self) -> Vec<Value> {
+        let (region, account) = (&self.target.region, self.account);
+        let aws = region.partition().name();
+        let named = |name: &str| format!("arn:{aws}:secretsmanager:{region}:{account}:secret:{name}");
+        let (secret, is_described) = match &self.target.password {
+            PasswordSource::Command(_) => return Vec::new(),
+            PasswordSource::Secret(id) if id.region().is_some() => (id.to_string(), false),
+            PasswordSource::Secret(id) => (named(&format!("{id}-??????")), false),
+            PasswordSource::Rds => (named("rds!*"), true),
+        };
+        let get = json!({
+            "Sid": "Password", "Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": secret,
+        });
+        let describe = json!({
+            "Sid": "FindPassword", "Effect": "Allow",
+            "Action": ["rds:DescribeDBInstances", "rds:DescribeDBClusters", "rds:DescribeDBClusterEndpoints"],
+            "Resource": "*",
+        });
+        [Some(get), is_described.then_some(describe)].into_iter().flatten().collect()
     }
 
     /// The session document's ARN: AWS's belong to no account.
@@ -200,6 +225,7 @@ mod tests {
             user: None,
             database: None,
             auth: crate::target::Auth::Iam,
+            password: PasswordSource::default(),
             route: bastion.map_or(Route::Direct, |id| Route::Ssm(id.parse().unwrap())),
             identity: crate::target::Identity::default(),
             alias: None,
@@ -260,6 +286,26 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn policy_of_a_login_with_a_secret_names_the_secret() {
+        let mut target = target("a.c1.eu-west-1.rds.amazonaws.com", None);
+        target.auth = crate::target::Auth::Secret;
+        let arn = "arn:aws:secretsmanager:us-east-1:210987654321:secret:x-a1b2c3";
+        for (secret, resource, described) in [
+            ("prod/orders", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/orders-??????", false),
+            (arn, arn, false),
+            ("rds", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!*", true),
+        ] {
+            target.password = secret.parse().unwrap();
+            let policy = grant(&target, "db-A", "").policy();
+            let statement = &policy["Statement"][0];
+            let expected = (&"secretsmanager:GetSecretValue".into(), &resource.into());
+            assert_eq!((&statement["Action"], &statement["Resource"]), expected);
+            let text = policy.to_string();
+            assert_eq!((text.contains("rds:DescribeDBInstances"), text.contains("rds-db:connect")), (described, false));
+        }
     }
 
     #[test]

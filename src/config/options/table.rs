@@ -8,7 +8,7 @@ use crate::{
     listen,
     target::{
         Auth, Compress, Document, Engine, ExternalId, InstanceId, Isolation, ListenAddress, MfaCode, MfaSerial,
-        Parameter, ParseError, Reason, Reference, Region, RoleArn, Route, SessionName,
+        Parameter, ParseError, PasswordSource, Reason, Reference, Region, RoleArn, Route, SessionName,
     },
 };
 
@@ -235,20 +235,57 @@ options! {
     Auth: Auth = word => Entry {
         name: "auth",
         scope: Scope::Any,
-        kind: Kind::Word(&["iam", "password"]),
+        kind: Kind::Word(&["iam", "password", "secret"]),
         placeholder: "LOGIN",
         example: "\"iam\"",
-        default: DefaultValue::Fixed("iam"),
+        default: DefaultValue::Depends("iam; secret with --secret or --password-command"),
         show: Show::Target(|target| Some(target.auth.to_string())),
         group: Group::Database,
         common: true,
-        help: "Login to the database: iam (a token) or password (the client's own)",
+        help: "Login to the database: iam (a token), password (the client's own) or secret",
         more: "With password, the password that a client gives reaches the database inside verified TLS; no token is signed, and \
-               IAM authentication may be off.",
+               IAM authentication may be off. With secret, rdsgate logs in with a password of Secrets Manager or of a command, and the \
+               client needs none.",
         trust: Trust::Owner("send your database password to the server that it names"),
         reason: "A token is of use to one server only, a password perhaps to others: a repository could name the database of a \
                  stranger, and your client would send it your password. The value iam requires no trust.",
         aliases: &["login", "authentication"],
+    };
+    Secret: PasswordSource = word => Entry {
+        name: "secret",
+        scope: Scope::Any,
+        kind: Kind::Text,
+        placeholder: "SECRET",
+        example: "\"prod/orders\"",
+        default: DefaultValue::Depends("rds with --auth secret"),
+        show: Show::AsSet,
+        group: Group::Database,
+        common: false,
+        help: "Secret with the password: a name or ARN of Secrets Manager, or rds",
+        more: "A JSON object with username and password, as AWS's rotation templates write it, or the password alone. rds is the secret \
+               of the master user, if RDS manages it. Clients log in as the user of the secret, whatever default name they send; for a \
+               secret without a user, set user. The value is kept until the database refuses it, and then read again, so that a \
+               rotation needs no restart. What [defaults] of your own file says does not apply to the targets of a project's file.",
+        trust: Trust::Owner("send the password of this secret to the database that it names"),
+        reason: "A certificate proves that a server is in RDS, not whose it is: a repository could name the database of a stranger \
+                 and a secret of yours, and rdsgate would send the password there.",
+        aliases: &["secret_arn", "secret_id"],
+    };
+    PasswordCommand: String = value::text => Entry {
+        name: "password_command",
+        scope: Scope::Any,
+        kind: Kind::Text,
+        placeholder: "COMMAND",
+        example: "\"pass show orders\"",
+        default: DefaultValue::None,
+        show: Show::AsSet,
+        group: Group::Database,
+        common: false,
+        help: "Command whose first line of output is the password of the user",
+        more: "It is run once, and again when the database refuses the password.",
+        trust: Trust::Never,
+        reason: "It runs a command, and cloning a repository must not be enough to run what is in it.",
+        aliases: &["password_process", "passexec"],
     };
     Profile: String = value::text => Entry {
         name: "profile",

@@ -106,6 +106,11 @@ fn broken_file_gives_place_reason_and_suggestion() {
             "put it into your own file, ~/.config/rdsgate/config.toml, or use --mfa-command",
         ),
         (
+            &orders("password_command = 'pass show orders'"),
+            "4:1: password_command runs a command, which a project's file may not",
+            "put it into your own file, ~/.config/rdsgate/config.toml, or use --password-command",
+        ),
+        (
             &orders("mfa_code = '123456'"),
             "4:1: mfa_code does not belong in [targets.orders]",
             "mfa_code is for one run: use --mfa-code or RDSGATE_MFA_CODE",

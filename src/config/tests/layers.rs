@@ -141,6 +141,8 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::User, "app", "user = 'app'"),
         (Key::Database, "db", "database = 'db'"),
         (Key::Auth, "password", "auth = 'password'"),
+        (Key::Secret, "prod/orders", "secret = 'prod/orders'"),
+        (Key::PasswordCommand, "pass show orders", "password_command = 'pass show orders'"),
         (Key::Profile, "dev", "profile = 'dev'"),
         (Key::Region, "eu-central-1", "region = 'eu-central-1'"),
         (Key::AllowUsers, "999 1", "allow_users = [999, '1']"),

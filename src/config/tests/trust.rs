@@ -1,13 +1,14 @@
 //! What a file that comes with a repository can say, and what it cannot.
 
 use super::*;
-use crate::target::{Auth, Guard};
+use crate::target::{Auth, Guard, PasswordSource};
 
 /// The options that a project's file may not decide by itself, a line each.
-const OWNERS: [&str; 16] = [
+const OWNERS: [&str; 17] = [
     "engine = 'tcp'\nport = 5432",
     "allow_users = [999]",
     "auth = 'password'",
+    "secret = 'prod/orders'",
     "profile = 'live'",
     "role_arn = 'arn:aws:iam::123456789012:role/attacker'",
     "external_id = 'partner/7'",
@@ -314,4 +315,36 @@ fn file_writable_by_others_is_ignored_with_a_warning() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     let named = Scene { request: Request { file: Some(path), ..Request::default() }, ..scene };
     assert_eq!(named.target().identity.profile.as_deref(), Some("x"));
+}
+
+#[test]
+fn password_of_the_owner_goes_to_the_databases_of_the_owner_alone() {
+    let own = "[defaults]\nsecret = 'prod/orders'\n";
+    let of = |scene: Scene| {
+        let target = scene.target();
+        (target.auth, target.password)
+    };
+    let mine = (Auth::Secret, "prod/orders".parse().unwrap());
+    assert_eq!(of(Scene::new().user(&format!("{own}{}", orders("")))), mine);
+    assert_eq!(of(Scene::new().user(own).project(&orders(""))), (Auth::Iam, PasswordSource::Rds));
+    assert_eq!(of(Scene::new().user(own).project(&orders("")).trusting()), mine);
+    assert_eq!(of(Scene::new().flag(Key::Secret, "prod/orders").project(&orders(""))), mine);
+}
+
+#[test]
+fn source_of_a_password_asks_for_a_login_with_it() {
+    let of = |lines: &str| {
+        let target = Scene::new().user(&orders(lines)).target();
+        (target.auth, target.password)
+    };
+    let command = PasswordSource::Command("pass show orders".into());
+    assert_eq!(of("password_command = 'pass show orders'"), (Auth::Secret, command));
+    assert_eq!(of("secret = 'rds'"), (Auth::Secret, PasswordSource::Rds));
+    assert_eq!(of("auth = 'secret'"), (Auth::Secret, PasswordSource::Rds));
+    assert_eq!(of("auth = 'iam'\nsecret = 'rds'").0, Auth::Iam);
+    let (complaint, hint) = Scene::new().user(&orders("secret = 'a'\npassword_command = 'b'")).complaint();
+    assert_eq!(
+        (complaint.as_str(), hint.as_str()),
+        ("target orders has both secret and password_command", "keep one of the two")
+    );
 }

@@ -72,6 +72,23 @@ pub async fn log_in(
     attempt.run(Step::Login, Hope::Real, login).await
 }
 
+/// [`Step::Login`] with a password.
+///
+/// # Errors
+/// [`Error::Login`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn log_in_with_password(
+    attempt: &mut Attempt,
+    stream: &mut Stream,
+    greeting: &Greeting,
+    response: &HandshakeResponse,
+    compression: Option<Compression>,
+    password: &Secret<String>,
+) -> Result<LoggedIn, Error> {
+    let login = mysql::login_with_password(stream, greeting, response, compression, password);
+    let login = async { login.await.map_err(Error::from_login) };
+    attempt.run(Step::Login, Hope::Real, login).await
+}
+
 /// Ends a connection without a login in a way that the server does not count as a broken handshake.
 ///
 /// # Errors

@@ -94,6 +94,7 @@ impl Mysql {
         let user = {
             let state = self.spares.lock();
             let user = upstream.target().user.clone().or_else(|| state.user.clone());
+            // A password goes out for a client only.
             user.filter(|_| !state.login_fails && Login::of(upstream.target()) == Login::Iam)
         };
         let ended = if let Some(user) = user {

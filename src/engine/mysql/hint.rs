@@ -6,7 +6,10 @@ use database_wire::{
     mysql::{self, ServerError},
 };
 
-use crate::{engine::Applicant, login::Login};
+use crate::{
+    engine::{Applicant, failure::REFUSED_SECRET},
+    login::Login,
+};
 
 /// [`hint`] for an error that is a refusal.
 pub(super) fn of_refusal(error: &Error, applicant: &Applicant<'_>) -> Option<String> {
@@ -20,6 +23,7 @@ pub(super) fn of_refusal(error: &Error, applicant: &Applicant<'_>) -> Option<Str
 pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applicant<'_>) -> Option<String> {
     let user = quote(user);
     let hint = match error.code() {
+        1045 | 1698 if login == Login::Secret => REFUSED_SECRET.into(),
         1045 | 1698 if login == Login::Password => {
             "Check the password and the user name. A user of IAM logs in without --auth \
              password."

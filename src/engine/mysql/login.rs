@@ -25,7 +25,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    connect::{decline, log_in, read_greeting, secure},
+    connect::{decline, log_in, log_in_with_password, read_greeting, secure},
     greeted::Greeted,
     guard::{compressions, guard_session, is_guarded, with_principal_attribute},
     spares::Spares,
@@ -34,7 +34,7 @@ use crate::{
     connect::{Attempt, Deadline, Error, Hope, Record, Step, Stream, Upstream},
     engine::client_first::NoAnswer,
     limits::RELOGIN_TIMEOUT,
-    login::{self, Proof},
+    login::{self, Login, Proof},
     stream::BoxIo,
     target::{Compress, Guard, Target},
     tls::Verified,
@@ -107,12 +107,34 @@ impl Mysql {
         response: &HandshakeResponse,
     ) -> Result<Established, Error> {
         let deadline = greeted.attempt.deadline();
+        let mut tries = upstream.password_tries();
+        let mut greeted = Ok(greeted);
+        loop {
+            let result = match greeted {
+                Ok(greeted) => Box::pin(self.log_in_once(upstream, greeted, response)).await,
+                Err(error) => Err(error),
+            };
+            if let Some(result) = tries.judge(result) {
+                return result;
+            }
+            greeted = self.greet(upstream, deadline).await;
+        }
+    }
+
+    async fn log_in_once(
+        &self,
+        upstream: &Upstream,
+        greeted: Greeted,
+        response: &HandshakeResponse,
+    ) -> Result<Established, Error> {
+        let deadline = greeted.attempt.deadline();
         let timing = match TokenTiming::for_server(&greeted.greeting) {
             TokenTiming::Early if self.token_when_asked.load(Ordering::Relaxed) => TokenTiming::WhenAsked,
             timing => timing,
         };
         let result = upstream.note_failure(self.try_log_in(upstream, greeted, response, timing).await);
-        if timing == TokenTiming::WhenAsked || self.early_token_taken.load(Ordering::Relaxed) {
+        let is_token = Login::of(upstream.target()) == Login::Iam;
+        if !is_token || timing == TokenTiming::WhenAsked || self.early_token_taken.load(Ordering::Relaxed) {
             return result;
         }
         match result {
@@ -204,21 +226,35 @@ impl Mysql {
         let compression = Compression::choose(compressions(target.compress, session.is_some()), &greeting);
         self.log_missing_compression(target, compression, &greeting);
         // Before TLS, so that no failure of ours breaks off the handshake.
-        let proof = match upstream.plan().proof(&user, &login) {
+        let proof = match Box::pin(upstream.plan().fresh(&mut attempt, login)).await {
+            Ok(login) => upstream.plan().proof(&user, &login),
+            Err(error) => Err(error),
+        };
+        let proof = match proof {
             Ok(proof) => proof,
             Err(error) => {
                 let _ = decline(&mut stream, &greeting, Progress::Greeted).await;
                 return Err(error);
             }
         };
-        let Proof::Token(token) = &proof else {
+        if matches!(proof, Proof::OfClient) {
             let _ = decline(&mut stream, &greeting, Progress::Greeted).await;
             return Err(Error::from_login(mysql::Error::Malformed("login without the client")));
-        };
+        }
         let secured = secure(&mut attempt, upstream.tls(), stream, &greeting, response, compression);
         let (mut stream, verified) = secured.await?;
-        let token_at = (token.secret(), timing);
-        let logged_in = log_in(&mut attempt, &mut stream, &greeting, response, compression, token_at).await?;
+        let logged_in = match &proof {
+            Proof::Secret(password) => {
+                let password = password.secret();
+                log_in_with_password(&mut attempt, &mut stream, &greeting, response, compression, password).await
+            }
+            Proof::Token(token) => {
+                let token_at = (token.secret(), timing);
+                log_in(&mut attempt, &mut stream, &greeting, response, compression, token_at).await
+            }
+            Proof::OfClient => Err(Error::from_login(mysql::Error::Malformed("login without the client"))),
+        };
+        let logged_in = upstream.note_login(&proof, logged_in)?;
         let secured = Secured { stream, greeting, compression, session, verified, login: proof.record() };
         let established = self.guarded(target, secured, logged_in, attempt).await?;
         self.spares.logged_in(&user);
@@ -289,7 +325,7 @@ pub async fn change_user_of(
     Ok(ok)
 }
 
-/// Logs in again on a connection, with a fresh token.
+/// Logs in again on a connection, with a fresh proof.
 ///
 /// # Errors
 /// [`Error`], by step; the connection is of no use then.
@@ -302,14 +338,20 @@ pub async fn change_user(
 ) -> Result<OkPacket, Error> {
     let mut attempt = relogin();
     let login = upstream.plan().prepare(&mut attempt).await?;
+    let login = Box::pin(upstream.plan().fresh(&mut attempt, login)).await?;
     let proof = upstream.plan().proof(&String::from_utf8_lossy(response.user()), &login)?;
     let response = with_principal_attribute(response, greeting, upstream.principal());
-    let Proof::Token(token) = &proof else {
-        return Err(Error::from_login(mysql::Error::Malformed("login without the client")));
+    let changing = async {
+        let changed = match &proof {
+            Proof::Token(token) => mysql::change_user(stream, logged_in, &response, token.secret()).await,
+            Proof::Secret(password) => {
+                mysql::change_user_with_password(stream, logged_in, &response, password.secret()).await
+            }
+            Proof::OfClient => Err(mysql::Error::Malformed("login without the client")),
+        };
+        changed.map_err(Error::from_login)
     };
-    let changing = mysql::change_user(stream, logged_in, &response, token.secret());
-    let changing = async { changing.await.map_err(Error::from_login) };
-    let ok = attempt.run(Step::Login, Hope::Real, changing).await?;
+    let ok = upstream.note_login(&proof, attempt.run(Step::Login, Hope::Real, changing).await)?;
     guard(stream, greeting, logged_in.capabilities, &upstream.target().guard, &mut attempt).await?;
     Ok(ok)
 }

@@ -35,6 +35,22 @@ pub async fn secure(
     attempt.run(Step::Tls, Hope::Real, handshake).await
 }
 
+/// [`Step::Login`] with a password.
+///
+/// # Errors
+/// [`Error::Login`], [`Error::Stream`], [`Error::Timeout`].
+pub async fn log_in_with_password(
+    attempt: &mut Attempt,
+    stream: &mut Stream,
+    startup: &Startup,
+    password: &Secret<String>,
+) -> Result<LoggedIn, Error> {
+    let end_point = tls::server_end_point(stream);
+    let login = postgres::login_with_password(stream, startup, password, end_point.as_deref());
+    let login = async { login.await.map_err(Error::from_login) };
+    attempt.run(Step::Login, Hope::Real, login).await
+}
+
 /// [`Step::Login`] by a token. A server that does not take startup and password together within a time limit is
 /// [`postgres::Error::NotPipelined`], which [`Mode::Sequential`] on another connection may not be.
 ///

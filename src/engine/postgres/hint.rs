@@ -8,7 +8,10 @@ use database_wire::{
     postgres::{self, ServerError},
 };
 
-use crate::{engine::Applicant, login::Login};
+use crate::{
+    engine::{Applicant, failure::REFUSED_SECRET},
+    login::Login,
+};
 
 /// [`hint`] for an error that is a refusal.
 pub(super) fn of_refusal(error: &Error, applicant: &Applicant<'_>) -> Option<String> {
@@ -36,9 +39,10 @@ pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applic
             Some(b"ClientAuthentication") => "The server does not accept this user for this database from the \
                  bastion over TLS. On RDS, rdsadmin and replication are closed to all users."
                 .into(),
-            _ if login == Login::Password => format!(
-                "A member of rds_iam logs in with a token only: leave out --auth password, or, as an administrator: REVOKE \
-                 rds_iam FROM {role};"
+            _ if login != Login::Iam => format!(
+                "A member of rds_iam logs in with a token only: leave out {}, or, as an administrator: REVOKE \
+                 rds_iam FROM {role};",
+                if login == Login::Password { "--auth password" } else { "--secret" }
             ),
             _ => format!(
                 "Check, in this order:\n\
@@ -55,6 +59,7 @@ pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applic
                 "As an administrator: GRANT rds_iam TO {role}; the server checked the token as a password, because the role \
                  is not a member. {OR_PASSWORD}"
             ),
+            Login::Secret => REFUSED_SECRET.into(),
             Login::Password => {
                 "Check the password and the spelling of the user name. A role that does not exist, has no \
                  password or an expired one is refused in the same words."

@@ -20,7 +20,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tracing::debug;
 
 use super::{
-    connect::{begin, log_in, request_tls, secure},
+    connect::{begin, log_in, log_in_with_password, request_tls, secure},
     guard::guarded,
     tap::Tap,
 };
@@ -64,6 +64,22 @@ impl Postgres {
         notice: Option<&Notice>,
         deadline: Deadline,
     ) -> Result<Connected, Error> {
+        let mut tries = upstream.password_tries();
+        loop {
+            let result = Box::pin(self.log_in_once(upstream, startup, notice, deadline)).await;
+            if let Some(result) = tries.judge(result) {
+                return result;
+            }
+        }
+    }
+
+    async fn log_in_once(
+        &self,
+        upstream: &Upstream,
+        startup: &Startup,
+        notice: Option<&Notice>,
+        deadline: Deadline,
+    ) -> Result<Connected, Error> {
         let mode = if self.sequential_login.load(Ordering::Relaxed) { Mode::Sequential } else { Mode::Pipelined };
         match try_log_in(upstream, startup, notice, mode, deadline).await {
             Err(Error::Login(wire::Error::Postgres(postgres::Error::NotPipelined(why)))) => {
@@ -97,7 +113,7 @@ async fn try_log_in(
     };
     let (mut stream, session, server, verified) = upstream.with_principal_lookup(secured).await?;
     let startup = guarded(startup, &upstream.target().guard, upstream.principal()).map_err(Error::from_login)?;
-    let proof = plan.proof(&user, &prepared)?;
+    let proof = plan.proof(&user, &Box::pin(plan.fresh(&mut attempt, prepared)).await?)?;
     let reached = Reached { server, session, verified, proof, notice: notice.cloned() };
     let logged_in = match &reached.proof {
         Proof::Token(token) => log_in(&mut attempt, &mut stream, &startup, token.secret(), mode).await?,
@@ -107,6 +123,10 @@ async fn try_log_in(
                 return Ok(Connected::Asked(Box::new(Answering { stream, request, attempt, reached })));
             }
         },
+        Proof::Secret(password) => {
+            let logged_in = log_in_with_password(&mut attempt, &mut stream, &startup, password.secret()).await;
+            upstream.note_login(&reached.proof, logged_in)?
+        }
     };
     Ok(Connected::Established(reached.established(stream, logged_in, attempt)))
 }

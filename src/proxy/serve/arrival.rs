@@ -123,6 +123,7 @@ impl Arrival {
                 (None, Some((*length, expires.duration_since(SystemTime::now()).unwrap_or_default())))
             }
             Some(login::Record::Password) => (Some("password"), None),
+            Some(login::Record::Secret) => (Some("secret"), None),
             None => (None, None),
         };
         let stages: Vec<String> =

@@ -74,7 +74,13 @@ async fn connect(
 ) {
     let reply = |failure: Failure<'_>| engine.reply(failure);
     let asked = text(login.names().user);
-    if let Err(error) = apply_configured_names(&mut *login, service, client.arrival, owner) {
+    let arrival = (client.arrival, client.arrival.limits);
+    let named = tokio::select! {
+        named = apply_configured_names(&mut *login, service, arrival, owner) => named,
+        () = client.left(engine.goodbye()) => Err(Error::ClientLeft),
+        () = service.drain.cancelled() => Err(Error::ShuttingDown),
+    };
+    if let Err(error) = named {
         return refuse(client, error, service, &asked, reply).await;
     }
     let (user, database) = (text(login.names().user), text(login.names().database));

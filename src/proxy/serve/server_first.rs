@@ -52,7 +52,7 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
     let Some((mut client, greeted)) = Box::pin(greeted::reach(service, engine, client)).await else { return };
     let greeting = greeted.greeting.clone();
     let scramble = match Login::of(target) {
-        Login::Iam => Scramble::new(std::array::from_fn(|_| fastrand::u8(..))),
+        Login::Iam | Login::Secret => Scramble::new(std::array::from_fn(|_| fastrand::u8(..))),
         // The server judges what the client makes of it.
         Login::Password => greeting.scramble,
     };
@@ -88,7 +88,8 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
             return;
         }
     };
-    if let Err(error) = apply_configured_names(&mut login.response, service, client.arrival, owner) {
+    let arrival = (client.arrival, client.arrival.limits);
+    if let Err(error) = apply_configured_names(&mut login.response, service, arrival, owner).await {
         let asked = text(login.response.user());
         tokio::join!(refuse(client, error, service, &asked, login.position()), keep(greeted));
         return;

@@ -4,6 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{arrival::Arrival, service::Service};
 use crate::{
+    connect::Deadline,
     engine::Request,
     limits::CLIENT_STARTUP_TIMEOUT,
     listen::access::User,
@@ -26,15 +27,16 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// Puts the configured user and database where the client named none.
-pub(super) fn apply_configured_names(
-    request: &mut (impl Request + ?Sized),
+/// Puts the configured user and database where the client named none. `limits` are for a password whose user is the only one.
+pub(super) async fn apply_configured_names(
+    request: &mut (impl Request + Send + Sync + ?Sized),
     service: &Service,
-    arrival: Arrival,
+    (arrival, limits): (Arrival, Deadline),
     owner: User,
 ) -> Result<(), Error> {
+    let only_user = Box::pin(service.upstream.only_user(limits)).await?;
     let sent = request.names();
-    let configured = Configured::for_client(service.upstream.target(), sent, owner)?;
+    let configured = Configured::for_client(service.upstream.target(), only_user.as_deref(), sent, owner)?;
     let replaced = configured.replaced(sent);
     arrival.log_replaced(service, sent, replaced);
     request.on_replaced(replaced);

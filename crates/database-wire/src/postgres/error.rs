@@ -28,6 +28,8 @@ pub mod sqlstate {
     pub const READ_ONLY: &str = "25006";
     /// Not allowed to log in.
     pub const INVALID_AUTHORIZATION: &str = "28000";
+    /// The password is wrong, or the role has none.
+    pub const INVALID_PASSWORD: &str = "28P01";
     /// No more connections.
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     /// Ended by the administrator.

@@ -277,6 +277,25 @@ mod tests {
         }
     }
 
+    /// `postgres-protocol` refuses more than 100,000 iterations, which take a tenth of a second; the default of servers is 4,096.
+    #[tokio::test]
+    async fn server_that_asks_for_minutes_of_work_is_refused_at_once() {
+        for iterations in ["100001", "2147483648", "4294967295", "99999999999"] {
+            let script = async |server: &mut DuplexStream| {
+                server.write_all(&request(10, b"SCRAM-SHA-256\0\0")).await.unwrap();
+                let first = String::from_utf8(message(server).await[18..].to_vec()).unwrap();
+                let nonce = first.split("r=").nth(1).unwrap();
+                let go_on = format!("r={nonce}server,s=W22ZaJ0SNY7soEsUEjb6gQ==,i={iterations}");
+                server.write_all(&request(11, go_on.as_bytes())).await.unwrap();
+            };
+            let error = play(None, script).await.unwrap_err();
+            assert!(
+                matches!(error, Error::Scram("the server's first message cannot be used")),
+                "{iterations}: {error}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn what_no_password_answers_is_named() {
         for (code, name) in [(2, "Kerberos V5"), (7, "GSSAPI"), (99, "authentication method 99")] {

@@ -92,7 +92,7 @@ pub(super) async fn accept(
         mysql::greet(&mut client.stream, &greeting, scramble).await?;
         match Login::of(service.upstream.target()) {
             Login::Password => mysql::accept_answer(&mut client.stream, &greeting).await,
-            Login::Iam => mysql::accept(&mut client.stream, &greeting, scramble).await,
+            Login::Iam | Login::Secret => mysql::accept(&mut client.stream, &greeting, scramble).await,
         }
     };
     let mut accepting = pin!(async { in_time(service, deadline, conversation).await?.map_err(Error::from_client) });

@@ -9,8 +9,9 @@ use tracing::debug;
 
 use super::refusal::refusal_of_command;
 use crate::{
+    connect::Deadline,
     engine::mysql::{Tap, change_user, change_user_of, reset},
-    limits::CLIENT_STARTUP_TIMEOUT,
+    limits::{CLIENT_STARTUP_TIMEOUT, RELOGIN_TIMEOUT},
     listen::access::User,
     login,
     proxy::{
@@ -131,7 +132,8 @@ impl Session<'_> {
         };
         let mut login = in_time(self.service, deadline, reading).await?.map_err(Error::from_client)?;
         (*position, *user) = (login.position(), text(login.response.user()));
-        apply_configured_names(&mut login.response, self.service, self.arrival, self.owner)?;
+        let limits = Deadline::unattended(Instant::now() + RELOGIN_TIMEOUT);
+        apply_configured_names(&mut login.response, self.service, (self.arrival, limits), self.owner).await?;
         *user = text(login.response.user());
         let (upstream, greeting) = (&self.service.upstream, &self.greeting);
         let ok = if of_client {
