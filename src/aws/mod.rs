@@ -31,6 +31,7 @@ mod meaning;
 mod mfa;
 pub mod network;
 pub mod nodes;
+mod obtain;
 mod origin;
 mod password;
 pub mod permission;

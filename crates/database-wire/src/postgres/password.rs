@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The caller has verified the server's certificate. With SCRAM the server proves as well that it knows the password, and
-//! `-PLUS` ties the proof to its certificate ("tls-server-end-point", RFC 5929), so that nobody between can pass it on.
+//! `-PLUS` ties the proof to its certificate ("tls-server-end-point", RFC 5929), so that no proxy between can pass it on.
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::{
