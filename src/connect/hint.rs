@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{error::Error, step::Step};
 use crate::{
-    aws, quote,
+    aws,
     target::Target,
     tunnel::{
         self, StreamError, control::aws_error, direct, message_service, pool, ssm::conversation::EndReason,
@@ -95,7 +95,7 @@ fn session_hint(error: &Arc<session::Error>, target: &Target) -> Option<String> 
         session::Error::Start { cause, .. } | session::Error::Sign(cause) => {
             let error = aws_error(cause)?;
             let hint = error.hint()?;
-            let prints = format!("; run: rdsgate policy {}", quote::shell(&target.name));
+            let prints = format!("; run: rdsgate policy {}", target.name);
             Some(if matches!(error, aws::Error::AccessDenied { .. }) { hint + &prints } else { hint })
         }
         session::Error::WebSocket(cause) => Some(message_service::hint(cause).map_or_else(way, str::to_owned)),

@@ -3,7 +3,7 @@
 
 use database_wire::Error;
 
-use crate::login::Login;
+use crate::{login::Login, quote};
 
 /// What to do about a password of rdsgate's own that the database has refused.
 pub(super) const REFUSED_SECRET: &str = "Compare the secret, or the output of password_command, with the password of the user in the \
@@ -91,6 +91,12 @@ impl Failure<'_> {
     pub fn run_doctor(&self) -> String {
         format!("run: {}", self.doctor)
     }
+}
+
+/// `rdsgate doctor orders --user app`, as words of a shell.
+pub fn doctor_command(target: &str, user: Option<&str>) -> String {
+    let user = user.map(|user| format!(" --user {}", quote::shell(user))).unwrap_or_default();
+    format!("rdsgate doctor {}{user}", quote::shell(target))
 }
 
 /// A sentence that begins with a capital letter.

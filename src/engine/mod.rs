@@ -37,7 +37,7 @@ pub use self::{
     client::{Address, Client, Variables},
     client_first::ClientFirst,
     facts::Facts,
-    failure::{Applicant, Failure, Kind},
+    failure::{Applicant, Failure, Kind, doctor_command},
     follow::Follow,
     names::{Names, Replaced, Request},
 };

@@ -34,8 +34,8 @@ struct Fault {
     world: fn(Options, &Server) -> Options,
     planted: fn(&Scene<'_>),
     called: fn(GateOptions, &Scene<'_>) -> GateOptions,
-    /// What a client is told in place of a connection: the whole MESSAGE of psql or mysql, or the error of rdsgate where it serves
-    /// nobody; [`SERVED`] where the fault does not keep clients out.
+    /// The whole MESSAGE that psql or mysql shows in place of a connection, or the error of rdsgate where it does not start;
+    /// [`SERVED`] where the fault does not keep clients out.
     said: &'static str,
     exit: i32,
     /// The check that decides; its fact and its fix, whole. `<host>`, `<id>`, `<region>`, `<home>` and `<aws>` (the options of a

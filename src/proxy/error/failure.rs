@@ -3,9 +3,8 @@
 use super::{Error, Login};
 use crate::{
     aws, connect,
-    engine::{Failure, Kind},
+    engine::{Failure, Kind, doctor_command},
     listen::access,
-    quote,
     target::Target,
     tls,
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
@@ -70,13 +69,9 @@ impl Error {
     }
 }
 
-/// The command that finds the cause. doctor tests the login of the configured user, if it is told no other.
+/// The command that finds the cause. Without a flag, doctor tests the login of the configured user.
 fn doctor(target: &Target, user: &str) -> String {
-    let name = quote::shell(&target.name);
-    if user.is_empty() || target.user.as_deref() == Some(user) {
-        return format!("rdsgate doctor {name}");
-    }
-    format!("rdsgate doctor {name} --user {}", quote::shell(user))
+    doctor_command(&target.name, Some(user).filter(|user| !user.is_empty() && target.user.as_deref() != Some(user)))
 }
 
 fn kind_of(error: &connect::Error) -> Kind<'_> {
