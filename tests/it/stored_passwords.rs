@@ -142,13 +142,13 @@ async fn secret_that_cannot_be_used_is_explained() {
     let mut gate = options(server, &sandbox).start().await;
     gate.user = "legacy_user".into();
     let refusal = async || Refusal::of_psql(gate.psql_command()).await;
-    refusal().await.contains("the secret prod/orders: it does not exist in", "Check --secret");
+    refusal().await.contains("the secret prod/orders: it does not exist in", "--secret, the profile and the region");
     sandbox.set_secret(SECRET, StoredSecret::new("{\"username\":\"legacy_user\"}"));
-    refusal().await.contains("its JSON object has no key `password`", "Check --secret");
+    refusal().await.contains("its JSON object has no key `password`", "--secret, the profile and the region");
     sandbox.set_secret(SECRET, StoredSecret { binary: true, ..StoredSecret::new("aGk=") });
-    refusal().await.contains("it is binary, not text", "Check --secret");
+    refusal().await.contains("it is binary, not text", "--secret, the profile and the region");
     sandbox.fail(Operation::GetSecretValue, Failure::AccessDenied, None);
-    refusal().await.contains("access denied", "Allow secretsmanager:GetSecretValue");
+    refusal().await.contains("access denied", "secretsmanager:GetSecretValue on the secret in the IAM policy");
     sandbox.heal(Operation::GetSecretValue);
     sandbox.set_secret(SECRET, StoredSecret::login("legacy_user", "legacypass"));
     assert_eq!(gate.query("select current_user").await, "legacy_user");
