@@ -82,7 +82,7 @@ const FAULT: Fault = Fault {
 const SERVED: &str = "(served)";
 
 /// MESSAGE and HINT of a client's error, or what rdsgate says where it does not start.
-async fn told(options: GateOptions, engine: Engine) -> [String; 2] {
+async fn client_error(options: GateOptions, engine: Engine) -> [String; 2] {
     let engine = options.value("--engine", &engine.to_string());
     let mut gate = options.spawn();
     let is_ready = gate.until(|log| log.contains("ready:")).await;
@@ -127,7 +127,7 @@ async fn meets(fault: &Fault, server: &Server) -> Result<String, String> {
     let scene = Scene::of(fault.world, server).await;
     (fault.planted)(&scene);
     let options = || (fault.called)(GateOptions::new(server, &scene.sandbox), &scene);
-    let (report, told) = tokio::join!(Report::of(options(), &scene.sandbox), told(options(), server.engine));
+    let (report, error) = tokio::join!(Report::of(options(), &scene.sandbox), client_error(options(), server.engine));
     let summary = &report.report["summary"];
     // Times and processes differ.
     let text = |key: &str| {
@@ -153,13 +153,10 @@ async fn meets(fault: &Fault, server: &Server) -> Result<String, String> {
     if said != expected {
         return Err(format!("{}\n  said     {said:?}\n  expected {expected:?}", fault.name));
     }
-    let [message, hint] = told;
+    let [message, hint] = error;
     let words = in_words(fault.said);
     if !fits(&words, &message) {
-        return Err(format!(
-            "{}\n  a client is told {message:?}\n  hint     {hint:?}\n  expected {words:?}",
-            fault.name
-        ));
+        return Err(format!("{}\n  a client reads {message:?}\n  hint     {hint:?}\n  expected {words:?}", fault.name));
     }
     if fault.agrees {
         let command = options().without("--listen").verb("run").argument("--").argument("true").run().await;
