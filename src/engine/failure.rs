@@ -63,9 +63,19 @@ impl Failure<'_> {
         }
     }
 
-    /// The words behind a message of the server's, which stays as it is.
-    pub fn behind_the_servers(&self, hint: &str) -> String {
-        format!("(rdsgate: {})", self.remedy(Some(hint)).unwrap_or_else(|| self.run_doctor()))
+    /// The words behind a message of the server's, which stays as it is. None where the client logs in with its own password: it
+    /// gets the message that it would get from the server.
+    pub fn behind_the_servers(&self, hint: &str) -> Option<String> {
+        let remedy = || self.remedy(Some(hint)).unwrap_or_else(|| self.run_doctor());
+        (self.login != Login::Password).then(|| format!("(rdsgate: {})", remedy()))
+    }
+
+    /// What to do about a login that the server has refused. doctor cannot try a password that only the client knows.
+    pub fn advice_on_refusal(&self, hint: Option<String>) -> String {
+        match (hint, self.login) {
+            (Some(hint), Login::Password) => hint,
+            (hint, _) => self.advice(&hint.unwrap_or_else(|| self.run_doctor())),
+        }
     }
 
     /// A fact of AWS is a better cause than those that a hint supposes; doctor has the fix for it.
@@ -212,7 +222,7 @@ mod tests {
             ("Systems Manager is off.", "(rdsgate: Systems Manager is off)", "Systems Manager is off."),
         ] {
             let said = failure.advice(hint);
-            assert_eq!((failure.behind_the_servers(&said).as_str(), said.as_str()), (behind, advice));
+            assert_eq!((failure.behind_the_servers(&said).as_deref(), said.as_str()), (Some(behind), advice));
         }
     }
 }

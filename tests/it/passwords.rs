@@ -86,7 +86,7 @@ async fn every_method_of_postgresql_takes_the_clients_password() {
         let ran = psql(&gate, user, Some(&right)).await;
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (user, ""), "{}", gate.log());
         let ran = psql(&gate, user, Some("wrong")).await;
-        let refusal = format!("FATAL:  password authentication failed for user \"{user}\"");
+        let refusal = format!("FATAL:  password authentication failed for user \"{user}\"\nDETAIL:");
         assert!(ran.stderr.contains(&refusal) && ran.stderr.contains("HINT:  Check the password"), "{}", ran.stderr);
         let ran = psql(&gate, user, None).await;
         assert!(ran.stderr.contains("fe_sendauth: no password supplied"), "{}", ran.stderr);

@@ -17,8 +17,8 @@ pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {
     let fact = failure.fact.as_ref().map(|fact| format!("{fact} Run: {}", failure.doctor));
     let report = match failure.kind {
         Kind::Database(Error::Mysql(mysql::Error::Refused(server) | mysql::Error::RefusedBeforeTls(server))) => {
-            let hint = hint(server, &failure.applicant()).unwrap_or_else(|| failure.run_doctor());
-            return Some(server.encode_with(position, Some(&fact.unwrap_or_else(|| failure.advice(&hint)))));
+            let advice = || failure.advice_on_refusal(hint(server, &failure.applicant()));
+            return Some(server.encode_with(position, Some(&fact.unwrap_or_else(advice))));
         }
         Kind::Database(Error::Mysql(error @ mysql::Error::Authentication(_))) => {
             let hint = fact.or_else(|| Some(alter_user_hint(failure.user)));

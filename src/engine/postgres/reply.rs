@@ -61,10 +61,9 @@ pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
 
 /// The server's own error, with what we know about it.
 fn refusal(server: &ServerError, failure: Failure<'_>) -> Vec<u8> {
-    let hint = hint(server, &failure.applicant()).unwrap_or_else(|| failure.run_doctor());
-    let hint = failure.advice(&hint);
+    let hint = failure.advice_on_refusal(hint(server, &failure.applicant()));
     let remedy = failure.behind_the_servers(&hint);
-    server.encode_with(Some(&remedy), failure.context.as_deref(), joined(failure.fact, Some(hint)).as_deref())
+    server.encode_with(remedy.as_deref(), failure.context.as_deref(), joined(failure.fact, Some(hint)).as_deref())
 }
 
 /// Clients and their pools do not retry after class 28; after class 08 they do.
