@@ -329,6 +329,10 @@ fn password_of_the_owner_goes_to_the_databases_of_the_owner_alone() {
     assert_eq!(of(Scene::new().user(own).project(&orders(""))), (Auth::Iam, PasswordSource::Rds));
     assert_eq!(of(Scene::new().user(own).project(&orders("")).trusting()), mine);
     assert_eq!(of(Scene::new().flag(Key::Secret, "prod/orders").project(&orders(""))), mine);
+    let own = "[defaults]\nauth = 'password'\n";
+    assert_eq!(of(Scene::new().user(own).project(&orders(""))).0, Auth::Iam);
+    assert_eq!(of(Scene::new().user(own).project(&orders("")).trusting()).0, Auth::Password);
+    assert_eq!(of(Scene::new().flag(Key::Auth, "password").project(&orders(""))).0, Auth::Password);
 }
 
 #[test]
