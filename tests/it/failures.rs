@@ -72,7 +72,7 @@ async fn what_rds_says_of_the_database_comes_with_the_failure_and_is_asked_for_o
     }));
     let gate = Gate::start(server, &stopped).await;
     let refusal = Refusal::of(&gate).await;
-    refusal.says("08001", "", "Stage: database answer.", "Check that the security group");
+    refusal.says("08001", "", "Stage: database answer.", "Or check that the security group");
     refusal.within(8);
 }
 
