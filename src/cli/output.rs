@@ -254,9 +254,11 @@ impl Output {
     /// Answers Ctrl-C, which a terminal shows as `^C`, and waits until that is on stderr.
     pub fn interrupted(&mut self, word: &str) {
         if self.style != Style::Json && log::on_terminal() {
-            self.write("\n");
+            // In one piece, so that the line of a wait does not come between.
+            self.write(&format!("\n{}\n", printable::line(word)));
+        } else {
+            self.note(word);
         }
-        self.note(word);
         self.settle();
     }
 
