@@ -176,7 +176,11 @@ impl Draft {
             (Via::Auto, Some(bastion)) => Route::Auto(bastion),
             (Via::Ssm | Via::Auto, None) => return Err(Error::NoBastion { target: self.name.to_string() }),
         };
-        let region = region.ok_or_else(|| Error::NoRegion { target: self.name.to_string(), host: host.clone() })?;
+        let region = match region {
+            Some(region) => region,
+            None if engine.is_database() => return Err(Error::NoRegion { target: self.name.to_string(), host }),
+            None => return Err(Error::NoRegionOfServer { target: self.name.to_string() }),
+        };
         if self.guard.pin_user && self.user.is_none() {
             return Err(Error::PinWithoutUser { target: self.name.to_string() });
         }

@@ -191,8 +191,14 @@ pub enum Error {
         /// The host of the target.
         host: Host,
     },
+    /// The region of a server that is not a database: no name tells it.
+    #[error("the region of {target} is unknown")]
+    NoRegionOfServer {
+        /// The target.
+        target: String,
+    },
     /// A server without a usual port.
-    #[error("target {target} has no port of {host}")]
+    #[error("target {target} has no port")]
     NoPort {
         /// The target.
         target: String,
@@ -256,7 +262,10 @@ pub enum Error {
 impl Error {
     /// Whether it is only that something is missing which AWS or the DNS may know.
     pub(super) fn is_gap(&self) -> bool {
-        matches!(self, Self::NotLookedUp { .. } | Self::NoRegion { .. } | Self::NoBastion { .. })
+        matches!(
+            self,
+            Self::NotLookedUp { .. } | Self::NoRegion { .. } | Self::NoRegionOfServer { .. } | Self::NoBastion { .. }
+        )
     }
 
     /// What to do about it, where there is more to say than the error does.
@@ -308,6 +317,9 @@ impl Error {
             }
             Self::RegionMismatch { .. } => {
                 Some("remove the region: a token for another region than the database's cannot work".into())
+            }
+            Self::NoRegionOfServer { .. } => {
+                Some("set --region (or region, or AWS_REGION): that of the node which dials the server".into())
             }
             Self::NoPort { host, .. } => Some(format!("give it with the host, {host}:PORT, or set port (--port)")),
             Self::GuardWithoutProtocol { .. } => Some(

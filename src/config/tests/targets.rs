@@ -45,8 +45,11 @@ fn tcp_target_leads_to_any_host_and_a_node_to_itself() {
     let (text, hint) = tcp("redis").flag(Key::Bastion, BASTION).complaint();
     assert_eq!(
         (text.as_str(), hint.as_str()),
-        ("target redis has no port of redis", "give it with the host, redis:PORT, or set port (--port)")
+        ("target redis has no port", "give it with the host, redis:PORT, or set port (--port)")
     );
+    let (text, hint) = Scene::new().up(&[&format!("{BASTION}:80")]).flag(Key::Engine, "tcp").complaint();
+    assert_eq!(text, format!("the region of {BASTION} is unknown"));
+    assert!(hint.starts_with("set --region"), "{hint}");
     let (text, _) = tcp("redis:6379").flag(Key::Bastion, BASTION).flag(Key::ReadOnly, "true").complaint();
     assert_eq!(
         text,
