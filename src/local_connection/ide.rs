@@ -81,6 +81,84 @@ pub fn vscode(connections: &[Connection<'_>]) -> String {
     format!("{:#}\n", json!({ "sqltools.connections": connections }))
 }
 
+/// The setting of Microsoft's VS Code extension for PostgreSQL.
+pub fn vscode_pgsql(connections: &[Connection<'_>]) -> String {
+    // One group of ours, the same each time.
+    const GROUP: &str = "7d0c5f0e-6c1b-8a54-9a0e-726473676174";
+    let connection = |connection: &Connection<'_>| {
+        without_nulls(json!({
+            "id": id(connection).to_string(),
+            "groupId": GROUP,
+            "profileName": &*connection.target.name,
+            "server": connection.host,
+            "port": connection.port.to_string(),
+            "user": connection.target.user,
+            "database": connection.target.database,
+            "authenticationType": "SqlLogin",
+            "password": "",
+            "emptyPasswordInput": true,
+            "savePassword": true,
+            "sslmode": "disable",
+        }))
+    };
+    let connections: Vec<Value> = connections.iter().map(connection).collect();
+    let groups = json!([{ "name": "rdsgate", "id": GROUP, "isDefault": false }]);
+    format!("{:#}\n", json!({ "pgsql.serverGroups": groups, "pgsql.connections": connections }))
+}
+
+/// The file that pgAdmin imports (pgAdmin 4, "Import/Export Servers"). pgAdmin asks for a password at each connection unless a
+/// command prints one; rdsgate ignores it.
+pub fn pgadmin(connections: &[Connection<'_>]) -> String {
+    let server = |(number, connection): (usize, &Connection<'_>)| {
+        let Connection { target, host, port } = connection;
+        let database = target.database.as_deref().or(target.engine.facts().maintenance_database);
+        let server = json!({
+            "Name": &*target.name,
+            "Group": "rdsgate",
+            "Host": host,
+            "Port": port,
+            "Username": target.user,
+            "MaintenanceDB": database,
+            "ConnectionParameters": { "sslmode": "disable", "connect_timeout": 30 },
+            "PasswordExecCommand": "echo x",
+        });
+        ((number + 1).to_string(), server)
+    };
+    let servers: Map<String, Value> = connections.iter().enumerate().map(server).collect();
+    format!("{:#}\n", json!({ "Servers": servers }))
+}
+
+/// The file `connections.xml` of MySQL Workbench. `useSSL` 0 switches TLS off.
+pub fn workbench(connections: &[Connection<'_>]) -> String {
+    let mut text = String::from(
+        "<?xml version=\"1.0\"?>\n<data grt_format=\"2.0\">\n  \
+         <value type=\"list\" content-type=\"object\" content-struct-name=\"db.mgmt.Connection\">\n",
+    );
+    let value = |kind: &str, key: &str, value: &str| {
+        format!("<value type=\"{kind}\" key=\"{key}\">{}</value>\n", quote::xml(value))
+    };
+    for connection in connections {
+        let Connection { target, host, port } = connection;
+        let port = port.to_string();
+        let _ = write!(
+            text,
+            "    <value type=\"object\" struct-name=\"db.mgmt.Connection\" id=\"{{{}}}\" struct-checksum=\"0x96ba47d8\">\n      \
+             <link type=\"object\" struct-name=\"db.mgmt.Driver\" key=\"driver\">com.mysql.rdbms.mysql.driver.native</link>\n      \
+             {}      <value type=\"dict\" key=\"parameterValues\">\n        {}        {}        {}        {}        {}      \
+             </value>\n      {}    </value>\n",
+            id(connection),
+            value("string", "hostIdentifier", &format!("Mysql@{host}:{port}")),
+            value("string", "hostName", host),
+            value("int", "port", &port),
+            value("string", "userName", target.user.as_deref().unwrap_or_default()),
+            value("string", "schema", target.database.as_deref().unwrap_or_default()),
+            value("int", "useSSL", "0"),
+            value("string", "name", &target.name),
+        );
+    }
+    text + "  </value>\n</data>\n"
+}
+
 /// A URL for each that TablePlus opens; `tLSMode=0` switches TLS off.
 pub fn tableplus(connections: &[Connection<'_>]) -> String {
     let url = |connection: &Connection<'_>| {

@@ -40,6 +40,8 @@ Examples:
       then: mysql --defaults-group-suffix=_shop
   rdsgate export datagrip
       copy it, then: New | Import from Clipboard
+  rdsgate export pgadmin > servers.json
+      then: Tools | Import/Export Servers
 ";
 
 /// A program that reads the settings.
@@ -55,6 +57,12 @@ enum Format {
     Mycnf,
     /// VS Code with SQLTools: settings.json
     Vscode,
+    /// VS Code with Microsoft's extension for PostgreSQL: settings.json
+    VscodePgsql,
+    /// pgAdmin: the file for Tools | Import/Export Servers
+    Pgadmin,
+    /// MySQL Workbench: connections.xml
+    Workbench,
     /// TablePlus: a URL for each target
     Tableplus,
 }
@@ -63,8 +71,8 @@ impl Format {
     /// The engine that the program is for, if it is for one only.
     fn engine(self) -> Option<Engine> {
         match self {
-            Self::Pgservice => Some(Engine::Postgres),
-            Self::Mycnf => Some(Engine::Mysql),
+            Self::Pgservice | Self::VscodePgsql | Self::Pgadmin => Some(Engine::Postgres),
+            Self::Mycnf | Self::Workbench => Some(Engine::Mysql),
             Self::Datagrip | Self::Dbeaver | Self::Vscode | Self::Tableplus => None,
         }
     }
@@ -77,6 +85,8 @@ enum Error {
     AnyPort(String),
     #[error("no target is of the engine {0}")]
     NoTarget(Engine),
+    #[error("target {0} has no user, which pgAdmin requires")]
+    NoUser(String),
     #[error("no target is a database, which these settings are for")]
     NoDatabase,
     #[error(transparent)]
@@ -107,7 +117,11 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
             output.print(&text).or(complete)
         }
         Err(error) => {
-            let hint = matches!(error, Error::AnyPort(_)).then_some("give it one with the key listen");
+            let hint = match &error {
+                Error::AnyPort(_) => Some("give it one with the key listen"),
+                Error::NoUser(_) => Some("give it one with the key user"),
+                Error::NoTarget(_) | Error::NoDatabase | Error::Unwritable(_) => None,
+            };
             output.error(&error, hint);
             Exit::Usage
         }
@@ -126,6 +140,9 @@ fn text(format: Format, targets: &[Target], named: bool) -> Result<(String, Vec<
     if let Some(target) = chosen.iter().find(|target| target.listen.is_any_port()) {
         return Err(Error::AnyPort(target.name.to_string()));
     }
+    if let Some(target) = chosen.iter().find(|target| format == Format::Pgadmin && target.user.is_none()) {
+        return Err(Error::NoUser(target.name.to_string()));
+    }
     let connections: Vec<_> = chosen.into_iter().map(|target| Connection::new(target, None)).collect();
     connections.iter().try_for_each(|connection| connection.must_be_printable("a setting of another program"))?;
     let text = match format {
@@ -133,6 +150,9 @@ fn text(format: Format, targets: &[Target], named: bool) -> Result<(String, Vec<
         Format::Dbeaver => ide::dbeaver(&connections),
         Format::Vscode => ide::vscode(&connections),
         Format::Tableplus => ide::tableplus(&connections),
+        Format::VscodePgsql => ide::vscode_pgsql(&connections),
+        Format::Pgadmin => ide::pgadmin(&connections),
+        Format::Workbench => ide::workbench(&connections),
         Format::Pgservice => databases::pgservice(&connections)?,
         Format::Mycnf => databases::mycnf(&connections),
     };

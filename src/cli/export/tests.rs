@@ -139,3 +139,60 @@ fn target_that_cannot_be_exported_is_reported() {
     assert_eq!(error(Format::Dbeaver, &[any]), "orders listens on a port that is not known before it runs");
     assert_eq!(text(Format::Pgservice, &targets(), true).unwrap().1, ["shop"]);
 }
+
+#[test]
+fn pgadmin() {
+    let servers: serde_json::Value = serde_json::from_str(&exported(Format::Pgadmin)).unwrap();
+    let expected = serde_json::json!({
+        "Name": "orders",
+        "Group": "rdsgate",
+        "Host": "localhost",
+        "Port": 5432,
+        "Username": "app_user",
+        "MaintenanceDB": "orders_db",
+        "ConnectionParameters": { "sslmode": "disable", "connect_timeout": 30 },
+        "PasswordExecCommand": "echo x",
+    });
+    assert_eq!(servers, serde_json::json!({ "Servers": { "1": expected } }));
+    let error = text(Format::Pgadmin, &[target(Engine::Postgres, None, None, "5432")], false).unwrap_err();
+    assert_eq!(error.to_string(), "target orders has no user, which pgAdmin requires");
+    let without_database = [target(Engine::Postgres, Some("app"), None, "5432")];
+    assert!(text(Format::Pgadmin, &without_database, false).unwrap().0.contains("\"MaintenanceDB\": \"postgres\""));
+}
+
+#[test]
+fn vscode_pgsql() {
+    let settings: serde_json::Value = serde_json::from_str(&exported(Format::VscodePgsql)).unwrap();
+    let [connection] = &settings["pgsql.connections"].as_array().unwrap()[..] else { panic!("{settings}") };
+    for (key, value) in [
+        ("profileName", "orders"),
+        ("server", "localhost"),
+        ("port", "5432"),
+        ("user", "app_user"),
+        ("database", "orders_db"),
+        ("sslmode", "disable"),
+    ] {
+        assert_eq!(connection[key], value);
+    }
+    let group = &settings["pgsql.serverGroups"][0];
+    assert_eq!((&group["name"], &group["id"]), (&"rdsgate".into(), &connection["groupId"]));
+    group["id"].as_str().unwrap().parse::<uuid::Uuid>().unwrap();
+}
+
+#[test]
+fn workbench() {
+    let text = exported(Format::Workbench);
+    let root = crate::aws::xml::Element::parse(&text).unwrap();
+    let connection = root.child("value").and_then(|list| list.child("value")).unwrap();
+    assert!(connection.child("link").is_some());
+    for expected in [
+        "<value type=\"string\" key=\"hostIdentifier\">Mysql@127.0.0.1:3307</value>",
+        "<value type=\"int\" key=\"port\">3307</value>",
+        "<value type=\"string\" key=\"userName\">it's &quot;me&quot; #1</value>",
+        "<value type=\"string\" key=\"schema\">&lt;shop&gt;</value>",
+        "<value type=\"int\" key=\"useSSL\">0</value>",
+        "<value type=\"string\" key=\"name\">shop</value>",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+}
