@@ -17,16 +17,17 @@ async function main() {
     assert.strictEqual(await page.title(), 'the page of the node');
     console.log('ok page');
 
-    const requests = await page.evaluate(async () => {
-      let most = 0;
+    const connections = await page.evaluate(async () => {
+      let first = 0;
       for (let n = 0; n < 20; n += 1) {
         const reply = await fetch(`/?${n}`, { cache: 'no-store' });
         await reply.text();
-        most = Math.max(most, Number(reply.headers.get('x-requests-on-connection')));
+        first += Number(reply.headers.get('x-requests-on-connection') === '1');
       }
-      return most;
+      return first;
     });
-    assert(requests >= 20, `${requests} requests on one connection`);
+    // Chromium may open a second connection ahead of its need.
+    assert(connections <= 2, `${connections} new connections for 20 requests`);
     console.log('ok keep-alive');
 
     const echoed = await page.evaluate(() => new Promise((resolve, reject) => {
