@@ -27,6 +27,7 @@ use crate::target::{Endpoint, Identity, PasswordSource, Region, SecretId};
 pub(super) const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// The refusals that are remembered for one password; the oldest is forgotten first.
 const MAX_REFUSALS: usize = 16;
+
 /// A password, and the user that it belongs to.
 pub struct Password {
     /// `None`: the source does not say.
