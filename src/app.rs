@@ -72,7 +72,7 @@ pub enum Event<'a> {
         /// The number of configured targets.
         targets: usize,
     },
-    /// What clients wait for has changed. Only where [`Process::shows_waits`].
+    /// The waits of clients have changed. Only where [`Process::shows_waits`].
     Waiting {
         /// `None` when no client waits any more.
         wait: Option<Wait>,

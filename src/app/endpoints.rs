@@ -12,7 +12,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// What others learn of this process.
+/// The facts that others learn about this process.
 #[derive(Debug, Clone)]
 pub struct Process {
     /// The subcommand that it runs, such as `up`.

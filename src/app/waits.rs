@@ -1,4 +1,4 @@
-//! What clients of a running proxy wait for, for a person at its terminal.
+//! The waits of a running proxy's clients, for a person at its terminal.
 
 use std::{
     sync::Arc,
@@ -68,7 +68,7 @@ fn database(waited: Duration) -> Stage {
     if waited < WAKE_UP_AFTER { Stage::Database } else { Stage::WakeUp }
 }
 
-/// What the clients of a target wait for; `None` when none waits.
+/// The wait of a target's clients; `None` when none waits.
 pub(super) fn stage(service: &Service) -> Option<Stage> {
     let stats = service.upstream.pool().map(Pool::stats);
     let availability = |wanted| {

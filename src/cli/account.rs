@@ -41,7 +41,7 @@ impl FromArgMatches for AccountArguments {
     }
 }
 
-/// Who we are for AWS, and where as far as that is known.
+/// Our identity for AWS, and our region as far as that is known.
 pub(super) struct Known {
     pub(super) identity: Identity,
     /// The region that is configured, or the profile's.

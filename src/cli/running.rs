@@ -154,7 +154,7 @@ pub(super) fn announce(served: &[Served], files: &Files) -> io::Result<Own> {
     announce_in(&folder(), targets.collect())
 }
 
-/// What others learn of this process, which runs a subcommand. Removes the sockets of processes that were killed.
+/// The facts that others learn about this process, which runs a subcommand. Removes the sockets of processes that were killed.
 pub(super) fn process(command: &'static str) -> Process {
     let folder = folder();
     let socket = make(&folder).ok().map(|()| folder.join(format!("{}.{SOCKET}", std::process::id())));
@@ -323,7 +323,7 @@ pub(super) struct ServedForAnother {
 }
 
 impl ServedForAnother {
-    /// What to do about it.
+    /// The remedy.
     pub(super) const HINT: &'static str =
         "stop that process, or give the target another port with --listen or the key listen";
 }

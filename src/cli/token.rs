@@ -32,7 +32,7 @@ Examples:
       psql 'host=ENDPOINT user=app_user sslmode=require'
 ";
 
-/// Why there is no token.
+/// The reason why no token can be made.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("a token is for one user, and target {0} has none")]

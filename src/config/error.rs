@@ -268,7 +268,7 @@ impl Error {
         )
     }
 
-    /// What to do about it, where there is more to say than the error does.
+    /// The remedy, where there is more to say than the error does.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownKey { suggestion: Some(near), table: Some(_), .. }

@@ -1,4 +1,4 @@
-//! What the user asked for, from four places, as one checked [`Config`].
+//! The user's settings, from four places, as one checked [`Config`].
 //!
 //! ```text
 //!   flags ─▶ RDSGATE_* ─▶ .rdsgate.toml ─▶ config.toml ─▶ defaults        the first that sets an option wins, if it may set it

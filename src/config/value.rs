@@ -111,7 +111,7 @@ impl From<request::ParseError> for ValueError {
 }
 
 impl ValueError {
-    /// What to do about it, where there is more to say than the error does.
+    /// The remedy, where there is more to say than the error does.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotLoopback(_) => {

@@ -12,7 +12,7 @@ use crate::{
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
 };
 
-/// Why there is no connection to the database.
+/// The reason why a connection to the database cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No usable credentials or no token.

@@ -1,4 +1,4 @@
-//! What to do about an error of connecting.
+//! The remedies for an error of connecting.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub const NO_DATABASE_HINT: &str =
     "Check that host and port are those of the database's endpoint, and that it is available.";
 
 impl Error {
-    /// What to do about it.
+    /// The remedy.
     pub fn hint(&self, target: &Target) -> Option<String> {
         match self {
             Self::Credentials(cause) => cause.hint(),

@@ -43,7 +43,7 @@ impl Step {
         }
     }
 
-    /// What to do when the step takes too long.
+    /// The remedy when the step takes too long.
     pub fn timeout_hint(self, target: &Target) -> Option<String> {
         match self {
             Self::Route => Some("Check the network and that the SSM agent on the bastion is online.".into()),

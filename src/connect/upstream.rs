@@ -1,4 +1,4 @@
-//! What all connections of the proxy to one database share, whatever the engine.
+//! The parts that all connections of the proxy to one database share, whatever the engine.
 
 use std::{
     pin::pin,
@@ -28,7 +28,7 @@ use crate::{
 /// The values that one client may try after the kept one: AWSCURRENT, AWSPENDING.
 const MORE_PASSWORDS: u8 = 2;
 
-/// What connections to one target share.
+/// The parts that connections to one target share.
 pub struct Upstream {
     target: Arc<Target>,
     account: Account,
@@ -43,9 +43,9 @@ pub struct Upstream {
 pub struct Record {
     /// The SSM session; `None` on the direct route.
     pub session: Option<Arc<str>>,
-    /// What TLS verified; `None` without TLS of ours.
+    /// The facts that TLS verified; `None` without TLS of ours.
     pub verified: Option<Verified>,
-    /// What the login was made with; `None` without a login.
+    /// The means of the login; `None` without a login.
     pub login: Option<login::Record>,
     /// The duration of each step.
     pub steps: Vec<(Step, Duration)>,
@@ -99,7 +99,7 @@ impl PasswordTries<'_> {
 }
 
 impl Upstream {
-    /// What connections to `target` will share.
+    /// The parts that connections to `target` will share.
     pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector) -> Self {
         Self { target, account, dialer, tls, principal_unavailable: AtomicBool::new(false) }
     }

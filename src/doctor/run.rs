@@ -36,7 +36,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// What the policy must allow: exact where account and resource id are known.
+    /// The permission that the policy must give: exact where account and resource id are known.
     pub(super) fn permission(&self, target: &Target, user: &str) -> Permission {
         let user = DatabaseUser {
             account: self.principal.as_ref().map(|principal| principal.account.as_str()),

@@ -58,7 +58,7 @@ pub trait ClientFirst: Send + Sync {
     fn reply(&self, failure: Failure<'_>) -> Option<Vec<u8>>;
 }
 
-/// What a client turned out to want.
+/// The wish of a client.
 pub enum Accepted<'e> {
     /// To log in.
     Login(Box<dyn Login + 'e>),

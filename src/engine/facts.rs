@@ -1,9 +1,9 @@
-//! What is different about each engine outside its protocol, as data.
+//! The differences between engines outside their protocols, as data.
 
 use super::{client::Client, failure::Applicant};
 use database_wire::Error;
 
-/// What rdsgate has to know about an engine.
+/// The facts about an engine that rdsgate needs.
 #[derive(Debug)]
 pub struct Facts {
     /// The databases that speak it, for people.
@@ -23,6 +23,6 @@ pub struct Facts {
     pub maintenance_database: Option<&'static str>,
     /// The SQL that makes this database user, for an engine that RDS calls so.
     pub create_user: fn(rds_engine: &str, user: &str) -> String,
-    /// What to do about a refused login. `None` for an error that is not a refusal, and where the server's message says it all.
+    /// The remedy for a refused login. `None` for an error that is not a refusal, and where the server's message says it all.
     pub refusal_hint: fn(error: &Error, applicant: &Applicant<'_>) -> Option<String>,
 }

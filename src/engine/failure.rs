@@ -5,7 +5,7 @@ use database_wire::Error;
 
 use crate::{login::Login, quote};
 
-/// What to do about a password of rdsgate's own that the database has refused.
+/// The remedy for a password of rdsgate's own that the database has refused.
 pub(super) const REFUSED_SECRET: &str = "Compare the secret, or the output of password_command, with the password of the user in the \
      database; AWSCURRENT and AWSPENDING were tried. If the secret is being rotated, connect again.";
 
@@ -14,7 +14,7 @@ pub(super) const REFUSED_SECRET: &str = "Compare the secret, or the output of pa
 pub struct Failure<'a> {
     /// Decides the code of the message.
     pub kind: Kind<'a>,
-    /// What happened, with its causes, on one line.
+    /// The event with its causes, on one line.
     pub message: String,
     /// The innermost cause, for a protocol with little room.
     pub last_cause: String,
@@ -22,7 +22,7 @@ pub struct Failure<'a> {
     pub context: Option<String>,
     /// What AWS says about the part that failed.
     pub fact: Option<String>,
-    /// What to do about it, beginning in lower case where it names a command.
+    /// The remedy, beginning in lower case where it names a command.
     pub hint: Option<String>,
     /// The target's name.
     pub target: &'a str,
@@ -30,7 +30,7 @@ pub struct Failure<'a> {
     pub user: &'a str,
     /// The way in which it was to log in.
     pub login: Login,
-    /// What the IAM policy must allow for this user: `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
+    /// The permission that this user needs in the IAM policy: `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
     pub permission: String,
     /// The command that finds the cause: `rdsgate doctor orders`.
     pub doctor: String,
@@ -70,7 +70,7 @@ impl Failure<'_> {
         (self.login != Login::Password).then(|| format!("(rdsgate: {})", remedy()))
     }
 
-    /// What to do about a login that the server has refused. doctor cannot try a password that only the client knows.
+    /// The remedy for a login that the server has refused. doctor cannot try a password that only the client knows.
     pub fn advice_on_refusal(&self, hint: Option<String>) -> String {
         match (hint, self.login) {
             (Some(hint), Login::Password) => hint,
@@ -141,7 +141,7 @@ fn is_name(sentence: &str) -> bool {
         .is_some_and(|word| word.starts_with(char::is_uppercase) && word.chars().skip(1).all(char::is_lowercase))
 }
 
-/// What failed.
+/// The part that failed.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind<'a> {
     /// This client may not use the proxy.

@@ -61,7 +61,7 @@ impl Engine {
     /// Every engine.
     pub const ALL: [Self; 3] = [Self::Postgres, Self::Mysql, Self::Tcp];
 
-    /// What is different about it.
+    /// The facts that set it apart.
     pub fn facts(self) -> &'static Facts {
         match self {
             Self::Postgres => &postgres::FACTS,

@@ -29,11 +29,11 @@ pub struct Report {
     pub stage: Stage,
     /// The database user; empty where it was not known yet.
     pub user: String,
-    /// What happened, with its causes, on one line.
+    /// The event with its causes, on one line.
     pub message: String,
     /// The facts that AWS gave about it.
     pub fact: Option<String>,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
     /// The time since then.
     pub age: Duration,

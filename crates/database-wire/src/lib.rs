@@ -45,7 +45,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, as far as the protocol tells.
+    /// The remedy, as far as the protocol tells.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Postgres(error) => error.hint(),

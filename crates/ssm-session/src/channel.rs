@@ -109,7 +109,7 @@ pub struct Stats {
 /// The way to the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// There is no websocket.
+    /// No websocket is open.
     Disconnected,
     /// Messages may be sent.
     Open,

@@ -22,7 +22,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
 /// A stream of any type: TCP, TLS over TCP, or a tunnel through a proxy.
 pub type BoxIo = Box<dyn Io>;
 
-/// Why there is no connection. The text is shown to people: it must not hold a user name, password or token.
+/// The reason why a connection cannot be made. The text is shown to people: it must not hold a user name, password or token.
 pub type ConnectError = Box<dyn error::Error + Send + Sync>;
 
 /// Opens connections to the message service.

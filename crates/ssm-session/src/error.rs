@@ -1,4 +1,4 @@
-//! Why there is no session.
+//! The reasons why a session cannot be opened.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 /// short-lived.
 pub(crate) const WEBSOCKET_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why there is no session.
+/// The reason why a session cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// StartSession failed.

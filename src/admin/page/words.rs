@@ -91,7 +91,7 @@ pub(super) struct Notice {
     pub(super) text: String,
     /// Facts that explain it.
     pub(super) detail: Option<String>,
-    /// What to do about it.
+    /// The remedy.
     pub(super) remedy: Option<String>,
 }
 

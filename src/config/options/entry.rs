@@ -1,4 +1,4 @@
-//! What an entry of the table says.
+//! An entry of the table.
 
 use crate::{config::checked::Config, target::Target};
 

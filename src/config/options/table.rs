@@ -78,7 +78,7 @@ pub trait Typed {
     /// One value from its text.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// The fault in the text.
     fn parse(text: &str) -> Result<Self::Value, ValueError>;
 }
 

@@ -1,4 +1,4 @@
-//! What to do about a login that a server refused. Decided by error code: the same in every language and version, the
+//! The remedies for a login that a server refused. Decided by error code: the same in every language and version, the
 //! message is not.
 
 use database_wire::{
@@ -66,7 +66,7 @@ pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applic
 /// For a user that may have a password instead.
 const OR_PASSWORD: &str = "Or use its password: --auth password.";
 
-/// What to do about a user whom the server asks for something other than a token.
+/// The remedy for a user whom the server asks for something other than a token.
 pub fn alter_user_hint(user: &str) -> String {
     format!(
         "As an administrator: ALTER USER {} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; (CREATE USER for one that does \

@@ -1,4 +1,4 @@
-//! What rdsgate knows of MySQL and MariaDB beyond their protocol.
+//! The knowledge about MySQL and MariaDB beyond their protocol.
 
 mod accept;
 mod client;
@@ -25,7 +25,7 @@ pub use self::{
 
 use super::Facts;
 
-/// What is different about MySQL.
+/// The facts that set MySQL apart.
 pub const FACTS: Facts = Facts {
     products: "MySQL and MariaDB",
     name: "mysql",

@@ -11,7 +11,7 @@ use crate::{
     stream::relay::{self, Reason, Side},
 };
 
-/// What has passed of a MySQL connection.
+/// The part of a MySQL connection that has passed.
 pub struct Tap {
     watch: Watch,
     /// Raised while a COM_CHANGE_USER or COM_RESET_CONNECTION waits to be answered here.

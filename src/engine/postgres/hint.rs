@@ -1,4 +1,4 @@
-//! What to do about a login that a server refused.
+//! The remedies for a login that a server refused.
 //!
 //! Decided by SQLSTATE and, where PostgreSQL uses one for several things, by the routine that reported it: both are
 //! the same in every language and version, the message is not.

@@ -1,4 +1,4 @@
-//! What rdsgate knows of PostgreSQL beyond its protocol.
+//! The knowledge about PostgreSQL beyond its protocol.
 
 mod accept;
 mod cancel;
@@ -20,7 +20,7 @@ pub use self::{
 
 use super::Facts;
 
-/// What is different about PostgreSQL.
+/// The facts that set PostgreSQL apart.
 pub const FACTS: Facts = Facts {
     products: "PostgreSQL",
     name: "postgres",

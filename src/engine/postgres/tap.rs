@@ -10,7 +10,7 @@ use crate::{
     stream::relay::{self, Reason, Side},
 };
 
-/// What has passed of a PostgreSQL connection.
+/// The part of a PostgreSQL connection that has passed.
 pub struct Tap(Watch);
 
 impl Tap {

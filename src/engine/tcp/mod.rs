@@ -8,7 +8,7 @@ mod verbs;
 pub use self::verbs::Tcp;
 use super::Facts;
 
-/// What is different about bytes without a protocol.
+/// The facts that set bytes without a protocol apart.
 pub const FACTS: Facts = Facts {
     products: "any TCP port",
     name: "tcp",

@@ -29,7 +29,7 @@ impl Error {
         })
     }
 
-    /// What happened; a list of causes is left to the detail.
+    /// The event; a list of causes is left to the detail.
     fn headline(&self) -> String {
         match self {
             Self::Connect(connect::Error::Credentials(cause)) if cause.tried().is_some() => cause.to_string(),

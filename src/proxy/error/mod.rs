@@ -106,7 +106,7 @@ impl Error {
         }
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub fn hint(&self, target: &Target) -> Option<String> {
         match self {
             Self::Connect(error) => error.hint(target),
@@ -163,7 +163,7 @@ impl Login<'_> {
         facts.join(" ")
     }
 
-    /// What the policy must allow, as far as it is known: the resource id of the database is not in its name.
+    /// The permission that the policy must give, as far as it is known: the resource id of the database is not in its name.
     fn permission(&self, target: &Target) -> String {
         let Facts { principal, database, .. } = self.facts;
         let user = DatabaseUser {

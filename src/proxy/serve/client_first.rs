@@ -36,7 +36,7 @@ pub(super) async fn serve(service: &Service, engine: &dyn ClientFirst, mut clien
     }
 }
 
-/// What the client wants, and whose it is.
+/// The wish of the client, and its user.
 async fn accept<'e>(
     service: &Service,
     engine: &'e dyn ClientFirst,

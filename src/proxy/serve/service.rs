@@ -1,4 +1,4 @@
-//! What all connections of a target share, and the words for their ends.
+//! The parts that all connections of a target share, and the words for their ends.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -45,7 +45,7 @@ impl Strangers {
     }
 }
 
-/// What all connections of a target share.
+/// The parts that all connections of a target share.
 pub struct Service {
     /// The way to the database.
     pub upstream: Upstream,

@@ -27,7 +27,7 @@ use super::{
 
 const WAITING_FOR: &str = "the client's response to the greeting";
 
-/// What a client turned out to want.
+/// The wish of a client.
 #[derive(Debug)]
 pub enum Accepted {
     /// To log in.
@@ -50,7 +50,7 @@ impl Accepted {
 /// A client that waits for OK or ERR.
 #[derive(Debug)]
 pub struct Login {
-    /// What it wants.
+    /// Its wish.
     pub response: HandshakeResponse,
     /// The sequence number of the next packet to it.
     pub(super) sequence: u8,

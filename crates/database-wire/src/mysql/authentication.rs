@@ -116,7 +116,7 @@ struct Relay<'a, S, C, K> {
     key: K,
     /// The plugin that the client answers for.
     plugin: Plugin,
-    /// What it mixes into its password.
+    /// The bytes that it mixes into its password.
     salt: Vec<u8>,
 }
 

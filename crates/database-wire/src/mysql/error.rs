@@ -117,7 +117,7 @@ pub enum Error {
     Unexpected {
         /// Its first byte; none when it is empty.
         first: Option<u8>,
-        /// What could have come.
+        /// The messages that could have come.
         waiting_for: &'static str,
     },
     /// A packet that is not laid out as it should be.
@@ -150,7 +150,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, as far as the protocol tells.
+    /// The remedy, as far as the protocol tells.
     pub fn hint(&self) -> Option<String> {
         self.report()?.hint
     }

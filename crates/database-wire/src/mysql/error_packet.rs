@@ -63,11 +63,11 @@ pub struct ErrorReport {
     pub code: u16,
     /// Five characters.
     pub sqlstate: &'static str,
-    /// What happened, in one line.
+    /// The event, in one line.
     pub message: String,
     /// The facts; the first to be left out where there is no room.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
 }
 

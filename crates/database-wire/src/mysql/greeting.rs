@@ -36,14 +36,14 @@ use super::{
 /// The only protocol version that servers since MySQL 3.21 speak.
 const PROTOCOL_VERSION: u8 = 10;
 
-/// What a server says first.
+/// The first message of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
     /// As sent. MariaDB before 11 puts `5.5.5-` before its own.
     pub version: Bytes,
-    /// What `KILL` takes.
+    /// The id that `KILL` takes.
     pub connection_id: u32,
-    /// What the server offers.
+    /// The server's offer.
     pub capabilities: Capabilities,
     /// The server's default character set and collation, by its number's lower byte.
     pub charset: u8,
@@ -55,7 +55,7 @@ pub struct Greeting {
     pub scramble: Scramble,
 }
 
-/// What a client mixes into its password: 20 bytes, none of them NUL.
+/// The bytes that a client mixes into its password: 20 bytes, none of them NUL.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Scramble([u8; 20]);
 
@@ -190,7 +190,7 @@ impl Greeting {
         Some([parts.next()??, parts.next()??, parts.next()??])
     }
 
-    /// What the client is offered.
+    /// The offer to the client.
     pub fn offered(&self) -> Capabilities {
         self.capabilities.for_client()
     }

@@ -36,7 +36,7 @@ const IN_TRANSACTION: u16 = 1;
 /// `SERVER_STATUS_LAST_ROW_SENT`, there: none waits any more.
 const LAST_ROW_SENT: u16 = 1 << 7;
 
-/// What a connection is doing.
+/// The activity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// Waits for a command, outside a transaction: ending the connection loses nothing but session state.
@@ -167,7 +167,7 @@ impl Watch {
         self.lost || self.owed.is_empty() && self.expect.is_none() && self.is_between_packets()
     }
 
-    /// What the connection is doing.
+    /// The activity of the connection.
     pub fn state(&self) -> Activity {
         let cursor = self.status & (CURSOR_EXISTS | LAST_ROW_SENT) == CURSOR_EXISTS;
         let waits = match self.expect {

@@ -31,7 +31,7 @@ const TERMINATE: [u8; 4] = *b"X\0\0\0";
 /// The first byte of a TLS ClientHello (handshake record). No startup packet begins so: it would be 369 MB long.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What a client turned out to want.
+/// The wish of a client.
 #[derive(Debug)]
 pub enum Accepted {
     /// To log in.

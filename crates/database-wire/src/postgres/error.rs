@@ -104,9 +104,9 @@ pub enum Error {
     /// A message that has no place here.
     #[error("unexpected message {:?} from the database server while waiting for {waiting_for}", char::from(*.tag))]
     Unexpected {
-        /// What came.
+        /// The first byte of the message that came.
         tag: u8,
-        /// What could have come.
+        /// The messages that could have come.
         waiting_for: &'static str,
     },
     /// A message longer or shorter than any of a login.
@@ -154,7 +154,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, as far as the protocol tells; for [`Error::Authentication`] only the user's name would tell.
+    /// The remedy, as far as the protocol tells; for [`Error::Authentication`] only the user's name would tell.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Authentication(_) => None,

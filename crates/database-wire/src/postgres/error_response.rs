@@ -40,11 +40,11 @@ mod field {
 pub struct ErrorReport {
     /// Five characters; see [`sqlstate`](super::error::sqlstate).
     pub sqlstate: &'static str,
-    /// What happened, in one line.
+    /// The event, in one line.
     pub message: String,
     /// The facts. May have several lines.
     pub detail: Option<String>,
-    /// What to do about it. May have several lines.
+    /// The remedy. May have several lines.
     pub hint: Option<String>,
 }
 
@@ -60,11 +60,11 @@ impl ErrorReport {
 /// A notice of ours to a client that is logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// What happened, in one line.
+    /// The event, in one line.
     pub message: String,
     /// The facts.
     pub detail: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 

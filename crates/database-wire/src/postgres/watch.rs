@@ -7,7 +7,7 @@
 
 use super::{error::sqlstate::READ_ONLY, exchange::Exchanges};
 
-/// What a connection is doing.
+/// The activity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// Waits for a command, outside a transaction: ending the connection loses nothing but session state.
@@ -75,7 +75,7 @@ impl Watch {
         });
     }
 
-    /// What the connection is doing.
+    /// The activity of the connection.
     pub fn state(&self) -> Activity {
         match self.status {
             Some(status) if self.exchanges.is_empty() && self.at_boundary() && self.client.at_boundary() => {

@@ -1,4 +1,4 @@
-//! What makes each message of ours unique: its name and its time of day.
+//! The marks that make each message of ours unique: its name and its time of day.
 
 use std::time::{Instant, SystemTime};
 

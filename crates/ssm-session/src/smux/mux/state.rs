@@ -32,7 +32,7 @@ use std::{
 
 use super::error::StreamError;
 
-/// What a stream is for.
+/// The purpose of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A client's connection.
