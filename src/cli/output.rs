@@ -16,7 +16,12 @@ use safe_display::printable;
 use serde_json::{Value, json};
 use tracing::Level;
 
-use super::{exit::Exit, progress::Question, signals::Watch, terminal};
+use super::{
+    exit::Exit,
+    progress::{self, Question},
+    signals::Watch,
+    terminal,
+};
 use crate::{
     app::Event,
     aws::{self, Prompt},
@@ -254,7 +259,8 @@ impl Output {
     /// Answers Ctrl-C, which a terminal shows as `^C`, and waits until that is on stderr.
     pub fn interrupted(&mut self, word: &str) {
         if self.style != Style::Json && log::on_terminal() {
-            // In one piece, so that the line of a wait does not come between.
+            // The line of a wait comes neither between nor behind.
+            progress::end();
             self.write(&format!("\n{}\n", printable::line(word)));
         } else {
             self.note(word);

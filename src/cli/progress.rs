@@ -139,6 +139,11 @@ impl Question {
     }
 }
 
+/// Erases the lines for the rest of the process, whose last words follow.
+pub fn end() {
+    std::mem::forget(Question::begin());
+}
+
 impl Drop for Question {
     fn drop(&mut self) {
         let mut lines = lock();
