@@ -6,6 +6,7 @@
 mod support;
 
 mod blocked_hosts;
+mod hosts_entry;
 mod namespace;
 
 use std::{
@@ -43,6 +44,12 @@ fn main() -> ExitCode {
         }),
         as_root("nothing_gets_the_bastion_blocked_by_mysql", || {
             Box::pin(blocked_hosts::nothing_gets_the_bastion_blocked(Engine::MySql))
+        }),
+        as_root("psql_verifies_the_real_name_through_a_forwarded_port", || {
+            Box::pin(hosts_entry::psql_verifies_the_real_name())
+        }),
+        as_root("mysql_verifies_the_real_name_through_a_forwarded_port", || {
+            Box::pin(hosts_entry::mysql_verifies_the_real_name())
         }),
         as_root("repository_of_another_user_is_not_read", || Box::pin(repository_of_another_user_is_not_read())),
     ];

@@ -1,0 +1,71 @@
+//! The manual recipe's own commands, on a machine whose `/etc/hosts` leads the database's name to a forwarded port. A hosts file of
+//! one's own takes a mount namespace, which only root can make everywhere.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use sandbox::{Destination, Options, Sandbox};
+use tempfile::NamedTempFile;
+use tokio::{process::Command, time::timeout};
+
+use crate::support::{
+    clients,
+    gate::{BASTION, Gate, GateOptions, PATIENCE},
+    servers::{Engine, Server},
+};
+
+/// A forwarded port of the server, and a hosts file with its name.
+async fn forwarded(server: &Server) -> (Sandbox, Gate, NamedTempFile) {
+    let (host, port) = (&server.rds_host, server.engine.rds_port());
+    let address: SocketAddr = server.addr;
+    let options = Options::default().name(host, port, Destination::Address(address));
+    let sandbox = Sandbox::start(options).await.expect("loopback can be listened on");
+    let gate = GateOptions::bare(&sandbox)
+        .verb("forward")
+        .argument(&format!("{host}:{port}"))
+        .flag("--bastion", BASTION)
+        .flag("--listen", "localhost:0")
+        .flag("--region", sandbox.region())
+        .start()
+        .await;
+    let hosts = NamedTempFile::new().expect("there is room");
+    std::fs::write(hosts.path(), format!("127.0.0.1 localhost {host}\n")).expect("there is room");
+    (sandbox, gate, hosts)
+}
+
+/// What a program prints that runs with this hosts file.
+async fn output(hosts: &NamedTempFile, program: &mut Command) -> String {
+    let program = program.as_std();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(hosts.path());
+    command.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null()).kill_on_drop(true);
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = timeout(PATIENCE, command.output()).await.expect("it ends").expect("util-linux is there");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+pub(crate) async fn psql_verifies_the_real_name() {
+    let server = Server::shared();
+    let (_sandbox, gate, hosts) = forwarded(server).await;
+    let string = format!(
+        "host={} port={} user=legacy_user dbname=appdb sslmode=verify-full sslrootcert={}",
+        server.rds_host,
+        gate.port,
+        server.ca.display()
+    );
+    let asked = "select current_user, (select ssl from pg_stat_ssl where pid = pg_backend_pid())";
+    let mut psql = Command::new("psql");
+    psql.arg(string).args(["-XAtc", asked]).env("PGPASSWORD", "legacypass");
+    assert_eq!(output(&hosts, &mut psql).await, "legacy_user|t\n");
+}
+
+pub(crate) async fn mysql_verifies_the_real_name() {
+    let server = tokio::task::block_in_place(|| Server::shared_of(Engine::MySql));
+    let (_sandbox, gate, hosts) = forwarded(server).await;
+    let mut mysql = Command::new(tokio::task::block_in_place(clients::mysql_programs).join("mysql"));
+    mysql.args(["--no-defaults", "--ssl-mode=VERIFY_IDENTITY", "-N", "-h", &server.rds_host, "-u", "legacy_user"]);
+    mysql.args([&format!("--ssl-ca={}", server.ca.display()), "-P", &gate.port.to_string(), "-plegacypass"]);
+    let said = output(&hosts, mysql.args(["-e", "select user(); show status like 'Ssl_version'"])).await;
+    assert!(said.starts_with("legacy_user@") && said.contains("TLSv1.3"), "{said}");
+}
