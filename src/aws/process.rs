@@ -42,7 +42,7 @@ impl Drop for Running {
 /// Runs a command of the user's configuration in a shell.
 ///
 /// # Errors
-/// The reason why there is no output, with the first line of the command's error messages.
+/// The reason for missing output, with the first line of the command's error messages.
 pub(super) async fn shell(command: &str, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
     let _running = Running::begin();
     let process = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true).output();

@@ -102,7 +102,7 @@ impl<'a> Settings<'a> {
     pub(super) fn get(&self, key: Key) -> Option<&'a Setting> {
         self.outside(key).or_else(|| {
             let project = self.project.get(key).filter(|setting| self.may_set(key, setting));
-            // Whose database it is, only the project says: no password may go there.
+            // The project alone says whose database it is, so no password may go there.
             let gives_password = matches!(key, Key::Auth | Key::Secret | Key::PasswordCommand);
             let may_inherit = self.reach != Reach::Untrusted || !gives_password;
             let own = self.own.get(key).filter(|_| may_inherit);

@@ -209,7 +209,7 @@ async fn leave(connection: Option<Connection>, target: &Target) {
     }
 }
 
-/// What the server gets.
+/// The proof that the server gets.
 #[derive(Clone, Copy)]
 enum Sent<'a> {
     Token(&'a Secret<String>),

@@ -101,7 +101,7 @@ pub trait Asked: Send {
     fn answer(self: Box<Self>, client: &mut dyn Io) -> BoxFuture<'_, Result<Box<Established>, NoAnswer>>;
 }
 
-/// Why a login that waited for the client has come to nothing.
+/// The reason why a login that waited for the client failed.
 #[derive(Debug)]
 pub enum NoAnswer {
     /// The client has left, or does not keep to the protocol.

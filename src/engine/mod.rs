@@ -45,7 +45,7 @@ use crate::target::{Engine, ParseError};
 
 /// The engine of one target at work, by the order of the conversation. It holds what has been learnt about the server.
 pub enum Order {
-    /// The client speaks first: nothing is dialled before it has said what it wants, which is nothing where there is no protocol.
+    /// The client speaks first: the dial waits for its first message. A client without a protocol is dialled for at once.
     ClientFirst(Box<dyn ClientFirst>),
     /// The server speaks first and its client is logged in behind its greeting. MySQL alone does so.
     ServerFirst(Arc<mysql::Mysql>),
@@ -100,7 +100,7 @@ impl Engine {
         self.facts().client.is_some()
     }
 
-    /// A text about connecting: where there is no database, it is about a server.
+    /// A text about connecting, which calls a target without a database a server.
     pub fn worded(self, text: &str) -> String {
         if self.is_database() {
             return text.to_owned();

@@ -75,7 +75,7 @@ pub struct Conversation {
     idle: Idle,
     trial: Trial,
     silence: Silence,
-    /// No data are sent before this time, see [`HANDSHAKE_LAG`]. Cleared when it has come.
+    /// The time before which no data are sent, see [`HANDSHAKE_LAG`]. Cleared once it has come.
     data_from: Option<Instant>,
     customer_message: Option<String>,
 }

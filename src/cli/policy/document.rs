@@ -99,7 +99,7 @@ impl Grant<'_> {
         statements
     }
 
-    /// What fetching the password takes. AWS appends six random characters to the name of a secret in its ARN.
+    /// The permissions to fetch the password. AWS appends six random characters to the name of a secret in its ARN.
     fn password(&self) -> Vec<Value> {
         let (region, account) = (&self.target.region, self.account);
         let aws = region.partition().name();

@@ -37,7 +37,7 @@ pub(super) struct Network {
     pub(super) endpoints: Vec<String>,
 }
 
-/// What is to be created. Unknown ids are placeholders in capitals.
+/// The resources to be created. Unknown ids are placeholders in capitals.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// The name of all that is created.
@@ -54,7 +54,7 @@ pub(super) struct Plan {
     pub(super) port: u16,
     /// The services that an endpoint is created for.
     pub(super) endpoints: Vec<&'static str>,
-    /// What IAM authentication has to be turned on for: `instance` or `cluster`, and its identifier.
+    /// The resource whose IAM authentication has to be turned on: `instance` or `cluster`, and its identifier.
     pub(super) without_iam: Option<(&'static str, String)>,
     /// The statements that create the database user.
     pub(super) sql: String,

@@ -1,4 +1,4 @@
-//! What rdsgate knows of a port without a protocol of its own: bytes go both ways. There is no TLS of ours, no login and no
+//! The knowledge about a port without a protocol of its own: bytes go both ways. rdsgate adds no TLS, no login and no
 //! message for a client, so an error is a line of the log and a reset.
 
 mod half_close;

@@ -127,7 +127,7 @@ async fn verdict<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// What a plugin is answered; `None` for one that is not known here.
+/// The answer to a plugin; `None` for one that is not known here.
 fn answer(plugin: &Plugin, password: &Secret<String>, scramble: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let secret = password.expose().as_bytes();
     match plugin.name() {

@@ -43,7 +43,7 @@ pub enum Begun {
 pub struct Asked {
     /// Read from the server, and not looked at.
     received: BytesMut,
-    /// What the client is to hear: the request.
+    /// The request, for the client.
     to_client: BytesMut,
 }
 

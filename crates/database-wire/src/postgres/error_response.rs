@@ -157,8 +157,8 @@ impl ServerError {
     }
 
     /// The message to pass on: all fields as they came, with `remedy` behind the server's message, and `detail` and `hint` behind
-    /// the server's own, if any. What controls a terminal is escaped, but for newlines. What would make the message too long for
-    /// a client is left out, the detail first.
+    /// the server's own, if any. Characters that control a terminal are escaped, except newlines. A text that would make the
+    /// message too long for a client is left out, the detail first.
     pub fn encode_with(&self, remedy: Option<&str>, detail: Option<&str>, hint: Option<&str>) -> Vec<u8> {
         let mut error = self.clone();
         for (_, text) in &mut error.fields {
