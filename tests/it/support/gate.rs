@@ -9,7 +9,7 @@ use std::{
 
 use sandbox::{Identity, Options, Sandbox};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, Command},
     sync::watch,
     time::timeout,
@@ -278,27 +278,49 @@ impl GateOptions {
     /// Starts it, for one that is not to get ready.
     pub(crate) fn spawn(self) -> Gate {
         let (user, database) = (self.value("--user", "app_user"), self.value("--database", "appdb"));
+        let terminal = self.terminal;
         let mut child =
             self.traced().command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cargo built rdsgate");
         let (sender, output) = watch::channel(String::new());
         let sender = Arc::new(Mutex::new(sender));
-        collect(child.stderr.take().expect("piped"), Arc::clone(&sender));
-        collect(child.stdout.take().expect("piped"), sender);
+        collect(child.stderr.take().expect("piped"), false, Arc::clone(&sender));
+        collect(child.stdout.take().expect("piped"), terminal, sender);
         let keyboard = child.stdin.take();
         Gate { child, output, keyboard, port: 0, user, database }
     }
 }
 
-fn collect(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static, sender: Arc<Mutex<watch::Sender<String>>>) {
+/// Appends the output of a program to the log: whole lines, or, from a terminal, text as it comes, because no line ends behind a
+/// question.
+fn collect(
+    mut stream: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+    terminal: bool,
+    sender: Arc<Mutex<watch::Sender<String>>>,
+) {
     tokio::spawn(async move {
-        let mut lines = BufReader::new(stream).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            sender.lock().expect("no holder panics").send_modify(|log| {
-                log.push_str(&line);
-                log.push('\n');
-            });
+        let append = |bytes: &[u8], end: &str| {
+            let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+            sender.lock().expect("no holder panics").send_modify(|log| log.extend([text.as_str(), end]));
+        };
+        let mut held = Vec::new();
+        while let Ok(1..) = stream.read_buf(&mut held).await {
+            let whole_lines = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let ready = if terminal { complete(&held) } else { whole_lines };
+            append(&held.drain(..ready).collect::<Vec<_>>(), "");
+        }
+        if !held.is_empty() {
+            append(&held, "\n");
         }
     });
+}
+
+/// The length of what does not end within a character or an end of a line.
+fn complete(bytes: &[u8]) -> usize {
+    let length = match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    };
+    length - usize::from(bytes[..length].ends_with(b"\r"))
 }
 
 /// A running rdsgate. Killed when dropped.
