@@ -18,7 +18,7 @@ mod running;
 mod signals;
 mod waits;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -33,7 +33,7 @@ use crate::{
     aws::{self, Accounts, Prompt},
     config::Config,
     listen,
-    target::Target,
+    target::{Local, Target},
     telemetry::metrics::Metrics,
     tls,
 };
@@ -45,8 +45,8 @@ pub enum Event<'a> {
     Listening {
         /// The target.
         target: Arc<Target>,
-        /// The addresses, with the port that the system chose for port 0.
-        addresses: Vec<SocketAddr>,
+        /// Every address, with the port that the system chose for port 0.
+        bound: Vec<Local>,
     },
     /// The admin address is bound.
     Admin {

@@ -5,6 +5,7 @@
 //! This module opens no socket and makes no call.
 
 mod identity;
+mod listen;
 mod pooling;
 mod reference;
 mod secret;
@@ -12,7 +13,6 @@ mod session;
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -23,6 +23,7 @@ use ssm_session::request::Destination;
 
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
+    listen::{Address, ListenAddress, Local},
     pooling::{Isolation, Pooling, default_pooling},
     reference::{Arn, Host, Reference},
     secret::{PasswordSource, SecretId},
@@ -292,13 +293,18 @@ pub struct Target {
     pub compress: Compress,
     /// Protection against mistakes.
     pub guard: Guard,
-    /// The local addresses to listen on: `localhost` is both loopback addresses.
-    pub listen: ListenAddress,
+    /// The local addresses to listen on. The first is the one that commands and connection strings show.
+    pub listen: Vec<Address>,
     /// The user ids whose clients are served beside our own and root's.
     pub allow_users: Vec<u32>,
 }
 
 impl Target {
+    /// The first TCP address to listen on.
+    pub fn tcp(&self) -> Option<&ListenAddress> {
+        self.listen.iter().find_map(Address::tcp)
+    }
+
     /// This target after its alias has moved to `host`. The region changes with the name, unless it was configured.
     #[must_use]
     pub fn moved_to(&self, host: Host) -> Self {
@@ -341,43 +347,6 @@ impl From<&Path> for CaFile {
     /// A file whose content is not pinned.
     fn from(path: &Path) -> Self {
         Self { path: path.to_owned(), sha256: None }
-    }
-}
-
-/// The local address for clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenAddress {
-    /// The host as configured: `localhost` or one loopback address.
-    pub host: String,
-    /// The addresses to bind: for `localhost` 127.0.0.1 first, then `::1`.
-    pub addresses: Vec<IpAddr>,
-    /// The port; 0 lets the system choose (the same one on every address).
-    pub port: u16,
-}
-
-impl ListenAddress {
-    /// `localhost`, which is both loopback addresses.
-    pub fn localhost(port: u16) -> Self {
-        let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        Self { host: "localhost".into(), addresses, port }
-    }
-
-    /// Whether the system chooses the port, which is known once the address is bound.
-    pub fn is_any_port(&self) -> bool {
-        self.port == 0
-    }
-
-    /// The address with the port that it was bound to.
-    #[must_use]
-    pub fn with_port(&self, port: u16) -> Self {
-        Self { port, ..self.clone() }
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, .. } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 

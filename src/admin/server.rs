@@ -73,7 +73,8 @@ impl Server {
     /// [`Error`]; nothing is left behind.
     pub async fn start(address: &Address, view: &Arc<View>, metrics: &Metrics) -> Result<Self, Error> {
         let listeners = listen::bind(address).await?;
-        let name = listen::name(address, &listeners);
+        let bound: Vec<_> = listeners.iter().filter_map(|listener| listener.local().ok()).collect();
+        let name = listen::name(address, &bound);
         let shared = Arc::new(Shared {
             registry: registry(metrics, view),
             view: Arc::clone(view),

@@ -5,7 +5,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,7 +22,7 @@ use crate::{
     aws::{self, Accounts},
     config::Config,
     connect::{self, Deadline, Upstream},
-    listen::{self, Address, Listener, Local},
+    listen::{self, Listener, Local},
     proxy::{
         self,
         serve::{Service, counts, reach, serve},
@@ -65,20 +64,15 @@ pub struct Running {
 pub struct Served {
     /// The target.
     pub target: Arc<Target>,
-    /// The bound TCP addresses, with the port that the system chose for port 0.
-    pub addresses: Vec<SocketAddr>,
-    /// Every bound address.
-    pub(super) bound: Vec<Local>,
+    /// Every bound address, with the port that the system chose for port 0.
+    pub bound: Vec<Local>,
     pub(super) current: Arc<Current>,
     tasks: TaskTracker,
 }
 
 impl fmt::Debug for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Served")
-            .field("target", &self.target.name)
-            .field("addresses", &self.addresses)
-            .finish_non_exhaustive()
+        f.debug_struct("Served").field("target", &self.target.name).field("bound", &self.bound).finish_non_exhaustive()
     }
 }
 
@@ -149,14 +143,13 @@ impl Running {
         for (listeners, current) in bound {
             let target = Arc::clone(current.last().upstream.target());
             let bound: Vec<_> = listeners.iter().filter_map(|listener| listener.local().ok()).collect();
-            let addresses: Vec<_> = bound.iter().filter_map(Local::tcp).collect();
-            running.listening.push(Listening::on(&addresses));
-            events(Event::Listening { target: Arc::clone(&target), addresses: addresses.clone() });
+            running.listening.push(Listening::on(&bound.iter().filter_map(Local::tcp).collect::<Vec<_>>()));
+            events(Event::Listening { target: Arc::clone(&target), bound: bound.clone() });
             for listener in listeners {
                 running.listen(listener, &current);
             }
             let tasks = running.tasks.clone();
-            running.served.push(Served { target, addresses, bound, current, tasks });
+            running.served.push(Served { target, bound, current, tasks });
         }
         Ok(running)
     }
@@ -190,7 +183,7 @@ impl Running {
         metrics: &Metrics,
     ) -> Result<(Vec<Listener>, Arc<Current>), Error> {
         let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
-        let listeners = listen::bind(&Address::of(&target)).await.map_err(listen_failed)?;
+        let listeners = listen::bind_all(&target.listen).await.map_err(listen_failed)?;
         let upstream = self.upstream(&target, accounts)?;
         let (drain, abort) = (self.drain.clone(), self.abort.clone());
         let service = Service::new(upstream, counts(metrics, &target), config.connect_timeout, drain, abort);

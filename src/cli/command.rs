@@ -34,7 +34,7 @@ use super::{
 use crate::{
     app::{Cause, Endpoints, Event, Running},
     local_connection::Connection,
-    target::Target,
+    target::{Local, Target},
     telemetry::{log, metrics::Metrics},
 };
 
@@ -149,7 +149,7 @@ async fn beside(
     }
     // From here on the terminal is the program's.
     drop(person);
-    let connection = Connection::new(&served.target, served.addresses.first().copied());
+    let connection = Connection::new(&served.target, served.bound.iter().find_map(Local::tcp));
     let mut command = program.command(&connection);
     for name in connection.misleading() {
         command.env_remove(name);

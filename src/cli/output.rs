@@ -8,7 +8,6 @@ use std::{
     error::Error,
     fmt::{self, Display, Write as _},
     io::{self, BufRead, Write},
-    net::SocketAddr,
     time::SystemTime,
 };
 
@@ -25,9 +24,9 @@ use super::{
 use crate::{
     app::Event,
     aws::{self, Prompt},
-    causes, config, connect,
+    causes, config, connect, listen,
     local_connection::Connection,
-    target::{Engine, Route, Target},
+    target::{Engine, Local, Route, Target},
     telemetry::log::{self, Format, Stderr},
 };
 
@@ -214,15 +213,15 @@ impl Output {
     /// Tells what the proxy does: a line for people and, for each target, what they may copy.
     pub fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Listening { target, addresses } => {
-                let (what, how) = listening(target, addresses);
+            Event::Listening { target, bound } => {
+                let (what, how) = listening(target, bound);
                 let whole = printable::line(&format!("{what} {how}")).into_owned();
                 if whole.chars().count() <= COLUMNS || self.style == Style::Json {
                     self.note(&whole);
                 } else {
                     self.say(Kind::Note, &format!("{}\n  {}", printable::line(&what), printable::line(&how)), &[]);
                 }
-                let connection = Connection::new(target, addresses.first().copied());
+                let connection = Connection::new(target, bound.iter().find_map(Local::tcp));
                 self.print(&match connection.command() {
                     Some(command) => format!("{command}\n{}\n", connection.uri()),
                     None => format!("{}\n", forwarding(target, &connection)),
@@ -446,8 +445,8 @@ fn forgive_broken_pipe(error: io::Error) -> io::Result<()> {
 }
 
 /// `[orders] listening on localhost:5432` and `(postgres, via i-0123…, verify-full)`.
-fn listening(target: &Target, addresses: &[SocketAddr]) -> (String, String) {
-    let listen = addresses.first().map_or(target.listen.clone(), |bound| target.listen.with_port(bound.port()));
+fn listening(target: &Target, bound: &[Local]) -> (String, String) {
+    let listen = target.listen.iter().map(|address| listen::name(address, bound)).collect::<Vec<_>>().join(", ");
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
         Route::Direct => "direct".into(),
@@ -496,7 +495,7 @@ fn short(id: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use std::{
-        net::{IpAddr, Ipv4Addr},
+        net::{IpAddr, Ipv4Addr, SocketAddr},
         sync::{Arc, Mutex},
         time::Duration,
     };
@@ -544,8 +543,9 @@ mod tests {
     }
 
     fn listening_event(target: Arc<Target>) -> Event<'static> {
-        let addresses = target.listen.addresses.iter().map(|ip| SocketAddr::new(*ip, target.listen.port)).collect();
-        Event::Listening { target, addresses }
+        let listen = target.tcp().unwrap();
+        let bound = listen.addresses.iter().map(|ip| Local::Tcp(SocketAddr::new(*ip, listen.port))).collect();
+        Event::Listening { target, bound }
     }
 
     #[test]
@@ -579,10 +579,10 @@ mod tests {
     #[test]
     fn bound_port_is_shown() {
         let (mut output, stdout, stderr) = output(false);
-        let addresses = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 49152)];
+        let bound = vec![Local::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 49152))];
         let mut target = Arc::unwrap_or_clone(target(None, None, "127.0.0.1:0"));
         target.route = Route::Direct;
-        output.event(&Event::Listening { target: target.into(), addresses });
+        output.event(&Event::Listening { target: target.into(), bound });
         assert_eq!(stderr.text(), "[orders] listening on 127.0.0.1:49152 (postgres, direct, verify-full)\n");
         assert_eq!(stdout.text(), "psql -h 127.0.0.1 -p 49152\npostgresql://127.0.0.1:49152/?sslmode=disable\n");
     }

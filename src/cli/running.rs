@@ -30,7 +30,7 @@ use crate::{
     admin::model::Status,
     app::{Process, Served},
     config::{Environment, Plan, Request},
-    target::{Reference, Target},
+    target::{Local, Reference, Target},
     tunnel::owner::started,
 };
 
@@ -148,7 +148,7 @@ pub(super) fn announce(served: &[Served], files: &Files) -> io::Result<Own> {
         name: served.target.name.to_string(),
         engine: served.target.engine.to_string(),
         endpoint: served.target.endpoint.to_string(),
-        addresses: served.addresses.clone(),
+        addresses: served.bound.iter().filter_map(Local::tcp).collect(),
         origin: Some(Origin { user: served.target.user.clone(), file: files.get(&served.target).cloned() }),
     });
     announce_in(&folder(), targets.collect())
@@ -354,7 +354,7 @@ fn address_in(
     if let Some((_, serving)) = targets.clone().find(|(_, serving)| is_it(serving)) {
         return Ok(serving.addresses.first().copied());
     }
-    let port = target.listen.port;
+    let Some(port) = target.tcp().map(|listen| listen.port) else { return Ok(None) };
     match targets.find(|(_, serving)| serving.addresses.iter().any(|address| address.port() == port)) {
         Some((record, serving)) => {
             Err(ServedForAnother { port, target: target.name.to_string(), pid: record.pid, other: serving.describe() })
@@ -453,6 +453,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::target::{Address, ListenAddress};
 
     #[test]
     fn leftovers_of_killed_processes_are_swept() {
@@ -558,7 +559,7 @@ mod tests {
             let error = address_in(&other, &target, Some(&file)).unwrap_err().to_string();
             assert!(error.starts_with("port 5432 is served by process 7 for "), "{what}: {error}");
             let mut elsewhere = target.clone();
-            elsewhere.listen.port = 5433;
+            elsewhere.listen = vec![Address::Tcp(ListenAddress::localhost(5433))];
             assert_eq!(address_in(&other, &elsewhere, Some(&file)).unwrap(), None, "{what}");
         }
     }

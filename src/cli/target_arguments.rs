@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{self, Environment, Key, Plan, Request},
     local_connection::Connection,
-    target::Engine,
+    target::{Engine, ListenAddress},
 };
 
 /// A port that the system will choose.
@@ -83,7 +83,7 @@ impl TargetArguments {
                 return Exit::Failure;
             }
         };
-        if bound.is_none() && target.listen.is_any_port() {
+        if bound.is_none() && target.tcp().is_none_or(ListenAddress::is_any_port) {
             output.error(
                 &NoAddress(target.name.to_string()),
                 Some("start it with rdsgate up, or give it a port with --listen or the key listen"),

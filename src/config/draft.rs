@@ -17,7 +17,7 @@ use super::{
 use crate::{
     service::InvalidRegion,
     target::{
-        Auth, CaFile, Compress, Document, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation,
+        Address, Auth, CaFile, Compress, Document, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation,
         ListenAddress, PasswordSource, Pooling, Reason, Reference, Region, Route, SessionName, SessionSettings, Target,
         default_pooling,
     },
@@ -58,8 +58,8 @@ pub struct Draft {
     pub compress: Compress,
     /// Protection against mistakes.
     pub guard: Guard,
-    /// The local address.
-    pub listen: Option<ListenAddress>,
+    /// The local addresses.
+    pub listen: Option<Vec<Address>>,
     allow_users: Vec<u32>,
     /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
@@ -212,7 +212,9 @@ impl Draft {
             ca_file: self.ca_file,
             compress: self.compress,
             guard: self.guard,
-            listen: self.listen.unwrap_or_else(|| ListenAddress::localhost(engine.default_port().unwrap_or(port))),
+            listen: self
+                .listen
+                .unwrap_or_else(|| vec![Address::Tcp(ListenAddress::localhost(engine.default_port().unwrap_or(port)))]),
             allow_users: self.allow_users,
             name: self.name,
         })

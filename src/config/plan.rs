@@ -19,7 +19,7 @@ use super::{
     value,
     warning::Warning,
 };
-use crate::target::{Engine, ListenAddress, Reference, Target};
+use crate::target::{Address, Engine, ListenAddress, Reference, Target};
 
 /// A [`Config`] and what is worth saying about how it came to be.
 #[derive(Debug)]
@@ -147,14 +147,17 @@ impl Plan {
             let localhost = value::both_loopbacks();
             listen.addresses.iter().any(|address| localhost.contains(address)).then_some(listen.port)
         };
-        let configured_port =
-            |settings: &Settings<'_>| claim(&typed::Listen::parse(&settings.get(Key::Listen)?.value).ok()?);
+        let claims = |listen: &[Address]| listen.iter().filter_map(Address::tcp).filter_map(claim).collect::<Vec<_>>();
+        let configured_ports = |settings: &Settings<'_>| {
+            let listen = settings.get(Key::Listen).and_then(|listen| typed::Listen::parse(&listen.value).ok());
+            claims(&listen.unwrap_or_default())
+        };
         let Sources { flags, variables, files, .. } = &self.sources;
         let of_file = |(name, whose): &(String, Whose)| {
             (name.clone(), Settings::of_target(&[flags, variables], files, *whose, name))
         };
         let in_files: Vec<(String, Settings<'_>)> = self.known.iter().map(of_file).collect();
-        let mut taken: Vec<u16> = in_files.iter().filter_map(|(_, settings)| configured_port(settings)).collect();
+        let mut taken: Vec<u16> = in_files.iter().flat_map(|(_, settings)| configured_ports(settings)).collect();
         let without_listen = || in_files.iter().filter(|(_, settings)| settings.get(Key::Listen).is_none());
         let configured_engine = |settings: &Settings<'_>| draft::configured_engine(settings).ok().flatten();
         let first_of = |engine: Engine| {
@@ -170,17 +173,20 @@ impl Plan {
         for (chosen, target) in self.chosen.iter().zip(targets) {
             let Some(target) = target else { continue };
             if self.sources.settings(chosen).get(Key::Listen).is_some() {
-                taken.extend(claim(&target.listen));
+                taken.extend(claims(&target.listen));
                 continue;
             }
             let (usual, is_free) = match target.engine.default_port() {
                 Some(usual) => (usual, chosen.whose == Whose::CommandLine || is_first(&chosen.name, target.engine)),
                 None => (target.endpoint.port, ports::may_be_shared(target.endpoint.port, chosen.whose)),
             };
-            if !is_free || taken.contains(&usual) {
-                target.listen.port = ports::own(target, self.state_home.as_deref(), &taken);
-            }
-            taken.push(target.listen.port);
+            let port = if !is_free || taken.contains(&usual) {
+                ports::own(target, self.state_home.as_deref(), &taken)
+            } else {
+                usual
+            };
+            target.listen = vec![Address::Tcp(ListenAddress::localhost(port))];
+            taken.push(port);
         }
     }
 }
@@ -188,16 +194,22 @@ impl Plan {
 fn refuse_shared_addresses(targets: &[&Target], everywhere: bool) -> Result<(), Error> {
     for (index, second) in targets.iter().enumerate() {
         for first in targets.iter().take(index) {
-            let overlap = first.listen.addresses.iter().any(|address| second.listen.addresses.contains(address));
-            if overlap && first.listen.port == second.listen.port && first.listen.port != 0 {
+            let mut both = first.listen.iter().flat_map(|one| second.listen.iter().map(move |other| (one, other)));
+            if let Some(port) = both.find_map(|(one, other)| shared_port(one.tcp()?, other.tcp()?)) {
                 return Err(Error::SharedAddress {
                     first: first.name.to_string(),
                     second: second.name.to_string(),
-                    port: first.listen.port,
+                    port,
                     everywhere,
                 });
             }
         }
     }
     Ok(())
+}
+
+/// The port that both bind on one address.
+fn shared_port(first: &ListenAddress, second: &ListenAddress) -> Option<u16> {
+    let overlap = first.addresses.iter().any(|address| second.addresses.contains(address));
+    (overlap && first.port == second.port && first.port != 0).then_some(first.port)
 }

@@ -283,6 +283,14 @@ pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
     Ok(ListenAddress { host: address.to_string(), addresses: vec![address], port })
 }
 
+/// Addresses as [`listen`] reads them, with commas between them.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_list(text: &str) -> Result<Vec<listen::Address>, ValueError> {
+    text.split(',').map(|address| listen(address.trim()).map(listen::Address::Tcp)).collect()
+}
+
 /// Where the admin endpoints are: a port, with or without a loopback host, or `unix:PATH`.
 ///
 /// # Errors

@@ -6,25 +6,34 @@ use super::{
 };
 use crate::{
     listen::{self, Address},
-    target::Target,
+    target::{ListenAddress, Target},
 };
 
 pub(super) async fn check(run: &Run, target: &Target, port_of_another: Option<&str>) {
     let work = async {
         let finding = match port_of_another {
             Some(served) => port_in_use(Finding::fail(served)),
-            None => port(target).await,
+            None => return (addresses(target).await, Some(())),
         };
         (vec![finding], Some(()))
     };
     run.check(Check::Port, CALL_TIMEOUT, work).await;
 }
 
-async fn port(target: &Target) -> Finding {
-    let listen = &target.listen;
+async fn addresses(target: &Target) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for address in &target.listen {
+        if let Address::Tcp(listen) = address {
+            findings.push(port(listen, address).await);
+        }
+    }
+    findings
+}
+
+async fn port(listen: &ListenAddress, address: &Address) -> Finding {
     let addresses = listen.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     // Bound and let go at once, exactly as rdsgate up would.
-    match listen::bind(&Address::of(target)).await {
+    match listen::bind(address).await {
         Ok(_) if listen.is_any_port() => Finding::pass(format!("the system chooses a free one on {addresses}")),
         Ok(_) => Finding::pass(format!("{} is free on {addresses}", listen.port)),
         Err(listen::Error::PortTaken { address, owner }) => {

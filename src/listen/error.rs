@@ -2,7 +2,8 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use super::{address::Local, port_owner::PortOwner};
+use super::port_owner::PortOwner;
+use crate::target::Local;
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,6 @@
 //! A listener decides nothing: it returns the kernel's facts about the peer, with which [`access`] decides.
 
 pub mod access;
-mod address;
 mod error;
 pub mod passwd;
 mod peer;
@@ -18,18 +17,21 @@ mod stream;
 mod tcp;
 mod unix;
 
-use std::io;
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
 use self::unix::SocketFile;
-pub use self::{
-    address::{Address, Local},
-    error::Error,
-    peer::Peer,
-    stream::Stream,
-};
+pub use self::{error::Error, peer::Peer, stream::Stream};
+
+pub use crate::target::{Address, Local};
+
+/// The most connections that may wait to be accepted, which the system cuts to its own maximum (`net.core.somaxconn`). Further
+/// connections are dropped, and their clients retry after a second or fail.
+const BACKLOG: u32 = u32::MAX;
+/// A program that listens on this machine answers at once.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -88,6 +90,18 @@ impl Listener {
     }
 }
 
+/// Binds every address.
+///
+/// # Errors
+/// [`Error`]; nothing stays bound.
+pub async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.extend(bind(address).await?);
+    }
+    Ok(listeners)
+}
+
 /// Binds an address: several listeners for a name with several addresses. With port 0 the system chooses one port that is
 /// free on all of them.
 ///
@@ -106,13 +120,15 @@ pub async fn bind(address: &Address) -> Result<Vec<Listener>, Error> {
     }
 }
 
-/// The name of the listeners of `address` for people: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
-pub fn name(address: &Address, bound: &[Listener]) -> String {
+/// The name of the listeners of `address` for people, with the port that is `bound`: `localhost:9090`,
+/// `unix:/run/user/1000/rdsgate.sock`.
+pub fn name(address: &Address, bound: &[Local]) -> String {
     match address {
-        Address::Tcp(listen) => {
-            let local = bound.first().and_then(|listener| listener.local().ok()?.tcp());
-            listen.with_port(local.map_or(listen.port, |local| local.port())).to_string()
+        Address::Tcp(listen) if listen.is_any_port() => {
+            let of_listen = |local: &SocketAddr| listen.addresses.contains(&local.ip());
+            let port = bound.iter().filter_map(Local::tcp).find(of_listen).map(|local| local.port());
+            listen.with_port(port.unwrap_or_default()).to_string()
         }
-        Address::Unix(path) => Local::Unix(path.clone()).to_string(),
+        Address::Tcp(_) | Address::Unix(_) => address.to_string(),
     }
 }

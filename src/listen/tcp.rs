@@ -14,12 +14,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    address::{BACKLOG, Local, PROBE_TIMEOUT},
-    error::Error,
-    port_owner,
-};
-use crate::target::ListenAddress;
+use super::{BACKLOG, PROBE_TIMEOUT, error::Error, port_owner};
+use crate::target::{ListenAddress, Local};
 
 /// The system frees the port of an ended connection after this time (TCP_TIMEWAIT_LEN of Linux), and a margin.
 const TIME_WAIT_TIMEOUT: Duration = Duration::from_secs(62);

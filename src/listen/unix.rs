@@ -17,10 +17,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    address::{BACKLOG, Local, PROBE_TIMEOUT},
-    error::Error,
-};
+use super::{BACKLOG, PROBE_TIMEOUT, error::Error};
+use crate::target::Local;
 
 /// Removes the file of a socket when dropped, if it is still the one that was created, and the record of it.
 #[derive(Debug)]

@@ -40,12 +40,14 @@ pub struct Unwritable {
 impl<'a> Connection<'a> {
     /// The configured host with the port that is really bound, if it is.
     pub fn new(target: &'a Target, bound: Option<SocketAddr>) -> Self {
-        let host = match target.listen.host.as_str() {
+        let listen = target.tcp();
+        let host = match listen.map_or("localhost", |listen| listen.host.as_str()) {
             // Not every program tries both addresses.
             "localhost" => target.engine.facts().client.map_or("127.0.0.1", |client| client.localhost),
             host => host,
         };
-        Self { target, host, port: bound.map_or(target.listen.port, |address| address.port()) }
+        let configured = listen.map_or(0, |listen| listen.port);
+        Self { target, host, port: bound.map_or(configured, |address| address.port()) }
     }
 
     /// Whether its names can be written in a form that people copy and programs read line by line.
@@ -174,7 +176,7 @@ pub(crate) mod tests {
             ca_file: None,
             compress: Compress::Auto,
             guard: Guard::default(),
-            listen: value::listen(listen).unwrap(),
+            listen: value::listen_list(listen).unwrap(),
             allow_users: Vec::new(),
         }
     }

@@ -76,8 +76,7 @@ impl<'a> Configured<'a> {
 mod tests {
     use super::*;
     use crate::target::{
-        Auth, Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, ListenAddress, Route, SessionSettings,
-        default_pooling,
+        Auth, Compress, Endpoint, Engine, Guard, Host, Identity, Isolation, Route, SessionSettings, default_pooling,
     };
 
     fn target(engine: Engine, user: Option<&str>, database: Option<&str>, pin_user: bool) -> Target {
@@ -99,7 +98,7 @@ mod tests {
             ca_file: None,
             compress: Compress::Auto,
             guard: Guard { pin_user, ..Guard::default() },
-            listen: ListenAddress { host: "localhost".into(), addresses: Vec::new(), port: 5432 },
+            listen: Vec::new(),
             allow_users: Vec::new(),
         }
     }

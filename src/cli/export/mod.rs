@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     local_connection::{Connection, Unwritable, ide},
-    target::{Engine, Target},
+    target::{Engine, ListenAddress, Target},
 };
 
 /// Print targets as settings of another program
@@ -137,7 +137,7 @@ fn text(format: Format, targets: &[Target], named: bool) -> Result<(String, Vec<
         None if chosen.is_empty() && !others.is_empty() => return Err(Error::NoDatabase),
         _ => {}
     }
-    if let Some(target) = chosen.iter().find(|target| target.listen.is_any_port()) {
+    if let Some(target) = chosen.iter().find(|target| target.tcp().is_none_or(ListenAddress::is_any_port)) {
         return Err(Error::AnyPort(target.name.to_string()));
     }
     if let Some(target) = chosen.iter().find(|target| format == Format::Pgadmin && target.user.is_none()) {

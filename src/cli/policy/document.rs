@@ -212,7 +212,7 @@ pub(in crate::cli) fn hcl_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{Compress, Endpoint, Engine, ListenAddress};
+    use crate::target::{Compress, Endpoint, Engine};
 
     fn target(host: &str, bastion: Option<&str>) -> Target {
         let host: crate::target::Host = host.parse().unwrap();
@@ -233,7 +233,7 @@ mod tests {
             guard: crate::target::Guard::default(),
             ca_file: None,
             compress: Compress::Auto,
-            listen: ListenAddress { host: "localhost".into(), addresses: Vec::new(), port: 0 },
+            listen: Vec::new(),
             allow_users: Vec::new(),
         }
     }

@@ -5,10 +5,9 @@ use std::{str::FromStr, time::Duration};
 use super::entry::{DefaultValue, Entry, Group, Kind, List, Scope, Show, Trust};
 use crate::{
     config::value::{self, ValueError, Via, duration_text},
-    listen,
     target::{
-        Auth, Compress, Document, Engine, ExternalId, InstanceId, Isolation, ListenAddress, MfaCode, MfaSerial,
-        Parameter, ParseError, PasswordSource, Reason, Reference, Region, RoleArn, Route, SessionName,
+        Address, Auth, Compress, Document, Engine, ExternalId, InstanceId, Isolation, MfaCode, MfaSerial, Parameter,
+        ParseError, PasswordSource, Reason, Reference, Region, RoleArn, Route, SessionName,
     },
 };
 
@@ -141,14 +140,16 @@ options! {
         reason: "The token is valid for this name, port and user only.",
         aliases: &[],
     };
-    Listen: ListenAddress = value::listen => Entry {
+    Listen: Vec<Address> = value::listen_list => Entry {
         name: "listen",
         scope: Scope::Any,
         kind: Kind::Listen,
         placeholder: "[HOST:]PORT",
         example: "\"localhost:5433\"",
         default: DefaultValue::Depends("localhost and the engine's port"),
-        show: Show::Target(|target| Some(target.listen.to_string())),
+        show: Show::Target(|target| {
+            Some(target.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+        }),
         group: Group::Proxy,
         common: true,
         help: "Local address to listen on, loopback only; port 0: a free one",
@@ -823,7 +824,7 @@ options! {
         reason: "It costs time at most.",
         aliases: &[],
     };
-    Admin: listen::Address = value::admin => Entry {
+    Admin: Address = value::admin => Entry {
         name: "admin",
         scope: Scope::Process,
         kind: Kind::Admin,

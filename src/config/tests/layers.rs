@@ -50,7 +50,7 @@ fn file_with_every_key_becomes_a_config() {
     let [target] = targets.as_slice() else { panic!("one target") };
     assert_eq!((&*target.name, target.engine.to_string().as_str()), ("orders", "postgres"));
     assert_eq!(target.endpoint.to_string(), format!("{ORDERS}:5544"));
-    assert_eq!((target.listen.host.as_str(), target.listen.port), ("127.0.0.1", 6000));
+    assert_eq!((target.tcp().unwrap().host.as_str(), target.tcp().unwrap().port), ("127.0.0.1", 6000));
     assert_eq!(target.route, Route::Ssm(BASTION.parse().unwrap()));
     assert_eq!((target.user.as_deref(), target.database.as_deref()), (Some("app_user"), Some("orders_db")));
     assert_eq!((target.identity.profile.as_deref(), target.region.as_str()), (Some("dev"), "eu-central-1"));
@@ -80,8 +80,8 @@ fn command_line_alone_makes_a_complete_target() {
     assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [30, 120, 30]);
     let target = scene.target();
     assert_eq!((&*target.name, target.endpoint.to_string()), ("orders", format!("{ORDERS}:5432")));
-    assert_eq!((target.listen.host.as_str(), target.listen.port), ("localhost", 5432));
-    assert_eq!(target.listen.addresses, value::both_loopbacks());
+    assert_eq!((target.tcp().unwrap().host.as_str(), target.tcp().unwrap().port), ("localhost", 5432));
+    assert_eq!(target.tcp().unwrap().addresses, value::both_loopbacks());
     assert_eq!((target.user, target.database, target.ca_file), (None, None, None));
     assert_eq!(target.identity, Identity::default(), "the scene has no user");
 }

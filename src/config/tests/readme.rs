@@ -11,5 +11,5 @@ fn documented_example_file_loads() {
     let loaded = Scene::new().project(text).load().unwrap();
     assert_eq!(names(&loaded), ["orders", "billing", "shop"]);
     let billing = &loaded.config.targets[1];
-    assert_eq!((billing.endpoint.port, billing.listen.port), (5433, 6543));
+    assert_eq!((billing.endpoint.port, billing.tcp().unwrap().port), (5433, 6543));
 }

@@ -32,7 +32,7 @@ fn tcp_target_leads_to_any_host_and_a_node_to_itself() {
     ] {
         let target = tcp(word).flag(Key::Bastion, BASTION).flag(Key::User, "ada").target();
         assert_eq!((&*target.name, target.endpoint.to_string().as_str()), (name, endpoint));
-        assert_eq!((target.listen.port, target.user.as_deref()), (port, None), "{word}");
+        assert_eq!((target.tcp().unwrap().port, target.user.as_deref()), (port, None), "{word}");
         assert!(!target.session.document.is_for_node(), "{word}");
     }
     for node in [BASTION, "mi-0123456789abcdef0", "ecs:Web_0123abc_0123abc-456"] {
@@ -40,7 +40,11 @@ fn tcp_target_leads_to_any_host_and_a_node_to_itself() {
         assert_eq!(target.route, Route::Ssm(node.parse().unwrap()));
         assert_eq!(target.endpoint.to_string(), format!("{node}:80"));
         assert!(target.session.document.is_for_node());
-        assert!(ports::RANGE.contains(&target.listen.port), "a privileged port is not taken: {}", target.listen.port);
+        assert!(
+            ports::RANGE.contains(&target.tcp().unwrap().port),
+            "a privileged port is not taken: {}",
+            target.tcp().unwrap().port
+        );
     }
     let (text, hint) = tcp("redis").flag(Key::Bastion, BASTION).complaint();
     assert_eq!(
@@ -67,7 +71,7 @@ fn tcp_target_of_a_file_leaves_the_ports_of_databases_to_them() {
          host = 'ecs:a_b_c'\nport = 8080\n[targets.orders]\nhost = '{ORDERS}'"
     );
     let targets = Scene::new().user(&file).load().unwrap().config.targets;
-    let port = |name: &str| targets.iter().find(|target| &*target.name == name).unwrap().listen.port;
+    let port = |name: &str| targets.iter().find(|target| &*target.name == name).unwrap().tcp().unwrap().port;
     assert_eq!((port("orders"), port("cache"), port("task")), (5432, 6379, 8080));
     assert!(ports::RANGE.contains(&port("raw")));
 }
@@ -251,7 +255,7 @@ fn configured_region_wins_over_the_one_in_the_name_with_a_warning() {
 /// The local ports of targets, by name.
 fn ports(scene: &Scene) -> Vec<(String, u16)> {
     let targets = scene.load().unwrap().config.targets;
-    targets.iter().map(|target| (target.name.to_string(), target.listen.port)).collect()
+    targets.iter().map(|target| (target.name.to_string(), target.tcp().unwrap().port)).collect()
 }
 
 /// The draft before discovery.
@@ -278,7 +282,7 @@ fn first_target_with_unknown_engine_gets_the_port_of_the_engine() {
             draft.engine = draft.engine.or(Some(engine));
             plan.replace(draft);
         }
-        plan.finish().unwrap().config.targets.iter().map(|target| target.listen.port).collect()
+        plan.finish().unwrap().config.targets.iter().map(|target| target.tcp().unwrap().port).collect()
     };
     let own = |port: u16| ports::RANGE.contains(&port);
     // No target sets an engine: the first has its own's port, whichever that is.

@@ -1,0 +1,100 @@
+//! The local addresses that clients connect to.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// A local address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// TCP on loopback.
+    Tcp(ListenAddress),
+    /// A unix socket at this path.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The TCP address; `None` for a unix socket.
+    pub fn tcp(&self) -> Option<&ListenAddress> {
+        match self {
+            Self::Tcp(address) => Some(address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A TCP address for clients on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// The host as configured: `localhost` or one loopback address.
+    pub host: String,
+    /// The addresses to bind: for `localhost` 127.0.0.1 first, then `::1`.
+    pub addresses: Vec<IpAddr>,
+    /// The port; 0 lets the system choose (the same one on every address).
+    pub port: u16,
+}
+
+impl ListenAddress {
+    /// `localhost`, which is both loopback addresses.
+    pub fn localhost(port: u16) -> Self {
+        let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        Self { host: "localhost".into(), addresses, port }
+    }
+
+    /// Whether the system chooses the port, which is known once the address is bound.
+    pub fn is_any_port(&self) -> bool {
+        self.port == 0
+    }
+
+    /// The address with the port that it was bound to.
+    #[must_use]
+    pub fn with_port(&self, port: u16) -> Self {
+        Self { port, ..self.clone() }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// The address that a listener is bound to, with the port that the system chose for port 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    /// An address of this machine.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl Local {
+    /// The TCP address; `None` for a unix socket.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
