@@ -32,7 +32,7 @@ pub use waits::{Stage, Wait};
 use crate::{
     aws::{self, Accounts, Prompt},
     config::Config,
-    listen,
+    listen, local_password,
     target::{Local, Target},
     telemetry::metrics::Metrics,
     tls,
@@ -136,6 +136,15 @@ pub enum Error {
         #[source]
         cause: tls::Error,
     },
+    /// The password of its listener cannot be used.
+    #[error("cannot serve {target}")]
+    LocalPassword {
+        /// The target's name.
+        target: Arc<str>,
+        /// The cause.
+        #[source]
+        cause: local_password::Error,
+    },
     /// The admin address cannot be bound.
     #[error("cannot serve the admin address")]
     Admin(#[source] listen::Error),
@@ -150,7 +159,7 @@ impl Error {
         match self {
             Self::Listen { .. } | Self::Admin(_) | Self::Signals(_) => Cause::Local,
             Self::Aws { cause, .. } => cause.into(),
-            Self::Tls { .. } => Cause::Configuration,
+            Self::Tls { .. } | Self::LocalPassword { .. } => Cause::Configuration,
         }
     }
 
@@ -160,6 +169,7 @@ impl Error {
             Self::Listen { cause, .. } => cause.hint("--listen"),
             Self::Aws { cause, .. } => cause.hint(),
             Self::Tls { cause, .. } => cause.hint(),
+            Self::LocalPassword { cause, .. } => cause.hint(),
             Self::Admin(cause) => cause.hint("--admin"),
             Self::Signals(_) => None,
         }

@@ -28,6 +28,7 @@ pub mod engine;
 pub mod limits;
 pub mod listen;
 pub mod local_connection;
+pub mod local_password;
 pub mod login;
 pub mod outbound;
 pub mod proxy;

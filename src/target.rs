@@ -297,6 +297,8 @@ pub struct Target {
     pub listen: Vec<Address>,
     /// The user ids whose clients are served beside our own and root's.
     pub allow_users: Vec<u32>,
+    /// The file with the password that clients of the listener must know. It is read when the target is served.
+    pub local_password_file: Option<PathBuf>,
 }
 
 impl Target {

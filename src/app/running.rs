@@ -23,6 +23,7 @@ use crate::{
     config::Config,
     connect::{self, Deadline, Upstream},
     listen::{self, Listener, Local},
+    local_password,
     proxy::{
         self,
         serve::{Service, counts, reach, serve},
@@ -183,6 +184,10 @@ impl Running {
         metrics: &Metrics,
     ) -> Result<(Vec<Listener>, Arc<Current>), Error> {
         let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
+        if let Some(file) = &target.local_password_file {
+            let password_failed = |cause| Error::LocalPassword { target: Arc::clone(&target.name), cause };
+            local_password::read(file).map_err(password_failed)?;
+        }
         let listeners = listen::bind_all(&target.listen).await.map_err(listen_failed)?;
         let upstream = self.upstream(&target, accounts)?;
         let (drain, abort) = (self.drain.clone(), self.abort.clone());

@@ -3,7 +3,11 @@
 //! `cli` fills in missing values by asking AWS and the DNS; [`Draft::finish`] adds the defaults and checks the rules that
 //! span options.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     env::Environment,
@@ -61,6 +65,7 @@ pub struct Draft {
     /// The local addresses.
     pub listen: Option<Vec<Address>>,
     allow_users: Vec<u32>,
+    local_password: Option<LocalPassword>,
     /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
     reason: Option<Reason>,
@@ -121,6 +126,7 @@ impl Draft {
             guard: guard(settings)?,
             listen: settings.value::<typed::Listen>()?,
             allow_users: settings.value::<typed::AllowUsers>()?.unwrap_or_default(),
+            local_password: LocalPassword::parse(settings, environment)?,
             reason: settings.value::<typed::Reason>()?,
             // A name that is not Unicode is left out.
             local_user: environment.user().ok().flatten().map(str::to_owned),
@@ -188,6 +194,11 @@ impl Draft {
         if !engine.is_database() && (*pin_user || *read_only || statement_timeout.is_some()) {
             return Err(Error::GuardWithoutProtocol { target: self.name.to_string() });
         }
+        let auth = if engine.is_database() { self.auth } else { Auth::Password };
+        let local_password_file = match self.local_password {
+            Some(password) => password.of_target(&self.name, engine, auth)?,
+            None => None,
+        };
         let pooling = self.sessions.pooling(&self.name, &host)?;
         let Some(port) = self.port.or(engine.default_port()) else {
             return Err(Error::NoPort { target: self.name.to_string(), host });
@@ -205,7 +216,7 @@ impl Draft {
             // A client that logs in somewhere behind a port does so by itself.
             user: self.user.filter(|_| engine.is_database()),
             database: self.database.filter(|_| engine.is_database()),
-            auth: if engine.is_database() { self.auth } else { Auth::Password },
+            auth,
             password: self.password,
             route,
             identity: self.identity,
@@ -216,6 +227,7 @@ impl Draft {
                 .listen
                 .unwrap_or_else(|| vec![Address::Tcp(ListenAddress::localhost(engine.default_port().unwrap_or(port)))]),
             allow_users: self.allow_users,
+            local_password_file,
             name: self.name,
         })
     }
@@ -275,6 +287,33 @@ impl Sessions {
             return Err(Error::WarmSessions { target: name.to_owned(), warm_sessions, max_sessions });
         }
         Ok(pooling)
+    }
+}
+
+/// The configured password of the listener.
+#[derive(Debug, Clone)]
+struct LocalPassword {
+    file: PathBuf,
+    /// Whether it is set for this target, not for all.
+    is_targets_own: bool,
+}
+
+impl LocalPassword {
+    fn parse(settings: &Settings<'_>, environment: &Environment) -> Result<Option<Self>, Error> {
+        let is_targets_own = settings.for_target(Key::LocalPasswordFile).is_some();
+        let file = settings.value::<typed::LocalPasswordFile>()?;
+        Ok(file.map(|file| Self { file: environment.expand_home(Path::new(&file)), is_targets_own }))
+    }
+
+    /// The file for a target. One that is set for all targets does not apply to a target that cannot have one.
+    fn of_target(self, name: &str, engine: Engine, auth: Auth) -> Result<Option<PathBuf>, Error> {
+        let target = || name.to_owned();
+        match (engine.is_database(), auth) {
+            (true, Auth::Iam | Auth::Secret) => Ok(Some(self.file)),
+            (false, _) if self.is_targets_own => Err(Error::LocalPasswordWithoutProtocol { target: target() }),
+            (true, Auth::Password) if self.is_targets_own => Err(Error::LocalPasswordAndClients { target: target() }),
+            _ => Ok(None),
+        }
     }
 }
 

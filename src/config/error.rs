@@ -213,6 +213,20 @@ pub enum Error {
         /// The target.
         target: String,
     },
+    /// A password of the listener, and bytes without a protocol.
+    #[error("target {target} has local_password_file, and its engine has no protocol that asks for a password")]
+    LocalPasswordWithoutProtocol {
+        /// The target.
+        target: String,
+    },
+    /// A password of the listener, and clients that send the password of the database.
+    #[error(
+        "target {target} has local_password_file and auth = \"password\": a client has one password, which is the database's"
+    )]
+    LocalPasswordAndClients {
+        /// The target.
+        target: String,
+    },
     /// A token signed for one region is refused by a database in another.
     #[error("target {target} is in {in_arn} by its ARN, but its region is set to {configured}")]
     RegionMismatch {
@@ -325,6 +339,12 @@ impl Error {
             Self::GuardWithoutProtocol { .. } => Some(
                 "serve the database with its own engine, or remove the guards: read_only = false, pin_user = false".into(),
             ),
+            Self::LocalPasswordWithoutProtocol { .. } => {
+                Some("serve the database with its own engine, or remove local_password_file".into())
+            }
+            Self::LocalPasswordAndClients { .. } => {
+                Some("remove local_password_file, or let rdsgate log in: auth = \"iam\", secret or password_command".into())
+            }
             Self::TwoPasswords { .. } => Some("keep one of the two".into()),
             Self::PinWithoutUser { .. } => Some("set user (--user), or remove pin_user".into()),
             Self::WarmSessions { warm_sessions, .. } => Some(format!("set max_sessions to {warm_sessions} or more")),

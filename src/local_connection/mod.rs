@@ -178,6 +178,7 @@ pub(crate) mod tests {
             guard: Guard::default(),
             listen: value::listen_list(listen).unwrap(),
             allow_users: Vec::new(),
+            local_password_file: None,
         }
     }
 

@@ -100,6 +100,7 @@ mod tests {
             guard: Guard { pin_user, ..Guard::default() },
             listen: Vec::new(),
             allow_users: Vec::new(),
+            local_password_file: None,
         }
     }
 

@@ -39,6 +39,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "aws" => with_words(&["tls"]),
         "tunnel" => with_words(&["aws", "tls"]),
         "listen" => vec!["target"],
+        "local_password" => vec!["database_wire", "regular_file", "safe_display"],
         "local_connection" => vec!["engine", "quote", "safe_display", "target"],
         "connect" => with_words(&["aws", "login", "tls", "tunnel"]),
         "proxy" => {
@@ -55,6 +56,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
             "database_wire",
             "discover",
             "listen",
+            "local_password",
             "proxy",
             "telemetry",
             "tls",

@@ -235,6 +235,7 @@ mod tests {
             compress: Compress::Auto,
             listen: Vec::new(),
             allow_users: Vec::new(),
+            local_password_file: None,
         }
     }
 

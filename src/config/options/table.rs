@@ -182,6 +182,25 @@ options! {
         reason: "They get into the database as you do.",
         aliases: &["allowed_users", "allow_user"],
     };
+    LocalPasswordFile: String = value::text => Entry {
+        name: "local_password_file",
+        scope: Scope::Any,
+        kind: Kind::File,
+        placeholder: "FILE",
+        example: "\"~/.config/rdsgate/password\"",
+        default: DefaultValue::Depends("clients need no password"),
+        show: Show::AsSet,
+        group: Group::Proxy,
+        common: false,
+        help: "File with the password that clients of the listener must know",
+        more: "The password is rdsgate's own, and the database never sees it: PostgreSQL clients prove it by SCRAM-SHA-256, MySQL \
+               clients by caching_sha2_password or mysql_native_password. rdsgate password makes the file. Only its owner may \
+               read it; its first line counts. In [defaults] it applies to the targets that can have one: not to engine tcp, \
+               and not with auth password, where the password of the client is the database's.",
+        trust: Trust::Owner("let in clients that know the password in this file"),
+        reason: "A repository could name a file whose content others know.",
+        aliases: &["local_password", "password_file"],
+    };
     Bastion: InstanceId = word => Entry {
         name: "bastion",
         scope: Scope::Any,

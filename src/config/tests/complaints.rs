@@ -127,6 +127,7 @@ fn broken_file_gives_place_reason_and_suggestion() {
              /etc/passwd",
             "",
         ),
+        (&orders("local_password_file = ''"), "4:23: invalid local_password_file: it is empty", ""),
         (&orders("role_arn = []"), "4:12: invalid role_arn: it is empty", ""),
         (
             &orders("role_arn = 'dba'"),

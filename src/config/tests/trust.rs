@@ -4,9 +4,10 @@ use super::*;
 use crate::target::{Auth, Guard, PasswordSource};
 
 /// The options that a project's file may not decide by itself, a line each.
-const OWNERS: [&str; 17] = [
+const OWNERS: [&str; 18] = [
     "engine = 'tcp'\nport = 5432",
     "allow_users = [999]",
+    "local_password_file = '/known/to/others'",
     "auth = 'password'",
     "secret = 'prod/orders'",
     "profile = 'live'",
