@@ -147,8 +147,9 @@ async fn ls_connect_opens_the_chosen_database() {
         .env("RDSGATE_CA_FILE", &server.ca.display().to_string())
         .on_a_terminal()
         .spawn();
-    assert!(gate.until(|log| log.contains("  1  orders  instance, postgres")).await, "{}", gate.log());
+    // Ahead of the question, behind which no line ends then.
     gate.types("").await;
+    assert!(gate.until(|log| log.contains("  1  orders  instance, postgres")).await, "{}", gate.log());
     assert!(gate.until(|log| log.contains("which one? [1-1, Enter: 1]")).await, "{}", gate.log());
     gate.types("app_user").await;
     gate.types("appdb").await;
