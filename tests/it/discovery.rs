@@ -193,7 +193,7 @@ async fn config_init_writes_a_short_file_from_a_few_answers() {
         "database user (one that logs in with IAM) [alice]:",
         "next: rdsgate up, or rdsgate doctor orders",
     ] {
-        assert!(gate.log().contains(said), "{said}: {}", gate.log());
+        gate.says(said).await;
     }
 
     // Without a region and with several profiles: two questions more, and no further ones.
@@ -218,7 +218,7 @@ async fn config_init_writes_a_short_file_from_a_few_answers() {
     assert_eq!(gate.ended().await.code(), Some(0), "{}", gate.log());
     let own = std::fs::read_to_string(scene.home.path().join(".config/rdsgate/config.toml")).expect("it was written");
     assert_eq!(own, "[defaults]\nprofile = \"dev\"\n");
-    assert!(gate.log().contains("ok: orders ("), "{}", gate.log());
+    gate.says("ok: orders (").await;
 }
 
 #[tokio::test]
@@ -390,11 +390,11 @@ async fn on_a_terminal_a_choice_is_asked() {
         .on_a_terminal()
         .spawn();
     assert!(gate.until(|log| log.contains("  2  i-0fedcba9876543210  spare  (agent ")).await, "{}", gate.log());
-    assert!(gate.log().contains("orders can be reached through 2 nodes:"), "{}", gate.log());
+    gate.says("orders can be reached through 2 nodes:").await;
     gate.types("3").await;
     gate.types("2").await;
     assert!(gate.until(|log| log.contains("ready: 1 target")).await, "{}", gate.log());
-    assert!(gate.log().contains("(postgres, via i-0fed…, verify-full)"), "{}", gate.log());
+    gate.says("(postgres, via i-0fed…, verify-full)").await;
 }
 
 #[tokio::test]

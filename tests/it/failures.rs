@@ -129,7 +129,7 @@ async fn a_policy_that_does_not_let_sessions_be_ended_shows_in_the_log_and_nowhe
     assert_eq!(gate.ended().await.code(), Some(143));
     let said = "TerminateSession failed; the session ends by its idle timeout";
     assert!(gate.until(|log| log.contains(said)).await, "{}", gate.log());
-    assert!(gate.log().contains("not authorized to perform: ssm:TerminateSession"), "{}", gate.log());
+    gate.says("not authorized to perform: ssm:TerminateSession").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,7 +119,7 @@ async fn bytes_pass_both_ways_unchanged_from_both_kinds_of_server() {
     assert_eq!(sessions.len(), 1, "{sessions:?}");
     assert_eq!(sessions[0].document, "AWS-StartPortForwardingSessionToRemoteHost");
     assert_eq!(sessions[0].properties, [("host", HOST), ("portNumber", "8080")].map(|(a, b)| (a.into(), b.into())));
-    assert!(gate.log().contains(&format!("forwarding 127.0.0.1:{} -> {HOST}:{PORT}\n", gate.port)), "{}", gate.log());
+    gate.says(&format!("forwarding 127.0.0.1:{} -> {HOST}:{PORT}\n", gate.port)).await;
     assert_eq!(sandbox.violations(), Vec::<String>::new());
 }
 

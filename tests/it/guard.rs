@@ -19,8 +19,8 @@ async fn a_guarded_postgresql_writes_nothing_by_accident_and_says_who_is_there()
         .flag("--label", "PRODUCTION")
         .start()
         .await;
-    assert!(gate.log().contains("PRODUCTION] listening on localhost:"), "{}", gate.log());
-    assert!(gate.log().contains(", verify-full, read only)"), "{}", gate.log());
+    gate.says("PRODUCTION] listening on localhost:").await;
+    gate.says(", verify-full, read only)").await;
 
     let refused = gate.psql("create table guard_written (id int)").await;
     assert!(refused.stderr.contains("cannot execute CREATE TABLE in a read-only transaction"), "{}", refused.stderr);

@@ -120,8 +120,8 @@ async fn clients_wait_for_a_login_on_the_terminal_and_all_for_the_same() {
 
     let clients = [client(&gate), client(&gate), client(&gate)];
     let code = code(&mut gate, &sandbox).await;
-    assert!(gate.log().contains("[dev] SSO session missing or expired; a client is waiting."));
-    assert!(gate.log().contains(&format!("{}/sso/device?user_code={code}", sandbox.endpoint())), "{}", gate.log());
+    gate.says("[dev] SSO session missing or expired; a client is waiting.").await;
+    gate.says(&format!("{}/sso/device?user_code={code}", sandbox.endpoint())).await;
     assert!(clients.iter().all(|client| !client.is_finished()), "{}", gate.log());
     assert!(sandbox.sso_decide(&code, true));
     for client in clients {
@@ -504,7 +504,7 @@ async fn a_console_session_is_waited_for_until_aws_login_has_been_run() {
     fs::create_dir_all(home.path(".aws/login/cache")).expect("it is ours");
     fs::rename(whole, home.path(&format!(".aws/login/cache/{name}.json"))).expect("it is ours");
     served(waiting, &gate).await;
-    assert!(gate.log().contains("[console] logged in"));
+    gate.says("[console] logged in").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -518,7 +518,7 @@ async fn what_has_to_be_looked_up_waits_for_a_login_too() {
     assert!(!gate.log().contains("listening on"), "{}", gate.log());
     assert!(sandbox.sso_decide(&code, true));
     assert!(gate.until(|log| log.contains("ready: 1 target")).await, "{}", gate.log());
-    assert!(gate.log().contains("(postgres, via i-0123…, verify-full)"), "{}", gate.log());
+    gate.says("(postgres, via i-0123…, verify-full)").await;
     assert_eq!(count(&sandbox, Operation::RegisterClient), 1);
 }
 

@@ -55,7 +55,7 @@ async fn psql_gets_the_user_and_the_database_that_it_names() {
     let absent = psql(&gate, &["-U", "no_such_user"], None).await;
     assert!(absent.stderr.contains("no_such_user"), "{}", absent.stderr);
     assert!(absent.stderr.contains("as the client asks (configured: app_user)"), "{}", absent.stderr);
-    assert!(gate.log().contains("the client named no user or database of its own"), "{}", gate.log());
+    gate.says("the client named no user or database of its own").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

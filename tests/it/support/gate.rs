@@ -22,6 +22,8 @@ use super::{
 
 /// Ends a test that hangs. Far above what any wait takes on two busy cores.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
+/// For reading what an ended program has written.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The bastion that a sandbox has.
 pub(crate) const BASTION: &str = "i-0123456789abcdef0";
 /// Where credentials are in the environment.
@@ -357,6 +359,13 @@ impl Gate {
         matches!(timeout(PATIENCE, self.output.wait_for(|log| condition(log))).await, Ok(Ok(_)))
     }
 
+    /// Waits until it has printed `text`, which another program may have seen the effect of before.
+    pub(crate) async fn says(&self, text: &str) {
+        let mut output = self.output.clone();
+        let said = timeout(PATIENCE, output.wait_for(|log| log.contains(text))).await;
+        assert!(matches!(said, Ok(Ok(_))), "it does not say {text:?}:\n{}", self.log());
+    }
+
     /// Types a line at its terminal.
     pub(crate) async fn types(&mut self, line: &str) {
         let keyboard = self.keyboard.as_mut().expect("it runs on a terminal");
@@ -426,9 +435,12 @@ impl Gate {
         assert!(sent.expect("kill is there").success());
     }
 
-    /// Waits for its end.
+    /// Waits for its end and its last words.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.expect("rdsgate does not end").expect("it was started")
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("rdsgate does not end").expect("it was started");
+        // A program that it started may hold the pipe for longer.
+        let _ = timeout(LAST_WORDS, self.output.wait_for(|_| false)).await;
+        status
     }
 }
 
