@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use super::{forms, model::Status, page, phase::Phase, sessions::Sessions, view::View};
 use crate::{
-    listen::{self, Accepted, Address, Error, Listener, Peer, Stream, access},
+    listen::{self, Accepted, Address, Error, Listener, Local, Stream, access},
     telemetry::metrics::Metrics,
 };
 
@@ -117,8 +117,31 @@ fn registry(metrics: &Metrics, view: &Arc<View>) -> Registry {
     registry
 }
 
+/// The clients of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Programs of this machine, by a unix socket.
+    Socket,
+    /// Programs of this machine and its browsers, by TCP on loopback.
+    Loopback,
+    /// A network, such as that of a pod: probes and scrapers. The kernel knows no users of those, so they learn about the process and
+    /// nothing about databases, clients and users.
+    Network,
+}
+
+impl Reach {
+    fn of(listener: &Listener) -> Self {
+        match listener.local() {
+            Ok(Local::Unix(_)) => Self::Socket,
+            Ok(Local::Tcp(address)) if address.ip().is_loopback() => Self::Loopback,
+            Ok(Local::Tcp(_)) | Err(_) => Self::Network,
+        }
+    }
+}
+
 /// Accepts connections until cancelled.
 async fn serve(shared: &Arc<Shared>, listener: &Listener) {
+    let reach = Reach::of(listener);
     loop {
         // The connection holds the permit to its end. Without a permit, connections wait in the kernel's queue.
         let permit = Arc::clone(&shared.connections).acquire_owned().await.expect("the semaphore is never closed");
@@ -130,7 +153,9 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
                 continue;
             }
         };
-        if let Err(cause) = access::check(peer, &[]) {
+        if reach != Reach::Network
+            && let Err(cause) = access::check(peer, &[])
+        {
             info!(%cause, "refused a connection to the admin address");
             let Ok(permit) = Arc::clone(&shared.other_users).try_acquire_owned() else { continue };
             let message = cause.to_string();
@@ -140,9 +165,9 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
             });
             continue;
         }
-        let (tcp, serving) = (matches!(peer, Peer::Tcp { .. }), Arc::clone(shared));
+        let serving = Arc::clone(shared);
         shared.tasks.spawn(async move {
-            connection(stream, |request| respond(&serving, tcp, request)).await;
+            connection(stream, |request| respond(&serving, reach, request)).await;
             drop(permit);
         });
     }
@@ -165,14 +190,18 @@ async fn connection(stream: Stream, respond: impl Fn(&Request<Incoming>) -> Resp
     }
 }
 
-fn respond(shared: &Shared, tcp: bool, request: &Request<Incoming>) -> Response<String> {
-    if tcp && !names_this_machine(request.headers()) {
+fn respond(shared: &Shared, reach: Reach, request: &Request<Incoming>) -> Response<String> {
+    if reach == Reach::Loopback && !names_this_machine(request.headers()) {
         return reply(StatusCode::FORBIDDEN, PLAIN, "the Host header must be localhost or a loopback address".into());
     }
     if is_of_another_site(request.headers()) {
         return reply(StatusCode::FORBIDDEN, PLAIN, "other sites cannot use these endpoints".into());
     }
     let respond: fn(&Shared) -> Response<String> = match request.uri().path() {
+        "/" | "/status" if reach == Reach::Network => {
+            let refusal = "only /healthz, /readyz and /metrics are answered at this address";
+            return reply(StatusCode::FORBIDDEN, PLAIN, refusal.into());
+        }
         "/" => page,
         "/healthz" => health,
         "/readyz" => readiness,

@@ -8,6 +8,7 @@ use std::{
     error::Error,
     fmt::{self, Display, Write as _},
     io::{self, BufRead, Write},
+    net::IpAddr,
     time::SystemTime,
 };
 
@@ -466,10 +467,18 @@ fn forwarding(target: &Target, connection: &Connection<'_>) -> String {
     format!("forwarding {} -> {}", connection.authority(), target.endpoint)
 }
 
-/// `[admin] listening on localhost:9090, page at http://localhost:9090/`; browsers cannot open a unix socket.
+/// `[admin] listening on localhost:9090, page at http://localhost:9090/`; browsers cannot open a unix socket, and other addresses
+/// have no page.
 fn admin(address: &str) -> String {
-    let page = if address.starts_with("unix:") { String::new() } else { format!(", page at http://{address}/") };
-    format!("[admin] listening on {address}{page}")
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']));
+    let more = if address.starts_with("unix:") {
+        String::new()
+    } else if host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()) {
+        format!(", page at http://{address}/")
+    } else {
+        " for everyone: /healthz, /readyz and /metrics".to_owned()
+    };
+    format!("[admin] listening on {address}{more}")
 }
 
 /// A target's name, with its label: `orders PRODUCTION`.
@@ -539,7 +548,12 @@ mod tests {
     #[test]
     fn admin_address_is_announced_with_the_page_that_a_browser_can_open() {
         assert_eq!(admin("localhost:9090"), "[admin] listening on localhost:9090, page at http://localhost:9090/");
+        assert_eq!(admin("[::1]:9090"), "[admin] listening on [::1]:9090, page at http://[::1]:9090/");
         assert_eq!(admin("unix:/run/rdsgate.sock"), "[admin] listening on unix:/run/rdsgate.sock");
+        assert_eq!(
+            admin("0.0.0.0:9090"),
+            "[admin] listening on 0.0.0.0:9090 for everyone: /healthz, /readyz and /metrics"
+        );
     }
 
     fn listening_event(target: Arc<Target>) -> Event<'static> {

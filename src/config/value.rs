@@ -56,7 +56,7 @@ pub enum ValueError {
     #[error("{0:?} is not a local address: expected [HOST:]PORT, such as 5433, localhost:5433 or [::1]:5433")]
     Listen(String),
     /// Not an address for the admin endpoints.
-    #[error("{0:?} is not an admin address: expected [HOST:]PORT on loopback, such as 9090, or unix:PATH")]
+    #[error("{0:?} is not an admin address: expected [HOST:]PORT, such as 9090 or 0.0.0.0:9090, or unix:PATH")]
     Admin(String),
     /// An address that others can reach.
     #[error("{0} is not a loopback address: anyone who can reach it could use the database without a password")]
@@ -262,6 +262,15 @@ pub fn label(text: &str) -> Result<String, ValueError> {
 /// # Errors
 /// [`ValueError::Listen`], [`ValueError::NotLoopback`].
 pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
+    let address = tcp(text)?;
+    if let Some(public) = address.addresses.iter().find(|address| !address.is_loopback()) {
+        return Err(ValueError::NotLoopback(public.to_string()));
+    }
+    Ok(address)
+}
+
+/// `[HOST:]PORT`; HOST is `localhost` or one address.
+fn tcp(text: &str) -> Result<ListenAddress, ValueError> {
     let malformed = || ValueError::Listen(text.into());
     let (host, port) = text.rsplit_once(':').unwrap_or(("localhost", text));
     // A leading '+' is fine for `u16::from_str`, not for an address.
@@ -277,9 +286,6 @@ pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
         None if host.contains(':') || host.is_empty() => return Err(malformed()),
         None => host.parse::<Ipv4Addr>().map_err(|_| ValueError::NotLoopback(host.into()))?.into(),
     };
-    if !address.is_loopback() {
-        return Err(ValueError::NotLoopback(address.to_string()));
-    }
     Ok(ListenAddress { host: address.to_string(), addresses: vec![address], port })
 }
 
@@ -291,7 +297,7 @@ pub fn listen_list(text: &str) -> Result<Vec<listen::Address>, ValueError> {
     text.split(',').map(|address| listen(address.trim()).map(listen::Address::Tcp)).collect()
 }
 
-/// Where the admin endpoints are: a port, with or without a loopback host, or `unix:PATH`.
+/// Where the admin endpoints are: a port, with or without a host, or `unix:PATH`.
 ///
 /// # Errors
 /// [`ValueError::Admin`].
@@ -300,7 +306,7 @@ pub fn admin(text: &str) -> Result<listen::Address, ValueError> {
     match text.strip_prefix("unix:") {
         Some(path) if path.is_empty() || path.contains('\0') => Err(malformed()),
         Some(path) => Ok(listen::Address::Unix(path.into())),
-        None => listen(text).map(listen::Address::Tcp).map_err(|_| malformed()),
+        None => tcp(text).map(listen::Address::Tcp).map_err(|_| malformed()),
     }
 }
 
@@ -430,10 +436,13 @@ mod tests {
     }
 
     #[test]
-    fn admin_address_is_a_loopback_port_or_a_path() {
+    fn admin_address_is_a_port_or_a_path() {
         assert_eq!(admin("[::1]:0"), Ok(listen::Address::Tcp(listen("[::1]:0").unwrap())));
+        assert!(
+            matches!(admin("0.0.0.0:9090"), Ok(listen::Address::Tcp(address)) if address.to_string() == "0.0.0.0:9090")
+        );
         assert_eq!(admin("unix:/run/a b"), Ok(listen::Address::Unix("/run/a b".into())));
-        for bad in ["", "unix:", "unix:a\0b", "localhost", "/run/a", "0.0.0.0:9090", "http://localhost:9090"] {
+        for bad in ["", "unix:", "unix:a\0b", "localhost", "/run/a", "db.example:9090", "http://localhost:9090"] {
             assert_eq!(admin(bad), Err(ValueError::Admin(bad.into())));
         }
     }

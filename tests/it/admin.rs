@@ -31,6 +31,21 @@ fn so(status: &Status, condition: Condition) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn address_on_a_network_tells_of_the_process_alone() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let gate = GateOptions::new(server, &sandbox).flag("--admin", "0.0.0.0:0").start().await;
+    let admin = Admin::of(&gate);
+    for (path, status) in [("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/", 403), ("/status", 403)] {
+        // Probes name the address of the pod.
+        let answer = admin.ask(&format!("GET {path} HTTP/1.1\r\nHost: 10.0.0.7:9090\r\n\r\n")).await;
+        let answer = answer.expect("it listens");
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(!answer.body.contains(&server.rds_host) && !answer.body.contains("app_user"), "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn query_is_counted_from_accept_to_end_without_facts_about_its_client() {
     let server = PgServer::shared();
     let sandbox = sandbox(server).await;
@@ -317,8 +332,8 @@ async fn an_admin_address_that_cannot_be_is_an_error_at_the_start() {
     let (code, log) = ends(GateOptions::new(server, &sandbox).flag("--admin", &port.to_string())).await;
     assert!(code == Some(1) && log.contains(&format!("port {port} is taken: rdsgate (process ")), "{code:?} {log}");
     assert!(log.contains("hint: ") && log.contains("--admin"), "{log}");
-    let (code, log) = ends(GateOptions::new(server, &sandbox).flag("--admin", "0.0.0.0:9090")).await;
-    assert!(code == Some(2) && log.contains("invalid --admin: \"0.0.0.0:9090\" is not an admin address"), "{log}");
+    let (code, log) = ends(GateOptions::new(server, &sandbox).flag("--admin", "db.example:9090")).await;
+    assert!(code == Some(2) && log.contains("invalid --admin: \"db.example:9090\" is not an admin address"), "{log}");
     assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
 }
 

@@ -854,7 +854,8 @@ options! {
         group: Group::Proxy,
         common: false,
         help: "Address of the page, /healthz, /readyz, /metrics and /status",
-        more: "[HOST:]PORT on loopback (port 0: a free one), or unix:PATH.",
+        more: "[HOST:]PORT (port 0: a free one), or unix:PATH. An address that is not on loopback, such as 0.0.0.0:9090 in a pod, \
+               answers /healthz, /readyz and /metrics only, to everyone.",
         trust: Trust::Owner("answer questions about its state at this address"),
         reason: "It opens a listener with host names in its replies, at a port or path of the file's choice.",
         aliases: &[],

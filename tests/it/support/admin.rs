@@ -47,6 +47,10 @@ impl Admin {
         if let Some(path) = address.strip_prefix("unix:") {
             return Self::Unix(path.into());
         }
+        if let Some(port) = address.strip_prefix("0.0.0.0:") {
+            let port = port.strip_suffix(" for everyone: /healthz, /readyz and /metrics").expect("what it answers");
+            return Self::Tcp(port.parse().expect("a port"));
+        }
         let (address, page) = address.split_once(", page at ").expect("an address that browsers can open");
         assert_eq!(page, format!("http://{address}/"));
         Self::Tcp(address.strip_prefix("localhost:").and_then(|port| port.parse().ok()).expect("a port"))
