@@ -10,7 +10,7 @@ pub fn server_end_point<S>(stream: &TlsStream<S>) -> Option<Vec<u8>> {
 }
 
 /// The hash function is that of the signature, but SHA-256 in the place of MD5 and SHA-1.
-fn of_certificate(der: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn of_certificate(der: &[u8]) -> Option<Vec<u8>> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let algorithm = &certificate.signature_algorithm;
     let name = match SignatureAlgorithm::try_from(algorithm).ok()? {

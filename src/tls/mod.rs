@@ -4,12 +4,14 @@
 //! its session cache. No option, flag or code path skips the check of chain, name or dates. A refused certificate is returned as a
 //! [`Rejected`] with its subject and the reason.
 //!
-//! [`system`] is the configuration for all other connections. It trusts the machine's roots.
+//! [`system`] is the configuration for all other connections that we open. It trusts the machine's roots. [`local`] is TLS of our
+//! own listeners.
 //!
 //! This module does not dial, does not know the protocol inside, and sets no time limits; the caller does.
 
 mod binding;
 mod error;
+pub mod local;
 mod rejected;
 mod roots;
 pub mod system;
