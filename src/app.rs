@@ -145,6 +145,15 @@ pub enum Error {
         #[source]
         cause: local_password::Error,
     },
+    /// TLS for clients cannot be served.
+    #[error("cannot serve {target} with TLS for clients")]
+    LocalTls {
+        /// The target's name.
+        target: Arc<str>,
+        /// The cause.
+        #[source]
+        cause: tls::local::Error,
+    },
     /// The admin address cannot be bound.
     #[error("cannot serve the admin address")]
     Admin(#[source] listen::Error),
@@ -159,7 +168,7 @@ impl Error {
         match self {
             Self::Listen { .. } | Self::Admin(_) | Self::Signals(_) => Cause::Local,
             Self::Aws { cause, .. } => cause.into(),
-            Self::Tls { .. } | Self::LocalPassword { .. } => Cause::Configuration,
+            Self::Tls { .. } | Self::LocalPassword { .. } | Self::LocalTls { .. } => Cause::Configuration,
         }
     }
 
@@ -170,6 +179,7 @@ impl Error {
             Self::Aws { cause, .. } => cause.hint(),
             Self::Tls { cause, .. } => cause.hint(),
             Self::LocalPassword { cause, .. } => cause.hint(),
+            Self::LocalTls { cause, .. } => Some(cause.hint()),
             Self::Admin(cause) => cause.hint("--admin"),
             Self::Signals(_) => None,
         }

@@ -72,6 +72,9 @@ pub enum ParseError {
     /// Not a compression method.
     #[error("{0:?} is not a compression: expected auto, zlib, zstd or off")]
     Compress(String),
+    /// Not a use of TLS.
+    #[error("{0:?} is not a use of TLS: expected off, offer or require")]
+    LocalTls(String),
     /// Not a way to log in.
     #[error("{0:?} is not a login: expected iam, password or secret")]
     Auth(String),
@@ -224,6 +227,52 @@ impl FromStr for Compress {
     }
 }
 
+/// Whether clients may or must use TLS to a listener.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LocalTlsMode {
+    /// TLS is not offered.
+    #[default]
+    Off,
+    /// A client that asks for TLS gets it.
+    Offer,
+    /// A client that does not ask for TLS is refused.
+    Require,
+}
+
+impl fmt::Display for LocalTlsMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Offer => "offer",
+            Self::Require => "require",
+        })
+    }
+}
+
+impl FromStr for LocalTlsMode {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        match s {
+            "off" => Ok(Self::Off),
+            "offer" => Ok(Self::Offer),
+            "require" => Ok(Self::Require),
+            other => Err(ParseError::LocalTls(other.into())),
+        }
+    }
+}
+
+/// TLS between clients and the listener of a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalTls {
+    /// Whether clients may or must use it.
+    pub mode: LocalTlsMode,
+    /// The names and addresses that the certificate proves beside those of this machine.
+    pub names: Vec<String>,
+    /// The file of the authority's certificate, beside its key; `None` without a folder for it.
+    pub certificate: Option<PathBuf>,
+}
+
 /// The proof of identity for the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
@@ -299,6 +348,8 @@ pub struct Target {
     pub allow_users: Vec<u32>,
     /// The file with the password that clients of the listener must know. It is read when the target is served.
     pub local_password_file: Option<PathBuf>,
+    /// TLS between clients and the listener.
+    pub local_tls: LocalTls,
 }
 
 impl Target {

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -28,7 +29,7 @@ use crate::{
         self,
         serve::{Service, counts, reach, serve},
     },
-    target::Target,
+    target::{LocalTls, LocalTlsMode, Target},
     telemetry::{log, metrics::Metrics},
     tls,
     tunnel::own::Listening,
@@ -190,8 +191,11 @@ impl Running {
         }
         let listeners = listen::bind_all(&target.listen).await.map_err(listen_failed)?;
         let upstream = self.upstream(&target, accounts)?;
+        let local_tls =
+            local_tls(&target, config).map_err(|cause| Error::LocalTls { target: Arc::clone(&target.name), cause })?;
         let (drain, abort) = (self.drain.clone(), self.abort.clone());
         let service = Service::new(upstream, counts(metrics, &target), config.connect_timeout, drain, abort);
+        let service = service.with_local_tls(local_tls);
         Ok((listeners, Arc::new(Current::new(service, &self.pools))))
     }
 
@@ -251,6 +255,19 @@ impl Running {
         let pools = std::mem::take(&mut *pools.lock().unwrap_or_else(PoisonError::into_inner));
         pools.close(hurry, events).await;
     }
+}
+
+/// TLS for the clients of a target that offers it. The authority, if it is made now, may prove the names of all targets.
+fn local_tls(target: &Target, config: &Config) -> Result<Option<Arc<tls::local::Server>>, tls::local::Error> {
+    let LocalTls { mode, names, certificate } = &target.local_tls;
+    if *mode == LocalTlsMode::Off {
+        return Ok(None);
+    }
+    let folder = certificate.as_deref().and_then(Path::parent).ok_or(tls::local::Error::NoFolder)?;
+    let of_all: Vec<String> = config.targets.iter().flat_map(|target| target.local_tls.names.clone()).collect();
+    let authority = tls::local::Authority::open(folder, &of_all)?;
+    let server = tls::local::Server::new(Arc::new(authority), names, target.engine.facts().alpn)?;
+    Ok(Some(Arc::new(server)))
 }
 
 async fn accept(listener: Listener, current: &Arc<Current>, tasks: &TaskTracker) {

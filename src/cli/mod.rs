@@ -1,7 +1,7 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
 //! - one file a subcommand, or a folder: [`up`], [`forward`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`], [`ls`], [`login`], [`whoami`],
-//!   [`export`], [`config`], [`mod@trust`], [`wait`], [`stop`], [`status`], [`completion`] with [`words`], [`man`];
+//!   [`export`], [`config`], [`mod@trust`], [`cert`], [`wait`], [`stop`], [`status`], [`completion`] with [`words`], [`man`];
 //! - `flags`: the table of options as arguments; [`target_arguments`]: all of them, for every subcommand with a TARGET;
 //! - `help`: how much of them `-h` shows; `reference`: docs/options.md;
 //! - `caller`: who calls AWS, and whom it may ask; `account`: the options of that for subcommands without a TARGET;
@@ -22,6 +22,7 @@
 mod account;
 mod again;
 mod caller;
+pub mod cert;
 pub mod command;
 mod complete;
 pub mod completion;
@@ -105,6 +106,7 @@ enum Command {
     Export(export::Arguments),
     Config(config::Arguments),
     Trust(trust::Arguments),
+    Cert(cert::Arguments),
     Wait(wait::Arguments),
     Stop(stop::Arguments),
     Completion(completion::Arguments),
@@ -237,6 +239,7 @@ fn dispatch(command: Command, output: &mut Output) -> Exit {
         Command::Export(arguments) => export::run(arguments, output),
         Command::Config(arguments) => config::run(arguments, output),
         Command::Trust(arguments) => trust::run(&arguments, output),
+        Command::Cert(arguments) => cert::run(&arguments, output),
         Command::Wait(arguments) => wait::run(&arguments, output),
         Command::Stop(arguments) => stop::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),

@@ -22,9 +22,10 @@ use crate::{
     service::InvalidRegion,
     target::{
         Address, Auth, CaFile, Compress, Document, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation,
-        ListenAddress, PasswordSource, Pooling, Reason, Reference, Region, Route, SessionName, SessionSettings, Target,
-        default_pooling,
+        ListenAddress, LocalTls, LocalTlsMode, PasswordSource, Pooling, Reason, Reference, Region, Route, SessionName,
+        SessionSettings, Target, default_pooling,
     },
+    tls::local::Authority,
 };
 
 /// The description of one database, in part or in full.
@@ -66,6 +67,7 @@ pub struct Draft {
     pub listen: Option<Vec<Address>>,
     allow_users: Vec<u32>,
     local_password: Option<LocalPassword>,
+    local_tls: LocalTls,
     /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
     reason: Option<Reason>,
@@ -127,6 +129,7 @@ impl Draft {
             listen: settings.value::<typed::Listen>()?,
             allow_users: settings.value::<typed::AllowUsers>()?.unwrap_or_default(),
             local_password: LocalPassword::parse(settings, environment)?,
+            local_tls: local_tls(settings, environment)?,
             reason: settings.value::<typed::Reason>()?,
             // A name that is not Unicode is left out.
             local_user: environment.user().ok().flatten().map(str::to_owned),
@@ -152,6 +155,11 @@ impl Draft {
     fn route(&self) -> Via {
         let is_public = matches!(&self.reference, Reference::Host(host) if host.is_public());
         self.via.unwrap_or(if is_public { Via::Direct } else { Via::Ssm })
+    }
+
+    /// TLS between clients and the listener.
+    pub fn local_tls(&self) -> &LocalTls {
+        &self.local_tls
     }
 
     /// Whether the host may be an alias of a database.
@@ -228,6 +236,7 @@ impl Draft {
                 .unwrap_or_else(|| vec![Address::Tcp(ListenAddress::localhost(engine.default_port().unwrap_or(port)))]),
             allow_users: self.allow_users,
             local_password_file,
+            local_tls: if engine.is_database() { self.local_tls } else { LocalTls::default() },
             name: self.name,
         })
     }
@@ -368,6 +377,16 @@ fn login(name: &str, settings: &Settings<'_>) -> Result<(Auth, PasswordSource), 
     };
     let implied = if source.is_some() { Auth::Secret } else { Auth::Iam };
     Ok((settings.value::<typed::Auth>()?.unwrap_or(implied), source.unwrap_or_default()))
+}
+
+fn local_tls(settings: &Settings<'_>, environment: &Environment) -> Result<LocalTls, Error> {
+    let mode = settings.value_or_default::<typed::LocalTls>()?;
+    let folder = match settings.value::<typed::LocalCa>()? {
+        Some(folder) => Some(environment.expand_home(Path::new(&folder))),
+        None => environment.authority_folder().filter(|_| mode != LocalTlsMode::Off),
+    };
+    let certificate = folder.as_deref().map(Authority::certificate_in);
+    Ok(LocalTls { mode, names: settings.value::<typed::LocalNames>()?.unwrap_or_default(), certificate })
 }
 
 fn ca_file(settings: &Settings<'_>, environment: &Environment) -> Result<Option<CaFile>, Error> {

@@ -14,6 +14,7 @@ use super::{
     search::{self, Found},
     warning::Warning,
 };
+use crate::tls::local::Authority;
 
 /// The file in the user's configuration folder.
 const USER_FILE: &str = "rdsgate/config.toml";
@@ -62,6 +63,11 @@ impl Environment {
     /// The folder for state, such as trust and ports.
     pub(super) fn state_home(&self) -> Option<&Path> {
         self.state_home.as_deref()
+    }
+
+    /// The folder of the local certificate authority; `None` without a folder for state.
+    pub fn authority_folder(&self) -> Option<PathBuf> {
+        self.state_home().map(Authority::folder)
     }
 
     /// An environment from its parts.

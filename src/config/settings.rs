@@ -181,9 +181,14 @@ pub(super) fn parse<O: Typed>(setting: &Setting) -> Result<O::Value, Error> {
 fn stricter<'a>(key: Key, project: Option<&'a Setting>, own: Option<&'a Setting>) -> Option<&'a Setting> {
     let (Some(project), Some(own)) = (project, own) else { return project.or(own) };
     let time = |setting: &Setting| typed::StatementTimeout::parse(&setting.value);
+    let tls = |setting: &Setting| typed::LocalTls::parse(&setting.value);
     let projects = match key {
         Key::StatementTimeout => match (time(project), time(own)) {
             (Ok(project), Ok(own)) => project < own,
+            (project, _) => project.is_err(),
+        },
+        Key::LocalTls => match (tls(project), tls(own)) {
+            (Ok(project), Ok(own)) => project > own,
             (project, _) => project.is_err(),
         },
         // The owner's words are not replaced.

@@ -11,6 +11,7 @@ use ssm_session::request;
 use crate::{
     listen::{self, access, passwd},
     target::{Endpoint, Host, ListenAddress, Parameter, ParseError, Reference, RoleArn},
+    tls,
 };
 
 /// Bounds of `connect_timeout`: below a second no TLS through a tunnel can succeed, above ten minutes no client waits.
@@ -61,6 +62,9 @@ pub enum ValueError {
     /// An address that others can reach.
     #[error("{0} is not a loopback address: anyone who can reach it could use the database without a password")]
     NotLoopback(String),
+    /// Not a name for a certificate.
+    #[error("{0:?} is not a name for a certificate: expected a DNS name or an IP address")]
+    LocalName(String),
     /// Not a user of this machine.
     #[error("{0:?} is not a user of this machine: expected a user id, or a name that is in /etc/passwd")]
     NoSuchUser(String),
@@ -122,6 +126,7 @@ impl ValueError {
             | Self::Nul
             | Self::Port(_)
             | Self::Listen(_)
+            | Self::LocalName(_)
             | Self::NoSuchUser(_)
             | Self::OverflowUser(_)
             | Self::Admin(_)
@@ -235,6 +240,19 @@ pub fn users(text: &str) -> Result<Vec<u32>, ValueError> {
     };
     let users: Vec<u32> = text.split_whitespace().map(id_of).collect::<Result<_, _>>()?;
     if users.is_empty() { Err(ValueError::Empty) } else { Ok(users) }
+}
+
+/// DNS names and IP addresses, separated by blanks.
+///
+/// # Errors
+/// [`ValueError::Empty`], [`ValueError::LocalName`].
+pub fn local_names(text: &str) -> Result<Vec<String>, ValueError> {
+    let check = |name: &str| {
+        let is_name = tls::local::is_name(name);
+        if is_name { Ok(name.to_ascii_lowercase()) } else { Err(ValueError::LocalName(name.into())) }
+    };
+    let names: Vec<String> = text.split_whitespace().map(check).collect::<Result<_, _>>()?;
+    if names.is_empty() { Err(ValueError::Empty) } else { Ok(names) }
 }
 
 /// `true` or `false`.

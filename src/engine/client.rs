@@ -1,6 +1,7 @@
 //! The programs and drivers that connect to the databases of an engine, and the form in which each gets the address.
 //!
-//! Encryption ends at the proxy, so each is configured not to request it.
+//! Each is configured for the listener's TLS: to verify its certificate where there is one, as far as the form can say so, and not to
+//! request TLS where there is none.
 
 use serde_json::Value;
 
@@ -18,7 +19,12 @@ pub struct Address<'a> {
     pub user: Option<&'a str>,
     /// The configured database.
     pub database: Option<&'a str>,
+    /// The file of the certificate that proves the listener; `None` for one without TLS.
+    pub ca: Option<&'a str>,
 }
+
+/// Settings of a form for TLS with a certificate in this file, or for none.
+pub type TlsSettings = fn(ca: Option<&str>) -> Vec<(&'static str, String)>;
 
 impl Address<'_> {
     /// `host:port`, an IPv6 address in brackets.
@@ -44,18 +50,18 @@ pub struct Client {
     pub go: fn(&Address<'_>) -> Result<String, &'static str>,
     /// Before `://` in the URI that most programs take as DATABASE_URL.
     pub uri_scheme: &'static str,
-    /// Behind the path of that URI.
-    pub uri_query: &'static str,
+    /// The parameters of that URI for TLS.
+    pub uri_tls: TlsSettings,
     /// Behind `jdbc:`.
     pub jdbc_scheme: &'static str,
-    /// The JDBC driver's property that turns TLS off.
-    pub jdbc_no_tls: (&'static str, &'static str),
+    /// The JDBC driver's properties for TLS.
+    pub jdbc_tls: TlsSettings,
     /// SQLAlchemy's dialect and driver.
     pub sqlalchemy_scheme: &'static str,
     /// The driver's parameter for a database that a URL's path cannot hold in all versions.
     pub sqlalchemy_database: &'static str,
-    /// The driver's parameter that turns TLS off, if it asks for TLS by itself.
-    pub sqlalchemy_no_tls: Option<&'static str>,
+    /// The driver's parameters for TLS.
+    pub sqlalchemy_tls: TlsSettings,
     /// The environment.
     pub variables: Variables,
     /// JetBrains' names for the engine, the driver and the driver's class.
@@ -64,8 +70,8 @@ pub struct Client {
     pub dbeaver: [&'static str; 2],
     /// SQLTools' name for the driver and for the key of its options.
     pub sqltools: [&'static str; 2],
-    /// Those options, which turn TLS off.
-    pub sqltools_options: fn() -> Value,
+    /// Those options, which are about TLS.
+    pub sqltools_options: fn(ca: Option<&str>) -> Value,
 }
 
 /// The environment variables that the clients of an engine read.
@@ -79,8 +85,8 @@ pub struct Variables {
     pub user: Option<&'static str>,
     /// For the database, if there is one.
     pub database: Option<&'static str>,
-    /// With a value that is always the same.
-    pub fixed: &'static [(&'static str, &'static str)],
+    /// For TLS.
+    pub tls: TlsSettings,
     /// Those that would lead past the proxy, or demand from it what only the database has. They must not be set.
     pub misleading: &'static [&'static str],
 }
@@ -90,15 +96,17 @@ impl Client {
     pub fn uri(&self, address: &Address<'_>) -> String {
         let user = address.user.map(|user| format!("{}@", quote::percent(user))).unwrap_or_default();
         let database = address.database.map(quote::percent).unwrap_or_default();
-        format!("{}://{user}{}/{database}{}", self.uri_scheme, address.authority(), self.uri_query)
+        let query = query((self.uri_tls)(address.ca));
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{}://{user}{}/{database}{mark}{query}", self.uri_scheme, address.authority())
     }
 
     /// For JDBC.
     pub fn jdbc(&self, address: &Address<'_>) -> String {
-        let (property, off) = self.jdbc_no_tls;
+        let tls = query((self.jdbc_tls)(address.ca));
         let database = address.database.map(quote::percent).unwrap_or_default();
         let user = address.user.map(|user| format!("user={}&", quote::percent(user))).unwrap_or_default();
-        format!("jdbc:{}://{}/{database}?{user}{property}={off}", self.jdbc_scheme, address.authority())
+        format!("jdbc:{}://{}/{database}?{user}{tls}", self.jdbc_scheme, address.authority())
     }
 
     /// For SQLAlchemy. Not every version decodes the database of a URL, so one that has something to decode goes to the driver
@@ -107,24 +115,28 @@ impl Client {
         let user = address.user.map(|user| format!("{}@", quote::percent(user))).unwrap_or_default();
         let database = address.database.unwrap_or_default();
         let encoded = quote::percent(database);
-        let (path, query) = if encoded == database {
-            (encoded, None)
-        } else {
-            (String::new(), Some(format!("{}={encoded}", self.sqlalchemy_database)))
-        };
-        let query: Vec<&str> = query.as_deref().into_iter().chain(self.sqlalchemy_no_tls).collect();
+        let is_path = encoded == database;
+        let parameter = (!is_path).then(|| (self.sqlalchemy_database, database.to_owned()));
+        let path = if is_path { encoded } else { String::new() };
+        let query = query(parameter.into_iter().chain((self.sqlalchemy_tls)(address.ca)));
         let mark = if query.is_empty() { "" } else { "?" };
-        format!("{}://{user}{}/{path}{mark}{}", self.sqlalchemy_scheme, address.authority(), query.join("&"))
+        format!("{}://{user}{}/{path}{mark}{query}", self.sqlalchemy_scheme, address.authority())
     }
 
     /// The environment that the engine's clients read, and DATABASE_URL for the rest.
     pub fn variables(&self, address: &Address<'_>) -> Vec<(&'static str, String)> {
-        let Variables { host, port, user, database, fixed, misleading: _ } = &self.variables;
+        let Variables { host, port, user, database, tls, misleading: _ } = &self.variables;
         let mut variables = vec![(*host, address.host.to_owned()), (*port, address.port.to_string())];
         variables.extend(user.zip(address.user).map(|(name, user)| (name, user.to_owned())));
         variables.extend(database.zip(address.database).map(|(name, database)| (name, database.to_owned())));
-        variables.extend(fixed.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        variables.extend(tls(address.ca));
         variables.push(("DATABASE_URL", self.uri(address)));
         variables
     }
+}
+
+/// Parameters behind the `?` of a URL.
+fn query(parameters: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let parameters = parameters.into_iter().map(|(name, value)| format!("{name}={}", quote::percent(&value)));
+    parameters.collect::<Vec<_>>().join("&")
 }

@@ -12,7 +12,7 @@ use std::{future::ready, time::Duration};
 
 use bytes::Bytes;
 use database_wire::{
-    Error,
+    Encryption, Error,
     postgres::{CancelKey, CancelRequest},
 };
 use futures_util::future::BoxFuture;
@@ -28,11 +28,16 @@ pub trait ClientFirst: Send + Sync {
     /// The bytes with which a client ends before it is logged in; empty where it just closes.
     fn goodbye(&self) -> &'static [u8];
 
-    /// Hears the client until it has said what it wants, and reads not a byte further. The caller sets the deadline.
+    /// Hears the client until it has said what it wants, and reads not a byte further. After TLS it is heard again. The caller sets
+    /// the deadline.
     ///
     /// # Errors
     /// The client does not keep to the protocol, or the connection breaks.
-    fn accept<'e: 'c, 'c>(&'e self, client: &'c mut dyn Io) -> BoxFuture<'c, Result<Accepted<'e>, Error>>;
+    fn accept<'e: 'c, 'c>(
+        &'e self,
+        client: &'c mut dyn Io,
+        encryption: Encryption,
+    ) -> BoxFuture<'c, Result<Accepted<'e>, Error>>;
 
     /// Goes to the database as far as it is possible without a client. Afterwards the route has what the first client needs.
     ///
@@ -60,6 +65,13 @@ pub trait ClientFirst: Send + Sync {
 
 /// The wish of a client.
 pub enum Accepted<'e> {
+    /// TLS, inside which it is heard again.
+    Tls {
+        /// The answer that it waits for; empty for a client that has begun with TLS.
+        answer: &'static [u8],
+        /// The first bytes of TLS, which were read.
+        read: Vec<u8>,
+    },
     /// To log in.
     Login(Box<dyn Login + 'e>),
     /// To cancel a query of another connection. Nothing is ever answered to it.

@@ -16,6 +16,8 @@ pub struct Facts {
     pub default_port: Option<u16>,
     /// The forms in which its clients get an address; `None` where any program may be the client.
     pub client: Option<&'static Client>,
+    /// The protocols that a client may choose inside TLS (ALPN); with none, a choice is ignored.
+    pub alpn: &'static [&'static [u8]],
     /// Names that its clients send when they know no user, beside those of the operating system.
     pub default_users: &'static [&'static [u8]],
     /// The database that every server has, where a client that names none asks for one named like the user; `None` where a

@@ -34,7 +34,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 pub use database_wire::Error;
 
 pub use self::{
-    client::{Address, Client, Variables},
+    client::{Address, Client, TlsSettings, Variables},
     client_first::ClientFirst,
     facts::Facts,
     failure::{Applicant, Failure, Kind, doctor_command},

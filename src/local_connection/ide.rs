@@ -35,7 +35,9 @@ pub fn dbeaver(connections: &[Connection<'_>]) -> String {
     let mut all = Map::new();
     for connection in connections {
         let Some(client) = connection.client() else { continue };
-        let ([provider, driver], property) = (client.dbeaver, client.jdbc_no_tls);
+        let [provider, driver] = client.dbeaver;
+        let properties: Map<String, Value> =
+            (client.jdbc_tls)(connection.ca()).into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         let configuration = without_nulls(json!({
             "host": connection.host,
             "port": connection.port.to_string(),
@@ -44,7 +46,7 @@ pub fn dbeaver(connections: &[Connection<'_>]) -> String {
             "url": client.jdbc(&connection.address()),
             "configurationType": "MANUAL",
             "type": if connection.target.guard.label.is_some() { "prod" } else { "dev" },
-            "properties": { property.0: property.1 },
+            "properties": properties,
             "auth-model": "native",
         }));
         let entry = json!({
@@ -74,7 +76,7 @@ pub fn vscode(connections: &[Connection<'_>]) -> String {
             "database": connection.target.database,
             "askForPassword": false,
             "password": "",
-            options: (client.sqltools_options)(),
+            options: (client.sqltools_options)(connection.ca()),
         })))
     };
     let connections: Vec<Value> = connections.iter().filter_map(connection).collect();
@@ -98,7 +100,8 @@ pub fn vscode_pgsql(connections: &[Connection<'_>]) -> String {
             "password": "",
             "emptyPasswordInput": true,
             "savePassword": true,
-            "sslmode": "disable",
+            "sslmode": sslmode(connection),
+            "sslrootcert": connection.ca(),
         }))
     };
     let connections: Vec<Value> = connections.iter().map(connection).collect();
@@ -119,7 +122,11 @@ pub fn pgadmin(connections: &[Connection<'_>]) -> String {
             "Port": port,
             "Username": target.user,
             "MaintenanceDB": database,
-            "ConnectionParameters": { "sslmode": "disable", "connect_timeout": 30 },
+            "ConnectionParameters": without_nulls(json!({
+                "sslmode": sslmode(connection),
+                "sslrootcert": connection.ca(),
+                "connect_timeout": 30,
+            })),
             "PasswordExecCommand": "echo x",
         });
         ((number + 1).to_string(), server)
@@ -128,7 +135,7 @@ pub fn pgadmin(connections: &[Connection<'_>]) -> String {
     format!("{:#}\n", json!({ "Servers": servers }))
 }
 
-/// The file `connections.xml` of MySQL Workbench. `useSSL` 0 switches TLS off.
+/// The file `connections.xml` of MySQL Workbench. `useSSL` 0 switches TLS off, 4 verifies the name.
 pub fn workbench(connections: &[Connection<'_>]) -> String {
     let mut text = String::from(
         "<?xml version=\"1.0\"?>\n<data grt_format=\"2.0\">\n  \
@@ -144,7 +151,7 @@ pub fn workbench(connections: &[Connection<'_>]) -> String {
             text,
             "    <value type=\"object\" struct-name=\"db.mgmt.Connection\" id=\"{{{}}}\" struct-checksum=\"0x96ba47d8\">\n      \
              <link type=\"object\" struct-name=\"db.mgmt.Driver\" key=\"driver\">com.mysql.rdbms.mysql.driver.native</link>\n      \
-             {}      <value type=\"dict\" key=\"parameterValues\">\n        {}        {}        {}        {}        {}      \
+             {}      <value type=\"dict\" key=\"parameterValues\">\n        {}        {}        {}        {}        {}{}      \
              </value>\n      {}    </value>\n",
             id(connection),
             value("string", "hostIdentifier", &format!("Mysql@{host}:{port}")),
@@ -152,14 +159,15 @@ pub fn workbench(connections: &[Connection<'_>]) -> String {
             value("int", "port", &port),
             value("string", "userName", target.user.as_deref().unwrap_or_default()),
             value("string", "schema", target.database.as_deref().unwrap_or_default()),
-            value("int", "useSSL", "0"),
+            value("int", "useSSL", if connection.ca().is_some() { "4" } else { "0" }),
+            connection.ca().map(|ca| format!("        {}", value("string", "sslCA", ca))).unwrap_or_default(),
             value("string", "name", &target.name),
         );
     }
     text + "  </value>\n</data>\n"
 }
 
-/// A URL for each that TablePlus opens; `tLSMode=0` switches TLS off.
+/// A URL for each that TablePlus opens; `tLSMode` 0 switches TLS off, 2 requires it.
 pub fn tableplus(connections: &[Connection<'_>]) -> String {
     let url = |connection: &Connection<'_>| {
         let uri = connection.uri();
@@ -167,12 +175,18 @@ pub fn tableplus(connections: &[Connection<'_>]) -> String {
         let production = connection.target.guard.label.is_some();
         let (colour, environment) = if production { ("FC6A5D", "production") } else { ("007F3D", "local") };
         let name = quote::percent(&connection.target.name);
+        let tls = if connection.ca().is_some() { 2 } else { 0 };
         format!(
-            "{uri}?statusColor={colour}&env={environment}&name={name}&tLSMode=0&usePrivateKey=false&safeModeLevel=0&\
+            "{uri}?statusColor={colour}&env={environment}&name={name}&tLSMode={tls}&usePrivateKey=false&safeModeLevel=0&\
              advancedSafeModeLevel=0&driverVersion=0&lazyload=false\n"
         )
     };
     connections.iter().map(url).collect()
+}
+
+/// The `sslmode` of libpq.
+fn sslmode(connection: &Connection<'_>) -> &'static str {
+    if connection.ca().is_some() { "verify-full" } else { "disable" }
 }
 
 /// Unknown values are left out.

@@ -1,17 +1,17 @@
 //! How a client on this machine connects to a target: its local address, and that in every form that clients read.
 //!
-//! Names of users and databases may hold any character; each form escapes them by its own reader's rules. Encryption ends
-//! at the proxy, so every form tells the client not to ask for it.
+//! Names of users and databases may hold any character; each form escapes them by its own reader's rules. A form tells the client to
+//! verify the listener's certificate, or not to ask for TLS where the listener has none.
 
 pub mod ide;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use safe_display::printable;
 
 use crate::{
     engine::{Address, Client},
-    target::Target,
+    target::{LocalTls, LocalTlsMode, Target},
 };
 
 /// A target and where it is on this machine.
@@ -63,7 +63,13 @@ impl<'a> Connection<'a> {
     }
 
     fn address(&self) -> Address<'a> {
-        Address { host: self.host, port: self.port, user: self.user(), database: self.database() }
+        Address { host: self.host, port: self.port, user: self.user(), database: self.database(), ca: self.ca() }
+    }
+
+    /// The file of the certificate that proves the listener; `None` for one without TLS.
+    pub fn ca(&self) -> Option<&'a str> {
+        let LocalTls { mode, certificate, .. } = &self.target.local_tls;
+        certificate.as_deref().filter(|_| *mode != LocalTlsMode::Off).and_then(Path::to_str)
     }
 
     fn client(&self) -> Option<&'static Client> {
@@ -179,6 +185,7 @@ pub(crate) mod tests {
             listen: value::listen_list(listen).unwrap(),
             allow_users: Vec::new(),
             local_password_file: None,
+            local_tls: LocalTls::default(),
         }
     }
 
@@ -218,6 +225,43 @@ pub(crate) mod tests {
                 "app_user@tcp(127.0.0.1:3306)/orders_db?tls=false",
             ]
         );
+    }
+
+    fn tls(certificate: &str) -> LocalTls {
+        LocalTls { mode: LocalTlsMode::Require, certificate: Some(certificate.into()), ..LocalTls::default() }
+    }
+
+    #[test]
+    fn forms_of_a_listener_with_tls_name_its_certificate() {
+        let forms = |engine| {
+            let mut target = target(engine, Some("app"), Some("db"), "1");
+            target.local_tls = tls("/a b/ca.pem");
+            let connection = Connection::new(&target, None);
+            [connection.uri(), connection.jdbc().unwrap(), connection.sqlalchemy().unwrap(), connection.go().unwrap()]
+        };
+        assert_eq!(
+            forms(Engine::Postgres),
+            [
+                "postgresql://app@localhost:1/db?sslmode=verify-full&sslrootcert=%2Fa%20b%2Fca.pem",
+                "jdbc:postgresql://localhost:1/db?user=app&sslmode=verify-full&sslrootcert=%2Fa%20b%2Fca.pem",
+                "postgresql+psycopg://app@localhost:1/db?sslmode=verify-full&sslrootcert=%2Fa%20b%2Fca.pem",
+                "host=localhost port=1 user=app dbname=db sslmode=verify-full sslrootcert='/a b/ca.pem'",
+            ]
+        );
+        assert_eq!(
+            forms(Engine::Mysql),
+            [
+                "mysql://app@127.0.0.1:1/db?ssl-ca=%2Fa%20b%2Fca.pem",
+                "jdbc:mysql://127.0.0.1:1/db?user=app&sslMode=REQUIRED",
+                "mysql+pymysql://app@127.0.0.1:1/db?ssl_ca=%2Fa%20b%2Fca.pem",
+                "app@tcp(127.0.0.1:1)/db?tls=skip-verify",
+            ]
+        );
+        let mut target = target(Engine::Postgres, None, None, "1");
+        target.local_tls = tls("/ca.pem");
+        let variables = Connection::new(&target, None).variables();
+        assert!(variables.contains(&("PGSSLMODE", "verify-full".into())), "{variables:?}");
+        assert!(variables.contains(&("PGSSLROOTCERT", "/ca.pem".into())), "{variables:?}");
     }
 
     #[test]

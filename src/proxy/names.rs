@@ -101,6 +101,7 @@ mod tests {
             listen: Vec::new(),
             allow_users: Vec::new(),
             local_password_file: None,
+            local_tls: crate::target::LocalTls::default(),
         }
     }
 

@@ -159,20 +159,18 @@ impl From<io::Error> for HandshakeError {
     fn from(cause: io::Error) -> Self {
         use rustls::AlertDescription as Alert;
         let inner = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match inner {
-            Some(rustls::Error::AlertReceived(
-                Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::CertificateExpired,
-            )) => Self::NotTrusted(cause),
-            Some(rustls::Error::NoApplicationProtocol) => Self::Protocol(cause),
-            Some(_) => Self::Failed(cause),
-            None if matches!(
-                cause.kind(),
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-            ) =>
-            {
+        match (inner, cause.kind()) {
+            (
+                Some(rustls::Error::AlertReceived(
+                    Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::CertificateExpired,
+                )),
+                _,
+            ) => Self::NotTrusted(cause),
+            (Some(rustls::Error::NoApplicationProtocol), _) => Self::Protocol(cause),
+            (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
                 Self::Left
             }
-            None => Self::Failed(cause),
+            _ => Self::Failed(cause),
         }
     }
 }

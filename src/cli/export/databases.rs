@@ -22,7 +22,10 @@ pub(super) fn pgservice(connections: &[Connection<'_>]) -> Result<String, Unwrit
             }
             let _ = writeln!(text, "{key}={value}");
         }
-        text.push_str("sslmode=disable\n");
+        match connection.ca() {
+            Some(ca) => _ = writeln!(text, "sslmode=verify-full\nsslrootcert={ca}"),
+            None => text.push_str("sslmode=disable\n"),
+        }
         sections.push(text);
     }
     Ok(sections.join("\n"))
@@ -38,8 +41,15 @@ pub(super) fn mycnf(connections: &[Connection<'_>]) -> String {
         if let Some(user) = &connection.target.user {
             let _ = writeln!(text, "user={}", option(user));
         }
-        // MariaDB's programs insist on TLS since 11.4, and MySQL's do not know the word.
-        let _ = write!(text, "[client-mariadb_{name}]\nskip-ssl\nskip-ssl-verify-server-cert\n");
+        // MariaDB's programs insist on TLS since 11.4. Those of MySQL do not know its words, nor it theirs.
+        let _ = match connection.ca() {
+            Some(ca) => write!(
+                text,
+                "ssl-ca={}\nloose-ssl-mode=VERIFY_IDENTITY\n[client-mariadb_{name}]\nssl-verify-server-cert\n",
+                option(ca)
+            ),
+            None => write!(text, "[client-mariadb_{name}]\nskip-ssl\nskip-ssl-verify-server-cert\n"),
+        };
         if let Some(database) = &connection.target.database {
             // Not every program of the group [client] knows the option.
             let _ = write!(text, "[mysql_{name}]\ndatabase={}\n", option(database));

@@ -6,8 +6,8 @@ use super::entry::{DefaultValue, Entry, Group, Kind, List, Scope, Show, Trust};
 use crate::{
     config::value::{self, ValueError, Via, duration_text},
     target::{
-        Address, Auth, Compress, Document, Engine, ExternalId, InstanceId, Isolation, MfaCode, MfaSerial, Parameter,
-        ParseError, PasswordSource, Reason, Reference, Region, RoleArn, Route, SessionName,
+        Address, Auth, Compress, Document, Engine, ExternalId, InstanceId, Isolation, LocalTlsMode, MfaCode, MfaSerial,
+        Parameter, ParseError, PasswordSource, Reason, Reference, Region, RoleArn, Route, SessionName,
     },
 };
 
@@ -200,6 +200,64 @@ options! {
         trust: Trust::Owner("let in clients that know the password in this file"),
         reason: "A repository could name a file whose content others know.",
         aliases: &["local_password", "password_file"],
+    };
+    LocalTls: LocalTlsMode = word => Entry {
+        name: "local_tls",
+        scope: Scope::Any,
+        kind: Kind::Word(&["off", "offer", "require"]),
+        placeholder: "USE",
+        example: "\"offer\"",
+        default: DefaultValue::Fixed("off"),
+        show: Show::Target(|target| Some(target.local_tls.mode.to_string())),
+        group: Group::Proxy,
+        common: false,
+        help: "TLS between clients and rdsgate: off, offer or require",
+        more: "For clients that insist on TLS. The certificate is made by an authority on this machine, which `rdsgate cert` \
+               shows with the ways to trust it. TLS to the database does not depend on this. A unix socket and a forwarded \
+               port have none.",
+        trust: Trust::Stricter,
+        reason: "A repository may demand TLS of clients; one that lifts it would have them send in clear.",
+        aliases: &["tls", "ssl", "listen_tls"],
+    };
+    LocalCa: String = value::text => Entry {
+        name: "local_ca",
+        scope: Scope::Any,
+        kind: Kind::File,
+        placeholder: "DIR",
+        example: "\"/run/secrets/rdsgate-ca\"",
+        default: DefaultValue::Depends("$XDG_STATE_HOME/rdsgate/local-ca"),
+        show: Show::AsSet,
+        group: Group::Proxy,
+        common: false,
+        help: "Folder of the authority that makes the certificates of --local-tls",
+        more: "It holds ca.key and ca.pem, which are made if they are missing and never written otherwise. Several replicas behind one \
+               name share one authority.",
+        trust: Trust::Owner("prove itself to clients by another authority"),
+        reason: "A repository could bring an authority whose key it knows.",
+        aliases: &[],
+    };
+    LocalNames: Vec<String> = value::local_names => Entry {
+        name: "local_names",
+        scope: Scope::Any,
+        kind: Kind::List(List {
+            separator: " ",
+            none: "",
+            expected: "a name, or an array of names and addresses, such as [\"proxy\", \"10.1.2.3\"]",
+            repeats: true,
+            integers: false,
+        }),
+        placeholder: "NAME",
+        example: "[\"proxy\", \"host.docker.internal\"]",
+        default: DefaultValue::Depends("localhost, 127.0.0.1, ::1 and the host name"),
+        show: Show::AsSet,
+        group: Group::Proxy,
+        common: false,
+        help: "Further DNS name or address in the certificate of --local-tls",
+        more: "Several names: the flag again, a list in a file, blanks between them in the variable. The authority is made for \
+               these names; for others it must be renewed with `rdsgate cert --renew`.",
+        trust: Trust::Owner("prove other names with your local certificate"),
+        reason: "Programs that trust the authority would believe this machine to be the server of that name.",
+        aliases: &["local_name"],
     };
     Bastion: InstanceId = word => Entry {
         name: "bastion",

@@ -147,6 +147,7 @@ fn every_key_is_a_flag_a_variable_and_a_line_in_a_file() {
         (Key::Region, "eu-central-1", "region = 'eu-central-1'"),
         (Key::AllowUsers, "999 1", "allow_users = [999, '1']"),
         (Key::LocalPasswordFile, "/own", "local_password_file = '/own'"),
+        (Key::LocalNames, "proxy 10.1.2.3", "local_names = ['proxy', '10.1.2.3']"),
         (Key::RoleArn, ROLES, "role_arn = ['arn:aws:iam::123456789012:role/a', 'arn:aws:iam::123456789012:role/b']"),
         (Key::ExternalId, "partner/7", "external_id = 'partner/7'"),
         (Key::SessionName, "ada", "session_name = 'ada'"),

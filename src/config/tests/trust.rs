@@ -1,13 +1,15 @@
 //! What a file that comes with a repository can say, and what it cannot.
 
 use super::*;
-use crate::target::{Auth, Guard, PasswordSource};
+use crate::target::{Auth, Guard, LocalTlsMode, PasswordSource};
 
 /// The options that a project's file may not decide by itself, a line each.
-const OWNERS: [&str; 18] = [
+const OWNERS: [&str; 20] = [
     "engine = 'tcp'\nport = 5432",
     "allow_users = [999]",
     "local_password_file = '/known/to/others'",
+    "local_ca = 'ca'",
+    "local_names = ['bank.example']",
     "auth = 'password'",
     "secret = 'prod/orders'",
     "profile = 'live'",
@@ -69,6 +71,20 @@ fn keys_about_identity_and_certificates_belong_to_the_owner() {
     expected.extend(["admin", "open_browser"]);
     expected.sort_unstable_by_key(|name| Key::ALL.iter().position(|key| key.name() == *name));
     assert_eq!(owners, expected);
+}
+
+#[test]
+fn repository_demands_tls_of_clients_and_does_not_lift_it() {
+    for (project, own, mode) in [
+        ("off", "require", LocalTlsMode::Require),
+        ("offer", "require", LocalTlsMode::Require),
+        ("require", "offer", LocalTlsMode::Require),
+        ("offer", "off", LocalTlsMode::Offer),
+    ] {
+        let own = format!("[defaults]\nlocal_tls = '{own}'");
+        let target = Scene::new().project(&orders(&format!("local_tls = '{project}'"))).user(&own).target();
+        assert_eq!(target.local_tls.mode, mode, "{project} over {own}");
+    }
 }
 
 #[test]

@@ -16,24 +16,29 @@ pub(super) const CLIENT: Client = Client {
     command: mysql,
     go: dsn,
     uri_scheme: "mysql",
-    uri_query: "",
+    // Read by mysqlsh and dj-database-url.
+    uri_tls: |ca| ca.map(|ca| ("ssl-ca", ca.into())).into_iter().collect(),
     jdbc_scheme: "mysql",
-    jdbc_no_tls: ("sslMode", "DISABLED"),
+    // It reads certificates from a keystore, not from a file.
+    jdbc_tls: |ca| vec![("sslMode", if ca.is_some() { "REQUIRED" } else { "DISABLED" }.into())],
     sqlalchemy_scheme: "mysql+pymysql",
     sqlalchemy_database: "database",
-    sqlalchemy_no_tls: None,
+    sqlalchemy_tls: |ca| ca.map(|ca| ("ssl_ca", ca.into())).into_iter().collect(),
     variables: Variables {
         host: "MYSQL_HOST",
         port: "MYSQL_TCP_PORT",
         user: None,
         database: None,
-        fixed: &[],
+        tls: |_| Vec::new(),
         misleading: &[],
     },
     datagrip: ["MYSQL", "mysql.8", "com.mysql.cj.jdbc.Driver"],
     dbeaver: ["mysql", "mysql8"],
     sqltools: ["MySQL", "mysqlOptions"],
-    sqltools_options: || json!({ "authProtocol": "default", "enableSsl": "Disabled" }),
+    sqltools_options: |ca| match ca {
+        Some(ca) => json!({ "authProtocol": "default", "enableSsl": "Enabled", "ssl": { "ca": ca } }),
+        None => json!({ "authProtocol": "default", "enableSsl": "Disabled" }),
+    },
 };
 
 /// With options that MySQL's and MariaDB's client both know.
@@ -58,5 +63,7 @@ fn dsn(address: &Address<'_>) -> Result<String, &'static str> {
     }
     let at = if user.is_empty() { "" } else { "@" };
     let database = address.database.map(quote::percent).unwrap_or_default();
-    Ok(format!("{user}{at}tcp({})/{database}?tls=false", address.authority()))
+    // A certificate has to be registered in the program.
+    let tls = if address.ca.is_some() { "skip-verify" } else { "false" };
+    Ok(format!("{user}{at}tcp({})/{database}?tls={tls}", address.authority()))
 }

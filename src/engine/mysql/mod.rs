@@ -32,6 +32,7 @@ pub const FACTS: Facts = Facts {
     aliases: &["mariadb", "aurora-mysql"],
     default_port: Some(3306),
     client: Some(&client::CLIENT),
+    alpn: &[],
     // What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).
     default_users: &[b"UNKNOWN_USER", b"ODBC"],
     maintenance_database: None,

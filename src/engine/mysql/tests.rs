@@ -1,5 +1,6 @@
 //! A whole connection, wired as the proxy does: a client, our code, a server, and the relay between them.
 
+use database_wire::Encryption;
 use database_wire::mysql::{
     Accepted, Commands, Error, LoggedIn, ReplyPosition, Signal, TokenTiming, accept, accept_change_user, change_user,
     finish, greet, login, read_greeting,
@@ -38,8 +39,10 @@ fn token(user: &[u8]) -> Secret<String> {
 async fn serve(mut client: DuplexStream, mut upstream: DuplexStream) -> Result<Reason, Error> {
     let scramble = scramble();
     let greeting = read_greeting(&mut upstream).await?;
-    greet(&mut client, &greeting, &scramble).await?;
-    let Accepted::Login(mut session) = accept(&mut client, &greeting, &scramble).await? else { panic!("gone") };
+    greet(&mut client, &greeting, &scramble, Encryption::Off).await?;
+    let Accepted::Login(mut session) = accept(&mut client, &greeting, &scramble, Encryption::Off).await? else {
+        panic!("gone")
+    };
     ssl_request(&mut upstream, &greeting, &session.response, None).await?;
     // Here would be TLS.
     let token_of = token(session.response.user());

@@ -17,19 +17,25 @@ pub(super) const CLIENT: Client = Client {
     go: |address| Ok(keyword_values(address)),
     // PostgreSQL, "Connection URIs".
     uri_scheme: "postgresql",
-    uri_query: "?sslmode=disable",
+    uri_tls: libpq_tls,
     jdbc_scheme: "postgresql",
-    jdbc_no_tls: ("sslmode", "disable"),
+    jdbc_tls: libpq_tls,
     sqlalchemy_scheme: "postgresql+psycopg",
     sqlalchemy_database: "dbname",
-    sqlalchemy_no_tls: Some("sslmode=disable"),
+    sqlalchemy_tls: libpq_tls,
     // PostgreSQL, "Environment Variables".
     variables: Variables {
         host: "PGHOST",
         port: "PGPORT",
         user: Some("PGUSER"),
         database: Some("PGDATABASE"),
-        fixed: &[("PGSSLMODE", "disable")],
+        tls: |ca| {
+            libpq_tls(ca)
+                .into_iter()
+                .zip(["PGSSLMODE", "PGSSLROOTCERT"])
+                .map(|((_, value), name)| (name, value))
+                .collect()
+        },
         misleading: &[
             "PGSERVICE",
             "PGHOSTADDR",
@@ -45,7 +51,7 @@ pub(super) const CLIENT: Client = Client {
     datagrip: ["POSTGRES", "postgresql", "org.postgresql.Driver"],
     dbeaver: ["postgresql", "postgres-jdbc"],
     sqltools: ["PostgreSQL", "pgOptions"],
-    sqltools_options: || json!({ "ssl": false }),
+    sqltools_options: |ca| json!({ "ssl": ca.map_or(json!(false), |ca| json!({ "ca": ca, "rejectUnauthorized": true })) }),
 };
 
 /// The port stays even when it is psql's own default, which PGPORT may have changed.
@@ -74,5 +80,16 @@ fn keyword_values(address: &Address<'_>) -> String {
             let _ = write!(text, " {key}={}", quote::keyword_value(value));
         }
     }
-    text + " sslmode=disable"
+    for (key, value) in libpq_tls(address.ca) {
+        let _ = write!(text, " {key}={}", quote::keyword_value(&value));
+    }
+    text
+}
+
+/// The parameters of libpq, which pgjdbc and most other drivers have too.
+fn libpq_tls(ca: Option<&str>) -> Vec<(&'static str, String)> {
+    match ca {
+        Some(ca) => vec![("sslmode", "verify-full".into()), ("sslrootcert", ca.into())],
+        None => vec![("sslmode", "disable".into())],
+    }
 }

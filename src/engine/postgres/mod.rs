@@ -27,6 +27,7 @@ pub const FACTS: Facts = Facts {
     aliases: &["postgresql", "aurora-postgresql", "aurora-dsql"],
     default_port: Some(5432),
     client: Some(&client::CLIENT),
+    alpn: &[database_wire::postgres::ALPN],
     default_users: &[],
     // Made by `initdb` for programs without a database of their own: documentation of PostgreSQL 17, "Creating a Database"
     // (https://www.postgresql.org/docs/17/manage-ag-createdb.html).

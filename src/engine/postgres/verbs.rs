@@ -1,7 +1,7 @@
 //! The verbs in their order: PostgreSQL's clients speak first.
 
 use database_wire::{
-    Error,
+    Encryption, Error,
     postgres::{self, CancelRequest, Notice, Startup, message::TERMINATE},
 };
 use futures_util::future::BoxFuture;
@@ -21,17 +21,27 @@ impl ClientFirst for Postgres {
         &TERMINATE
     }
 
-    fn accept<'e: 'c, 'c>(&'e self, mut client: &'c mut dyn Io) -> BoxFuture<'c, Result<Accepted<'e>, Error>> {
+    fn accept<'e: 'c, 'c>(
+        &'e self,
+        mut client: &'c mut dyn Io,
+        encryption: Encryption,
+    ) -> BoxFuture<'c, Result<Accepted<'e>, Error>> {
         Box::pin(async move {
-            Ok(match postgres::accept(&mut client).await? {
+            Ok(match postgres::accept(&mut client, encryption).await? {
+                postgres::Accepted::Tls { answer, read } => Accepted::Tls { answer, read },
                 postgres::Accepted::Startup(startup) => {
                     Accepted::Login(Box::new(ForStartup { postgres: self, startup, notice: None }))
                 }
                 postgres::Accepted::Cancel(request) => Accepted::Cancel(request),
                 postgres::Accepted::Gone { asked_for_tls } => Accepted::Gone {
-                    why: asked_for_tls.then_some(
-                        "the client left because this listener does not offer TLS; use sslmode=disable or prefer",
-                    ),
+                    why: asked_for_tls.then_some(match encryption {
+                        Encryption::Inside => {
+                            "the client left after the TLS handshake; if it does not trust the certificate, run `rdsgate cert`"
+                        }
+                        Encryption::Off | Encryption::Offered | Encryption::Required => {
+                            "the client left because this listener does not offer TLS; use sslmode=disable or prefer"
+                        }
+                    }),
                 },
             })
         })

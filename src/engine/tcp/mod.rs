@@ -15,6 +15,7 @@ pub const FACTS: Facts = Facts {
     aliases: &[],
     default_port: None,
     client: None,
+    alpn: &[],
     default_users: &[],
     maintenance_database: None,
     create_user: |_, _| String::new(),

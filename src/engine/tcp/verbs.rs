@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use database_wire::Error;
+use database_wire::{Encryption, Error};
 use futures_util::future::{BoxFuture, ready};
 
 use super::{half_close::HalfCloses, tap::Tap};
@@ -25,7 +25,7 @@ impl ClientFirst for Tcp {
         &[]
     }
 
-    fn accept<'e: 'c, 'c>(&'e self, _: &'c mut dyn Io) -> BoxFuture<'c, Result<Accepted<'e>, Error>> {
+    fn accept<'e: 'c, 'c>(&'e self, _: &'c mut dyn Io, _: Encryption) -> BoxFuture<'c, Result<Accepted<'e>, Error>> {
         Box::pin(ready(Ok(Accepted::Login(Box::new(Nameless)))))
     }
 

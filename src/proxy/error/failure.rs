@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Error {
-    /// The failure to tell the client about, `None` when the client has gone. `login` is who was to log in.
+    /// The failure to tell the client about, `None` when the client has gone, or cannot read it for want of TLS. `login` is who was to log in.
     pub fn failure<'a>(&'a self, target: &'a Target, login: &Login<'a>) -> Option<Failure<'a>> {
         Some(Failure {
             kind: self.kind()?,
@@ -50,7 +50,7 @@ impl Error {
 
     fn kind(&self) -> Option<Kind<'_>> {
         Some(match self {
-            Self::ClientLeft | Self::Access(access::Error::Gone) => return None,
+            Self::ClientLeft | Self::Access(access::Error::Gone) | Self::LocalTls(_) => return None,
             Self::Access(_) => Kind::NotAdmitted,
             Self::PinnedUser { .. } => Kind::NoLogin,
             Self::ShuttingDown => Kind::ShuttingDown,

@@ -16,6 +16,7 @@ use crate::{
     proxy::{facts::Facts, stage::Stage},
     service::DatabaseUser,
     target::Target,
+    tls::local::HandshakeError,
 };
 
 /// Why a client is not connected.
@@ -35,6 +36,9 @@ pub enum Error {
     /// The client does not keep to the protocol.
     #[error(transparent)]
     Client(wire::Error),
+    /// The client asked for TLS, and the handshake failed.
+    #[error(transparent)]
+    LocalTls(#[from] HandshakeError),
     /// The client's startup took too long.
     #[error("{} took longer than {} s", Stage::Client.as_str(), .0.as_secs())]
     StartupTimeout(Duration),
@@ -64,6 +68,7 @@ impl Error {
             Self::Access(_)
             | Self::PinnedUser { .. }
             | Self::Client(_)
+            | Self::LocalTls(_)
             | Self::StartupTimeout(_)
             | Self::ClientLeft
             | Self::ShuttingDown => Stage::Client,
@@ -122,6 +127,7 @@ impl Error {
                 Some(format!("Connect as {user:?}, or remove pin_user from the target {}.", target.name))
             }
             Self::Client(_)
+            | Self::LocalTls(_)
             | Self::StartupTimeout(_)
             | Self::ConnectTimeout { stage: Stage::Client, .. }
             | Self::ClientLeft

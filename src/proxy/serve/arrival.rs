@@ -2,11 +2,12 @@
 
 use std::{
     future::pending,
+    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt as _, time::Instant};
 use tracing::{debug, info, warn};
 
 use super::service::{Service, how};
@@ -20,6 +21,7 @@ use crate::{
         open::{Connection, Login},
     },
     stream::relay::{End, Reason, Side},
+    tls::local::Leaf,
     tunnel::StreamError,
 };
 
@@ -27,6 +29,8 @@ use crate::{
 pub(super) struct Client {
     pub(super) stream: listen::Stream,
     pub(super) arrival: Arrival,
+    /// The certificate of its TLS; `None` for a client in clear.
+    pub(super) certificate: Option<Arc<Leaf>>,
     /// Its place in the list of open connections.
     pub(super) connection: Arc<Connection>,
 }
@@ -47,6 +51,19 @@ impl Client {
     pub(super) fn show_login(&self, user: &str, database: &str, record: &Record) {
         let session = record.session.clone();
         self.connection.logged_in(Login { user: user.into(), database: database.into(), session });
+    }
+
+    /// Does the TLS handshake that the client has asked for, or has begun with the bytes that were `read`. `answer` is sent before.
+    /// The caller sets the deadline.
+    pub(super) async fn start_tls(&mut self, service: &Service, answer: &[u8], read: &[u8]) -> Result<(), Error> {
+        let broke = |cause: io::Error| Error::LocalTls(cause.into());
+        let Some(server) = &service.local_tls else { return Err(broke(io::ErrorKind::Unsupported.into())) };
+        let leaf = server.leaf(SystemTime::now());
+        self.stream.write_all(answer).await.map_err(broke)?;
+        self.stream.unread(read);
+        self.stream.start_tls(leaf.config()).await.map_err(broke)?;
+        self.certificate = Some(leaf);
+        Ok(())
     }
 
     /// Resolves when the client has closed or said `goodbye`. One that sends something else early is there, and its bytes

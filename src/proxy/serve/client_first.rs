@@ -1,8 +1,11 @@
 //! Serves a client that speaks first: its startup, the login to the database, the relay, and the message at the end.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
-use database_wire::postgres::CancelRequest;
+use database_wire::{
+    Encryption,
+    postgres::{self, CancelRequest},
+};
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
@@ -19,7 +22,10 @@ use crate::{
         ClientFirst, Failure,
         client_first::{Accepted, Connected, Established, Login},
     },
-    listen::access::{self, User},
+    listen::{
+        self,
+        access::{self, User},
+    },
     proxy::error::Error,
     stream::relay::{End, Reason, Side, relay},
 };
@@ -31,7 +37,10 @@ pub(super) async fn serve(service: &Service, engine: &dyn ClientFirst, mut clien
         Ok((Accepted::Login(login), owner)) => Box::pin(connect(service, engine, client, login, owner)).await,
         Ok((Accepted::Cancel(request), _)) => cancel(service, engine, &request, client.arrival.limits).await,
         Ok((Accepted::Gone { why: Some(why) }, _)) => info!(%target, peer = %client.arrival.peer, "{why}"),
-        Ok((Accepted::Gone { why: None }, _)) => debug!(%target, peer = %client.arrival.peer, "port probe"),
+        // Inside TLS it is not offered again.
+        Ok((Accepted::Gone { why: None } | Accepted::Tls { .. }, _)) => {
+            debug!(%target, peer = %client.arrival.peer, "port probe");
+        }
         Err(error) => refuse(client, error, service, "", |failure| engine.reply(failure)).await,
     }
 }
@@ -44,13 +53,30 @@ async fn accept<'e>(
 ) -> Result<(Accepted<'e>, User), Error> {
     let admitted = access::check(client.arrival.peer, &service.upstream.target().allow_users);
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
-    let accepted = in_time(service, client.arrival.deadline, engine.accept(&mut client.stream)).await;
-    match (admitted, accepted?.map_err(Error::Client)) {
+    let accepted = in_time(service, client.arrival.deadline, hear(service, engine, client)).await;
+    match (admitted, accepted?) {
         // Drivers send a CancelRequest and close at once. Its sender is no longer known, but the key is enough.
         (Ok(owner), accepted) => Ok((accepted?, owner)),
         (Err(access::Error::Gone), Ok(cancel @ Accepted::Cancel(_))) => Ok((cancel, User::UNKNOWN)),
         (Err(refused), _) => Err(refused.into()),
     }
+}
+
+/// The wish of the client, inside TLS if it asks for that.
+async fn hear<'e>(service: &Service, engine: &'e dyn ClientFirst, client: &mut Client) -> Result<Accepted<'e>, Error> {
+    let encryption = service.encryption(client.arrival.peer);
+    let accepted = engine.accept(&mut client.stream, encryption).await.map_err(Error::Client)?;
+    let Accepted::Tls { answer, read } = accepted else { return Ok(accepted) };
+    let is_direct = answer.is_empty();
+    // Nothing that came in clear may be taken for something inside TLS (CVE-2021-23214).
+    if !is_direct && client.stream.has_unread() {
+        return Err(Error::from_client(postgres::Error::UnencryptedData));
+    }
+    client.start_tls(service, answer, &read).await?;
+    if is_direct && client.stream.alpn_protocol() != Some(postgres::ALPN) {
+        return Err(Error::from_client(postgres::Error::NoAlpn));
+    }
+    engine.accept(&mut client.stream, Encryption::Inside).await.map_err(Error::Client)
 }
 
 async fn cancel(service: &Service, engine: &dyn ClientFirst, request: &CancelRequest, limits: Deadline) {
@@ -108,7 +134,7 @@ async fn connect(
     let connection = Arc::clone(&client.connection);
     let mut observer = Observer { tap: &mut *tap, service, arrival: client.arrival, connection };
     let greeted = tokio::select! {
-        greeted = client.stream.write_all(&greeting) => greeted,
+        greeted = greet(&mut client.stream, &greeting) => greeted,
         () = service.abort.cancelled() => return,
     };
     let end = match greeted {
@@ -133,6 +159,12 @@ async fn connect(
     }
     // In order, so that the server's log shows no lost connection.
     let _ = timeout(FAREWELL_TIMEOUT, stream.shutdown()).await;
+}
+
+/// A greeting may be larger than what TLS takes at once.
+async fn greet(client: &mut listen::Stream, greeting: &[u8]) -> io::Result<()> {
+    client.write_all(greeting).await?;
+    client.flush().await
 }
 
 fn text(name: &[u8]) -> String {

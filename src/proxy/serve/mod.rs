@@ -29,7 +29,7 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
     let _open = service.connections.accepted();
     let arrival = Arrival::new(peer, accepted, service.connect_timeout);
     let tracked = service.open.accepted(peer, accepted.into_std());
-    let client = Client { stream, arrival, connection: tracked.connection() };
+    let client = Client { stream, arrival, certificate: None, connection: tracked.connection() };
     // The engines reply to refused clients; this limits the number of replies at a time.
     let _room = match access::check(peer, &service.upstream.target().allow_users) {
         Err(refused) if refused.is_stranger() => match service.strangers.admit() {

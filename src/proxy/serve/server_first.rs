@@ -10,7 +10,10 @@ mod session;
 
 use std::sync::Arc;
 
-use database_wire::mysql::{self, Accepted, Commands, Compressed, Compression, ReplyPosition, Scramble};
+use database_wire::{
+    Encryption,
+    mysql::{self, Accepted, Commands, Compressed, Compression, ReplyPosition, Scramble},
+};
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
@@ -65,17 +68,22 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
     };
     let mut login = match accepted {
         Ok(Accepted::Login(login)) => login,
-        Ok(Accepted::Gone { quit: true }) => {
+        // Inside TLS it is not offered again.
+        Ok(Accepted::Gone { quit: true } | Accepted::Tls) => {
             debug!(target = %target.name, %peer, "the client quit after the greeting");
             drop(client);
             return Box::pin(keep(greeted)).await;
         }
         Ok(Accepted::Gone { quit: false }) => {
-            info!(
-                target = %target.name, %peer,
-                "the client left after the greeting: a port probe, or it insists on TLS, which this listener does not \
-                 offer; use --ssl-mode=DISABLED (MySQL) or --skip-ssl (MariaDB)"
-            );
+            let why = if client.certificate.is_some() {
+                "the client left after the TLS handshake; if it does not trust the certificate, run `rdsgate cert`"
+            } else if service.encryption(peer) == Encryption::Off {
+                "the client left after the greeting: a port probe, or it insists on TLS, which this listener does not offer; use \
+                 --ssl-mode=DISABLED (MySQL) or --skip-ssl (MariaDB)"
+            } else {
+                "the client left after the greeting"
+            };
+            info!(target = %target.name, %peer, "{why}");
             drop(client);
             return Box::pin(keep(greeted)).await;
         }
@@ -84,6 +92,7 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
                 Error::Client(engine::Error::Mysql(error)) => error.position(),
                 _ => ReplyPosition::RESPONSE,
             };
+            let position = if client.certificate.is_some() { position.behind_ssl_request() } else { position };
             tokio::join!(refuse(client, error, service, "", position), keep(greeted));
             return;
         }

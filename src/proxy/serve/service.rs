@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use database_wire::Encryption;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     connect::Upstream,
     engine::{Failure, Kind, Order, client_first::NoAnswer},
+    listen::Peer,
     proxy::{
         error::{Error, Login},
         explain::Explainer,
@@ -21,8 +23,9 @@ use crate::{
         stage::Stage,
     },
     stream::relay::{Reason, Side},
-    target::Target,
+    target::{LocalTlsMode, Target},
     telemetry::metrics::{Connections, LabelValues, Metrics},
+    tls,
 };
 
 /// Clients of other users that are heard out at a time, for each target: each has a file of ours for as long.
@@ -59,6 +62,8 @@ pub struct Service {
     pub connect_timeout: Duration,
     /// The engine, and what has been learnt about the server.
     pub(super) engine: Order,
+    /// TLS with clients, where it is offered.
+    pub(super) local_tls: Option<Arc<tls::local::Server>>,
     explainer: Explainer,
     /// The cancel keys that were handed out.
     pub(super) registry: Registry,
@@ -90,11 +95,27 @@ impl Service {
             last_failure,
             connect_timeout,
             engine,
+            local_tls: None,
             explainer,
             registry,
             strangers,
             drain,
             abort,
+        }
+    }
+
+    /// Serves clients with TLS, if there is a server for it.
+    #[must_use]
+    pub fn with_local_tls(self, local_tls: Option<Arc<tls::local::Server>>) -> Self {
+        Self { local_tls, ..self }
+    }
+
+    /// Whether a client is offered TLS. One on a unix socket is not, as by PostgreSQL and MySQL themselves.
+    pub(super) fn encryption(&self, peer: Peer) -> Encryption {
+        match (peer, self.upstream.target().local_tls.mode) {
+            (Peer::Unix { .. }, _) | (_, LocalTlsMode::Off) => Encryption::Off,
+            (Peer::Tcp { .. }, LocalTlsMode::Offer) => Encryption::Offered,
+            (Peer::Tcp { .. }, LocalTlsMode::Require) => Encryption::Required,
         }
     }
 
@@ -104,7 +125,8 @@ impl Service {
         let (drain, abort) = (self.drain.clone(), self.abort.clone());
         let other = Self::new(upstream, self.connections.clone(), self.connect_timeout, drain, abort);
         let (registry, strangers, open) = (self.registry.clone(), self.strangers.clone(), self.open.clone());
-        Self { open, last_failure: self.last_failure.clone(), registry, strangers, ..other }
+        let (last_failure, local_tls) = (self.last_failure.clone(), self.local_tls.clone());
+        Self { open, last_failure, local_tls, registry, strangers, ..other }
     }
 
     /// The AWS credentials in use, as far as they can be shown. Makes no call.

@@ -17,7 +17,7 @@ const LIMIT: &str = "300";
 /// The Java of Ubuntu 22.04, the oldest system that the tests are for; `tests/servers/install` checks the same.
 const OLDEST_JAVA: &str = "11";
 /// Debian's pgjdbc.
-const PGJDBC: &str = "/usr/share/java/postgresql.jar";
+pub(crate) const PGJDBC: &str = "/usr/share/java/postgresql.jar";
 /// Debian's MariaDB Connector/J.
 const MARIADB_JDBC: &str = "/usr/share/java/mariadb-java-client.jar";
 

@@ -17,19 +17,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
-    codec::{self, Departure},
+    codec::{self, Departure, Packet},
     error::{Error, ReplyPosition},
     greeting::{Greeting, Scramble},
     message::{self, OkPacket},
     plugin::Plugin,
-    response::{Answer, Authentication, HandshakeResponse, is_password},
+    response::{Answer, Authentication, HandshakeResponse, is_password, is_ssl_request},
 };
+use crate::Encryption;
 
 const WAITING_FOR: &str = "the client's response to the greeting";
 
 /// The wish of a client.
 #[derive(Debug)]
 pub enum Accepted {
+    /// TLS, which the client begins now. It is accepted again inside.
+    Tls,
     /// To log in.
     Login(Login),
     /// The client closed the connection after the greeting. A port probe, or a client that insists on TLS
@@ -79,10 +82,11 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     client: &mut S,
     greeting: &Greeting,
     scramble: &Scramble,
+    encryption: Encryption,
 ) -> Result<Accepted, Error> {
-    let packet = match codec::read_packet_or_end(client, 1, WAITING_FOR).await? {
+    let packet = match response_packet(client, encryption).await? {
         Ok(packet) => packet,
-        Err(departure) => return Ok(Accepted::gone(departure)),
+        Err(accepted) => return Ok(accepted),
     };
     let (response, authentication) = HandshakeResponse::parse(&packet.payload, greeting.offered())?;
     let switch_to = authentication.plugin.as_ref().and_then(|named| switch(named, &greeting.offered_plugin()));
@@ -95,15 +99,36 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 ///
 /// # Errors
 /// As for [`accept`](fn@accept).
-pub async fn accept_answer<S: AsyncRead + Unpin>(client: &mut S, greeting: &Greeting) -> Result<Accepted, Error> {
-    let packet = match codec::read_packet_or_end(client, 1, WAITING_FOR).await? {
+pub async fn accept_answer<S: AsyncRead + Unpin>(
+    client: &mut S,
+    greeting: &Greeting,
+    encryption: Encryption,
+) -> Result<Accepted, Error> {
+    let packet = match response_packet(client, encryption).await? {
         Ok(packet) => packet,
-        Err(departure) => return Ok(Accepted::gone(departure)),
+        Err(accepted) => return Ok(accepted),
     };
     let sequence = packet.next();
     let payload = Zeroizing::new(packet.payload);
     let (response, answer) = HandshakeResponse::parse_with_answer(&payload, greeting.offered())?;
     Ok(Accepted::Login(Login { response, sequence, fast_auth: false, answer: Some(answer) }))
+}
+
+/// The packet of the client's response, unless the client leaves or asks for TLS instead. Inside TLS it follows the SSLRequest.
+async fn response_packet<S: AsyncRead + Unpin>(
+    client: &mut S,
+    encryption: Encryption,
+) -> Result<Result<Packet, Accepted>, Error> {
+    let number = if encryption == Encryption::Inside { 2 } else { 1 };
+    let packet = match codec::read_packet_or_end(client, number, WAITING_FOR).await? {
+        Ok(packet) => packet,
+        Err(departure) => return Ok(Err(Accepted::gone(departure))),
+    };
+    match (encryption, is_ssl_request(&packet.payload)) {
+        (Encryption::Offered | Encryption::Required, true) => Ok(Err(Accepted::Tls)),
+        (Encryption::Required, false) => Err(Error::InsecureTransport),
+        (Encryption::Off | Encryption::Inside, _) | (Encryption::Offered, false) => Ok(Ok(packet)),
+    }
 }
 
 impl Login {
@@ -173,6 +198,7 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
+    use crate::mysql::Capabilities;
     use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, packet, scramble};
 
     const SWITCH_TO_NATIVE: &[u8] = b"\xfemysql_native_password\0abcdefghijklmnopqrst\0";
@@ -191,7 +217,7 @@ mod tests {
         let (greeting, scramble) = (greeting(server), scramble());
         let mut peer = Peer(theirs);
         let serve = async {
-            let accepted = accept(&mut ours, &greeting, &scramble).await?;
+            let accepted = accept(&mut ours, &greeting, &scramble, Encryption::Off).await?;
             if let Accepted::Login(login) = &accepted {
                 finish(&mut ours, login, &OkPacket::parse(OK.to_vec())?).await?;
             }
@@ -208,7 +234,7 @@ mod tests {
     async fn logged_in(server: &[u8], script: impl AsyncFnOnce(&mut Peer)) -> Login {
         match serve(server, 1, script).await.unwrap() {
             Accepted::Login(login) => login,
-            Accepted::Gone { .. } => panic!("gone"),
+            Accepted::Gone { .. } | Accepted::Tls => panic!("gone"),
         }
     }
 
@@ -327,6 +353,30 @@ mod tests {
         let told = error.report().unwrap().encode(error.position());
         assert_eq!(&told[3..13], b"\x02\xff\x13\x04#08S01");
         assert!(String::from_utf8_lossy(&told).contains("--ssl-mode=DISABLED"));
+    }
+
+    #[tokio::test]
+    async fn response_inside_tls_follows_the_ssl_request() {
+        let ssl_request = packet(1, &[&0x000f_aa8d_u32.to_le_bytes()[..], &[0; 28]].concat());
+        let hear = async |encryption, sent: &[u8]| {
+            let mut client = tokio::io::join(sent, Vec::new());
+            let accepted = accept(&mut client, &greeting(MYSQL), &scramble(), encryption).await;
+            (accepted, client.into_inner().0.len())
+        };
+        for encryption in [Encryption::Offered, Encryption::Required] {
+            let (accepted, left) = hear(encryption, &[&ssl_request, &b"early"[..]].concat()).await;
+            assert!(matches!(accepted.unwrap(), Accepted::Tls));
+            assert_eq!(left, 5, "not a byte beyond the request is read");
+        }
+        let mut inside = PYMYSQL.to_vec();
+        inside[3] = 2;
+        let (accepted, _) = hear(Encryption::Inside, &inside).await;
+        let Accepted::Login(login) = accepted.unwrap() else { panic!("gone") };
+        assert_eq!((login.sequence, login.response.capabilities.contains(Capabilities::SSL)), (3, false));
+        assert!(matches!(hear(Encryption::Inside, &packet(2, &ssl_request[4..])).await.0, Err(Error::ClientTls)));
+        let refused = hear(Encryption::Required, PYMYSQL).await.0.unwrap_err();
+        let report = refused.report().unwrap();
+        assert_eq!((report.code, report.sqlstate), (3159, "HY000"));
     }
 
     #[tokio::test]

@@ -33,6 +33,8 @@ pub mod code {
     pub const READ_ERROR: (u16, &str) = (1158, "08S01");
     /// `ER_NOT_SUPPORTED_AUTH_MODE`: the client is too old.
     pub const NOT_SUPPORTED_AUTH_MODE: (u16, &str) = (1251, "08004");
+    /// `ER_SECURE_TRANSPORT_REQUIRED`: not without TLS.
+    pub const SECURE_TRANSPORT_REQUIRED: (u16, &str) = (3159, "HY000");
     /// `ER_CONNECTION_KILLED` of MariaDB, with the SQLSTATE of a broken connection instead of its own 70100: what drivers
     /// and pools take for a lost connection (the rules of drivers are a table in the tests of `engine/mysql/tap.rs`).
     pub const CONNECTION_LOST: (u16, &str) = (1927, "08S01");
@@ -75,6 +77,9 @@ pub enum Error {
     /// The client asks for TLS, which it was not offered.
     #[error("the client asks for TLS, which this listener does not offer")]
     ClientTls,
+    /// The client does not ask for TLS, which this listener requires.
+    #[error("Connections using insecure transport are prohibited: this listener requires TLS")]
+    InsecureTransport,
     /// The client spoke before it was greeted, which no client of MySQL does.
     #[error("the client spoke before the server's greeting, so it does not speak MySQL's protocol")]
     SpokeFirst,
@@ -201,6 +206,12 @@ impl Error {
                     "Connect without TLS: it is this machine. mysql --ssl-mode=DISABLED, mariadb --skip-ssl, useSSL=false.",
                 ),
             ),
+            Self::InsecureTransport => (
+                code::SECURE_TRANSPORT_REQUIRED,
+                Some(
+                    "Connect with --ssl-mode=REQUIRED, or with VERIFY_IDENTITY and the certificate that `rdsgate cert` prints.",
+                ),
+            ),
             Self::OldClient => {
                 (code::NOT_SUPPORTED_AUTH_MODE, Some("Upgrade the client, or turn off its old_passwords option."))
             }
@@ -243,6 +254,7 @@ mod tests {
             (Error::Response("x"), 1043, "08S01"),
             (Error::OldClient, 1251, "08004"),
             (Error::ClientTls, 1043, "08S01"),
+            (Error::InsecureTransport, 3159, "HY000"),
             (Error::NoTls, 1043, "08S01"),
             (Error::Authentication(Plugin::Native), 1045, "28000"),
             (Error::TooOld("5.1".into()), 1105, "HY000"),

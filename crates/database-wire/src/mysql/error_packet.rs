@@ -47,6 +47,12 @@ impl ReplyPosition {
     /// The answer to a command.
     pub const COMMAND: Self = Self { sequence: 1, sqlstate: true };
 
+    /// The same place for a client that sent an SSLRequest first.
+    #[must_use]
+    pub fn behind_ssl_request(self) -> Self {
+        Self { sequence: self.sequence.wrapping_add(1), ..self }
+    }
+
     fn max_message(self) -> usize {
         if self == Self::GREETING { MAX_EARLY_MESSAGE } else { MAX_MESSAGE }
     }

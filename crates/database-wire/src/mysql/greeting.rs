@@ -32,6 +32,7 @@ use super::{
     message,
     plugin::Plugin,
 };
+use crate::Encryption;
 
 /// The only protocol version that servers since MySQL 3.21 speak.
 const PROTOCOL_VERSION: u8 = 10;
@@ -105,8 +106,13 @@ pub async fn greet<S: AsyncWrite + Unpin>(
     client: &mut S,
     greeting: &Greeting,
     scramble: &Scramble,
+    encryption: Encryption,
 ) -> Result<(), Error> {
-    codec::send(client, &codec::packet(0, &greeting.encode(scramble)), "the client's response").await
+    let offer = match encryption {
+        Encryption::Off | Encryption::Inside => greeting.offered(),
+        Encryption::Offered | Encryption::Required => greeting.offered() | Capabilities::SSL,
+    };
+    codec::send(client, &codec::packet(0, &greeting.encode(scramble, offer)), "the client's response").await
 }
 
 impl Greeting {
@@ -190,7 +196,7 @@ impl Greeting {
         Some([parts.next()??, parts.next()??, parts.next()??])
     }
 
-    /// The offer to the client.
+    /// The offer to the client, less TLS.
     pub fn offered(&self) -> Capabilities {
         self.capabilities.for_client()
     }
@@ -206,8 +212,7 @@ impl Greeting {
     }
 
     /// The payload for the client.
-    pub(super) fn encode(&self, scramble: &Scramble) -> Vec<u8> {
-        let capabilities = self.offered();
+    pub(super) fn encode(&self, scramble: &Scramble, capabilities: Capabilities) -> Vec<u8> {
         let [low, high] = [capabilities.basic() & 0xffff, capabilities.basic() >> 16];
         let (first, second) = scramble.bytes().split_at(8);
         let mut out = vec![PROTOCOL_VERSION];
@@ -275,7 +280,7 @@ mod tests {
         {
             let greeting = Greeting::parse(&theirs[4..]).unwrap();
             let mut sent = Vec::new();
-            greet(&mut sent, &greeting, &scramble()).await.unwrap();
+            greet(&mut sent, &greeting, &scramble(), Encryption::Off).await.unwrap();
             assert_eq!(sent.len(), theirs.len());
             let ours = Greeting::parse(&sent[4..]).unwrap();
             assert_eq!(greeting.offered_plugin(), plugin);
@@ -385,7 +390,7 @@ mod tests {
             let plugin = Bytes::from_static(b"caching_sha2_password");
             let scramble = scramble();
             let greeting = Greeting { version, connection_id, capabilities, charset, status, plugin, scramble };
-            let read = Greeting::parse(&greeting.encode(&scramble)).unwrap();
+            let read = Greeting::parse(&greeting.encode(&scramble, greeting.offered())).unwrap();
             prop_assert_eq!(read, Greeting { capabilities: greeting.offered(), ..greeting });
         }
     }

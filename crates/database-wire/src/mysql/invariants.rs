@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use safe_display::{Secret, printable};
 
+use crate::Encryption;
 use crate::chunks::{Direction, seeded};
 use crate::mysql::{
     Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
@@ -38,7 +39,10 @@ pub fn greets(bytes: &[u8]) {
     match result {
         Ok(greeting) => {
             let mut sent = Vec::new();
-            greet(&mut sent, &greeting, &scramble()).now_or_never().expect("memory does not wait").expect("memory");
+            greet(&mut sent, &greeting, &scramble(), Encryption::Off)
+                .now_or_never()
+                .expect("memory does not wait")
+                .expect("memory");
             let read = read_greeting(&mut &sent[..]).now_or_never().expect("no waiting").expect("a greeting");
             assert_eq!((&read.version, read.connection_id), (&greeting.version, greeting.connection_id));
             assert_eq!((read.charset, read.status), (greeting.charset, greeting.status));
@@ -56,7 +60,8 @@ pub fn greets(bytes: &[u8]) {
 pub fn accepts(bytes: &[u8]) {
     let (greeting, scramble) = (server(), scramble());
     let mut client = tokio::io::join(bytes, Vec::new());
-    let result = accept(&mut client, &greeting, &scramble).now_or_never().expect("bytes in memory do not wait");
+    let result =
+        accept(&mut client, &greeting, &scramble, Encryption::Off).now_or_never().expect("bytes in memory do not wait");
     match result {
         Ok(Accepted::Login(session)) => {
             let response = &session.response;
@@ -70,7 +75,7 @@ pub fn accepts(bytes: &[u8]) {
                 .expect("TLS is offered");
             assert_eq!(sent.len(), 36);
         }
-        Ok(Accepted::Gone { .. }) => {}
+        Ok(Accepted::Gone { .. } | Accepted::Tls) => {}
         Err(error) => tells(&error),
     }
 }
@@ -103,10 +108,11 @@ pub fn authenticates(bytes: &[u8]) {
     let (of_server, of_client) = bytes.split_at(bytes.len().min((*split).into()));
     let mut client = tokio::io::join(of_client, Vec::new());
     let greeting = server();
-    let accepted = accept_answer(&mut client, &greeting).now_or_never().expect("bytes in memory do not wait");
+    let accepted =
+        accept_answer(&mut client, &greeting, Encryption::Off).now_or_never().expect("bytes in memory do not wait");
     let mut login = match accepted {
         Ok(Accepted::Login(login)) => login,
-        Ok(Accepted::Gone { .. }) => return,
+        Ok(Accepted::Gone { .. } | Accepted::Tls) => return,
         Err(error) => return tells(&error),
     };
     let response = login.response.clone();

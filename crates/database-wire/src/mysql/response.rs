@@ -76,6 +76,15 @@ pub(super) fn is_password(data: &[u8]) -> bool {
     !matches!(data, [] | [0])
 }
 
+/// Whether the payload of a response is an SSLRequest.
+pub(super) fn is_ssl_request(payload: &[u8]) -> bool {
+    let capabilities = Reader::new(payload).u32().map(|basic| Capabilities(basic.into()));
+    payload.len() == HEAD && capabilities.is_some_and(|wanted| wanted.contains(TLS_41))
+}
+
+/// The capabilities of an SSLRequest, which is one only in the protocol since MySQL 4.1.
+const TLS_41: Capabilities = Capabilities(Capabilities::SSL.0 | Capabilities::PROTOCOL_41.0);
+
 impl HandshakeResponse {
     /// A response of ours.
     pub fn new(capabilities: Capabilities, charset: u8) -> Self {

@@ -4,9 +4,11 @@
 //!   ─▶ SSLRequest ── N ─▶ ┐
 //!   ─▶ GSSENCRequest─ N ─▶ ┴─ again ─▶ StartupMessage ─▶ Accepted::Startup
 //!                                  └─▶ CancelRequest  ─▶ Accepted::Cancel
+//!   where TLS is offered:
+//!   ─▶ SSLRequest, or a TLS ClientHello at once ─▶ Accepted::Tls, and all of it again inside
 //! ```
 //!
-//! Encryption is refused here: the client is on this machine. The rules are `ProcessStartupPacket`'s.
+//! The rules are those of `ProcessStartupPacket` and `ProcessSSLStartup`. TLS itself is the caller's.
 
 use std::io;
 
@@ -19,6 +21,7 @@ use super::{
     startup::Startup,
     version::ProtocolVersion,
 };
+use crate::Encryption;
 
 /// The longest startup packet in bytes, its length field included. PostgreSQL's own limit
 /// (`MAX_STARTUP_PACKET_LENGTH` in `src/include/libpq/pqcomm.h`, `REL_18_0`).
@@ -31,9 +34,22 @@ const TERMINATE: [u8; 4] = *b"X\0\0\0";
 /// The first byte of a TLS ClientHello (handshake record). No startup packet begins so: it would be 369 MB long.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// The protocol that a client must choose inside TLS (ALPN) if it begins with TLS; any other is refused.
+pub const ALPN: &[u8] = b"postgresql";
+/// The answer to an SSLRequest before TLS.
+const TLS_FOLLOWS: &[u8] = b"S";
+
 /// The wish of a client.
 #[derive(Debug)]
 pub enum Accepted {
+    /// TLS. The client is accepted again inside.
+    Tls {
+        /// The answer that the client waits for before its handshake; empty for one that has begun with the handshake, and must
+        /// choose [`ALPN`].
+        answer: &'static [u8],
+        /// The first bytes of the handshake, which were read.
+        read: Vec<u8>,
+    },
     /// To log in.
     Startup(Startup),
     /// To cancel a query of another connection. Nothing is ever answered to it.
@@ -54,15 +70,27 @@ pub enum Accepted {
 /// # Errors
 /// The reply to the client is [`Error::report`]. There is none for [`Error::DirectTls`], which no ErrorResponse would
 /// reach, for a broken CancelRequest, and for an impossible length, which PostgreSQL only writes to its log. A connection that breaks ([`Error::Closed`], [`Error::Io`]) is to be closed in silence, too.
-pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(client: &mut S) -> Result<Accepted, Error> {
-    let mut asked_for_tls = false;
-    let mut asked_for_gss = false;
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut S,
+    encryption: Encryption,
+) -> Result<Accepted, Error> {
+    let offers_tls = matches!(encryption, Encryption::Offered | Encryption::Required);
+    // Neither may be asked for inside TLS.
+    let mut asked_for_tls = encryption == Encryption::Inside;
+    let mut asked_for_gss = encryption == Encryption::Inside;
     loop {
-        let Some(packet) = read_packet(client).await? else { return Ok(Accepted::Gone { asked_for_tls }) };
+        let packet = match read_packet(client).await? {
+            Read::Packet(packet) => packet,
+            Read::Handshake(read) if offers_tls && !asked_for_gss => return Ok(Accepted::Tls { answer: b"", read }),
+            Read::Handshake(_) => return Err(Error::DirectTls),
+            Read::Gone => return Ok(Accepted::Gone { asked_for_tls }),
+        };
         let (asked, request) = match packet.code {
             SSL_REQUEST_CODE => (&mut asked_for_tls, "SSLRequest"),
             GSSENC_REQUEST_CODE => (&mut asked_for_gss, "GSSENCRequest"),
+            // Drivers cancel without TLS what they began with it (libpq before 17).
             CANCEL_REQUEST_CODE => return CancelRequest::parse(&packet.body).map(Accepted::Cancel),
+            _ if encryption == Encryption::Required => return Err(Error::TlsRequired),
             version => {
                 let startup = Startup::parse(ProtocolVersion::from(version), &packet.body)?;
                 return if startup.replication() { Err(Error::Replication) } else { Ok(Accepted::Startup(startup)) };
@@ -75,6 +103,9 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(client: &mut S) -> Result
             return Err(Error::StartupLayout("an encryption request has no body"));
         }
         *asked = true;
+        if packet.code == SSL_REQUEST_CODE && offers_tls {
+            return Ok(Accepted::Tls { answer: TLS_FOLLOWS, read: Vec::new() });
+        }
         client.write_all(b"N").await.map_err(broke)?;
         client.flush().await.map_err(broke)?;
     }
@@ -85,24 +116,32 @@ struct Packet {
     body: Vec<u8>,
 }
 
-/// One packet, or `None` when the client has gone before its first byte.
-async fn read_packet<S: AsyncRead + Unpin>(client: &mut S) -> Result<Option<Packet>, Error> {
+/// The next bytes of a client.
+enum Read {
+    Packet(Packet),
+    /// The first bytes of a TLS handshake.
+    Handshake(Vec<u8>),
+    /// The client left before its first byte.
+    Gone,
+}
+
+async fn read_packet<S: AsyncRead + Unpin>(client: &mut S) -> Result<Read, Error> {
     let mut length = [0; 4];
     let n = match client.read(&mut length).await {
-        Ok(0) => return Ok(None),
+        Ok(0) => return Ok(Read::Gone),
         Ok(n) => n,
         // A probe that closes with SO_LINGER 0 is as quiet as one that closes.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Read::Gone),
         Err(error) => return Err(broke(error)),
     };
     if length.first() == Some(&TLS_HANDSHAKE) {
-        return Err(Error::DirectTls);
+        return Ok(Read::Handshake(length.get(..n).unwrap_or_default().to_vec()));
     }
     if let Some(missing) = length.get_mut(n..) {
         client.read_exact(missing).await.map_err(broke)?;
     }
     if length == TERMINATE {
-        return Ok(None);
+        return Ok(Read::Gone);
     }
     let length = u32::from_be_bytes(length);
     let body_length = match usize::try_from(length) {
@@ -113,7 +152,7 @@ async fn read_packet<S: AsyncRead + Unpin>(client: &mut S) -> Result<Option<Pack
     client.read_exact(&mut code).await.map_err(broke)?;
     let mut body = vec![0; body_length];
     client.read_exact(&mut body).await.map_err(broke)?;
-    Ok(Some(Packet { code: u32::from_be_bytes(code), body }))
+    Ok(Read::Packet(Packet { code: u32::from_be_bytes(code), body }))
 }
 
 fn broke(error: io::Error) -> Error {
@@ -133,8 +172,12 @@ mod tests {
 
     /// The outcome, what the client was answered, and what was left unread.
     async fn outcome(sent: &[u8]) -> (Result<Accepted, Error>, Vec<u8>, Vec<u8>) {
+        outcome_with(Encryption::Off, sent).await
+    }
+
+    async fn outcome_with(encryption: Encryption, sent: &[u8]) -> (Result<Accepted, Error>, Vec<u8>, Vec<u8>) {
         let mut client = join(sent, Vec::new());
-        let result = accept(&mut client).await;
+        let result = accept(&mut client, encryption).await;
         let (left, answered) = client.into_inner();
         (result, answered, left.to_vec())
     }
@@ -178,7 +221,7 @@ mod tests {
             assert_eq!(theirs.read_u8().await.unwrap(), b'N');
             theirs.write_all(PSQL).await.unwrap();
         };
-        let (result, ()) = tokio::join!(accept(&mut ours), client);
+        let (result, ()) = tokio::join!(accept(&mut ours, Encryption::Off), client);
         assert_eq!(startup(result).encode(), PSQL);
     }
 
@@ -215,6 +258,43 @@ mod tests {
     async fn a_client_that_begins_with_tls_is_recognised_by_its_first_byte() {
         for sent in [&[0x16][..], b"\x16\x03\x01\x02\0\x01\0"] {
             assert!(matches!(error(sent).await, Error::DirectTls));
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_is_taken_up_where_it_is_offered() {
+        for encryption in [Encryption::Offered, Encryption::Required] {
+            let asks = [SSL_REQUEST, &[GSSENC_REQUEST, SSL_REQUEST].concat()].map(<[u8]>::to_vec);
+            for (asks, answered) in asks.into_iter().zip([&b""[..], b"N"]) {
+                let (result, refused, left) = outcome_with(encryption, &[&asks, &b"early"[..]].concat()).await;
+                let Accepted::Tls { answer, read } = result.unwrap() else { panic!("no TLS") };
+                assert_eq!(
+                    (answer, &read[..], &refused[..], &left[..]),
+                    (&b"S"[..], &b""[..], answered, &b"early"[..])
+                );
+            }
+            let (result, answered, left) = outcome_with(encryption, b"\x16\x03\x01\x02\0\x01\0").await;
+            let Accepted::Tls { answer, read } = result.unwrap() else { panic!("no TLS") };
+            assert_eq!((answer, &read[..], answered.len()), (&b""[..], &b"\x16\x03\x01\x02"[..], 0));
+            assert_eq!(left, b"\0\x01\0");
+            let late = outcome_with(encryption, &[GSSENC_REQUEST, b"\x16\x03\x01\x02"].concat()).await.0;
+            assert!(matches!(late.unwrap_err(), Error::DirectTls));
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_cancel_request_comes_without_required_tls() {
+        let refused = outcome_with(Encryption::Required, PSQL).await.0.unwrap_err();
+        let report = refused.report().unwrap();
+        assert_eq!(report.sqlstate, "28000");
+        assert!(report.hint.unwrap().contains("sslmode=require"));
+        let cancel = packet(CANCEL_REQUEST_CODE, &[1; 8]);
+        assert!(matches!(outcome_with(Encryption::Required, &cancel).await.0.unwrap(), Accepted::Cancel(_)));
+        startup(outcome_with(Encryption::Offered, PSQL).await.0);
+        startup(outcome_with(Encryption::Inside, PSQL).await.0);
+        for request in [SSL_REQUEST, GSSENC_REQUEST] {
+            let again = outcome_with(Encryption::Inside, request).await.0;
+            assert!(matches!(again.unwrap_err(), Error::RepeatedRequest(_)));
         }
     }
 

@@ -54,6 +54,15 @@ pub enum Error {
     /// The client began with TLS (`sslnegotiation=direct`), which this listener does not speak. It cannot be answered.
     #[error("the client began with a TLS handshake; this listener speaks plain PostgreSQL (no sslnegotiation=direct)")]
     DirectTls,
+    /// The client does not ask for TLS, which this listener requires.
+    #[error("this listener takes connections with TLS only")]
+    TlsRequired,
+    /// Bytes behind the client's SSLRequest, which it sent before TLS: anybody on the way may have put them there.
+    #[error("received unencrypted data after SSL request")]
+    UnencryptedData,
+    /// A client that began with TLS has not chosen our protocol inside.
+    #[error("received direct SSL connection request without ALPN protocol negotiation extension")]
+    NoAlpn,
     /// A first packet longer or shorter than any.
     #[error("invalid length of startup packet: {0}")]
     StartupLength(u32),
@@ -192,6 +201,8 @@ impl Error {
             Self::StartupLayout(_)
             | Self::RepeatedParameter(_)
             | Self::RepeatedRequest(_)
+            | Self::UnencryptedData
+            | Self::NoAlpn
             | Self::NotPipelined(_)
             | Self::Unexpected { .. }
             | Self::MessageLength { .. }
@@ -200,6 +211,14 @@ impl Error {
             | Self::Scram(_)
             | Self::Malformed(_)
             | Self::Nul(_) => (PROTOCOL_VIOLATION, None, None),
+            Self::TlsRequired => (
+                INVALID_AUTHORIZATION,
+                None,
+                Some(
+                    "Connect with sslmode=require, or with sslmode=verify-full and the certificate that `rdsgate cert` prints."
+                        .into(),
+                ),
+            ),
             Self::MissingUser | Self::PasswordMethod(_) => (INVALID_AUTHORIZATION, None, None),
             Self::UnsupportedProtocol(_) => (FEATURE_NOT_SUPPORTED, None, None),
             Self::Replication => (

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 
 use safe_display::{Secret, printable};
 
+use crate::Encryption;
 use crate::chunks::{Direction, seeded};
 use crate::postgres::{
     Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept,
@@ -19,8 +20,18 @@ use crate::postgres::{
 /// A client's first bytes end in a packet that is kept byte for byte, of which nothing is left unread and beyond which
 /// nothing is read; or in an error that can be reported in a well-formed ErrorResponse.
 pub fn accepts(bytes: &[u8]) {
+    for encryption in [Encryption::Offered, Encryption::Required, Encryption::Inside] {
+        let mut client = tokio::io::join(bytes, Vec::new());
+        let result = accept(&mut client, encryption).now_or_never().expect("bytes in memory do not wait");
+        let (left, answered) = client.into_inner();
+        assert!(answered.len() <= 1 && answered.iter().all(|&b| b == b'N'));
+        if let Ok(Accepted::Tls { answer, read }) = result {
+            assert!(encryption != Encryption::Inside && read.is_empty() != answer.is_empty());
+            assert!(bytes.ends_with(&[&read, left].concat()));
+        }
+    }
     let mut client = tokio::io::join(bytes, Vec::new());
-    let result = accept(&mut client).now_or_never().expect("bytes in memory do not wait");
+    let result = accept(&mut client, Encryption::Off).now_or_never().expect("bytes in memory do not wait");
     let (left, answered) = client.into_inner();
     let read = bytes.strip_suffix(left).expect("reading takes from the front");
     assert!(answered.len() <= 2 && answered.iter().all(|&b| b == b'N'));
@@ -30,6 +41,7 @@ pub fn accepts(bytes: &[u8]) {
             startup.encode()
         }
         Ok(Accepted::Cancel(request)) => request.encode(),
+        Ok(Accepted::Tls { .. }) => panic!("TLS was not offered"),
         Ok(Accepted::Gone { asked_for_tls }) => return assert!(!asked_for_tls || !answered.is_empty()),
         Err(error) => return tells(&error),
     };

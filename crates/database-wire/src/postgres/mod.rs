@@ -31,7 +31,7 @@ pub mod startup;
 pub mod version;
 pub mod watch;
 
-pub use accept::{Accepted, accept};
+pub use accept::{ALPN, Accepted, accept};
 pub use cancel::{CancelKey, CancelRequest};
 pub use error::{Error, ErrorReport, Notice, ServerError};
 pub use login::{LoggedIn, Login, Mode, login, request_tls};

@@ -9,7 +9,10 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use database_wire::mysql::{self, Accepted, ReplyPosition, Scramble, message};
+use database_wire::{
+    Encryption,
+    mysql::{self, Accepted, Greeting, ReplyPosition, Scramble, message},
+};
 use tokio::time::sleep_until;
 
 use super::refusal::refuse;
@@ -89,13 +92,18 @@ pub(super) async fn accept(
     let until = engine.retires_at(&greeted);
     let deadline = client.arrival.deadline;
     let conversation = async {
-        mysql::greet(&mut client.stream, &greeting, scramble).await?;
-        match Login::of(service.upstream.target()) {
-            Login::Password => mysql::accept_answer(&mut client.stream, &greeting).await,
-            Login::Iam | Login::Secret => mysql::accept(&mut client.stream, &greeting, scramble).await,
-        }
+        let encryption = service.encryption(client.arrival.peer);
+        mysql::greet(&mut client.stream, &greeting, scramble, encryption).await.map_err(Error::from_client)?;
+        let accepted = match hear(service, client, &greeting, scramble, encryption).await? {
+            Accepted::Tls => {
+                client.start_tls(service, &[], &[]).await?;
+                hear(service, client, &greeting, scramble, Encryption::Inside).await?
+            }
+            accepted => accepted,
+        };
+        Ok(accepted)
     };
-    let mut accepting = pin!(async { in_time(service, deadline, conversation).await?.map_err(Error::from_client) });
+    let mut accepting = pin!(async { in_time(service, deadline, conversation).await? });
     tokio::select! {
         accepted = &mut accepting => (accepted, Some(greeted)),
         () = sleep_until(until) => {
@@ -104,4 +112,19 @@ pub(super) async fn accept(
             (accepted, None)
         }
     }
+}
+
+/// The client's response to the greeting.
+async fn hear(
+    service: &Service,
+    client: &mut Client,
+    greeting: &Greeting,
+    scramble: &Scramble,
+    encryption: Encryption,
+) -> Result<Accepted, Error> {
+    let accepted = match Login::of(service.upstream.target()) {
+        Login::Password => mysql::accept_answer(&mut client.stream, greeting, encryption).await,
+        Login::Iam | Login::Secret => mysql::accept(&mut client.stream, greeting, scramble, encryption).await,
+    };
+    accepted.map_err(Error::from_client)
 }
