@@ -1,5 +1,4 @@
-//! The login over an open connection, and the database's description of the user. Of the token, a report has the length and
-//! the expiry.
+//! The login over an open connection, and the cause of a refused one. Of the token, a report has the length and the expiry.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +17,7 @@ use super::{
     report::{Check, Finding, Verdict},
     run::{CALL_TIMEOUT, Facts, LaterFacts, Run},
     subject::Subject,
+    user::{self, ANY_HOST, alter, grant},
     words::{CLIENTS_PASSWORD, NO_CONNECTION, NO_CREDENTIALS, NO_DESCRIPTION, NO_ENDPOINT, NO_PROTOCOL, NO_USER, time},
 };
 use crate::{
@@ -37,8 +37,6 @@ const PASSWORD_TIMEOUT: Duration = Duration::from_mins(1);
 const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Every server of RDS has it; a login without a configured database goes there.
 const ANY_DATABASE: &str = "postgres";
-/// The host of a MySQL user that is not bound to one.
-const ANY_HOST: &str = "%";
 
 /// Skips the checks from the login on.
 fn skip(run: &Run, why: &'static str) {
@@ -121,9 +119,9 @@ pub(super) async fn check(
         Proof::OfClient => return as_far_as_the_request(run, connection, &context).await,
     };
     match logged_in {
-        Some(LoggedIn::Postgres(stream)) => ask_postgres(run, stream, unchecked).await,
+        Some(LoggedIn::Postgres(stream)) => user::ask_postgres(run, stream, unchecked).await,
         Some(LoggedIn::Mysql(mut stream)) => {
-            ask_mysql(run, &mut stream, user, unchecked).await;
+            user::ask_mysql(run, &mut stream, user, unchecked).await;
             let _ = timeout(QUIT_TIMEOUT, mysql::goodbye::quit(&mut stream)).await;
         }
         None => {
@@ -308,7 +306,7 @@ impl Context<'_> {
         let refusal_hint = self.target.engine.facts().refusal_hint;
         let text = permission.to_string();
         let login = Login::of(self.target);
-        let hint = || refusal_hint(error, &Applicant { user: self.user, login, permission: &text });
+        let hint = || refusal_hint(error, &Applicant { user: self.user, is_unnamed: false, login, permission: &text });
         if !is_about_the_token(error) {
             return self.explain_refusal(finding, error, hint);
         }
@@ -324,9 +322,7 @@ impl Context<'_> {
             }
         }
         if self.facts.is_denied {
-            return finding
-                .because(format!("the IAM policy does not allow {permission}"))
-                .paste(statement(&permission));
+            return finding.because(format!("the IAM policy does not allow {permission}")).fix(statement(&permission));
         }
         finding.fix(hint())
     }
@@ -354,7 +350,8 @@ impl Context<'_> {
                 finding.because("the role may not log in").paste(format!("ALTER ROLE {user} LOGIN;"))
             }
             // invalid_catalog_name
-            ("3D000", _) => finding.fix(format!("use another --database: {ANY_DATABASE} is on every server of RDS")),
+            ("3D000", _) => finding
+                .fix(format!("use --database {ANY_DATABASE}, which every server of RDS has, or another that exists")),
             _ => finding.fix(hint()),
         }
     }
@@ -389,104 +386,6 @@ fn is_about_the_token(error: &engine::Error) -> bool {
     }
 }
 
-fn grant(user: &str) -> String {
-    format!("GRANT rds_iam TO {};", engine::postgres::quote_identifier(user))
-}
-
-fn alter(user: &str, host: &str) -> String {
-    let quoted = |name: &str| format!("'{}'", name.replace('\\', "\\\\").replace('\'', "''"));
-    let (user, host) = (quoted(user), quoted(host));
-    format!("ALTER USER {user}@{host} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;")
-}
-
-async fn ask_postgres(run: &Run, mut stream: Stream, unchecked: Option<&'static str>) {
-    let work = async {
-        let answer =
-            postgres::query::query(&mut stream, "SELECT current_user, current_setting('server_version')").await;
-        match answer.map(first_two) {
-            Ok(Some((user, version))) => {
-                (vec![Finding::pass(format!("PostgreSQL {version} answers as {user}"))], Some(user))
-            }
-            Ok(None) => (vec![Finding::fail("the answer has no row")], None),
-            Err(error) => (vec![Finding::fail(Error::from_login(error).to_string())], None),
-        }
-    };
-    let Some(user) = run.check(Check::Query, CALL_TIMEOUT, work).await else {
-        return run.skip(Check::User, "the query failed");
-    };
-    if let Some(why) = unchecked {
-        return run.note(Check::User, Finding::pass(why));
-    }
-    let work = async {
-        let sql = "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = 'rds_iam'";
-        let finding = match postgres::query::query(&mut stream, sql).await.map(first) {
-            Ok(Some(member)) if member == "t" => Finding::pass(format!("{user} is a member of rds_iam")),
-            Ok(Some(_)) => Finding::fail(format!("{user} is not a member of rds_iam")).paste(grant(&user)),
-            Ok(None) => {
-                Finding::fail("there is no role rds_iam: this is not RDS, or IAM authentication was never enabled")
-            }
-            Err(error) => Finding::unknown(Error::from_login(error).to_string()),
-        };
-        (vec![finding], None::<()>)
-    };
-    run.check(Check::User, CALL_TIMEOUT, work).await;
-}
-
-async fn ask_mysql(run: &Run, stream: &mut Stream, user: &str, unchecked: Option<&'static str>) {
-    let work = async {
-        match mysql::query::query(stream, "SELECT current_user(), version()").await.map(first_two) {
-            Ok(Some((account, version))) => {
-                (vec![Finding::pass(format!("{version} answers as {account}"))], Some(account))
-            }
-            Ok(None) => (vec![Finding::fail("the answer has no row")], None),
-            Err(error) => (vec![Finding::fail(Error::from_login(error).to_string())], None),
-        }
-    };
-    let Some(account) = run.check(Check::Query, CALL_TIMEOUT, work).await else {
-        return run.skip(Check::User, "the query failed");
-    };
-    if let Some(why) = unchecked {
-        return run.note(Check::User, Finding::pass(why));
-    }
-    let work = async {
-        let finding = match mysql::query::query(stream, "SHOW CREATE USER CURRENT_USER()").await.map(first) {
-            Ok(statement) => match statement.as_deref().and_then(plugin) {
-                Some(plugin) if plugin == "AWSAuthenticationPlugin" => Finding::pass(format!("{account} has {plugin}")),
-                Some(plugin) => {
-                    let host = account.rsplit_once('@').map_or(ANY_HOST, |(_, host)| host);
-                    Finding::warn(format!("{account} has {plugin}, not AWSAuthenticationPlugin"))
-                        .paste(alter(user, host))
-                }
-                None => Finding::unknown(format!("the plugin of {account}")),
-            },
-            Err(error) => Finding::unknown(Error::from_login(error).to_string())
-                .fix("as an administrator: SELECT user, host, plugin FROM mysql.user;".to_owned()),
-        };
-        (vec![finding], None::<()>)
-    };
-    run.check(Check::User, CALL_TIMEOUT, work).await;
-}
-
-fn first(row: Option<Vec<Option<String>>>) -> Option<String> {
-    row?.into_iter().next()?
-}
-
-fn first_two(row: Option<Vec<Option<String>>>) -> Option<(String, String)> {
-    let mut values = row?.into_iter();
-    Some((values.next()??, values.next()??))
-}
-
-/// The plugin in `CREATE USER … IDENTIFIED WITH 'plugin' AS '…'` (MariaDB: `VIA plugin USING '…'`), and nothing of what
-/// follows, which may be a password's hash.
-fn plugin(statement: &str) -> Option<String> {
-    let after = ["IDENTIFIED WITH ", "IDENTIFIED VIA "].iter().find_map(|word| statement.split_once(word));
-    let (_, after) = after?;
-    let quoted = |c: char| c == '\'' || c == '`' || c == '"';
-    let name = after.trim_start_matches(quoted);
-    let name: String = name.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    (!name.is_empty()).then_some(name)
-}
-
 async fn log(
     run: &Run,
     subject: &Subject,
@@ -498,24 +397,4 @@ async fn log(
     };
     let work = async { (permission::log(subject, account, database, permission).await, None::<()>) };
     run.check(Check::Log, CALL_TIMEOUT, work).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plugin_is_read_from_both_dialects_without_the_rest() {
-        for (statement, expected) in [
-            (
-                "CREATE USER `a`@`%` IDENTIFIED WITH 'AWSAuthenticationPlugin' AS 'RDS' REQUIRE SSL",
-                Some("AWSAuthenticationPlugin"),
-            ),
-            ("CREATE USER `a`@`%` IDENTIFIED VIA pam USING 'rds' REQUIRE SSL", Some("pam")),
-            ("CREATE USER `a`@`%` IDENTIFIED BY PASSWORD '*94BDCEBE'", None),
-            ("CREATE USER `a`@`%` IDENTIFIED VIA ", None),
-        ] {
-            assert_eq!(plugin(statement).as_deref(), expected, "{statement}");
-        }
-    }
 }

@@ -5,7 +5,7 @@
 //! - `network`: whether security groups let the bastion reach the database;
 //! - `vpc`: the network around a bastion that is offline, or whose dial hangs;
 //! - `connection`: session, dial and certificate, by the proxy's own steps ([`connect`](crate::connect));
-//! - `login`: token, login, and what the database says of the user;
+//! - `login`: token, login, and the cause of a refused one; `user`: the description of the user by the database;
 //! - `local`: the local port.
 //!
 //! ```text
@@ -32,6 +32,7 @@ mod permission;
 mod report;
 mod run;
 mod subject;
+mod user;
 mod vpc;
 mod words;
 

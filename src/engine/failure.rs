@@ -28,6 +28,8 @@ pub struct Failure<'a> {
     pub target: &'a str,
     /// The database user; empty while it is not known.
     pub user: &'a str,
+    /// Whether nobody chose the user: none is configured, and clients without one send the name of the operating system's user.
+    pub is_unnamed: bool,
     /// The way in which it was to log in.
     pub login: Login,
     /// The permission that this user needs in the IAM policy: `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
@@ -41,16 +43,32 @@ pub struct Failure<'a> {
 pub struct Applicant<'a> {
     /// The database user.
     pub user: &'a str,
+    /// As in [`Failure`].
+    pub is_unnamed: bool,
     /// The way in which it was to log in.
     pub login: Login,
     /// As in [`Failure`].
     pub permission: &'a str,
 }
 
+impl Applicant<'_> {
+    /// The remedy for a refused login of a user that nobody chose.
+    pub(super) fn choice(&self) -> Option<String> {
+        let user = self.user;
+        self.is_unnamed.then(|| {
+            format!(
+                "Name a user of the database with --user, or in the client: {user} is your name on this machine, which clients send \
+                 without one"
+            )
+        })
+    }
+}
+
 impl Failure<'_> {
     /// The user of the failed login.
     pub fn applicant(&self) -> Applicant<'_> {
-        Applicant { user: self.user, login: self.login, permission: &self.permission }
+        let Self { user, is_unnamed, login, permission, .. } = self;
+        Applicant { user, is_unnamed: *is_unnamed, login: *login, permission }
     }
 
     /// What happened and what to do about it, in one sentence: programs that use node-postgres show nothing else.
@@ -182,6 +200,7 @@ mod tests {
             hint: None,
             target: "orders",
             user: "",
+            is_unnamed: false,
             login: Login::Iam,
             permission: String::new(),
             doctor: "rdsgate doctor orders".into(),

@@ -102,6 +102,7 @@ mod tests {
             hint: Some("Start the bastion.".into()),
             target: "orders",
             user,
+            is_unnamed: false,
             login: crate::login::Login::Iam,
             permission: String::new(),
             doctor: String::new(),

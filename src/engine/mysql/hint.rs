@@ -20,9 +20,11 @@ pub(super) fn of_refusal(error: &Error, applicant: &Applicant<'_>) -> Option<Str
 }
 
 /// The next thing to try, or `None` when the server's message says all there is.
-pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applicant<'_>) -> Option<String> {
-    let user = quote(user);
+pub fn hint(error: &ServerError, applicant: &Applicant<'_>) -> Option<String> {
+    let Applicant { login, permission, .. } = *applicant;
+    let user = quote(applicant.user);
     let hint = match error.code() {
+        1045 | 1698 if applicant.is_unnamed => return applicant.choice(),
         1045 | 1698 if login == Login::Secret => REFUSED_SECRET.into(),
         1045 | 1698 if login == Login::Password => {
             "Check the password and the user name. A user of IAM logs in without --auth \
@@ -87,6 +89,7 @@ mod tests {
 
     const APPLICANT: Applicant<'_> = Applicant {
         user: "app_user",
+        is_unnamed: false,
         login: Login::Iam,
         permission: "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
     };
@@ -110,6 +113,9 @@ mod tests {
             (1524, "Enable IAM"),
             (3118, "ACCOUNT UNLOCK"),
         ] {
+            let unnamed = hint(&error(code), &Applicant { user: "ada", is_unnamed: true, ..APPLICANT });
+            let names = unnamed.is_some_and(|hint| hint.starts_with("Name a user of the database"));
+            assert_eq!(names, [1045, 1698].contains(&code), "{code}");
             let hint = hint(&error(code), &APPLICANT);
             assert!(hint.as_ref().is_some_and(|hint| hint.contains(advice)), "{code}: {hint:?}");
             let told = error(code).encode_with(ReplyPosition::RESPONSE, hint.as_deref());

@@ -21,7 +21,7 @@ pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {
             return Some(server.encode_with(position, Some(&fact.unwrap_or_else(advice))));
         }
         Kind::Database(Error::Mysql(error @ mysql::Error::Authentication(_))) => {
-            let hint = fact.or_else(|| Some(alter_user_hint(failure.user)));
+            let hint = fact.or_else(|| failure.applicant().choice()).or_else(|| Some(alter_user_hint(failure.user)));
             ErrorReport { hint, ..error.report()? }
         }
         Kind::Client(Error::Mysql(error)) | Kind::Database(Error::Mysql(error)) => error.report()?,

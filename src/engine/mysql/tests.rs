@@ -17,7 +17,7 @@ use crate::{
     stream::relay::{Reason, Tap, relay},
 };
 
-const ROOT: Applicant<'_> = Applicant { user: "root", login: Login::Iam, permission: "arn" };
+const ROOT: Applicant<'_> = Applicant { user: "root", is_unnamed: false, login: Login::Iam, permission: "arn" };
 
 struct Observer(Signal);
 

@@ -22,12 +22,14 @@ pub(super) fn of_refusal(error: &Error, applicant: &Applicant<'_>) -> Option<Str
 }
 
 /// The next thing to try, or `None` when the server's message says all there is.
-pub fn hint(error: &ServerError, &Applicant { user, login, permission }: &Applicant<'_>) -> Option<String> {
+pub fn hint(error: &ServerError, applicant: &Applicant<'_>) -> Option<String> {
+    let Applicant { user, login, permission, .. } = *applicant;
     let role = quote_identifier(user);
     if permission.starts_with("dsql:") {
         return of_dsql(error, &role, permission);
     }
     let hint = match error.sqlstate().as_str() {
+        "28000" | "28P01" if applicant.is_unnamed => return applicant.choice(),
         "28000" => match error.routine() {
             // Without a role there would be no membership in rds_iam, and so no check of the token.
             Some(b"InitializeSessionUserId") => format!("As an administrator: ALTER ROLE {role} LOGIN;"),
@@ -132,7 +134,7 @@ mod tests {
         let body = format!("SFATAL\0C{sqlstate}\0Mwhatever, in any language\0R{routine}\0\0");
         let error = ServerError::parse(body.as_bytes()).unwrap().of_database(Some(b"Shop"));
         let permission = "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user";
-        super::hint(&error, &Applicant { user: "app_user", login, permission })
+        super::hint(&error, &Applicant { user: "app_user", is_unnamed: false, login, permission })
     }
 
     #[test]
@@ -182,7 +184,8 @@ mod tests {
             ("3D000", "postgres"),
         ] {
             let error = ServerError::parse(format!("SFATAL\0C{sqlstate}\0Mno\0\0").as_bytes()).unwrap();
-            let applicant = Applicant { user: "App", login: Login::Iam, permission: "dsql:DbConnect on arn" };
+            let applicant =
+                Applicant { user: "App", is_unnamed: false, login: Login::Iam, permission: "dsql:DbConnect on arn" };
             let hint = super::hint(&error, &applicant).unwrap();
             assert!(hint.contains(advice) && !hint.contains("rds_iam"), "{sqlstate}: {hint}");
         }

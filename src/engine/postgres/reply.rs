@@ -30,7 +30,10 @@ pub(super) fn reply(failure: Failure<'_>) -> Option<Vec<u8>> {
         Kind::Database(Error::Postgres(error)) => {
             let mut report = error.report()?;
             match error {
-                postgres::Error::Authentication(_) => report.hint = Some(not_a_member_hint(failure.user)),
+                postgres::Error::Authentication(_) => {
+                    let chosen = || not_a_member_hint(failure.user);
+                    report.hint = Some(failure.applicant().choice().unwrap_or_else(chosen));
+                }
                 postgres::Error::RefusedBeforeTls(server) => {
                     report.hint = hint(server, &failure.applicant());
                 }

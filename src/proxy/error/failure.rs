@@ -5,6 +5,7 @@ use crate::{
     aws, connect,
     engine::{Failure, Kind, doctor_command},
     listen::access,
+    proxy::os_user,
     target::Target,
     tls,
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
@@ -23,6 +24,7 @@ impl Error {
             hint: self.hint(target).map(|hint| target.engine.worded(&hint)),
             target: &target.name,
             user: login.user,
+            is_unnamed: target.user.is_none() && is_unnamed(target, login.user),
             login: crate::login::Login::of(target),
             permission: login.permission(target),
             doctor: doctor(target, login.user),
@@ -67,6 +69,12 @@ impl Error {
         }
         cause.to_string()
     }
+}
+
+/// Whether clients of our own user send this name when they are given no database user.
+fn is_unnamed(target: &Target, user: &str) -> bool {
+    let (name, own) = (user.as_bytes(), access::User { uid: None, is_own: true });
+    !user.is_empty() && (target.engine.facts().default_users.contains(&name) || os_user::is_default(name, own))
 }
 
 /// The command that finds the cause. Without a flag, doctor tests the login of the configured user.
