@@ -368,6 +368,75 @@ impl SessionStatus {
 }
 
 #[cfg(test)]
+impl Status {
+    /// A running process, for tests.
+    pub fn sample(targets: Vec<TargetStatus>) -> Self {
+        let phase = Phase::Running;
+        Self { version: "1.2.3".into(), pid: 4711, command: "up".into(), uptime_seconds: 62, phase, targets }
+    }
+}
+
+#[cfg(test)]
+impl TargetStatus {
+    /// A target with a client and a session, for tests.
+    pub fn sample() -> Self {
+        Self {
+            name: "orders".into(),
+            label: Some("PRODUCTION".into()),
+            read_only: true,
+            engine: "postgres".into(),
+            host: "orders.example".into(),
+            port: 5432,
+            user: Some("app".into()),
+            database: Some("shop".into()),
+            region: "eu-central-1".into(),
+            profile: Some("dev".into()),
+            route: "ssm".into(),
+            bastion: Some("i-0123456789abcdef0".into()),
+            listeners: vec!["127.0.0.1:5432".into()],
+            connections: 1,
+            clients: vec![ClientStatus {
+                id: 7,
+                peer: "127.0.0.1:40000".into(),
+                logged_in: true,
+                user: Some("app".into()),
+                database: Some("shop".into()),
+                age_seconds: 61,
+                sent_bytes: 10,
+                received_bytes: 2000,
+                sent_rate: 0,
+                received_rate: 400,
+                session: Some("dev-0123".into()),
+            }],
+            traffic: TrafficStatus {
+                sent_bytes: 10,
+                received_bytes: 2000,
+                interval_seconds: 10,
+                sent_history: vec![0; 60],
+                received_history: vec![100; 60],
+            },
+            credentials: Some(CredentialsStatus {
+                source: "the environment".into(),
+                principal: None,
+                expires_at: Some("2026-09-21T14:13:20Z".into()),
+                expires_in_seconds: Some(600),
+            }),
+            last_failure: None,
+            sessions_opening: 0,
+            sessions: vec![SessionStatus {
+                id: "dev-0123".into(),
+                age_seconds: 61,
+                condition: Condition::Ready,
+                streams: 1,
+                unread_bytes: 0,
+                sent_rate: 0,
+                received_rate: 400,
+            }],
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -422,43 +491,28 @@ mod tests {
         let rates = Rates::of([&client].into_iter());
         let mut credentials = CredentialsStatus::of(credentials);
         credentials.expires_in_seconds = Some(60);
-        let status = Status {
-            version: "1.2.3".into(),
-            pid: 4711,
-            command: "up".into(),
-            uptime_seconds: 62,
-            phase: Phase::Running,
-            targets: vec![TargetStatus {
-                name: "orders".into(),
-                label: Some("PRODUCTION".into()),
-                read_only: true,
-                engine: "postgres".into(),
-                host: "orders.example".into(),
-                port: 5432,
-                user: Some("app".into()),
-                database: None,
-                region: "eu-central-1".into(),
-                profile: None,
-                route: "ssm".into(),
-                bastion: Some("i-0123456789abcdef0".into()),
-                listeners: vec!["127.0.0.1:5432".into(), "[::1]:5432".into()],
-                connections: 2,
-                clients: vec![ClientStatus::of(&client)],
-                traffic: TrafficStatus::of(totals),
-                credentials: Some(credentials),
-                last_failure: Some(FailureStatus::of(Report {
-                    stage: Stage::Connect(Step::Login),
-                    user: "app".into(),
-                    message: "refused".into(),
-                    fact: None,
-                    hint: Some("Grant rds_iam.".into()),
-                    age: Duration::from_secs(9),
-                    is_over: true,
-                })),
-                sessions_opening: 1,
-                sessions: SessionStatus::of(&session(Availability::Ready, false), &rates).into_iter().collect(),
-            }],
+        let target = TargetStatus {
+            database: None,
+            profile: None,
+            listeners: vec!["127.0.0.1:5432".into(), "[::1]:5432".into()],
+            connections: 2,
+            clients: vec![ClientStatus::of(&client)],
+            traffic: TrafficStatus::of(totals),
+            credentials: Some(credentials),
+            last_failure: Some(FailureStatus::of(Report {
+                stage: Stage::Connect(Step::Login),
+                user: "app".into(),
+                message: "refused".into(),
+                fact: None,
+                hint: Some("Grant rds_iam.".into()),
+                age: Duration::from_secs(9),
+                is_over: true,
+            })),
+            sessions_opening: 1,
+            sessions: SessionStatus::of(&session(Availability::Ready, false), &rates).into_iter().collect(),
+            ..TargetStatus::sample()
         };
+        let status = Status::sample(vec![target]);
         let text = concat!(
             r#"{"version":"1.2.3","pid":4711,"command":"up","uptime_seconds":62,"phase":"running","targets":["#,
             r#"{"name":"orders","label":"PRODUCTION","read_only":true,"engine":"postgres","host":"orders.example","#,

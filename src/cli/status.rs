@@ -12,10 +12,14 @@ use serde_json::{Value, json};
 use super::{
     exit::Exit,
     output::{self, INTERRUPTED, Output},
+    progress::Progress,
     running::{self, Asked},
     table::{age, bytes, cut, table},
 };
-use crate::admin::model::{ClientStatus, CredentialsStatus, Phase, SessionStatus, Status, TargetStatus};
+use crate::{
+    admin::model::{ClientStatus, CredentialsStatus, Phase, SessionStatus, Status, TargetStatus},
+    engine::doctor_command,
+};
 
 /// The interval of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,7 +56,9 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
     let on_terminal = io::stdout().is_terminal();
     let _watch = output::answer_interrupt(INTERRUPTED);
     loop {
+        let progress = Progress::start("asking the running processes");
         let asked = running::ask_all();
+        drop(progress);
         let exit = match (arguments.json, arguments.watch) {
             (true, false) => return output.json(&as_json(&asked)),
             (true, true) => output.data(&format!("{}\n", as_json(&asked))),
@@ -126,6 +132,11 @@ fn target(target: &TargetStatus, text: &mut String) {
     let _ = writeln!(text, "    {}", cut(&format!("{}:{}", target.host, target.port), COLUMNS - 4));
     let _ = writeln!(text, "    route        {}, {}", cut(&route, 45), target.region);
     let _ = writeln!(text, "    credentials  {}", cut(&credentials(target.credentials.as_ref()), COLUMNS - 17));
+    if let Some(failure) = target.last_failure.as_ref().filter(|failure| !failure.over) {
+        let since = format!("failed {} ago: {}", age(failure.age_seconds), failure.message);
+        let _ = writeln!(text, "    last client  {}", cut(&since, COLUMNS - 17));
+        let _ = writeln!(text, "                 run: {}", doctor_command(&target.name, failure.user.as_deref()));
+    }
     let _ = writeln!(text, "    connections  {}", target.clients.len());
     text.push_str(&clients(&target.clients));
     if target.bastion.is_some() {
@@ -198,73 +209,41 @@ fn sessions(sessions: &[SessionStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::model::{Condition, TrafficStatus};
+    use crate::admin::model::{Condition, FailureStatus};
 
     fn status() -> Status {
-        let client = ClientStatus {
-            id: 1,
-            peer: "127.0.0.1:52114".into(),
-            logged_in: true,
-            user: Some("a_user_with_a_long_name".into()),
-            database: Some("orders_db".into()),
-            age_seconds: 7500,
-            sent_bytes: 1200,
-            received_bytes: 3_400_000,
-            sent_rate: 0,
-            received_rate: 0,
-            session: Some("alice-0123456789abcdef0".into()),
-        };
-        let connecting = ClientStatus { logged_in: false, user: None, database: None, session: None, ..client.clone() };
-        let session = SessionStatus {
-            id: "alice-0123456789abcdef0".into(),
-            age_seconds: 90,
-            condition: Condition::Unresponsive,
-            streams: 2,
-            unread_bytes: 0,
-            sent_rate: 12,
-            received_rate: 700_000,
-        };
-        let target = TargetStatus {
-            name: "orders".into(),
-            label: Some("PRODUCTION".into()),
-            read_only: true,
-            engine: "postgres".into(),
+        let mut target = TargetStatus {
             host: "orders.cluster-ro-c1abcdefghij.eu-central-1.rds.amazonaws.com".into(),
-            port: 5432,
-            user: None,
-            database: None,
-            region: "eu-central-1".into(),
-            profile: None,
-            route: "ssm".into(),
-            bastion: Some("i-0123456789abcdef0".into()),
             listeners: vec!["127.0.0.1:5432".into(), "[::1]:5432".into()],
-            connections: 2,
-            clients: vec![client, connecting],
-            traffic: TrafficStatus {
-                sent_bytes: 0,
-                received_bytes: 0,
-                interval_seconds: 10,
-                sent_history: Vec::new(),
-                received_history: Vec::new(),
-            },
             credentials: Some(CredentialsStatus {
                 source: "an SSO session, profile \"dev\"".into(),
                 principal: None,
                 expires_at: None,
                 expires_in_seconds: Some(7500),
             }),
-            last_failure: None,
+            last_failure: Some(FailureStatus {
+                stage: "login".into(),
+                user: Some("app".into()),
+                message: "the database refused the login: FATAL 28000: role is not permitted to log in".into(),
+                fact: None,
+                hint: None,
+                age_seconds: 9,
+                over: false,
+            }),
             sessions_opening: 1,
-            sessions: vec![session],
+            ..TargetStatus::sample()
         };
-        Status {
-            version: "1.2.3".into(),
-            pid: 4711,
-            command: "up".into(),
-            uptime_seconds: 8000,
-            phase: Phase::Running,
-            targets: vec![target],
-        }
+        let client = &mut target.clients[0];
+        (client.peer, client.user) = ("127.0.0.1:52114".into(), Some("a_user_with_a_long_name".into()));
+        (client.database, client.age_seconds) = (Some("orders_db".into()), 7500);
+        (client.sent_bytes, client.received_bytes) = (1200, 3_400_000);
+        let connecting = ClientStatus { logged_in: false, user: None, database: None, session: None, ..client.clone() };
+        target.clients.push(connecting);
+        let session = &mut target.sessions[0];
+        (session.id, session.age_seconds) = ("alice-0123456789abcdef0".into(), 90);
+        (session.condition, session.streams) = (Condition::Unresponsive, 2);
+        (session.sent_rate, session.received_rate) = (12, 700_000);
+        Status { uptime_seconds: 8000, ..Status::sample(vec![target]) }
     }
 
     #[test]
@@ -279,6 +258,8 @@ mod tests {
              orders.cluster-ro-c1abcdefghij.eu-central-1.rds.amazonaws.com:5432\n    \
              route        via i-0123456789abcdef0, eu-central-1\n    \
              credentials  expire in 2h05m (an SSO session, profile \"dev\")\n    \
+             last client  failed 9s ago: the database refused the login: FATAL 28000: rol…\n    \
+             \x20            run: rdsgate doctor orders --user app\n    \
              connections  2\n      \
              CLIENT           USER             DATABASE   AGE    SENT    RECEIVED\n      \
              127.0.0.1:52114  a_user_with_a_…  orders_db  2h05m  1.2 kB  3.4 MB\n      \

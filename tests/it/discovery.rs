@@ -1,24 +1,18 @@
 //! `rdsgate ls`, `rdsgate policy` and databases that are called by a name: the real program against the sandbox's AWS.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
-    process::Stdio,
-};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use sandbox::{Database, Failure, Identity, Node, Operation, Options, Role, Sandbox, Task};
 use tempfile::TempDir;
-use tokio::process::Command;
 
 use crate::support::{
-    gate::{BASTION, Gate, GateOptions, PATIENCE, sandbox_with},
+    gate::{BASTION, Gate, GateOptions, sandbox_with},
+    program::{Ran, ran_in},
     servers::Server,
     snapshot::snapshot,
 };
 
 const ORDERS: &str = "orders.c1abcdefghij.us-east-1.rds.amazonaws.com";
-
-/// Exit code, standard output and standard error of one run.
-type Ran = (i32, String, String);
 
 /// A sandbox, and a home with a cache of its own.
 struct Scene {
@@ -37,21 +31,9 @@ impl Scene {
     }
 
     async fn run_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
-            .args(arguments)
-            .current_dir(self.home.path())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.home.path())
-            .env("RDSGATE_LOG", "error")
-            .envs(self.sandbox.env())
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("cargo built rdsgate");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
-        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+        let given = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let env: Vec<_> = self.sandbox.env().into_iter().chain(given).collect();
+        ran_in(self.home.path(), arguments, &env).await
     }
 
     fn operations(&self) -> Vec<Operation> {

@@ -1,13 +1,11 @@
 //! Aurora DSQL: the real program against a real PostgreSQL that checks tokens of that service, and the sandbox's API.
 
-use std::process::Stdio;
-
 use sandbox::{Database, Identity, Operation, Options, Sandbox};
 use serde_json::Value;
-use tokio::process::Command;
 
 use crate::support::{
-    gate::{BASTION, GateOptions, PATIENCE, sandbox},
+    gate::{BASTION, GateOptions, sandbox},
+    program::ran,
     servers::{Options as ServerOptions, Server},
 };
 
@@ -50,24 +48,6 @@ async fn refusal_names_the_permission_and_the_mapping_of_roles() {
     refused.says("28000", "PAM authentication failed", "Stage: database login.", "AWS IAM GRANT app_user TO");
 }
 
-/// What `rdsgate` prints on its standard output and on its standard error, and its exit code.
-async fn ran(sandbox: &Sandbox, arguments: &[&str]) -> (i32, String, String) {
-    let home = tempfile::tempdir().expect("there is a folder for temporary files");
-    let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
-        .args(arguments)
-        .current_dir(home.path())
-        .env_clear()
-        .env("HOME", home.path())
-        .env("RDSGATE_LOG", "error")
-        .envs(sandbox.env())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("cargo built rdsgate");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
-    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
-}
-
 /// Three clusters in pages of two.
 async fn clusters() -> Sandbox {
     let named = |id: &str| Database::new(&format!("{id}.dsql.us-east-1.on.aws"), 5432, "aurora-dsql");
@@ -80,7 +60,7 @@ async fn clusters() -> Sandbox {
 #[tokio::test(flavor = "multi_thread")]
 async fn ls_lists_clusters_which_need_no_node() {
     let sandbox = clusters().await;
-    let (code, stdout, stderr) = ran(&sandbox, &["ls"]).await;
+    let (code, stdout, stderr) = ran(&["ls"], &sandbox.env()).await;
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert_eq!(
         stdout,
@@ -97,7 +77,7 @@ async fn ls_lists_clusters_which_need_no_node() {
     let user = Identity::user().access_key;
     let denied = [Operation::ListDsqlClusters];
     assert!(sandbox.identity(&user, |user| user.denied.extend(denied)));
-    let (code, _, stderr) = ran(&sandbox, &["ls"]).await;
+    let (code, _, stderr) = ran(&["ls"], &sandbox.env()).await;
     assert!(code == 0 && stderr.contains("dsql:ListClusters") && stderr.contains("incomplete"), "{stderr}");
 }
 
@@ -107,7 +87,7 @@ async fn policy_is_for_the_cluster_whatever_it_is_called_by() {
     let arn = format!("arn:aws:dsql:us-east-1:123456789012:cluster/{ID}");
     for target in [ID, &arn, &public()] {
         for (user, action) in [("admin", "dsql:DbConnectAdmin"), ("app", "dsql:DbConnect")] {
-            let (code, stdout, stderr) = ran(&sandbox, &["policy", target, "--user", user]).await;
+            let (code, stdout, stderr) = ran(&["policy", target, "--user", user], &sandbox.env()).await;
             assert_eq!((code, stderr.as_str()), (0, ""), "{target}");
             let policy: Value = serde_json::from_str(&stdout).expect("JSON");
             let statements = policy["Statement"].as_array().expect("a list");
@@ -118,17 +98,17 @@ async fn policy_is_for_the_cluster_whatever_it_is_called_by() {
             );
         }
     }
-    let (_, sql, _) = ran(&sandbox, &["policy", ID, "--user", "app", "--sql"]).await;
+    let (_, sql, _) = ran(&["policy", ID, "--user", "app", "--sql"], &sandbox.env()).await;
     assert!(sql.starts_with("CREATE ROLE \"app\" WITH LOGIN;\nAWS IAM GRANT \"app\" TO 'arn:aws:iam::"), "{sql}");
     let absent = "arn:aws:dsql:us-east-1:123456789012:cluster/ooabcdefghijklmnopqrdqqm2e";
-    let (code, _, stderr) = ran(&sandbox, &["policy", absent, "--user", "app"]).await;
+    let (code, _, stderr) = ran(&["policy", absent, "--user", "app"], &sandbox.env()).await;
     assert!(code != 0 && stderr.contains("there is no database"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn token_of_a_cluster_is_made_without_a_call() {
     let sandbox = clusters().await;
-    let (code, stdout, stderr) = ran(&sandbox, &["token", &public(), "--user", "admin"]).await;
+    let (code, stdout, stderr) = ran(&["token", &public(), "--user", "admin"], &sandbox.env()).await;
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert!(stdout.starts_with(&format!("{}/?Action=DbConnectAdmin&X-Amz-Algorithm=", public())), "{stdout}");
     assert!(!stdout.contains("DBUser") && sandbox.calls().is_empty(), "{stdout} {:?}", sandbox.calls());
@@ -140,7 +120,7 @@ async fn doctor_finds_a_healthy_cluster_healthy() {
     let sandbox = sandbox(&server).await;
     let ca = server.ca.display().to_string();
     let arguments = ["doctor", &public(), "--bastion", BASTION, "--user", "admin", "--ca-file", &ca, "--listen", "0"];
-    let (code, stdout, stderr) = ran(&sandbox, &[&arguments[..], &["--json"]].concat()).await;
+    let (code, stdout, stderr) = ran(&[&arguments[..], &["--json"]].concat(), &sandbox.env()).await;
     let report: Value = serde_json::from_str(&stdout).expect("JSON");
     let bad: Vec<&Value> = report["stages"]
         .as_array()

@@ -13,6 +13,7 @@ use tokio::{
 use crate::support::{
     clients,
     gate::{BASTION, PATIENCE},
+    program::ran,
 };
 
 /// moto in a process of its own, with one instance, one cluster with a member, and one EC2 instance that may reach the first.
@@ -52,27 +53,11 @@ impl Moto {
     }
 }
 
-/// What `rdsgate` prints, which must be success.
+/// The output of `rdsgate`, which must succeed.
 pub(crate) async fn rdsgate(arguments: &[&str], env: &[(String, String)]) -> String {
-    let output = ran(arguments, env).await;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).expect("it prints UTF-8")
-}
-
-pub(crate) async fn ran(arguments: &[&str], env: &[(String, String)]) -> std::process::Output {
-    let home = tempfile::tempdir().expect("there is a folder for temporary files");
-    let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
-        .args(arguments)
-        .current_dir(home.path())
-        .env_clear()
-        .env("HOME", home.path())
-        .env("RDSGATE_LOG", "debug")
-        .envs(env.iter().cloned())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("cargo built rdsgate")
+    let (code, stdout, stderr) = ran(arguments, env).await;
+    assert_eq!(code, 0, "{arguments:?}: {stderr}");
+    stdout
 }
 
 /// The keys that are known, and of which form: what an emulation makes up is its own affair.
@@ -135,9 +120,9 @@ async fn the_sandbox_and_moto_are_read_alike() {
     }
     // Security groups of the database and of an instance, and the rule between them. Without agents no session can start.
     for (env, bastion) in [(&ours, BASTION), (&theirs, moto.bastion.as_str())] {
-        let output =
+        let (_, output, _) =
             ran(&["doctor", "orders", "--bastion", bastion, "--user", "u", "--listen", "0", "--json"], env).await;
-        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let report: Value = serde_json::from_str(&output).expect("JSON");
         let stages = report["stages"].as_array().expect("a list");
         let network = stages.iter().find(|stage| stage["check"] == "network").expect("it is examined");
         let fact = network["findings"][0]["fact"].as_str().expect("a text");

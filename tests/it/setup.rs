@@ -10,8 +10,8 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    moto::{Moto, ran, rdsgate},
-    support::clients,
+    moto::{Moto, rdsgate},
+    support::{clients, program::ran},
 };
 
 /// A name that a shell runs as a command unless it is quoted.
@@ -74,9 +74,9 @@ async fn commands_create_a_bastion_that_doctor_accepts_and_take_all_of_it_away()
     let printed = apply(create.clone()).await.expect("it does not panic");
     let bastion = printed.trim_end().strip_prefix("bastion: ").expect("its last line").to_owned();
 
-    let output =
+    let (_, output, _) =
         ran(&["doctor", "orders", "--bastion", &bastion, "--user", USER, "--listen", "0", "--json"], &env).await;
-    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let report: Value = serde_json::from_str(&output).expect("JSON");
     let stages = report["stages"].as_array().expect("a list");
     // moto keeps no groups of an instance that was started without a public address, so the rule is looked at below.
     for check in ["credentials", "identity", "database"] {
@@ -210,7 +210,6 @@ async fn without_a_target_all_ids_are_placeholders() {
         assert!(text.contains(word), "{word}: {text}");
     }
     let public = "weabcdefghijklmnopqrdqqm2e.dsql.us-east-1.on.aws";
-    let output = ran(&["setup", public, "--user", "admin"], &env(&moto)).await;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && stderr.contains("needs no bastion"), "{stderr}");
+    let (code, _, stderr) = ran(&["setup", public, "--user", "admin"], &env(&moto)).await;
+    assert!(code != 0 && stderr.contains("needs no bastion"), "{stderr}");
 }

@@ -342,66 +342,10 @@ mod tests {
     use quick_xml::{Reader, events::Event};
 
     use super::*;
-    use crate::admin::model::{Condition, TrafficStatus};
-
-    fn target() -> TargetStatus {
-        TargetStatus {
-            name: "orders".into(),
-            label: Some("PRODUCTION".into()),
-            read_only: true,
-            engine: "postgres".into(),
-            host: "orders.example".into(),
-            port: 5432,
-            user: Some("app".into()),
-            database: Some("shop".into()),
-            region: "eu-central-1".into(),
-            profile: Some("dev".into()),
-            route: "ssm".into(),
-            bastion: Some("i-0123456789abcdef0".into()),
-            listeners: vec!["127.0.0.1:5432".into()],
-            connections: 1,
-            clients: vec![ClientStatus {
-                id: 7,
-                peer: "127.0.0.1:40000".into(),
-                logged_in: true,
-                user: Some("app".into()),
-                database: Some("shop".into()),
-                age_seconds: 61,
-                sent_bytes: 10,
-                received_bytes: 2000,
-                sent_rate: 0,
-                received_rate: 400,
-                session: Some("dev-0123".into()),
-            }],
-            traffic: TrafficStatus {
-                sent_bytes: 10,
-                received_bytes: 2000,
-                interval_seconds: 10,
-                sent_history: vec![0; 60],
-                received_history: vec![100; 60],
-            },
-            credentials: Some(CredentialsStatus {
-                source: "the environment".into(),
-                principal: None,
-                expires_at: Some("2026-09-21T14:13:20Z".into()),
-                expires_in_seconds: Some(600),
-            }),
-            last_failure: None,
-            sessions_opening: 0,
-            sessions: vec![SessionStatus {
-                id: "dev-0123".into(),
-                age_seconds: 61,
-                condition: Condition::Ready,
-                streams: 1,
-                unread_bytes: 0,
-                sent_rate: 0,
-                received_rate: 400,
-            }],
-        }
-    }
+    use crate::admin::model::Condition;
 
     fn status(phase: Phase, targets: Vec<TargetStatus>) -> Status {
-        Status { version: "1.2.3".into(), pid: 4711, command: "up".into(), uptime_seconds: 62, phase, targets }
+        Status { phase, ..Status::sample(targets) }
     }
 
     fn page(target: TargetStatus) -> String {
@@ -442,13 +386,13 @@ mod tests {
 
     #[test]
     fn hostile_text_adds_no_element_and_no_attribute() {
-        let mut plain = target();
+        let mut plain = TargetStatus::sample();
         plain.last_failure = Some(failure("refused"));
         let expected = elements_and_attributes(&page(plain));
 
         let hostile = "\u{202e}</td></script><script>alert(1)</script><img src=x onerror='alert(1)'>\" onclick=\"alert(1) `]]>&\n\u{0}";
         let text = || hostile.to_owned();
-        let mut attacked = target();
+        let mut attacked = TargetStatus::sample();
         (attacked.name, attacked.label, attacked.engine) = (text(), Some(text()), text());
         (attacked.host, attacked.user, attacked.database) = (text(), Some(text()), Some(text()));
         (attacked.region, attacked.profile, attacked.bastion) = (text(), Some(text()), Some(text()));
@@ -478,7 +422,7 @@ mod tests {
 
     #[test]
     fn target_without_a_fault_is_ready_and_shows_connections_sessions_and_forms() {
-        let html = page(target());
+        let html = page(TargetStatus::sample());
         for wanted in [
             "<title>orders – rdsgate</title>",
             "Running. The target is ready.",
@@ -498,7 +442,7 @@ mod tests {
 
     #[test]
     fn broken_target_is_described_with_cause_and_remedy() {
-        let mut broken = target();
+        let mut broken = TargetStatus::sample();
         broken.last_failure = Some(failure("the database refused the login"));
         broken.sessions[0].condition = Condition::Restoring;
         broken.clients[0].logged_in = false;
@@ -526,7 +470,7 @@ mod tests {
     #[test]
     fn each_blocked_condition_of_a_session_has_a_notice() {
         for condition in Condition::ALL {
-            let mut target = target();
+            let mut target = TargetStatus::sample();
             target.sessions[0].condition = condition;
             let silent = matches!(condition, Condition::Ready | Condition::Draining);
             assert_eq!(words::notices(&target).is_empty(), silent, "{condition:?}");
@@ -537,7 +481,7 @@ mod tests {
     fn phase_is_in_title_and_state() {
         let html = render(&status(Phase::Starting, vec![]), &[]);
         assert!(html.contains("<title>starting – rdsgate</title>") && html.contains("Starting: "), "{html}");
-        let html = render(&status(Phase::Draining, vec![target()]), &[Ok(vec![])]);
+        let html = render(&status(Phase::Draining, vec![TargetStatus::sample()]), &[Ok(vec![])]);
         assert!(html.contains("▲ Closing") && !html.contains("● Ready"), "{html}");
         assert!(
             html.contains("data-phase=\"draining\"") && html.contains("Shutting down: no new connections"),
@@ -550,7 +494,7 @@ mod tests {
         assert!(POLICY.starts_with("default-src 'none'; style-src 'sha256-"), "{}", *POLICY);
         assert!(!POLICY.contains("unsafe"), "{}", *POLICY);
         // The hashes are of the text between the tags.
-        let html = page(target());
+        let html = page(TargetStatus::sample());
         assert!(
             html.contains(&format!("<style>{STYLE}</style>")) && html.contains(&format!("<script>{SCRIPT}</script>"))
         );
@@ -559,7 +503,7 @@ mod tests {
 
     #[test]
     fn rows_beyond_the_limit_are_counted() {
-        let mut crowded = target();
+        let mut crowded = TargetStatus::sample();
         let client = crowded.clients[0].clone();
         crowded.clients = (0..MAX_ROWS as u64 + 5).map(|id| ClientStatus { id, ..client.clone() }).collect();
         let html = page(crowded);

@@ -5,6 +5,7 @@ pub(crate) mod clients;
 pub(crate) mod driver;
 pub(crate) mod gate;
 pub(crate) mod mysql_wire;
+pub(crate) mod program;
 pub(crate) mod refusal;
 pub(crate) mod report;
 pub(crate) mod rows;
