@@ -24,12 +24,12 @@ use tracing::debug;
 use super::{
     caller::{Parts, Person},
     complete::Ready,
-    confirm::ConfirmArguments,
     exit::Exit,
     output::{INTERRUPTED, Output},
+    progress::Progress,
     rlimits, running,
     signals::{Received, Signals},
-    target_arguments::TargetArguments,
+    up::ServingArguments,
 };
 use crate::{
     app::{Cause, Endpoints, Event, Running},
@@ -58,14 +58,12 @@ pub(super) struct ProxyArguments {
     #[arg(value_name = "TARGET")]
     target: String,
     #[command(flatten)]
-    options: TargetArguments,
-    #[command(flatten)]
-    confirm: ConfirmArguments,
+    serving: ServingArguments,
 }
 
 /// Serves one target for as long as a program runs.
 pub(super) fn run(program: &impl Program, arguments: ProxyArguments, output: &mut Output) -> Exit {
-    let ProxyArguments { target, options, confirm } = arguments;
+    let ProxyArguments { target, serving: ServingArguments { options, confirm } } = arguments;
     let Ready { config, caller, .. } = match options.or_any_port().load(vec![target], output) {
         Ok(ready) => ready,
         Err(exit) => return exit,
@@ -112,6 +110,7 @@ pub(super) fn run(program: &impl Program, arguments: ProxyArguments, output: &mu
         endpoints.ready(&running);
         let exit = beside(&running, program, person, &mut signals, output).await;
         endpoints.draining();
+        let _progress = Progress::start("ending the connections and the SSM session");
         running.stop(CHILD_DRAIN_TIMEOUT, async || _ = signals.next().await, |event| output.event(&event)).await;
         endpoints.stop().await;
         exit

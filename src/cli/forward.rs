@@ -2,7 +2,11 @@
 
 use clap::Args;
 
-use super::{confirm::ConfirmArguments, exit::Exit, output::Output, target_arguments::TargetArguments, up};
+use super::{
+    exit::Exit,
+    output::Output,
+    up::{self, ServingArguments},
+};
 
 /// Forward local ports to any TCP server
 ///
@@ -16,9 +20,7 @@ pub struct Arguments {
     #[arg(value_name = "TARGET", required = true)]
     targets: Vec<String>,
     #[command(flatten)]
-    options: TargetArguments,
-    #[command(flatten)]
-    confirm: ConfirmArguments,
+    serving: ServingArguments,
 }
 
 pub(super) const EPILOG: &str = "\
@@ -32,6 +34,6 @@ Examples:
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Arguments { targets, options, confirm } = arguments;
-    up::serve("forward", targets, options.without_protocol(), &confirm, output)
+    let Arguments { targets, serving: ServingArguments { options, confirm } } = arguments;
+    up::serve("forward", targets, ServingArguments { options: options.without_protocol(), confirm }, output)
 }

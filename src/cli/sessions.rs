@@ -110,19 +110,20 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
                 shown
             }
         }
-        Ok((accounts, found)) => parts.runtime.block_on(async {
+        Ok((accounts, found)) => {
             let chosen = found.into_iter().filter(|found| all_mine || found.is_orphan());
             let listed = all_mine || orphans;
             let ids = if listed { chosen.map(|found| found.session.id).collect() } else { terminate };
             let mut exit = Exit::Success;
             for id in &ids {
-                exit = exit.or(end(&accounts, id, output).await);
+                let replies = parts.wait_for("ending a session", output, end(&accounts, id));
+                exit = exit.or(tell(id, &replies, output));
             }
             if listed {
                 output.note(&format!("{} ended", counted(ids.len())));
             }
             exit
-        }),
+        }
     };
     parts.end();
     exit.or(complete)
@@ -163,18 +164,30 @@ async fn find(accounts: &[Account], targets: &[Target], all: bool) -> Result<Vec
     Ok(found)
 }
 
-/// Ends a session in whichever account has it: AWS says yes for those that it does not know as well.
-async fn end(accounts: &[Account], id: &str, output: &mut Output) -> Exit {
-    let mut exit = Exit::Success;
+/// Ends a session in the first account that agrees: AWS agrees for unknown sessions as well. The replies of the accounts that were
+/// asked.
+async fn end(accounts: &[Account], id: &str) -> Vec<Result<(), aws::Error>> {
+    let mut replies = Vec::new();
     for account in accounts {
-        match account.terminate_session(id).await {
+        replies.push(account.terminate_session(id).await);
+        if matches!(replies.last(), Some(Ok(()))) {
+            break;
+        }
+    }
+    replies
+}
+
+fn tell(id: &str, replies: &[Result<(), aws::Error>], output: &mut Output) -> Exit {
+    let mut exit = Exit::Success;
+    for reply in replies {
+        match reply {
             Ok(()) => {
                 output.note(&format!("terminated {id}"));
-                return Exit::Success;
+                exit = Exit::Success;
             }
             Err(error) => {
-                exit = app::Cause::from(&error).into();
-                output.error(&error, error.hint().as_deref());
+                exit = app::Cause::from(error).into();
+                output.error(error, error.hint().as_deref());
             }
         }
     }

@@ -29,9 +29,16 @@ pub struct Arguments {
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     #[command(flatten)]
-    options: TargetArguments,
+    serving: ServingArguments,
+}
+
+/// How targets are served; a subcommand flattens them.
+#[derive(Debug, Args)]
+pub(super) struct ServingArguments {
     #[command(flatten)]
-    confirm: ConfirmArguments,
+    pub(super) options: TargetArguments,
+    #[command(flatten)]
+    pub(super) confirm: ConfirmArguments,
 }
 
 pub(super) const EPILOG: &str = "\
@@ -50,16 +57,14 @@ Examples:
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Arguments { targets, options, confirm } = arguments;
-    serve("up", targets, options, &confirm, output)
+    serve("up", arguments.targets, arguments.serving, output)
 }
 
 /// Serves targets until a signal, as the subcommand `name`.
 pub(super) fn serve(
     name: &'static str,
     targets: Vec<String>,
-    options: TargetArguments,
-    confirm: &ConfirmArguments,
+    ServingArguments { options, confirm }: ServingArguments,
     output: &mut Output,
 ) -> Exit {
     let Ready { config, files, caller, complete } = match options.load(targets, output) {
@@ -88,7 +93,7 @@ pub(super) fn serve(
                 if let Some(own) = &mut record {
                     own.stopping();
                 }
-                waiting = None;
+                waiting = Some(Progress::start("ending connections and SSM sessions"));
                 // The log says it too, where it has that level.
                 if log::on_terminal() && !tracing::enabled!(tracing::Level::INFO) {
                     output.note("stopping");
