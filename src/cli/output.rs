@@ -300,7 +300,7 @@ impl Output {
         const END_OF_SCREEN: &str = "\u{1b}[J";
         let text = printable::lines(text);
         let lines: Vec<&str> = text.lines().collect();
-        let (_, rows) = terminal::size(io::stdout());
+        let (_, rows) = log::size(io::stdout());
         let room = rows.saturating_sub(1).max(1);
         let mut screen = HOME.to_owned();
         let shown = if lines.len() > room { room.saturating_sub(1) } else { lines.len() };
@@ -317,7 +317,11 @@ impl Output {
 
     /// A note about a finished action, to stderr.
     pub fn note(&mut self, text: &str) {
-        self.say(Kind::Note, &printable::line(text), &[]);
+        let text = printable::line(text);
+        match self.style {
+            Style::Json => self.say(Kind::Note, &text, &[]),
+            Style::Plain | Style::Colour => self.say(Kind::Note, &fitted(&text, "  "), &[]),
+        }
     }
 
     /// Why a database cannot be reached, in the words that its clients would get.
@@ -350,6 +354,8 @@ impl Output {
     }
 
     /// What happened, the lines that it is about, and what to do about it.
+    ///
+    /// On a terminal the text is broken between words; a hint is not, because it may hold a command to copy.
     fn message(&mut self, kind: Kind, text: &str, hint: Option<&str>, lines: &[String]) {
         if self.style == Style::Json {
             let lines = (!lines.is_empty()).then(|| ("lines", json!(lines)));
@@ -361,9 +367,9 @@ impl Output {
             Kind::Warning => self.paint("warning", "33") + ": ",
             Kind::Note => String::new(),
         };
-        let mut whole = format!("{label}{}", printable::line(text));
+        let mut whole = fitted(&format!("{label}{}", printable::line(text)), "  ");
         for line in lines {
-            whole = format!("{whole}\n  {}", printable::line(line));
+            whole = format!("{whole}\n{}", fitted(&format!("  {}", printable::line(line)), "    "));
         }
         if let Some(hint) = hint {
             whole = format!("{whole}\n{}: {}", self.paint("hint", "36"), printable::line(hint));
@@ -392,6 +398,11 @@ impl Output {
     fn paint(&self, text: &str, colour: &str) -> String {
         if self.style == Style::Colour { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+/// A line of stderr, broken between words where that is a terminal without room.
+fn fitted(line: &str, indent: &str) -> String {
+    if log::on_terminal() { log::wrapped(line, 0, log::size(io::stderr()).0, indent) } else { line.to_owned() }
 }
 
 /// What a person is to do, in whole lines: those of the log may come between. `why` stands behind a session that is over.

@@ -182,7 +182,7 @@ impl Lines {
     }
 
     fn texts(&self) -> Vec<String> {
-        let (columns, rows) = terminal::size(io::stderr());
+        let (columns, rows) = log::size(io::stderr());
         let (now, spinner) = (Instant::now(), spinner());
         // The last column stays free: some terminals go to the next row once it is written.
         let texts = self.shown.values().filter_map(|line| line.text(now, columns.saturating_sub(1), spinner));

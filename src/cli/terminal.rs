@@ -41,21 +41,6 @@ pub(super) fn stderr_is_ours() -> bool {
     true
 }
 
-/// The columns and rows of a terminal that does not say.
-const SIZE: (usize, usize) = (80, 24);
-
-/// The columns and rows of a terminal; 80 and 24 of anything else.
-#[cfg(unix)]
-pub(super) fn size(terminal: impl std::os::fd::AsFd) -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(terminal).map(|size| (size.ws_col.into(), size.ws_row.into()));
-    size.ok().filter(|(columns, rows)| *columns > 0 && *rows > 0).unwrap_or(SIZE)
-}
-
-#[cfg(not(unix))]
-pub(super) fn size<T>(_: T) -> (usize, usize) {
-    SIZE
-}
-
 /// How often to look whether a line has been typed.
 const LOOK: Duration = Duration::from_millis(100);
 

@@ -437,7 +437,7 @@ async fn all_failures_are_reported_and_the_first_decides_the_exit_code() {
     );
     let end = format!(
         "FAIL     database in RDS: IAM database authentication is off\n         why: no token is accepted\n         \
-         fix: {fix}\n{name}: IAM database authentication is off; fix: aws rds … (exit code 5)\n",
+         fix: {fix}\n{name}: IAM database authentication is off (exit code 5)\nfix: {fix}\n",
     );
     assert!(said.stdout.ends_with(&end), "{said:?}");
 

@@ -16,11 +16,12 @@ use safe_display::printable;
 use crate::{
     cli::progress::cut,
     doctor::{Check, Finding, Report, Stage, Verdict},
+    telemetry::log::wrapped,
 };
 
 /// Where the words begin, behind the verdict.
 const INDENT: usize = 9;
-/// The fewest columns of cause and fix in the last line.
+/// The fewest columns of a cause that shares its line with the fix.
 const BRIEF: usize = 30;
 /// How the fact of a check begins that there was no need to make.
 const NOT_NEEDED: &str = "not needed";
@@ -146,7 +147,7 @@ impl Layout {
 
     /// The paragraph behind the indentation, in lines that are broken between words. A longer word has a line of its own.
     fn wrapped(&self, paragraph: &str) -> String {
-        broken(paragraph, self.width().saturating_sub(INDENT), &" ".repeat(INDENT))
+        broken(paragraph, self.width(), &" ".repeat(INDENT))
     }
 
     /// The verdict as a word of eight columns.
@@ -163,29 +164,10 @@ impl Layout {
     }
 }
 
-/// A paragraph in lines of at most `room` columns, each but the first behind `indent`.
-fn broken(paragraph: &str, room: usize, indent: &str) -> String {
-    let mut text = String::new();
-    for (index, line) in paragraph.lines().enumerate() {
-        if index > 0 {
-            text.push_str(indent);
-        }
-        let mut column = 0;
-        for word in line.split(' ') {
-            let width = word.chars().count();
-            if column > 0 && column + 1 + width > room {
-                let _ = write!(text, "\n{indent}");
-                column = 0;
-            } else if column > 0 {
-                text.push(' ');
-                column += 1;
-            }
-            text.push_str(word);
-            column += width;
-        }
-        text.push('\n');
-    }
-    text
+/// A paragraph in lines of at most so many columns, each but the first behind `indent`; the first begins there already.
+fn broken(paragraph: &str, columns: usize, indent: &str) -> String {
+    let lines = paragraph.lines().map(|line| wrapped(line, indent.len(), columns, indent));
+    lines.collect::<Vec<_>>().join(&format!("\n{indent}")) + "\n"
 }
 
 /// The first words of a text in at most `room` columns, with an ellipsis where others follow.
@@ -203,21 +185,23 @@ pub(super) fn headline(stage: &Stage) -> String {
     format!("{:8} {}: {}", word(stage.verdict), stage.checked, fact_of(stage))
 }
 
-/// The line that says it all, in one row. The lines above it have the whole of cause and fix.
+/// The end of a report, which names the cause and the next step: in one row if the step leaves room for enough of the cause, else in
+/// a row for each. A command is never cut. The lines above have the whole of both.
 fn bottom_line(name: &str, report: &Report, code: u8, stopped: bool, columns: usize) -> String {
     let name = printable::line(name);
     let stopped = if stopped { "stopped; " } else { "" };
     match report.failure() {
         Some((_, finding)) => {
             let name = name.split('.').next().unwrap_or_default();
-            let (before, between, after) = (format!("{name}: {stopped}"), "; fix: ", format!(" (exit code {code})"));
-            let taken = before.chars().count() + between.len() + after.len();
-            let room = columns.saturating_sub(taken).max(BRIEF);
-            let fix = finding.fix.as_deref().unwrap_or_default();
-            let fact = brief(&finding.fact, room.saturating_sub(fix.chars().count().min(room / 3)));
-            let fix = brief(fix, room.saturating_sub(fact.chars().count()));
-            let fix = if fix.is_empty() { fix } else { format!("{between}{fix}") };
-            format!("{before}{fact}{fix}{after}")
+            let (before, after) = (format!("{name}: {stopped}"), format!(" (exit code {code})"));
+            let room = columns.saturating_sub(before.chars().count() + after.len()).max(BRIEF);
+            let Some(fix) = &finding.fix else { return format!("{before}{}{after}", brief(&finding.fact, room)) };
+            let beside = room.saturating_sub("; fix: ".len() + fix.chars().count());
+            if beside >= finding.fact.chars().count().min(BRIEF) && !fix.contains('\n') {
+                return format!("{before}{}; fix: {fix}{after}", brief(&finding.fact, beside));
+            }
+            let fix = if finding.verbatim { fix.clone() } else { broken(fix, columns, "     ") };
+            format!("{before}{}{after}\nfix: {}", brief(&finding.fact, room), fix.trim_end())
         }
         None if stopped.is_empty() => format!("{name}: nothing failed{}", warnings(report)),
         None => format!("{name}: {stopped}nothing failed so far (exit code {code})"),
@@ -332,8 +316,9 @@ mod tests {
         failure.verbatim = true;
         let long = Report { stages: vec![Stage::new(Check::Dial, Duration::ZERO, vec![failure])] };
         let end = PAGE.end("orders.example", &long, 4, false);
-        let (words, fix) = ("word word word word word word …", "aws word word word …");
-        assert_eq!(end.lines().last(), Some(&*format!("orders: {words}; fix: {fix} (exit code 4)")));
+        let fact = "word ".repeat(11);
+        let bottom = format!("orders: {fact}… (exit code 4)\nfix: aws {}\n", "word ".repeat(40).trim());
+        assert!(end.ends_with(&bottom), "a command is whole: {end}");
         let healthy = Report { stages: vec![stage(Check::Clock, Verdict::Warn, "7 s behind AWS")] };
         assert_eq!(PAGE.end("orders", &healthy, 0, false), "orders: nothing failed, 1 warning\n");
         assert_eq!(PAGE.end("orders", &healthy, 130, true), "orders: stopped; nothing failed so far (exit code 130)\n");

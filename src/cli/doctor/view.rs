@@ -8,7 +8,6 @@ use crate::{
     cli::{
         output::Output,
         progress::{self, Progress},
-        terminal,
     },
     doctor::{Check, Event, Report, Stage},
     telemetry::log,
@@ -37,7 +36,7 @@ struct Running {
 impl View {
     pub(super) fn new(json: bool, verbose: bool) -> Self {
         let is_terminal = io::stdout().is_terminal() && progress::is_smart_terminal();
-        let columns = if is_terminal { terminal::size(io::stdout()).0 } else { PAGE };
+        let columns = if is_terminal { log::size(io::stdout()).0 } else { PAGE };
         let colour = is_terminal && log::colours_are_wanted();
         let layout = Layout { columns, cuts: is_terminal, colour, verbose };
         Self { layout, prints: !json, running: BTreeMap::new(), next: 0, ended: Vec::new() }

@@ -18,6 +18,8 @@ use safe_display::printable;
 use serde_json::Value;
 use tracing::Level;
 
+use super::size;
+
 /// Fields that a person does not need in a line of the level info or above.
 const MINOR: [&str; 4] = ["peer", "session", "side", "thread"];
 /// The indentation of a hint: below the message.
@@ -44,6 +46,31 @@ pub(super) fn lines(level: Level, message: &str, fields: &[(&'static str, Value)
     at(&time_of_day(), level, message, fields, colour)
 }
 
+/// A line that is broken between words where a terminal of so many columns has no room; `taken` of the first are in use. A longer word
+/// has a line of its own. Colours take no room.
+pub fn wrapped(line: &str, taken: usize, columns: usize, indent: &str) -> String {
+    let visible = |word: &str| {
+        let mut parts = word.split("\u{1b}[");
+        let first = parts.next().unwrap_or_default().chars().count();
+        first + parts.map(|part| part.split_once('m').map_or(part, |(_, rest)| rest).chars().count()).sum::<usize>()
+    };
+    let (mut text, mut column) = (String::new(), taken);
+    for (index, word) in line.split(' ').enumerate() {
+        let width = visible(word);
+        if index > 0 && column > indent.len() && column + 1 + width > columns {
+            text.push('\n');
+            text.push_str(indent);
+            column = indent.len();
+        } else if index > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += width;
+    }
+    text
+}
+
 fn at(time: &str, level: Level, message: &str, fields: &[(&'static str, Value)], colour: bool) -> String {
     let paint =
         |code: &str, text: &str| if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
@@ -66,7 +93,8 @@ fn at(time: &str, level: Level, message: &str, fields: &[(&'static str, Value)],
     let rest: Vec<String> = rest.map(|(name, value)| phrase(name, &shown(value))).collect();
     let separator = if rest.is_empty() { "" } else { ": " };
     let text = format!("{text}{separator}{}", rest.join(", "));
-    let mut lines = format!("{} {kind}{}{}\n", paint("2", time), target.unwrap_or_default(), printable::line(&text));
+    let line = format!("{} {kind}{}{}", paint("2", time), target.unwrap_or_default(), printable::line(&text));
+    let mut lines = wrapped(&line, 0, size(std::io::stderr()).0, INDENT) + "\n";
     if let Some(hint) = field("hint").filter(|hint| !hint.is_empty()) {
         let _ = writeln!(lines, "{INDENT}{}: {}", paint("1;36", "hint"), printable::line(&hint));
     }
@@ -181,6 +209,15 @@ mod tests {
         fields[6] = ("reason", json!("reset"));
         let text = line(Level::INFO, "connection ended", &fields);
         assert!(text.contains("app@shop ended by the database: reset, 12 kB up"), "{text}");
+    }
+
+    #[test]
+    fn long_line_is_broken_between_words_and_colours_take_no_room() {
+        assert_eq!(wrapped("one two three four", 0, 9, "  "), "one two\n  three\n  four");
+        assert_eq!(wrapped("one two three", 4, 9, ""), "one\ntwo three");
+        let long = "x".repeat(20);
+        assert_eq!(wrapped(&format!("a {long} b"), 0, 9, " "), format!("a\n {long}\n b"));
+        assert_eq!(wrapped("\u{1b}[1;31mone\u{1b}[0m two", 0, 7, ""), "\u{1b}[1;31mone\u{1b}[0m two");
     }
 
     #[test]
