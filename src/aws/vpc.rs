@@ -26,6 +26,8 @@ pub struct Instance {
 /// An interface endpoint of a VPC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Its id.
+    pub id: String,
     /// The service: `ssm`, `ssmmessages`, …
     pub service: String,
     /// `available`, `pending`, …
@@ -153,6 +155,7 @@ impl Account {
         let endpoint = |endpoint: &Element| {
             let service = endpoint.text(&["serviceName"])?.rsplit('.').next()?;
             Some(Endpoint {
+                id: endpoint.text(&["vpcEndpointId"])?.to_owned(),
                 service: service.to_owned(),
                 state: endpoint.text(&["state"]).unwrap_or_default().to_owned(),
                 has_private_dns: endpoint.text(&["privateDnsEnabled"]) == Some("true"),

@@ -164,8 +164,8 @@ impl Problem {
                     0 => "Systems Manager lists no node here".to_owned(),
                     n => format!("the {n} that Systems Manager lists are offline or in another VPC"),
                 };
-                let hint = "rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. \
-                            --bastion names one elsewhere, --via direct needs none";
+                let hint = "give a node there the SSM agent and AmazonSSMManagedInstanceCore (rdsgate ls shows the nodes), name \
+                            one elsewhere with --bastion, or do without: --via direct";
                 Report::usage(format!("no managed node is online in the VPC of {name}: {others}"), hint.to_owned())
             }
             Self::SeveralBastions { name, candidates } => {

@@ -51,8 +51,8 @@ impl Error {
 fn session_ended_hint(target: &Target) -> String {
     // Short, so that a MySQL client sees both this and what it is about.
     format!(
-        "If about {}: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. \
-         Else restart or update the bastion's SSM agent.",
+        "If it is about {}, check the name and the bastion's DNS; if about logs or encryption, Session Manager's preferences; \
+         otherwise restart or update the bastion's SSM agent.",
         target.endpoint.host
     )
 }

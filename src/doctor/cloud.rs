@@ -304,7 +304,7 @@ async fn bastion(account: &Account, subject: &Subject, id: &InstanceId) -> (Vec<
             ))
             .because("another account or region, or no agent there has ever registered")
             .fix(
-                "rdsgate ls shows the nodes; an instance needs the SSM agent and AmazonSSMManagedInstanceCore"
+                "choose a node of rdsgate ls with --bastion; an instance needs the SSM agent and AmazonSSMManagedInstanceCore"
                     .to_owned(),
             ),
         ],

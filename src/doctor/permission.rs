@@ -69,10 +69,12 @@ pub(super) async fn check(run: &Run, target: &Target, account: &Account, known: 
     run.check(Check::Permission, CALL_TIMEOUT, work).await.unwrap_or_default()
 }
 
-/// The statement that allows a login.
+/// The remedy for a login that IAM does not allow.
 pub(super) fn statement(permission: &Permission) -> String {
     let Permission { action, resource } = permission;
-    format!(r#"{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}"#)
+    format!(
+        r#"add this statement to the caller's IAM policy: {{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}"#
+    )
 }
 
 async fn simulated(account: &Account, permission: &Permission, known: &Known) -> Finding {
@@ -95,7 +97,7 @@ async fn simulated(account: &Account, permission: &Permission, known: &Known) ->
             };
             Finding::fail(format!("{resource} is not allowed to {source}: {how}"))
                 .because(LIMITS)
-                .paste(statement(permission))
+                .fix(statement(permission))
         }
         Err(Error::BadRequest { code, .. }) if code == "NoSuchEntity" => unknown(&format!(
             "IAM does not know {source}: the role may have a path, as those of IAM Identity Center do"
@@ -149,7 +151,7 @@ fn of_entry(at: SystemTime, entry: &str, permission: &Permission) -> Finding {
         return Finding::warn(format!("{at}: an entry without a known code"));
     };
     let finding = Finding::warn(format!("{at}: {code}: {meaning}"));
-    if *code == NOT_AUTHORIZED { finding.paste(statement(permission)) } else { finding.fix((*fix).to_owned()) }
+    if *code == NOT_AUTHORIZED { finding.fix(statement(permission)) } else { finding.fix((*fix).to_owned()) }
 }
 
 #[cfg(test)]

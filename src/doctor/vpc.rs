@@ -121,12 +121,12 @@ impl Look<'_> {
         let Some(profile) = &instance.profile else {
             return Finding::warn(format!("{id} has no instance profile"))
                 .because("its agent has no permission to register with Systems Manager")
-                .fix(format!("attach an instance profile whose role has the policy {POLICY}"));
+                .fix(format!("attach an instance profile to {id} whose role has the policy {POLICY}"));
         };
         match self.account.policies_of_profile(profile).await {
             Err(error) => Finding::of_call(Verdict::Unknown, &error),
             Ok(None) => Finding::warn(format!("the instance profile {profile} of {id} has no role"))
-                .fix(format!("add a role with the policy {POLICY} to it")),
+                .fix(format!("add a role with the policy {POLICY} to the instance profile {profile}")),
             Ok(Some((role, policies))) if policies.iter().any(|policy| policy == POLICY) => {
                 Finding::pass(format!("the role {role} of {id} has {POLICY}"))
             }
@@ -154,7 +154,7 @@ impl Look<'_> {
                 None => {
                     let name = format!("com.amazonaws.{}.{service}", self.subject.extent.region());
                     Finding::warn(format!("{vpc} has no interface endpoint for {service}"))
-                        .fix(format!("create one for {name}, with private DNS"))
+                        .fix(format!("create an interface endpoint for {name} in {vpc}, with private DNS"))
                 }
                 Some(endpoint) if endpoint.state != "available" => {
                     Finding::warn(format!("the interface endpoint for {service} is {}", endpoint.state))
@@ -162,7 +162,10 @@ impl Look<'_> {
                 Some(endpoint) if !endpoint.has_private_dns => {
                     Finding::warn(format!("the interface endpoint for {service} has no private DNS"))
                         .because("the agent asks for the usual name of the service")
-                        .fix("turn private DNS on for it".to_owned())
+                        .paste(self.subject.aws(&format!(
+                            "ec2 modify-vpc-endpoint --vpc-endpoint-id {} --private-dns-enabled",
+                            endpoint.id
+                        )))
                 }
                 Some(endpoint) => self.endpoint_rules(service, instance, endpoint).await,
             });
@@ -234,8 +237,9 @@ impl Look<'_> {
             Ok(AclVerdict::Drops { acl, direction, rule }) => {
                 let ports =
                     if direction == "outbound" { port.to_string() } else { "32768 to 60999, for answers".into() };
-                Finding::warn(format!("rule {rule} of {acl} drops {direction} packets of {subnet}"))
-                    .fix(format!("add an {direction} rule before it that allows TCP on port {ports}"))
+                Finding::warn(format!("rule {rule} of {acl} drops {direction} packets of {subnet}")).fix(format!(
+                    "add an {direction} rule to {acl}, with a number below {rule}, that allows TCP on port {ports}"
+                ))
             }
         }
     }

@@ -292,11 +292,11 @@ const CREDENTIALS: &[Fault] = &[
         agrees: true,
         planted: |scene| home_with(scene, ".aws/credentials", &format!("[dev]\n{}", keys())),
         called: |options, scene| scene.at_home(options).flag("--profile", "devv"),
-        said: "cannot serve <id>: there is no AWS profile \"devv\"\nhint: use one of these profiles: dev",
+        said: "cannot serve <id>: there is no AWS profile \"devv\"\nhint: choose another with --profile or AWS_PROFILE: dev",
         exit: 3,
         check: "credentials",
         fact: "there is no AWS profile \"devv\"",
-        fix: "use one of these profiles: dev",
+        fix: "choose another with --profile or AWS_PROFILE: dev",
         mend: Mend::Options(|options, _| options.flag("--profile", "dev")),
         ..FAULT
     },
@@ -387,11 +387,11 @@ const CREDENTIALS: &[Fault] = &[
             home_with(scene, ".aws/config", text);
         },
         called: |options, scene| scene.at_home(options),
-        said: "no AWS credentials for the database login: cannot fetch AWS credentials of the profile \"default\": `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: vault is sealed; correct what the cause names; rdsgate whoami tries it again",
+        said: "no AWS credentials for the database login: cannot fetch AWS credentials of the profile \"default\": `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: vault is sealed; correct the cause, then try it with: rdsgate whoami",
         exit: 3,
         check: "credentials",
         fact: "cannot fetch AWS credentials of the profile \"default\": `credential_process` in <home>/.aws/config, line 2: `sh` ended with exit status: 1: vault is sealed",
-        fix: "correct what the cause names; rdsgate whoami tries it again",
+        fix: "correct the cause, then try it with: rdsgate whoami",
         mend: Mend::World(|scene| home_with(scene, ".aws/config", &format!("[default]\n{}", keys()))),
         ..FAULT
     },
@@ -662,11 +662,11 @@ const CONFIGURATION: &[Fault] = &[
             options
         },
         called: |options, scene| by_name(options, scene.id(), scene),
-        said: "no managed node is online in the VPC of <id>: the 1 that Systems Manager lists are offline or in another VPC\nhint: rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. --bastion names one elsewhere, --via direct needs none",
+        said: "no managed node is online in the VPC of <id>: the 1 that Systems Manager lists are offline or in another VPC\nhint: give a node there the SSM agent and AmazonSSMManagedInstanceCore (rdsgate ls shows the nodes), name one elsewhere with --bastion, or do without: --via direct",
         exit: 2,
         check: "discovery",
         fact: "no managed node is online in the VPC of <id>: the 1 that Systems Manager lists are offline or in another VPC",
-        fix: "rdsgate ls shows the nodes; one needs the SSM agent and AmazonSSMManagedInstanceCore. --bastion names one elsewhere, --via direct needs none",
+        fix: "give a node there the SSM agent and AmazonSSMManagedInstanceCore (rdsgate ls shows the nodes), name one elsewhere with --bastion, or do without: --via direct",
         mend: Mend::World(|scene| scene.sandbox.bastion(BASTION, true)),
         ..FAULT
     },
@@ -818,7 +818,7 @@ const SESSIONS: &[Fault] = &[
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
-        fix: "attach an instance profile whose role has the policy AmazonSSMManagedInstanceCore",
+        fix: "attach an instance profile to i-0123456789abcdef0 whose role has the policy AmazonSSMManagedInstanceCore",
         mend: Mend::World(online),
         ..FAULT
     },
@@ -833,7 +833,7 @@ const SESSIONS: &[Fault] = &[
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
-        fix: "create one for com.amazonaws.<region>.ssmmessages, with private DNS",
+        fix: "create an interface endpoint for com.amazonaws.<region>.ssmmessages in vpc-0a1b2c3d4e5f60718, with private DNS",
         mend: Mend::World(online),
         ..FAULT
     },
@@ -848,8 +848,8 @@ const SESSIONS: &[Fault] = &[
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
-        fix: "turn private DNS on for it",
-        mend: Mend::World(online),
+        fix: "aws ec2 modify-vpc-endpoint --vpc-endpoint-id vpce-ssm --private-dns-enabled <aws>",
+        mend: Mend::Aws(online),
         ..FAULT
     },
     Fault {
@@ -908,7 +908,7 @@ const SESSIONS: &[Fault] = &[
         exit: 4,
         check: "dial",
         fact: "the bastion did not reach the database within 8 s",
-        fix: "add an inbound rule before it that allows TCP on port 32768 to 60999, for answers",
+        fix: "add an inbound rule to acl-0a, with a number below 32767, that allows TCP on port 32768 to 60999, for answers",
         mend: Mend::World(home),
         ..FAULT
     },
@@ -920,7 +920,7 @@ const SESSIONS: &[Fault] = &[
         exit: 4,
         check: "bastion",
         fact: "Systems Manager does not know i-0fedcba9876543210 in <region> with these credentials",
-        fix: "rdsgate ls shows the nodes; an instance needs the SSM agent and AmazonSSMManagedInstanceCore",
+        fix: "choose a node of rdsgate ls with --bastion; an instance needs the SSM agent and AmazonSSMManagedInstanceCore",
         mend: Mend::Options(|options, _| options.flag("--bastion", BASTION)),
         ..FAULT
     },
@@ -978,11 +978,11 @@ const SESSIONS: &[Fault] = &[
             let deny = |identity: &mut Identity| assert!(identity.denied.insert(Operation::OpenDataChannel));
             assert!(scene.sandbox.identity(&Identity::user().access_key, deny));
         },
-        said: "cannot open the route to the database: cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 403 Forbidden; the IAM policy must allow ssmmessages:OpenDataChannel on one's own sessions; the clock must be right",
+        said: "cannot open the route to the database: cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 403 Forbidden; allow ssmmessages:OpenDataChannel on your own sessions in the IAM policy, and check this machine's clock",
         exit: 4,
         check: "session",
         fact: "cannot open the data channel of the SSM session: 127.0.0.1 refused the data channel: HTTP 403 Forbidden",
-        fix: "the IAM policy must allow ssmmessages:OpenDataChannel on one's own sessions; the clock must be right",
+        fix: "allow ssmmessages:OpenDataChannel on your own sessions in the IAM policy, and check this machine's clock",
         mend: Mend::World(|scene| {
             let allow = |identity: &mut Identity| assert!(identity.denied.remove(&Operation::OpenDataChannel));
             assert!(scene.sandbox.identity(&Identity::user().access_key, allow));
@@ -1010,11 +1010,11 @@ const SESSIONS: &[Fault] = &[
         name: "AWS throttles",
         called: |options, _| options.flag("--connect-timeout", "3s"),
         planted: |scene| scene.sandbox.fail(Operation::StartSession, Failure::Throttling, None),
-        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: AWS is throttling; wait; there are too many API calls in this account",
+        said: "cannot open the route to the database: cannot start an SSM session on i-0123456789abcdef0: StartSession: AWS is throttling; wait a minute and try again: the programs of this account make too many API calls",
         exit: 4,
         check: "session",
         fact: "cannot start an SSM session on i-0123456789abcdef0: StartSession: AWS is throttling",
-        fix: "wait; there are too many API calls in this account",
+        fix: "wait a minute and try again: the programs of this account make too many API calls",
         mend: Mend::World(|scene| scene.sandbox.heal(Operation::StartSession)),
         ..FAULT
     },
@@ -1042,7 +1042,7 @@ const SESSIONS: &[Fault] = &[
         exit: 4,
         check: "session",
         fact: "the SSM session on i-0123456789abcdef0 ended before it could be used: Handshake timed out. Please ensure that you have the latest version of the session manager plugin.",
-        fix: "If about <host>: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. Else restart or update the bastion's SSM agent.",
+        fix: "If it is about <host>, check the name and the bastion's DNS; if about logs or encryption, Session Manager's preferences; otherwise restart or update the bastion's SSM agent.",
         mend: Mend::World(|scene| scene.sandbox.faults(Faults::default())),
         ..FAULT
     },
@@ -1054,7 +1054,7 @@ const SESSIONS: &[Fault] = &[
         exit: 4,
         check: "session|dial",
         fact: "…lookup <host> on 10.0.0.2:53: no such host",
-        fix: "If about <host>: correct the name or the bastion's DNS. If about logs or encryption: Session Manager's preferences. Else restart or update the bastion's SSM agent.",
+        fix: "If it is about <host>, check the name and the bastion's DNS; if about logs or encryption, Session Manager's preferences; otherwise restart or update the bastion's SSM agent.",
         mend: Mend::World(home),
         ..FAULT
     },
@@ -1146,7 +1146,7 @@ const DATABASES: &[Fault] = &[
         exit: 4,
         check: "permission",
         fact: "<resource> is not allowed to arn:aws:iam::123456789012:user/somebody: no statement allows it",
-        fix: "{\"Effect\":\"Allow\",\"Action\":\"rds-db:connect\",\"Resource\":\"<resource>\"}",
+        fix: "add this statement to the caller's IAM policy: {\"Effect\":\"Allow\",\"Action\":\"rds-db:connect\",\"Resource\":\"<resource>\"}",
         mend: Mend::World(|scene| {
             takes_tokens_of(&somebody(), scene.server);
             assert!(scene.sandbox.identity(&somebody().access_key, |identity| identity.database_users = None));
@@ -1213,7 +1213,7 @@ const DATABASES: &[Fault] = &[
         exit: 5,
         check: "login",
         fact: "the database refused the login: FATAL 3D000: database \"nosuch\" does not exist",
-        fix: "use another --database: postgres is on every server of RDS",
+        fix: "use --database postgres, which every server of RDS has, or another that exists",
         mend: Mend::Options(|options, _| options.flag("--database", "postgres")),
         ..FAULT
     },

@@ -63,6 +63,8 @@ pub enum Operation {
     DescribeVpcEndpoints,
     /// `ec2:DescribeVpcAttribute`.
     DescribeVpcAttribute,
+    /// `ec2:ModifyVpcEndpoint`.
+    ModifyVpcEndpoint,
     /// `ec2:ModifyVpcAttribute`.
     ModifyVpcAttribute,
     /// `ec2:DescribeNetworkAcls`.
@@ -104,7 +106,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 48] = [
+    pub(crate) const ALL: [Self; 49] = [
         Self::StartSession,
         Self::ResumeSession,
         Self::TerminateSession,
@@ -134,6 +136,7 @@ impl Operation {
         Self::SendCommand,
         Self::DescribeVpcEndpoints,
         Self::DescribeVpcAttribute,
+        Self::ModifyVpcEndpoint,
         Self::ModifyVpcAttribute,
         Self::DescribeNetworkAcls,
         Self::AuthorizeSecurityGroupEgress,
@@ -187,6 +190,7 @@ impl Operation {
             | Self::AuthorizeSecurityGroupEgress
             | Self::DescribeVpcEndpoints
             | Self::DescribeVpcAttribute
+            | Self::ModifyVpcEndpoint
             | Self::ModifyVpcAttribute
             | Self::DescribeNetworkAcls
             | Self::StartInstances => "ec2",

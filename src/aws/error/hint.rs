@@ -18,7 +18,7 @@ impl Error {
                 format!("change line {} of {}: the title must be {}", stray.line, stray.path.display(), stray.expected)
             }
             Self::ProfileNotFound { profile, known, .. } if known.is_empty() => new_profile(profile),
-            Self::ProfileNotFound { known, .. } => format!("use one of these profiles: {}", known.join(", ")),
+            Self::ProfileNotFound { known, .. } => format!("choose another with --profile or AWS_PROFILE: {}", known.join(", ")),
             Self::SsoSessionOver { profile, .. } => format!("run: rdsgate login --profile {profile}"),
             Self::ConsoleSessionOver { profile, .. } | Self::ConsoleLogin { profile } => format!("run: aws login --profile {profile}"),
             Self::CredentialsExpired { .. } | Self::CredentialsRefused { .. } => {
@@ -58,7 +58,7 @@ impl Error {
                  in the trust policy, and whether the role requires MFA (--mfa-serial)"
                     .into()
             }
-            Self::Credentials { .. } => "correct what the cause names; rdsgate whoami tries it again".into(),
+            Self::Credentials { .. } => "correct the cause, then try it with: rdsgate whoami".into(),
             Self::CredentialsTransport { cause } | Self::Timeout { cause, .. } | Self::Transport { cause, .. } => {
                 let unreachable = cause.downcast_ref::<Unreachable>();
                 unreachable.map_or(
@@ -117,7 +117,7 @@ impl Error {
             Self::BadRequest { code, .. } if CLOCK_CODES.contains(&code.as_str()) => {
                 "check this machine's clock, and that the secret access key belongs to the access key".into()
             }
-            Self::Throttled { .. } => "wait; there are too many API calls in this account".into(),
+            Self::Throttled { .. } => "wait a minute and try again: the programs of this account make too many API calls".into(),
             Self::Proxy(error) => error.hint().into(),
             Self::CaBundle { .. } => "use a PEM file of root certificates".into(),
             Self::AccessDenied { .. }

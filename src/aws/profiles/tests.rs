@@ -169,7 +169,7 @@ fn a_title_that_is_nearly_a_profile_is_named_with_its_mend() {
         ("[profile my dev]", "", "my dev", "the title must be [profile \"my dev\"]"),
         ("[profile \"dev]", "", "dev", "the title must be [profile dev]"),
         ("", "[profile dev]\naws_access_key_id = a", "dev", "the title must be [dev]"),
-        ("[profile other]", "", "dev", "use one of these profiles: other"),
+        ("[profile other]", "", "dev", "choose another with --profile or AWS_PROFILE: other"),
     ] {
         let error = profiles(config, credentials, &[], Some(profile)).map(drop).unwrap_err();
         assert_eq!(error.to_string(), format!("there is no AWS profile {profile:?}"));

@@ -87,9 +87,9 @@ pub fn hint(error: &websocket::Error) -> Option<&'static str> {
             Some("what StartSession answered does not look like AWS; check AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_SSM")
         }
         websocket::Error::Connect(cause) => cause.downcast_ref::<Error>().map(Error::hint),
-        websocket::Error::Refused { .. } if error.denies() => {
-            Some("the IAM policy must allow ssmmessages:OpenDataChannel on one's own sessions; the clock must be right")
-        }
+        websocket::Error::Refused { .. } if error.denies() => Some(
+            "allow ssmmessages:OpenDataChannel on your own sessions in the IAM policy, and check this machine's clock",
+        ),
         websocket::Error::Refused { .. } | websocket::Error::Upgrade { .. } => None,
     }
 }

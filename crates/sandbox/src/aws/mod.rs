@@ -228,6 +228,7 @@ fn dispatch(
         Operation::SendCommand => change::send_command(world, parameters),
         Operation::DescribeVpcEndpoints => Ok(vpc::describe_endpoints(world)),
         Operation::DescribeVpcAttribute => Ok(vpc::describe_attribute(world, parameters)),
+        Operation::ModifyVpcEndpoint => Ok(vpc::modify_endpoint(world, parameters)),
         Operation::ModifyVpcAttribute => Ok(vpc::modify_attribute(world, parameters)),
         Operation::DescribeNetworkAcls => Ok(vpc::describe_acls(world)),
         Operation::AuthorizeSecurityGroupEgress => vpc::authorize_egress(world, parameters),

@@ -55,6 +55,15 @@ pub(super) fn modify_attribute(world: &World, parameters: &Value) -> Answer {
     of_ec2("ModifyVpcAttribute", "<return>true</return>")
 }
 
+pub(super) fn modify_endpoint(world: &World, parameters: &Value) -> Answer {
+    let text = |name: &str| parameters.get(name).and_then(Value::as_str).unwrap_or_default();
+    let service = text("VpcEndpointId").trim_start_matches("vpce-");
+    for endpoint in world.lock().vpc.endpoints.iter_mut().filter(|(known, ..)| known == service) {
+        endpoint.1 |= text("PrivateDnsEnabled") == "true";
+    }
+    of_ec2("ModifyVpcEndpoint", "<return>true</return>")
+}
+
 /// The one ACL of every subnet.
 pub(super) fn describe_acls(world: &World) -> Answer {
     let rules = world.lock().vpc.acl.clone();
