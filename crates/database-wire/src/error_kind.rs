@@ -13,7 +13,7 @@ pub(crate) fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-/// What an error says about the connection and its peer.
+/// The meaning of an error for the connection and its peer.
 #[derive(Debug, Clone, Copy)]
 pub enum ErrorKind<'a> {
     /// The stream below failed.

@@ -1,4 +1,4 @@
-//! What client, server and we agree on for one connection: capabilities, and the compression among them.
+//! The agreement of client, server and us for one connection: capabilities, and the compression among them.
 
 use super::{capabilities::Capabilities, error::Error, greeting::Greeting, response::HandshakeResponse};
 
@@ -34,7 +34,7 @@ impl Compression {
     }
 }
 
-/// What goes upstream: what client and server agree on, and what we need ourselves.
+/// The capabilities for upstream: those that client and server agree on, and those that we need ourselves.
 pub(super) fn agreed(
     greeting: &Greeting,
     response: &HandshakeResponse,

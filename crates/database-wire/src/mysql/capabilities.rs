@@ -52,7 +52,7 @@ impl Capabilities {
     /// Both kinds of compression, which are agreed on with each side by itself.
     pub(super) const COMPRESSION: Self = Self(Self::COMPRESS.0 | Self::ZSTD.0);
 
-    /// What is between us and the server and never offered to a client.
+    /// Capabilities between us and the server, which are never offered to a client.
     const OURS: Self = Self(Self::SSL.0 | Self::COMPRESSION.0 | Self::MULTI_FACTOR.0);
 
     /// From the two 16-bit halves and the extended part of a greeting, or the 32 bits and the extended part of a
@@ -91,7 +91,7 @@ impl Capabilities {
         if on { self | flags } else { self.without(flags) }
     }
 
-    /// What a server's offer becomes for a client of ours: with the compression that we have, and zstd only where MySQL's
+    /// The offer of a server, as a client of ours gets it: with the compression that we have, and zstd only where MySQL's
     /// clients may expect it.
     #[must_use]
     pub(super) fn for_client(self) -> Self {

@@ -168,7 +168,7 @@ mod tests {
         script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, response, scramble},
     };
 
-    /// What libmariadb 3.3.20 sends, with a password.
+    /// The packet of libmariadb 3.3.20, with a password.
     const TO_READONLY: &[u8] =
         b"\x11readonly\0\x14aaaaaaaaaaaaaaaaaaaaother\0\x2d\0mysql_native_password\0\x0a\x03_os\x05Linux";
     const ATTRIBUTES: &[u8] = b"\x03_os\x05Linux";

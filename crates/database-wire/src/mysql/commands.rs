@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    /// What a client's bytes yield up to the end or a COM_CHANGE_USER, and what is left then.
+    /// The commands in a client's bytes up to the end or a COM_CHANGE_USER, and the bytes behind them.
     fn split(bytes: &[u8], seed: u32, room: usize) -> (Vec<u8>, Vec<u8>) {
         let mut commands = Commands::new(Pieces::new(bytes, seed));
         let signal = commands.signal();

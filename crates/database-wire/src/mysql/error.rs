@@ -38,7 +38,7 @@ pub mod code {
     /// `ER_CONNECTION_KILLED` of MariaDB, with the SQLSTATE of a broken connection instead of its own 70100: what drivers
     /// and pools take for a lost connection (the rules of drivers are a table in the tests of `engine/mysql/tap.rs`).
     pub const CONNECTION_LOST: (u16, &str) = (1927, "08S01");
-    /// What a server that is read only says to who would write: `ER_OPTION_PREVENTS_STATEMENT`, which has other reasons too,
+    /// The refusal of a write by a server that is read only: `ER_OPTION_PREVENTS_STATEMENT`, which has other reasons too,
     /// and `ER_READ_ONLY_MODE`.
     pub const READ_ONLY: [u16; 2] = [1290, 1836];
 }
@@ -192,7 +192,7 @@ impl Error {
         }
     }
 
-    /// What to tell the client; `None` for a server's own ERR ([`Error::Refused`]), which is not made into a report but
+    /// The report for the client; `None` for a server's own ERR ([`Error::Refused`]), which is not made into a report but
     /// passed on by [`ServerError::encode_with`].
     pub fn report(&self) -> Option<ErrorReport> {
         let (code, hint): (_, Option<&str>) = match self {

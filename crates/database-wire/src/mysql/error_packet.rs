@@ -24,7 +24,7 @@ pub const MAX_MESSAGE: usize = 511;
 /// The longest message in place of a greeting. MariaDB's client prepends 130 bytes of its own, a warning that text before TLS
 /// is not authenticated (`client.c`, since 10.11.7).
 const MAX_EARLY_MESSAGE: usize = 380;
-/// What a hint of ours may take of it.
+/// The longest hint of ours in such a message, in bytes.
 const MAX_HINT: usize = 240;
 /// Less of a text than this says nothing.
 const MIN_TEXT: usize = 40;

@@ -236,13 +236,13 @@ impl Greeting {
     }
 }
 
-/// What MariaDB has in its version.
+/// The mark of MariaDB in its version.
 const NAME: &[u8] = b"mariadb";
 /// Series of MariaDB, and the first patch release seen to take a long token in the response together with a database:
 /// Debian's packages, tried with tests/servers. 10.5.23 and 10.5.29 were seen not to.
 const MARIADB_READS_LONG_DATA: [([u16; 2], u16); 2] = [([10, 11], 19), ([11, 8], 9)];
 
-/// What a server must have for a token to be of use.
+/// The capabilities of a server to which a token can be sent.
 const NEEDED: Capabilities =
     Capabilities(Capabilities::PROTOCOL_41.0 | Capabilities::SECURE_CONNECTION.0 | Capabilities::PLUGIN_AUTH.0);
 

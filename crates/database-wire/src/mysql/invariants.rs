@@ -1,4 +1,4 @@
-//! What must hold for any bytes whatever from a client or a server. Each function is the body of a fuzz target
+//! The invariants for any bytes from a client or a server. Each function is the body of a fuzz target
 //! (`fuzz/`) and of a property test below, which feeds it bytes that get further than noise does.
 //!
 //! Panics when its sentence is false.
@@ -243,7 +243,7 @@ pub fn passes_errors_on(payload: &[u8]) {
     assert!(!error.to_string().contains(printable::controls));
 }
 
-/// What an error tells a client is a packet that a client can read and keep.
+/// The report of an error is a packet that a client can read and keep.
 fn tells(error: &Error) {
     match (error.report(), error) {
         (Some(report), _) => {

@@ -57,9 +57,9 @@ impl TokenTiming {
 /// A finished login.
 #[derive(Clone)]
 pub struct LoggedIn {
-    /// What the server said last.
+    /// The last message of the server.
     pub ok: OkPacket,
-    /// What was agreed with the server.
+    /// The agreement with the server.
     pub capabilities: Capabilities,
 }
 

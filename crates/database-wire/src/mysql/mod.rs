@@ -12,7 +12,7 @@
 //! the deadline and provides the encrypted stream and the token. Queries and rows are never parsed; [`Watch`] follows where
 //! answers end, to know when nothing is lost with the connection.
 //!
-//! What the client chose goes upstream as it is, so that the relay can be blind; only TLS, compression and the password
+//! The choices of the client go upstream unchanged, so that the relay can copy bytes; only TLS, compression and the password
 //! are between us and the server alone.
 //!
 //! The rules are those of MySQL's "Client/Server Protocol"

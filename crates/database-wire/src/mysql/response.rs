@@ -31,13 +31,13 @@ use super::{
 };
 use crate::c_string::put_cstr;
 
-/// What comes before the user: all of an SSLRequest.
+/// The length of the fields before the user: all of an SSLRequest.
 const HEAD: usize = 32;
 
-/// What a client wants to log in with, less the password: that is not kept.
+/// The login that a client asks for, without the password, which is not kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HandshakeResponse {
-    /// What client and server agree on.
+    /// The capabilities that client and server agree on.
     pub capabilities: Capabilities,
     /// The longest packet that the client takes, in bytes.
     pub max_packet: u32,

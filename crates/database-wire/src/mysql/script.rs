@@ -14,12 +14,12 @@ pub const MARIADB: &[u8] =
 /// The greeting of MySQL 9.7.4, as sent.
 pub const MYSQL: &[u8] =
     b"\x49\0\0\0\n9.7.4\0\x0b\0\0\0:RlIgN-5\0\xff\xff\xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0ainkN%kng8\">\0caching_sha2_password\0";
-/// What mariadb (Connector/C 3.3.20) answers to MariaDB, with a password.
+/// The reply of mariadb (Connector/C 3.3.20) to MariaDB, with a password.
 pub const MARIADB_CLIENT: &[u8] =
     b"\xda\0\0\x01\x8c\xa2\xbf\0\0\0\x10\0!\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x1d\0\0\0app_user\0\x14j\t\x91\xa3\xb1\x18\
     Z\xe0\xa36\r\xf68\xb5T\x12\xaa[\xcd\xa4appdb\0mysql_native_password\0\x7f\x03_os\x05Linux\x0c_client_name\nlibmariadb\
     \x04_pid\x0527129\x0f_client_version\x063.3.20\t_platform\x06x86_64\x0cprogram_name\x05mysql\x0c_server_host\t127.0.0.1";
-/// What PyMySQL 1.2.4 answers to MySQL, with a password.
+/// The reply of PyMySQL 1.2.4 to MySQL, with a password.
 pub const PYMYSQL: &[u8] =
     b"\x9d\0\0\x01\r\xa2:\0\xff\xff\xff\0-\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0app_user\0 \xac\xe2\xbb\xf8=F\x19\
     \xf6\xe6\x08\xac\xf6R\x18B\xdb\xe6\xff\x86?4\x0e\t\xd5\xd1\x01\x8e\xf6\x9a\xaf>\xbdappdb\0caching_sha2_password\0\
@@ -37,7 +37,7 @@ pub fn scramble() -> Scramble {
     Scramble::new(*b"abcdefghijklmnopqrst")
 }
 
-/// What these bytes of a client say to a server that greeted so.
+/// The meaning of these bytes of a client for a server with this greeting.
 pub fn response(packet: &[u8], greeting: &Greeting) -> HandshakeResponse {
     HandshakeResponse::parse(&packet[4..], greeting.offered()).unwrap().0
 }

@@ -55,7 +55,7 @@ pub struct Watch {
     upstream: Packets,
     /// Commands whose answer has not begun.
     owed: VecDeque<Answer>,
-    /// What comes next of the answer that has begun.
+    /// The next part of the answer that has begun.
     expect: Option<Expect>,
     /// Status flags of the last OK or EOF.
     status: u16,

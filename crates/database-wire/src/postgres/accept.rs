@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// What psql 15 sends, and its StartupMessage.
+    /// The first bytes of psql 15, and its StartupMessage.
     const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
     const GSSENC_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
     const PSQL: &[u8] = b"\0\0\0\x40\0\x03\0\0user\0app_user\0database\0orders_db\0application_name\0psql\0\0";

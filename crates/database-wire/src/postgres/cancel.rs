@@ -18,7 +18,7 @@ pub(super) const CANCEL_REQUEST_CODE: u32 = 80_877_102;
 /// Lengths of a secret key in bytes: 4 up to protocol 3.0; up to 256 since 3.2 (PostgreSQL 18 sends 32).
 const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 4..=256;
 
-/// Which server process, and the secret that allows to cancel what it does.
+/// A server process, and the secret that allows to cancel its query.
 #[derive(Clone)]
 pub struct CancelKey {
     /// The server's process id; not unique among targets.

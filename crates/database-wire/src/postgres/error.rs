@@ -121,7 +121,7 @@ pub enum Error {
     /// A message longer or shorter than any of a login.
     #[error("message {:?} of length {length} from the database server during login", char::from(*.tag))]
     MessageLength {
-        /// Which message.
+        /// The type of the message.
         tag: u8,
         /// The value of its length field.
         length: u32,
@@ -129,7 +129,7 @@ pub enum Error {
     /// A message of the client that is too long for a password.
     #[error("message {:?} of length {length} in place of a password", char::from(*.tag))]
     AnswerLength {
-        /// Which message.
+        /// The type of the message.
         tag: u8,
         /// The value of its length field.
         length: u32,

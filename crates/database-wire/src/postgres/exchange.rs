@@ -1,4 +1,4 @@
-//! What a server still owes to a client: which of its messages ReadyForQuery will answer, and which the server passes over.
+//! The replies that a server still owes to a client: the messages that ReadyForQuery will answer, and those that the server skips.
 //!
 //! Query, FunctionCall and Sync are answered by one ReadyForQuery each; Parse, Bind, Describe, Execute and Close by one last
 //! message each. A client may send all of them ahead of the answers, so they are kept in order until they are answered.

@@ -1,4 +1,4 @@
-//! What must hold for any bytes whatever from a client or a server. Each function is the body of a fuzz target
+//! The invariants for any bytes from a client or a server. Each function is the body of a fuzz target
 //! (`fuzz/`) and of a property test below, which feeds it bytes that get further than noise does.
 //!
 //! Panics when its sentence is false.
@@ -174,7 +174,7 @@ pub fn passes_errors_on(body: &[u8]) {
     assert!(!error.to_string().contains(printable::controls));
 }
 
-/// What an error tells a client is a message that a client can read.
+/// The report of an error is a message that a client can read.
 fn tells(error: &Error) {
     if let Some(report) = error.report() {
         let message = report.encode();

@@ -42,7 +42,7 @@ pub enum Mode {
 
 /// A finished login.
 pub struct LoggedIn {
-    /// What to send to the client: everything as received, up to ReadyForQuery and whatever was read beyond it, less
+    /// The bytes for the client: everything as received, up to ReadyForQuery and whatever was read beyond it, less
     /// the request for the password.
     pub greeting: Bytes,
     /// Where its ReadyForQuery begins.

@@ -29,7 +29,7 @@ pub const GSSENC_REQUEST_CODE: u32 = 80_877_104;
 pub mod tag {
     /// An authentication request, or AuthenticationOk.
     pub const AUTHENTICATION: u8 = b'R';
-    /// What cancels a query of this connection.
+    /// The key that cancels a query of this connection.
     pub const BACKEND_KEY_DATA: u8 = b'K';
     /// An error; fatal during a login.
     pub const ERROR_RESPONSE: u8 = b'E';

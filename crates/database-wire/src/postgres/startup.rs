@@ -21,7 +21,7 @@ use crate::c_string::put_cstr;
 /// A StartupMessage. Parameters keep their order and their bytes, in whatever encoding the client uses.
 #[derive(Clone)]
 pub struct Startup {
-    /// What the client asked for; the major version is 3.
+    /// The version that the client asked for; the major version is 3.
     pub version: ProtocolVersion,
     parameters: Vec<(Bytes, Bytes)>,
 }

@@ -143,7 +143,7 @@ impl Answers {
         self.goes_on();
     }
 
-    /// What the client is sending goes on in the compressed packet that is being read.
+    /// The command of the client continues in the compressed packet that is being read.
     fn goes_on(&mut self) {
         let next = self.received.wrapping_add(1);
         match (&self.current, self.commands.back_mut()) {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::*;
 use crate::mysql::{codec::CONTINUED, script::packet};
 
-/// What the client sends: plain bytes in one compressed packet with this number.
+/// A packet of the client: plain bytes in one compressed packet with this number.
 fn compressed(sequence: u8, plain: &[u8], algorithm: Compression) -> Vec<u8> {
     let mut out = BytesMut::new();
     put(&mut out, sequence, plain, algorithm).unwrap();

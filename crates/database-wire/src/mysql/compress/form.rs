@@ -8,7 +8,7 @@ const NEEDED: usize = 9;
 /// The shortest payload of a compressed packet: a header, and a command.
 const MIN_PAYLOAD: usize = 5;
 
-/// What a client speaks.
+/// The form of compression that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Plain,

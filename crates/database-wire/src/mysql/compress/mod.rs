@@ -57,7 +57,7 @@ pub struct Compressed<S> {
     inner: S,
     algorithm: Compression,
     numbers: Numbering,
-    /// What the peer speaks; open until its first packet where it is a client.
+    /// The form that the peer speaks; open until its first packet where it is a client.
     form: Option<Form>,
     /// From the peer, not yet looked at.
     input: BytesMut,

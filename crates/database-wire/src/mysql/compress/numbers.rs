@@ -55,7 +55,7 @@ pub(super) struct Numbers {
     down_next: u8,
 }
 
-/// What the client is sending.
+/// The kind of packet that the client is sending.
 #[derive(Default, PartialEq)]
 pub(super) enum Current {
     /// The last of the commands that are to be answered.

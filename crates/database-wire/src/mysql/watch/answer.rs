@@ -30,7 +30,7 @@ pub(super) enum Answer {
     Text,
 }
 
-/// What comes next of an answer.
+/// The next part of an answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Expect {
     Answer(Answer),
@@ -49,7 +49,7 @@ pub(super) enum Expect {
 pub(super) struct Lost;
 
 impl Expect {
-    /// What comes behind a packet of this length that begins so, `None` being the answer's end.
+    /// The part behind a packet of this length with this beginning; `None` at the end of the answer.
     pub(super) fn then(
         self,
         length: usize,
