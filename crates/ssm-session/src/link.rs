@@ -38,7 +38,7 @@ pub(crate) enum ResumeError {
     Failed(Error),
 }
 
-/// What it takes to open the data channel of one session: its id and its present URL and token.
+/// The parts that open the data channel of one session: its id and its present URL and token.
 pub(crate) struct Link {
     control: Arc<dyn ControlPlane>,
     connect: Arc<dyn Connect>,

@@ -1,4 +1,4 @@
-//! Which session to open, and by what means.
+//! The session to open, and the means for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     websocket::MessageService,
 };
 
-/// Which session to open, and by what means.
+/// The session to open, and the means for it.
 #[derive(Clone)]
 pub struct Spec {
     /// The calls to Systems Manager.

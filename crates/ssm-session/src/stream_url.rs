@@ -1,4 +1,4 @@
-//! Which stream URLs may be dialled. StartSession and ResumeSession return one; it decides where a signed request goes.
+//! The stream URLs that may be dialled. StartSession and ResumeSession return one; it decides where a signed request goes.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
