@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
-/// What happens to the messages of a session. Probabilities are 0 to 1.
+/// The faults that the messages of a session meet. Probabilities are 0 to 1.
 ///
 /// # Defaults
 /// Nothing happens, nothing is delayed.

@@ -107,7 +107,7 @@ impl Sender {
         self.timeout = (self.round_trip + GRANULARITY.max(self.variation * 4)).min(LONGEST_TIMEOUT);
     }
 
-    /// What is due again among the oldest `limit` messages. Called every 100 ms; the real agent looks at one alone.
+    /// The messages that are due again among the oldest `limit`. Called every 100 ms; the real agent looks at one alone.
     pub(super) fn resend(&mut self, now: Instant, limit: usize) -> Vec<Bytes> {
         let timeout = self.timeout;
         let oldest = self.unacknowledged.iter_mut().flatten().take(limit);

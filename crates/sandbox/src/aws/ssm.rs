@@ -49,7 +49,7 @@ pub(super) fn start_session(world: &World, identity: &Identity, parameters: &Val
     })))
 }
 
-/// What the agent hears: the parameters that were given, each one that the document has and fits it, and what it fixes.
+/// The parameters for the agent: those that were given, each one that the document has and fits it, and what it fixes.
 fn properties(world: &World, document: &str, parameters: &Value) -> Result<Vec<(String, String)>, ApiError> {
     let own = world.documents.iter().find(|known| known.name == document);
     let aws = DOCUMENTS.iter().find(|(name, _)| *name == document);

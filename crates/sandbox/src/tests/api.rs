@@ -100,7 +100,7 @@ async fn a_caller_learns_who_it_is_and_may_become_a_role() {
     .await;
 }
 
-/// What comes with credentials, as an identity.
+/// Credentials as an identity.
 fn identity(given: &aws_sdk_sts::types::Credentials, name: &str) -> Identity {
     let token = SessionToken::Exact(safe_display::secret::Secret::new(given.session_token().into()));
     Identity::new(given.access_key_id(), given.secret_access_key(), token, name)

@@ -1,4 +1,4 @@
-//! What a client sees on the data channel.
+//! The data channel as a client sees it.
 
 use futures_util::{SinkExt, StreamExt};
 use ssm_session::{

@@ -46,7 +46,7 @@ pub(super) fn ssm(sandbox: &Sandbox, identity: &Identity) -> aws_sdk_ssm::Client
     aws_sdk_ssm::Client::from_conf(config)
 }
 
-/// What came from the far side.
+/// A message from the far side.
 #[derive(Debug, PartialEq)]
 pub(super) enum Event {
     Acknowledged(i64),
