@@ -9,7 +9,7 @@ use safe_display::printable;
 use super::{Error, Unreachable, error::Cause};
 use crate::outbound;
 
-/// What an error means that the operation does not model. AWS's error codes: "Common Error Types" of each API.
+/// The meaning of an error that the operation does not model. AWS's error codes: "Common Error Types" of each API.
 pub(super) fn classify<E>(operation: &'static str, profile: Option<&str>, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

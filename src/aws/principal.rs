@@ -10,7 +10,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// What tells it from others of the account: `Role/session` of an assumed role, a user's name.
+    /// The name within the account: `Role/session` of an assumed role, a user's name.
     pub fn short(&self) -> &str {
         let resource = self.arn.splitn(6, ':').nth(5).unwrap_or(&self.arn);
         ["assumed-role/", "user/"].iter().find_map(|kind| resource.strip_prefix(kind)).unwrap_or(resource)

@@ -75,7 +75,7 @@ impl DnsAttribute {
     }
 }
 
-/// What a network ACL says to connections from its subnet to a port.
+/// The verdict of a network ACL on connections from its subnet to a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AclVerdict {
     /// It lets packets out, and the answers in.
@@ -195,7 +195,7 @@ impl Account {
         }))
     }
 
-    /// What the network ACL of a subnet says to connections to a port.
+    /// The verdict of a subnet's network ACL on connections to a port.
     ///
     /// # Errors
     /// The errors of every call. Needs `ec2:DescribeNetworkAcls`.

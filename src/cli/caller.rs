@@ -1,4 +1,4 @@
-//! Who calls AWS in this process: the runtime that the calls live in, the accounts, and the person whom they may ask.
+//! The calls to AWS of this process: the runtime that the calls live in, the accounts, and the person whom they may ask.
 //!
 //! There is one for a process, so that the user is asked once: what looks a database up and what serves it share the
 //! accounts, with their caches of credentials. It is made when it is first needed, which it is not for every command.

@@ -111,7 +111,7 @@ pub(super) enum Problem {
 
 /// A problem as it is printed.
 pub(super) struct Report {
-    /// What is wrong, with all that is known of the cause.
+    /// The problem, with all that is known of the cause.
     pub(super) message: String,
     /// The message without text of libraries, for a report that is shared.
     pub(super) fact: String,

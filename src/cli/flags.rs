@@ -65,7 +65,7 @@ impl Flags {
         self.values.push((key, value.to_owned()));
     }
 
-    /// What the command line asks for: these flags, for these targets.
+    /// The request of the command line: these flags, for these targets.
     pub(super) fn request(self, targets: Vec<String>) -> Request {
         Request { targets, flags: self.values, file: self.file }
     }
@@ -78,7 +78,7 @@ fn long(key: Key) -> &'static str {
     NAMES.get(&key).map(String::as_str).unwrap_or_default()
 }
 
-/// What `-h` says of an option: one line, with a default that is one word.
+/// The text of `-h` about an option: one line, with a default that is one word.
 fn short_help(entry: &Entry) -> String {
     match entry.default {
         DefaultValue::Fixed(_) => entry.summary(),

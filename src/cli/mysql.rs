@@ -96,7 +96,7 @@ fn arguments(connection: &Connection<'_>, of_mariadb: bool, own: &[OsString]) ->
     arguments
 }
 
-/// Which of the two it is; they differ in the words for "no TLS".
+/// The program of the two; they differ in the words for "no TLS".
 struct Client {
     program: PathBuf,
     of_mariadb: bool,

@@ -88,7 +88,7 @@ impl Output {
         Self { stdout: Box::new(io::stdout()), stderr: Box::new(Stderr), style, closed: false }
     }
 
-    /// What clap has to say: help and version to stdout, a usage error to stderr.
+    /// The output of clap: help and version to stdout, a usage error to stderr.
     pub fn usage(&mut self, error: &clap::Error) -> Exit {
         if self.style == Style::Json && error.use_stderr() {
             self.message(Kind::Error, error.to_string().trim_end(), None, &[]);
@@ -99,7 +99,7 @@ impl Output {
         error.into()
     }
 
-    /// What to do first, for a command line without a subcommand.
+    /// The first steps, for a command line without a subcommand.
     pub fn first_steps(&mut self, text: &str) -> Exit {
         self.say(Kind::Note, text.trim_end(), &[]);
         Exit::Usage
@@ -145,7 +145,7 @@ impl Output {
         self.print(&printable::lines(text))
     }
 
-    /// What was asked for as JSON, to stdout, on several lines.
+    /// A result as JSON, to stdout, on several lines.
     pub fn json(&mut self, value: &Value) -> Exit {
         self.print(&format!("{}\n", printable::json(&format!("{value:#}"))))
     }
@@ -353,7 +353,7 @@ impl Output {
         Err(Exit::Usage)
     }
 
-    /// What happened, the lines that it is about, and what to do about it.
+    /// A message: the event, the lines that it is about, and the remedy.
     ///
     /// On a terminal the text is broken between words; a hint is not, because it may hold a command to copy.
     fn message(&mut self, kind: Kind, text: &str, hint: Option<&str>, lines: &[String]) {
@@ -405,7 +405,7 @@ fn fitted(line: &str, indent: &str) -> String {
     if log::on_terminal() { log::wrapped(line, 0, log::size(io::stderr()).0, indent) } else { line.to_owned() }
 }
 
-/// What a person is to do, in whole lines: those of the log may come between. `why` stands behind a session that is over.
+/// A request to a person, in whole lines: those of the log may come between. `why` stands behind a session that is over.
 fn asked(prompt: &Prompt, why: &str) -> String {
     let shown = |text: &str| printable::line(text).into_owned();
     match prompt {

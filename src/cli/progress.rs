@@ -1,4 +1,4 @@
-//! What a command waits for, and for how long: lines below everything else on stderr, where that is a terminal. They are erased
+//! The waits of a command, with their seconds: lines below everything else on stderr, where that is a terminal. They are erased
 //! before anything else is written, and when the wait is over.
 //!
 //! ```text

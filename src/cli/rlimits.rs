@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The soft limit of open files that we were started with.
 static FILES_AT_START: OnceLock<Rlimit> = OnceLock::new();
-/// What macOS takes where the hard limit is infinite (`OPEN_MAX`).
+/// The largest soft limit of macOS where the hard limit is infinite (`OPEN_MAX`).
 const FILES_WHERE_UNLIMITED: u64 = 10_240;
 
 /// Sets them, once.

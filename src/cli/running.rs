@@ -1,4 +1,4 @@
-//! Which `rdsgate up` of this user are running, and where they listen: one small file for each, for `stop`, `wait` and the
+//! The running `rdsgate up` of this user and their addresses: one small file for each, for `stop`, `wait` and the
 //! verbs that print an address.
 //!
 //! The folder is `$XDG_RUNTIME_DIR/rdsgate`, or one in the temporary folder that only its owner may enter. A record names
@@ -68,7 +68,7 @@ pub(super) struct Serving {
     origin: Option<Origin>,
 }
 
-/// What tells targets of one name and endpoint apart.
+/// The settings that tell targets of one name and endpoint apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Origin {
     /// The database user that is configured.
@@ -363,7 +363,7 @@ fn address_in(
     }
 }
 
-/// What a name on the command line of `wait` and `stop` means here.
+/// The target that a name on the command line of `wait` and `stop` means here.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) name: String,

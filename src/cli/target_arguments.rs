@@ -29,7 +29,7 @@ struct NoAddress(String);
 pub struct TargetArguments(Flags);
 
 impl TargetArguments {
-    /// What the command line asks for: these flags, for these targets.
+    /// The request of the command line: these flags, for these targets.
     pub fn request(self, targets: Vec<String>) -> Request {
         self.0.request(targets)
     }

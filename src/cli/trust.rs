@@ -151,7 +151,7 @@ fn show(consent: &Consent, output: &mut Output) {
 /// something is missing without it.
 ///
 /// # Errors
-/// What is wrong with the configuration, or [`Error::NotTrusted`] when there is no consent.
+/// The error of the configuration, or [`Error::NotTrusted`] without consent.
 pub(super) fn with_consent<T>(
     output: &mut Output,
     read: impl Fn(&Environment, &mut Vec<Warning>) -> Result<T, Error>,

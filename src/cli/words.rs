@@ -102,7 +102,7 @@ impl Names for Files {
     }
 }
 
-/// What may stand in the place of the word `index`, each beginning with what is there already.
+/// The candidates for the word `index`, each beginning with the characters that are there already.
 fn candidates(words: &[String], index: usize, shell: Shell, mut command: Command, names: &impl Names) -> Vec<String> {
     command.build();
     let typed = words.get(index).map_or("", String::as_str);
@@ -213,7 +213,7 @@ fn takes_several(positional: &Arg) -> bool {
     matches!(positional.get_action(), ArgAction::Append)
 }
 
-/// What may stand for an argument.
+/// The candidates for an argument.
 fn values(argument: &Arg, names: &impl Names) -> Vec<String> {
     let id = argument.get_id().as_str();
     if ["target", "targets"].contains(&id) {

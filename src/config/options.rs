@@ -43,7 +43,7 @@ impl Key {
         self.entry().trust
     }
 
-    /// What a file that sets this key asks for, where that is the owner's to decide.
+    /// The words for a file's request to set this key, where the owner decides.
     pub fn asks(self) -> Option<&'static str> {
         match self.trust() {
             Trust::Owner(asks) | Trust::OwnerUnlessRds(asks) => Some(asks),

@@ -1,4 +1,4 @@
-//! What was asked for, and the rules between targets.
+//! The requested targets, and the rules between them.
 
 use std::{
     fmt,
@@ -38,7 +38,7 @@ pub struct Plan {
     pub drafts: Vec<Draft>,
     /// Warnings about the configuration.
     pub warnings: Vec<Warning>,
-    /// What a project's file asks for that is missing from this, since the user has not trusted the file.
+    /// The requests of a project's file that are left out of this, because the user has not trusted the file.
     pub consent: Option<Consent>,
     /// The settings of the process, without targets.
     pub(super) config: Config,

@@ -1,4 +1,4 @@
-//! Which projects' files the user trusts as they are: `$XDG_STATE_HOME/rdsgate/trust.json`, readable by its owner alone.
+//! The projects' files that the user trusts as they are: `$XDG_STATE_HOME/rdsgate/trust.json`, readable by its owner alone.
 //!
 //! A record names a file by its real path and holds the SHA-256 of its bytes and of the files that it names. One changed byte
 //! and the file is asked about again. A record that cannot be read, or that others could have written, trusts nothing.

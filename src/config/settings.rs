@@ -1,4 +1,4 @@
-//! Which value wins.
+//! The precedence of values.
 
 use std::path::Path;
 
@@ -42,7 +42,7 @@ enum Reach {
     Guards,
 }
 
-/// What applies to one target (or, without one, to the process), the strongest first: flags, variables, the project's
+/// The settings of one target (or, without one, of the process), the strongest first: flags, variables, the project's
 /// tables, the user's own.
 ///
 /// A target is described by one file. The user's own `[defaults]` apply to a project's targets too, since they are the
@@ -77,7 +77,7 @@ impl<'a> Settings<'a> {
         Self { outside: outside.to_vec(), project: project_tables, own, reach, file: project }
     }
 
-    /// What applies to the process; the project's `[defaults]` too where it serves nothing but the project's targets.
+    /// The settings of the process; the project's `[defaults]` too where it serves nothing but the project's targets.
     pub(super) fn of_process(outside: &[&'a Layer], files: &'a Files, with_project: bool) -> Self {
         let of = |file| Tables::of(file, None);
         let project = files.project.as_ref().filter(|_| with_project);
@@ -119,7 +119,7 @@ impl<'a> Settings<'a> {
         self.outside(key).or_else(project).or_else(|| self.own.target?.get(key))
     }
 
-    /// What the project's file says and may not, since the owner has not trusted it. Nothing where a flag or a variable
+    /// The settings of the project's file that it may not make, because the owner has not trusted it. Nothing where a flag or a variable
     /// says something else anyway.
     pub(super) fn withheld(&self, key: Key) -> Option<&'a Setting> {
         let refused = self.project.get(key).filter(|setting| !self.may_set(key, setting))?;

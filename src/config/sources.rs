@@ -85,7 +85,7 @@ impl Sources {
         Settings::of_process(&[&self.flags, &self.variables], &self.files, with_project)
     }
 
-    /// What the project's file asks for of these keys that is missing from these settings.
+    /// The requests of the project's file for these keys that are missing from these settings.
     pub(super) fn consent(
         &self,
         settings: &[Settings<'_>],

@@ -21,7 +21,7 @@ use crate::{
 /// An encrypted stream to the database.
 pub type Stream = TlsStream<tunnel::Stream>;
 
-/// What a connection to a target is made with.
+/// The settings that a connection to a target is made with.
 #[derive(Clone, Copy)]
 pub struct Plan<'a> {
     /// The database.

@@ -273,7 +273,7 @@ pub(super) fn enable_iam(database: &Database, subject: &Subject) -> String {
     ))
 }
 
-/// What RDS changes as a whole: an instance on its own, or the cluster of the database.
+/// The unit that RDS changes as a whole: an instance on its own, or the cluster of the database.
 fn instance_or_cluster(database: &Database) -> (&'static str, &str) {
     match &database.parent {
         None if database.kind == Service::Instance => ("instance", &database.id),

@@ -65,7 +65,7 @@ pub(super) struct Connection {
     pub(super) attempt: Attempt,
 }
 
-/// What the server has sent before TLS.
+/// The bytes that the server has sent before TLS.
 pub(super) enum Server {
     Postgres,
     Mysql(Greeting),
@@ -80,7 +80,7 @@ pub(super) struct Path<'a> {
     dialer: Dialer,
     /// The session that was opened.
     session: RefCell<Option<Arc<str>>>,
-    /// What the network around the bastion may explain.
+    /// The trouble that the network around the bastion may explain.
     trouble: Cell<Option<Trouble>>,
     /// Whether the database has answered.
     is_reached: Cell<bool>,
@@ -177,7 +177,7 @@ impl<'a> Path<'a> {
         Some(Connection { stream: stream?, server, attempt })
     }
 
-    /// What the network around the bastion may explain, once a connection has been tried.
+    /// The trouble that the network around the bastion may explain, once a connection has been tried.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.trouble.get()
     }

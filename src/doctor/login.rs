@@ -190,7 +190,7 @@ fn without_user(run: &Run, target: &Target) {
     }
 }
 
-/// What a refused login is explained by.
+/// The facts that explain a refused login.
 struct Context<'a> {
     subject: &'a Subject,
     target: &'a Target,

@@ -1,4 +1,4 @@
-//! What keeps a target from working, found check by check: the fact, its cause and what to do about it.
+//! The obstacles of a target, found check by check: the fact, its cause and the fix.
 //!
 //! - `cloud`: credentials, clock, what AWS says of the database and the bastion;
 //! - `permission`: what IAM says to the login, and the database's log of it;

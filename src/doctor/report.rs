@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::words::{self, NO_REPLY};
 use crate::{app::Cause, aws};
 
-/// What happens to a check, as soon as it happens.
+/// An event of a check.
 #[derive(Debug)]
 pub enum Event {
     /// It has begun.
@@ -170,7 +170,7 @@ pub struct Finding {
     pub fact: String,
     /// Its reason, or its consequence.
     pub cause: Option<String>,
-    /// What to do: often a command, or a statement of SQL or of a policy.
+    /// The fix: often a command, or a statement of SQL or of a policy.
     pub fix: Option<String>,
     /// Whether the fix is to be pasted as it is, and not broken into lines.
     #[serde(skip)]

@@ -28,7 +28,7 @@ pub(super) const VPC_TIMEOUT: Duration = Duration::from_secs(12);
 /// For credentials, which SSO or a credential process may have to fetch first.
 pub(super) const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What AWS says of the caller and of the database.
+/// The facts of AWS about the caller and the database.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     pub(super) principal: Option<Principal>,
@@ -47,7 +47,7 @@ impl Known {
     }
 }
 
-/// What the security groups say to a dial of the bastion.
+/// The verdict of the security groups on a dial of the bastion.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Rules {
     /// That is not known.
@@ -64,7 +64,7 @@ pub(super) enum Rules {
     },
 }
 
-/// What other checks found, for the causes of a failed connection or login.
+/// The findings of other checks, for the causes of a failed connection or login.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) known: Known,

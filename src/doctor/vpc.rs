@@ -17,7 +17,7 @@ use crate::{
     target::InstanceId,
 };
 
-/// What agents talk to ("Verify or create an IAM role", "Create VPC endpoints": Systems Manager).
+/// The services that agents talk to ("Verify or create an IAM role", "Create VPC endpoints": Systems Manager).
 const SERVICES: [&str; 3] = ["ssm", "ssmmessages", "ec2messages"];
 /// The policy that lets an agent register.
 const POLICY: &str = "AmazonSSMManagedInstanceCore";
@@ -76,7 +76,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// What an agent needs.
+    /// The conditions that an agent needs.
     async fn at_agent(&self, instance: &Instance) -> Vec<Finding> {
         let id = self.id;
         if instance.state != "running" {
@@ -106,7 +106,7 @@ impl Look<'_> {
         findings
     }
 
-    /// What packets to the database need.
+    /// The conditions that packets to the database need.
     async fn at_way(&self, instance: &Instance, port: u16, rules: &Rules) -> Vec<Finding> {
         let (egress, acl) = tokio::join!(self.egress(instance, port), self.acl(instance, port));
         let mut findings = vec![egress, acl];

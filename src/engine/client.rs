@@ -92,7 +92,7 @@ pub struct Variables {
 }
 
 impl Client {
-    /// What most programs take as DATABASE_URL.
+    /// The form that most programs take as DATABASE_URL.
     pub fn uri(&self, address: &Address<'_>) -> String {
         let user = address.user.map(|user| format!("{}@", quote::percent(user))).unwrap_or_default();
         let database = address.database.map(quote::percent).unwrap_or_default();

@@ -128,7 +128,7 @@ pub enum NoAnswer {
 pub struct Established {
     /// The stream to the database, ready for the client's first command.
     pub stream: BoxIo,
-    /// What the client is to read before anything else.
+    /// The bytes that the client reads before anything else.
     pub greeting: Bytes,
     /// The key of the connection's cancel requests, with the server that issued it.
     pub cancel: Option<(CancelKey, Server)>,

@@ -9,7 +9,7 @@ use crate::{login::Login, quote};
 pub(super) const REFUSED_SECRET: &str = "Compare the secret, or the output of password_command, with the password of the user in the \
      database; AWSCURRENT and AWSPENDING were tried. If the secret is being rotated, connect again.";
 
-/// What a client needs to know about a connection that failed.
+/// The facts of a failed connection for its client.
 #[derive(Debug)]
 pub struct Failure<'a> {
     /// Decides the code of the message.
@@ -20,7 +20,7 @@ pub struct Failure<'a> {
     pub last_cause: String,
     /// The stage, the database and the IAM principal; `None` for a client that must not learn what is behind the port.
     pub context: Option<String>,
-    /// What AWS says about the part that failed.
+    /// The fact of AWS about the part that failed.
     pub fact: Option<String>,
     /// The remedy, beginning in lower case where it names a command.
     pub hint: Option<String>,
@@ -28,7 +28,7 @@ pub struct Failure<'a> {
     pub target: &'a str,
     /// The database user; empty while it is not known.
     pub user: &'a str,
-    /// Whether nobody chose the user: none is configured, and clients without one send the name of the operating system's user.
+    /// Whether the user is a default: none is configured, and clients without one send the name of the operating system's user.
     pub is_unnamed: bool,
     /// The way in which it was to log in.
     pub login: Login,
@@ -52,7 +52,7 @@ pub struct Applicant<'a> {
 }
 
 impl Applicant<'_> {
-    /// The remedy for a refused login of a user that nobody chose.
+    /// The remedy for a refused login of a default user.
     pub(super) fn choice(&self) -> Option<String> {
         let user = self.user;
         self.is_unnamed.then(|| {
@@ -71,7 +71,7 @@ impl Failure<'_> {
         Applicant { user, is_unnamed: *is_unnamed, login: *login, permission }
     }
 
-    /// What happened and what to do about it, in one sentence: programs that use node-postgres show nothing else.
+    /// The event and the remedy in one sentence: programs that use node-postgres show nothing else.
     pub fn sentence(&self, message: &str, hint: Option<&str>) -> String {
         match self.remedy(hint) {
             // The last words of somebody else are a sentence already.

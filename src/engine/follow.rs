@@ -1,4 +1,4 @@
-//! What the relay and the proxy ask of an engine about a connection after its login.
+//! The questions of relay and proxy to an engine about a connection after its login.
 
 use crate::stream::relay::{self, Reason};
 

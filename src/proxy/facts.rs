@@ -25,7 +25,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What RDS says of the database that explains a failure in `stage`.
+    /// The fact of RDS about the database that explains a failure in `stage`.
     pub(super) fn of_database(&self, stage: Stage, target: &Target) -> Option<String> {
         let database = self.database.as_ref()?;
         let id = &database.id;
@@ -48,7 +48,7 @@ impl Facts {
         }
     }
 
-    /// What Systems Manager says of a bastion that is not connected.
+    /// The fact of Systems Manager about a bastion that is not connected.
     pub(super) fn of_bastion(&self, target: &Target) -> Option<String> {
         let (Route::Ssm(id) | Route::Auto(id)) = &target.route else { return None };
         match self.bastion.as_ref()? {

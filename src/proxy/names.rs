@@ -1,4 +1,4 @@
-//! Which user and which database a client gets: those that it names, or the configured ones.
+//! The user and the database that a client gets: those that it names, or the configured ones.
 //!
 //! A client without a configured user sends the name of the operating system's user, and a PostgreSQL client without a database
 //! sends the name of its user. On the wire this looks like a choice, so the rule is: these names give way to the configured
@@ -11,7 +11,7 @@ use crate::{
     target::Target,
 };
 
-/// What a client gets in the place of what it sent.
+/// The names that a client gets in the place of those that it sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Configured<'a> {
     /// The configured user; `None` leaves the client's.
@@ -21,7 +21,7 @@ pub(super) struct Configured<'a> {
 }
 
 impl<'a> Configured<'a> {
-    /// What `target` has in the place of what `client` sent.
+    /// The names of `target` in the place of those that `client` sent.
     ///
     /// `only_user` is the user whom the login is for, where it is for one only.
     ///
@@ -109,7 +109,7 @@ mod tests {
         Names { user: user.as_bytes(), database: database.as_bytes() }
     }
 
-    /// What a client of the user `ada` gets: its user and its database, or the error.
+    /// The user and the database of a client of the user `ada`, or the error.
     fn gets(target: &Target, user: &str, database: &str) -> Result<(String, String), String> {
         let sent = named(user, database);
         let configured = Configured::choose(target, None, sent, |name| name.is_empty() || name == b"ada");

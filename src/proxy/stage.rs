@@ -2,7 +2,7 @@
 
 use crate::connect::Step;
 
-/// What was being done; in the DETAIL of every error and in the log.
+/// The stage of a connection; in the DETAIL of every error and in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Admitting the client and reading its startup.

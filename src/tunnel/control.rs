@@ -29,7 +29,7 @@ struct Control {
     start_for: Duration,
 }
 
-/// Which sessions to open: through `bastion` to `endpoint`, asked for by `account` for `start_for` while AWS throttles, and
+/// The sessions to open: through `bastion` to `endpoint`, asked for by `account` for `start_for` while AWS throttles, and
 /// resumed for `resume_for`.
 pub fn spec(
     account: &Account,

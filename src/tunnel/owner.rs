@@ -1,4 +1,4 @@
-//! Which process started an SSM session: a mark in the session's reason, which AWS gives back.
+//! The process that started an SSM session: a mark in the session's reason, which AWS gives back.
 //!
 //! ```text
 //!   rdsgate/0.1.0 by alice for orders.…:5432 #1a2b3c4d @5e6f70.1234.89ab

@@ -24,7 +24,7 @@ const MAX_ROWS: usize = 100;
 pub(super) struct Form {
     /// The name of the program or the library.
     pub(super) name: &'static str,
-    /// What to do with the text, where its name does not say it. Such a text has several lines.
+    /// The use of the text, where its name does not say it. Such a text has several lines.
     pub(super) use_as: Option<&'static str>,
     /// The text to copy.
     pub(super) text: String,

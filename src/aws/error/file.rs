@@ -55,7 +55,7 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    /// What to change in the file.
+    /// The change that the file needs.
     pub(in crate::aws) fn mend(self) -> &'static str {
         match self {
             Self::NotUtf8 => "save the file as UTF-8",

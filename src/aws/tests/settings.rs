@@ -1,4 +1,4 @@
-//! What the AWS variables and files make of an [`Account`], each case in a process of its own: the environment is one for
+//! An [`Account`] made from AWS variables and files, each case in a process of its own: the environment is one for
 //! all tests of a process.
 
 use std::{path::Path, process::Command};
@@ -35,7 +35,7 @@ async fn settings() {
     std::fs::write(std::env::var("PROBE_OUTCOME").unwrap(), outcome.to_string()).unwrap();
 }
 
-/// What an [`Account`] makes of an environment and a configuration file.
+/// The credentials that an [`Account`] finds in an environment and a configuration file.
 async fn probe(home: &TempDir, config: &str, environment: &[(&str, &str)]) -> Value {
     std::fs::write(home.path().join("config"), config).unwrap();
     let outcome = home.path().join("outcome");
@@ -163,7 +163,7 @@ async fn each_way_to_have_no_credentials_has_its_error_and_hint() {
     assert_eq!(by_variable["error"], "ProfileNotFound", "{by_variable}");
 }
 
-/// What `rdsgate login` leaves behind for the session `corp`.
+/// The file that `rdsgate login` leaves behind for the session `corp`.
 fn sso_token(home: &Path, expires: &str) {
     let cache = home.join(".aws/sso/cache");
     std::fs::create_dir_all(&cache).unwrap();

@@ -32,7 +32,7 @@ enum Command {
     Check(Choice),
     /// Show each value and its origin
     ///
-    /// What is printed is a configuration file itself. Behind each value stands the file and line, the variable or the flag
+    /// The output is a configuration file itself. Behind each value stands the file and line, the variable or the flag
     /// that set it.
     Show(Choice),
     /// Print a JSON schema of the configuration file

@@ -119,8 +119,8 @@ impl Layout {
         text
     }
 
-    /// What comes behind the checks: those that were not made, the failures, and a line that says it all. `stopped` is the end of
-    /// a run by a signal. On a terminal the failure that decides leaves no room for others, nor for warnings.
+    /// The end of the report: the checks that were not made, the failures, and the rows that name cause and next step. `stopped` is
+    /// the end of a run by a signal. On a terminal the failure that decides leaves no room for others, nor for warnings.
     pub(super) fn end(&self, name: &str, report: &Report, code: u8, stopped: bool) -> String {
         let mut text = String::new();
         // Each of them has been shown already where everything is.
@@ -164,7 +164,7 @@ impl Layout {
     }
 }
 
-/// A paragraph in lines of at most so many columns, each but the first behind `indent`; the first begins there already.
+/// A paragraph in lines of at most `columns` columns, each but the first behind `indent`; the first begins there already.
 fn broken(paragraph: &str, columns: usize, indent: &str) -> String {
     let lines = paragraph.lines().map(|line| wrapped(line, indent.len(), columns, indent));
     lines.collect::<Vec<_>>().join(&format!("\n{indent}")) + "\n"

@@ -67,7 +67,7 @@ fn datagrip() {
     );
 }
 
-/// What stands for a target in every format, each time the same.
+/// A target in every format, each time the same.
 fn uuid(index: usize) -> String {
     let text = exported(Format::Datagrip);
     let found = text.split("uuid=\"").nth(index + 1).and_then(|rest| rest.split('"').next()).unwrap().to_owned();

@@ -148,7 +148,7 @@ impl Group {
     }
 }
 
-/// Who may set an option. A project's file comes with a repository, and so from its authors: it may describe databases,
+/// The authority that may set an option. A project's file comes with a repository, and so from its authors: it may describe databases,
 /// but it decides neither whom we believe nor who we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {

@@ -1,4 +1,4 @@
-//! What is wrong or odd, where, and what to do about it.
+//! Errors and warnings with their places and remedies.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Which values there are, and which of them wins.
+//! The values of all sources, and their precedence.
 
 use super::*;
 

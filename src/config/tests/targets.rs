@@ -1,4 +1,4 @@
-//! What becomes of a target: its name, route, sessions and local port.
+//! Targets from drafts: name, route, sessions and local port.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What a file that comes with a repository can say, and what it cannot.
+//! The rights of a file that comes with a repository.
 
 use super::*;
 use crate::target::{Auth, Guard, LocalTlsMode, PasswordSource};

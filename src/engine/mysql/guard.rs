@@ -1,4 +1,4 @@
-//! What is added to the client's response, and what guards the session after the login.
+//! The additions to the client's response, and the guard of the session after the login.
 //!
 //! The guard keeps a slip of the hand from writing, and the principal tells the DBA who is there. Neither is a permission: a
 //! client that means to can set another value.

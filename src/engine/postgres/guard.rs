@@ -1,4 +1,4 @@
-//! What is added to the client's startup: the guard of the session, and the IAM principal.
+//! The additions to the client's startup: the guard of the session, and the IAM principal.
 //!
 //! The guard keeps a slip of the hand from writing, and the principal tells the DBA who is there. Neither is a permission: a
 //! client that means to can set another value.
@@ -9,7 +9,7 @@ use crate::target::Guard;
 
 /// The longest that PostgreSQL keeps of an application_name, in bytes (NAMEDATALEN - 1).
 const MAX_APPLICATION_NAME: usize = 63;
-/// What a long principal leaves of the client's own name.
+/// The length of the client's own name beside a long principal.
 const LEAST_OF_CLIENT: usize = 20;
 
 /// The startup with the guard's parameters, which win over the client's, and the principal in its application_name: in the

@@ -135,7 +135,7 @@ impl Error {
         }
     }
 
-    /// What AWS knows about the thing that failed.
+    /// The facts of AWS about the part that failed.
     fn fact(&self, target: &Target, login: &Login<'_>) -> Option<String> {
         login.facts.of_bastion(target).or_else(|| login.facts.of_database(self.stage(), target))
     }
@@ -150,7 +150,7 @@ impl Error {
 pub struct Login<'a> {
     /// The database user; empty when it is not known yet.
     pub user: &'a str,
-    /// What AWS knows that bears on the error.
+    /// The facts of AWS that bear on the error.
     pub facts: &'a Facts,
 }
 

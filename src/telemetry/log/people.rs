@@ -46,8 +46,8 @@ pub(super) fn lines(level: Level, message: &str, fields: &[(&'static str, Value)
     at(&time_of_day(), level, message, fields, colour)
 }
 
-/// A line that is broken between words where a terminal of so many columns has no room; `taken` of the first are in use. A longer word
-/// has a line of its own. Colours take no room.
+/// A line broken between words at `columns`, of which the first `taken` are in use; each later part stands behind `indent`. A word that
+/// is too long has a line of its own. Colours take no room.
 pub fn wrapped(line: &str, taken: usize, columns: usize, indent: &str) -> String {
     let visible = |word: &str| {
         let mut parts = word.split("\u{1b}[");
