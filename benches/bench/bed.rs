@@ -1,4 +1,4 @@
-//! What stands around the measured program: a server, the sandbox, the program itself, psql.
+//! The surroundings of the measured program: a server, the sandbox, the program itself, psql.
 
 use std::{
     fs::File,
@@ -96,7 +96,7 @@ impl Bed {
         )
     }
 
-    /// What a client without rdsgate logs in with.
+    /// The password of a client without rdsgate.
     pub(crate) fn token(&self) -> String {
         let user = Identity::user();
         let credentials = Credentials::new(user.access_key, user.secret.expose().clone(), None, None, "bench");
@@ -227,7 +227,7 @@ impl Gate {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// What clients need to know: no more than this.
+    /// The address and the names that clients need.
     pub(crate) fn door(&self) -> Vec<(String, String)> {
         vec![("PGHOST".into(), "localhost".into()), ("PGPORT".into(), self.port.to_string())]
     }

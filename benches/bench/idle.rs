@@ -1,4 +1,4 @@
-//! What it costs to be there.
+//! The cost of an idle process.
 
 use std::{
     io::{Read as _, Write as _},

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const DELAYS: [u64; 2] = [0, 20];
-/// What an agent of the sandbox sends in a session at the real one's pace, MB/s.
+/// The rate of an agent of the sandbox in a session at the pace of the real one, MB/s.
 const PACE: f64 = 0.90;
 /// Of each of the tables that are dumped: so much that reading the catalogue, which cannot be shared out, counts little.
 const DUMPED: usize = 8;

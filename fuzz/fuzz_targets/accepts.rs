@@ -1,4 +1,4 @@
-//! What a client sends first. The invariant is documented where it is asserted.
+//! The first bytes of a client. The invariant is documented where it is asserted.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a server says during a login. The invariant is documented where it is asserted.
+//! The bytes of a server during a login. The invariant is documented where it is asserted.
 
 #![no_main]
 

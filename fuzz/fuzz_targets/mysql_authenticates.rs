@@ -1,4 +1,4 @@
-//! What server and client say while the client proves itself. The invariant is documented where it is asserted.
+//! The exchange of server and client while the client proves itself. The invariant is documented where it is asserted.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What goes both ways after a login. The invariant is documented where it is asserted.
+//! The bytes in both directions after a login. The invariant is documented where it is asserted.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Who is let in, and what those hear who do not come as PostgreSQL clients.
+//! Access to the listener, and the reply to clients that do not speak PostgreSQL.
 
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 

@@ -71,7 +71,7 @@ fn token(case: &Value, log: &str) -> Output {
     command.output().expect("cargo built rdsgate")
 }
 
-/// What is asked of `rdsgate` needs no call to AWS.
+/// The question to `rdsgate` needs no call to AWS.
 fn is_offline(answer: &Value) -> bool {
     answer["error"].is_string() || answer["kind"] == "keys"
 }

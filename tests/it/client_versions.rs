@@ -1,4 +1,4 @@
-//! What the pinned clients need must be on the oldest system that the tests are for, Ubuntu 22.04; `tests/servers/install` checks
+//! The pinned clients must run on the oldest system that the tests are for, Ubuntu 22.04; `tests/servers/install` checks
 //! the tools for the same versions.
 
 use std::{fs, process::Command};

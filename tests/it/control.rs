@@ -18,7 +18,7 @@ use crate::support::{
 
 const ENGINES: [Engine; 3] = [Engine::Postgres, Engine::MariaDb, Engine::MySql];
 
-/// What the engine's command line says that asks for the user's name straight at the server: with TLS, for PostgreSQL with
+/// The output of the engine's command line that asks for the user's name straight at the server: with TLS, for PostgreSQL with
 /// full verification too (the other clients have no option for the name to expect at an address).
 fn login(server: &Server, user: &str, password: &str) -> String {
     let mut client = Command::new(&server.client);

@@ -1,4 +1,4 @@
-//! What the watch of a PostgreSQL connection makes of messages in any order, held against a real server.
+//! The watch of a PostgreSQL connection beside a real server, for messages in any order.
 
 use std::time::Duration;
 

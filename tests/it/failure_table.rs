@@ -1,4 +1,4 @@
-//! What goes wrong between a client and its database, one row for each cause: what psql prints, what the mysql command line
+//! The faults between a client and its database, one row for each cause: what psql prints, what the mysql command line
 //! prints, what `rdsgate doctor` finds and how it ends; and that the next client is served once the cause is gone.
 //!
 //! In the order in which a connection meets them, a test for each stage. What takes more than a row to bring about is in

@@ -1,4 +1,4 @@
-//! What a psql user reads when something between the proxy and ReadyForQuery fails, where that takes more than a row of
+//! The messages that a psql user reads when something between the proxy and ReadyForQuery fails, where that takes more than a row of
 //! `failure_table`.
 
 use std::{

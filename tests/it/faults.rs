@@ -25,7 +25,7 @@ fn at_random_places(seed: u64, bytes: usize, times: usize, mut act: impl FnMut()
     }
 }
 
-/// What is lost with a websocket on its way down comes back at one message each 100 ms: the less the better.
+/// Messages that are lost with a websocket on its way down come back at one each 100 ms: the fewer the better.
 fn little_in_flight(mut options: Options) -> Options {
     options.agent.window = 24;
     options

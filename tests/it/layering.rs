@@ -13,7 +13,7 @@ use std::{
 const WORDS: [&str; 8] =
     ["causes", "limits", "outbound", "regular_file", "safe_display", "service", "stream", "target"];
 
-/// What a module may import beside itself; a module that is missing here fails the test.
+/// The imports of a module beside itself; a module that is missing here fails the test.
 fn allowed(module: &str) -> Option<Vec<&'static str>> {
     let with_words = |more: &[&'static str]| [&WORDS[..], more].concat();
     Some(match module {
@@ -187,7 +187,7 @@ const SANS_IO: &[&str] = &[
     "crates/ssm-session/src/window.rs",
 ];
 
-/// What such a file cannot say. `IpAddr` alone is a word, not a socket.
+/// The words that such a file cannot have. `IpAddr` alone is a word, not a socket.
 const IMPURE: [&str; 12] = [
     "tokio",
     "std::net::Tcp",

@@ -92,7 +92,7 @@ async fn a_full_server_says_so_itself() {
     assert!(sleepers.len() >= 10, "{}", sleepers.len());
 }
 
-/// What the server's token check said of the logins since `before`.
+/// The verdicts of the server's token check on the logins since `before`.
 fn verdicts(server: &Server, before: usize) -> Vec<String> {
     server.auth_lines().iter().skip(before).map(|line| line.split(' ').nth(1).unwrap_or_default().to_owned()).collect()
 }

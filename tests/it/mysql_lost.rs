@@ -1,4 +1,4 @@
-//! What drivers and pools make of a lost connection to a MySQL or MariaDB server.
+//! The reaction of drivers and pools to a lost connection to a MySQL or MariaDB server.
 
 use std::process::Stdio;
 

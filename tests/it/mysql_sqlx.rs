@@ -31,7 +31,7 @@ fn code(error: &Error) -> (u16, String) {
     (error.number(), error.code().unwrap_or_default().to_owned())
 }
 
-/// Who the server takes this connection for, and its number.
+/// The user of this connection as the server sees it, and its number.
 async fn identity(connection: &mut MySqlConnection) -> (String, u64) {
     let sql = "select substring_index(current_user(), '@', 1), connection_id()";
     within("the user", sqlx::query_as(sql).fetch_one(connection)).await.expect("a row")

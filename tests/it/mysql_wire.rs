@@ -1,4 +1,4 @@
-//! What of MySQL's and MariaDB's protocol few clients use, packet by packet through the gate: each answer is the server's
+//! Parts of the protocols of MySQL and MariaDB that few clients use, packet by packet through the gate: each answer is the server's
 //! own, byte for byte.
 
 use database_wire::mysql::{Activity, Capabilities};
@@ -35,7 +35,7 @@ const BULK: u64 = 1 << 34;
 const EXTENDED_METADATA: u64 = 1 << 35;
 /// MARIADB_CLIENT_CACHE_METADATA.
 const CACHE_METADATA: u64 = 1 << 36;
-/// What says that there are extended capabilities is that the lowest bit is not set.
+/// Extended capabilities are there when the lowest bit is not set.
 const MARIADB: u64 = PLAIN & !1;
 
 /// A statement that was never prepared: the error of the server contains its number.

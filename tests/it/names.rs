@@ -1,4 +1,4 @@
-//! Which user and database clients get that name them, that name none, and that send the names of the operating system.
+//! The user and the database of clients that name them, that name none, and that send the names of the operating system.
 
 use mysql_async::{ChangeUserOpts, Conn, Error, prelude::Queryable};
 use tokio::process::Command;

@@ -47,7 +47,7 @@ impl Client {
         }
     }
 
-    /// What it hears when it asks something: the error's code and words.
+    /// The reply to a query: the code and the words of the error.
     async fn hears(&mut self) -> String {
         match self {
             Self::Postgres(driver) => {

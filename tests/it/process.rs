@@ -149,7 +149,7 @@ async fn a_stderr_that_is_not_read_stops_neither_the_proxy_nor_its_end() {
     drop(lines);
 }
 
-/// What a far side may say to play with a log or a terminal.
+/// Text of a far side that plays with a log or a terminal.
 const HOSTILE: &str = "gone\u{1b}[2J\u{1b}]0;title\u{7}\r\nWARN forged line\u{9b}31m \u{202e}txet\u{2066}";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::support::{
     servers::PgServer,
 };
 
-/// What breaks the connections.
+/// The event that breaks the connections.
 #[derive(Debug, Clone, Copy)]
 enum Break {
     /// The session through which they go ends.

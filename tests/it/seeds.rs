@@ -61,7 +61,7 @@ impl Desk {
         shell
     }
 
-    /// What the lines print, each of which must succeed.
+    /// The output of the lines, each of which must succeed.
     async fn types(&self, lines: &str) -> String {
         self.types_with(lines, &[]).await.stdout
     }

@@ -1,4 +1,4 @@
-//! What a person at a terminal sees: short log lines, the stage of a wait, a word for Ctrl-C.
+//! The view of a person at a terminal: short log lines, the stage of a wait, a word for Ctrl-C.
 
 use std::{
     fs,

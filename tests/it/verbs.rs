@@ -71,14 +71,14 @@ impl User {
         (output.status.code().expect("no signal ends it"), text(&output.stdout), text(&output.stderr))
     }
 
-    /// What a run prints that must succeed and have nothing to complain of.
+    /// The output of a run, which must succeed without a complaint.
     fn prints(&self, arguments: &[&str]) -> String {
         let (code, stdout, stderr) = self.run(arguments);
         assert_eq!((code, stderr.as_str()), (0, ""), "{arguments:?}: {stdout}");
         stdout
     }
 
-    /// What a run complains of that must fail and print nothing.
+    /// The complaint of a run, which must fail and print nothing.
     fn complains(&self, arguments: &[&str]) -> (i32, String) {
         let (code, stdout, stderr) = self.run(arguments);
         assert_eq!(stdout, "", "{arguments:?}: {stderr}");

@@ -1,4 +1,4 @@
-//! What `rdsgate env` prints, evaluated by the programs that it is for: whatever characters a name has, each reads the name
+//! The output of `rdsgate env`, evaluated by the programs that it is for: whatever characters a name has, each reads the name
 //! back, and nothing of it is run. Where a shell is not installed its test reports "ignored": libtest decides that when it
 //! compiles, hence a harness of their own.
 
@@ -124,7 +124,7 @@ impl User {
         self.0.path()
     }
 
-    /// What the target's environment is in a format, `None` when it refuses to write it.
+    /// The environment of the target in a format; `None` when the program refuses to write it.
     fn env(&self, number: usize, format: &str) -> Option<String> {
         let output = Command::new(env!("CARGO_BIN_EXE_rdsgate"))
             .args(["env", "orders", "--format", format])
@@ -166,7 +166,7 @@ impl User {
     }
 }
 
-/// What is printed for each name in a format, `None` where that is refused.
+/// The output for each name in a format; `None` where that is refused.
 fn printed(format: &'static str) -> &'static [Option<String>] {
     static PRINTED: [(&str, OnceLock<Vec<Option<String>>>); 4] =
         [("sh", OnceLock::new()), ("fish", OnceLock::new()), ("dotenv", OnceLock::new()), ("docker", OnceLock::new())];
@@ -248,7 +248,7 @@ fn to_complete(shell: &str) -> TempDir {
     root
 }
 
-/// What a shell prints that has run `script` in such a folder.
+/// The output of a shell that has run `script` in such a folder.
 fn shell_in(root: &TempDir, shell: &str, options: &[&str], script: &str) -> String {
     let path = format!("{}/bin:{}", root.path().display(), std::env::var("PATH").unwrap_or_default());
     let output = Command::new(shell)

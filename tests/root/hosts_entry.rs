@@ -32,7 +32,7 @@ async fn forwarded(server: &Server) -> (Sandbox, Gate, NamedTempFile) {
     (sandbox, gate, hosts)
 }
 
-/// What a program prints that runs with this hosts file.
+/// The output of a program that runs with this hosts file.
 async fn output(hosts: &NamedTempFile, program: &mut Command) -> String {
     let program = program.as_std();
     let mut command = Command::new("unshare");

@@ -17,7 +17,7 @@ const NETWORKS: u32 = 1 << 15;
 pub(crate) struct Namespace {
     name: String,
     address: Ipv4Addr,
-    /// What `/etc/hosts` is in there.
+    /// The `/etc/hosts` of the namespace.
     hosts: NamedTempFile,
 }
 

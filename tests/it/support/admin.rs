@@ -156,7 +156,7 @@ struct Sample {
     value: f64,
 }
 
-/// What a scrape gave.
+/// The result of a scrape.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// The type of each family, whose name is without `_total`.

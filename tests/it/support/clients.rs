@@ -1,6 +1,6 @@
 //! Foreign clients, the programs of `tests/clients`, run against an address of ours.
 //!
-//! What they need from PyPI and npm is installed once into `target/clients`, into a folder named for the requirements, under
+//! Their packages from PyPI and npm are installed once into `target/clients`, into a folder named for the requirements, under
 //! a file lock: tests and processes that run at once share one installation.
 
 use std::{

@@ -103,7 +103,7 @@ pub(crate) fn error_text(error: &Error) -> String {
     })
 }
 
-/// What must not hang a test.
+/// Work that must not hang a test.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} takes longer than {PATIENCE:?}"))
 }

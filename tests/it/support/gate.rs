@@ -35,7 +35,7 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-/// What psql did.
+/// A run of psql.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
@@ -105,7 +105,7 @@ impl GateOptions {
         self.without_env("RDSGATE_MAX_SESSIONS").without_env("RDSGATE_WARM_SESSIONS")
     }
 
-    /// What a configuration file names.
+    /// The targets of a configuration file.
     pub(crate) fn bare(sandbox: &Sandbox) -> Self {
         Self {
             arguments: vec!["up".into()],
@@ -226,7 +226,7 @@ impl GateOptions {
         identity.env().iter().fold(options, |options, (name, value)| options.env(name, value))
     }
 
-    /// What no output may show.
+    /// The values that no output may show.
     pub(crate) fn secrets(&self) -> Vec<String> {
         let secret = self.env.iter().filter(|(name, _)| CREDENTIALS.contains(&name.as_str()));
         secret.map(|(_, value)| value.clone()).collect()
@@ -416,7 +416,7 @@ impl Gate {
         }
     }
 
-    /// What a statement gives that must succeed.
+    /// The result of a statement, which must succeed.
     pub(crate) async fn query(&self, sql: &str) -> String {
         let ran = self.psql(sql).await;
         assert!(ran.status.success(), "{sql}: {}\n{}", ran.stderr, self.log());

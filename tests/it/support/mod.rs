@@ -1,4 +1,4 @@
-//! What the scenarios stand on.
+//! The ground of the scenarios.
 
 pub(crate) mod admin;
 pub(crate) mod clients;

@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{driver::within, gate::Gate, servers::Server};
 
-/// What every client since MySQL 4.1 has; no extended ones.
+/// The capabilities of every client since MySQL 4.1; no extended ones.
 pub(crate) const PLAIN: u64 = 1 | 1 << 2 | 1 << 9 | 1 << 13 | 1 << 15;
 /// CLIENT_MULTI_STATEMENTS, CLIENT_MULTI_RESULTS, CLIENT_PS_MULTI_RESULTS.
 pub(crate) const MULTI: u64 = 1 << 16 | 1 << 17 | 1 << 18;
@@ -40,7 +40,7 @@ pub(crate) struct Wire {
     /// Sees all that this client sends and hears after its login: where an answer ends is for it to say, and if it is
     /// wrong the next answer does not begin with number 1, or this one never ends.
     pub(crate) watch: Watch,
-    /// What was agreed on.
+    /// The capabilities that were agreed on.
     agreed: Capabilities,
     /// The OK of the login.
     pub(crate) login: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What a client that is refused hears: the words from psql, and from the wire the SQLSTATE, which psql keeps to itself
+//! The refusal as a client hears it: the words from psql, and from the wire the SQLSTATE, which psql keeps to itself
 //! until it is connected.
 
 use std::{

@@ -1,4 +1,4 @@
-//! What `rdsgate doctor` says, and that it says nothing secret and leaves nothing behind.
+//! The report of `rdsgate doctor`, which holds nothing secret, and whose run leaves nothing behind.
 
 use sandbox::Sandbox;
 use serde_json::Value;
@@ -28,7 +28,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// What a run says as JSON.
+    /// The JSON report of a run.
     pub(crate) async fn of(options: GateOptions, sandbox: &Sandbox) -> Self {
         let said = examined(options.argument("--json"), sandbox).await;
         let report = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));

@@ -265,7 +265,7 @@ impl Server {
         fs::write(self.iam_conf.with_file_name("refuse-next"), "").expect("the server's folder can be written");
     }
 
-    /// What the token check has logged so far.
+    /// The log of the token check so far.
     pub(crate) fn auth_lines(&self) -> Vec<String> {
         fs::read_to_string(&self.auth_log).expect("auth.log is there").lines().map(str::to_owned).collect()
     }

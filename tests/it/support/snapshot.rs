@@ -1,4 +1,4 @@
-//! What a command prints and how it ends, whole, beside a file of `tests/snapshots`.
+//! The whole output of a command and its exit code, beside a file of `tests/snapshots`.
 
 use std::path::Path;
 

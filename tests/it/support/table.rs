@@ -18,15 +18,15 @@ use super::{
 /// the home and the address of AWS.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    /// What the far side is made of.
+    /// The options of the far side.
     pub(crate) world: fn(Options, &Server) -> Options,
-    /// What is broken in it, and in the database.
+    /// The faults in it, and in the database.
     pub(crate) broken: fn(&Scene<'_>),
     /// How rdsgate is called.
     pub(crate) called: fn(GateOptions, &Scene<'_>) -> GateOptions,
     /// SQLSTATE, and what MESSAGE, DETAIL and HINT say; `None` where it cannot be met there.
     pub(crate) psql: Option<[&'static str; 4]>,
-    /// What is printed, code and all.
+    /// The output, with its code.
     pub(crate) mysql: Option<&'static [&'static str]>,
     /// Of doctor: exit code, what fails first, and the verdict, check, fact, and fix or cause that it is about.
     pub(crate) doctor: Found,
@@ -34,7 +34,7 @@ pub(crate) struct Row {
     pub(crate) healed: Option<fn(&Scene<'_>)>,
 }
 
-/// What doctor says: the exit code, and findings as (check, verdict, fact, fix or cause), of which the first that is a failure
+/// The report of doctor: the exit code, and findings as (check, verdict, fact, fix or cause), of which the first that is a failure
 /// is the first of all. `session|dial` is the check of these two that comes to it.
 pub(crate) type Found = (i32, &'static [(&'static str, &'static str, &'static str, &'static str)]);
 
