@@ -159,7 +159,7 @@ impl Output {
             let answer = self.answer(&question, input)?;
             match (answer.trim(), default) {
                 ("", Some(default)) => return Some(default.to_owned()),
-                ("", None) => {}
+                ("", None) => self.note("an answer is needed; Ctrl-C ends the command"),
                 (answer, _) => return Some(answer.to_owned()),
             }
         }
@@ -709,7 +709,8 @@ mod tests {
         assert_eq!(output.ask("user", Some("me"), &mut "".as_bytes()), None);
         assert_eq!(
             stderr.text(),
-            "which:\n  1  first\n  2  second\nwhich one? [1-2, Enter: 2] user [me]: user: user: user [me]: \n"
+            "which:\n  1  first\n  2  second\nwhich one? [1-2, Enter: 2] user [me]: user: \
+             an answer is needed; Ctrl-C ends the command\nuser: user [me]: \n"
         );
     }
 
