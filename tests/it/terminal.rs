@@ -155,7 +155,7 @@ const WAITS: [Wait; 15] = [
         called: |options, _| program(options).argument("--").argument("true"),
         planted: |sandbox, _| sandbox.delay(Operation::TerminateSession, HANGS),
         shown: "ending the connections and the SSM session  ",
-        answer: " leaving open SSM sessions to their idle timeout sessions=1\n",
+        answer: " to their idle\n         timeout: sessions 1\n",
         exit: 0,
     },
     Wait {
