@@ -209,13 +209,13 @@ const WAITS: [Wait; 15] = [
         ..WAIT
     },
     Wait {
-        called: |options, _| options.verb("sessions"),
+        called: |options, _| options.verb("sessions").without("--listen"),
         planted: |sandbox, _| sandbox.delay(Operation::DescribeSessions, HANGS),
         shown: "listing sessions  ",
         ..WAIT
     },
     Wait {
-        called: |options, _| options.verb("sessions").flag("--terminate", "dev-0123456789abcdef0"),
+        called: |options, _| options.verb("sessions").without("--listen").flag("--terminate", "dev-0123456789abcdef0"),
         planted: |sandbox, _| sandbox.delay(Operation::TerminateSession, HANGS),
         shown: "ending a session  ",
         ..WAIT
