@@ -286,7 +286,7 @@ async fn every_wait_of_a_client_is_shown_and_ctrl_c_ends_it() {
         let mut client = gate.psql_command().args(["-c", "select 1"]).spawn().expect("psql is installed");
         assert!(gate.until(|log| log.contains(shown)).await, "{shown}: {}", gate.log());
         gate.types("\u{3}").await;
-        assert!(gate.until(|log| log.contains("\nstopping\n")).await, "{shown}: {:?}", gate.log());
+        assert!(gate.until(|log| log.contains("stopping\n")).await, "{shown}: {:?}", gate.log());
         assert_eq!(gate.ended().await.code(), Some(130), "{shown}: {}", gate.log());
         client.wait().await.expect("it ends");
     }
