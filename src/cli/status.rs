@@ -258,7 +258,7 @@ mod tests {
              orders.cluster-ro-c1abcdefghij.eu-central-1.rds.amazonaws.com:5432\n    \
              route        via i-0123456789abcdef0, eu-central-1\n    \
              credentials  expire in 2h05m (an SSO session, profile \"dev\")\n    \
-             last client  failed 9s ago: the database refused the login: FATAL 28000: rol…\n    \
+             last client  failed 9s ago: the database refused the login: FATAL 28000: ro…\n    \
              \x20            run: rdsgate doctor orders --user app\n    \
              connections  2\n      \
              CLIENT           USER             DATABASE   AGE    SENT    RECEIVED\n      \

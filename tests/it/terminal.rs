@@ -231,7 +231,8 @@ async fn every_wait_of_a_command_is_shown_and_answers_ctrl_c() {
         let options = called(GateOptions::new(server, &sandbox), server).env("TERM", "xterm").env("NO_COLOR", "1");
         let (text, status) = on_a_terminal(options.command(), &[(shown, "\x03")]).await;
         assert_eq!(status, exit, "{shown}: {text:?}");
-        assert!(text.ends_with(answer), "{shown}: {text:?}");
+        // A session may have to be ended behind it.
+        assert!(text.contains(answer), "{shown}: {text:?}");
     }
 }
 

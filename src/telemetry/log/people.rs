@@ -54,13 +54,13 @@ pub fn wrapped(line: &str, taken: usize, columns: usize, indent: &str) -> String
         let first = parts.next().unwrap_or_default().chars().count();
         first + parts.map(|part| part.split_once('m').map_or(part, |(_, rest)| rest).chars().count()).sum::<usize>()
     };
-    let (mut text, mut column) = (String::new(), taken);
+    let (mut text, mut start, mut column) = (String::new(), taken, taken);
     for (index, word) in line.split(' ').enumerate() {
         let width = visible(word);
-        if index > 0 && column > indent.len() && column + 1 + width > columns {
+        if index > 0 && column > start && column + 1 + width > columns {
             text.push('\n');
             text.push_str(indent);
-            column = indent.len();
+            (start, column) = (indent.len(), indent.len());
         } else if index > 0 {
             text.push(' ');
             column += 1;
