@@ -23,7 +23,7 @@ use ssm_session::request::Destination;
 
 pub use self::{
     identity::{ExternalId, Identity, MfaCode, MfaSerial, RoleArn, SessionName},
-    listen::{Address, ListenAddress, Local},
+    listen::{Address, ListenAddress, Local, SocketAccess},
     pooling::{Isolation, Pooling, default_pooling},
     reference::{Arn, Host, Reference},
     secret::{PasswordSource, SecretId},
@@ -344,6 +344,8 @@ pub struct Target {
     pub guard: Guard,
     /// The local addresses to listen on. The first is the one that commands and connection strings show.
     pub listen: Vec<Address>,
+    /// The access to those of them that are unix sockets.
+    pub socket: SocketAccess,
     /// The user ids whose clients are served beside our own and root's.
     pub allow_users: Vec<u32>,
     /// The file with the password that clients of the listener must know. It is read when the target is served.

@@ -189,7 +189,7 @@ impl Running {
             let password_failed = |cause| Error::LocalPassword { target: Arc::clone(&target.name), cause };
             local_password::read(file).map_err(password_failed)?;
         }
-        let listeners = listen::bind_all(&target.listen).await.map_err(listen_failed)?;
+        let listeners = listen::bind_all(&target).await.map_err(listen_failed)?;
         let upstream = self.upstream(&target, accounts)?;
         let local_tls =
             local_tls(&target, config).map_err(|cause| Error::LocalTls { target: Arc::clone(&target.name), cause })?;

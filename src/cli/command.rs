@@ -34,7 +34,7 @@ use super::{
 use crate::{
     app::{Cause, Endpoints, Event, Running},
     local_connection::Connection,
-    target::{Local, Target},
+    target::Target,
     telemetry::{log, metrics::Metrics},
 };
 
@@ -148,7 +148,7 @@ async fn beside(
     }
     // From here on the terminal is the program's.
     drop(person);
-    let connection = Connection::new(&served.target, served.bound.iter().find_map(Local::tcp));
+    let connection = Connection::new(&served.target, &served.bound);
     let mut command = program.command(&connection);
     for name in connection.misleading() {
         command.env_remove(name);

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn each_reader_gets_its_own_words() {
         let target = target(Engine::Postgres, Some("it's me"), Some("$db"), "5432");
-        let connection = Connection::new(&target, None);
+        let connection = Connection::new(&target, &[]);
         assert_eq!(
             text(&connection, Format::Sh).unwrap(),
             "unset PGSERVICE PGHOSTADDR PGREQUIRESSL PGSSLROOTCERT PGSSLNEGOTIATION PGSSLCERTMODE PGGSSENCMODE PGREQUIREAUTH \
@@ -128,10 +128,10 @@ mod tests {
             ("it's $me", Format::Sh, false),
         ] {
             let target = target(Engine::Postgres, Some(user), None, "5432");
-            assert_eq!(text(&Connection::new(&target, None), format).is_err(), refused, "{user:?} {format:?}");
+            assert_eq!(text(&Connection::new(&target, &[]), format).is_err(), refused, "{user:?} {format:?}");
         }
         let target = target(Engine::Postgres, Some("it's $me"), None, "5432");
-        let docker = text(&Connection::new(&target, None), Format::Docker).unwrap();
+        let docker = text(&Connection::new(&target, &[]), Format::Docker).unwrap();
         assert!(docker.contains("\nPGUSER=it's $me\n"), "{docker}");
     }
 
@@ -139,7 +139,7 @@ mod tests {
     fn mysql_has_its_own_variables() {
         let target = target(Engine::Mysql, Some("app"), Some("shop"), "3306");
         assert_eq!(
-            text(&Connection::new(&target, None), Format::Sh).unwrap(),
+            text(&Connection::new(&target, &[]), Format::Sh).unwrap(),
             "export MYSQL_HOST=127.0.0.1\nexport MYSQL_TCP_PORT=3306\nexport DATABASE_URL=mysql://app@127.0.0.1:3306/shop\n"
         );
     }

@@ -42,6 +42,7 @@ impl Flags {
             let given: Vec<&str> = matches.get_many::<String>(key.name())?.map(String::as_str).collect();
             let separator = match key.kind() {
                 Kind::List(List { separator, .. }) => separator,
+                Kind::Listen => ",",
                 _ => "",
             };
             Some((key, given.join(separator)))
@@ -105,15 +106,8 @@ fn argument(key: Key) -> Arg {
         }
         Kind::Word(known) => words(argument, known),
         Kind::File => argument.value_hint(ValueHint::FilePath),
-        Kind::List(List { repeats: true, .. }) => argument.action(ArgAction::Append),
-        Kind::List(_)
-        | Kind::Text
-        | Kind::Duration
-        | Kind::Port
-        | Kind::Count
-        | Kind::Size
-        | Kind::Listen
-        | Kind::Admin => argument,
+        Kind::List(List { repeats: true, .. }) | Kind::Listen => argument.action(ArgAction::Append),
+        Kind::List(_) | Kind::Text | Kind::Duration | Kind::Port | Kind::Count | Kind::Size | Kind::Admin => argument,
     }
 }
 

@@ -84,12 +84,16 @@ fn arguments(connection: &Connection<'_>, of_mariadb: bool, own: &[OsString]) ->
     let (leading, rest) = own.split_at(leading);
     let mut arguments = leading.to_vec();
     // An option file may say otherwise. MariaDB's client verifies where it does not encrypt, and then wants TLS after all.
-    arguments.push("--protocol=tcp".into());
+    arguments.push(format!("--protocol={}", if connection.socket.is_some() { "socket" } else { "tcp" }).into());
     let without_tls: &[&str] =
         if of_mariadb { &["--skip-ssl", "--skip-ssl-verify-server-cert"] } else { &["--ssl-mode=DISABLED"] };
     arguments.extend(without_tls.iter().map(OsString::from));
-    arguments.push(format!("--host={}", connection.host).into());
-    arguments.push(format!("--port={}", connection.port).into());
+    if let Some(path) = connection.socket {
+        arguments.push(format!("--socket={path}").into());
+    } else {
+        arguments.push(format!("--host={}", connection.host).into());
+        arguments.push(format!("--port={}", connection.port).into());
+    }
     arguments.extend(connection.target.user.as_ref().map(|user| format!("--user={user}").into()));
     arguments.extend(connection.target.database.as_ref().map(|name| format!("--database={name}").into()));
     arguments.extend_from_slice(rest);
@@ -134,7 +138,7 @@ mod tests {
     #[test]
     fn user_arguments_go_last_except_those_that_must_be_first() {
         let target = target(Engine::Mysql, Some("app"), Some("shop"), "3307");
-        let connection = Connection::new(&target, None);
+        let connection = Connection::new(&target, &[]);
         let own = ["--defaults-file=/x", "--no-defaults", "-e", "--defaults-file"].map(OsString::from);
         assert_eq!(
             arguments(&connection, true, &own),
@@ -154,7 +158,7 @@ mod tests {
         );
         let bare = crate::local_connection::tests::target(Engine::Mysql, None, None, "3306");
         assert_eq!(
-            arguments(&Connection::new(&bare, None), false, &[]),
+            arguments(&Connection::new(&bare, &[]), false, &[]),
             ["--protocol=tcp", "--ssl-mode=DISABLED", "--host=127.0.0.1", "--port=3306"]
         );
     }

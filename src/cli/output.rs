@@ -222,7 +222,7 @@ impl Output {
                 } else {
                     self.say(Kind::Note, &format!("{}\n  {}", printable::line(&what), printable::line(&how)), &[]);
                 }
-                let connection = Connection::new(target, bound.iter().find_map(Local::tcp));
+                let connection = Connection::new(target, bound);
                 self.print(&match connection.command() {
                     Some(command) => format!("{command}\n{}\n", connection.uri()),
                     None => format!("{}\n", forwarding(target, &connection)),
@@ -458,7 +458,7 @@ fn forgive_broken_pipe(error: io::Error) -> io::Result<()> {
 
 /// `[orders] listening on localhost:5432` and `(postgres, via i-0123…, verify-full)`.
 fn listening(target: &Target, bound: &[Local]) -> (String, String) {
-    let listen = target.listen.iter().map(|address| listen::name(address, bound)).collect::<Vec<_>>().join(", ");
+    let listen = target.listen.iter().map(|address| listen::name(address, bound)).collect::<Vec<_>>().join(" and ");
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
         Route::Direct => "direct".into(),

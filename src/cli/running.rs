@@ -29,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     admin::model::Status,
     app::{Process, Served},
-    config::{Environment, Plan, Request},
-    target::{Local, Reference, Target},
+    config::{Environment, Plan, Request, runtime_folder},
+    target::{Address, ListenAddress, Local, Reference, Target},
     tunnel::owner::started,
 };
 
@@ -63,6 +63,9 @@ pub(super) struct Serving {
     /// `host:port` of the database.
     pub(super) endpoint: String,
     pub(super) addresses: Vec<SocketAddr>,
+    /// The paths of the unix sockets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sockets: Vec<PathBuf>,
     /// Not in the records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     origin: Option<Origin>,
@@ -149,6 +152,7 @@ pub(super) fn announce(served: &[Served], files: &Files) -> io::Result<Own> {
         engine: served.target.engine.to_string(),
         endpoint: served.target.endpoint.to_string(),
         addresses: served.bound.iter().filter_map(Local::tcp).collect(),
+        sockets: served.bound.iter().filter_map(Local::unix).map(Path::to_owned).collect(),
         origin: Some(Origin { user: served.target.user.clone(), file: files.get(&served.target).cloned() }),
     });
     announce_in(&folder(), targets.collect())
@@ -312,11 +316,12 @@ fn id_in(path: &Path) -> Option<u32> {
     path.file_stem()?.to_str()?.parse().ok()
 }
 
-/// A port of a target at which a running proxy serves another one.
+/// An address of a target at which a running proxy serves another one.
 #[derive(Debug, thiserror::Error)]
-#[error("port {port} is served by process {pid} for {other}, not for {target}")]
+#[error("{place} is served by process {pid} for {other}, not for {target}")]
 pub(super) struct ServedForAnother {
-    pub(super) port: u16,
+    /// `port 5432`, or the path of a unix socket.
+    place: String,
     target: String,
     pid: u32,
     other: String,
@@ -328,19 +333,16 @@ impl ServedForAnother {
         "stop that process, or give the target another port with --listen or the key listen";
 }
 
-/// Where a running proxy serves exactly this target; `None` when none does.
+/// Where a running proxy serves exactly this target, with addresses of the kind that is configured first in front; nowhere when
+/// none does.
 ///
 /// # Errors
-/// The target's port leads to another one.
-pub(super) fn address_of(target: &Target, files: &Files) -> Result<Option<SocketAddr>, ServedForAnother> {
+/// An address of the target leads to another one.
+pub(super) fn address_of(target: &Target, files: &Files) -> Result<Vec<Local>, ServedForAnother> {
     address_in(&all(), target, files.get(target))
 }
 
-fn address_in(
-    running: &[Record],
-    target: &Target,
-    file: Option<&PathBuf>,
-) -> Result<Option<SocketAddr>, ServedForAnother> {
+fn address_in(running: &[Record], target: &Target, file: Option<&PathBuf>) -> Result<Vec<Local>, ServedForAnother> {
     let endpoint = target.endpoint.to_string();
     let is_it = |serving: &Serving| {
         // An endpoint on the command line is the same database whichever file describes it too.
@@ -350,17 +352,28 @@ fn address_in(
         serving.endpoint == endpoint && same
     };
     let serving = running.iter().filter(|record| !record.stopping);
-    let mut targets = serving.flat_map(|record| record.targets.iter().map(move |serving| (record, serving)));
+    let targets = serving.flat_map(|record| record.targets.iter().map(move |serving| (record, serving)));
     if let Some((_, serving)) = targets.clone().find(|(_, serving)| is_it(serving)) {
-        return Ok(serving.addresses.first().copied());
+        let addresses = serving.addresses.iter().copied().map(Local::Tcp);
+        let sockets = serving.sockets.iter().cloned().map(Local::Unix);
+        return Ok(match target.listen.first() {
+            Some(Address::Unix(_)) => sockets.chain(addresses).collect(),
+            Some(Address::Tcp(_)) | None => addresses.chain(sockets).collect(),
+        });
     }
-    let Some(port) = target.tcp().map(|listen| listen.port) else { return Ok(None) };
-    match targets.find(|(_, serving)| serving.addresses.iter().any(|address| address.port() == port)) {
-        Some((record, serving)) => {
-            Err(ServedForAnother { port, target: target.name.to_string(), pid: record.pid, other: serving.describe() })
+    for address in &target.listen {
+        let (place, is_at): (String, &dyn Fn(&Serving) -> bool) = match address {
+            Address::Tcp(ListenAddress { port, .. }) => {
+                (format!("port {port}"), &|serving| serving.addresses.iter().any(|address| address.port() == *port))
+            }
+            Address::Unix(path) => (path.display().to_string(), &|serving| serving.sockets.contains(path)),
+        };
+        if let Some((record, serving)) = targets.clone().find(|(_, serving)| is_at(serving)) {
+            let (target, other) = (target.name.to_string(), serving.describe());
+            return Err(ServedForAnother { place, target, pid: record.pid, other });
         }
-        None => Ok(None),
     }
+    Ok(Vec::new())
 }
 
 /// The target that a name on the command line of `wait` and `stop` means here.
@@ -431,10 +444,7 @@ impl Record {
 }
 
 fn folder() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_absolute()) {
-        Some(path) => PathBuf::from(path).join("rdsgate"),
-        None => std::env::temp_dir().join(format!("rdsgate-{}", rustix::process::geteuid().as_raw())),
-    }
+    runtime_folder(std::env::var_os("XDG_RUNTIME_DIR").as_deref())
 }
 
 /// In a folder that others can write to somebody may have made ours before us.
@@ -453,7 +463,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::target::{Address, ListenAddress};
 
     #[test]
     fn leftovers_of_killed_processes_are_swept() {
@@ -474,6 +483,7 @@ mod tests {
             engine: "postgres".into(),
             endpoint: "orders.example:5432".into(),
             addresses: vec!["127.0.0.1:5432".parse().unwrap(), "[::1]:5432".parse().unwrap()],
+            sockets: Vec::new(),
             origin: Some(Origin { user: Some("app".into()), file: Some("/a/.rdsgate.toml".into()) }),
         }]
     }
@@ -544,10 +554,10 @@ mod tests {
         };
         let origin = |user: &str, file: &str| Some(Origin { user: Some(user.into()), file: Some(file.into()) });
         let served = record(&|_| {});
-        assert!(address_in(&served, &target, Some(&file)).unwrap().is_some());
-        assert!(address_in(&served, &target, None).unwrap().is_some(), "its endpoint on the command line");
+        assert!(!address_in(&served, &target, Some(&file)).unwrap().is_empty());
+        assert!(!address_in(&served, &target, None).unwrap().is_empty(), "its endpoint on the command line");
         assert!(
-            address_in(&record(&|serving| serving.origin = None), &target, Some(&file)).unwrap().is_some(),
+            !address_in(&record(&|serving| serving.origin = None), &target, Some(&file)).unwrap().is_empty(),
             "older"
         );
         for (what, other) in [
@@ -560,7 +570,7 @@ mod tests {
             assert!(error.starts_with("port 5432 is served by process 7 for "), "{what}: {error}");
             let mut elsewhere = target.clone();
             elsewhere.listen = vec![Address::Tcp(ListenAddress::localhost(5433))];
-            assert_eq!(address_in(&other, &elsewhere, Some(&file)).unwrap(), None, "{what}");
+            assert_eq!(address_in(&other, &elsewhere, Some(&file)).unwrap(), [], "{what}");
         }
     }
 

@@ -126,9 +126,19 @@ fn target(target: &TargetStatus, text: &mut String) {
         (_, Some(bastion)) => format!("via {bastion}"),
         (_, None) => "direct".into(),
     };
-    let address = target.listeners.first().map(|address| local(address)).unwrap_or_default();
-    let head = format!("  {}{label}  {address}  {}{guard}", target.name, target.engine);
+    let mut addresses: Vec<String> = target.listeners.iter().map(|address| local(address)).collect();
+    addresses.dedup();
+    // Several addresses, or a path, have a line of their own.
+    let (address, more) = match addresses.as_slice() {
+        [] => (String::new(), None),
+        [one] if !one.starts_with("unix:") => (format!("  {one}"), None),
+        several => (String::new(), Some(several.join(", "))),
+    };
+    let head = format!("  {}{label}{address}  {}{guard}", target.name, target.engine);
     let _ = writeln!(text, "{}", cut(&head, COLUMNS));
+    if let Some(addresses) = more {
+        let _ = writeln!(text, "    listens on   {}", cut(&addresses, COLUMNS - 17));
+    }
     let _ = writeln!(text, "    {}", cut(&format!("{}:{}", target.host, target.port), COLUMNS - 4));
     let _ = writeln!(text, "    route        {}, {}", cut(&route, 45), target.region);
     let _ = writeln!(text, "    credentials  {}", cut(&credentials(target.credentials.as_ref()), COLUMNS - 17));

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{self, Environment, Key, Plan, Request},
     local_connection::Connection,
-    target::{Engine, ListenAddress},
+    target::Engine,
 };
 
 /// A port that the system will choose.
@@ -83,14 +83,15 @@ impl TargetArguments {
                 return Exit::Failure;
             }
         };
-        if bound.is_none() && target.tcp().is_none_or(ListenAddress::is_any_port) {
+        let connection = Connection::new(target, &bound);
+        if connection.is_any_port() {
             output.error(
                 &NoAddress(target.name.to_string()),
                 Some("start it with rdsgate up, or give it a port with --listen or the key listen"),
             );
             return Exit::Failure;
         }
-        work(&Connection::new(target, bound), output)
+        work(&connection, output)
     }
 
     /// Joins the flags with the variables and the files, looks up what is missing, and prints what is odd or wrong.

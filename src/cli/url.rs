@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         match text {
             Ok(text) => output.print(&format!("{text}\n")),
             Err(error) => {
-                output.error(&error, None);
+                output.error(&error, error.hint());
                 Exit::Usage
             }
         }

@@ -15,7 +15,8 @@ use super::{
     options::{Key, typed},
     origin::{Origin, Setting},
     settings::{self, Settings},
-    value::{self, Via},
+    sockets,
+    value::{self, Listen, Via},
     warning::Warning,
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     target::{
         Address, Auth, CaFile, Compress, Document, Endpoint, Engine, Guard, Host, Identity, InstanceId, Isolation,
         ListenAddress, LocalTls, LocalTlsMode, PasswordSource, Pooling, Reason, Reference, Region, Route, SessionName,
-        SessionSettings, Target, default_pooling,
+        SessionSettings, SocketAccess, Target, default_pooling,
     },
     tls::local::Authority,
 };
@@ -64,13 +65,16 @@ pub struct Draft {
     /// Protection against mistakes.
     pub guard: Guard,
     /// The local addresses.
-    pub listen: Option<Vec<Address>>,
+    pub listen: Option<Vec<Listen>>,
+    socket: SocketAccess,
     allow_users: Vec<u32>,
     local_password: Option<LocalPassword>,
     local_tls: LocalTls,
     /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
     reason: Option<Reason>,
+    /// The folder for sockets.
+    runtime: PathBuf,
     /// The local user, for the reason.
     local_user: Option<String>,
     /// The sharing of SSM sessions.
@@ -107,6 +111,7 @@ impl Draft {
             None => default_region(settings, environment)?,
         };
         let (auth, password) = login(name, settings)?;
+        let allow_users = settings.value::<typed::AllowUsers>()?.unwrap_or_default();
         let draft = Self {
             name: Arc::from(name),
             alias: None,
@@ -126,8 +131,18 @@ impl Draft {
             ca_file: ca_file(settings, environment)?,
             compress: settings.value_or_default::<typed::Compress>()?,
             guard: guard(settings)?,
-            listen: settings.value::<typed::Listen>()?,
-            allow_users: settings.value::<typed::AllowUsers>()?.unwrap_or_default(),
+            listen: settings.value::<typed::Listen>()?.map(|listen| at_home(listen, environment)),
+            socket: SocketAccess {
+                // The rule of user ids decides which of them are served.
+                mode: settings.value::<typed::SocketMode>()?.unwrap_or(if allow_users.is_empty() {
+                    0o600
+                } else {
+                    0o666
+                }),
+                group: settings.value::<typed::SocketGroup>()?,
+            },
+            runtime: environment.runtime(),
+            allow_users,
             local_password: LocalPassword::parse(settings, environment)?,
             local_tls: local_tls(settings, environment)?,
             reason: settings.value::<typed::Reason>()?,
@@ -211,6 +226,14 @@ impl Draft {
         let Some(port) = self.port.or(engine.default_port()) else {
             return Err(Error::NoPort { target: self.name.to_string(), host });
         };
+        let listen = match self.listen {
+            Some(listen) => sockets::addresses(listen, &self.name, engine, &self.runtime)?,
+            None => vec![Address::Tcp(ListenAddress::localhost(engine.default_port().unwrap_or(port)))],
+        };
+        let open = listen.iter().filter_map(Address::tcp).find(|address| !address.is_loopback());
+        if let Some(address) = open.filter(|_| local_password_file.is_none()) {
+            return Err(Error::OpenWithoutPassword { target: self.name.to_string(), address: address.to_string() });
+        }
         let endpoint = Endpoint { host, port };
         let of = || Reason::of(self.local_user.as_deref(), &endpoint);
         let session = SessionSettings { reason: self.reason.unwrap_or_else(of), ..self.session };
@@ -231,9 +254,8 @@ impl Draft {
             ca_file: self.ca_file,
             compress: self.compress,
             guard: self.guard,
-            listen: self
-                .listen
-                .unwrap_or_else(|| vec![Address::Tcp(ListenAddress::localhost(engine.default_port().unwrap_or(port)))]),
+            listen,
+            socket: self.socket,
             allow_users: self.allow_users,
             local_password_file,
             local_tls: if engine.is_database() { self.local_tls } else { LocalTls::default() },
@@ -350,6 +372,20 @@ fn engine(configured: Option<Engine>, port: Option<u16>) -> Option<Engine> {
 pub(super) fn configured_engine(settings: &Settings<'_>) -> Result<Option<Engine>, Error> {
     let configured = settings.value::<typed::Engine>()?;
     Ok(engine(configured, settings.value::<typed::Port>()?))
+}
+
+/// The addresses with the user's home in the place of a leading `~/`.
+fn at_home(listen: Vec<Listen>, environment: &Environment) -> Vec<Listen> {
+    let expanded = |address| match address {
+        Listen::Socket(path) => {
+            let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+            let path = environment.expand_home(&path);
+            // Joining nothing keeps the slash.
+            Listen::Socket(if is_folder { path.join("") } else { path })
+        }
+        Listen::Tcp(_) | Listen::UsualSocket => address,
+    };
+    listen.into_iter().map(expanded).collect()
 }
 
 /// The AWS identity. Sessions of roles are named after the local user, who would otherwise be missing in CloudTrail.

@@ -31,6 +31,14 @@ pub(super) struct Places {
     pub(super) own: Option<PathBuf>,
 }
 
+/// The folder for sockets and other files of running processes: in `$XDG_RUNTIME_DIR`, or else one in the temporary folder.
+pub fn runtime_folder(variable: Option<&OsStr>) -> PathBuf {
+    match variable.map(Path::new).filter(|path| path.is_absolute()) {
+        Some(path) => path.join("rdsgate"),
+        None => std::env::temp_dir().join(format!("rdsgate-{}", rustix::process::geteuid().as_raw())),
+    }
+}
+
 /// The environment of the process. A value, so that tests need not change their own process.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -78,6 +86,11 @@ impl Environment {
     ) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self { variables, directory, config_home, state_home: None }
+    }
+
+    /// The folder for sockets and other files of running processes.
+    pub(super) fn runtime(&self) -> PathBuf {
+        runtime_folder(self.variables.get(OsStr::new("XDG_RUNTIME_DIR")).map(OsString::as_os_str))
     }
 
     /// A variable's value; one that is empty counts as not set, as in `RDSGATE_PORT= rdsgate up`.

@@ -213,6 +213,17 @@ pub enum Error {
         /// The target.
         target: String,
     },
+    /// A listener that others can reach, without a password.
+    #[error(
+        "target {target} listens on {address}, which is not a loopback address: anyone who can reach it could use the database \
+         without a password"
+    )]
+    OpenWithoutPassword {
+        /// The target.
+        target: String,
+        /// The address.
+        address: String,
+    },
     /// A password of the listener, and bytes without a protocol.
     #[error("target {target} has local_password_file, and its engine has no protocol that asks for a password")]
     LocalPasswordWithoutProtocol {
@@ -258,6 +269,26 @@ pub enum Error {
     TwoPasswords {
         /// The target.
         target: String,
+    },
+    /// A unix socket that the programs of the engine would not find.
+    #[error("target {target}: programs look for {usual} in a folder, not for {}", path.display())]
+    SocketName {
+        /// The target.
+        target: String,
+        /// The configured path.
+        path: PathBuf,
+        /// The usual name of the socket.
+        usual: &'static str,
+    },
+    /// Two targets on one unix socket.
+    #[error("targets {first} and {second} both listen on {}", path.display())]
+    SharedSocket {
+        /// The first target.
+        first: String,
+        /// The second target.
+        second: String,
+        /// The path of the socket.
+        path: PathBuf,
     },
     /// Two targets on one address.
     #[error("targets {first} and {second} both listen on port {port}")]
@@ -339,6 +370,9 @@ impl Error {
             Self::GuardWithoutProtocol { .. } => Some(
                 "serve the database with its own engine, or remove the guards: read_only = false, pin_user = false".into(),
             ),
+            Self::OpenWithoutPassword { .. } => {
+                Some("set local_password_file, for the engine of a database; or listen on localhost or a unix socket".into())
+            }
             Self::LocalPasswordWithoutProtocol { .. } => {
                 Some("serve the database with its own engine, or remove local_password_file".into())
             }
@@ -355,6 +389,12 @@ impl Error {
                 "give {second} another local port: listen = \"localhost:{}\" in [targets.{second}]",
                 if *port == u16::MAX { 5433 } else { port + 1 }
             )),
+            Self::SocketName { path, usual, .. } => {
+                Some(format!("end it in / for a folder: {0}/, for the socket {0}/{usual}", path.display()))
+            }
+            Self::SharedSocket { second, .. } => {
+                Some(format!("give {second} another path, or unix, with listen in [targets.{second}]"))
+            }
             Self::BadValue { source, .. } => source.hint(),
             Self::NotLookedUp { .. }
             | Self::WorkingDirectory { .. }

@@ -296,6 +296,10 @@ impl Source<'_> {
             (Kind::List(list), _) => list.expected,
             (Kind::Duration, _) => "a string with a unit, such as \"30s\"",
             (Kind::Admin, _) => "a string or an integer, such as \"unix:/run/rdsgate.sock\" or 9090",
+            (Kind::Listen, DeValue::Array(array)) if !array.is_empty() => match joined(ADDRESSES, array) {
+                Some(text) => return Ok(text),
+                None => ADDRESSES.expected,
+            },
             (Kind::Listen, _) => "a string or an integer, such as \"localhost:5433\" or 5433",
             (Kind::Text | Kind::Word(_) | Kind::File, _) => "a string",
         };
@@ -335,6 +339,15 @@ impl Source<'_> {
         Error::UnknownKey { at, key: text.into(), table: None, suggestion }
     }
 }
+
+/// The local addresses of a target, which may also be one integer.
+const ADDRESSES: List = List {
+    separator: ",",
+    none: "",
+    expected: "an array of addresses, such as [\"localhost:5433\", \"unix\"]",
+    repeats: true,
+    integers: true,
+};
 
 /// The entries of an array as the one text that a flag has for them; `None` when they are not strings, or integers where the list may have
 /// some.

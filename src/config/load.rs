@@ -57,7 +57,8 @@ pub fn read(request: &Request, environment: &Environment, warnings: &mut Vec<War
     let of_all: Vec<Settings<'_>> = of_targets.chain([settings]).collect();
     let consent = sources.consent(&of_all, &Key::ALL, environment);
     let state_home = environment.state_home().map(Path::to_owned);
-    Ok(Plan { drafts, warnings: std::mem::take(warnings), consent, config, known, chosen, sources, state_home })
+    let (warnings, runtime) = (std::mem::take(warnings), environment.runtime());
+    Ok(Plan { drafts, warnings, consent, config, known, chosen, sources, state_home, runtime })
 }
 
 /// The settings of the process, without targets.

@@ -10,6 +10,7 @@ mod table;
 pub use entry::{DefaultValue, Entry, Group, Kind, List, Scope, Show, Trust};
 pub use table::{Key, Typed, typed};
 
+use super::value::{Listen, listen_list};
 use crate::target::Engine;
 
 impl Key {
@@ -67,6 +68,7 @@ impl Key {
             // A word that is not an engine is complained of.
             Self::Engine => value.parse().map_or(true, Engine::is_database),
             Self::Auth => value == "iam",
+            Self::Listen => listen_list(value).map_or(true, |all| all.iter().all(Listen::is_private)),
             _ => self.kind() == Kind::Boolean && value == "false",
         }
     }

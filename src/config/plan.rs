@@ -15,8 +15,9 @@ use super::{
     origin::Whose,
     ports,
     settings::Settings,
+    sockets,
     sources::{Chosen, Sources, names, unknown},
-    value,
+    value::{self, Listen},
     warning::Warning,
 };
 use crate::target::{Address, Engine, ListenAddress, Reference, Target};
@@ -48,6 +49,8 @@ pub struct Plan {
     pub(super) chosen: Vec<Chosen>,
     pub(super) sources: Sources,
     pub(super) state_home: Option<PathBuf>,
+    /// The folder for sockets.
+    pub(super) runtime: PathBuf,
 }
 
 impl fmt::Debug for Plan {
@@ -135,6 +138,7 @@ impl Plan {
     /// The rules between targets: each has a local port of its own.
     fn join(&self, targets: &mut [Option<&mut Target>]) -> Result<(), Error> {
         self.choose_ports(targets);
+        self.choose_sockets(targets);
         let Sources { flags, variables, .. } = &self.sources;
         let everywhere = flags.get(Key::Listen).or(variables.get(Key::Listen)).is_some();
         refuse_shared_addresses(&targets.iter().flatten().map(|target| &**target).collect::<Vec<_>>(), everywhere)
@@ -144,22 +148,14 @@ impl Plan {
     fn choose_ports(&self, targets: &mut [Option<&mut Target>]) {
         // A port on another address than localhost's does not conflict.
         let claim = |listen: &ListenAddress| {
-            let localhost = value::both_loopbacks();
-            listen.addresses.iter().any(|address| localhost.contains(address)).then_some(listen.port)
+            value::both_loopbacks().into_iter().any(|address| listen.is_at(address)).then_some(listen.port)
         };
-        let claims = |listen: &[Address]| listen.iter().filter_map(Address::tcp).filter_map(claim).collect::<Vec<_>>();
         let configured_ports = |settings: &Settings<'_>| {
-            let listen = settings.get(Key::Listen).and_then(|listen| typed::Listen::parse(&listen.value).ok());
-            claims(&listen.unwrap_or_default())
+            configured_listen(settings).iter().filter_map(Listen::tcp).filter_map(claim).collect::<Vec<_>>()
         };
-        let Sources { flags, variables, files, .. } = &self.sources;
-        let of_file = |(name, whose): &(String, Whose)| {
-            (name.clone(), Settings::of_target(&[flags, variables], files, *whose, name))
-        };
-        let in_files: Vec<(String, Settings<'_>)> = self.known.iter().map(of_file).collect();
+        let in_files = self.in_files();
         let mut taken: Vec<u16> = in_files.iter().flat_map(|(_, settings)| configured_ports(settings)).collect();
         let without_listen = || in_files.iter().filter(|(_, settings)| settings.get(Key::Listen).is_none());
-        let configured_engine = |settings: &Settings<'_>| draft::configured_engine(settings).ok().flatten();
         let first_of = |engine: Engine| {
             let mut of_engine =
                 without_listen().filter(|(_, own)| configured_engine(own).unwrap_or(Engine::DEFAULT) == engine);
@@ -173,7 +169,7 @@ impl Plan {
         for (chosen, target) in self.chosen.iter().zip(targets) {
             let Some(target) = target else { continue };
             if self.sources.settings(chosen).get(Key::Listen).is_some() {
-                taken.extend(claims(&target.listen));
+                taken.extend(target.listen.iter().filter_map(Address::tcp).filter_map(claim));
                 continue;
             }
             let (usual, is_free) = match target.engine.default_port() {
@@ -189,12 +185,63 @@ impl Plan {
             taken.push(port);
         }
     }
+
+    /// Gives the usual socket of an engine to the first target that asks for it, and to each other one a socket of its own.
+    fn choose_sockets(&self, targets: &mut [Option<&mut Target>]) {
+        let in_files = self.in_files();
+        let asks = |settings: &Settings<'_>, engine| {
+            let configured = configured_engine(settings).unwrap_or(Engine::DEFAULT);
+            configured == engine && configured_listen(settings).contains(&Listen::UsualSocket)
+        };
+        let mut taken: Vec<PathBuf> = Vec::new();
+        for (chosen, target) in self.chosen.iter().zip(targets) {
+            let Some(target) = target else { continue };
+            let engine = target.engine;
+            let first = in_files.iter().find(|(_, settings)| asks(settings, engine)).map(|(name, _)| name);
+            let is_first = chosen.whose == Whose::CommandLine || first.is_none_or(|first| *first == chosen.name);
+            let usual = sockets::usual(engine, &self.runtime);
+            for address in &mut target.listen {
+                match address {
+                    Address::Unix(path) if *path == usual && (!is_first || taken.contains(path)) => {
+                        *path = sockets::own(engine, &self.runtime, &target.name);
+                    }
+                    Address::Unix(path) => taken.push(path.clone()),
+                    Address::Tcp(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The targets of the files, with their settings.
+    fn in_files(&self) -> Vec<(String, Settings<'_>)> {
+        let Sources { flags, variables, files, .. } = &self.sources;
+        let of_file = |(name, whose): &(String, Whose)| {
+            (name.clone(), Settings::of_target(&[flags, variables], files, *whose, name))
+        };
+        self.known.iter().map(of_file).collect()
+    }
+}
+
+fn configured_engine(settings: &Settings<'_>) -> Option<Engine> {
+    draft::configured_engine(settings).ok().flatten()
+}
+
+fn configured_listen(settings: &Settings<'_>) -> Vec<Listen> {
+    let listen = settings.get(Key::Listen).and_then(|listen| typed::Listen::parse(&listen.value).ok());
+    listen.unwrap_or_default()
 }
 
 fn refuse_shared_addresses(targets: &[&Target], everywhere: bool) -> Result<(), Error> {
     for (index, second) in targets.iter().enumerate() {
         for first in targets.iter().take(index) {
             let mut both = first.listen.iter().flat_map(|one| second.listen.iter().map(move |other| (one, other)));
+            if let Some(path) = both.clone().find_map(|(one, other)| one.unix().filter(|_| one == other)) {
+                return Err(Error::SharedSocket {
+                    first: first.name.to_string(),
+                    second: second.name.to_string(),
+                    path: path.to_owned(),
+                });
+            }
             if let Some(port) = both.find_map(|(one, other)| shared_port(one.tcp()?, other.tcp()?)) {
                 return Err(Error::SharedAddress {
                     first: first.name.to_string(),
@@ -210,6 +257,7 @@ fn refuse_shared_addresses(targets: &[&Target], everywhere: bool) -> Result<(), 
 
 /// The port that both bind on one address.
 fn shared_port(first: &ListenAddress, second: &ListenAddress) -> Option<u16> {
-    let overlap = first.addresses.iter().any(|address| second.addresses.contains(address));
+    let reach = |one: &ListenAddress, other: &ListenAddress| other.addresses.iter().any(|address| one.is_at(*address));
+    let overlap = reach(first, second) || reach(second, first);
     (overlap && first.port == second.port && first.port != 0).then_some(first.port)
 }

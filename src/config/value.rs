@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -53,15 +54,25 @@ pub enum ValueError {
     /// Not a TCP port.
     #[error("{0:?} is not a port: expected a number from 1 to 65535")]
     Port(String),
+    /// Not the permissions of a unix socket.
+    #[error(
+        "{0:?} is not the mode of a socket: expected octal digits that let its owner connect, such as 0600 or 0660"
+    )]
+    SocketMode(String),
+    /// Not a group of this machine.
+    #[error("{0:?} is not a group of this machine: expected a group id, or a name that is in /etc/group")]
+    NoSuchGroup(String),
     /// Not a local address.
-    #[error("{0:?} is not a local address: expected [HOST:]PORT, such as 5433, localhost:5433 or [::1]:5433")]
+    #[error(
+        "{0:?} is not a local address: expected [HOST:]PORT, such as 5433 or [::1]:5433, unix, or an absolute path"
+    )]
     Listen(String),
     /// Not an address for the admin endpoints.
     #[error("{0:?} is not an admin address: expected [HOST:]PORT, such as 9090 or 0.0.0.0:9090, or unix:PATH")]
     Admin(String),
-    /// An address that others can reach.
-    #[error("{0} is not a loopback address: anyone who can reach it could use the database without a password")]
-    NotLoopback(String),
+    /// Another name than localhost.
+    #[error("{0:?} is neither localhost nor an IP address")]
+    NotAnAddress(String),
     /// Not a name for a certificate.
     #[error("{0:?} is not a name for a certificate: expected a DNS name or an IP address")]
     LocalName(String),
@@ -118,9 +129,7 @@ impl ValueError {
     /// The remedy, where there is more to say than the error does.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotLoopback(_) => {
-                Some("listen on localhost; for a container or another machine, forward a port to it".into())
-            }
+            Self::NotAnAddress(_) => Some("name localhost or an IP address of this machine".into()),
             Self::Word(_)
             | Self::Empty
             | Self::Nul
@@ -128,6 +137,8 @@ impl ValueError {
             | Self::Listen(_)
             | Self::LocalName(_)
             | Self::NoSuchUser(_)
+            | Self::NoSuchGroup(_)
+            | Self::SocketMode(_)
             | Self::OverflowUser(_)
             | Self::Admin(_)
             | Self::Via(_)
@@ -137,6 +148,36 @@ impl ValueError {
             | Self::Number { .. }
             | Self::Duration(_)
             | Self::DurationRange { .. } => None,
+        }
+    }
+}
+
+/// A local address as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// TCP.
+    Tcp(ListenAddress),
+    /// A unix socket with the usual name of the engine in the folder of the user's runtime files.
+    UsualSocket,
+    /// A unix socket at this path, or in it, if it is a folder.
+    Socket(PathBuf),
+}
+
+impl Listen {
+    /// Whether others of the machine or the network do not meet it: on loopback, or in a folder that is the user's alone.
+    pub fn is_private(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.is_loopback(),
+            Self::UsualSocket => true,
+            Self::Socket(_) => false,
+        }
+    }
+
+    /// The TCP address; `None` for a unix socket.
+    pub fn tcp(&self) -> Option<&ListenAddress> {
+        match self {
+            Self::Tcp(address) => Some(address),
+            Self::UsualSocket | Self::Socket(_) => None,
         }
     }
 }
@@ -274,21 +315,12 @@ pub fn label(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// `[HOST:]PORT` on loopback; HOST is `localhost` (both addresses, the default) or one loopback address. Port 0 lets
-/// the system choose.
+/// `[HOST:]PORT`; HOST is `localhost` (both loopback addresses, the default) or one address of this machine, also 0.0.0.0 and
+/// `[::]` for all of them. Port 0 lets the system choose.
 ///
 /// # Errors
-/// [`ValueError::Listen`], [`ValueError::NotLoopback`].
+/// [`ValueError::Listen`], [`ValueError::NotAnAddress`].
 pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
-    let address = tcp(text)?;
-    if let Some(public) = address.addresses.iter().find(|address| !address.is_loopback()) {
-        return Err(ValueError::NotLoopback(public.to_string()));
-    }
-    Ok(address)
-}
-
-/// `[HOST:]PORT`; HOST is `localhost` or one address.
-fn tcp(text: &str) -> Result<ListenAddress, ValueError> {
     let malformed = || ValueError::Listen(text.into());
     let (host, port) = text.rsplit_once(':').unwrap_or(("localhost", text));
     // A leading '+' is fine for `u16::from_str`, not for an address.
@@ -302,17 +334,42 @@ fn tcp(text: &str) -> Result<ListenAddress, ValueError> {
     let address: IpAddr = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().map_err(|_| malformed())?.into(),
         None if host.contains(':') || host.is_empty() => return Err(malformed()),
-        None => host.parse::<Ipv4Addr>().map_err(|_| ValueError::NotLoopback(host.into()))?.into(),
+        None => host.parse::<Ipv4Addr>().map_err(|_| ValueError::NotAnAddress(host.into()))?.into(),
     };
     Ok(ListenAddress { host: address.to_string(), addresses: vec![address], port })
 }
 
-/// Addresses as [`listen`] reads them, with commas between them.
+/// Addresses with commas between them: `[HOST:]PORT`, `unix`, or an absolute path or one in the user's home.
 ///
 /// # Errors
 /// As [`listen`].
-pub fn listen_list(text: &str) -> Result<Vec<listen::Address>, ValueError> {
-    text.split(',').map(|address| listen(address.trim()).map(listen::Address::Tcp)).collect()
+pub fn listen_list(text: &str) -> Result<Vec<Listen>, ValueError> {
+    let address = |text: &str| match text {
+        "unix" => Ok(Listen::UsualSocket),
+        path if path.contains('\0') => Err(ValueError::Nul),
+        text => match text.strip_prefix("unix:").unwrap_or(text) {
+            path if path.starts_with('/') || path.starts_with("~/") => Ok(Listen::Socket(path.into())),
+            _ => listen(text).map(Listen::Tcp),
+        },
+    };
+    text.split(',').map(|text| address(text.trim())).collect()
+}
+
+/// The permissions of a unix socket in octal digits, as chmod has them. Its owner may always connect.
+///
+/// # Errors
+/// [`ValueError::SocketMode`].
+pub fn socket_mode(text: &str) -> Result<u32, ValueError> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o777 == 0 && mode & 0o600 == 0o600);
+    mode.filter(|_| text.len() <= 4 && !text.starts_with('+')).ok_or_else(|| ValueError::SocketMode(text.into()))
+}
+
+/// A group of this machine, by name or id.
+///
+/// # Errors
+/// [`ValueError::NoSuchGroup`].
+pub fn group(text: &str) -> Result<u32, ValueError> {
+    text.parse().ok().or_else(|| passwd::group_id_of(text)).ok_or_else(|| ValueError::NoSuchGroup(text.into()))
 }
 
 /// Where the admin endpoints are: a port, with or without a host, or `unix:PATH`.
@@ -324,7 +381,7 @@ pub fn admin(text: &str) -> Result<listen::Address, ValueError> {
     match text.strip_prefix("unix:") {
         Some(path) if path.is_empty() || path.contains('\0') => Err(malformed()),
         Some(path) => Ok(listen::Address::Unix(path.into())),
-        None => tcp(text).map(listen::Address::Tcp).map_err(|_| malformed()),
+        None => listen(text).map(listen::Address::Tcp).map_err(|_| malformed()),
     }
 }
 
@@ -421,7 +478,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listen_address_is_a_port_with_an_optional_loopback_host() {
+    fn listen_address_is_a_port_with_an_optional_host() {
         let localhost = ["127.0.0.1", "::1"];
         for (text, host, addresses, port) in [
             ("5433", "localhost", localhost.as_slice(), 5433),
@@ -430,6 +487,10 @@ mod tests {
             ("127.0.0.1:5433", "127.0.0.1", &["127.0.0.1"], 5433),
             ("127.8.9.10:5433", "127.8.9.10", &["127.8.9.10"], 5433),
             ("[::1]:65535", "::1", &["::1"], 65535),
+            ("0.0.0.0:5433", "0.0.0.0", &["0.0.0.0"], 5433),
+            ("192.168.1.2:5433", "192.168.1.2", &["192.168.1.2"], 5433),
+            ("[::]:5433", "::", &["::"], 5433),
+            ("[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1", &["::ffff:10.0.0.1"], 1),
         ] {
             let address = listen(text).unwrap();
             assert_eq!((address.host.as_str(), address.port), (host, port), "{text}");
@@ -438,19 +499,36 @@ mod tests {
     }
 
     #[test]
-    fn malformed_or_public_listen_address_is_refused() {
+    fn list_of_addresses_has_ports_and_sockets() {
+        let localhost = |port| Listen::Tcp(ListenAddress::localhost(port));
+        assert_eq!(listen_list("5433, unix"), Ok(vec![localhost(5433), Listen::UsualSocket]));
+        let paths = ["/run/a b/", "~/sockets"].map(|path| Listen::Socket(path.into()));
+        for text in ["/run/a b/,~/sockets", "unix:/run/a b/, unix:~/sockets"] {
+            assert_eq!(listen_list(text), Ok(paths.to_vec()));
+        }
+        assert_eq!(listen_list("5433,"), Err(ValueError::Listen(String::new())));
+        assert_eq!(listen_list("sockets/"), Err(ValueError::Listen("sockets/".into())));
+        assert_eq!(listen_list("/a\0"), Err(ValueError::Nul));
+    }
+
+    #[test]
+    fn mode_of_a_socket_is_octal_and_lets_its_owner_connect() {
+        for (text, mode) in [("0600", 0o600), ("660", 0o660), ("0777", 0o777)] {
+            assert_eq!(socket_mode(text), Ok(mode));
+        }
+        for text in ["", "0800", "0066", "1777", "+600", "00600", "u=rw"] {
+            assert_eq!(socket_mode(text), Err(ValueError::SocketMode(text.into())));
+        }
+        assert_eq!((group("root"), group("4242")), (Ok(0), Ok(4242)));
+        assert_eq!(group("no such group"), Err(ValueError::NoSuchGroup("no such group".into())));
+    }
+
+    #[test]
+    fn malformed_listen_address_is_refused() {
         for text in ["", ":5433", "localhost", "localhost:", "localhost:65536", "+5433", "::1:5433", "[::1]", "[x]:1"] {
             assert_eq!(listen(text), Err(ValueError::Listen(text.into())), "{text}");
         }
-        for (text, host) in [
-            ("0.0.0.0:5433", "0.0.0.0"),
-            ("192.168.1.2:5433", "192.168.1.2"),
-            ("[::]:5433", "::"),
-            ("[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1"),
-            ("db.example:5433", "db.example"),
-        ] {
-            assert_eq!(listen(text), Err(ValueError::NotLoopback(host.into())), "{text}");
-        }
+        assert_eq!(listen("db.example:5433"), Err(ValueError::NotAnAddress("db.example".into())));
     }
 
     #[test]

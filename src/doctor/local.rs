@@ -1,4 +1,6 @@
-//! Whether the local port can be listened on, on both loopback addresses.
+//! Whether the local addresses can be listened on; a port on both loopback addresses.
+
+use std::path::Path;
 
 use super::{
     report::{Check, Finding},
@@ -23,9 +25,10 @@ pub(super) async fn check(run: &Run, target: &Target, port_of_another: Option<&s
 async fn addresses(target: &Target) -> Vec<Finding> {
     let mut findings = Vec::new();
     for address in &target.listen {
-        if let Address::Tcp(listen) = address {
-            findings.push(port(listen, address).await);
-        }
+        findings.push(match address {
+            Address::Tcp(listen) => port(listen, address).await,
+            Address::Unix(path) => socket(path, address).await,
+        });
     }
     findings
 }
@@ -38,12 +41,30 @@ async fn port(listen: &ListenAddress, address: &Address) -> Finding {
         Ok(_) => Finding::pass(format!("{} is free on {addresses}", listen.port)),
         Err(listen::Error::PortTaken { address, owner }) => {
             let fact = format!("{address} is taken by {owner}");
-            if owner.process.as_ref().is_some_and(|(_, name)| name == "rdsgate") {
+            if owner.is_rdsgate() {
                 return Finding::pass(format!("{fact}, which may be serving this target"));
             }
             port_in_use(Finding::fail(fact))
         }
         Err(error) => Finding::fail(error.to_string()).fix("choose another address or port with --listen".to_owned()),
+    }
+}
+
+async fn socket(path: &Path, address: &Address) -> Finding {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if !folder.exists() {
+        return Finding::pass(format!("rdsgate makes {} for its socket", folder.display()));
+    }
+    match listen::bind(address).await {
+        Ok(_) => Finding::pass(format!("{} is free", path.display())),
+        Err(listen::Error::PathTaken { owner, .. }) if owner.is_rdsgate() => {
+            let fact = format!("{} is taken by {owner}", path.display());
+            Finding::pass(format!("{fact}, which may be serving this target"))
+        }
+        Err(error) => {
+            let hint = error.hint("--listen");
+            Finding::fail(error.to_string()).fix(hint)
+        }
     }
 }
 

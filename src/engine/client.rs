@@ -15,6 +15,8 @@ pub struct Address<'a> {
     pub host: &'a str,
     /// The port of the listener.
     pub port: u16,
+    /// The path of the unix socket, where it is one. `host` and `port` are then what [`Client::at_socket`] makes of it.
+    pub socket: Option<&'a str>,
     /// The configured user.
     pub user: Option<&'a str>,
     /// The configured database.
@@ -44,6 +46,14 @@ pub struct Client {
     pub program: &'static str,
     /// The host to write for `localhost`, which some clients take for a unix socket.
     pub localhost: &'static str,
+    /// The port that programs take by default.
+    pub port: u16,
+    /// Host and port that lead to the unix socket at a path; `None` for a path that the programs cannot be led to.
+    pub at_socket: fn(&str) -> Option<(&str, u16)>,
+    /// The parameter of a URI that holds the path of a unix socket. `None` where the socket is a host.
+    pub uri_socket: Option<&'static str>,
+    /// The same of a URL of SQLAlchemy.
+    pub sqlalchemy_socket: Option<&'static str>,
     /// The command for a shell that opens a prompt.
     pub command: fn(&Address<'_>) -> String,
     /// The connection string of the engine's drivers for Go; the form's name where it cannot hold the user.
@@ -81,6 +91,8 @@ pub struct Variables {
     pub host: &'static str,
     /// For the port.
     pub port: &'static str,
+    /// For the path of a unix socket, in the place of the port, where the socket is not a host.
+    pub socket: Option<&'static str>,
     /// For the user, if there is one.
     pub user: Option<&'static str>,
     /// For the database, if there is one.
@@ -96,9 +108,10 @@ impl Client {
     pub fn uri(&self, address: &Address<'_>) -> String {
         let user = address.user.map(|user| format!("{}@", quote::percent(user))).unwrap_or_default();
         let database = address.database.map(quote::percent).unwrap_or_default();
-        let query = query((self.uri_tls)(address.ca));
+        let (authority, socket) = self.place(address, self.uri_socket);
+        let query = query(socket.into_iter().chain((self.uri_tls)(address.ca)));
         let mark = if query.is_empty() { "" } else { "?" };
-        format!("{}://{user}{}/{database}{mark}{query}", self.uri_scheme, address.authority())
+        format!("{}://{user}{authority}/{database}{mark}{query}", self.uri_scheme)
     }
 
     /// For JDBC.
@@ -118,15 +131,33 @@ impl Client {
         let is_path = encoded == database;
         let parameter = (!is_path).then(|| (self.sqlalchemy_database, database.to_owned()));
         let path = if is_path { encoded } else { String::new() };
-        let query = query(parameter.into_iter().chain((self.sqlalchemy_tls)(address.ca)));
+        let (authority, socket) = self.place(address, self.sqlalchemy_socket);
+        let query = query(parameter.into_iter().chain(socket).chain((self.sqlalchemy_tls)(address.ca)));
         let mark = if query.is_empty() { "" } else { "?" };
-        format!("{}://{user}{}/{path}{mark}{query}", self.sqlalchemy_scheme, address.authority())
+        format!("{}://{user}{authority}/{path}{mark}{query}", self.sqlalchemy_scheme)
+    }
+
+    /// The authority of a URL, and the parameters that lead to a unix socket: its path in `parameter`, or its host and port.
+    fn place(&self, address: &Address<'_>, parameter: Option<&'static str>) -> (String, Vec<(&'static str, String)>) {
+        match (address.socket, parameter) {
+            (None, _) => (address.authority(), Vec::new()),
+            (Some(path), Some(parameter)) => ("localhost".into(), vec![(parameter, path.to_owned())]),
+            (Some(_), None) => {
+                // Not every reader takes a port behind an empty host.
+                let port = (address.port != self.port).then(|| ("port", address.port.to_string()));
+                (String::new(), [("host", address.host.to_owned())].into_iter().chain(port).collect())
+            }
+        }
     }
 
     /// The environment that the engine's clients read, and DATABASE_URL for the rest.
     pub fn variables(&self, address: &Address<'_>) -> Vec<(&'static str, String)> {
-        let Variables { host, port, user, database, tls, misleading: _ } = &self.variables;
-        let mut variables = vec![(*host, address.host.to_owned()), (*port, address.port.to_string())];
+        let Variables { host, port, socket, user, database, tls, misleading: _ } = &self.variables;
+        let mut variables = vec![(*host, address.host.to_owned())];
+        variables.push(match socket.zip(address.socket) {
+            Some((name, path)) => (name, path.to_owned()),
+            None => (*port, address.port.to_string()),
+        });
         variables.extend(user.zip(address.user).map(|(name, user)| (name, user.to_owned())));
         variables.extend(database.zip(address.database).map(|(name, database)| (name, database.to_owned())));
         variables.extend(tls(address.ca));

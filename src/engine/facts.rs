@@ -14,6 +14,8 @@ pub struct Facts {
     pub aliases: &'static [&'static str],
     /// The default port of servers and of our listeners; `None` where each target has its own.
     pub default_port: Option<u16>,
+    /// The file name of a unix socket, by which its clients find one in a folder.
+    pub socket: &'static str,
     /// The forms in which its clients get an address; `None` where any program may be the client.
     pub client: Option<&'static Client>,
     /// The protocols that a client may choose inside TLS (ALPN); with none, a choice is ignored.

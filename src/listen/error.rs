@@ -5,6 +5,9 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use super::port_owner::PortOwner;
 use crate::target::Local;
 
+/// The longest path of a unix socket in bytes: `sun_path` of unix(7) without its NUL.
+pub(super) const MAX_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,8 +20,16 @@ pub enum Error {
         owner: PortOwner,
     },
     /// Another program listens on the socket.
-    #[error("{} is taken: a program answers there", .0.display())]
-    PathTaken(PathBuf),
+    #[error("{} is taken: a program answers there{}", path.display(), named(owner))]
+    PathTaken {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The program that listens there, as far as it is known.
+        owner: PortOwner,
+    },
+    /// The system has no room for the path.
+    #[error("the path of a unix socket has at most {MAX_PATH} bytes: {} has {}", .0.display(), .0.as_os_str().len())]
+    PathTooLong(PathBuf),
     /// Another user could replace the socket.
     #[error("the directory {} is writable by other users", .0.display())]
     Directory(PathBuf),
@@ -43,10 +54,18 @@ impl Error {
             Self::PortTaken { .. } => {
                 Some(format!("stop that program, or choose another port with {option} (0 takes a free one)"))
             }
-            Self::PathTaken(_) => Some(format!("stop that program, or choose another path with {option}")),
+            Self::PathTaken { .. } => Some(format!("stop that program, or choose another path with {option}")),
             Self::NotOurs(_) => Some(format!("remove it if nothing needs it, or choose another path with {option}")),
+            Self::PathTooLong(_) => {
+                Some(format!("choose a shorter path with {option}, or set XDG_RUNTIME_DIR to a shorter one"))
+            }
             Self::Directory(_) => Some("use one with mode 0700 that belongs to you, such as $XDG_RUNTIME_DIR".into()),
             Self::Bind { .. } => None,
         }
     }
+}
+
+/// A program behind the text of an error, if it is known.
+fn named(owner: &PortOwner) -> String {
+    if *owner == PortOwner::default() { String::new() } else { format!(": {owner}") }
 }

@@ -26,6 +26,7 @@ use self::unix::SocketFile;
 pub use self::{error::Error, peer::Peer, stream::Stream};
 
 pub use crate::target::{Address, Local};
+use crate::target::{SocketAccess, Target};
 
 /// The most connections that may wait to be accepted, which the system cuts to its own maximum (`net.core.somaxconn`). Further
 /// connections are dropped, and their clients retry after a second or fail.
@@ -90,31 +91,40 @@ impl Listener {
     }
 }
 
-/// Binds every address.
+/// Binds every address of a target, and makes the folders of unix sockets that are not there.
 ///
 /// # Errors
 /// [`Error`]; nothing stays bound.
-pub async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, Error> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.extend(bind(address).await?);
+pub async fn bind_all(target: &Target) -> Result<Vec<Listener>, Error> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for address in &target.listen {
+        if let Some(path) = address.unix() {
+            unix::make_folder(path, target.socket)?;
+        }
+        let bound = listeners.iter().filter_map(|listener| listener.local().ok()?.tcp()).collect::<Vec<_>>();
+        listeners.extend(bind_beside(address, target.socket, &bound).await?);
     }
     Ok(listeners)
 }
 
 /// Binds an address: several listeners for a name with several addresses. With port 0 the system chooses one port that is
-/// free on all of them.
+/// free on all of them. Only our own user and root can connect to a unix socket.
 ///
 /// # Errors
 /// [`Error`]; nothing stays bound.
 pub async fn bind(address: &Address) -> Result<Vec<Listener>, Error> {
+    bind_beside(address, SocketAccess::PRIVATE, &[]).await
+}
+
+/// Binds an address beside those that are `bound` already, which are not another program's.
+async fn bind_beside(address: &Address, access: SocketAccess, bound: &[SocketAddr]) -> Result<Vec<Listener>, Error> {
     match address {
         Address::Tcp(listen) => {
-            let listeners = tcp::bind(listen).await?;
+            let listeners = tcp::bind(listen, bound).await?;
             Ok(listeners.into_iter().map(|listener| Listener(Kind::Tcp(listener))).collect())
         }
         Address::Unix(path) => {
-            let (listener, file) = unix::bind(path).await?;
+            let (listener, file) = unix::bind(path, access).await?;
             Ok(vec![Listener(Kind::Unix(listener, file))])
         }
     }

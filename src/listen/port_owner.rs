@@ -1,4 +1,4 @@
-//! The program that listens on a local port, from /proc. Only for the text of an error; it may be unknown.
+//! The program that listens on a local port or a unix socket, from the kernel. Only for the text of an error; it may be unknown.
 
 use std::{
     fmt, fs,
@@ -6,13 +6,22 @@ use std::{
     path::Path,
 };
 
-/// The program that listens on a port, as far as it can be known.
+use tokio::net::UnixStream;
+
+/// The program that listens on an address, as far as it can be known.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct PortOwner {
     /// Process id and name. Only root can see those of other users' processes.
     pub process: Option<(u32, String)>,
     /// The user id of the socket.
     pub user: Option<u32>,
+}
+
+impl PortOwner {
+    /// Whether it is another process of this program.
+    pub fn is_rdsgate(&self) -> bool {
+        self.process.as_ref().is_some_and(|(_, name)| name == "rdsgate")
+    }
 }
 
 impl fmt::Display for PortOwner {
@@ -32,6 +41,18 @@ pub(super) fn of(address: SocketAddr) -> PortOwner {
         return PortOwner::default();
     };
     PortOwner { process: process_with(inode), user: Some(user) }
+}
+
+/// The program that listens on a unix socket, by what the kernel says of the process that made it listen.
+pub(super) fn at_other_end(stream: &UnixStream) -> PortOwner {
+    let Ok(credentials) = stream.peer_cred() else { return PortOwner::default() };
+    let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
+    PortOwner { process: pid.map(|pid| (pid, name_of(pid))), user: Some(credentials.uid()) }
+}
+
+fn name_of(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Whether connections in state TIME_WAIT (06) hold the port of `address`, and nothing else does.
@@ -96,7 +117,6 @@ fn process_with(inode: u64) -> Option<(u32, String)> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         has_socket(&entry.path()).then_some(())?;
-        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        Some((pid, name.trim().to_owned()))
+        Some((pid, name_of(pid)))
     })
 }

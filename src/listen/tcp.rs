@@ -1,4 +1,4 @@
-//! TCP on loopback: all addresses of a name are bound or none, and never beside another program's server.
+//! TCP: all addresses of a name are bound or none, and never beside another program's server.
 //!
 //! `localhost` is two addresses and clients try either first, so a port counts as free only when no program answers on
 //! 127.0.0.1 nor on ::1: people have written to the wrong database that way.
@@ -24,19 +24,19 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Ports to try when the system chooses one that is taken on the other address.
 const ATTEMPTS: usize = 16;
 
-/// Binds every address. With port 0 the system chooses one port that is free on all.
+/// Binds every address, beside our `own` listeners of other addresses. With port 0 the system chooses one port that is free on all.
 ///
 /// # Errors
 /// [`Error`]; nothing stays bound.
-pub(super) async fn bind(listen: &ListenAddress) -> Result<Vec<TcpListener>, Error> {
+pub(super) async fn bind(listen: &ListenAddress, own: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
     if listen.port != 0 {
-        return bind_port(&listen.addresses, listen.port, TIME_WAIT_TIMEOUT).await;
+        return bind_port(&listen.addresses, listen.port, TIME_WAIT_TIMEOUT, own).await;
     }
     let mut attempt = 1;
     loop {
         let first = listen.addresses.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let port = free_port(first).await?;
-        match bind_port(&listen.addresses, port, Duration::ZERO).await {
+        match bind_port(&listen.addresses, port, Duration::ZERO, own).await {
             Err(Error::PortTaken { .. }) if attempt < ATTEMPTS => attempt += 1,
             bound => return bound,
         }
@@ -49,9 +49,18 @@ async fn free_port(ip: IpAddr) -> Result<u16, Error> {
     Ok(TcpListener::bind(address).await.map_err(bind)?.local_addr().map_err(bind)?.port())
 }
 
-async fn bind_port(addresses: &[IpAddr], port: u16, wait: Duration) -> Result<Vec<TcpListener>, Error> {
+async fn bind_port(
+    addresses: &[IpAddr],
+    port: u16,
+    wait: Duration,
+    own: &[SocketAddr],
+) -> Result<Vec<TcpListener>, Error> {
+    let reach_loopback = addresses.iter().any(|address| address.is_loopback() || address.is_unspecified());
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let address = SocketAddr::new(ip, port);
+        if !reach_loopback || own.contains(&address) {
+            continue;
+        }
         if let Ok(Ok(_)) = timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await {
             return Err(Error::PortTaken { address, owner: port_owner::of(address) });
         }
@@ -111,7 +120,7 @@ mod tests {
     async fn backlog_is_the_systems_maximum() {
         let most: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
         let clients = most.min(1500);
-        let listener = bind(&localhost(0)).await.unwrap().remove(0);
+        let listener = bind(&localhost(0), &[]).await.unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         // The listener does not accept: a client beyond the backlog gets no answer to its SYN.
         let mut waiting = Vec::new();
@@ -138,7 +147,7 @@ mod tests {
         drop(accepted);
         assert!(port_owner::is_in_time_wait(address));
         let one_address = ListenAddress { addresses: vec![ip.into()], ..localhost(address.port()) };
-        let waiting = timeout(RETRY_AFTER * 2, bind(&one_address)).await;
+        let waiting = timeout(RETRY_AFTER * 2, bind(&one_address, &[])).await;
         assert!(waiting.is_err(), "{waiting:?}");
         // A listener on the port takes precedence over what has ended.
         assert!(!port_owner::is_in_time_wait(server.local_addr().unwrap()));
@@ -151,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_loopback_addresses_get_the_same_port() {
-        let bound = bind(&localhost(0)).await.unwrap();
+        let bound = bind(&localhost(0), &[]).await.unwrap();
         let ports: Vec<u16> = bound.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert!(ports.iter().all(|port| *port == ports[0] && *port != 0), "{ports:?}");
     }
@@ -163,7 +172,7 @@ mod tests {
             let port = other.local_addr().unwrap().port();
             let one_address = ListenAddress { addresses: vec![Ipv4Addr::LOCALHOST.into()], ..localhost(port) };
             for listen in [localhost(port), one_address] {
-                let error = bind(&listen).await.unwrap_err();
+                let error = bind(&listen, &[]).await.unwrap_err();
                 let Error::PortTaken { address, owner } = &error else { panic!("{error}") };
                 assert_eq!(*address, other.local_addr().unwrap());
                 #[cfg(target_os = "linux")]

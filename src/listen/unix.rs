@@ -1,13 +1,13 @@
-//! Unix sockets that only our own user can reach.
+//! Unix sockets in folders that only our own user can write to.
 //!
 //! A socket's file outlives a process that was killed. Only a socket that rdsgate itself created is removed: `PATH.lock` beside
 //! it (as PostgreSQL has one) is locked while its process runs, and records the socket by device, inode and time.
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -17,8 +17,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{BACKLOG, PROBE_TIMEOUT, error::Error};
-use crate::target::Local;
+use super::{
+    BACKLOG, PROBE_TIMEOUT,
+    error::{Error, MAX_PATH},
+    port_owner,
+};
+use crate::target::{Local, SocketAccess};
 
 /// Removes the file of a socket when dropped, if it is still the one that was created, and the record of it.
 #[derive(Debug)]
@@ -99,32 +103,65 @@ impl Lock {
 ///
 /// # Errors
 /// [`Error`]; nothing stays bound.
-pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
+pub(super) async fn bind(path: &Path, access: SocketAccess) -> Result<(UnixListener, SocketFile), Error> {
+    if path.as_os_str().len() > MAX_PATH {
+        return Err(Error::PathTooLong(path.to_owned()));
+    }
     let failed = |cause| Error::Bind { address: Local::Unix(path.to_owned()), cause };
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = folder_of(path);
     let meta = fs::metadata(directory).map_err(failed)?;
+    // One with the sticky bit too: another user could be the first to take the name.
     if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
         return Err(Error::Directory(directory.to_owned()));
     }
-    let lock = Lock::take(path).map_err(failed)?.ok_or_else(|| Error::PathTaken(path.to_owned()))?;
+    let Some(lock) = Lock::take(path).map_err(failed)? else { return Err(taken(path).await) };
     if let Err(error) = make_room(path, &lock).await {
         let _ = fs::remove_file(&lock.path);
         return Err(error);
     }
-    let listener = listen_on(path).map_err(failed)?;
+    let socket = UnixSocket::new_stream().map_err(failed)?;
+    socket.bind(path).map_err(failed)?;
     let made = Made::at(path).map_err(failed)?;
     lock.record(&made).map_err(failed)?;
     let file = SocketFile { path: path.to_owned(), made, lock };
-    // Another user who connects before this is refused by the check of the peer.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok((listener, file))
+    // A client cannot connect before `listen`, whose backlog is longer than that of `UnixListener::bind`.
+    permit(path, access.mode, access.group).map_err(failed)?;
+    Ok((socket.listen(BACKLOG).map_err(failed)?, file))
 }
 
-/// As `UnixListener::bind`, whose backlog is shorter.
-fn listen_on(path: &Path) -> io::Result<UnixListener> {
-    let socket = UnixSocket::new_stream()?;
-    socket.bind(path)?;
-    socket.listen(BACKLOG)
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn permit(path: &Path, mode: u32, group: Option<u32>) -> io::Result<()> {
+    if group.is_some() {
+        std::os::unix::fs::chown(path, None, group)?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Makes the folder of a socket if it is missing. Its owner alone may write to it; all users may enter it if the socket is for others
+/// too.
+///
+/// # Errors
+/// [`Error::Bind`].
+pub(super) fn make_folder(path: &Path, access: SocketAccess) -> Result<(), Error> {
+    let failed = |cause| Error::Bind { address: Local::Unix(path.to_owned()), cause };
+    let folder = folder_of(path);
+    if folder.exists() {
+        return Ok(());
+    }
+    // The other users of a socket must get to it.
+    let mode = if access.mode & 0o066 == 0 { 0o700 } else { 0o755 };
+    DirBuilder::new().recursive(true).mode(mode).create(folder).map_err(failed)?;
+    permit(folder, mode, None).map_err(failed)
+}
+
+/// The error for a socket that another process serves.
+async fn taken(path: &Path) -> Error {
+    let stream = timeout(PROBE_TIMEOUT, UnixStream::connect(path)).await;
+    let owner = stream.ok().and_then(Result::ok).map(|stream| port_owner::at_other_end(&stream));
+    Error::PathTaken { path: path.to_owned(), owner: owner.unwrap_or_default() }
 }
 
 /// Removes the socket of an rdsgate process that was killed.
@@ -141,7 +178,7 @@ async fn make_room(path: &Path, lock: &Lock) -> Result<(), Error> {
             }
             fs::remove_file(path).map_err(failed)
         }
-        _ => Err(Error::PathTaken(path.to_owned())),
+        _ => Err(taken(path).await),
     }
 }
 
@@ -159,9 +196,12 @@ mod tests {
     async fn socket_is_private_to_our_user_and_removed_at_the_end() {
         let directory = directory(0o700);
         let path = directory.path().join("admin.sock");
-        let (listener, file) = bind(&path).await.unwrap();
+        let (listener, file) = bind(&path, SocketAccess::PRIVATE).await.unwrap();
         assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert!(matches!(bind(&path).await, Err(Error::PathTaken(_))), "a program answers");
+        assert!(
+            matches!(bind(&path, SocketAccess::PRIVATE).await, Err(Error::PathTaken { owner, .. }) if owner.process.is_some()),
+            "a program answers"
+        );
         drop((listener, file));
         assert!(!path.exists());
     }
@@ -177,22 +217,22 @@ mod tests {
     async fn only_a_stale_socket_of_rdsgate_is_replaced() {
         let directory = directory(0o755);
         let path = directory.path().join("admin.sock");
-        kill(bind(&path).await.unwrap());
+        kill(bind(&path, SocketAccess::PRIVATE).await.unwrap());
         assert!(path.exists());
-        kill(bind(&path).await.unwrap());
+        kill(bind(&path, SocketAccess::PRIVATE).await.unwrap());
         // Another program's socket has taken its place since, and does not answer either.
         fs::remove_file(&path).unwrap();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(matches!(bind(&path).await, Err(Error::NotOurs(_))));
+        assert!(matches!(bind(&path, SocketAccess::PRIVATE).await, Err(Error::NotOurs(_))));
         assert!(path.exists());
         fs::remove_file(&path).unwrap();
-        let (_listener, file) = bind(&path).await.unwrap();
+        let (_listener, file) = bind(&path, SocketAccess::PRIVATE).await.unwrap();
         // What another program puts there while we run is not ours to remove either.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "a file").unwrap();
         drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
-        assert!(matches!(bind(&path).await, Err(Error::NotOurs(_))));
+        assert!(matches!(bind(&path, SocketAccess::PRIVATE).await, Err(Error::NotOurs(_))));
     }
 
     #[tokio::test]
@@ -200,7 +240,7 @@ mod tests {
         let directory = directory(0o700);
         let path = directory.path().join("agent.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let error = bind(&path).await.unwrap_err();
+        let error = bind(&path, SocketAccess::PRIVATE).await.unwrap_err();
         assert!(matches!(error, Error::NotOurs(_)), "{error}");
         assert!(path.exists() && error.hint("--admin").is_some());
         // A link in the place of the record is not followed.
@@ -210,7 +250,7 @@ mod tests {
         let record = directory.path().join("agent.sock.lock");
         let _ = fs::remove_file(&record);
         std::os::unix::fs::symlink(&precious, &record).unwrap();
-        assert!(matches!(bind(&path).await, Err(Error::Bind { .. })));
+        assert!(matches!(bind(&path, SocketAccess::PRIVATE).await, Err(Error::Bind { .. })));
         assert_eq!(fs::read_to_string(&precious).unwrap(), "text");
     }
 
@@ -218,10 +258,39 @@ mod tests {
     async fn directory_writable_by_other_users_is_refused() {
         for mode in [0o777, 0o1777, 0o770] {
             let directory = directory(mode);
-            let refused = bind(&directory.path().join("admin.sock")).await;
+            let refused = bind(&directory.path().join("admin.sock"), SocketAccess::PRIVATE).await;
             assert!(matches!(refused, Err(Error::Directory(_))), "{mode:o}");
         }
-        let missing = bind(&directory(0o700).path().join("missing/admin.sock")).await;
+        let missing = bind(&directory(0o700).path().join("missing/admin.sock"), SocketAccess::PRIVATE).await;
         assert!(matches!(missing, Err(Error::Bind { .. })));
+    }
+
+    #[tokio::test]
+    async fn folder_that_is_made_can_be_entered_by_those_who_may_open_the_socket() {
+        let directory = directory(0o700);
+        for (mode, expected) in [(0o600, 0o700), (0o660, 0o755), (0o666, 0o755)] {
+            let path = directory.path().join(format!("{mode:o}/of mine/gate.sock"));
+            let access = SocketAccess { mode, group: None };
+            make_folder(&path, access).unwrap();
+            let (_listener, _file) = bind(&path, access).await.unwrap();
+            let folder = path.parent().unwrap();
+            assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, expected);
+            assert_eq!(fs::metadata(folder.parent().unwrap()).unwrap().mode() & 0o777 & !expected, 0);
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, mode);
+        }
+    }
+
+    #[tokio::test]
+    async fn path_that_is_too_long_is_refused_with_its_length() {
+        let directory = directory(0o700);
+        let path = directory.path().join("x".repeat(MAX_PATH));
+        let error = bind(&path, SocketAccess::PRIVATE).await.unwrap_err();
+        let length = path.as_os_str().len();
+        let expected =
+            format!("the path of a unix socket has at most {MAX_PATH} bytes: {} has {length}", path.display());
+        assert_eq!(error.to_string(), expected);
+        assert!(fs::read_dir(directory.path()).unwrap().next().is_none(), "nothing is left behind");
+        let longest = MAX_PATH - directory.path().as_os_str().len() - 1;
+        bind(&directory.path().join("x".repeat(longest)), SocketAccess::PRIVATE).await.unwrap();
     }
 }

@@ -113,7 +113,7 @@ pub fn vscode_pgsql(connections: &[Connection<'_>]) -> String {
 /// command prints one; rdsgate ignores it.
 pub fn pgadmin(connections: &[Connection<'_>]) -> String {
     let server = |(number, connection): (usize, &Connection<'_>)| {
-        let Connection { target, host, port } = connection;
+        let Connection { target, host, port, .. } = connection;
         let database = target.database.as_deref().or(target.engine.facts().maintenance_database);
         let server = json!({
             "Name": &*target.name,
@@ -145,7 +145,7 @@ pub fn workbench(connections: &[Connection<'_>]) -> String {
         format!("<value type=\"{kind}\" key=\"{key}\">{}</value>\n", quote::xml(value))
     };
     for connection in connections {
-        let Connection { target, host, port } = connection;
+        let Connection { target, host, port, .. } = connection;
         let port = port.to_string();
         let _ = write!(
             text,

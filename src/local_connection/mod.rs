@@ -5,31 +5,35 @@
 
 pub mod ide;
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::IpAddr, path::Path};
 
 use safe_display::printable;
 
 use crate::{
-    engine::{Address, Client},
-    target::{LocalTls, LocalTlsMode, Target},
+    engine::{self, Client},
+    target::{Address, ListenAddress, Local, LocalTls, LocalTlsMode, Target},
 };
 
-/// A target and where it is on this machine.
+/// A target and where it is on this machine: at the first of its addresses.
 #[derive(Debug, Clone, Copy)]
 pub struct Connection<'a> {
     /// The target.
     pub target: &'a Target,
-    /// The local host, a name or an IP address.
+    /// The local host, a name or an IP address; for a unix socket the word that leads programs to it.
     pub host: &'a str,
     /// The local port; 0 before the system has chosen one.
     pub port: u16,
+    /// The path of the unix socket, where it is one.
+    pub socket: Option<&'a str>,
+    /// Host and port of the first TCP address.
+    tcp: Option<(&'a str, u16)>,
 }
 
 /// A name that a form has no way to write.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {name:?} cannot be written as {form}")]
 pub struct Unwritable {
-    /// `the user`, `the database`, `the host` or `the engine`.
+    /// `the user`, `the database`, `the host`, `the unix socket` or `the engine`.
     pub what: &'static str,
     /// Its name.
     pub name: String,
@@ -37,17 +41,63 @@ pub struct Unwritable {
     pub form: &'static str,
 }
 
+impl Unwritable {
+    /// The remedy, where there is one beside another name.
+    pub fn hint(&self) -> Option<&'static str> {
+        let is_socket = self.what == SOCKET;
+        is_socket.then_some("give the target a TCP address too: listen = [\"unix\", \"localhost:PORT\"]")
+    }
+}
+
+/// A [`Unwritable::what`].
+const SOCKET: &str = "the unix socket";
+
 impl<'a> Connection<'a> {
-    /// The configured host with the port that is really bound, if it is.
-    pub fn new(target: &'a Target, bound: Option<SocketAddr>) -> Self {
-        let listen = target.tcp();
-        let host = match listen.map_or("localhost", |listen| listen.host.as_str()) {
-            // Not every program tries both addresses.
-            "localhost" => target.engine.facts().client.map_or("127.0.0.1", |client| client.localhost),
-            host => host,
+    /// Whether the system has yet to choose its port.
+    pub fn is_any_port(&self) -> bool {
+        self.socket.is_none() && self.port == 0
+    }
+
+    /// The configured addresses, or those that are really bound, if they are.
+    pub fn new(target: &'a Target, bound: &'a [Local]) -> Self {
+        let client = target.engine.facts().client;
+        let named = |ip: Option<IpAddr>| {
+            let has_ip = |listen: &&ListenAddress| ip.is_none_or(|ip| listen.is_at(ip));
+            let listen = target.listen.iter().filter_map(Address::tcp).find(has_ip).or(target.tcp());
+            match listen.map_or("localhost", |listen| listen.host.as_str()) {
+                // Not every program tries both addresses.
+                "localhost" | "0.0.0.0" | "::" => client.map_or("127.0.0.1", |client| client.localhost),
+                host => host,
+            }
         };
-        let configured = listen.map_or(0, |listen| listen.port);
-        Self { target, host, port: bound.map_or(configured, |address| address.port()) }
+        let configured = || target.tcp().map(|listen| (named(None), listen.port));
+        let tcp = match bound.iter().find_map(Local::tcp) {
+            Some(bound) => Some((named(Some(bound.ip())), bound.port())),
+            None => configured().filter(|_| bound.is_empty()),
+        };
+        let addresses = (bound.first(), target.listen.first());
+        let first = if let (Some(Local::Unix(path)), _) | (None, Some(Address::Unix(path))) = addresses {
+            path.to_str()
+        } else {
+            None
+        };
+        let at = |path| client.map_or(Some((path, 0)), |client| (client.at_socket)(path));
+        let by_tcp = || (tcp.unwrap_or(("localhost", 0)), None);
+        let at_socket = first.and_then(|path| Some((at(path)?, Some(path))));
+        let ((host, port), socket) = at_socket.unwrap_or_else(by_tcp);
+        Self { target, host, port, socket, tcp }
+    }
+
+    /// The connection by TCP, for a form that has no words for a unix socket.
+    ///
+    /// # Errors
+    /// The target listens on unix sockets alone.
+    pub fn by_tcp(&self, form: &'static str) -> Result<Self, Unwritable> {
+        match (self.socket, self.tcp) {
+            (None, _) => Ok(*self),
+            (Some(_), Some((host, port))) => Ok(Self { host, port, socket: None, ..*self }),
+            (Some(path), None) => Err(Unwritable { what: SOCKET, name: path.into(), form }),
+        }
     }
 
     /// Whether its names can be written in a form that people copy and programs read line by line.
@@ -56,20 +106,29 @@ impl<'a> Connection<'a> {
     /// A name has control characters, or what else changes how a terminal shows a line.
     pub fn must_be_printable(&self, form: &'static str) -> Result<(), Unwritable> {
         let names = [("the user", self.user()), ("the database", self.database()), ("the host", Some(self.host))];
-        match names.into_iter().find(|(_, name)| name.is_some_and(|name| name.contains(printable::controls))) {
+        let mut names = names.into_iter().chain([(SOCKET, self.socket)]);
+        match names.find(|(_, name)| name.is_some_and(|name| name.contains(printable::controls))) {
             Some((what, name)) => Err(Unwritable { what, name: name.unwrap_or_default().into(), form }),
             None => Ok(()),
         }
     }
 
-    fn address(&self) -> Address<'a> {
-        Address { host: self.host, port: self.port, user: self.user(), database: self.database(), ca: self.ca() }
+    fn address(&self) -> engine::Address<'a> {
+        engine::Address {
+            host: self.host,
+            port: self.port,
+            socket: self.socket,
+            user: self.user(),
+            database: self.database(),
+            ca: self.ca(),
+        }
     }
 
-    /// The file of the certificate that proves the listener; `None` for one without TLS.
+    /// The file of the certificate that proves the listener; `None` for one without TLS, as a unix socket is for programs.
     pub fn ca(&self) -> Option<&'a str> {
         let LocalTls { mode, certificate, .. } = &self.target.local_tls;
-        certificate.as_deref().filter(|_| *mode != LocalTlsMode::Off).and_then(Path::to_str)
+        let is_used = *mode != LocalTlsMode::Off && self.socket.is_none();
+        certificate.as_deref().filter(|_| is_used).and_then(Path::to_str)
     }
 
     fn client(&self) -> Option<&'static Client> {
@@ -90,9 +149,12 @@ impl<'a> Connection<'a> {
         self.target.database.as_deref()
     }
 
-    /// `host:port`, an IPv6 address in brackets.
+    /// `host:port`, an IPv6 address in brackets; `unix:` and the path of a unix socket.
     pub fn authority(&self) -> String {
-        self.address().authority()
+        match self.socket {
+            Some(path) => format!("unix:{path}"),
+            None => self.address().authority(),
+        }
     }
 
     /// The command-line client of the engine; `None` where any program may be the client.
@@ -109,6 +171,7 @@ impl<'a> Connection<'a> {
     pub fn uri(&self) -> String {
         match self.client() {
             Some(client) => client.uri(&self.address()),
+            None if self.socket.is_some() => self.authority(),
             None => format!("tcp://{}", self.authority()),
         }
     }
@@ -116,9 +179,10 @@ impl<'a> Connection<'a> {
     /// For JDBC.
     ///
     /// # Errors
-    /// There is no database.
+    /// There is no database, or no TCP address.
     pub fn jdbc(&self) -> Result<String, Unwritable> {
-        Ok(self.of_database("a JDBC URL")?.jdbc(&self.address()))
+        const FORM: &str = "a JDBC URL";
+        Ok(self.of_database(FORM)?.jdbc(&self.by_tcp(FORM)?.address()))
     }
 
     /// For SQLAlchemy with psycopg or PyMySQL.
@@ -139,10 +203,11 @@ impl<'a> Connection<'a> {
     }
 
     /// The environment that clients of this engine read, and DATABASE_URL for the rest. Without a database `FORWARD_HOST` and
-    /// `FORWARD_PORT`, which no program reads by itself.
+    /// `FORWARD_PORT`, or `FORWARD_SOCKET`, which no program reads by itself.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         match self.client() {
             Some(client) => client.variables(&self.address()),
+            None if self.socket.is_some() => vec![("FORWARD_SOCKET", self.host.to_owned())],
             None => vec![("FORWARD_HOST", self.host.to_owned()), ("FORWARD_PORT", self.port.to_string())],
         }
     }
@@ -182,7 +247,8 @@ pub(crate) mod tests {
             ca_file: None,
             compress: Compress::Auto,
             guard: Guard::default(),
-            listen: value::listen_list(listen).unwrap(),
+            listen: vec![Address::Tcp(value::listen(listen).unwrap())],
+            socket: crate::target::SocketAccess::PRIVATE,
             allow_users: Vec::new(),
             local_password_file: None,
             local_tls: LocalTls::default(),
@@ -192,7 +258,7 @@ pub(crate) mod tests {
     /// Every form of one connection.
     fn forms(engine: Engine, user: Option<&str>, database: Option<&str>, listen: &str) -> Vec<String> {
         let target = target(engine, user, database, listen);
-        let connection = Connection::new(&target, None);
+        let connection = Connection::new(&target, &[]);
         let go = connection.go().unwrap_or_else(|error| error.to_string());
         vec![
             connection.command().unwrap(),
@@ -236,7 +302,7 @@ pub(crate) mod tests {
         let forms = |engine| {
             let mut target = target(engine, Some("app"), Some("db"), "1");
             target.local_tls = tls("/a b/ca.pem");
-            let connection = Connection::new(&target, None);
+            let connection = Connection::new(&target, &[]);
             [connection.uri(), connection.jdbc().unwrap(), connection.sqlalchemy().unwrap(), connection.go().unwrap()]
         };
         assert_eq!(
@@ -259,7 +325,7 @@ pub(crate) mod tests {
         );
         let mut target = target(Engine::Postgres, None, None, "1");
         target.local_tls = tls("/ca.pem");
-        let variables = Connection::new(&target, None).variables();
+        let variables = Connection::new(&target, &[]).variables();
         assert!(variables.contains(&("PGSSLMODE", "verify-full".into())), "{variables:?}");
         assert!(variables.contains(&("PGSSLROOTCERT", "/ca.pem".into())), "{variables:?}");
     }
@@ -326,7 +392,8 @@ pub(crate) mod tests {
     #[test]
     fn the_environment_of_each_engine() {
         let target = target(Engine::Postgres, Some("app user"), None, "localhost:0");
-        let connection = Connection::new(&target, Some("127.0.0.1:49152".parse().unwrap()));
+        let bound = [Local::Tcp("127.0.0.1:49152".parse().unwrap())];
+        let connection = Connection::new(&target, &bound);
         assert_eq!(
             connection.variables(),
             [
@@ -339,12 +406,58 @@ pub(crate) mod tests {
         );
         let target = self::target(Engine::Mysql, Some("app"), Some("shop"), "3307");
         assert_eq!(
-            Connection::new(&target, None).variables(),
+            Connection::new(&target, &[]).variables(),
             [
                 ("MYSQL_HOST", "127.0.0.1".to_owned()),
                 ("MYSQL_TCP_PORT", "3307".into()),
                 ("DATABASE_URL", "mysql://app@127.0.0.1:3307/shop".into()),
             ]
         );
+    }
+
+    #[test]
+    fn unix_socket_is_named_as_each_program_names_one() {
+        let socket = |engine, path: &str| {
+            let mut target = target(engine, Some("app"), Some("shop"), "5433");
+            target.listen.insert(0, Address::Unix(path.into()));
+            target
+        };
+        let postgres = socket(Engine::Postgres, "/run/a b/.s.PGSQL.5432");
+        let connection = Connection::new(&postgres, &[]);
+        assert_eq!(connection.command().unwrap(), "psql -h '/run/a b' -p 5432 -U app shop");
+        assert_eq!(connection.uri(), "postgresql://app@/shop?host=%2Frun%2Fa%20b&sslmode=disable");
+        assert_eq!(
+            connection.sqlalchemy().unwrap(),
+            "postgresql+psycopg://app@/shop?host=%2Frun%2Fa%20b&sslmode=disable"
+        );
+        assert_eq!(connection.go().unwrap(), "host='/run/a b' port=5432 user=app dbname=shop sslmode=disable");
+        assert_eq!(connection.variables()[..2], [("PGHOST", "/run/a b".into()), ("PGPORT", "5432".to_owned())]);
+        assert_eq!(connection.jdbc().unwrap(), "jdbc:postgresql://localhost:5433/shop?user=app&sslmode=disable");
+        let other_port = socket(Engine::Postgres, "/run/.s.PGSQL.5433");
+        let uri = Connection::new(&other_port, &[]).uri();
+        assert_eq!(uri, "postgresql://app@/shop?host=%2Frun&port=5433&sslmode=disable");
+
+        let mysql = socket(Engine::Mysql, "/run/mysql.sock");
+        let connection = Connection::new(&mysql, &[]);
+        assert_eq!(connection.command().unwrap(), "mysql -S /run/mysql.sock -u app shop");
+        assert_eq!(connection.uri(), "mysql://app@localhost/shop?socket=%2Frun%2Fmysql.sock");
+        let sqlalchemy = connection.sqlalchemy().unwrap();
+        assert_eq!(sqlalchemy, "mysql+pymysql://app@localhost/shop?unix_socket=%2Frun%2Fmysql.sock");
+        assert_eq!(connection.go().unwrap(), "app@unix(/run/mysql.sock)/shop?tls=false");
+        let variables = [("MYSQL_HOST", "localhost".to_owned()), ("MYSQL_UNIX_PORT", "/run/mysql.sock".into())];
+        assert_eq!(connection.variables()[..2], variables);
+
+        let mut tcp = socket(Engine::Tcp, "/run/tcp.sock");
+        tcp.listen.truncate(1);
+        let connection = Connection::new(&tcp, &[]);
+        assert_eq!(
+            (connection.uri(), connection.authority()),
+            ("unix:/run/tcp.sock".into(), "unix:/run/tcp.sock".into())
+        );
+        assert_eq!(connection.variables(), [("FORWARD_SOCKET", "/run/tcp.sock".to_owned())]);
+        let mut alone = mysql;
+        alone.listen.truncate(1);
+        let unwritable = Connection::new(&alone, &[]).jdbc().unwrap_err().to_string();
+        assert_eq!(unwritable, r#"the unix socket "/run/mysql.sock" cannot be written as a JDBC URL"#);
     }
 }

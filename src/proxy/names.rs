@@ -99,6 +99,7 @@ mod tests {
             compress: Compress::Auto,
             guard: Guard { pin_user, ..Guard::default() },
             listen: Vec::new(),
+            socket: crate::target::SocketAccess::PRIVATE,
             allow_users: Vec::new(),
             local_password_file: None,
             local_tls: crate::target::LocalTls::default(),

@@ -3,13 +3,27 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
+
+/// The access to a unix socket by its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// The permissions of the file. A user with write permission may connect.
+    pub mode: u32,
+    /// The group id of the file; `None` leaves our own.
+    pub group: Option<u32>,
+}
+
+impl SocketAccess {
+    /// Our own user and root.
+    pub const PRIVATE: Self = Self { mode: 0o600, group: None };
+}
 
 /// A local address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// TCP on loopback.
+    /// TCP, on loopback or at an address that others reach.
     Tcp(ListenAddress),
     /// A unix socket at this path.
     Unix(PathBuf),
@@ -23,6 +37,14 @@ impl Address {
             Self::Unix(_) => None,
         }
     }
+
+    /// The path of a unix socket.
+    pub fn unix(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -34,10 +56,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// A TCP address for clients on this machine.
+/// A TCP address for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// The host as configured: `localhost` or one loopback address.
+    /// The host as configured: `localhost` or one address.
     pub host: String,
     /// The addresses to bind: for `localhost` 127.0.0.1 first, then `::1`.
     pub addresses: Vec<IpAddr>,
@@ -46,6 +68,18 @@ pub struct ListenAddress {
 }
 
 impl ListenAddress {
+    /// Whether only programs of this machine reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.addresses.iter().all(|address| address.to_canonical().is_loopback())
+    }
+
+    /// Whether it is reached at an address: at one of its own, or at any address of a machine where it listens on all of them.
+    /// `::` stands for IPv4 addresses too.
+    pub fn is_at(&self, ip: IpAddr) -> bool {
+        let reaches = |own: &IpAddr| *own == ip || own.is_unspecified() && (own.is_ipv6() || ip.is_ipv4());
+        self.addresses.iter().any(reaches)
+    }
+
     /// `localhost`, which is both loopback addresses.
     pub fn localhost(port: u16) -> Self {
         let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
@@ -86,6 +120,14 @@ impl Local {
         match self {
             Self::Tcp(address) => Some(*address),
             Self::Unix(_) => None,
+        }
+    }
+
+    /// The path of a unix socket.
+    pub fn unix(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
         }
     }
 }

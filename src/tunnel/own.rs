@@ -68,14 +68,19 @@ impl fmt::Display for Listener {
 /// The rdsgate that a dial of `address` would reach.
 pub(super) fn listener_on(address: SocketAddr) -> Option<Listener> {
     let address = SocketAddr::new(reached(address.ip()), address.port());
+    // A listener on all addresses is at each of them.
+    let is_at = |listens: &SocketAddr| {
+        let all = listens.ip().is_unspecified() && address.ip().is_loopback();
+        listens.port() == address.port() && (all || listens.ip() == address.ip())
+    };
+    if OWN.read().unwrap_or_else(PoisonError::into_inner).iter().any(is_at) {
+        return Some(Listener::This);
+    }
     if !address.ip().is_loopback() {
         return None;
     }
-    if OWN.read().unwrap_or_else(PoisonError::into_inner).contains(&address) {
-        return Some(Listener::This);
-    }
     let others = OTHERS.get()?();
-    others.into_iter().find(|(_, listens)| *listens == address).map(|(pid, _)| Listener::Other(pid))
+    others.into_iter().find(|(_, listens)| is_at(listens)).map(|(pid, _)| Listener::Other(pid))
 }
 
 /// The address that the system connects to: the unspecified one means this machine, and IPv4 may be dressed as IPv6.

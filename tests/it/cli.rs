@@ -71,8 +71,7 @@ fn help_of_up_has_each_flag_with_its_default() {
         "--open-browser[=<BOOL>] Open the page of an SSO login in a browser, besides printing its address [default: false]",
         "--user <NAME> Database user for clients that name none [default: the name that the client sends]",
         "--ca-file <FILE> PEM file with additional roots",
-        "--listen <[HOST:]PORT> Local address to listen on, loopback only; port 0: a free one [default: localhost and the \
-         engine's port]",
+        "--listen <ADDRESS> Local address to listen on: [HOST:]PORT, unix, or a path [default: localhost and the engine's port]",
         "--config <FILE> Configuration file to read instead of .rdsgate.toml and ~/.config/rdsgate/config.toml",
         "--read-only[=<BOOL>] Make transactions read-only unless the client asks for another mode [default: false]",
         "--yes Serve targets that require a confirmation without asking",

@@ -57,6 +57,7 @@ mod run;
 mod secrets;
 mod seeds;
 mod setup;
+mod sockets;
 mod status;
 mod stored_passwords;
 mod support;

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
             Box::pin(another_user_of_the_machine_is_refused_with_28000())
         }),
         as_root("allowed_users_are_served_and_no_others", || Box::pin(allowed_users_are_served_and_no_others())),
+        as_root("allowed_users_are_served_at_a_socket_that_every_user_may_open", || {
+            Box::pin(allowed_users_are_served_at_a_socket_that_every_user_may_open())
+        }),
         as_root("another_user_of_the_machine_gets_403_and_nothing_else", || {
             Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
         }),
@@ -142,6 +145,50 @@ async fn allowed_users_are_served_and_no_others() {
     let said =
         timeout(PATIENCE, as_user("4242", &bash).output()).await.expect("it is answered").expect("bash is there");
     assert!(String::from_utf8_lossy(&said.stdout).starts_with("HTTP/1.1 403 "), "{said:?}");
+}
+
+async fn allowed_users_are_served_at_a_socket_that_every_user_may_open() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
+    let sockets = folder.path().join("sockets");
+    let options = || {
+        let listen = format!("localhost:0,{}/", sockets.display());
+        GateOptions::new(server, &sandbox).flag("--listen", &listen).flag("--allow-users", "4242 4243")
+    };
+    let psql = |user: &str| {
+        let mut psql = Command::new("psql");
+        psql.args(["-XAtc", "select 42", "-U", "app_user", "appdb", "-h"]).arg(&sockets).env("LC_ALL", "C.UTF-8");
+        let mut psql = as_user(user, &psql);
+        async move { timeout(PATIENCE, psql.output()).await.expect("psql ends").expect("psql is installed") }
+    };
+    // The permissions of the file come first.
+    let mut gate = options().flag("--socket-mode", "0600").start().await;
+    let output = psql("4242").await;
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"), "{output:?}");
+    gate.signal("TERM");
+    gate.ended().await;
+    std::fs::remove_dir(&sockets).expect("it is empty");
+
+    let gate = options().start().await;
+    for user in ["0", "4242", "4243"] {
+        let output = psql(user).await;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{user}: {output:?}\n{}", gate.log());
+    }
+    let output = psql("4244").await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("FATAL:  ") && said.contains("allow_users = [4244]"), "{said}");
+    drop(gate);
+
+    // A group opens it to its members, and only the allowed ones are served. `as_user` runs in this group.
+    std::fs::remove_dir_all(&sockets).expect("it is ours");
+    let gate = options().flag("--socket-mode", "0660").flag("--socket-group", UNPRIVILEGED).start().await;
+    let output = psql("4243").await;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{output:?}\n{}", gate.log());
+    assert!(!psql("4244").await.status.success());
 }
 
 async fn another_user_of_the_machine_gets_403_and_nothing_else() {

@@ -45,7 +45,11 @@ fn property(key: Key) -> Value {
         Kind::Duration => json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$" }),
         Kind::Port => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
         Kind::Count => json!({ "type": "integer", "minimum": 0 }),
-        Kind::Listen | Kind::Admin => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
+        Kind::Listen => json!({
+            "type": ["integer", "string", "array"], "minimum": 0, "maximum": 65535, "minItems": 1,
+            "items": { "type": ["integer", "string"], "minimum": 0, "maximum": 65535 },
+        }),
+        Kind::Admin => json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 65535 }),
         Kind::Size => json!({ "type": "integer", "minimum": PAYLOAD_SIZE.start(), "maximum": PAYLOAD_SIZE.end() }),
         Kind::List(List { integers, .. }) => {
             let element = if integers { json!(["string", "integer"]) } else { json!("string") };

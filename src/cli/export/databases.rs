@@ -37,7 +37,10 @@ pub(super) fn mycnf(connections: &[Connection<'_>]) -> String {
     let mut groups = Vec::new();
     for connection in connections {
         let name = &connection.target.name;
-        let mut text = format!("[client_{name}]\nprotocol=tcp\nhost={}\nport={}\n", connection.host, connection.port);
+        let mut text = match connection.socket {
+            Some(path) => format!("[client_{name}]\nprotocol=socket\nsocket={}\n", option(path)),
+            None => format!("[client_{name}]\nprotocol=tcp\nhost={}\nport={}\n", connection.host, connection.port),
+        };
         if let Some(user) = &connection.target.user {
             let _ = writeln!(text, "user={}", option(user));
         }
@@ -61,7 +64,7 @@ pub(super) fn mycnf(connections: &[Connection<'_>]) -> String {
 
 /// A value in double quotes with the escapes of option files.
 fn option(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.@".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.@/".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_owned();
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     local_connection::{Connection, Unwritable, ide},
-    target::{Engine, ListenAddress, Target},
+    target::{Engine, Target},
 };
 
 /// Print targets as settings of another program
@@ -76,6 +76,20 @@ impl Format {
             Self::Datagrip | Self::Dbeaver | Self::Vscode | Self::Tableplus => None,
         }
     }
+
+    /// Whether its settings have words for a unix socket.
+    fn has_sockets(self) -> bool {
+        match self {
+            Self::Pgservice | Self::Mycnf => true,
+            Self::Datagrip
+            | Self::Dbeaver
+            | Self::Vscode
+            | Self::VscodePgsql
+            | Self::Pgadmin
+            | Self::Workbench
+            | Self::Tableplus => false,
+        }
+    }
 }
 
 /// Why a target cannot be exported.
@@ -120,7 +134,8 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
             let hint = match &error {
                 Error::AnyPort(_) => Some("give it one with the key listen"),
                 Error::NoUser(_) => Some("give it one with the key user"),
-                Error::NoTarget(_) | Error::NoDatabase | Error::Unwritable(_) => None,
+                Error::Unwritable(error) => error.hint(),
+                Error::NoTarget(_) | Error::NoDatabase => None,
             };
             output.error(&error, hint);
             Exit::Usage
@@ -137,13 +152,17 @@ fn text(format: Format, targets: &[Target], named: bool) -> Result<(String, Vec<
         None if chosen.is_empty() && !others.is_empty() => return Err(Error::NoDatabase),
         _ => {}
     }
-    if let Some(target) = chosen.iter().find(|target| target.tcp().is_none_or(ListenAddress::is_any_port)) {
-        return Err(Error::AnyPort(target.name.to_string()));
-    }
     if let Some(target) = chosen.iter().find(|target| format == Format::Pgadmin && target.user.is_none()) {
         return Err(Error::NoUser(target.name.to_string()));
     }
-    let connections: Vec<_> = chosen.into_iter().map(|target| Connection::new(target, None)).collect();
+    let connections = chosen.into_iter().map(|target| match Connection::new(target, &[]) {
+        connection if format.has_sockets() => Ok(connection),
+        connection => connection.by_tcp("a setting of this program"),
+    });
+    let connections: Vec<_> = connections.collect::<Result<_, _>>()?;
+    if let Some(connection) = connections.iter().find(|connection| connection.is_any_port()) {
+        return Err(Error::AnyPort(connection.target.name.to_string()));
+    }
     connections.iter().try_for_each(|connection| connection.must_be_printable("a setting of another program"))?;
     let text = match format {
         Format::Datagrip => ide::datagrip(&connections),

@@ -234,6 +234,7 @@ mod tests {
             ca_file: None,
             compress: Compress::Auto,
             listen: Vec::new(),
+            socket: crate::target::SocketAccess::PRIVATE,
             allow_users: Vec::new(),
             local_password_file: None,
             local_tls: crate::target::LocalTls::default(),

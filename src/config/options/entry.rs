@@ -67,9 +67,9 @@ pub enum Kind {
     Size,
     /// A string, or an array of strings.
     List(List),
-    /// A port, or a string with host and port.
+    /// A port, a string with an address, or an array of them.
     Listen,
-    /// As [`Kind::Listen`], or `unix:` and a path, in a file relative to that file.
+    /// A port, a string with host and port, or `unix:` and a path, in a file relative to that file.
     Admin,
     /// `true` or `false`.
     Boolean,

@@ -4,9 +4,10 @@ use std::{str::FromStr, time::Duration};
 
 use super::entry::{DefaultValue, Entry, Group, Kind, List, Scope, Show, Trust};
 use crate::{
-    config::value::{self, ValueError, Via, duration_text},
+    config::value::{self, Listen, ValueError, Via, duration_text},
+    listen,
     target::{
-        Address, Auth, Compress, Document, Engine, ExternalId, InstanceId, Isolation, LocalTlsMode, MfaCode, MfaSerial,
+        Auth, Compress, Document, Engine, ExternalId, InstanceId, Isolation, LocalTlsMode, MfaCode, MfaSerial,
         Parameter, ParseError, PasswordSource, Reason, Reference, Region, RoleArn, Route, SessionName,
     },
 };
@@ -140,11 +141,11 @@ options! {
         reason: "The token is valid for this name, port and user only.",
         aliases: &[],
     };
-    Listen: Vec<Address> = value::listen_list => Entry {
+    Listen: Vec<Listen> = value::listen_list => Entry {
         name: "listen",
         scope: Scope::Any,
         kind: Kind::Listen,
-        placeholder: "[HOST:]PORT",
+        placeholder: "ADDRESS",
         example: "\"localhost:5433\"",
         default: DefaultValue::Depends("localhost and the engine's port"),
         show: Show::Target(|target| {
@@ -152,12 +153,51 @@ options! {
         }),
         group: Group::Proxy,
         common: true,
-        help: "Local address to listen on, loopback only; port 0: a free one",
-        more: "localhost means 127.0.0.1 and ::1. A second target of an engine gets a port from 20000 to 24999 that is made \
-               from its name and stays the same. With tcp it is the port of the server, from 1024 on.",
-        trust: Trust::Project,
-        reason: "Only loopback addresses are accepted, and the listener is this process.",
+        help: "Local address to listen on: [HOST:]PORT, unix, or a path",
+        more: "localhost means 127.0.0.1 and ::1, port 0 a free one. An address that is not loopback, such as 0.0.0.0:5432, takes \
+               local_password_file. unix is a unix socket with the usual name of the engine in \
+               $XDG_RUNTIME_DIR/rdsgate, where psql -h and mysql -S find it; a second target of the engine has it in a folder \
+               NAME there. A path is a socket, or a folder for one of the usual name if it is a folder or ends in /. Several \
+               addresses: the flag again, a list in a file, commas in the variable; programs are led to the first. A second \
+               target of an engine gets a port from 20000 to 24999 that is made from its name and stays the same. With tcp it \
+               is the port of the server, from 1024 on.",
+        trust: Trust::Owner("listen at an address that others reach, or on a unix socket at a path of its choice"),
+        reason: "A loopback address, or unix, requires no trust: the listener is this process. At another address it serves other \
+                 machines, and at a path of its choice a repository could put it where another program looks for a socket of its own.",
         aliases: &["address", "local_port"],
+    };
+    SocketMode: u32 = value::socket_mode => Entry {
+        name: "socket_mode",
+        scope: Scope::Any,
+        kind: Kind::Text,
+        placeholder: "MODE",
+        example: "\"0660\"",
+        default: DefaultValue::Depends("0600; 0666 with allow_users"),
+        show: Show::AsSet,
+        group: Group::Proxy,
+        common: false,
+        help: "Permissions of the unix sockets, in octal digits",
+        more: "A user who may write to a socket may connect; rdsgate serves its own user, root and allow_users alone. A folder that \
+               rdsgate makes for a socket has mode 0755 if others may open it, else 0700.",
+        trust: Trust::Owner("let other users of this machine open its unix sockets"),
+        reason: "The permissions of the file stand before the check of the user.",
+        aliases: &["unix_socket_mode", "unix_socket_permissions"],
+    };
+    SocketGroup: u32 = value::group => Entry {
+        name: "socket_group",
+        scope: Scope::Any,
+        kind: Kind::Text,
+        placeholder: "GROUP",
+        example: "\"postgres\"",
+        default: DefaultValue::Depends("your own"),
+        show: Show::AsSet,
+        group: Group::Proxy,
+        common: false,
+        help: "Group of the unix sockets, by name or id",
+        more: "With socket_mode = \"0660\" its members may open them; which of those rdsgate serves is said by allow_users.",
+        trust: Trust::Owner("let other users of this machine open its unix sockets"),
+        reason: "The permissions of the file stand before the check of the user.",
+        aliases: &["unix_socket_group"],
     };
     AllowUsers: Vec<u32> = value::users => Entry {
         name: "allow_users",
@@ -901,7 +941,7 @@ options! {
         reason: "It costs time at most.",
         aliases: &[],
     };
-    Admin: Address = value::admin => Entry {
+    Admin: listen::Address = value::admin => Entry {
         name: "admin",
         scope: Scope::Process,
         kind: Kind::Admin,

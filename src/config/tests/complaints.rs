@@ -171,12 +171,6 @@ fn broken_file_gives_place_reason_and_suggestion() {
         (&orders("ca_file = ''"), "4:11: invalid ca_file: it is empty", ""),
         (&orders("database = \"a\\u0000b\""), "4:12: invalid database: it holds a NUL byte", ""),
         (
-            &orders("listen = '0.0.0.0:5432'"),
-            "4:10: invalid listen: 0.0.0.0 is not a loopback address: anyone who can reach it could use the database \
-             without a password",
-            "listen on localhost; for a container or another machine, forward a port to it",
-        ),
-        (
             &orders("[defaults]\nconnect_timeout = '1h'"),
             "5:19: invalid connect_timeout: 3600s is out of range: expected 1s to 600s",
             "",
@@ -191,6 +185,48 @@ fn broken_file_gives_place_reason_and_suggestion() {
         let found = Scene::new().project(text).complaint();
         assert_eq!(found, (format!(".rdsgate.toml:{complaint}"), hint.to_owned()), "{text}");
     }
+}
+
+#[test]
+fn address_that_others_reach_takes_a_password() {
+    for host in ["0.0.0.0", "[::]", "192.0.2.7"] {
+        let text = orders(&format!("listen = ['unix', '{host}:5432']"));
+        let (complaint, hint) = Scene::new().user(&text).complaint();
+        assert_eq!(
+            complaint,
+            format!(
+                "target orders listens on {host}:5432, which is not a loopback address: anyone who can reach it could use the \
+                 database without a password"
+            )
+        );
+        assert_eq!(
+            hint,
+            "set local_password_file, for the engine of a database; or listen on localhost or a unix socket"
+        );
+        let target = Scene::new().user(&format!("{text}\nlocal_password_file = '/nowhere/password'")).target();
+        assert_eq!(target.tcp().map(ToString::to_string), Some(format!("{host}:5432")));
+        let (complaint, _) = Scene::new().project(&text).complaint();
+        assert!(complaint.starts_with(".rdsgate.toml asks for what only you decide: "), "{complaint}");
+    }
+    let (complaint, hint) = Scene::new().user(&orders("listen = 'db.example:5432'")).complaint();
+    assert!(
+        complaint.ends_with("config.toml:4:10: invalid listen: \"db.example\" is neither localhost nor an IP address"),
+        "{complaint}"
+    );
+    assert_eq!(hint, "name localhost or an IP address of this machine");
+    let both = two().replace("listen = 5433", "listen = '0.0.0.0:5432'\nlocal_password_file = '/nowhere/password'");
+    let own = both.replacen("bastion", "listen = '127.0.0.2:5432'\nbastion", 1);
+    assert_eq!(Scene::new().user(&own).complaint().0, "targets orders and billing both listen on port 5432");
+    let ports: Vec<u16> = Scene::new()
+        .user(&both)
+        .load()
+        .unwrap()
+        .config
+        .targets
+        .iter()
+        .map(|target| target.tcp().unwrap().port)
+        .collect();
+    assert!(ports[0] != 5432 && ports[1] == 5432, "{ports:?}");
 }
 
 #[test]

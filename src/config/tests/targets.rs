@@ -1,6 +1,7 @@
 //! Targets from drafts: name, route, sessions and local port.
 
 use super::*;
+use crate::target::Address;
 
 #[test]
 fn only_cluster_sessions_rotate_and_warm_sessions_are_limited() {
@@ -74,6 +75,55 @@ fn tcp_target_of_a_file_leaves_the_ports_of_databases_to_them() {
     let port = |name: &str| targets.iter().find(|target| &*target.name == name).unwrap().tcp().unwrap().port;
     assert_eq!((port("orders"), port("cache"), port("task")), (5432, 6379, 8080));
     assert!(ports::RANGE.contains(&port("raw")));
+}
+
+#[test]
+fn first_target_of_an_engine_has_the_usual_socket_and_each_other_one_in_a_folder() {
+    let file = format!(
+        "[defaults]\nbastion = '{BASTION}'\nlisten = ['unix', 0]\n[targets.port]\nhost = '{ORDERS}'\nlisten = 5433\n\
+         [targets.orders]\nhost = '{ORDERS}'\n[targets.billing]\nhost = '{BILLING}'\n[targets.shop]\nengine = 'mysql'\n\
+         host = '{ORDERS}'"
+    );
+    let scene = || Scene::new().user(&file).variable("XDG_RUNTIME_DIR", "/run/user/7");
+    let listen = |scene: Scene| -> Vec<String> {
+        let targets = scene.load().unwrap().config.targets;
+        targets
+            .iter()
+            .map(|target| target.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            .collect()
+    };
+    let expected = [
+        "localhost:5433",
+        "unix:/run/user/7/rdsgate/.s.PGSQL.5432 localhost:0",
+        "unix:/run/user/7/rdsgate/billing/.s.PGSQL.5432 localhost:0",
+        "unix:/run/user/7/rdsgate/mysql.sock localhost:0",
+    ];
+    assert_eq!(listen(scene()), expected);
+    assert_eq!(listen(scene().up(&["billing"])), expected[2..3], "the same whichever targets are served");
+    assert_eq!(listen(scene().up(&[ORDERS]).flag(Key::Listen, "unix")), ["unix:/run/user/7/rdsgate/.s.PGSQL.5432"]);
+}
+
+#[test]
+fn path_of_a_socket_is_a_folder_or_a_name_that_programs_find() {
+    for (engine, configured, expected) in [
+        ("postgres", "/nowhere/", "/nowhere/.s.PGSQL.5432"),
+        ("postgres", "/", "/.s.PGSQL.5432"),
+        ("postgres", "/nowhere/.s.PGSQL.5433", "/nowhere/.s.PGSQL.5433"),
+        ("mysql", "~/sockets/", "/home/alice/sockets/mysql.sock"),
+        ("mysql", "/nowhere/shop", "/nowhere/shop"),
+        ("tcp", "/nowhere/", "/nowhere/tcp.sock"),
+    ] {
+        let text = orders(&format!("engine = '{engine}'\nport = 1521\nlisten = '{configured}'"));
+        let target = Scene::new().user(&text).variable("HOME", "/home/alice").target();
+        assert_eq!(target.listen, [Address::Unix(expected.into())], "{configured}");
+    }
+    let (text, hint) = Scene::new().user(&orders("listen = '/nowhere/orders'")).complaint();
+    assert_eq!(text, "target orders: programs look for .s.PGSQL.5432 in a folder, not for /nowhere/orders");
+    assert_eq!(hint, "end it in / for a folder: /nowhere/orders/, for the socket /nowhere/orders/.s.PGSQL.5432");
+    let shared = format!("[defaults]\nlisten = '/nowhere/'\n{}", two().replace("listen = 5433", ""));
+    let (text, hint) = Scene::new().user(&shared).complaint();
+    assert_eq!(text, "targets orders and billing both listen on /nowhere/.s.PGSQL.5432", "{shared}");
+    assert_eq!(hint, "give billing another path, or unix, with listen in [targets.billing]");
 }
 
 #[test]

@@ -4,8 +4,11 @@ use super::*;
 use crate::target::{Auth, Guard, LocalTlsMode, PasswordSource};
 
 /// The options that a project's file may not decide by itself, a line each.
-const OWNERS: [&str; 20] = [
+const OWNERS: [&str; 23] = [
     "engine = 'tcp'\nport = 5432",
+    "listen = ['/run/user/1000/', 5432]",
+    "socket_mode = '0666'",
+    "socket_group = 'root'",
     "allow_users = [999]",
     "local_password_file = '/known/to/others'",
     "local_ca = 'ca'",

@@ -13,6 +13,11 @@ use crate::{
 pub(super) const CLIENT: Client = Client {
     program: "mysql",
     localhost: "127.0.0.1",
+    port: 3306,
+    // Of which libmysqlclient makes a socket.
+    at_socket: |_| Some(("localhost", 3306)),
+    uri_socket: Some("socket"),
+    sqlalchemy_socket: Some("unix_socket"),
     command: mysql,
     go: dsn,
     uri_scheme: "mysql",
@@ -27,6 +32,7 @@ pub(super) const CLIENT: Client = Client {
     variables: Variables {
         host: "MYSQL_HOST",
         port: "MYSQL_TCP_PORT",
+        socket: Some("MYSQL_UNIX_PORT"),
         user: None,
         database: None,
         tls: |_| Vec::new(),
@@ -43,7 +49,10 @@ pub(super) const CLIENT: Client = Client {
 
 /// With options that MySQL's and MariaDB's client both know.
 fn mysql(address: &Address<'_>) -> String {
-    let mut command = format!("mysql -h {} -P {}", quote::shell(address.host), address.port);
+    let mut command = match address.socket {
+        Some(path) => format!("mysql -S {}", quote::shell(path)),
+        None => format!("mysql -h {} -P {}", quote::shell(address.host), address.port),
+    };
     if let Some(user) = address.user {
         let _ = write!(command, " -u {}", quote::shell(user));
     }
@@ -65,5 +74,10 @@ fn dsn(address: &Address<'_>) -> Result<String, &'static str> {
     let database = address.database.map(quote::percent).unwrap_or_default();
     // A certificate has to be registered in the program.
     let tls = if address.ca.is_some() { "skip-verify" } else { "false" };
-    Ok(format!("{user}{at}tcp({})/{database}?tls={tls}", address.authority()))
+    let place = match address.socket {
+        Some(path) if path.contains(['(', ')']) => return Err("a DSN of go-sql-driver"),
+        Some(path) => format!("unix({path})"),
+        None => format!("tcp({})", address.authority()),
+    };
+    Ok(format!("{user}{at}{place}/{database}?tls={tls}"))
 }

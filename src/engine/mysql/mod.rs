@@ -31,6 +31,7 @@ pub const FACTS: Facts = Facts {
     name: "mysql",
     aliases: &["mariadb", "aurora-mysql"],
     default_port: Some(3306),
+    socket: "mysql.sock",
     client: Some(&client::CLIENT),
     alpn: &[],
     // What libmysqlclient sends when it finds no name at all, and what it sends on Windows (`read_user_name`).

@@ -13,6 +13,10 @@ use crate::{
 pub(super) const CLIENT: Client = Client {
     program: "psql",
     localhost: "localhost",
+    port: 5432,
+    at_socket: directory_and_port,
+    uri_socket: None,
+    sqlalchemy_socket: None,
     command: psql,
     go: |address| Ok(keyword_values(address)),
     // PostgreSQL, "Connection URIs".
@@ -27,6 +31,7 @@ pub(super) const CLIENT: Client = Client {
     variables: Variables {
         host: "PGHOST",
         port: "PGPORT",
+        socket: None,
         user: Some("PGUSER"),
         database: Some("PGDATABASE"),
         tls: |ca| {
@@ -54,6 +59,13 @@ pub(super) const CLIENT: Client = Client {
     sqltools_options: |ca| json!({ "ssl": ca.map_or(json!(false), |ca| json!({ "ca": ca, "rejectUnauthorized": true })) }),
 };
 
+/// libpq takes a host that begins with a slash for the folder of a socket, whose name has the port.
+fn directory_and_port(path: &str) -> Option<(&str, u16)> {
+    let (folder, name) = path.rsplit_once('/')?;
+    let port = name.strip_prefix(".s.PGSQL.")?.parse().ok()?;
+    Some((if folder.is_empty() { "/" } else { folder }, port))
+}
+
 /// The port stays even when it is psql's own default, which PGPORT may have changed.
 fn psql(address: &Address<'_>) -> String {
     let mut command = format!("psql -h {} -p {}", quote::shell(address.host), address.port);
@@ -74,7 +86,7 @@ fn psql(address: &Address<'_>) -> String {
 
 /// For pgx and lib/pq.
 fn keyword_values(address: &Address<'_>) -> String {
-    let mut text = format!("host={} port={}", address.host, address.port);
+    let mut text = format!("host={} port={}", quote::keyword_value(address.host), address.port);
     for (key, value) in [("user", address.user), ("dbname", address.database)] {
         if let Some(value) = value {
             let _ = write!(text, " {key}={}", quote::keyword_value(value));

@@ -26,6 +26,7 @@ pub const FACTS: Facts = Facts {
     name: "postgres",
     aliases: &["postgresql", "aurora-postgresql", "aurora-dsql"],
     default_port: Some(5432),
+    socket: ".s.PGSQL.5432",
     client: Some(&client::CLIENT),
     alpn: &[database_wire::postgres::ALPN],
     default_users: &[],

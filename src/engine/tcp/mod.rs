@@ -14,6 +14,7 @@ pub const FACTS: Facts = Facts {
     name: "tcp",
     aliases: &[],
     default_port: None,
+    socket: "tcp.sock",
     client: None,
     alpn: &[],
     default_users: &[],

@@ -10,7 +10,8 @@ const mysql = require('mysql2/promise');
 const [host, port, database, user, bigText] = process.argv.slice(2);
 const big = Number(bigText || 17 * 1024 * 1024);
 const own = `mysql2_${process.pid}`;
-const settings = { host, port: Number(port), database, user, multipleStatements: true, rowsAsArray: true, connectTimeout: 60_000, compress: Boolean(process.env.COMPRESS) };
+const place = host.startsWith('/') ? { socketPath: host } : { host, port: Number(port) };
+const settings = { ...place, database, user, multipleStatements: true, rowsAsArray: true, connectTimeout: 60_000, compress: Boolean(process.env.COMPRESS) };
 
 // Packages need not export their package.json.
 function version(name) {

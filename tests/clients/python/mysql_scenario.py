@@ -27,7 +27,8 @@ class Scenario:
         self.own = schema(self.name)
 
     def connect(self, **more):
-        settings = {"host": to.host, "port": to.port, "user": to.user, "database": to.database, "autocommit": True}
+        place = {"unix_socket": to.host} if to.host.startswith("/") else {"host": to.host, "port": to.port}
+        settings = place | {"user": to.user, "database": to.database, "autocommit": True}
         compress = {"compress": True} if os.environ.get("COMPRESS") else {}
         return self.module.connect(**(settings | self.settings | compress | more))
 
