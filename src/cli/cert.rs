@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long, conflicts_with = "out")]
     json: bool,
-    /// Make a new authority; clients that trust the old one must be told
+    /// Make a new authority, which clients have to trust again
     ///
     /// Running processes use the old one until they are started again.
     #[arg(long)]

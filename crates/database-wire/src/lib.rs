@@ -9,26 +9,15 @@
 mod c_string;
 #[cfg(any(test, feature = "testing"))]
 mod chunks;
+mod encryption;
 mod error_kind;
 pub mod mysql;
 pub mod postgres;
 
 use std::io;
 
+pub use encryption::Encryption;
 pub use error_kind::ErrorKind;
-
-/// Whether a client's side of a conversation is or may become encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encryption {
-    /// The client is not offered TLS.
-    Off,
-    /// The client may ask for TLS.
-    Offered,
-    /// A client that does not ask for TLS is refused.
-    Required,
-    /// The bytes come from inside TLS.
-    Inside,
-}
 
 /// An error of a conversation with a client or a database server, whatever its protocol.
 #[derive(Debug, thiserror::Error)]

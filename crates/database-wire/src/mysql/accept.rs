@@ -24,7 +24,7 @@ use super::{
     plugin::Plugin,
     response::{Answer, Authentication, HandshakeResponse, is_password, is_ssl_request},
 };
-use crate::Encryption;
+use crate::encryption::Encryption;
 
 const WAITING_FOR: &str = "the client's response to the greeting";
 

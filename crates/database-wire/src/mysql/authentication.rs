@@ -269,7 +269,8 @@ mod tests {
         greeted: &[u8],
     ) -> Result<(), Broken> {
         let greeting = greeting(greeted);
-        let accepted = accept_answer(client, &greeting, crate::Encryption::Off).await.map_err(Broken::Client)?;
+        let accepted =
+            accept_answer(client, &greeting, crate::encryption::Encryption::Off).await.map_err(Broken::Client)?;
         let Accepted::Login(mut login) = accepted else { panic!("gone") };
         let response = login.response.clone();
         let key = async || made();

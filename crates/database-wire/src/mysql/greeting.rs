@@ -32,7 +32,7 @@ use super::{
     message,
     plugin::Plugin,
 };
-use crate::Encryption;
+use crate::encryption::Encryption;
 
 /// The only protocol version that servers since MySQL 3.21 speak.
 const PROTOCOL_VERSION: u8 = 10;

@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use safe_display::{Secret, printable};
 
-use crate::Encryption;
 use crate::chunks::{Direction, seeded};
+use crate::encryption::Encryption;
 use crate::mysql::{
     Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
     ReplyPosition, Scramble, ServerError, TokenTiming, Watch, accept, accept_answer, accept_change_user,

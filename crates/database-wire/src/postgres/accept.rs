@@ -21,7 +21,7 @@ use super::{
     startup::Startup,
     version::ProtocolVersion,
 };
-use crate::Encryption;
+use crate::encryption::Encryption;
 
 /// The longest startup packet in bytes, its length field included. PostgreSQL's own limit
 /// (`MAX_STARTUP_PACKET_LENGTH` in `src/include/libpq/pqcomm.h`, `REL_18_0`).

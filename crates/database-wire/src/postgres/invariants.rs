@@ -7,8 +7,8 @@ use futures_util::FutureExt as _;
 
 use safe_display::{Secret, printable};
 
-use crate::Encryption;
 use crate::chunks::{Direction, seeded};
+use crate::encryption::Encryption;
 use crate::postgres::{
     Accepted, Activity, Error, Mode, ProtocolVersion, ServerError, Startup, Watch, accept,
     authentication::{self, Begun, Broken},
