@@ -74,7 +74,7 @@ impl Server {
     pub async fn start(address: &Address, view: &Arc<View>, metrics: &Metrics) -> Result<Self, Error> {
         let listeners = listen::bind(address).await?;
         let bound: Vec<_> = listeners.iter().filter_map(|listener| listener.local().ok()).collect();
-        let name = listen::name(address, &bound);
+        let name = address.named(&bound);
         let shared = Arc::new(Shared {
             registry: registry(metrics, view),
             view: Arc::clone(view),

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     app::Event,
     aws::{self, Prompt},
-    causes, config, connect, listen,
+    causes, config, connect,
     local_connection::Connection,
     target::{Engine, Local, Route, Target},
     telemetry::log::{self, Format, Stderr},
@@ -458,7 +458,7 @@ fn forgive_broken_pipe(error: io::Error) -> io::Result<()> {
 
 /// `[orders] listening on localhost:5432` and `(postgres, via i-0123…, verify-full)`.
 fn listening(target: &Target, bound: &[Local]) -> (String, String) {
-    let listen = target.listen.iter().map(|address| listen::name(address, bound)).collect::<Vec<_>>().join(" and ");
+    let listen = target.listen.iter().map(|address| address.named(bound)).collect::<Vec<_>>().join(" and ");
     let route = match &target.route {
         Route::Ssm(bastion) => format!("via {}", short(bastion.as_str())),
         Route::Direct => "direct".into(),

@@ -10,6 +10,7 @@
 
 pub mod access;
 mod error;
+mod limits;
 pub mod passwd;
 mod peer;
 pub mod port_owner;
@@ -17,7 +18,7 @@ mod stream;
 mod tcp;
 mod unix;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
 
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
@@ -27,12 +28,6 @@ pub use self::{error::Error, peer::Peer, stream::Stream};
 
 pub use crate::target::{Address, Local};
 use crate::target::{SocketAccess, Target};
-
-/// The most connections that may wait to be accepted, which the system cuts to its own maximum (`net.core.somaxconn`). Further
-/// connections are dropped, and their clients retry after a second or fail.
-const BACKLOG: u32 = u32::MAX;
-/// A program that listens on this machine answers at once.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -127,18 +122,5 @@ async fn bind_beside(address: &Address, access: SocketAccess, bound: &[SocketAdd
             let (listener, file) = unix::bind(path, access).await?;
             Ok(vec![Listener(Kind::Unix(listener, file))])
         }
-    }
-}
-
-/// The name of the listeners of `address` for people, with the port that is `bound`: `localhost:9090`,
-/// `unix:/run/user/1000/rdsgate.sock`.
-pub fn name(address: &Address, bound: &[Local]) -> String {
-    match address {
-        Address::Tcp(listen) if listen.is_any_port() => {
-            let of_listen = |local: &SocketAddr| listen.addresses.contains(&local.ip());
-            let port = bound.iter().filter_map(Local::tcp).find(of_listen).map(|local| local.port());
-            listen.with_port(port.unwrap_or_default()).to_string()
-        }
-        Address::Tcp(_) | Address::Unix(_) => address.to_string(),
     }
 }

@@ -14,7 +14,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{BACKLOG, PROBE_TIMEOUT, error::Error, port_owner};
+use super::{
+    error::Error,
+    limits::{BACKLOG, PROBE_TIMEOUT},
+    port_owner,
+};
 use crate::target::{ListenAddress, Local};
 
 /// The system frees the port of an ended connection after this time (TCP_TIMEWAIT_LEN of Linux), and a margin.

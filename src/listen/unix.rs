@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use super::{
-    BACKLOG, PROBE_TIMEOUT,
     error::{Error, MAX_PATH},
+    limits::{BACKLOG, PROBE_TIMEOUT},
     port_owner,
 };
 use crate::target::{Local, SocketAccess};

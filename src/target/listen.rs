@@ -45,6 +45,18 @@ impl Address {
             Self::Unix(path) => Some(path),
         }
     }
+
+    /// Its name for people, with the port that is `bound`: `localhost:9090`, `unix:/run/user/1000/rdsgate.sock`.
+    pub fn named(&self, bound: &[Local]) -> String {
+        match self {
+            Self::Tcp(listen) if listen.is_any_port() => {
+                let of_listen = |local: &SocketAddr| listen.addresses.contains(&local.ip());
+                let port = bound.iter().filter_map(Local::tcp).find(of_listen).map(|local| local.port());
+                listen.with_port(port.unwrap_or_default()).to_string()
+            }
+            Self::Tcp(_) | Self::Unix(_) => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Address {
