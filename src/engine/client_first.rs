@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use super::{failure::Failure, follow::Follow, names::Request};
 use crate::{
     connect::{self, Deadline, Record, Server, Upstream},
+    login,
     stream::{BoxIo, Io},
 };
 
@@ -32,11 +33,13 @@ pub trait ClientFirst: Send + Sync {
     /// the deadline.
     ///
     /// # Errors
-    /// The client does not keep to the protocol, or the connection breaks.
+    /// The client does not keep to the protocol, wants something that a database does not allow with this login, or the connection
+    /// breaks.
     fn accept<'e: 'c, 'c>(
         &'e self,
         client: &'c mut dyn Io,
         encryption: Encryption,
+        login: login::Login,
     ) -> BoxFuture<'c, Result<Accepted<'e>, Error>>;
 
     /// Goes to the database as far as it is possible without a client. Afterwards the route has what the first client needs.

@@ -13,6 +13,7 @@ use crate::{
         Failure, Names, Replaced, Request,
         client_first::{Accepted, ClientFirst, Connected, Login},
     },
+    login,
     stream::Io,
 };
 
@@ -25,10 +26,14 @@ impl ClientFirst for Postgres {
         &'e self,
         mut client: &'c mut dyn Io,
         encryption: Encryption,
+        login: login::Login,
     ) -> BoxFuture<'c, Result<Accepted<'e>, Error>> {
         Box::pin(async move {
             Ok(match postgres::accept(&mut client, encryption).await? {
                 postgres::Accepted::Tls { answer, read } => Accepted::Tls { answer, read },
+                postgres::Accepted::Startup(startup) if startup.replication() && login == login::Login::Iam => {
+                    return Err(postgres::Error::Replication.into());
+                }
                 postgres::Accepted::Startup(startup) => {
                     Accepted::Login(Box::new(ForStartup { postgres: self, startup, notice: None }))
                 }

@@ -13,6 +13,7 @@ use crate::{
         Failure, Names, Request,
         client_first::{Accepted, ClientFirst, Connected, Established, Login},
     },
+    login,
     stream::{BoxIo, Io},
     tunnel::{self, StreamError},
 };
@@ -25,7 +26,12 @@ impl ClientFirst for Tcp {
         &[]
     }
 
-    fn accept<'e: 'c, 'c>(&'e self, _: &'c mut dyn Io, _: Encryption) -> BoxFuture<'c, Result<Accepted<'e>, Error>> {
+    fn accept<'e: 'c, 'c>(
+        &'e self,
+        _: &'c mut dyn Io,
+        _: Encryption,
+        _: login::Login,
+    ) -> BoxFuture<'c, Result<Accepted<'e>, Error>> {
         Box::pin(ready(Ok(Accepted::Login(Box::new(Nameless)))))
     }
 

@@ -26,6 +26,7 @@ use crate::{
         self,
         access::{self, User},
     },
+    login,
     proxy::error::Error,
     stream::relay::{End, Reason, Side, relay},
 };
@@ -65,7 +66,8 @@ async fn accept<'e>(
 /// The wish of the client, inside TLS if it asks for that.
 async fn hear<'e>(service: &Service, engine: &'e dyn ClientFirst, client: &mut Client) -> Result<Accepted<'e>, Error> {
     let encryption = service.encryption(client.arrival.peer);
-    let accepted = engine.accept(&mut client.stream, encryption).await.map_err(Error::Client)?;
+    let login = login::Login::of(service.upstream.target());
+    let accepted = engine.accept(&mut client.stream, encryption, login).await.map_err(Error::Client)?;
     let Accepted::Tls { answer, read } = accepted else { return Ok(accepted) };
     let is_direct = answer.is_empty();
     // Nothing that came in clear may be taken for something inside TLS (CVE-2021-23214).
@@ -76,7 +78,7 @@ async fn hear<'e>(service: &Service, engine: &'e dyn ClientFirst, client: &mut C
     if is_direct && client.stream.alpn_protocol() != Some(postgres::ALPN) {
         return Err(Error::from_client(postgres::Error::NoAlpn));
     }
-    engine.accept(&mut client.stream, Encryption::Inside).await.map_err(Error::Client)
+    engine.accept(&mut client.stream, Encryption::Inside, login).await.map_err(Error::Client)
 }
 
 async fn cancel(service: &Service, engine: &dyn ClientFirst, request: &CancelRequest, limits: Deadline) {

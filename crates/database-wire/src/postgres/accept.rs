@@ -92,8 +92,7 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             CANCEL_REQUEST_CODE => return CancelRequest::parse(&packet.body).map(Accepted::Cancel),
             _ if encryption == Encryption::Required => return Err(Error::TlsRequired),
             version => {
-                let startup = Startup::parse(ProtocolVersion::from(version), &packet.body)?;
-                return if startup.replication() { Err(Error::Replication) } else { Ok(Accepted::Startup(startup)) };
+                return Startup::parse(ProtocolVersion::from(version), &packet.body).map(Accepted::Startup);
             }
         };
         if *asked {
@@ -359,15 +358,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replication_is_refused_unless_it_says_no() {
+    async fn replication_is_asked_for_unless_the_value_says_no() {
         let asked = async |value: &str| {
-            outcome(&packet(3 << 16, format!("user\0u\0replication\0{value}\0\0").as_bytes())).await.0
+            let packet = packet(3 << 16, format!("user\0u\0replication\0{value}\0\0").as_bytes());
+            startup(outcome(&packet).await.0).replication()
         };
         for value in ["true", "database", "on", "1", "yes", "T", "", "o", "nope"] {
-            assert!(matches!(asked(value).await.unwrap_err(), Error::Replication), "{value:?}");
+            assert!(asked(value).await, "{value:?}");
         }
         for value in ["false", "F", "no", "n", "off", "OF", "0"] {
-            assert!(asked(value).await.is_ok(), "{value:?}");
+            assert!(!asked(value).await, "{value:?}");
         }
     }
 }

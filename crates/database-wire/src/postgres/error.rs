@@ -224,7 +224,7 @@ impl Error {
             Self::Replication => (
                 FEATURE_NOT_SUPPORTED,
                 Some("AWS does not allow IAM login for replication connections.".into()),
-                Some("Connect to the database directly with a password to replicate.".into()),
+                Some("Log in with a password to replicate: --auth password.".into()),
             ),
             Self::NoTls => (
                 UNABLE_TO_CONNECT,

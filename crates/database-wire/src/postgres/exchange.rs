@@ -106,8 +106,8 @@ impl Exchanges {
                 self.tidy();
             }
             b'E' => self.on_error(),
-            // CopyInResponse.
-            b'G' => self.on_copy_in(),
+            // CopyInResponse, and CopyBothResponse of a replication.
+            b'G' | b'W' => self.on_copy_in(),
             // CommandComplete.
             b'C' => {
                 self.copy = None;
@@ -279,6 +279,9 @@ mod tests {
             (">Q <G >Q <E <Z", &[5]),
             (">Q >Q <G <E <Z", &[5]),
             (">B >E >S <2 <G >Q >P >S <E <Z", &[10]),
+            // A replication, which the client ends, and the server.
+            (">Q <W <d >d <d >c <c <C <Z", &[9]),
+            (">Q <W <d <c >c <T <D <C <C <Z >Q <C <Z", &[10, 13]),
             // To the client.
             (">Q <H <d <d <c <C <Z", &[7]),
             // Out of turn.

@@ -37,7 +37,7 @@ pub fn accepts(bytes: &[u8]) {
     assert!(answered.len() <= 2 && answered.iter().all(|&b| b == b'N'));
     let packet = match result {
         Ok(Accepted::Startup(startup)) => {
-            assert!(!startup.replication() && startup.get(b"user").is_some_and(|user| !user.is_empty()));
+            assert!(startup.get(b"user").is_some_and(|user| !user.is_empty()));
             startup.encode()
         }
         Ok(Accepted::Cancel(request)) => request.encode(),
