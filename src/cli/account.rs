@@ -6,7 +6,7 @@ use super::{caller::Caller, exit::Exit, flags::Flags, output::Output, trust};
 use crate::{
     app::Cause,
     aws::{Account, Options},
-    config::{self, Key, Kind, Place, options::Group},
+    config::{self, Key, Kind, Place, Server, options::Group},
     target::{Identity, Region},
 };
 
@@ -46,8 +46,27 @@ pub(super) struct Known {
     pub(super) identity: Identity,
     /// The region that is configured, or the profile's.
     pub(super) region: Option<Region>,
+    /// See [`Place::servers`].
+    pub(super) servers: Vec<Server>,
+    /// See [`Place::uses_dsql`].
+    pub(super) uses_dsql: bool,
     /// See [`Caller`].
     pub(super) caller: Caller,
+}
+
+impl Known {
+    /// The same, where the region must be known.
+    ///
+    /// # Errors
+    /// The exit code, when it is not.
+    pub(super) fn options(self, output: &mut Output) -> Result<(Options, Caller), Exit> {
+        let Self { identity, region, caller, .. } = self;
+        let Some(region) = region else {
+            output.problem("the region is unknown", Some("set --region, AWS_REGION or the profile's region"));
+            return Err(Exit::Usage);
+        };
+        Ok((Options { identity, region }, caller))
+    }
 }
 
 impl AccountArguments {
@@ -83,10 +102,11 @@ impl AccountArguments {
             |environment, _| config::place(&request, environment),
             |place: &Place| place.consent.as_ref(),
         );
-        let Place { identity, region, mfa_code, open_browser, warnings, consent: _ } = place.map_err(|error| {
-            output.error(&error, error.hint().as_deref());
-            Exit::Usage
-        })?;
+        let Place { identity, region, mfa_code, open_browser, warnings, servers, uses_dsql, consent: _ } = place
+            .map_err(|error| {
+                output.error(&error, error.hint().as_deref());
+                Exit::Usage
+            })?;
         output.warnings(&warnings);
         let of_profile = match region {
             Some(region) => Ok(Some(region)),
@@ -96,19 +116,14 @@ impl AccountArguments {
             output.error(&error, error.hint().as_deref());
             Exit::from(Cause::from(&error))
         })?;
-        Ok(Known { identity, region, caller: Caller::new(mfa_code, open_browser) })
+        Ok(Known { identity, region, servers, uses_dsql, caller: Caller::new(mfa_code, open_browser) })
     }
 
-    /// The same, where the region must be known.
+    /// [`AccountArguments::known`] and [`Known::options`].
     ///
     /// # Errors
-    /// As for [`AccountArguments::known`], and when it is not.
+    /// Those of both.
     pub(super) fn options(self, output: &mut Output) -> Result<(Options, Caller), Exit> {
-        let Known { identity, region, caller } = self.known(output)?;
-        let Some(region) = region else {
-            output.problem("the region is unknown", Some("set --region, AWS_REGION or the profile's region"));
-            return Err(Exit::Usage);
-        };
-        Ok((Options { identity, region }, caller))
+        self.known(output)?.options(output)
     }
 }

@@ -1,4 +1,4 @@
-//! `rdsgate ls`: the databases of an account and region, and the managed nodes beside them.
+//! `rdsgate ls`: the databases of an account and region, the managed nodes beside them, and the configured servers.
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
@@ -16,13 +16,15 @@ use crate::{
         nodes::{Node, NodeKind, Nodes},
         rds::{Database, Databases},
     },
+    config::Server,
     quote,
     service::Service,
 };
 
 /// List the databases of an account and region, and the managed nodes in their VPCs
 ///
-/// Databases of engines that rdsgate does not speak are left out; a line on stderr says which engines those are.
+/// Databases of engines that rdsgate does not speak are left out; a line on stderr says which engines those are. Targets of the
+/// configuration files with the engine tcp follow, with the command that forwards each.
 #[derive(Debug, Args)]
 #[command(after_help = EPILOG)]
 pub struct Arguments {
@@ -62,9 +64,13 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         output.problem("there is no terminal to choose on", Some(hint));
         return Exit::Usage;
     }
-    let listed = account.options(output).and_then(|(options, caller)| {
+    let mut servers = Vec::new();
+    let listed = account.known(output).and_then(|mut known| {
+        servers = std::mem::take(&mut known.servers);
+        let uses_dsql = known.uses_dsql;
+        let (options, caller) = known.options(output)?;
         let mut parts = caller.into_parts(output)?;
-        let seen = listed(&options, &mut parts, output);
+        let seen = listed(&options, uses_dsql, &mut parts, output);
         parts.end();
         seen.map(|seen| (options, seen)).map_err(|error| {
             output.error(&error, error.hint().as_deref());
@@ -76,17 +82,18 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         Err(exit) => return exit,
     };
     if json {
-        return output.json(&in_json(&options, &databases, &nodes));
+        return output.json(&in_json(&options, &databases, &nodes, &servers));
     }
     if databases.is_empty() {
         output.note(&format!("no databases in {}", options.region));
-        return Exit::Success;
     }
-    match () {
-        () if connect => open(&databases, &words, output),
-        () if wide => output.data(&wide_table(&databases, &nodes)),
-        () => output.data(&narrow_table(&databases, &nodes, &words)),
-    }
+    let shown = match () {
+        () if databases.is_empty() => String::new(),
+        () if connect => return open(&databases, &words, output),
+        () if wide => wide_table(&databases, &nodes),
+        () => narrow_table(&databases, &nodes, &words),
+    };
+    output.data(&(shown + &server_table(&servers)))
 }
 
 /// The databases that rdsgate can serve, and the nodes that are online.
@@ -95,15 +102,24 @@ pub(super) struct Listed {
     pub(super) nodes: Vec<Node>,
 }
 
-/// Lists both, and prints what is missing from the list.
+/// Lists both, and prints what is missing from the list. A user of Aurora DSQL is warned where its clusters may not be listed.
 ///
 /// # Errors
 /// If the databases cannot be listed.
-pub(super) fn listed(options: &Options, parts: &mut Parts, output: &mut Output) -> Result<Listed, aws::Error> {
+pub(super) fn listed(
+    options: &Options,
+    uses_dsql: bool,
+    parts: &mut Parts,
+    output: &mut Output,
+) -> Result<Listed, aws::Error> {
     let accounts = Arc::clone(&parts.accounts);
     let Seen { databases, nodes, tasks } =
         parts.wait_for("listing databases and nodes", output, look(options, &accounts))?;
-    for gap in databases.gaps.iter().chain(&nodes.gaps).chain(&tasks.gaps) {
+    let (dsql, gaps): (Vec<_>, Vec<_>) = databases.gaps.iter().partition(|gap| !uses_dsql && is_list_of_dsql(gap));
+    if !dsql.is_empty() {
+        output.note("left out: clusters of Aurora DSQL, for want of dsql:ListClusters");
+    }
+    for gap in gaps.into_iter().chain(&nodes.gaps).chain(&tasks.gaps) {
         output.warning(&format!("{gap}; the output is incomplete"), None);
     }
     let (spoken, other): (Vec<_>, Vec<_>) =
@@ -115,6 +131,11 @@ pub(super) fn listed(options: &Options, parts: &mut Parts, output: &mut Output) 
     }
     let nodes = nodes.found.into_iter().chain(tasks.found).filter(|node| node.online).collect();
     Ok(Listed { databases: spoken, nodes })
+}
+
+/// Whether the list of Aurora DSQL was denied. Among the calls for databases, no other has this name.
+fn is_list_of_dsql(gap: &aws::Error) -> bool {
+    matches!(gap, aws::Error::AccessDenied { operation: "ListClusters", .. })
 }
 
 /// Lets the user choose a database and a user, and opens a client on it.
@@ -203,6 +224,25 @@ fn narrow_table(databases: &[Database], nodes: &[Node], words: &[String]) -> Str
         let _ = writeln!(text, "{line}");
         if let Some(database) = database {
             let _ = writeln!(text, "  {}", printable::lines(&command(database, databases, words)));
+        }
+    }
+    text
+}
+
+/// A line for each configured server, and the command that forwards it; empty where there are none.
+fn server_table(servers: &[Server]) -> String {
+    if servers.is_empty() {
+        return String::new();
+    }
+    let head = ["SERVER", "ADDRESS"].map(str::to_owned);
+    let rows =
+        servers.iter().map(|server| [&server.name, &server.address].map(|cell| printable::line(cell).into_owned()));
+    let table = table(0, [18, 0], &std::iter::once(head).chain(rows).collect::<Vec<_>>());
+    let mut text = String::new();
+    for (line, server) in table.lines().zip(std::iter::once(None).chain(servers.iter().map(Some))) {
+        let _ = writeln!(text, "{line}");
+        if let Some(server) = server {
+            let _ = writeln!(text, "  rdsgate forward {}", printable::line(&quote::shell(&server.name)));
         }
     }
     text
@@ -303,7 +343,7 @@ fn shown(node: &Node) -> &str {
 }
 
 /// The keys are stable: further ones may come, none goes or changes its meaning. docs/discovery.md lists them.
-fn in_json(options: &Options, databases: &[Database], nodes: &[Node]) -> Value {
+fn in_json(options: &Options, databases: &[Database], nodes: &[Node], servers: &[Server]) -> Value {
     let node = |node: &Node| {
         json!({
             "id": node.id, "kind": node.kind, "name": node.name, "agent_version": node.agent, "platform": node.platform,
@@ -325,5 +365,9 @@ fn in_json(options: &Options, databases: &[Database], nodes: &[Node]) -> Value {
         "region": options.region.as_str(),
         "databases": databases.iter().map(database).collect::<Vec<_>>(),
         "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
+        "servers": servers
+            .iter()
+            .map(|server| json!({ "name": server.name, "address": server.address }))
+            .collect::<Vec<_>>(),
     })
 }

@@ -70,7 +70,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
 /// # Errors
 /// The exit code; the reason has been printed.
 pub(super) fn identify(known: Known, output: &mut Output) -> Result<Identified, Exit> {
-    let Known { identity, region, caller } = known;
+    let Known { identity, region, caller, .. } = known;
     let mut parts = caller.into_parts(output)?;
     let usual = || USUAL_REGION.parse().expect("it is a region");
     let options = Options { identity, region: region.clone().unwrap_or_else(usual) };

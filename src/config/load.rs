@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     listen,
-    target::{Identity, MfaCode, Region},
+    service::Service,
+    target::{Endpoint, Engine, Identity, MfaCode, Reference, Region},
 };
 
 /// Reads the files and the environment, and joins them with the request; nothing may be missing.
@@ -92,6 +93,32 @@ pub struct Place {
     pub warnings: Vec<Warning>,
     /// See [`Plan::consent`].
     pub consent: Option<Consent>,
+    /// The configured targets that are not databases.
+    pub servers: Vec<Server>,
+    /// Whether a configured target is a cluster of Aurora DSQL.
+    pub uses_dsql: bool,
+}
+
+/// A configured target that is not a database.
+#[derive(Debug)]
+pub struct Server {
+    /// The name of the target.
+    pub name: String,
+    /// Its host and port, as far as they are set.
+    pub address: String,
+}
+
+impl Server {
+    fn of(draft: &Draft) -> Option<Self> {
+        if draft.engine.is_none_or(Engine::is_database) {
+            return None;
+        }
+        let address = match (&draft.reference, draft.port) {
+            (Reference::Host(host), Some(port)) => Endpoint { host: host.clone(), port }.to_string(),
+            (reference, _) => reference.to_string(),
+        };
+        Some(Self { name: draft.name.to_string(), address })
+    }
 }
 
 /// Reads the files and the environment for what is set for all targets.
@@ -110,7 +137,14 @@ pub fn place(request: &Request, environment: &Environment) -> Result<Place, Erro
     ];
     let sources = Sources::read(request, environment)?;
     let settings = sources.of_process(true);
+    // Without targets in the files there are none.
+    let all = sources.choose(&Request::default(), &sources.files.targets()).unwrap_or_default();
+    // A mistake in a target concerns the commands that are for it.
+    let drafts = all.iter().filter_map(|one| Draft::parse(&one.name, &sources.settings(one), environment).ok());
+    let drafts: Vec<Draft> = drafts.collect();
     Ok(Place {
+        servers: drafts.iter().filter_map(Server::of).collect(),
+        uses_dsql: drafts.iter().any(|draft| draft.reference.service() == Some(Service::Dsql)),
         consent: sources.consent(std::slice::from_ref(&settings), &KEYS, environment),
         identity: draft::identity(&settings, environment)?,
         region: draft::default_region(&settings, environment)?,

@@ -50,7 +50,7 @@ pub use draft::Draft;
 pub use env::{Environment, runtime_folder};
 pub use error::Error;
 pub use explain::explain;
-pub use load::{Place, load, place, read};
+pub use load::{Place, Server, load, place, read};
 pub use options::{Key, Kind, Scope};
 pub use origin::Asked;
 pub use plan::{Loaded, Plan};

@@ -176,6 +176,15 @@ impl Reference {
         }
     }
 
+    /// The kind of AWS endpoint, as far as it says.
+    pub fn service(&self) -> Option<Service> {
+        match self {
+            Self::Host(host) => host.service(),
+            Self::Arn(arn) => Some(arn.service()),
+            Self::Identifier(_) => None,
+        }
+    }
+
     /// The region in it, if there is one.
     pub fn region(&self) -> Option<Region> {
         match self {

@@ -78,6 +78,13 @@ async fn ls_lists_clusters_which_need_no_node() {
     let denied = [Operation::ListDsqlClusters];
     assert!(sandbox.identity(&user, |user| user.denied.extend(denied)));
     let (code, _, stderr) = ran(&["ls"], &sandbox.env()).await;
+    let quiet = "left out: clusters of Aurora DSQL, for want of dsql:ListClusters\nno databases in us-east-1\n";
+    assert_eq!((code, stderr.as_str()), (0, quiet));
+    // A user with a cluster in a file misses something.
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("rdsgate.toml");
+    std::fs::write(&file, format!("[targets.cluster]\nhost = '{}'\n", public())).expect("there is room");
+    let (code, _, stderr) = ran(&["ls", "--config", &file.display().to_string()], &sandbox.env()).await;
     assert!(code == 0 && stderr.contains("dsql:ListClusters") && stderr.contains("incomplete"), "{stderr}");
 }
 

@@ -116,7 +116,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> Exit {
 fn from_list(file: &Path, user: Option<&str>, account: AccountArguments, output: &mut Output) -> Exit {
     let listed = account.options(output).and_then(|(options, caller)| {
         let mut parts = caller.into_parts(output)?;
-        let listed = ls::listed(&options, &mut parts, output);
+        let listed = ls::listed(&options, false, &mut parts, output);
         parts.end();
         let failed = |error: aws::Error| {
             output.error(&error, error.hint().as_deref());
@@ -167,7 +167,7 @@ fn interview(
     if let Some(profile) = &profile {
         account.set_profile(profile);
     }
-    let Known { identity, region, caller } = match account.known(questions.output) {
+    let Known { identity, region, caller, .. } = match account.known(questions.output) {
         Ok(known) => known,
         Err(exit) => return Ok(Err(exit)),
     };
@@ -180,7 +180,7 @@ fn interview(
         Ok(parts) => parts,
         Err(exit) => return Ok(Err(exit)),
     };
-    let listed = ls::listed(&options, &mut parts, questions.output);
+    let listed = ls::listed(&options, false, &mut parts, questions.output);
     parts.end();
     let Listed { databases, nodes } = match listed {
         Ok(listed) => listed,
