@@ -318,7 +318,7 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// The alias (CNAME) that was configured and led to the endpoint. It may lead to another endpoint at any time.
     pub alias: Option<Host>,
-    /// The region that the token is signed for and whose APIs are called.
+    /// The region that the token is signed for and whose APIs are called. Without a meaning unless [`Target::needs_aws`].
     pub region: Region,
     /// The database user for clients that name none; with `None` the name that the client sends is used. See [`Guard::pin_user`].
     pub user: Option<String>,
@@ -358,6 +358,11 @@ impl Target {
     /// The first TCP address to listen on.
     pub fn tcp(&self) -> Option<&ListenAddress> {
         self.listen.iter().find_map(Address::tcp)
+    }
+
+    /// Whether AWS has a part in it: not in bytes that pass to a server as they are, straight from this machine.
+    pub fn needs_aws(&self) -> bool {
+        self.engine.is_database() || !matches!(self.route, Route::Direct)
     }
 
     /// This target after its alias has moved to `host`. The region changes with the name, unless it was configured.

@@ -59,8 +59,8 @@ pub struct TargetStatus {
     pub user: Option<String>,
     /// The configured database.
     pub database: Option<String>,
-    /// The AWS region.
-    pub region: String,
+    /// The AWS region; `None` for a target that asks AWS for nothing.
+    pub region: Option<String>,
     /// The AWS profile, if one is configured.
     pub profile: Option<String>,
     /// `ssm`, `direct` or `auto`.
@@ -286,7 +286,7 @@ impl TargetStatus {
             port: target.endpoint.port,
             user: target.user.clone(),
             database: target.database.clone(),
-            region: target.region.to_string(),
+            region: target.needs_aws().then(|| target.region.to_string()),
             profile: target.identity.profile.clone(),
             route: route.into(),
             bastion,
@@ -309,7 +309,7 @@ impl ClientStatus {
             id: snapshot.id,
             peer: snapshot.peer.to_string(),
             logged_in: login.is_some(),
-            user: login.map(|login| login.user.clone()),
+            user: login.map(|login| login.user.clone()).filter(|user| !user.is_empty()),
             database: login.map(|login| login.database.clone()).filter(|database| !database.is_empty()),
             age_seconds: snapshot.age.as_secs(),
             sent_bytes: snapshot.sent,
@@ -389,7 +389,7 @@ impl TargetStatus {
             port: 5432,
             user: Some("app".into()),
             database: Some("shop".into()),
-            region: "eu-central-1".into(),
+            region: Some("eu-central-1".into()),
             profile: Some("dev".into()),
             route: "ssm".into(),
             bastion: Some("i-0123456789abcdef0".into()),

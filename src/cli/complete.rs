@@ -181,8 +181,7 @@ impl Problem {
 /// Whether something is missing that AWS or the DNS may know. A missing engine counts too: a wrong protocol fails in
 /// confusing ways.
 fn is_incomplete(draft: &Draft) -> bool {
-    let region = if draft.may_have_alias() { &draft.reference.region() } else { &draft.region };
-    region.is_none() || !matches!(draft.reference, Reference::Host(_)) || draft.lacks_bastion() || lacks_port(draft)
+    draft.lacks_region() || !matches!(draft.reference, Reference::Host(_)) || draft.lacks_bastion() || lacks_port(draft)
 }
 
 /// Whether neither the port nor an engine with a usual one is known.
@@ -200,7 +199,7 @@ async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastion
         let alias = host.clone();
         draft.follow_alias(alias, found);
     }
-    if draft.region.is_none() {
+    if draft.region.is_none() && draft.lacks_region() {
         let region = Account::region_of_profile(draft.identity.profile.as_deref());
         draft.region = region.map_err(|cause| Problem::Discovery {
             name: draft.name.to_string(),

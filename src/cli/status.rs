@@ -140,7 +140,8 @@ fn target(target: &TargetStatus, text: &mut String) {
         let _ = writeln!(text, "    listens on   {}", cut(&addresses, COLUMNS - 17));
     }
     let _ = writeln!(text, "    {}", cut(&format!("{}:{}", target.host, target.port), COLUMNS - 4));
-    let _ = writeln!(text, "    route        {}, {}", cut(&route, 45), target.region);
+    let region = target.region.as_ref().map(|region| format!(", {region}")).unwrap_or_default();
+    let _ = writeln!(text, "    route        {}{region}", cut(&route, 45));
     let _ = writeln!(text, "    credentials  {}", cut(&credentials(target.credentials.as_ref()), COLUMNS - 17));
     if let Some(failure) = target.last_failure.as_ref().filter(|failure| !failure.over) {
         let since = format!("failed {} ago: {}", age(failure.age_seconds), failure.message);
@@ -184,7 +185,8 @@ fn clients(clients: &[ClientStatus]) -> String {
     }
     let head = ["CLIENT", "USER", "DATABASE", "AGE", "SENT", "RECEIVED"].map(str::to_owned);
     let rows = clients.iter().map(|client| {
-        let user = if client.logged_in { client.user.clone().unwrap_or_default() } else { "(connecting)".into() };
+        let user =
+            if client.logged_in { client.user.clone().unwrap_or_else(|| "-".into()) } else { "(connecting)".into() };
         let database = client.database.clone().unwrap_or_else(|| "-".into());
         [
             client.peer.clone(),

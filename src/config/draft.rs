@@ -182,6 +182,15 @@ impl Draft {
         self.engine.is_none_or(Engine::is_database)
     }
 
+    /// Whether the region must still be found. Bytes that pass straight from this machine to a server need none.
+    pub fn lacks_region(&self) -> bool {
+        if self.may_have_alias() {
+            self.reference.region().is_none()
+        } else {
+            self.region.is_none() && self.route() != Via::Direct
+        }
+    }
+
     /// Whether a managed node must still be chosen.
     pub fn lacks_bastion(&self) -> bool {
         self.route() != Via::Direct && self.bastion.is_none()
@@ -207,6 +216,7 @@ impl Draft {
         };
         let region = match region {
             Some(region) => region,
+            None if !engine.is_database() && matches!(route, Route::Direct) => Region::global(),
             None if engine.is_database() => return Err(Error::NoRegion { target: self.name.to_string(), host }),
             None => return Err(Error::NoRegionOfServer { target: self.name.to_string() }),
         };

@@ -14,6 +14,11 @@ pub struct Region(Arc<str>);
 pub struct InvalidRegion(pub String);
 
 impl Region {
+    /// The region of AWS's APIs that have none: a value for targets that ask AWS for nothing.
+    pub fn global() -> Self {
+        Self("us-east-1".into())
+    }
+
     /// The region's name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,7 +1,13 @@
 //! Bytes without a protocol: what passes through a forwarded port, and how an error looks to a client that has no words for it.
 
-use std::{net::SocketAddr, process::Stdio};
+#![allow(clippy::float_cmp, reason = "counts are whole numbers, which are exact")]
 
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::Stdio,
+};
+
+use rdsgate::admin::model::Status;
 use sandbox::{Destination, Options, Sandbox};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -10,9 +16,10 @@ use tokio::{
 };
 
 use crate::support::{
+    admin::Admin,
     clients,
     driver::within,
-    gate::{BASTION, Gate, GateOptions, free_port},
+    gate::{BASTION, CREDENTIALS, Gate, GateOptions, free_port},
     servers::PgServer,
 };
 
@@ -220,6 +227,140 @@ async fn direct_route_passes_half_closes_and_resets_as_they_are() {
     is_reset(&mut client).await;
     assert!(gate.until(|log| log.contains("Connection reset by peer")).await);
     assert!(sandbox.sessions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_forward_asks_for_no_region_and_aws_for_nothing() {
+    let listener = listener().await;
+    let address = listener.local_addr().expect("it is bound");
+    let sandbox = sandbox_to(HOST, PORT, address).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let runtime = folder.path().display().to_string();
+    let bare = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().chain(CREDENTIALS);
+    let options = options(&sandbox, &address.to_string()).flag("--via", "direct").without("--region");
+    let options = bare.fold(options, GateOptions::without_env).env("XDG_RUNTIME_DIR", &runtime);
+    let gate = options.start().await;
+    let mut client = client_of(&gate).await;
+    let mut server = accepted(&listener).await;
+    writes(&mut server, b"220 ready\r\n").await;
+    reads(&mut client, b"220 ready\r\n").await;
+    let status = GateOptions::bare(&sandbox).only(&[]).verb("status").env("XDG_RUNTIME_DIR", &runtime).run().await;
+    assert!(status.stdout.contains("\n    route        direct\n"), "{}", status.stdout);
+    assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
+    // Through a bastion there is no way around it.
+    let options = GateOptions::bare(&sandbox).verb("forward").argument("web.internal.example:80");
+    let options = options.flag("--bastion", BASTION).without_env("AWS_REGION").without_env("AWS_DEFAULT_REGION");
+    let ran = options.run().await;
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("region"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_loopback_addresses_lead_to_the_server() {
+    let listener = listener().await;
+    let (_sandbox, gate) = forward(&listener).await;
+    for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let mut client = TcpStream::connect((address, gate.port)).await.expect("rdsgate listens on both");
+        let mut server = accepted(&listener).await;
+        writes(&mut client, b"question").await;
+        reads(&mut server, b"question").await;
+        writes(&mut server, b"answer").await;
+        reads(&mut client, b"answer").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn automatic_route_is_direct_where_the_server_accepts_and_else_the_bastion() {
+    let listener = listener().await;
+    let address = listener.local_addr().expect("it is bound");
+    let sandbox = sandbox_to(HOST, PORT, address).await;
+    // The other name is known behind the bastion only.
+    for (destination, sessions) in [(address.to_string(), 0), (format!("{HOST}:{PORT}"), 1)] {
+        let options = options(&sandbox, &destination).flag("--bastion", BASTION).flag("--via", "auto");
+        let gate = options.start().await;
+        for _ in 0..2 {
+            let mut client = client_of(&gate).await;
+            let mut server = accepted(&listener).await;
+            writes(&mut server, b"220 ready\r\n").await;
+            reads(&mut client, b"220 ready\r\n").await;
+        }
+        assert_eq!(sandbox.sessions().len(), sessions, "{}", gate.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forwarded_port_is_in_the_status_and_in_the_metrics() {
+    let listener = listener().await;
+    let sandbox = sandbox_to(HOST, PORT, listener.local_addr().expect("it is bound")).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let runtime = folder.path().display().to_string();
+    let options = options(&sandbox, &format!("{HOST}:{PORT}")).flag("--bastion", BASTION);
+    let gate = options.flag("--admin", "localhost:0").env("XDG_RUNTIME_DIR", &runtime).start().await;
+    let admin = Admin::of(&gate);
+    let mut client = client_of(&gate).await;
+    writes(&mut client, b"question").await;
+    let mut server = accepted(&listener).await;
+    reads(&mut server, b"question").await;
+    writes(&mut server, b"the answer").await;
+    reads(&mut client, b"the answer").await;
+    let is_counted = |status: &Status| status.targets[0].traffic.received_bytes == 10;
+    let status = admin.until("the answer is counted", is_counted).await;
+    let [target] = &status.targets[..] else { panic!("{status:?}") };
+    assert_eq!((&*target.engine, &*target.host, target.port), ("tcp", HOST, PORT));
+    assert_eq!((&*target.route, target.bastion.as_deref()), ("ssm", Some(BASTION)));
+    assert_eq!((&target.user, &target.database, target.region.as_deref()), (&None, &None, Some(sandbox.region())));
+    let [shown] = &target.clients[..] else { panic!("{target:?}") };
+    assert_eq!((shown.logged_in, &shown.user, &shown.database), (true, &None, &None));
+    assert_eq!((shown.sent_bytes, shown.received_bytes), (8, 10));
+    assert_eq!(shown.session.as_ref(), target.sessions.first().map(|session| &session.id));
+
+    let ran = GateOptions::bare(&sandbox).only(&[]).verb("status").env("XDG_RUNTIME_DIR", &runtime).run().await;
+    let address = format!("  web  localhost:{}  tcp\n    {HOST}:{PORT}\n    route        via {BASTION}, ", gate.port);
+    for part in ["rdsgate forward, process ", &address] {
+        assert!(ran.stdout.contains(part), "{part} is missing:\n{}", ran.stdout);
+    }
+
+    let metrics = admin.scrape().await;
+    for (name, labels, value) in [
+        ("rdsgate_connections_open", &[("target", "web")][..], 1.0),
+        ("rdsgate_connections_accepted_total", &[("target", "web")], 1.0),
+        ("rdsgate_relayed_bytes_total", &[("direction", "sent")], 8.0),
+        ("rdsgate_relayed_bytes_total", &[("direction", "received")], 10.0),
+        ("rdsgate_sessions", &[("condition", "ready")], 1.0),
+    ] {
+        assert_eq!(metrics.value(name, labels), value, "{name}");
+    }
+    drop(server);
+    assert_eq!(rest(&mut client).await, b"");
+    drop(client);
+    let metrics = admin.until_none_is_open().await;
+    let ended = [("side", "upstream"), ("reason", "closed")];
+    assert_eq!(metrics.value("rdsgate_connections_ended_total", &ended), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ls_lists_the_configured_servers_with_the_command_that_forwards_each() {
+    let sandbox = sandbox_to(HOST, PORT, SocketAddr::from(([127, 0, 0, 1], 9))).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("rdsgate.toml").display().to_string();
+    let text = format!(
+        "[targets.web]\nengine = 'tcp'\nhost = '{HOST}:{PORT}'\nbastion = '{BASTION}'\n[targets.node]\nengine = 'tcp'\n\
+         host = '{BASTION}'\nport = 80\n[targets.orders]\nhost = 'orders.c1abcdefghij.us-east-1.rds.amazonaws.com'\n"
+    );
+    std::fs::write(&file, text).expect("there is room");
+    let ls = |more: &[&str]| GateOptions::bare(&sandbox).only(&[&["--config", &file], more].concat()).verb("ls").run();
+    let ran = ls(&[]).await;
+    let expected = format!(
+        "SERVER  ADDRESS\nweb     {HOST}:{PORT}\n  rdsgate forward web\nnode    {BASTION}:80\n  rdsgate forward node\n"
+    );
+    assert_eq!((ran.stdout.as_str(), ran.status.code()), (expected.as_str(), Some(0)), "{}", ran.stderr);
+    let ran = ls(&["--json"]).await;
+    let seen: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    let expected = serde_json::json!([
+        { "name": "web", "address": format!("{HOST}:{PORT}") },
+        { "name": "node", "address": format!("{BASTION}:80") },
+    ]);
+    assert_eq!(seen["servers"], expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

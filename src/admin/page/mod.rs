@@ -218,7 +218,9 @@ fn facts(html: &mut Html, target: &TargetStatus) {
     }
     fact("Listens on", &target.listeners.join(", "));
     let profile = target.profile.as_ref().map(|profile| format!(", profile {profile}")).unwrap_or_default();
-    fact("Region", &format_args!("{}{profile}", target.region));
+    if let Some(region) = &target.region {
+        fact("Region", &format_args!("{region}{profile}"));
+    }
     match &target.credentials {
         Some(credentials) => fact("Credentials", &held(credentials)),
         None => fact("Credentials", &"not needed yet"),
@@ -395,7 +397,7 @@ mod tests {
         let mut attacked = TargetStatus::sample();
         (attacked.name, attacked.label, attacked.engine) = (text(), Some(text()), text());
         (attacked.host, attacked.user, attacked.database) = (text(), Some(text()), Some(text()));
-        (attacked.region, attacked.profile, attacked.bastion) = (text(), Some(text()), Some(text()));
+        (attacked.region, attacked.profile, attacked.bastion) = (Some(text()), Some(text()), Some(text()));
         attacked.listeners = vec![text()];
         let client = &mut attacked.clients[0];
         (client.peer, client.user, client.database, client.session) =
