@@ -29,6 +29,12 @@ impl Deadline {
         Self { explain: last, last }
     }
 
+    /// An earlier end, which leaves `time` before this one, and half of what is left at most.
+    pub fn with_time_for(&self, time: Duration) -> Instant {
+        let left = self.last.saturating_duration_since(Instant::now());
+        self.last - time.min(left / 2)
+    }
+
     /// How long an explanation may still take.
     pub fn left_to_explain(&self, at_most: Duration) -> Duration {
         let now = Instant::now();

@@ -1,9 +1,12 @@
 //! Logs in for a client of the proxy, and keeps what has been learnt about the server. The server speaks first, so a
 //! connection is greeted before its client has said anything, and logged in to afterwards.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use database_wire::{
@@ -25,6 +28,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
+    answering::Answering,
     connect::{decline, log_in, log_in_with_password, read_greeting, secure},
     greeted::Greeted,
     guard::{compressions, guard_session, is_guarded, with_principal_attribute},
@@ -39,6 +43,9 @@ use crate::{
     target::{Compress, Guard, Target},
     tls::Verified,
 };
+
+/// For the server to refuse a login whose client does not answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// MySQL at work for one target.
 #[derive(Default)]
@@ -152,8 +159,8 @@ impl Mysql {
         }
     }
 
-    /// Logs in to the server that greeted the client, with the client's own proof. A client that leaves meanwhile is refused by the
-    /// server, which does not count that as a broken handshake.
+    /// Logs in to the server that greeted the client, with the client's own proof. A client that leaves meanwhile, or falls
+    /// silent, is refused by the server, which does not count that as a broken handshake.
     ///
     /// # Errors
     /// [`NoAnswer`], by side.
@@ -178,10 +185,14 @@ impl Mysql {
         let secured = secure(&mut attempt, upstream.tls(), stream, &greeting, &response, compression);
         let (mut stream, verified) = secured.await.map_err(NoAnswer::Connect)?;
         let parties = (login, key);
-        let relay = login_of_client(&mut stream, client, &greeting, &response, compression, parties);
+        let mut client = Answering::until(client, attempt.deadline().with_time_for(REFUSAL_TIMEOUT));
+        let relay = login_of_client(&mut stream, &mut client, &greeting, &response, compression, parties);
         let relay = async { Ok(relay.await) };
         let relayed = attempt.run(Step::Login, Hope::Real, relay).await.map_err(NoAnswer::Connect)?;
-        let logged_in = relayed.map_err(no_answer)?;
+        let logged_in = relayed.map_err(|broken| match (broken, client.overdue()) {
+            (Broken::Client(_), Some(after)) => NoAnswer::ClientTimeout(after),
+            (broken, _) => no_answer(broken),
+        })?;
         let secured = Secured { stream, greeting, compression, session, verified, login: login::Record::Password };
         let established = self.guarded(target, secured, logged_in, attempt).await.map_err(NoAnswer::Connect)?;
         Ok(established)

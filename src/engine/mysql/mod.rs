@@ -1,6 +1,7 @@
 //! The knowledge about MySQL and MariaDB beyond their protocol.
 
 mod accept;
+mod answering;
 mod client;
 pub mod connect;
 mod goodbye;
