@@ -104,14 +104,19 @@ impl Cache {
             }
         };
         let found = found.map(Arc::new);
+        let mut state = self.lock();
         if stage == Stage::Current {
-            let mut state = self.lock();
             let is_refused =
-                |found: &Arc<Password>| state.refusals.iter().any(|refusal| refusal.password.is_same(found));
+                |found: &Arc<Password>| state.refusals.iter().any(|refusal| refusal.password == found.fingerprint());
             // In the middle of a rotation, AWSPENDING has proved to be the better one.
             if state.kept.is_none() || !found.as_ref().is_some_and(is_refused) {
                 state.kept.clone_from(&found);
             }
+        }
+        // The clients that wait for it have it; nothing else needs the value.
+        match stage {
+            Stage::Current => state.current = None,
+            Stage::Pending => state.pending = None,
         }
         Ok(found)
     }

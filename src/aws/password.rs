@@ -12,7 +12,8 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -64,10 +65,16 @@ impl Password {
         &self.secret
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.user == other.user && self.secret.expose() == other.secret.expose()
+    /// Tells it from other passwords of this process, and nothing else about it.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Fingerprint(KEY.hash_one((&self.user, self.secret.expose())))
     }
 }
+
+/// A password that need not be kept, for comparisons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64);
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,7 +112,7 @@ pub(super) struct State {
 /// A value that a database has refused.
 pub(super) struct Refusal {
     by: Endpoint,
-    pub(super) password: Arc<Password>,
+    pub(super) password: Fingerprint,
     /// When it was sent last.
     at: Instant,
 }
@@ -123,6 +130,7 @@ pub struct PasswordInUse {
 impl Cache {
     /// Whether a value may be sent to a database.
     pub(super) fn admits(&self, password: &Password, endpoint: &Endpoint) -> bool {
+        let password = password.fingerprint();
         match self.lock().refusals.iter().find(|refusal| refusal.is_of(password, endpoint)) {
             None => true,
             Some(refusal) => refusal.at.elapsed() >= REFUSED_FOR,
@@ -135,8 +143,8 @@ impl Cache {
 }
 
 impl Refusal {
-    fn is_of(&self, password: &Password, by: &Endpoint) -> bool {
-        self.by == *by && self.password.is_same(password)
+    fn is_of(&self, password: Fingerprint, by: &Endpoint) -> bool {
+        self.by == *by && self.password == password
     }
 }
 
@@ -144,8 +152,9 @@ impl PasswordInUse {
     /// Whether it may be sent now; false if the database has refused it since it was handed out. Of the clients with a value that was
     /// refused some time ago, one may send it.
     pub fn claim(&self) -> bool {
+        let password = self.password.fingerprint();
         let mut state = self.cache.lock();
-        match state.refusals.iter_mut().find(|refusal| refusal.is_of(&self.password, &self.endpoint)) {
+        match state.refusals.iter_mut().find(|refusal| refusal.is_of(password, &self.endpoint)) {
             None => true,
             Some(refusal) if refusal.at.elapsed() < REFUSED_FOR => false,
             Some(refusal) => {
@@ -155,21 +164,23 @@ impl PasswordInUse {
         }
     }
 
-    /// The database has refused it.
+    /// The database has refused it. It is not kept any longer.
     pub fn refused(&self) {
+        let password = self.password.fingerprint();
         let mut state = self.cache.lock();
-        state.refusals.retain(|refusal| !refusal.is_of(&self.password, &self.endpoint));
+        state.kept.take_if(|kept| kept.fingerprint() == password);
+        state.refusals.retain(|refusal| !refusal.is_of(password, &self.endpoint));
         if state.refusals.len() >= MAX_REFUSALS {
             state.refusals.remove(0);
         }
-        let (by, password) = (self.endpoint.clone(), Arc::clone(&self.password));
-        state.refusals.push(Refusal { by, password, at: Instant::now() });
+        state.refusals.push(Refusal { by: self.endpoint.clone(), password, at: Instant::now() });
     }
 
     /// The database has accepted it.
     pub fn accepted(&self) {
+        let password = self.password.fingerprint();
         let mut state = self.cache.lock();
-        state.refusals.retain(|refusal| !refusal.is_of(&self.password, &self.endpoint));
+        state.refusals.retain(|refusal| !refusal.is_of(password, &self.endpoint));
         if self.tentative {
             state.kept = Some(Arc::clone(&self.password));
         }

@@ -5,10 +5,12 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use mysql_async::{ChangeUserOpts, Conn, prelude::Queryable as _};
 use sandbox::{Database, Failure, Operation, Sandbox, StoredSecret};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::support::{
+    driver::within,
     gate::{Gate, GateOptions, PATIENCE, Ran, mariadb, sandbox, sandbox_with},
     refusal::Refusal,
     servers::{Engine, Options, Server},
@@ -80,6 +82,61 @@ async fn password_of_a_secret_serves_each_form_that_servers_ask_for() {
             let log = gate.log();
             assert!(log.contains("auth=\"secret\"") && !log.contains("Hu$h") && !log.contains("pässwörd"), "{log}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_holds_the_password_once_and_no_longer_than_the_database_takes_it() {
+    for (engine, how) in [
+        (Engine::Postgres, "scram-sha-256"),
+        (Engine::MariaDb, "mysql_native_password"),
+        (Engine::MySql, "caching_sha2_password"),
+    ] {
+        let server = Server::start(&Options { engine, ..Options::default() });
+        // In no source, and in parts here.
+        let [first, second] = ["battery", "staple"].map(|word| ["C0rrect", "horse", word].join("-"));
+        create_user(&server, "kept_user", how, &first);
+        let sandbox = sandbox(&server).await;
+        sandbox.set_secret(SECRET, StoredSecret::login("kept_user", &first));
+        let mut gate = options(&server, &sandbox).start().await;
+        gate.user = "kept_user".into();
+        for _ in 0..3 {
+            let ran = ask(&server, &gate, "select 42").await;
+            assert_eq!(ran.stdout, "42", "{engine}: {}\n{}", ran.stderr, gate.log());
+        }
+        assert_eq!(gate.in_memory(&first), 1, "{engine}: the kept value");
+        server.admin(&match engine {
+            Engine::Postgres => format!("alter role kept_user password '{second}'"),
+            Engine::MariaDb => format!("set password for kept_user = password('{second}')"),
+            Engine::MySql => format!("alter user kept_user identified by '{second}'"),
+        });
+        sandbox.set_secret(SECRET, StoredSecret::login("kept_user", &second));
+        let ran = ask(&server, &gate, "select 42").await;
+        assert_eq!(ran.stdout, "42", "{engine}: {}\n{}", ran.stderr, gate.log());
+        assert_eq!((gate.in_memory(&first), gate.in_memory(&second)), (0, 1), "{engine}: the refused one is zeroed");
+        assert!(!gate.log().contains(&first) && !gate.log().contains(&second));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn change_of_user_logs_in_with_the_secret_again_and_to_nobody_else() {
+    for (engine, how) in [(Engine::MariaDb, "mysql_native_password"), (Engine::MySql, "caching_sha2_password")] {
+        let server = Server::start(&Options { engine, ..Options::default() });
+        create_user(&server, "changed_user", how, PASSWORD);
+        let sandbox = sandbox(&server).await;
+        sandbox.set_secret(SECRET, StoredSecret::login("changed_user", PASSWORD));
+        let mut gate = options(&server, &sandbox).start().await;
+        gate.user = "changed_user".into();
+        let mut connection = Conn::new(gate.door().for_mysql_async()).await.expect("it logs in");
+        within("mark", connection.query_drop("set @mark = 1")).await.expect("ok");
+        within("change user", connection.change_user(ChangeUserOpts::default())).await.expect("ok");
+        let (user, mark): (String, Option<u8>) =
+            within("query", connection.query_first("select current_user(), @mark")).await.expect("ok").expect("a row");
+        assert_eq!((user.as_str(), mark), ("changed_user@%", None), "{engine}");
+        let other = ChangeUserOpts::default().with_user(Some("legacy_user".into()));
+        let refused = within("refused", connection.change_user(other)).await.expect_err("another user");
+        assert!(refused.to_string().contains("serves the database user \"changed_user\" only"), "{engine}: {refused}");
+        assert_eq!(fetches(&sandbox), 1, "{engine}");
     }
 }
 

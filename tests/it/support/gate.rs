@@ -1,6 +1,8 @@
 //! A running `rdsgate up`, the real program, between real clients and the sandbox.
 
 use std::{
+    fs,
+    io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -426,6 +428,25 @@ impl Gate {
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("still running")
+    }
+
+    /// How often its readable memory holds this text.
+    pub(crate) fn in_memory(&self, text: &str) -> usize {
+        let pid = self.pid();
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs, and is ours");
+        let mut memory = fs::File::open(format!("/proc/{pid}/mem")).expect("it is ours");
+        let is_read = |line: &&str| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw"));
+        let mut found = 0;
+        for line in maps.lines().filter(is_read) {
+            let (from, to) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+            let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).expect("hexadecimal"));
+            let mut bytes = vec![0; usize::try_from(to - from).expect("it is mapped")];
+            // Some ranges are the kernel's.
+            if memory.seek(SeekFrom::Start(from)).is_ok() && memory.read_exact(&mut bytes).is_ok() {
+                found += bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
+            }
+        }
+        found
     }
 
     /// Sends a signal by name.

@@ -35,6 +35,8 @@ use crate::c_string::put_cstr;
 use safe_display::Secret;
 
 const WAITING_FOR: &str = "the client's COM_CHANGE_USER";
+/// The most that a packet has beside names, data and attributes: header, command, character set, length of the attributes.
+const FIXED: usize = 4 + 1 + 2 + 9;
 
 /// Reads a COM_CHANGE_USER from a client that logged in as `current`, through
 /// [`take_over`](super::Commands::take_over). The answer is [`finish`](super::finish)ed or an ERR at
@@ -49,7 +51,8 @@ pub async fn accept_change_user<S: AsyncRead + AsyncWrite + Unpin>(
     scramble: &Scramble,
 ) -> Result<Login, Error> {
     let packet = codec::read_packet(client, 0, WAITING_FOR).await?;
-    let (response, authentication) = parse(&packet.payload, current)?;
+    let sequence = packet.next();
+    let (response, authentication) = parse(&Zeroizing::new(packet.payload), current)?;
     let offered = greeting.offered_plugin();
     let switch_to = match &authentication.plugin {
         // No password, or a client that has forgotten the scramble: both answer when they are asked.
@@ -58,7 +61,7 @@ pub async fn accept_change_user<S: AsyncRead + AsyncWrite + Unpin>(
         Some(Plugin::Native) | None => None,
         Some(named) => accept::switch(named, &offered),
     };
-    accept::answer(client, response, authentication, switch_to, packet.next(), scramble)
+    accept::answer(client, response, authentication, switch_to, sequence, scramble)
         .await?
         .map_err(|_| Error::Closed { waiting_for: WAITING_FOR })
 }
@@ -131,14 +134,17 @@ fn parse_with_data<'a>(payload: &'a [u8], current: &HandshakeResponse) -> Result
     Ok((response, plugin, data))
 }
 
-/// The packet for upstream. The data is at most 255 bytes.
+/// The packet for upstream. The data is at most 255 bytes; it may be a password, of which a growing vector would leave copies behind.
 pub(super) fn encode(
     response: &HandshakeResponse,
     capabilities: Capabilities,
     plugin: &Plugin,
     data: &[u8],
 ) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::new();
+    let parts = [response.user(), data, response.database().unwrap_or_default(), plugin.name()];
+    let attributes = response.attributes().unwrap_or_default();
+    let room = parts.iter().map(|part| part.len() + 1).sum::<usize>() + attributes.len();
+    let mut out = Vec::with_capacity(room + FIXED);
     put_packet(&mut out, 0, |out| {
         out.push(COM_CHANGE_USER);
         put_cstr(out, response.user(), "user")?;
@@ -155,6 +161,7 @@ pub(super) fn encode(
         }
         Ok::<_, Error>(())
     })?;
+    debug_assert!(out.len() <= room + FIXED, "it has not grown");
     Ok(out)
 }
 
