@@ -164,67 +164,46 @@ impl Arrival {
         );
     }
 
-    /// The end of a connection to a server that has no words for its client: an error has its remedy in the log.
-    pub(super) fn log_forwarded(&self, service: &Service, record: &Record, end: &End) {
-        let target = service.upstream.target();
-        let (side, reason) = how(&end.reason);
-        service.connections.ended(side, reason);
-        let session = record.session.as_deref().unwrap_or("-");
-        let Reason::Broke(Side::Upstream, cause) = &end.reason else {
-            info!(
-                target = %target.name,
-                peer = %self.peer,
-                session,
-                side,
-                reason,
-                sent = end.to_upstream,
-                received = end.to_client,
-                duration_ms = millis(self.accepted),
-                "connection ended"
-            );
-            return;
-        };
-        let error = StreamError::from_io(cause).map(|cause| Error::from(connect::Error::Stream(cause.clone())));
-        if let Some(error) = error.as_ref().filter(|_| end.to_client == 0) {
-            service.found_failure(error);
-        }
-        let worded = |text: String| target.engine.worded(&text);
-        warn!(
-            target = %target.name,
-            peer = %self.peer,
-            session,
-            side,
-            reason = worded(cause.to_string()),
-            sent = end.to_upstream,
-            received = end.to_client,
-            duration_ms = millis(self.accepted),
-            hint = error.and_then(|error| error.hint(target)).map(worded),
-            "connection ended"
-        );
-    }
-
+    /// The end of a connection. Where the client has no protocol in which to hear of an error, the log has the remedy.
     pub(super) fn log_end(&self, service: &Service, user: &str, database: &str, record: &Record, end: &End) {
+        let target = service.upstream.target();
         let (side, reason) = how(&end.reason);
         service.connections.ended(side, reason);
         let reason = match &end.reason {
             Reason::Closed(_) => reason.into(),
-            Reason::Broke(_, cause) => cause.to_string(),
+            Reason::Broke(_, cause) => target.engine.worded(&cause.to_string()),
             Reason::Stopped => "shutting down".into(),
             Reason::Cut => "cut while shutting down".into(),
         };
-        info!(
-            target = %service.upstream.target().name,
-            peer = %self.peer,
-            user,
-            database,
-            session = record.session.as_deref().unwrap_or("-"),
-            side,
-            reason,
-            sent = end.to_upstream,
-            received = end.to_client,
-            duration_ms = millis(self.accepted),
-            "connection ended"
-        );
+        let has_words = target.engine.is_database();
+        let lost = match &end.reason {
+            Reason::Broke(Side::Upstream, cause) if !has_words => Some(StreamError::from_io(cause).cloned()),
+            _ => None,
+        };
+        let error = lost.clone().flatten().map(|cause| Error::from(connect::Error::Stream(cause)));
+        if let Some(error) = error.as_ref().filter(|_| end.to_client == 0) {
+            service.found_failure(error);
+        }
+        let hint = error.and_then(|error| error.hint(target)).map(|hint| target.engine.worded(&hint));
+        macro_rules! line {
+            ($level:ident) => {
+                $level!(
+                    target = %target.name,
+                    peer = %self.peer,
+                    user = has_words.then_some(user),
+                    database = has_words.then_some(database),
+                    session = record.session.as_deref().unwrap_or("-"),
+                    side,
+                    reason,
+                    sent = end.to_upstream,
+                    received = end.to_client,
+                    duration_ms = millis(self.accepted),
+                    hint,
+                    "connection ended"
+                )
+            };
+        }
+        if lost.is_some() { line!(warn) } else { line!(info) }
     }
 }
 

@@ -148,13 +148,9 @@ async fn connect(
     };
     // Before anybody hears of the end: the server may give the key to the next connection.
     drop(registered);
-    if service.upstream.target().engine.is_database() {
-        client.arrival.log_end(service, &user, &database, &record, &end);
-    } else {
-        client.arrival.log_forwarded(service, &record, &end);
-        if !matches!(end.reason, Reason::Closed(_)) {
-            client.stream.reset_on_close();
-        }
+    client.arrival.log_end(service, &user, &database, &record, &end);
+    if !service.upstream.target().engine.is_database() && !matches!(end.reason, Reason::Closed(_)) {
+        client.stream.reset_on_close();
     }
     if let Some(words) = observer.tap.last_words(&end.reason) {
         farewell(&mut client.stream, &words).await;
