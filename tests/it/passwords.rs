@@ -1,12 +1,18 @@
 //! Logins with the client's own password, which passes through to the database.
 
-use std::{fs, io::Read as _, io::Seek as _, process::Stdio};
+use std::{fs, process::Stdio};
 
 use sandbox::{Operation, Sandbox};
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
 
 use crate::support::{
-    clients::{Client, Door, python},
+    clients::{Client, Door, java, node, python},
+    driver::within,
     gate::{CREDENTIALS, Gate, GateOptions, PATIENCE, Ran, sandbox},
     servers::{Engine, PgOptions, PgServer, Server},
 };
@@ -58,24 +64,6 @@ async fn psql(gate: &Gate, user: &str, password: Option<&str>) -> Ran {
     Ran { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
-/// How often the readable memory of a process holds this text.
-fn in_memory(pid: u32, text: &str) -> usize {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs, and is ours");
-    let mut memory = fs::File::open(format!("/proc/{pid}/mem")).expect("it is ours");
-    let readable = maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw")));
-    let mut found = 0;
-    for line in readable {
-        let (from, to) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
-        let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).expect("hexadecimal"));
-        let mut bytes = vec![0; usize::try_from(to - from).expect("it is mapped")];
-        // Some ranges are the kernel's.
-        if memory.seek(std::io::SeekFrom::Start(from)).is_ok() && memory.read_exact(&mut bytes).is_ok() {
-            found += bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
-        }
-    }
-    found
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_method_of_postgresql_takes_the_clients_password() {
     let server = postgres();
@@ -97,8 +85,8 @@ async fn every_method_of_postgresql_takes_the_clients_password() {
     let log = gate.log();
     assert!(log.contains("auth=\"password\"") && !log.contains("token_length"), "{log}");
     assert!(!log.contains(&right), "the password is in the log");
-    assert_eq!(in_memory(gate.pid(), &right), 0, "the password is in memory");
-    assert!(in_memory(gate.pid(), &server.rds_host) > 0, "the memory can be read");
+    assert_eq!(gate.in_memory(&right), 0, "the password is in memory");
+    assert!(gate.in_memory(&server.rds_host) > 0, "the memory can be read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,26 +98,31 @@ async fn refused_token_names_the_password_as_another_way() {
     assert!(ran.stderr.contains("--auth password"), "{}", ran.stderr);
 }
 
+/// Without a session and without credentials, to a server that is called localhost.
+async fn direct(server: &Server, sandbox: &Sandbox, engine: &str) -> (Gate, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let file = folder.path().join("rdsgate.toml");
+    let (port, region) = (server.addr.port(), &server.region);
+    // One label makes no target on the command line.
+    let text = format!(
+        "[targets.here]\nhost = 'localhost:{port}'\nengine = '{engine}'\nregion = '{region}'\nvia = 'direct'\n\
+         auth = 'password'\nca_file = '{}'\n",
+        server.ca.display()
+    );
+    fs::write(&file, text).expect("the folder is ours");
+    let options = GateOptions::bare(sandbox).flag("--config", &file.display().to_string());
+    let options = CREDENTIALS.into_iter().fold(options, GateOptions::without_env);
+    let options = options.flag("--listen", "localhost:0").env("AWS_EC2_METADATA_DISABLED", "true");
+    (options.start().await, folder)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn direct_route_with_a_password_asks_aws_for_nothing() {
     let hosts = vec!["db.c1pass.eu-central-1.rds.amazonaws.com".into(), "localhost".into()];
     let server = PgServer::start(&PgOptions { hosts, ..PgOptions::default() });
     server.admin(&format!("CREATE ROLE scram_user LOGIN PASSWORD '{}'", password()));
     let sandbox = sandbox(&server).await;
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
-    let file = folder.path().join("rdsgate.toml");
-    let (port, region) = (server.addr.port(), &server.region);
-    // One label makes no target on the command line.
-    let text = format!(
-        "[targets.here]\nhost = 'localhost:{port}'\nengine = 'postgres'\nregion = '{region}'\nvia = 'direct'\n\
-         auth = 'password'\nca_file = '{}'\n",
-        server.ca.display()
-    );
-    fs::write(&file, text).expect("the folder is ours");
-    let options = GateOptions::bare(&sandbox).flag("--config", &file.display().to_string());
-    let options = CREDENTIALS.into_iter().fold(options, GateOptions::without_env);
-    let options = options.flag("--listen", "localhost:0").env("AWS_EC2_METADATA_DISABLED", "true");
-    let gate = options.start().await;
+    let (gate, _folder) = direct(&server, &sandbox, "postgres").await;
     let ran = psql(&gate, "scram_user", Some(&password())).await;
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("scram_user", ""), "{}", gate.log());
     let calls: Vec<Operation> = sandbox.calls().iter().map(|call| call.operation).collect();
@@ -149,6 +142,71 @@ async fn drivers_of_postgresql_log_in_with_their_password() {
             assert!(!shown.is_empty(), "{client:?} as {user}");
         }
     }
+}
+
+/// What a program of `tests/clients` shows that logs in with [`password`] and, later, with a wrong one.
+fn shown_by(program: &mut std::process::Command, gate: &Gate) -> usize {
+    let output =
+        tokio::task::block_in_place(|| program.env("PASSWORD", password()).env("MYSQL_PWD", password()).output());
+    let output = output.expect("it is installed");
+    let [shown, error] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{program:?}: {shown}{error}\n{}", gate.log());
+    assert!(!gate.log().contains(&password()), "the password is in the log");
+    shown.lines().filter(|line| line.starts_with("ok ")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_and_java_log_in_to_postgresql_with_scram_and_with_md5() {
+    let server = postgres();
+    let sandbox = sandbox(server).await;
+    let gate = options(server, &sandbox).start().await;
+    let port = gate.port.to_string();
+    for user in ["scram_user", "md5_user"] {
+        let arguments = ["postgres", "localhost", &port, "appdb", user];
+        assert_eq!(shown_by(node("passwords.js").args(arguments), &gate), 6, "{user}");
+        let url = format!("jdbc:postgresql://localhost:{port}/appdb");
+        let arguments = [&url, user, "select current_user", "28P01"];
+        assert_eq!(shown_by(java("Passwords.java").args(arguments), &gate), 3, "{user}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replication_passes_with_a_password() {
+    let settings = [("wal_level", "logical"), ("max_wal_senders", "4"), ("max_replication_slots", "2")];
+    let settings = settings.map(|(name, value)| (name.into(), value.into())).into();
+    let server = PgServer::start(&PgOptions { settings, ..PgOptions::default() });
+    server.admin(&format!(
+        "CREATE ROLE scram_user LOGIN REPLICATION PASSWORD '{}'; CREATE TABLE followed (id int)",
+        password()
+    ));
+    let sandbox = sandbox(&server).await;
+    let gate = options(&server, &sandbox).start().await;
+    let port = gate.port.to_string();
+    let run = async |program: &str, more: &[&str]| {
+        let mut command = Command::new(server.client.with_file_name(program));
+        command.args(["-w", "-h", "localhost", "-p", &port, "-U", "scram_user"]).args(more);
+        command.env("PGPASSWORD", password()).kill_on_drop(true);
+        let output = timeout(PATIENCE, command.output()).await.expect("it ends").expect("it is beside the server");
+        assert!(output.status.success(), "{program}: {output:?}\n{}", gate.log());
+        output.stdout
+    };
+    let system = server.admin("select system_identifier from pg_control_system()");
+    for mode in ["database", "true"] {
+        let database = format!("dbname=appdb replication={mode}");
+        let shown = run("psql", &["-XAt", "-d", &database, "-c", "IDENTIFY_SYSTEM"]).await;
+        assert!(String::from_utf8_lossy(&shown).starts_with(&format!("{system}|1|")), "{shown:?}");
+    }
+    let backup = run("pg_basebackup", &["-D", "-", "-F", "tar", "-X", "none", "-c", "fast"]).await;
+    assert!(backup.starts_with(b"backup_label\0"), "{} bytes", backup.len());
+
+    let slot = ["-d", "appdb", "--slot", "own"];
+    run("pg_recvlogical", &[&slot[..], &["--create-slot", "-P", "test_decoding"]].concat()).await;
+    server.admin("INSERT INTO followed SELECT generate_series(1, 3000)");
+    let end = server.admin("select pg_current_wal_insert_lsn()");
+    let changes = run("pg_recvlogical", &[&slot[..], &["--start", "-f", "-", "--endpos", &end]].concat()).await;
+    let changes = String::from_utf8_lossy(&changes);
+    assert_eq!(changes.matches("table public.followed: INSERT: id[integer]:").count(), 3000);
+    run("pg_recvlogical", &[&slot[..], &["--drop-slot"]].concat()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,15 +238,10 @@ fn mysql(engine: Engine) -> &'static Server {
     };
     made.call_once(|| {
         for (user, plugin) in plugins {
-            let password = password();
-            let identified = match engine {
-                Engine::MySql => format!("IDENTIFIED WITH {plugin} BY '{password}'"),
-                _ => format!("IDENTIFIED VIA {plugin} USING PASSWORD('{password}')"),
-            };
             if *plugin == "ed25519" {
                 server.admin("INSTALL SONAME 'auth_ed25519'");
             }
-            server.admin(&format!("CREATE USER {user} {identified}; GRANT ALL ON appdb.* TO {user};"));
+            strangers(server, plugin, [user]);
         }
     });
     server
@@ -196,7 +249,16 @@ fn mysql(engine: Engine) -> &'static Server {
 
 /// The engine's own command line as this user.
 async fn mysql_cli(server: &Server, gate: &Gate, user: &str, password: &str, more: &[&str]) -> Ran {
-    let mut client = Command::new(&server.client);
+    run_client(Command::new(&server.client), server, gate, (user, password), more).await
+}
+
+async fn run_client(
+    mut client: Command,
+    server: &Server,
+    gate: &Gate,
+    (user, password): (&str, &str),
+    more: &[&str],
+) -> Ran {
     let no_tls = if server.engine == Engine::MariaDb { "--skip-ssl" } else { "--ssl-mode=DISABLED" };
     client
         .args([
@@ -238,6 +300,30 @@ async fn plugins_of_mariadb_take_the_clients_password() {
     assert!(!gate.log().contains(&right), "the password is in the log");
 }
 
+/// With the server's own client, because the one of this machine may be older.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "parsec needs MariaDB 11.6 or newer: make matrix ROWS=maria-11.8"]
+async fn parsec_of_mariadb_takes_the_clients_password() {
+    let root = std::env::var("RDSGATE_MARIA_ROOT").expect("the matrix sets it");
+    let server = mysql(Engine::MariaDb);
+    let numbers: Vec<u32> = server.version.split('.').filter_map(|number| number.parse().ok()).collect();
+    if numbers < vec![11, 6] {
+        return;
+    }
+    server.admin("INSTALL SONAME 'auth_parsec'");
+    let [user] = strangers(server, "parsec", ["parsec_user"]);
+    let sandbox = sandbox(server).await;
+    let gate = options(server, &sandbox).start().await;
+    let run = async |password: &str| {
+        let mut client = Command::new("chroot");
+        client.args([&root, "mariadb"]);
+        run_client(client, server, &gate, (user, password), &[]).await
+    };
+    let ran = run(&password()).await;
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (user, ""), "{}", gate.log());
+    assert!(run("wrong").await.stderr.contains("ERROR 1045 (28000): Access denied for user 'parsec_user'@"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn password_that_mysql_does_not_know_yet_is_encrypted_for_a_key_of_ours() {
     let server = mysql(Engine::MySql);
@@ -256,7 +342,43 @@ async fn password_that_mysql_does_not_know_yet_is_encrypted_for_a_key_of_ours() 
     let errors = server.admin("select coalesce(sum(count_handshake_errors), 0) from performance_schema.host_cache");
     assert_eq!(errors, "0", "a client that leaves breaks no handshake off");
     assert!(!gate.log().contains(&right), "the password is in the log");
-    assert_eq!(in_memory(gate.pid(), &right), 0, "the password is in memory");
+    assert_eq!(gate.in_memory(&right), 0, "the password is in memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_falls_silent_breaks_no_handshake_of_mysql_off() {
+    let server = Server::start(&PgOptions { engine: Engine::MySql, ..PgOptions::default() });
+    let [user] = strangers(&server, "caching_sha2_password", ["silent_user"]);
+    let sandbox = sandbox(&server).await;
+    let mut gate = options(&server, &sandbox).flag("--connect-timeout", "6s").start().await;
+    let mut client = TcpStream::connect(("127.0.0.1", gate.port)).await.expect("rdsgate listens");
+    let mut header = [0; 4];
+    within("the greeting", client.read_exact(&mut header)).await.expect("it comes");
+    let mut greeting = vec![0; usize::from(header[0])];
+    client.read_exact(&mut greeting).await.expect("it is whole");
+    let capabilities: u32 = 1 | 1 << 9 | 1 << 15 | 1 << 19;
+    let response = [
+        &capabilities.to_le_bytes()[..],
+        &[0, 0, 0, 64, 45],
+        &[0; 23],
+        user.as_bytes(),
+        b"\0\x20",
+        &[7; 32],
+        b"caching_sha2_password\0",
+    ];
+    let response = response.concat();
+    let length = u8::try_from(response.len()).expect("it is short");
+    client.write_all(&[&[length, 0, 0, 1], &response[..]].concat()).await.expect("rdsgate reads");
+    // The server asks for the whole password.
+    let mut asked = [0; 6];
+    within("the request", client.read_exact(&mut asked)).await.expect("it comes");
+    assert_eq!(asked, [2, 0, 0, 2, 1, 4]);
+    assert!(gate.until(|log| log.contains("connection refused")).await);
+    assert!(gate.log().contains("client startup took longer than"), "{}", gate.log());
+    let log = fs::read_to_string(&server.server_log).expect("the server logs");
+    assert!(log.contains("Access denied for user 'silent_user'") && !log.contains("Aborted connection"), "{log}");
+    let ran = mysql_cli(&server, &gate, user, &password(), &["--get-server-public-key"]).await;
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (user, ""), "{}", gate.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,13 +396,67 @@ async fn drivers_of_mysql_log_in_and_change_their_user_with_a_password() {
                 assert_eq!(ran.stdout, known, "{}", ran.stderr);
             }
         }
-        let output = tokio::task::block_in_place(|| {
-            let mut drivers = python("mysql_passwords.py");
-            drivers.args(["127.0.0.1", &gate.port.to_string(), "appdb", user, other]).env("MYSQL_PWD", password());
-            drivers.output().expect("it is installed")
-        });
-        let [shown, error] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        assert!(output.status.success() && shown.lines().count() == 8, "{engine}: {shown}{error}\n{}", gate.log());
-        assert!(!gate.log().contains(&password()), "the password is in the log");
+        let arguments = ["127.0.0.1", &gate.port.to_string(), "appdb", user, other];
+        let mut drivers = tokio::task::block_in_place(|| python("mysql_passwords.py"));
+        assert_eq!(shown_by(drivers.args(arguments), &gate), 9, "{engine}");
+    }
+}
+
+/// Users of this plugin whose passwords the server has not seen yet, so that MySQL asks for all of it once.
+fn strangers<const N: usize>(server: &Server, plugin: &str, names: [&'static str; N]) -> [&'static str; N] {
+    for user in names {
+        let password = password();
+        let identified = match server.engine {
+            Engine::MySql => format!("IDENTIFIED WITH {plugin} BY '{password}'"),
+            _ => format!("IDENTIFIED VIA {plugin} USING PASSWORD('{password}')"),
+        };
+        server.admin(&format!("CREATE USER {user} {identified}; GRANT ALL ON appdb.* TO {user};"));
+    }
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_and_java_log_in_to_mysql_with_a_password_that_it_has_not_seen() {
+    let server = mysql(Engine::MySql);
+    let sandbox = sandbox(server).await;
+    let gate = options(server, &sandbox).start().await;
+    let port = gate.port.to_string();
+    let [user, other, of_java] = strangers(server, "caching_sha2_password", ["new_user", "newer_user", "java_user"]);
+    let arguments = ["mysql", "127.0.0.1", &port, "appdb", user, other];
+    assert_eq!(shown_by(node("passwords.js").args(arguments), &gate), 8);
+    let url = format!("jdbc:mysql://127.0.0.1:{port}/appdb?permitMysqlScheme&allowPublicKeyRetrieval=true");
+    let arguments = [&url, of_java, "select substring_index(user(), '@', 1)", "28000"];
+    assert_eq!(shown_by(java("Passwords.java").args(arguments), &gate), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_and_java_log_in_to_mariadb_with_its_plugins() {
+    let server = mysql(Engine::MariaDb);
+    let sandbox = sandbox(server).await;
+    let gate = options(server, &sandbox).start().await;
+    let port = gate.port.to_string();
+    let arguments = ["mysql", "127.0.0.1", &port, "appdb", "native_user", "other_user"];
+    assert_eq!(shown_by(node("passwords.js").args(arguments), &gate), 10);
+    let arguments = ["ed25519", "127.0.0.1", &port, "appdb", "ed_user"];
+    assert_eq!(shown_by(node("passwords.js").args(arguments), &gate), 3);
+    for user in ["native_user", "ed_user"] {
+        let url = format!("jdbc:mariadb://127.0.0.1:{port}/appdb");
+        let arguments = [&url, user, "select substring_index(user(), '@', 1)", "28000"];
+        assert_eq!(shown_by(java("Passwords.java").args(arguments), &gate), 3, "{user}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_route_to_mysql_takes_a_password_and_asks_aws_for_nothing() {
+    for (engine, plugin) in [(Engine::MySql, "caching_sha2_password"), (Engine::MariaDb, "mysql_native_password")] {
+        let hosts = vec!["db.c1pass.eu-central-1.rds.amazonaws.com".into(), "localhost".into()];
+        let server = Server::start(&PgOptions { engine, hosts, ..PgOptions::default() });
+        let [user] = strangers(&server, plugin, ["here_user"]);
+        let sandbox = sandbox(&server).await;
+        let (gate, _folder) = direct(&server, &sandbox, "mysql").await;
+        let more = if engine == Engine::MySql { &["--get-server-public-key"][..] } else { &[] };
+        let ran = mysql_cli(&server, &gate, user, &password(), more).await;
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (user, ""), "{}", gate.log());
+        assert_eq!(sandbox.calls().len(), 0, "{:?}", sandbox.calls());
     }
 }

@@ -3,9 +3,11 @@
 Arguments: HOST PORT DATABASE USER OTHER. The password of both users is in MYSQL_PWD.
 """
 
+import asyncio
 import os
 import sys
 
+import asyncmy
 import MySQLdb
 import mysql.connector
 import pymysql
@@ -34,6 +36,20 @@ for use_pure in (True, False):
     check(f"Connector/Python, pure: {use_pure}", db, user)
     db.cmd_change_user(other, password, database)
     check(f"Connector/Python, pure: {use_pure}, another user", db, other)
+
+
+async def check_asyncmy():
+    db = await asyncmy.connect(**settings)
+    async with db.cursor() as cursor:
+        await cursor.execute("select substring_index(user(), '@', 1)")
+        (found,) = await cursor.fetchone()
+    if found != user:
+        raise SystemExit(f"MISMATCH asyncmy: {found} instead of {user}")
+    print(f"ok asyncmy as {found}")
+    await db.ensure_closed()
+
+
+asyncio.run(check_asyncmy())
 try:
     # MySQL asks for all of a password that it does not know, and not every driver can encrypt it.
     MySQLdb.connect(**(settings | {"password": "wrong"}))

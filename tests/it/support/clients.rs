@@ -204,16 +204,8 @@ impl Reconnecting {
     pub(crate) fn command(self) -> Command {
         let mut command = match self {
             Self::Python => python("reconnect.py"),
-            Self::Node => {
-                let mut node = Command::new("node");
-                node.arg(source("node/reconnect.js")).env("NODE_PATH", node_modules());
-                node
-            }
-            Self::Java => {
-                let mut java = Command::new("java");
-                java.args(["-cp", PGJDBC]).arg(source("java/Reconnect.java"));
-                java
-            }
+            Self::Node => node("reconnect.js"),
+            Self::Java => java("Reconnect.java"),
         };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PG") {
@@ -229,6 +221,21 @@ impl Reconnecting {
 pub(crate) fn python(program: &str) -> Command {
     let mut command = Command::new(venv().join("bin/python"));
     command.arg(sources().join("python").join(program)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// The command of a program of `tests/clients/node`. Blocks while what it needs is installed.
+pub(crate) fn node(program: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(sources().join("node").join(program)).env("NODE_PATH", node_modules());
+    command
+}
+
+/// The command of a program of `tests/clients/java`, with the JDBC drivers.
+pub(crate) fn java(program: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args(["--source", OLDEST_JAVA, "-cp", &format!("{PGJDBC}:{MARIADB_JDBC}")]);
+    command.arg(sources().join("java").join(program));
     command
 }
 
