@@ -54,6 +54,9 @@ fn main() -> ExitCode {
         as_root("mysql_verifies_the_real_name_through_a_forwarded_port", || {
             Box::pin(hosts_entry::mysql_verifies_the_real_name())
         }),
+        as_root("cluster_of_dsql_is_reached_directly_and_its_name_is_verified", || {
+            Box::pin(hosts_entry::cluster_of_dsql_is_reached_directly_and_its_name_is_verified())
+        }),
         as_root("repository_of_another_user_is_not_read", || Box::pin(repository_of_another_user_is_not_read())),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
