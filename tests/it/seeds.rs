@@ -259,3 +259,105 @@ async fn audit_names_the_person_and_the_database() {
     let [key, ..] = CREDENTIALS;
     assert!(!said.is_empty() && !said.contains(key), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_and_sql_are_printed() {
+    let desk = Desk::new(PgServer::shared()).await;
+    let policy = desk.types("rdsgate policy orders").await;
+    assert!(policy.contains("rds-db:connect") && policy.contains("ssm:StartSession"), "{policy}");
+    let sql = desk.types("rdsgate policy orders --sql").await;
+    assert_eq!(sql, "CREATE USER \"app_user\";\nGRANT rds_iam TO \"app_user\";");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bastion_is_described_and_so_is_its_removal() {
+    let desk = Desk::new(PgServer::shared()).await;
+    for format in ["terraform", "cloudformation", "cli"] {
+        let printed = desk.types(&format!("rdsgate setup --format {format}")).await;
+        assert!(printed.contains("AmazonSSMManagedInstanceCore"), "{format}: {printed}");
+    }
+    let removal = desk.types("rdsgate setup --remove").await;
+    assert!(removal.contains("terminate-instances"), "{removal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workbench_gets_its_settings() {
+    let server = tokio::task::block_in_place(|| Server::shared_of(Engine::MySql));
+    let desk = Desk::new(server).await;
+    desk.describe(server, &target("orders", server).replace("localhost:0", "localhost:13306"));
+    let settings = desk.types("rdsgate export workbench orders").await;
+    for part in ["127.0.0.1", "13306", "app_user"] {
+        assert!(settings.contains(&format!(">{part}</value>")), "{part}: {settings}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_every_kind_are_forwarded() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback can be listened on");
+    let desk = Desk::new(PgServer::shared()).await;
+    let address = listener.local_addr().expect("it is bound");
+    desk.sandbox.name("legacy.c1abcdefghij.eu-central-1.rds.amazonaws.com", 1521, Destination::Address(address));
+    let serve = tokio::spawn(async move { listener.accept().await?.0.write_all(b"its words").await });
+    let lines = forward(&format!("legacy.c1abcdefghij.eu-central-1.rds.amazonaws.com:1521 --bastion {BASTION}"))
+        + "cat < /dev/tcp/127.0.0.1/$port";
+    assert_eq!(desk.types(&lines).await, "its words");
+    serve.await.expect("no panic").expect("the client reads");
+}
+
+/// The test of a line of the recipe, or the reason why it has none here.
+enum Shown {
+    By(&'static [fn()]),
+    Elsewhere(&'static str),
+}
+
+/// How each line of docs/recipe.md begins.
+const LINES: [(&str, Shown); 20] = [
+    (
+        "install the AWS CLI",
+        Shown::Elsewhere("no test here has these programs in its way: the shells run rdsgate alone"),
+    ),
+    ("make a bastion", Shown::By(&[bastion_is_described_and_so_is_its_removal])),
+    ("`aws ssm describe-instance-information", Shown::By(&[agent_version_of_the_node_is_checked])),
+    ("write the IAM policy", Shown::By(&[policy_and_sql_are_printed])),
+    ("`CREATE USER", Shown::By(&[policy_and_sql_are_printed])),
+    (
+        "download `global-bundle.pem`",
+        Shown::Elsewhere("a real server of RDS has these roots; tests/it/certificates.rs"),
+    ),
+    ("`127.0.0.1 orders.c1abc…", Shown::By(&[client_connects_to_localhost_and_to_its_address])),
+    ("`aws sso login", Shown::Elsewhere("tests/it/logins.rs")),
+    ("`aws sts assume-role", Shown::By(&[role_is_assumed])),
+    (
+        "`aws ssm start-session --document-name AWS-StartPortForwardingSessionToRemoteHost",
+        Shown::By(&[session_to_the_database_is_started, servers_of_every_kind_are_forwarded]),
+    ),
+    (
+        "`aws ssm start-session --document-name AWS-StartPortForwardingSession ",
+        Shown::By(&[session_to_the_node_itself_is_started]),
+    ),
+    ("a terminal and a port for each database", Shown::By(&[several_databases_are_served_at_once])),
+    ("`… &`, `nohup`", Shown::By(&[session_in_the_background_ends_by_command])),
+    ("`export PGPASSWORD", Shown::By(&[token_is_a_password_that_is_not_needed])),
+    ("`psql \"host=orders", Shown::By(&[psql_verifies_the_server_and_sends_a_token_by_itself])),
+    ("`mysql -h 127.0.0.1 --enable-cleartext-plugin", Shown::By(&[mysql_connects_without_plugin_certificate_or_token])),
+    ("`psql … masteruser`", Shown::By(&[psql_logs_in_with_a_password, mysql_asks_for_a_password])),
+    ("MySQL Workbench", Shown::By(&[workbench_gets_its_settings])),
+    ("`aws ssm describe-sessions", Shown::By(&[sessions_are_cleaned_up])),
+    ("look up in CloudTrail", Shown::By(&[audit_names_the_person_and_the_database])),
+];
+
+#[test]
+fn each_line_of_the_recipe_has_its_test_or_a_reason() {
+    let recipe = include_str!("../../docs/recipe.md");
+    let is_line =
+        |line: &&str| line.starts_with("| ") && !line.starts_with("| the recipe") && !line.starts_with("| ---");
+    let lines: Vec<&str> = recipe.lines().filter(is_line).collect();
+    assert_eq!(lines.len(), LINES.len(), "{lines:#?}");
+    for (line, (begins, shown)) in lines.iter().zip(&LINES) {
+        assert!(line.starts_with(&format!("| {begins}")), "{line}");
+        assert!(match shown {
+            Shown::By(tests) => !tests.is_empty(),
+            Shown::Elsewhere(reason) => !reason.is_empty(),
+        });
+    }
+}
