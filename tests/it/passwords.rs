@@ -85,8 +85,8 @@ async fn every_method_of_postgresql_takes_the_clients_password() {
     let log = gate.log();
     assert!(log.contains("auth=\"password\"") && !log.contains("token_length"), "{log}");
     assert!(!log.contains(&right), "the password is in the log");
-    assert_eq!(gate.in_memory(&right), 0, "the password is in memory");
-    assert!(gate.in_memory(&server.rds_host) > 0, "the memory can be read");
+    assert_eq!(gate.in_memory(&right), Vec::<String>::new(), "the password is in memory");
+    assert!(!gate.in_memory(&server.rds_host).is_empty(), "the memory can be read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,7 +342,7 @@ async fn password_that_mysql_does_not_know_yet_is_encrypted_for_a_key_of_ours() 
     let errors = server.admin("select coalesce(sum(count_handshake_errors), 0) from performance_schema.host_cache");
     assert_eq!(errors, "0", "a client that leaves breaks no handshake off");
     assert!(!gate.log().contains(&right), "the password is in the log");
-    assert_eq!(gate.in_memory(&right), 0, "the password is in memory");
+    assert_eq!(gate.in_memory(&right), Vec::<String>::new(), "the password is in memory");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -430,20 +430,22 @@ impl Gate {
         self.child.id().expect("still running")
     }
 
-    /// How often its readable memory holds this text.
-    pub(crate) fn in_memory(&self, text: &str) -> usize {
+    /// Each place of its readable memory that holds this text, with its surroundings, which tell whose it is.
+    pub(crate) fn in_memory(&self, text: &str) -> Vec<String> {
         let pid = self.pid();
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs, and is ours");
         let mut memory = fs::File::open(format!("/proc/{pid}/mem")).expect("it is ours");
         let is_read = |line: &&str| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw"));
-        let mut found = 0;
+        let mut found = Vec::new();
         for line in maps.lines().filter(is_read) {
             let (from, to) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
             let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).expect("hexadecimal"));
             let mut bytes = vec![0; usize::try_from(to - from).expect("it is mapped")];
             // Some ranges are the kernel's.
             if memory.seek(SeekFrom::Start(from)).is_ok() && memory.read_exact(&mut bytes).is_ok() {
-                found += bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
+                let places = bytes.windows(text.len()).enumerate().filter(|(_, window)| *window == text.as_bytes());
+                let around = |at: usize| &bytes[at.saturating_sub(80)..bytes.len().min(at + text.len() + 40)];
+                found.extend(places.map(|(at, _)| around(at).escape_ascii().to_string()));
             }
         }
         found
