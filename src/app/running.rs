@@ -29,7 +29,7 @@ use crate::{
         self,
         serve::{Service, counts, reach, serve},
     },
-    target::{LocalTls, LocalTlsMode, Target},
+    target::{Address, LocalTls, LocalTlsMode, Target},
     telemetry::{log, metrics::Metrics},
     tls,
     tunnel::own::Listening,
@@ -261,6 +261,9 @@ impl Running {
 fn local_tls(target: &Target, config: &Config) -> Result<Option<Arc<tls::local::Server>>, tls::local::Error> {
     let LocalTls { mode, names, certificate } = &target.local_tls;
     if *mode == LocalTlsMode::Off {
+        if target.listen.iter().any(Address::is_open) {
+            warn!(target = %target.name, "clients of other machines send in clear, because local_tls is off");
+        }
         return Ok(None);
     }
     let folder = certificate.as_deref().and_then(Path::parent).ok_or(tls::local::Error::NoFolder)?;

@@ -11,8 +11,7 @@ use serde_json::json;
 
 use super::{exit::Exit, output::Output};
 use crate::{
-    config::{self, Environment, Request},
-    target::LocalTls,
+    config::{self, Draft, Environment, Request},
     tls::local::{self, Authority},
 };
 
@@ -104,17 +103,17 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
 /// The authority, which is made if there is none. A new one may prove the names of all configured targets.
 fn authority(environment: &Environment, renew: bool, output: &mut Output) -> Result<Authority, local::Error> {
     let plan = config::read(&Request::default(), environment, &mut Vec::new());
-    let configured: Vec<LocalTls> = match plan {
-        Ok(plan) => plan.drafts.iter().map(|draft| draft.local_tls().clone()).collect(),
+    let drafts = match plan {
+        Ok(plan) => plan.drafts,
         Err(config::Error::NoTargets { .. }) => Vec::new(),
         Err(error) => {
             output.warning(&format!("the configuration is left out: {error}"), error.hint().as_deref());
             Vec::new()
         }
     };
-    let folder = configured.iter().find_map(|tls| tls.certificate.as_deref()?.parent().map(Path::to_owned));
+    let folder = drafts.iter().find_map(Draft::authority_folder).map(Path::to_owned);
     let folder = folder.or_else(|| environment.authority_folder()).ok_or(local::Error::NoFolder)?;
-    let names: Vec<String> = configured.into_iter().flat_map(|tls| tls.names).collect();
+    let names: Vec<String> = drafts.iter().flat_map(Draft::local_names).cloned().collect();
     if renew { Authority::renew(&folder, &names) } else { Authority::open(&folder, &names) }
 }
 

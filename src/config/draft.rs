@@ -69,7 +69,7 @@ pub struct Draft {
     socket: SocketAccess,
     allow_users: Vec<u32>,
     local_password: Option<LocalPassword>,
-    local_tls: LocalTls,
+    local_tls: DraftTls,
     /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
     reason: Option<Reason>,
@@ -144,7 +144,7 @@ impl Draft {
             runtime: environment.runtime(),
             allow_users,
             local_password: LocalPassword::parse(settings, environment)?,
-            local_tls: local_tls(settings, environment)?,
+            local_tls: DraftTls::parse(settings, environment)?,
             reason: settings.value::<typed::Reason>()?,
             // A name that is not Unicode is left out.
             local_user: environment.user().ok().flatten().map(str::to_owned),
@@ -172,9 +172,14 @@ impl Draft {
         self.via.unwrap_or(if is_public { Via::Direct } else { Via::Ssm })
     }
 
-    /// TLS between clients and the listener.
-    pub fn local_tls(&self) -> &LocalTls {
-        &self.local_tls
+    /// The names that its local certificate proves beside those of this machine.
+    pub fn local_names(&self) -> &[String] {
+        &self.local_tls.names
+    }
+
+    /// The configured folder of the authority that makes its local certificate.
+    pub fn authority_folder(&self) -> Option<&Path> {
+        self.local_tls.folder.as_deref()
     }
 
     /// Whether the host may be an alias of a database.
@@ -244,6 +249,7 @@ impl Draft {
         if let Some(address) = open.filter(|_| local_password_file.is_none()) {
             return Err(Error::OpenWithoutPassword { target: self.name.to_string(), address: address.to_string() });
         }
+        let local_tls = if engine.is_database() { self.local_tls.of_listeners(&listen) } else { LocalTls::default() };
         let endpoint = Endpoint { host, port };
         let of = || Reason::of(self.local_user.as_deref(), &endpoint);
         let session = SessionSettings { reason: self.reason.unwrap_or_else(of), ..self.session };
@@ -268,7 +274,7 @@ impl Draft {
             socket: self.socket,
             allow_users: self.allow_users,
             local_password_file,
-            local_tls: if engine.is_database() { self.local_tls } else { LocalTls::default() },
+            local_tls,
             name: self.name,
         })
     }
@@ -425,14 +431,34 @@ fn login(name: &str, settings: &Settings<'_>) -> Result<(Auth, PasswordSource), 
     Ok((settings.value::<typed::Auth>()?.unwrap_or(implied), source.unwrap_or_default()))
 }
 
-fn local_tls(settings: &Settings<'_>, environment: &Environment) -> Result<LocalTls, Error> {
-    let mode = settings.value_or_default::<typed::LocalTls>()?;
-    let folder = match settings.value::<typed::LocalCa>()? {
-        Some(folder) => Some(environment.expand_home(Path::new(&folder))),
-        None => environment.authority_folder().filter(|_| mode != LocalTlsMode::Off),
-    };
-    let certificate = folder.as_deref().map(Authority::certificate_in);
-    Ok(LocalTls { mode, names: settings.value::<typed::LocalNames>()?.unwrap_or_default(), certificate })
+/// The configured part of [`LocalTls`], whose default depends on the addresses.
+#[derive(Debug, Clone)]
+struct DraftTls {
+    mode: Option<LocalTlsMode>,
+    names: Vec<String>,
+    /// The configured folder of the authority.
+    folder: Option<PathBuf>,
+    /// Its folder otherwise.
+    usual_folder: Option<PathBuf>,
+}
+
+impl DraftTls {
+    fn parse(settings: &Settings<'_>, environment: &Environment) -> Result<Self, Error> {
+        Ok(Self {
+            mode: settings.value::<typed::LocalTls>()?,
+            names: settings.value::<typed::LocalNames>()?.unwrap_or_default(),
+            folder: settings.value::<typed::LocalCa>()?.map(|folder| environment.expand_home(Path::new(&folder))),
+            usual_folder: environment.authority_folder(),
+        })
+    }
+
+    fn of_listeners(self, listen: &[Address]) -> LocalTls {
+        let is_open = listen.iter().any(Address::is_open);
+        let mode = self.mode.unwrap_or(if is_open { LocalTlsMode::Offer } else { LocalTlsMode::Off });
+        let usual = self.usual_folder.filter(|_| mode != LocalTlsMode::Off);
+        let certificate = self.folder.or(usual).as_deref().map(Authority::certificate_in);
+        LocalTls { mode, names: self.names, certificate }
+    }
 }
 
 fn ca_file(settings: &Settings<'_>, environment: &Environment) -> Result<Option<CaFile>, Error> {

@@ -179,6 +179,8 @@ pub(super) fn parse<O: Typed>(setting: &Setting) -> Result<O::Value, Error> {
 
 /// Of two values of a guard the one that guards better. A value that does not parse wins, so that it is complained of.
 fn stricter<'a>(key: Key, project: Option<&'a Setting>, own: Option<&'a Setting>) -> Option<&'a Setting> {
+    // Nothing is looser than that.
+    let project = project.filter(|setting| key != Key::LocalTls || setting.value != "off");
     let (Some(project), Some(own)) = (project, own) else { return project.or(own) };
     let time = |setting: &Setting| typed::StatementTimeout::parse(&setting.value);
     let tls = |setting: &Setting| typed::LocalTls::parse(&setting.value);

@@ -38,6 +38,11 @@ impl Address {
         }
     }
 
+    /// Whether other machines may reach it.
+    pub fn is_open(&self) -> bool {
+        self.tcp().is_some_and(|address| !address.is_loopback())
+    }
+
     /// The path of a unix socket.
     pub fn unix(&self) -> Option<&Path> {
         match self {

@@ -247,14 +247,15 @@ options! {
         kind: Kind::Word(&["off", "offer", "require"]),
         placeholder: "USE",
         example: "\"offer\"",
-        default: DefaultValue::Fixed("off"),
+        default: DefaultValue::Depends("off; offer if an address is not loopback"),
         show: Show::Target(|target| Some(target.local_tls.mode.to_string())),
         group: Group::Proxy,
         common: false,
         help: "TLS between clients and rdsgate: off, offer or require",
         more: "For clients that insist on TLS. The certificate is made by an authority on this machine, which `rdsgate cert` \
                shows with the ways to trust it. TLS to the database does not depend on this. A unix socket and a forwarded \
-               port have none.",
+               port have none. Clients from other machines must take what is offered; only off lets them in without, with a \
+               warning.",
         trust: Trust::Stricter,
         reason: "A repository may demand TLS of clients; one that lifts it would have them send in clear.",
         aliases: &["tls", "ssl", "listen_tls"],

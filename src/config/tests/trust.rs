@@ -91,6 +91,21 @@ fn repository_demands_tls_of_clients_and_does_not_lift_it() {
 }
 
 #[test]
+fn address_that_other_machines_reach_offers_tls_unless_its_owner_says_off() {
+    let open = "listen = '0.0.0.0:5432'\nlocal_password_file = '/password'";
+    for (said, mode) in [
+        ("", LocalTlsMode::Offer),
+        ("local_tls = 'require'", LocalTlsMode::Require),
+        ("local_tls = 'off'", LocalTlsMode::Off),
+    ] {
+        let target = Scene::new().user(&orders(&format!("{open}\n{said}"))).target();
+        assert_eq!(target.local_tls.mode, mode, "{said}");
+    }
+    let scene = Scene::new().project(&orders(&format!("{open}\nlocal_tls = 'off'")));
+    assert_eq!(scene.trusting().target().local_tls.mode, LocalTlsMode::Offer);
+}
+
+#[test]
 fn switching_off_requires_no_trust() {
     let own = "[defaults]\nkeep_alive = true\nopen_browser = true";
     let text = format!("[defaults]\nopen_browser = false\n{}", orders("keep_alive = false"));

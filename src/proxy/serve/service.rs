@@ -110,13 +110,9 @@ impl Service {
         Self { local_tls, ..self }
     }
 
-    /// Whether a client is offered TLS. One on a unix socket is not, as by PostgreSQL and MySQL themselves.
+    /// Whether a client is offered TLS.
     pub(super) fn encryption(&self, peer: Peer) -> Encryption {
-        match (peer, self.upstream.target().local_tls.mode) {
-            (Peer::Unix { .. }, _) | (_, LocalTlsMode::Off) => Encryption::Off,
-            (Peer::Tcp { .. }, LocalTlsMode::Offer) => Encryption::Offered,
-            (Peer::Tcp { .. }, LocalTlsMode::Require) => Encryption::Required,
-        }
+        encryption(peer, self.upstream.target().local_tls.mode)
     }
 
     /// The same target's service by another way to its database. Counts, cancel keys and the end are shared.
@@ -170,6 +166,17 @@ impl Service {
     /// Facts from AWS that explain an error, as far as it gives them in time.
     pub(super) async fn facts(&self, error: &Error) -> Facts {
         self.explainer.facts(error).await
+    }
+}
+
+/// A client on a unix socket is not offered TLS, as by PostgreSQL and MySQL themselves; one that comes by a network must take it.
+fn encryption(peer: Peer, mode: LocalTlsMode) -> Encryption {
+    match (peer, mode) {
+        (Peer::Unix { .. }, _) | (_, LocalTlsMode::Off) => Encryption::Off,
+        (Peer::Tcp { local, .. }, LocalTlsMode::Offer) if local.ip().to_canonical().is_loopback() => {
+            Encryption::Offered
+        }
+        (Peer::Tcp { .. }, LocalTlsMode::Offer | LocalTlsMode::Require) => Encryption::Required,
     }
 }
 
@@ -237,6 +244,24 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn offered_tls_is_required_of_other_machines() {
+        let at = |local: &str| {
+            let local = local.parse().unwrap();
+            encryption(Peer::Tcp { remote: local, local }, LocalTlsMode::Offer)
+        };
+        for (local, expected) in [
+            ("127.0.0.1:5432", Encryption::Offered),
+            ("[::1]:5432", Encryption::Offered),
+            ("[::ffff:127.0.0.1]:5432", Encryption::Offered),
+            ("10.1.2.3:5432", Encryption::Required),
+            ("[2001:db8::1]:5432", Encryption::Required),
+        ] {
+            assert_eq!(at(local), expected, "{local}");
+        }
+        assert_eq!(encryption(Peer::Unix { uid: Some(0) }, LocalTlsMode::Require), Encryption::Off);
+    }
 
     #[test]
     fn every_end_is_counted_from_zero() {
