@@ -295,7 +295,7 @@ options! {
         common: false,
         help: "Further DNS name or address in the certificate of --local-tls",
         more: "Several names: the flag again, a list in a file, blanks between them in the variable. The authority is made for \
-               these names; for others it must be renewed with `rdsgate cert --renew`.",
+               these names; for others `rdsgate cert` renews it.",
         trust: Trust::Owner("prove other names with your local certificate"),
         reason: "Programs that trust the authority would believe this machine to be the server of that name.",
         aliases: &["local_name"],
