@@ -27,7 +27,7 @@ use crate::support::{
     servers::{Engine, PgServer, Server},
 };
 
-/// What psql sends first, and its StartupMessage.
+/// The first bytes of psql, and its StartupMessage.
 const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 const STARTUP: &[u8] = b"\0\0\0\x26\0\x03\0\0user\0app_user\0database\0appdb\0\0";
 

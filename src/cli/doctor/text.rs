@@ -139,10 +139,20 @@ impl Layout {
             (true, Some(_)) => Vec::new(),
             (true, None) => doubtful.filter(|stage| stage.skipped().is_none()).collect(),
         };
-        for stage in before.into_iter().chain(last) {
+        for stage in before {
             text += &self.details(stage, false);
         }
-        text + &bottom_line(name, report, code, stopped, self.width()) + "\n"
+        let bottom = bottom_line(name, report, code, stopped, self.width());
+        for stage in last {
+            let mut stage = stage.clone();
+            // A terminal has no room for a long fix twice.
+            if self.cuts && !self.verbose && bottom.contains('\n') {
+                let fix = report.failure().and_then(|(_, finding)| finding.fix.clone());
+                stage.findings.iter_mut().filter(|finding| finding.fix == fix).for_each(|finding| finding.fix = None);
+            }
+            text += &self.details(&stage, false);
+        }
+        text + &bottom + "\n"
     }
 
     /// The paragraph behind the indentation, in lines that are broken between words. A longer word has a line of its own.
@@ -319,6 +329,8 @@ mod tests {
         let fact = "word ".repeat(11);
         let bottom = format!("orders: {fact}… (exit code 4)\nfix: aws {}\n", "word ".repeat(40).trim());
         assert!(end.ends_with(&bottom), "a command is whole: {end}");
+        let terminal = Layout { cuts: true, ..PAGE }.end("orders.example", &long, 4, false);
+        assert!(terminal.ends_with(&bottom) && terminal.matches("fix: ").count() == 1, "{terminal}");
         let healthy = Report { stages: vec![stage(Check::Clock, Verdict::Warn, "7 s behind AWS")] };
         assert_eq!(PAGE.end("orders", &healthy, 0, false), "orders: nothing failed, 1 warning\n");
         assert_eq!(PAGE.end("orders", &healthy, 130, true), "orders: stopped; nothing failed so far (exit code 130)\n");
