@@ -187,7 +187,7 @@ fn without_channel_binding(body: &[u8]) -> Result<Vec<u8>, Error> {
 
 /// The message that the client is sending. It may be a password.
 #[derive(Default)]
-struct Answer {
+pub(super) struct Answer {
     header: [u8; HEADER],
     /// Header and body, once the header is complete. Its size is the message's from the beginning, for a growing vector would
     /// leave copies behind.
@@ -197,7 +197,10 @@ struct Answer {
 
 impl Answer {
     /// Reads the rest of the message. Cancel safe.
-    async fn read<C: AsyncRead + Unpin + ?Sized>(&mut self, client: &mut C) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(super) async fn read<C: AsyncRead + Unpin + ?Sized>(
+        &mut self,
+        client: &mut C,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         loop {
             let buffer = match self.message.len() {
                 0 => &mut self.header[..],

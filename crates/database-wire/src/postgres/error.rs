@@ -103,7 +103,7 @@ pub enum Error {
     /// The server asks for something that a password of ours does not answer.
     #[error("the database asks for {0} authentication, which a password does not answer")]
     PasswordMethod(Method),
-    /// SCRAM-SHA-256 went wrong on the server's side.
+    /// SCRAM-SHA-256 went wrong on the other side.
     #[error("SCRAM-SHA-256 failed: {0}")]
     Scram(&'static str),
     /// In [`Mode::Pipelined`](super::Mode::Pipelined): the server does not take startup and password together. A new

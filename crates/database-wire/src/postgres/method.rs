@@ -10,6 +10,8 @@ pub struct Method(pub u32);
 impl Method {
     /// One of SASL's mechanisms, whose names follow.
     pub const SASL: Self = Self(10);
+    /// A question of a mechanism of SASL.
+    pub const SASL_CONTINUE: Self = Self(11);
     /// The last word of a mechanism of SASL, which the client does not answer.
     pub const SASL_FINAL: Self = Self(12);
 }

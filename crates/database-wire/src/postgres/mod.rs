@@ -27,6 +27,7 @@ pub mod message;
 pub mod method;
 pub mod password;
 pub mod query;
+pub mod scram;
 pub mod startup;
 pub mod version;
 pub mod watch;
