@@ -26,7 +26,7 @@ use super::{
 };
 use crate::encryption::Encryption;
 
-const WAITING_FOR: &str = "the client's response to the greeting";
+pub(super) const WAITING_FOR: &str = "the client's response to the greeting";
 
 /// The wish of a client.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub enum Accepted {
 }
 
 impl Accepted {
-    fn gone(departure: Departure) -> Self {
+    pub(super) fn gone(departure: Departure) -> Self {
         Self::Gone { quit: departure == Departure::Quit }
     }
 }
@@ -58,7 +58,7 @@ pub struct Login {
     /// The sequence number of the next packet to it.
     pub(super) sequence: u8,
     /// It wants to hear that its password is known before it hears OK.
-    fast_auth: bool,
+    pub(super) fast_auth: bool,
     /// Its answer to the scramble, where that goes to the server.
     pub(super) answer: Option<Answer>,
 }
@@ -115,7 +115,7 @@ pub async fn accept_answer<S: AsyncRead + Unpin>(
 }
 
 /// The packet of the client's response, unless the client leaves or asks for TLS instead. Inside TLS it follows the SSLRequest.
-async fn response_packet<S: AsyncRead + Unpin>(
+pub(super) async fn response_packet<S: AsyncRead + Unpin>(
     client: &mut S,
     encryption: Encryption,
 ) -> Result<Result<Packet, Accepted>, Error> {

@@ -135,6 +135,19 @@ impl Greeting {
         Ok(greeting)
     }
 
+    /// The greeting of a server that is not known: what every MySQL since 5.7.5 offers, without a connection id.
+    pub fn of_unknown_server() -> Self {
+        Self {
+            version: Bytes::from_static(b"8.0.11-rdsgate"),
+            connection_id: 0,
+            capabilities: EVERYWHERE,
+            charset: 45,
+            status: 2,
+            plugin: Bytes::from_static(b"caching_sha2_password"),
+            scramble: Scramble([0; 20]),
+        }
+    }
+
     fn fields(mut reader: Reader<'_>) -> Option<Self> {
         let version = Bytes::copy_from_slice(reader.cstr()?);
         let connection_id = reader.u32()?;
@@ -235,6 +248,9 @@ impl Greeting {
         out
     }
 }
+
+/// Bits 0 to 24, from CLIENT_LONG_PASSWORD to CLIENT_DEPRECATE_EOF, without compression and TLS.
+const EVERYWHERE: Capabilities = Capabilities(0x01ff_ffff & !(Capabilities::COMPRESS.0 | Capabilities::SSL.0));
 
 /// The mark of MariaDB in its version.
 const NAME: &[u8] = b"mariadb";

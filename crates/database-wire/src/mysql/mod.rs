@@ -37,6 +37,7 @@ pub mod greeting;
 #[cfg(any(test, feature = "testing"))]
 pub mod invariants;
 pub mod key;
+pub mod known;
 mod last;
 pub mod login;
 pub mod message;
@@ -57,6 +58,7 @@ pub use commands::Commands;
 pub use compress::Compressed;
 pub use error::{Error, ErrorReport, ReplyPosition, ServerError};
 pub use greeting::{Greeting, Scramble, greet, read_greeting};
+pub use known::{Verdict, Verifier, accept_change_user_known, accept_known};
 pub use login::{LoggedIn, TokenTiming, login, ssl_request};
 pub use message::OkPacket;
 pub use password::{change_user_with_password, login_with_password};

@@ -128,7 +128,7 @@ async fn verdict<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// The answer to a plugin; `None` for one that is not known here.
-fn answer(plugin: &Plugin, password: &Secret<String>, scramble: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn answer(plugin: &Plugin, password: &Secret<String>, scramble: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let secret = password.expose().as_bytes();
     match plugin.name() {
         b"mysql_native_password" => {
@@ -156,7 +156,7 @@ fn clear(password: &Secret<String>) -> Zeroizing<Vec<u8>> {
     out
 }
 
-fn hash(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+pub(super) fn hash(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let mut context = digest::Context::new(algorithm);
     for part in parts {
         context.update(part);
@@ -164,7 +164,7 @@ fn hash(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> Zeroizing<Vec
     Zeroizing::new(context.finish().as_ref().to_vec())
 }
 
-fn xor(a: &[u8], b: &[u8]) -> Zeroizing<Vec<u8>> {
+pub(super) fn xor(a: &[u8], b: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(a.iter().zip(b).map(|(a, b)| a ^ b).collect())
 }
 
