@@ -1,6 +1,6 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
-//! - one file a subcommand, or a folder: [`up`], [`forward`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`sessions`], [`ls`], [`login`], [`whoami`],
+//! - one file a subcommand, or a folder: [`up`], [`forward`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`password`], [`sessions`], [`ls`], [`login`], [`whoami`],
 //!   [`export`], [`config`], [`mod@trust`], [`cert`], [`wait`], [`stop`], [`status`], [`completion`] with [`words`], [`man`];
 //! - `flags`: the table of options as arguments; [`target_arguments`]: all of them, for every subcommand with a TARGET;
 //! - `help`: how much of them `-h` shows; `reference`: docs/options.md;
@@ -40,6 +40,7 @@ pub mod ls;
 pub mod man;
 pub mod mysql;
 pub mod output;
+pub mod password;
 pub mod policy;
 pub mod progress;
 pub mod psql;
@@ -102,6 +103,7 @@ enum Command {
     Url(url::Arguments),
     Env(env::Arguments),
     Token(token::Arguments),
+    Password(password::Arguments),
     Sessions(sessions::Arguments),
     Export(export::Arguments),
     Config(config::Arguments),
@@ -235,6 +237,7 @@ fn dispatch(command: Command, output: &mut Output) -> Exit {
         Command::Url(arguments) => url::run(arguments, output),
         Command::Env(arguments) => env::run(arguments, output),
         Command::Token(arguments) => token::run(arguments, output),
+        Command::Password(arguments) => password::run(arguments, output),
         Command::Sessions(arguments) => sessions::run(arguments, output),
         Command::Export(arguments) => export::run(arguments, output),
         Command::Config(arguments) => config::run(arguments, output),

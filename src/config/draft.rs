@@ -196,6 +196,11 @@ impl Draft {
         }
     }
 
+    /// The configured file of the listener's password.
+    pub fn local_password_file(&self) -> Option<&Path> {
+        self.local_password.as_ref().map(|password| password.file.as_path())
+    }
+
     /// Whether a managed node must still be chosen.
     pub fn lacks_bastion(&self) -> bool {
         self.route() != Via::Direct && self.bastion.is_none()

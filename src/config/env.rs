@@ -68,6 +68,11 @@ impl Environment {
         Self { state_home, ..self }
     }
 
+    /// The folder of the user's own configuration.
+    pub fn own_folder(&self) -> Option<PathBuf> {
+        self.config_home.as_ref()?.join(USER_FILE).parent().map(Path::to_owned)
+    }
+
     /// The folder for state, such as trust and ports.
     pub(super) fn state_home(&self) -> Option<&Path> {
         self.state_home.as_deref()
