@@ -29,6 +29,8 @@ pub const DIAL_QUESTION: Duration = Duration::from_secs(4);
 pub const AUTO_DIRECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For the first packets of a client, which depend on nothing else.
 pub const CLIENT_STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// From a wrong local password to its refusal.
+pub const WRONG_PASSWORD_DELAY: Duration = Duration::from_secs(1);
 /// For another login on a MySQL connection, by COM_CHANGE_USER, and for a reset.
 pub const RELOGIN_TIMEOUT: Duration = Duration::from_secs(35);
 /// For a server to check a password that was sent before its request. A server that takes longer has dropped it, like a proxy

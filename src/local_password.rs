@@ -9,6 +9,7 @@ use std::{
 };
 
 use aws_lc_rs::rand;
+use database_wire::{mysql, postgres::scram};
 use safe_display::Secret;
 use zeroize::Zeroizing;
 
@@ -24,6 +25,31 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 const OTHERS: u32 = 0o077;
 /// As libpq has it for keys: a group may read what root gives it, such as a secret that is mounted into a container.
 const OTHERS_OF_ROOT: u32 = 0o037;
+
+/// The password of a listener, as far as it takes to judge the proof of a client.
+pub struct LocalPassword {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// For PostgreSQL.
+    pub scram: scram::Verifier,
+    /// For MySQL and MariaDB.
+    pub mysql: mysql::Verifier,
+}
+
+impl LocalPassword {
+    /// Of the password in a file.
+    ///
+    /// # Errors
+    /// As for [`read`](fn@read).
+    pub fn of_file(path: &Path) -> Result<Self, Error> {
+        let password = read(path)?;
+        let no_random = || Error::Read(path.into(), io::Error::other(NO_RANDOM));
+        let scram = scram::Verifier::new(&password).ok_or_else(no_random)?;
+        Ok(Self { file: path.into(), scram, mysql: mysql::Verifier::new(&password) })
+    }
+}
+
+const NO_RANDOM: &str = "there are no random numbers";
 
 /// The reason why a file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +107,7 @@ impl Error {
     }
 }
 
-/// Reads the password: the first line of a file that nobody else can read.
+/// Reads the password: the first line of a file that other users cannot read.
 ///
 /// # Errors
 /// [`Error`], all but [`Error::Exists`] and [`Error::Write`].
@@ -142,7 +168,7 @@ fn write(mut file: File) -> io::Result<()> {
     // Whatever the umask has taken away.
     file.set_permissions(Permissions::from_mode(0o600))?;
     let mut random = Zeroizing::new([0; GENERATED_LENGTH]);
-    rand::fill(&mut *random).map_err(|_| io::Error::other("there are no random numbers"))?;
+    rand::fill(&mut *random).map_err(|_| io::Error::other(NO_RANDOM))?;
     let mut line = Zeroizing::new(Vec::with_capacity(GENERATED_LENGTH + 1));
     line.extend(random.iter().filter_map(|byte| ALPHABET.get(usize::from(byte % 64))));
     line.push(b'\n');

@@ -24,10 +24,10 @@ use crate::{
     config::Config,
     connect::{self, Deadline, Upstream},
     listen::{self, Listener, Local},
-    local_password,
+    local_password::LocalPassword,
     proxy::{
         self,
-        serve::{Service, counts, reach, serve},
+        serve::{Service, counts, learn, reach, serve},
     },
     target::{Address, LocalTls, LocalTlsMode, Target},
     telemetry::{log, metrics::Metrics},
@@ -172,8 +172,13 @@ impl Running {
     /// Checks credentials and sessions of the targets in the background, and logs obstacles.
     pub fn check(&self) {
         for served in &self.served {
-            let service = served.current.last();
-            self.until_stop(async move { check(&service).await });
+            let (service, tasks) = (served.current.last(), self.tasks.clone());
+            self.until_stop(async move {
+                if check(&service).await {
+                    // To its end, because the server minds a connection that is broken off.
+                    tasks.spawn(async move { learn(&service).await });
+                }
+            });
         }
     }
 
@@ -185,17 +190,16 @@ impl Running {
         metrics: &Metrics,
     ) -> Result<(Vec<Listener>, Arc<Current>), Error> {
         let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
-        if let Some(file) = &target.local_password_file {
-            let password_failed = |cause| Error::LocalPassword { target: Arc::clone(&target.name), cause };
-            local_password::read(file).map_err(password_failed)?;
-        }
+        let password_failed = |cause| Error::LocalPassword { target: Arc::clone(&target.name), cause };
+        let password = target.local_password_file.as_deref().map(LocalPassword::of_file).transpose();
+        let password = password.map_err(password_failed)?;
         let listeners = listen::bind_all(&target).await.map_err(listen_failed)?;
         let upstream = self.upstream(&target, accounts)?;
         let local_tls =
             local_tls(&target, config).map_err(|cause| Error::LocalTls { target: Arc::clone(&target.name), cause })?;
         let (drain, abort) = (self.drain.clone(), self.abort.clone());
         let service = Service::new(upstream, counts(metrics, &target), config.connect_timeout, drain, abort);
-        let service = service.with_local_tls(local_tls);
+        let service = service.with_local_tls(local_tls).with_password(password);
         Ok((listeners, Arc::new(Current::new(service, &self.pools))))
     }
 
@@ -289,14 +293,14 @@ async fn accept(listener: Listener, current: &Arc<Current>, tasks: &TaskTracker)
 }
 
 /// Reports expired credentials or an offline bastion at the start instead of at the first connection. This is not fatal, because
-/// both can recover.
-async fn check(service: &Service) {
+/// both can recover. Whether there is neither.
+async fn check(service: &Service) -> bool {
     let target = service.upstream.target();
     let ready = match service.upstream.check_credentials().await {
         Ok(()) => service.upstream.warm().await,
         Err(cause) if cause.needs_person() && service.upstream.may_ask() => {
             info!(target = %target.name, %cause, "you will be prompted to log in when a client connects");
-            return;
+            return false;
         }
         Err(cause) => Err(connect::Error::Credentials(cause)),
     };
@@ -306,5 +310,7 @@ async fn check(service: &Service) {
         let worded = |text: String| target.engine.worded(&text);
         let (hint, cause) = (cause.hint(target).map(worded).unwrap_or_default(), worded(cause.message()));
         warn!(target = %target.name, cause, hint, "connections will fail");
+        return false;
     }
+    true
 }

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     app::{Cause, Endpoints, Event, Running},
     local_connection::Connection,
+    local_password,
     target::Target,
     telemetry::{log, metrics::Metrics},
 };
@@ -64,10 +65,15 @@ pub(super) struct ProxyArguments {
 /// Serves one target for as long as a program runs.
 pub(super) fn run(program: &impl Program, arguments: ProxyArguments, output: &mut Output) -> Exit {
     let ProxyArguments { target, serving: ServingArguments { options, confirm } } = arguments;
-    let Ready { config, caller, .. } = match options.or_any_port().load(vec![target], output) {
+    let is_private = !options.has_address();
+    let Ready { mut config, caller, .. } = match options.or_any_port().load(vec![target], output) {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
+    if is_private {
+        // The program is the only client, and not every program takes a password from its environment.
+        config.targets.iter_mut().for_each(|target| target.local_password_file = None);
+    }
     if let Some(Err(exit)) = config.targets.first().map(|target| program.check(target, output)) {
         return exit;
     }
@@ -154,6 +160,15 @@ async fn beside(
         command.env_remove(name);
     }
     command.envs(connection.variables());
+    if let (Some(name), Some(file)) = (connection.password_variable(), &served.target.local_password_file) {
+        match local_password::read(file) {
+            Ok(password) => _ = command.env(name, password.expose()),
+            Err(error) => {
+                output.error(&error, error.hint().as_deref());
+                return Exit::Usage;
+            }
+        }
+    }
     output.settle();
     // With the limits that we were started with.
     let mut child = match rlimits::as_at_start(|| command.spawn()) {

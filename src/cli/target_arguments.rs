@@ -39,10 +39,15 @@ impl TargetArguments {
         Self(Flags::of_file(file))
     }
 
+    /// Whether `--listen` is among them.
+    pub(super) fn has_address(&self) -> bool {
+        self.0.get(Key::Listen).is_some()
+    }
+
     /// These flags with a free local port, unless `--listen` is among them.
     #[must_use]
     pub fn or_any_port(mut self) -> Self {
-        if self.0.get(Key::Listen).is_none() {
+        if !self.has_address() {
             self.0.set(Key::Listen, "localhost:0");
         }
         self

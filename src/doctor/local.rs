@@ -1,4 +1,4 @@
-//! Whether the local addresses can be listened on; a port on both loopback addresses.
+//! Whether the local addresses can be listened on, a port on both loopback addresses, and whether the local password can be used.
 
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     listen::{self, Address},
+    local_password,
     target::{ListenAddress, Target},
 };
 
@@ -30,7 +31,21 @@ async fn addresses(target: &Target) -> Vec<Finding> {
             Address::Unix(path) => socket(path, address).await,
         });
     }
+    findings.extend(target.local_password_file.as_deref().map(password));
     findings
+}
+
+fn password(file: &Path) -> Finding {
+    match local_password::read(file) {
+        Ok(_) => Finding::pass(format!("clients need the local password in {}", file.display())),
+        Err(error) => {
+            let finding = Finding::fail(error.to_string());
+            match error.hint() {
+                Some(hint) => finding.fix(hint),
+                None => finding,
+            }
+        }
+    }
 }
 
 async fn port(listen: &ListenAddress, address: &Address) -> Finding {

@@ -97,6 +97,8 @@ pub struct Variables {
     pub user: Option<&'static str>,
     /// For the database, if there is one.
     pub database: Option<&'static str>,
+    /// For the password.
+    pub password: &'static str,
     /// For TLS.
     pub tls: TlsSettings,
     /// Those that would lead past the proxy, or demand from it what only the database has. They must not be set.
@@ -152,7 +154,7 @@ impl Client {
 
     /// The environment that the engine's clients read, and DATABASE_URL for the rest.
     pub fn variables(&self, address: &Address<'_>) -> Vec<(&'static str, String)> {
-        let Variables { host, port, socket, user, database, tls, misleading: _ } = &self.variables;
+        let Variables { host, port, socket, user, database, password: _, tls, misleading: _ } = &self.variables;
         let mut variables = vec![(*host, address.host.to_owned())];
         variables.push(match socket.zip(address.socket) {
             Some((name, path)) => (name, path.to_owned()),

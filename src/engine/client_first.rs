@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use super::{failure::Failure, follow::Follow, names::Request};
 use crate::{
     connect::{self, Deadline, Record, Server, Upstream},
+    local_password::LocalPassword,
     login,
     stream::{BoxIo, Io},
 };
@@ -88,6 +89,19 @@ pub enum Accepted<'e> {
 
 /// A client's request to log in.
 pub trait Login: Request + Send + Sync {
+    /// Lets the client prove that it knows the password of the listener; whether it does. No client of an engine without such
+    /// a proof does.
+    ///
+    /// # Errors
+    /// The client does not keep to the protocol, or the connection breaks.
+    fn prove<'a>(
+        &'a self,
+        _client: &'a mut dyn Io,
+        _password: &'a LocalPassword,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(ready(Ok(false)))
+    }
+
     /// Logs in to the database as the request says, as far as that is possible without the client.
     ///
     /// # Errors

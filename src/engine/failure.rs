@@ -166,6 +166,13 @@ pub enum Kind<'a> {
     NotAdmitted,
     /// There is no login for this client: no AWS credentials, or another user than the pinned one.
     NoLogin,
+    /// The client does not know the password of the listener.
+    WrongPassword {
+        /// The address of the client.
+        host: &'a str,
+        /// Whether it gave one.
+        given: bool,
+    },
     /// AWS denied the session to these credentials.
     Denied,
     /// All sessions are full.

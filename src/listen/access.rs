@@ -86,6 +86,27 @@ pub fn check(peer: Peer, allowed: &[u32]) -> Result<User, Error> {
     }
 }
 
+/// As [`check`], for a client that has to prove next that it knows the password of the listener: it is admitted as well where the
+/// kernel does not tell its owner, as for another network or user namespace, and at an address that other machines can reach.
+/// A known user who is not allowed stays refused on loopback and unix sockets.
+///
+/// # Errors
+/// [`Error::OtherUser`].
+pub fn check_before_password(peer: Peer, allowed: &[u32]) -> Result<User, Error> {
+    match check(peer, allowed) {
+        Err(Error::OtherUser { peer: uid, own }) if uid != overflow_user() => {
+            if peer.is_at_local_address() {
+                Err(Error::OtherUser { peer: uid, own })
+            } else {
+                Ok(User { uid: Some(uid), is_own: false })
+            }
+        }
+        // The socket of another network namespace or machine is in no table here, just as one that is closed.
+        Err(Error::OtherUser { .. } | Error::Unmapped { .. } | Error::Gone | Error::Unknown(_)) => Ok(User::UNKNOWN),
+        admitted => admitted,
+    }
+}
+
 fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
@@ -270,6 +291,21 @@ mod tests {
         assert_eq!(user, User { uid: Some(999), is_own: false });
         assert!(matches!(admit(Owner::Uid(997), 1000, &[998, 999]), Err(Error::OtherUser { .. })));
         assert!(matches!(admit(Owner::NotTold, 1000, &[999]), Err(Error::Unknown(_))));
+    }
+
+    #[test]
+    fn client_with_a_password_is_admitted_where_its_owner_is_not_known() {
+        let (_client, accepted) = connect("127.0.0.1");
+        let own = Some(own_user());
+        assert_eq!(check_before_password(peer(&accepted), &[]).unwrap(), User { uid: own, is_own: true });
+        let documentation = |text: &str| text.parse().unwrap();
+        let elsewhere = Peer::Tcp { remote: documentation("192.0.2.1:1"), local: documentation("192.0.2.2:5432") };
+        assert!(matches!(check(elsewhere, &[]), Err(Error::Gone)));
+        for unknown in [elsewhere, Peer::Unix { uid: None }, Peer::Unix { uid: Some(overflow_user()) }] {
+            assert_eq!(check_before_password(unknown, &[]).unwrap(), User::UNKNOWN, "{unknown}");
+        }
+        let stranger = Peer::Unix { uid: Some(own_user() ^ 0x4000) };
+        assert!(matches!(check_before_password(stranger, &[]), Err(Error::OtherUser { .. })));
     }
 
     #[test]

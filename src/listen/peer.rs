@@ -19,6 +19,16 @@ pub enum Peer {
     },
 }
 
+impl Peer {
+    /// Whether the listener has an address that only this machine reaches.
+    pub fn is_at_local_address(self) -> bool {
+        match self {
+            Self::Tcp { local, .. } => local.ip().to_canonical().is_loopback(),
+            Self::Unix { .. } => true,
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -212,6 +212,11 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// The variable from which clients of this engine take a password; `None` without a database.
+    pub fn password_variable(&self) -> Option<&'static str> {
+        self.client().map(|client| client.variables.password)
+    }
+
     /// The variables that must not be there, beside those of [`Connection::variables`].
     pub fn misleading(&self) -> &'static [&'static str] {
         self.client().map_or(&[], |client| client.variables.misleading)

@@ -26,6 +26,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
                 "connect",
                 "database_wire",
                 "limits",
+                "local_password",
                 "login",
                 "quote",
                 "safe_display",
@@ -42,9 +43,18 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "local_password" => vec!["database_wire", "regular_file", "safe_display"],
         "local_connection" => vec!["engine", "quote", "safe_display", "target"],
         "connect" => with_words(&["aws", "login", "tls", "tunnel"]),
-        "proxy" => {
-            with_words(&["aws", "connect", "database_wire", "engine", "listen", "login", "telemetry", "tls", "tunnel"])
-        }
+        "proxy" => with_words(&[
+            "aws",
+            "connect",
+            "database_wire",
+            "engine",
+            "listen",
+            "local_password",
+            "login",
+            "telemetry",
+            "tls",
+            "tunnel",
+        ]),
         "admin" => vec!["listen", "local_connection", "proxy", "safe_display", "target", "telemetry", "tunnel"],
         "config" => with_words(&["aws", "listen", "telemetry", "tls", "tunnel"]),
         "discover" | "login" => with_words(&["aws"]),
@@ -62,9 +72,18 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
             "tls",
             "tunnel",
         ]),
-        "doctor" => {
-            with_words(&["app", "aws", "connect", "database_wire", "engine", "listen", "login", "tls", "tunnel"])
-        }
+        "doctor" => with_words(&[
+            "app",
+            "aws",
+            "connect",
+            "database_wire",
+            "engine",
+            "listen",
+            "local_password",
+            "login",
+            "tls",
+            "tunnel",
+        ]),
         "cli" => with_words(&[
             "admin",
             "app",
@@ -75,6 +94,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
             "doctor",
             "engine",
             "local_connection",
+            "local_password",
             "login",
             "quote",
             "telemetry",

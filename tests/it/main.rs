@@ -30,6 +30,7 @@ mod goodbyes;
 mod guard;
 mod layering;
 mod lifecycle;
+mod local_passwords;
 mod local_tls;
 mod logins;
 mod main_job;

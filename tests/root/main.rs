@@ -10,6 +10,7 @@ mod hosts_entry;
 mod namespace;
 
 use std::{
+    os::unix::fs::PermissionsExt,
     pin::Pin,
     process::{ExitCode, Stdio},
 };
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
         as_root("allowed_users_are_served_and_no_others", || Box::pin(allowed_users_are_served_and_no_others())),
         as_root("allowed_users_are_served_at_a_socket_that_every_user_may_open", || {
             Box::pin(allowed_users_are_served_at_a_socket_that_every_user_may_open())
+        }),
+        as_root("local_password_admits_no_other_user_of_the_machine", || {
+            Box::pin(local_password_admits_no_other_user_of_the_machine())
         }),
         as_root("another_user_of_the_machine_gets_403_and_nothing_else", || {
             Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
@@ -192,6 +196,28 @@ async fn allowed_users_are_served_at_a_socket_that_every_user_may_open() {
     let output = psql("4243").await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{output:?}\n{}", gate.log());
     assert!(!psql("4244").await.status.success());
+}
+
+async fn local_password_admits_no_other_user_of_the_machine() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "correct horse battery\n").expect("the folder is ours");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("it is ours");
+    let options = GateOptions::new(server, &sandbox).flag("--allow-users", "4242");
+    let gate = options.flag("--local-password-file", &file.display().to_string()).start().await;
+    let psql = |user: &str, password: &str| {
+        let mut psql = gate.psql_command();
+        as_user(user, psql.args(["-w", "-c", "select current_user"]).env("PGPASSWORD", password))
+    };
+    let refusal = Refusal::of_psql(psql("4243", "correct horse battery")).await;
+    assert!(refusal.message.starts_with("this client may not use the proxy"), "{refusal:#?}");
+    let refusal = Refusal::of_psql(psql("4242", "wrong horse")).await;
+    assert!(refusal.message.starts_with("password authentication failed for user \"app_user\""), "{refusal:#?}");
+    assert_eq!(sandbox.sessions().len(), 0, "nothing was done for them");
+    let output = timeout(PATIENCE, psql("4242", "correct horse battery").output()).await.expect("psql ends");
+    assert_eq!(String::from_utf8_lossy(&output.expect("psql is installed").stdout), "app_user\n", "{}", gate.log());
 }
 
 async fn another_user_of_the_machine_gets_403_and_nothing_else() {

@@ -35,6 +35,7 @@ pub(super) const CLIENT: Client = Client {
         socket: Some("MYSQL_UNIX_PORT"),
         user: None,
         database: None,
+        password: "MYSQL_PWD",
         tls: |_| Vec::new(),
         misleading: &[],
     },

@@ -62,7 +62,10 @@ impl Mysql {
         if let Some(greeted) = greeted.and_then(|greeted| self.usable(upstream, greeted)) {
             return Ok(greeted);
         }
-        let greeted = self.greet(upstream, deadline).await?;
+        let greeted = match self.spare(upstream, deadline) {
+            Some(spare) => spare,
+            None => self.greet(upstream, deadline).await?,
+        };
         if greeted.greeting.is_compatible_with(greeting) {
             return Ok(greeted);
         }

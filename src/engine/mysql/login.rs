@@ -97,7 +97,15 @@ impl Mysql {
         });
         let exchange = upstream.with_principal_lookup(exchange).await;
         let (stream, greeting) = upstream.note_failure(exchange)?;
+        self.spares.lock().greeting = Some(greeting.clone());
         Ok(Greeted { stream, greeting, login, attempt, since: Instant::now() })
+    }
+
+    /// The greeting for a client before the server is dialled for it: as the server greets, as far as it is known. Without a
+    /// connection id, which there is not yet.
+    pub fn expected_greeting(&self) -> Greeting {
+        let known = self.spares.lock().greeting.clone();
+        Greeting { connection_id: 0, ..known.unwrap_or_else(Greeting::of_unknown_server) }
     }
 
     /// Logs in to a MySQL server as `response` says.

@@ -30,9 +30,16 @@ pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {
             // Behind the last words of the agent there is no room for the command as well.
             let advice = |hint: &str| if hint.starts_with("If ") { hint.to_owned() } else { failure.advice(hint) };
             let hint = fact.or_else(|| failure.hint.as_deref().map(advice));
-            let message = match (code, sqlstate) {
+            let message = match (kind, (code, sqlstate)) {
+                // As a server says it.
+                (Kind::WrongPassword { host, given }, _) => {
+                    let given = if given { "YES" } else { "NO" };
+                    format!("Access denied for user '{}'@'{host}' (using password: {given})", failure.user)
+                }
                 // The text that people know from their client, with the innermost cause: there is little room.
-                UNKNOWN => format!("Can't connect to MySQL server on '{}': {}", failure.target, failure.last_cause),
+                (_, UNKNOWN) => {
+                    format!("Can't connect to MySQL server on '{}': {}", failure.target, failure.last_cause)
+                }
                 _ => failure.message,
             };
             ErrorReport { code, sqlstate, message, detail: None, hint }
@@ -44,7 +51,7 @@ pub fn reply(failure: Failure<'_>, position: ReplyPosition) -> Option<Vec<u8>> {
 fn code(kind: Kind<'_>) -> (u16, &'static str) {
     match kind {
         Kind::NotAdmitted => HOST_NOT_PRIVILEGED,
-        Kind::NoLogin => ACCESS_DENIED,
+        Kind::NoLogin | Kind::WrongPassword { .. } => ACCESS_DENIED,
         Kind::ShuttingDown => SERVER_SHUTDOWN,
         Kind::Denied | Kind::NoRoom | Kind::Unreachable => UNKNOWN,
         Kind::Tls | Kind::LostInTls => BAD_HANDSHAKE,

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use database_wire::mysql::Greeting;
+
 use super::greeted::Greeted;
 
 /// How long a greeted connection may wait: well below the `connect_timeout` of servers, 10 s unless it was changed. A server
@@ -30,13 +32,15 @@ pub(super) struct State {
     pub(super) lifetime: Duration,
     /// The user of the last login that succeeded.
     pub(super) user: Option<String>,
+    /// The greeting of the last connection.
+    pub(super) greeting: Option<Greeting>,
     /// A login that was to end a connection has failed: the next ones are ended without TLS and token.
     pub(super) login_fails: bool,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { next: 0, waiting: Vec::new(), lifetime: LIFETIME, user: None, login_fails: false }
+        Self { next: 0, waiting: Vec::new(), lifetime: LIFETIME, user: None, greeting: None, login_fails: false }
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) const CLIENT: Client = Client {
         socket: None,
         user: Some("PGUSER"),
         database: Some("PGDATABASE"),
+        password: "PGPASSWORD",
         tls: |ca| {
             libpq_tls(ca)
                 .into_iter()

@@ -5,8 +5,8 @@ use database_wire::{
     postgres::{
         self, ErrorReport, ServerError,
         error::sqlstate::{
-            CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, REJECTED, TOO_MANY_CONNECTIONS,
-            UNABLE_TO_CONNECT,
+            CANNOT_CONNECT_NOW, CONNECTION_FAILURE, INVALID_AUTHORIZATION, INVALID_PASSWORD, REJECTED,
+            TOO_MANY_CONNECTIONS, UNABLE_TO_CONNECT,
         },
     },
 };
@@ -72,6 +72,7 @@ fn refusal(server: &ServerError, failure: Failure<'_>) -> Vec<u8> {
 /// Clients and their pools do not retry after class 28; after class 08 they do.
 fn sqlstate(kind: Kind<'_>) -> &'static str {
     match kind {
+        Kind::WrongPassword { .. } => INVALID_PASSWORD,
         Kind::NotAdmitted | Kind::NoLogin | Kind::Denied => INVALID_AUTHORIZATION,
         Kind::ShuttingDown => CANNOT_CONNECT_NOW,
         Kind::NoRoom => TOO_MANY_CONNECTIONS,

@@ -13,6 +13,7 @@ use crate::{
         Failure, Names, Replaced, Request,
         client_first::{Accepted, ClientFirst, Connected, Login},
     },
+    local_password::LocalPassword,
     login,
     stream::Io,
 };
@@ -97,6 +98,14 @@ impl Request for ForStartup<'_> {
 }
 
 impl Login for ForStartup<'_> {
+    fn prove<'a>(
+        &'a self,
+        mut client: &'a mut dyn Io,
+        password: &'a LocalPassword,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async move { Ok(postgres::scram::prove(&mut client, &password.scram).await?) })
+    }
+
     fn connect<'a>(
         &'a self,
         upstream: &'a Upstream,

@@ -19,7 +19,8 @@ impl Error {
             message: target.engine.worded(&self.headline()),
             last_cause: self.last_cause(),
             // A client that is not admitted does not learn what is behind the port.
-            context: (!matches!(self, Self::Access(_))).then(|| self.detail(target, login)),
+            context: (!matches!(self, Self::Access(_) | Self::LocalPassword { .. }))
+                .then(|| self.detail(target, login)),
             fact: self.fact(target, login),
             hint: self.hint(target).map(|hint| target.engine.worded(&hint)),
             target: &target.name,
@@ -55,6 +56,7 @@ impl Error {
             Self::ClientLeft | Self::Access(access::Error::Gone) | Self::LocalTls(_) => return None,
             Self::Access(_) => Kind::NotAdmitted,
             Self::PinnedUser { .. } => Kind::NoLogin,
+            Self::LocalPassword { host, given, .. } => Kind::WrongPassword { host, given: *given },
             Self::ShuttingDown => Kind::ShuttingDown,
             Self::StartupTimeout(_) | Self::ConnectTimeout { .. } => Kind::Unreachable,
             Self::Client(error) => Kind::Client(error),

@@ -5,7 +5,7 @@
 
 mod failure;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use database_wire as wire;
 use tokio::time::Instant;
@@ -32,6 +32,18 @@ pub enum Error {
         asked: String,
         /// The target's.
         user: String,
+    },
+    /// The client does not know the password of the listener.
+    #[error("password authentication failed for user \"{user}\"")]
+    LocalPassword {
+        /// The database user in the client's startup.
+        user: String,
+        /// The client's address.
+        host: String,
+        /// Whether it gave a password.
+        given: bool,
+        /// The file with the password.
+        file: PathBuf,
     },
     /// The client does not keep to the protocol.
     #[error(transparent)]
@@ -67,6 +79,7 @@ impl Error {
         match self {
             Self::Access(_)
             | Self::PinnedUser { .. }
+            | Self::LocalPassword { .. }
             | Self::Client(_)
             | Self::LocalTls(_)
             | Self::StartupTimeout(_)
@@ -123,6 +136,9 @@ impl Error {
                 "Run rdsgate as the user that connects, or allow that user in your own configuration: allow_users = [{peer}]."
             )),
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
+            Self::LocalPassword { file, .. } => {
+                Some(format!("Use rdsgate's local password, not the database's: it is in {}.", file.display()))
+            }
             Self::PinnedUser { user, .. } => {
                 Some(format!("Connect as {user:?}, or remove pin_user from the target {}.", target.name))
             }

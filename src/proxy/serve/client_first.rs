@@ -11,6 +11,7 @@ use tracing::{debug, info};
 
 use super::{
     arrival::Client,
+    gate::Gate,
     observer::Observer,
     refusal::{FAREWELL_TIMEOUT, farewell, refuse},
     service::Service,
@@ -52,7 +53,7 @@ async fn accept<'e>(
     engine: &'e dyn ClientFirst,
     client: &mut Client,
 ) -> Result<(Accepted<'e>, User), Error> {
-    let admitted = access::check(client.arrival.peer, &service.upstream.target().allow_users);
+    let admitted = service.admit(client.arrival.peer);
     // A client that is not admitted is heard out all the same: it understands an error only after its startup.
     let accepted = in_time(service, client.arrival.deadline, hear(service, engine, client)).await;
     match (admitted, accepted?) {
@@ -102,6 +103,11 @@ async fn connect(
 ) {
     let reply = |failure: Failure<'_>| engine.reply(failure);
     let asked = text(login.names().user);
+    if let Some(gate) = &service.gate
+        && let Err(error) = prove(service, gate, &mut client, &*login, owner).await
+    {
+        return refuse(client, error, service, &asked, reply).await;
+    }
     let arrival = (client.arrival, client.arrival.limits);
     let named = tokio::select! {
         named = apply_configured_names(&mut *login, service, arrival, owner) => named,
@@ -163,6 +169,23 @@ async fn connect(
 async fn greet(client: &mut listen::Stream, greeting: &[u8]) -> io::Result<()> {
     client.write_all(greeting).await?;
     client.flush().await
+}
+
+/// Lets a client prove that it knows the password of the listener.
+async fn prove(
+    service: &Service,
+    gate: &Gate,
+    client: &mut Client,
+    login: &dyn Login,
+    owner: User,
+) -> Result<(), Error> {
+    let (peer, deadline) = (client.arrival.peer, client.arrival.deadline);
+    let _place = in_time(service, deadline, gate.place(peer, owner)).await?;
+    let proving = login.prove(&mut client.stream, gate.password());
+    if in_time(service, deadline, proving).await?.map_err(Error::Client)? {
+        return Ok(());
+    }
+    Err(gate.refuse(&service.drain, peer, &text(login.names().user), true).await)
 }
 
 fn text(name: &[u8]) -> String {

@@ -3,6 +3,7 @@
 
 mod arrival;
 mod client_first;
+mod gate;
 mod observer;
 mod refusal;
 mod server_first;
@@ -12,6 +13,7 @@ mod startup;
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 pub use self::service::{CurrentService, HeldCredentials, Service, counts};
 use self::{
@@ -21,7 +23,7 @@ use self::{
 use crate::{
     connect::{self, Deadline},
     engine::Order,
-    listen::{Accepted, access},
+    listen::Accepted,
 };
 
 /// Serves one client, which was accepted at `accepted`, to its end; writes the connection's log line.
@@ -31,7 +33,7 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
     let tracked = service.open.accepted(peer, accepted.into_std());
     let client = Client { stream, arrival, certificate: None, connection: tracked.connection() };
     // The engines reply to refused clients; this limits the number of replies at a time.
-    let _room = match access::check(peer, &service.upstream.target().allow_users) {
+    let _room = match service.admit(peer) {
         Err(refused) if refused.is_stranger() => match service.strangers.admit() {
             Some(room) => Some(room),
             None => return arrival.log_refused(service, "", &refused.into()),
@@ -52,6 +54,26 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
     tokio::select! {
         () = serving => {}
         () = cut => {}
+    }
+}
+
+/// Hears the greeting of a server that speaks first, where clients have to be greeted before it is dialled for them. The
+/// connection is ended in order.
+pub async fn learn(service: &Service) {
+    let (Order::ServerFirst(engine), Some(_)) = (&service.engine, &service.gate) else { return };
+    let deadline = Deadline::unattended(Instant::now() + service.connect_timeout);
+    let learning = async {
+        match engine.greet(&service.upstream, deadline).await {
+            Ok(greeted) => engine.retire(&service.upstream, greeted).await,
+            Err(error) => {
+                let target = &service.upstream.target().name;
+                debug!(%target, cause = error.message(), "the greeting of the database server is not known yet");
+            }
+        }
+    };
+    tokio::select! {
+        () = learning => {}
+        () = service.abort.cancelled() => {}
     }
 }
 

@@ -5,11 +5,13 @@
 //! dialled before the client has said a word. [`greeted`] sees to it that a client which then leaves costs the server nothing.
 
 mod greeted;
+mod proof;
 mod refusal;
 mod session;
 
 use std::sync::Arc;
 
+use aws_lc_rs::rand;
 use database_wire::{
     Encryption,
     mysql::{self, Accepted, Commands, Compressed, Compression, ReplyPosition, Scramble},
@@ -18,7 +20,11 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
 pub(super) use self::greeted::keep;
-use self::{refusal::refuse, session::Session};
+use self::{
+    proof::{Proving, Refused},
+    refusal::refuse,
+    session::Session,
+};
 use super::{
     arrival::Client,
     observer::Observer,
@@ -48,18 +54,34 @@ pub(super) async fn serve(service: &Service, engine: &Mysql, client: Client) {
 async fn connect(service: &Service, engine: &Mysql, client: Client) {
     let peer = client.arrival.peer;
     let target = service.upstream.target();
-    let owner = match access::check(peer, &target.allow_users) {
+    let owner = match service.admit(peer) {
         Ok(owner) => owner,
         Err(error) => return refuse(client, Error::Access(error), service, "", ReplyPosition::GREETING).await,
     };
-    let Some((mut client, greeted)) = Box::pin(greeted::reach(service, engine, client)).await else { return };
-    let greeting = greeted.greeting.clone();
+    // A client that has to prove itself is greeted before the server is dialled for it.
+    let reached = if let Some(gate) = &service.gate {
+        Proving::begin(service, gate, client, owner).await.map(|(client, proving)| (client, Err(proving)))
+    } else {
+        let reached = Box::pin(greeted::reach(service, engine, client)).await;
+        reached.map(|(client, greeted)| (client, Ok(greeted)))
+    };
+    let Some((mut client, reached)) = reached else { return };
+    let greeting = reached.as_ref().map_or_else(|_| engine.expected_greeting(), |greeted| greeted.greeting.clone());
     let scramble = match Login::of(target) {
-        Login::Iam | Login::Secret => Scramble::new(std::array::from_fn(|_| fastrand::u8(..))),
+        Login::Iam | Login::Secret => new_scramble(),
         // The server judges what the client makes of it.
         Login::Password => greeting.scramble,
     };
-    let (accepted, greeted) = Box::pin(greeted::accept(service, engine, &mut client, greeted, &scramble)).await;
+    let (accepted, greeted) = match reached {
+        Ok(greeted) => Box::pin(greeted::accept(service, engine, &mut client, greeted, &scramble)).await,
+        Err(proving) => match Box::pin(proving.finish(service, &mut client, &greeting, &scramble)).await {
+            Ok(accepted) => (accepted, None),
+            Err(refused) => {
+                let Refused { error, user, position } = *refused;
+                return refuse(client, error, service, &user, position).await;
+            }
+        },
+    };
     // What becomes of the connection when this client does not log in.
     let keep = async |greeted: Option<Greeted>| {
         if let Some(greeted) = greeted {
@@ -195,6 +217,13 @@ async fn quit(logging_in: impl Future<Output = Result<Established, Error>>) {
         let _ = mysql::goodbye::quit(&mut established.stream).await;
         let _ = timeout(FAREWELL_TIMEOUT, established.stream.shutdown()).await;
     }
+}
+
+/// One that no client can foresee.
+fn new_scramble() -> Scramble {
+    let mut random = [0; 20];
+    rand::fill(&mut random).expect("the system has random numbers");
+    Scramble::new(random)
 }
 
 fn text(bytes: &[u8]) -> String {

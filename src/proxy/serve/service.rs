@@ -9,10 +9,12 @@ use database_wire::Encryption;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
+use super::gate::Gate;
 use crate::{
     connect::Upstream,
     engine::{Failure, Kind, Order, client_first::NoAnswer},
-    listen::Peer,
+    listen::{Peer, access},
+    local_password::LocalPassword,
     proxy::{
         error::{Error, Login},
         explain::Explainer,
@@ -67,6 +69,8 @@ pub struct Service {
     explainer: Explainer,
     /// The cancel keys that were handed out.
     pub(super) registry: Registry,
+    /// Judges clients by the password of the listener, if it has one.
+    pub(super) gate: Option<Arc<Gate>>,
     /// The clients of other users that are being refused.
     pub(super) strangers: Strangers,
     /// Idle connections end now, busy ones when they become idle.
@@ -98,6 +102,7 @@ impl Service {
             local_tls: None,
             explainer,
             registry,
+            gate: None,
             strangers,
             drain,
             abort,
@@ -108,6 +113,21 @@ impl Service {
     #[must_use]
     pub fn with_local_tls(self, local_tls: Option<Arc<tls::local::Server>>) -> Self {
         Self { local_tls, ..self }
+    }
+
+    /// Admits only clients that know the password, if there is one.
+    #[must_use]
+    pub fn with_password(self, password: Option<LocalPassword>) -> Self {
+        Self { gate: password.map(|password| Arc::new(Gate::new(password))), ..self }
+    }
+
+    /// Admits a client by the kernel's facts about it.
+    pub(super) fn admit(&self, peer: Peer) -> Result<access::User, access::Error> {
+        let allowed = &self.upstream.target().allow_users;
+        match self.gate {
+            Some(_) => access::check_before_password(peer, allowed),
+            None => access::check(peer, allowed),
+        }
     }
 
     /// Whether a client is offered TLS.
@@ -121,8 +141,8 @@ impl Service {
         let (drain, abort) = (self.drain.clone(), self.abort.clone());
         let other = Self::new(upstream, self.connections.clone(), self.connect_timeout, drain, abort);
         let (registry, strangers, open) = (self.registry.clone(), self.strangers.clone(), self.open.clone());
-        let (last_failure, local_tls) = (self.last_failure.clone(), self.local_tls.clone());
-        Self { open, last_failure, local_tls, registry, strangers, ..other }
+        let (last_failure, local_tls, gate) = (self.last_failure.clone(), self.local_tls.clone(), self.gate.clone());
+        Self { open, last_failure, local_tls, registry, gate, strangers, ..other }
     }
 
     /// The AWS credentials in use, as far as they can be shown. Makes no call.

@@ -72,6 +72,7 @@ public final class Client {
     private static Connection connect(String database, String sslmode, String protocol) throws SQLException {
         Properties properties = new Properties();
         properties.setProperty("user", user);
+        if (System.getenv("PGPASSWORD") != null) properties.setProperty("password", System.getenv("PGPASSWORD"));
         properties.setProperty("sslmode", sslmode);
         properties.setProperty("preferQueryMode", protocol);
         properties.setProperty("currentSchema", OWN);

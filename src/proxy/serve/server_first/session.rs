@@ -7,7 +7,7 @@ use database_wire::mysql::{self, Commands, LoggedIn, Login, ReplyPosition, Scram
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::refusal::refusal_of_command;
+use super::{proof, refusal::refusal_of_command};
 use crate::{
     connect::Deadline,
     engine::mysql::{Tap, change_user, change_user_of, reset},
@@ -124,14 +124,24 @@ impl Session<'_> {
         let deadline = Instant::now() + CLIENT_STARTUP_TIMEOUT;
         let of_client = login::Login::of(self.service.upstream.target()) == login::Login::Password;
         let (current, greeting, scramble) = (&self.login.response, &self.greeting, &self.scramble);
-        let reading = async {
-            if of_client {
-                return mysql::accept_change_user_answer(&mut taken, current).await;
-            }
-            mysql::accept_change_user(&mut taken, current, greeting, scramble).await
+        let (mut login, refused) = if let Some(gate) = &self.service.gate {
+            let verifier = &gate.password().mysql;
+            let reading = mysql::accept_change_user_known(&mut taken, current, greeting, scramble, verifier);
+            let peer = (self.arrival.peer, self.owner);
+            proof::change_user(self.service, gate, deadline, reading, peer).await?
+        } else {
+            let reading = async {
+                if of_client {
+                    return mysql::accept_change_user_answer(&mut taken, current).await;
+                }
+                mysql::accept_change_user(&mut taken, current, greeting, scramble).await
+            };
+            (in_time(self.service, deadline, reading).await?.map_err(Error::from_client)?, None)
         };
-        let mut login = in_time(self.service, deadline, reading).await?.map_err(Error::from_client)?;
         (*position, *user) = (login.position(), text(login.response.user()));
+        if let Some(error) = refused {
+            return Err(error);
+        }
         let limits = Deadline::unattended(Instant::now() + RELOGIN_TIMEOUT);
         apply_configured_names(&mut login.response, self.service, (self.arrival, limits), self.owner).await?;
         *user = text(login.response.user());
