@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   admin endpoints ─▶ Running::start   bind each target's listeners ─▶ report ─▶ accept ─▶ ready
+//!   SIGTERM         not ready any more ─▶ --min-sigterm-delay
 //!   Running::stop   stop accepting ─▶ idle connections end, busy ones may finish ─▶ abort the rest
 //!                   ─▶ terminate SSM sessions ─▶ admin endpoints end
 //! ```
+//!
+//! A reload changes targets while others are served, see `reload` and [`Running::switch`].
 //!
 //! [`run`] starts, waits for a signal and stops. A target whose listeners cannot be bound is reported and does not stop the
 //! others; without any target, `run` fails. A further signal ends the current wait: busy connections are closed then, and SSM
@@ -12,21 +15,34 @@
 
 mod cause;
 mod current;
+mod door;
 mod endpoints;
 mod pools;
+mod reload;
+mod room;
 mod running;
 mod signals;
+mod supervisor;
 mod waits;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::{
+    sync::{
+        mpsc::{self, UnboundedReceiver},
+        watch,
+    },
+    time::timeout,
+};
+use tracing::info;
 
 pub use cause::Cause;
 pub use endpoints::{Endpoints, Process};
 pub use pools::Pools;
-pub use running::{Running, Served};
-pub use signals::{Signals, is_ignored};
+pub use reload::{Next, Refused, Reloading, Reread, Settings};
+pub use running::{Changes, Running, Served};
+pub use signals::{Signals, Wish, is_ignored};
+pub use supervisor::Supervisor;
 pub use waits::{Stage, Wait};
 
 use crate::{
@@ -71,6 +87,11 @@ pub enum Event<'a> {
         served: &'a [Served],
         /// The number of configured targets.
         targets: usize,
+    },
+    /// A reload has put other targets in the place of the served ones.
+    Reloaded {
+        /// The targets that are served now.
+        served: &'a [Served],
     },
     /// The waits of clients have changed. Only where [`Process::shows_waits`].
     Waiting {
@@ -195,10 +216,13 @@ pub struct Ended {
     pub failed: Option<Cause>,
 }
 
+/// The number of reloads that wait for their turn. Further requests are refused.
+const MAX_RELOADS: usize = 8;
 /// The interval of looks at what clients wait for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs the proxy until a signal ends it. `process` is what others learn of it. Questions of `accounts` to a person arrive through `prompts` and become events.
+/// Runs the proxy until a signal ends it. `process` is what others learn of it, `reloading` reads the configuration again. Questions of
+/// `accounts` to a person arrive through `prompts` and become events.
 ///
 /// # Errors
 /// If no target can be served. Nothing is left behind then.
@@ -207,42 +231,93 @@ pub async fn run(
     accounts: &Accounts,
     prompts: &mut UnboundedReceiver<Prompt>,
     process: &Process,
+    reloading: Reloading,
     mut events: impl FnMut(Event<'_>) + Send,
 ) -> Result<Ended, Error> {
     // Before anything is bound, so that no signal arrives without a handler.
-    let mut signals = Signals::new().map_err(Error::Signals)?;
-    let (delay, open_browser) = (config.max_sigterm_delay, config.open_browser);
+    let mut signals = Signals::new(reloading.on_hang_up).map_err(Error::Signals)?;
+    let mut settings = Settings::of(&config);
     let metrics = Metrics::default();
     // First, so that a supervisor gets 503 from /readyz while targets are being bound.
     let endpoints = Endpoints::start(config.admin.as_ref(), process, &metrics).await.map_err(Error::Admin)?;
-    let running = tokio::select! {
+    let mut running = tokio::select! {
         running = Running::start(config, accounts, &metrics, &mut events) => running?,
         // No connection has been opened yet.
-        stopped = signals.next() => return Ok(Ended { stopped, failed: None }),
+        stopped = signals.stopped() => return Ok(Ended { stopped, failed: None }),
     };
     endpoints.ready(&running);
     if let Some(address) = endpoints.admin_address() {
         events(Event::Admin { address: address.into() });
     }
     events(Event::Ready { served: running.served(), targets: running.targets });
-    running.check();
+    let supervisor = Supervisor::of_process();
+    let loops = watch::Sender::new(running.pings());
+    let _watchdog = supervisor.watch(loops.subscribe());
+    supervisor.ready(running.served().len(), running.targets);
+    running.check(|_| true);
+    let (requests, mut requested) = mpsc::channel(MAX_RELOADS);
+    endpoints.reloads_by(requests);
     let failed = running.failed;
     let (mut look, mut shown) = (tokio::time::interval(LOOK_INTERVAL), None);
-    let stopped = loop {
-        tokio::select! {
-            stopped = signals.next() => break stopped,
+    let stopped = 'serving: loop {
+        let request = tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::Stop(stopped) => break stopped,
+                Wish::Reload => None,
+            },
+            Some(request) = requested.recv() => Some(request),
             _ = look.tick(), if process.shows_waits => {
                 let wait = running.wait();
                 if wait != shown {
                     events(Event::Waiting { wait: wait.clone() });
                     shown = wait;
                 }
+                continue;
             }
-            Some(prompt) = prompts.recv() => events(Event::Prompt { prompt, open_browser }),
+            Some(prompt) = prompts.recv() => {
+                events(Event::Prompt { prompt, open_browser: settings.open_browser });
+                continue;
+            }
+        };
+        supervisor.reloading();
+        let prepared = {
+            let mut prepared = pin!(reloading.prepare(&running, &settings, accounts));
+            // Signals and prompts are heard meanwhile: the configuration may need a lookup and that a login.
+            loop {
+                tokio::select! {
+                    prepared = &mut prepared => break prepared,
+                    stopped = signals.stopped() => break 'serving stopped,
+                    Some(prompt) = prompts.recv() => events(Event::Prompt { prompt, open_browser: settings.open_browser }),
+                }
+            }
+        };
+        let result = match prepared {
+            Ok(next) => {
+                let changes = running.switch(next.targets, &metrics, &mut events).await;
+                settings = next.settings;
+                loops.send_replace(running.pings());
+                endpoints.ready(&running);
+                events(Event::Reloaded { served: running.served() });
+                running.check(|name| changes.concern(name));
+                changes.report(next.needs_restart)
+            }
+            Err(refused) => refused.report(),
+        };
+        supervisor.ready(running.served().len(), running.targets);
+        endpoints.reloaded(result.clone());
+        if let Some(request) = request {
+            // The client may have gone.
+            let _ = request.send(result);
         }
     };
     endpoints.draining();
-    running.stop(delay, async || _ = signals.next().await, &mut events).await;
+    supervisor.stopping();
+    let delay = settings.min_sigterm_delay;
+    if stopped == Stopped::Terminate && !delay.is_zero() {
+        info!("not ready any more; new clients are accepted for {delay:?} (--min-sigterm-delay)");
+        let _ = timeout(delay, signals.stopped()).await;
+    }
+    running.stop(settings.max_sigterm_delay, async || _ = signals.stopped().await, &mut events).await;
     endpoints.stop().await;
     Ok(Ended { stopped, failed })
 }

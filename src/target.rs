@@ -308,7 +308,7 @@ impl FromStr for Auth {
 }
 
 /// One database endpoint as configured, complete and checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The name of the target, in every log line.
     pub name: Arc<str>,
@@ -352,6 +352,10 @@ pub struct Target {
     pub local_password_file: Option<PathBuf>,
     /// TLS between clients and the listener.
     pub local_tls: LocalTls,
+    /// The largest number of clients at a time.
+    pub max_connections: Option<usize>,
+    /// The largest number of IAM logins a second.
+    pub max_logins_per_second: usize,
 }
 
 impl Target {

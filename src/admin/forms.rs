@@ -8,7 +8,7 @@ use crate::local_connection::{Connection, Unwritable, ide};
 
 /// The forms of each served target, or the reason why they cannot be written.
 pub(super) fn of(view: &View) -> Vec<Result<Vec<Form>, String>> {
-    view.served().iter().map(forms).collect()
+    view.served().iter().filter(|served| !served.is_over()).map(forms).collect()
 }
 
 fn forms(served: &Served) -> Result<Vec<Form>, String> {

@@ -7,11 +7,12 @@
 //!   GET /readyz    200 ok once every listener is bound; else 503
 //!   GET /metrics   OpenMetrics: telemetry's counts, and the sessions at the time of the request
 //!   GET /status    JSON, see model; docs/operations.md lists the keys
+//!   POST /reload   reads the configuration again; the reply says what has changed, or why nothing has
 //! ```
 //!
 //! Every process that serves targets also answers on a socket of its own in the user's runtime folder, for `rdsgate status`.
 //!
-//! The endpoints are read-only and contain no secrets and no statements. They do contain host names, so the rule for database clients applies
+//! The endpoints contain no secrets and no statements, and all but `/reload` are read-only. They do contain host names, so the rule for database clients applies
 //! to callers too ([`listen::access`](crate::listen::access)): only our own user and root.
 
 mod forms;
@@ -24,5 +25,5 @@ mod view;
 
 pub use self::{
     server::Server,
-    view::{Served, View},
+    view::{Reload, ReloadRequest, Served, View},
 };

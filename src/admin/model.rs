@@ -9,7 +9,7 @@ use aws_smithy_types::{DateTime, date_time::Format};
 use serde::{Deserialize, Serialize};
 
 pub use super::phase::Phase;
-use super::view::{Served, View};
+use super::view::{Reload, Served, View};
 use crate::{
     proxy::{
         last_failure::Report,
@@ -36,8 +36,26 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The phase of the process.
     pub phase: Phase,
+    /// The result of the last reload; `null` if there was none.
+    #[serde(default)]
+    pub last_reload: Option<ReloadStatus>,
     /// The served targets, in the order of the configuration. Empty while the process starts.
     pub targets: Vec<TargetStatus>,
+}
+
+/// The result of a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadStatus {
+    /// Whether the new configuration is served. Otherwise the old one is.
+    pub ok: bool,
+    /// The changes, or the reason why there are none.
+    pub message: String,
+    /// The remedy.
+    pub hint: Option<String>,
+    /// The time of the result, as RFC 3339.
+    pub at: String,
+    /// Seconds since then.
+    pub age_seconds: u64,
 }
 
 /// One served target.
@@ -229,8 +247,9 @@ impl Condition {
 impl Status {
     pub(super) fn of(view: &View) -> Self {
         let now = Instant::now();
-        let open: Vec<Vec<Snapshot>> =
-            view.served().iter().map(|served| served.service.get().open.snapshot(now)).collect();
+        let all = view.served();
+        let served: Vec<&Served> = all.iter().filter(|served| !served.is_over()).collect();
+        let open: Vec<Vec<Snapshot>> = served.iter().map(|served| served.service.get().open.snapshot(now)).collect();
         let rates = Rates::of(open.iter().flatten());
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -238,8 +257,8 @@ impl Status {
             command: view.command().into(),
             uptime_seconds: now.saturating_duration_since(view.started()).as_secs(),
             phase: view.phase(),
-            targets: view
-                .served()
+            last_reload: view.last_reload().map(ReloadStatus::of),
+            targets: served
                 .iter()
                 .zip(&open)
                 .map(|(served, open)| TargetStatus::of(served, open, &rates, now))
@@ -344,12 +363,22 @@ impl FailureStatus {
 impl CredentialsStatus {
     fn of(held: HeldCredentials) -> Self {
         let left = held.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default().as_secs());
-        let expires_at = held.expires.and_then(|at| {
-            let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-            DateTime::from_secs(seconds.try_into().ok()?).fmt(Format::DateTime).ok()
-        });
+        let expires_at = held.expires.and_then(rfc3339);
         Self { source: held.source, principal: held.principal, expires_at, expires_in_seconds: left }
     }
+}
+
+impl ReloadStatus {
+    fn of(Reload { at, is_done, message, hint }: Reload) -> Self {
+        let age_seconds = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
+        Self { ok: is_done, message, hint, at: rfc3339(at).unwrap_or_default(), age_seconds }
+    }
+}
+
+/// To the second.
+fn rfc3339(at: SystemTime) -> Option<String> {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    DateTime::from_secs(seconds.try_into().ok()?).fmt(Format::DateTime).ok()
 }
 
 impl SessionStatus {
@@ -372,7 +401,15 @@ impl Status {
     /// A running process, for tests.
     pub fn sample(targets: Vec<TargetStatus>) -> Self {
         let phase = Phase::Running;
-        Self { version: "1.2.3".into(), pid: 4711, command: "up".into(), uptime_seconds: 62, phase, targets }
+        Self {
+            version: "1.2.3".into(),
+            pid: 4711,
+            command: "up".into(),
+            uptime_seconds: 62,
+            phase,
+            last_reload: None,
+            targets,
+        }
     }
 }
 
@@ -512,9 +549,14 @@ mod tests {
             sessions: SessionStatus::of(&session(Availability::Ready, false), &rates).into_iter().collect(),
             ..TargetStatus::sample()
         };
-        let status = Status::sample(vec![target]);
+        let mut status = Status::sample(vec![target]);
+        let (message, hint) = ("cannot serve orders".into(), None);
+        let reload = Reload { at: SystemTime::UNIX_EPOCH, is_done: false, message, hint };
+        status.last_reload = Some(ReloadStatus { age_seconds: 0, ..ReloadStatus::of(reload) });
         let text = concat!(
-            r#"{"version":"1.2.3","pid":4711,"command":"up","uptime_seconds":62,"phase":"running","targets":["#,
+            r#"{"version":"1.2.3","pid":4711,"command":"up","uptime_seconds":62,"phase":"running","#,
+            r#""last_reload":{"ok":false,"message":"cannot serve orders","hint":null,"at":"1970-01-01T00:00:00Z","#,
+            r#""age_seconds":0},"targets":["#,
             r#"{"name":"orders","label":"PRODUCTION","read_only":true,"engine":"postgres","host":"orders.example","#,
             r#""port":5432,"user":"app","database":null,"region":"eu-central-1","profile":null,"route":"ssm","#,
             r#""bastion":"i-0123456789abcdef0","listeners":["127.0.0.1:5432","[::1]:5432"],"connections":2,"#,

@@ -1,11 +1,12 @@
 //! The HTTP/1.1 server. Every connection carries one request, with a short timeout.
 
-use std::{convert::Infallible, future::ready, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERER, REFERRER_POLICY,
+        X_CONTENT_TYPE_OPTIONS,
     },
     uri::Authority,
 };
@@ -13,7 +14,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
     time::{sleep, timeout},
 };
 use tokio_util::{
@@ -22,7 +23,14 @@ use tokio_util::{
 };
 use tracing::{debug, info, warn};
 
-use super::{forms, model::Status, page, phase::Phase, sessions::Sessions, view::View};
+use super::{
+    forms,
+    model::Status,
+    page,
+    phase::Phase,
+    sessions::Sessions,
+    view::{Reload, View},
+};
 use crate::{
     listen::{self, Accepted, Address, Error, Listener, Local, Stream, access},
     telemetry::metrics::Metrics,
@@ -36,6 +44,8 @@ const MAX_OTHER_USERS: usize = 2;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time limit for a whole connection, including the reply.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for which the reply to `/reload` waits for the result: a lookup at AWS may take longer.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(8);
 /// The smallest limit that hyper accepts, and far more than any scraper sends.
 const MAX_HEADER_BYTES: usize = 8192;
 /// The largest number of header fields.
@@ -160,22 +170,25 @@ async fn serve(shared: &Arc<Shared>, listener: &Listener) {
             let Ok(permit) = Arc::clone(&shared.other_users).try_acquire_owned() else { continue };
             let message = cause.to_string();
             shared.tasks.spawn(async move {
-                connection(stream, |_| reply(StatusCode::FORBIDDEN, PLAIN, message.clone())).await;
+                connection(stream, async |_| reply(StatusCode::FORBIDDEN, PLAIN, message.clone())).await;
                 drop(permit);
             });
             continue;
         }
         let serving = Arc::clone(shared);
         shared.tasks.spawn(async move {
-            connection(stream, |request| respond(&serving, reach, request)).await;
+            connection(stream, async |request| respond(&serving, reach, &request).await).await;
             drop(permit);
         });
     }
 }
 
 /// Serves one request.
-async fn connection(stream: Stream, respond: impl Fn(&Request<Incoming>) -> Response<String>) {
-    let service = service_fn(|request| ready(Ok::<_, Infallible>(respond(&request))));
+async fn connection<F: Future<Output = Response<String>>>(stream: Stream, respond: impl Fn(Request<Incoming>) -> F) {
+    let service = service_fn(|request| {
+        let reply = respond(request);
+        async { Ok::<_, Infallible>(reply.await) }
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -190,7 +203,7 @@ async fn connection(stream: Stream, respond: impl Fn(&Request<Incoming>) -> Resp
     }
 }
 
-fn respond(shared: &Shared, reach: Reach, request: &Request<Incoming>) -> Response<String> {
+async fn respond(shared: &Shared, reach: Reach, request: &Request<Incoming>) -> Response<String> {
     if reach == Reach::Loopback && !names_this_machine(request.headers()) {
         return reply(StatusCode::FORBIDDEN, PLAIN, "the Host header must be localhost or a loopback address".into());
     }
@@ -198,7 +211,7 @@ fn respond(shared: &Shared, reach: Reach, request: &Request<Incoming>) -> Respon
         return reply(StatusCode::FORBIDDEN, PLAIN, "other sites cannot use these endpoints".into());
     }
     let respond: fn(&Shared) -> Response<String> = match request.uri().path() {
-        "/" | "/status" if reach == Reach::Network => {
+        "/" | "/status" | "/reload" if reach == Reach::Network => {
             let refusal = "only /healthz, /readyz and /metrics are answered at this address";
             return reply(StatusCode::FORBIDDEN, PLAIN, refusal.into());
         }
@@ -207,21 +220,62 @@ fn respond(shared: &Shared, reach: Reach, request: &Request<Incoming>) -> Respon
         "/readyz" => readiness,
         "/metrics" => metrics,
         "/status" => status,
+        "/reload" if request.method() != Method::POST => return not_allowed("POST", "only POST is allowed"),
+        "/reload" if is_of_browser(request.headers()) => {
+            return reply(StatusCode::FORBIDDEN, PLAIN, "browsers cannot use this endpoint".into());
+        }
+        "/reload" => return reload(shared).await,
         _ => {
             return reply(
                 StatusCode::NOT_FOUND,
                 PLAIN,
-                "not found; try /, /healthz, /readyz, /metrics or /status".into(),
+                "not found; try /, /healthz, /readyz, /metrics, /status or /reload".into(),
             );
         }
     };
     // To HEAD, hyper sends the head of this reply.
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut refusal = reply(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD are allowed".into());
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refusal;
+        return not_allowed("GET, HEAD", "only GET and HEAD are allowed");
     }
     respond(shared)
+}
+
+fn not_allowed(methods: &'static str, words: &str) -> Response<String> {
+    let mut refusal = reply(StatusCode::METHOD_NOT_ALLOWED, PLAIN, words.into());
+    refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    refusal
+}
+
+/// Asks for a reload, and waits for its result.
+async fn reload(shared: &Shared) -> Response<String> {
+    let failed = |status, text: &str| reply(status, PLAIN, text.into());
+    let Some(requests) = shared.view.reloads() else {
+        return failed(StatusCode::CONFLICT, "only rdsgate up reads its configuration again\n");
+    };
+    if shared.view.phase() != Phase::Running {
+        return failed(StatusCode::SERVICE_UNAVAILABLE, "rdsgate is starting or shutting down\n");
+    }
+    let (request, result) = oneshot::channel();
+    if requests.try_send(request).is_err() {
+        return failed(StatusCode::SERVICE_UNAVAILABLE, "other reloads are waiting\n");
+    }
+    let Reload { is_done, message, hint, .. } = match timeout(RELOAD_TIMEOUT, result).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => return failed(StatusCode::SERVICE_UNAVAILABLE, "rdsgate is shutting down\n"),
+        Err(_) => return failed(StatusCode::ACCEPTED, "the reload goes on; rdsgate status shows its result\n"),
+    };
+    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    if is_done {
+        reply(StatusCode::OK, PLAIN, format!("reloaded: {message}\n{hint}"))
+    } else {
+        reply(StatusCode::UNPROCESSABLE_ENTITY, PLAIN, format!("not reloaded: {message}\n{hint}"))
+    }
+}
+
+/// Whether a browser makes the request, for any page: programs send none of these headers. A browser that does not name the relation
+/// of the page sends at least the first with a POST.
+fn is_of_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || headers.contains_key(REFERER) || headers.contains_key("sec-fetch-site")
 }
 
 /// Whether the Host header names this machine. A web page could point its own name at our address and read the replies through

@@ -3,11 +3,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
+
+use tokio::sync::{mpsc, oneshot};
 
 use super::phase::Phase;
 use crate::{listen::Local, proxy::serve::CurrentService};
@@ -20,24 +22,66 @@ pub struct Served {
     pub listeners: Vec<Local>,
 }
 
+impl Served {
+    /// Whether a reload has removed it, and its last connection has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.listeners.is_empty() && self.service.get().open.is_empty()
+    }
+}
+
+/// The result of a reload.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    /// The time of the result.
+    pub at: SystemTime,
+    /// Whether the new configuration is served. Otherwise the old one is.
+    pub is_done: bool,
+    /// The changes, or the reason why there are none.
+    pub message: String,
+    /// The remedy.
+    pub hint: Option<String>,
+}
+
+/// A wish for a reload, which is answered with the result.
+pub type ReloadRequest = oneshot::Sender<Reload>;
+
 /// The phase of the process and the targets that it serves. The owner keeps it up to date.
 pub struct View {
     command: &'static str,
     started: Instant,
-    served: OnceLock<Vec<Served>>,
+    served: RwLock<Option<Arc<[Served]>>>,
     draining: AtomicBool,
+    reloads: OnceLock<mpsc::Sender<ReloadRequest>>,
+    last_reload: Mutex<Option<Reload>>,
 }
 
 impl View {
     /// Starts without targets. `command` is the subcommand that the process runs, such as `up`.
     pub fn new(command: &'static str) -> Self {
-        Self { command, started: Instant::now(), served: OnceLock::new(), draining: AtomicBool::new(false) }
+        Self {
+            command,
+            started: Instant::now(),
+            served: RwLock::default(),
+            draining: AtomicBool::new(false),
+            reloads: OnceLock::new(),
+            last_reload: Mutex::default(),
+        }
     }
 
-    /// Sets the served targets, once every listener is bound.
+    /// Sets the served targets, once every listener is bound, and after each reload. One without listeners is shown while it
+    /// has connections.
     pub fn ready(&self, served: Vec<Served>) {
-        // A process becomes ready once.
-        let _ = self.served.set(served);
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Some(served.into());
+    }
+
+    /// Sets where a reload can be asked for. Only the first call has an effect; without one, the process does not reload.
+    pub fn reloads_by(&self, requests: mpsc::Sender<ReloadRequest>) {
+        let _ = self.reloads.set(requests);
+    }
+
+    /// Shows the result of a reload.
+    pub fn reloaded(&self, result: Reload) {
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     }
 
     /// Marks the process as draining: it accepts no new connections.
@@ -54,15 +98,24 @@ impl View {
     }
 
     pub(super) fn phase(&self) -> Phase {
-        match (self.draining.load(Ordering::Relaxed), self.served.get()) {
+        let is_ready = self.served.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        match (self.draining.load(Ordering::Relaxed), is_ready) {
             (true, _) => Phase::Draining,
-            (false, Some(_)) => Phase::Running,
-            (false, None) => Phase::Starting,
+            (false, true) => Phase::Running,
+            (false, false) => Phase::Starting,
         }
     }
 
-    pub(super) fn served(&self) -> &[Served] {
-        self.served.get().map_or(&[], Vec::as_slice)
+    pub(super) fn served(&self) -> Arc<[Served]> {
+        self.served.read().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
+    pub(super) fn reloads(&self) -> Option<&mpsc::Sender<ReloadRequest>> {
+        self.reloads.get()
+    }
+
+    pub(super) fn last_reload(&self) -> Option<Reload> {
+        self.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -52,7 +52,9 @@ impl From<&connect::Error> for Cause {
             },
             connect::Error::Route(_) | connect::Error::Stream(_) => Self::Aws,
             connect::Error::Tls(tls::Error::CaFile { .. }) => Self::Configuration,
-            connect::Error::Answer(_) | connect::Error::Tls(_) | connect::Error::Login(_) => Self::Database,
+            connect::Error::Answer(_) | connect::Error::Tls(_) | connect::Error::Login(_) | connect::Error::Pace(_) => {
+                Self::Database
+            }
             connect::Error::Timeout { step, .. } => match step {
                 Step::Credentials => Self::Credentials,
                 Step::Route | Step::Answer => Self::Aws,

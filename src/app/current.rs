@@ -3,7 +3,10 @@
 //!
 //! Token, TLS and route depend on the endpoint behind the alias, so all three change together. Open connections never move.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tracing::{info, warn};
 
@@ -12,7 +15,11 @@ use crate::{
     causes,
     connect::Upstream,
     discover::{Alias, AliasError},
-    proxy::serve::{CurrentService, Service},
+    local_password::LocalPassword,
+    proxy::{
+        last_failure::LastFailure,
+        serve::{CurrentService, Service},
+    },
     target::{Host, Target},
     tls,
     tunnel::Dialer,
@@ -33,6 +40,21 @@ impl Current {
         let alias = service.upstream.target().alias.clone().map(Alias::new);
         let service = Arc::new(CurrentService::new(service));
         Self { service, alias, pools: Arc::clone(pools), lookup_failed: tokio::sync::Mutex::default() }
+    }
+
+    /// The same target with other settings, for new connections. What its connections share stays.
+    #[must_use]
+    pub(super) fn changed(
+        &self,
+        (upstream, local_tls, password): (Upstream, Option<Arc<tls::local::Server>>, Option<LocalPassword>),
+        connect_timeout: Duration,
+    ) -> Self {
+        let alias = upstream.target().alias.clone().map(Alias::new);
+        let mut service = self.last().by(upstream).with_local_tls(local_tls).with_password(password);
+        (service.connect_timeout, service.last_failure) = (connect_timeout, LastFailure::default());
+        self.service.replace(Arc::new(service));
+        let (service, pools) = (Arc::clone(&self.service), Arc::clone(&self.pools));
+        Self { service, alias, pools, lookup_failed: tokio::sync::Mutex::default() }
     }
 
     /// The handle that `/status` and metrics read.
@@ -79,9 +101,10 @@ impl Current {
         }
     }
 
-    fn put(&self, service: &Service, upstream: Upstream) -> Arc<Service> {
+    /// Moves from `service`, unless a reload has replaced that in the meantime.
+    fn put(&self, service: &Arc<Service>, upstream: Upstream) -> Arc<Service> {
         let moved = Arc::new(service.by(upstream));
-        self.service.replace(Arc::clone(&moved));
+        self.service.replace_if(service, &moved);
         moved
     }
 
@@ -90,8 +113,11 @@ impl Current {
         match tls::Connector::new(&target.endpoint.host, target.ca_file.as_ref()) {
             Ok(tls) => {
                 let account = service.upstream.account().clone();
-                let dialer = self.pools.lock().unwrap_or_else(PoisonError::into_inner).dialer(&target, &account);
-                Upstream::new(target, account, dialer, tls)
+                let (dialer, pace) = {
+                    let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+                    (pools.dialer(&target, &account), pools.pace(&target))
+                };
+                Upstream::new(target, account, dialer, tls, pace)
             }
             Err(cause) => nowhere(service, &target, &causes::one_line(&cause)),
         }
@@ -102,5 +128,6 @@ impl Current {
 fn nowhere(service: &Service, target: &Arc<Target>, reason: &str) -> Upstream {
     warn!(target = %target.name, reason, "new connections are refused");
     let (account, tls) = (service.upstream.account().clone(), service.upstream.tls().clone());
-    Upstream::new(Arc::clone(target), account, Dialer::Nowhere(reason.into()), tls)
+    let pace = Arc::clone(service.upstream.pace());
+    Upstream::new(Arc::clone(target), account, Dialer::Nowhere(reason.into()), tls, pace)
 }

@@ -3,11 +3,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::Running;
 use crate::{
-    admin::{self, View},
+    admin::{self, Reload, ReloadRequest, View},
     listen::{self, Address},
     telemetry::metrics::Metrics,
 };
@@ -51,13 +52,23 @@ impl Endpoints {
         Ok(Self { view, admin, own })
     }
 
-    /// Shows the served targets.
+    /// Shows the served targets, and those that were removed while they have connections.
     pub fn ready(&self, running: &Running) {
-        let served = running
-            .served()
-            .iter()
-            .map(|served| admin::Served { service: served.current.shown(), listeners: served.bound.clone() });
-        self.view.ready(served.collect());
+        let served = running.served().iter().map(|served| (&served.current, served.bound.clone()));
+        let leaving = running.leaving().iter().map(|current| (current, Vec::new()));
+        let all = served.chain(leaving);
+        self.view
+            .ready(all.map(|(current, listeners)| admin::Served { service: current.shown(), listeners }).collect());
+    }
+
+    /// Takes wishes for reloads from now on.
+    pub fn reloads_by(&self, requests: mpsc::Sender<ReloadRequest>) {
+        self.view.reloads_by(requests);
+    }
+
+    /// Shows the result of a reload.
+    pub fn reloaded(&self, result: Reload) {
+        self.view.reloaded(result);
     }
 
     /// The admin address for people, if one is configured.

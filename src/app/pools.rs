@@ -1,7 +1,7 @@
 //! The session pools of all targets. Targets with the same endpoint, bastion, identity and settings share a pool, and so its
 //! sessions: for example two users of a database, or two databases of a server.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::sleep};
 use tracing::warn;
@@ -9,6 +9,7 @@ use tracing::warn;
 use super::Event;
 use crate::{
     aws::Account,
+    connect::Pace,
     target::{Endpoint, Identity, InstanceId, Pooling, Region, Route, SessionSettings, Target},
     tunnel::{
         Dialer, control,
@@ -25,11 +26,15 @@ pub struct Pools {
     start_for: Duration,
     resume_for: Duration,
     open: Vec<(PoolKey, Pool)>,
+    /// One queue of logins for each database and rate.
+    paces: Vec<(Endpoint, usize, Arc<Pace>)>,
 }
 
 /// The settings that two targets must have in common to share a pool.
 #[derive(PartialEq, Eq)]
 struct PoolKey {
+    start_for: Duration,
+    resume_for: Duration,
     identity: Identity,
     region: Region,
     bastion: InstanceId,
@@ -43,7 +48,31 @@ impl Pools {
     /// left for reaching the database, or for reporting the failure. A session that lost its connection is resumed for
     /// `resume_for`.
     pub fn new(connect_timeout: Duration, resume_for: Duration) -> Self {
-        Self { start_for: connect_timeout * 3 / 4, resume_for, open: Vec::new() }
+        Self { start_for: connect_timeout * 3 / 4, resume_for, ..Self::default() }
+    }
+
+    /// Other limits for the pools that are made from now on.
+    pub fn set_limits(&mut self, connect_timeout: Duration, resume_for: Duration) {
+        let Self { start_for, resume_for, .. } = Self::new(connect_timeout, resume_for);
+        (self.start_for, self.resume_for) = (start_for, resume_for);
+    }
+
+    /// Lets the sessions of all pools that are not `used` end with their last connection.
+    pub fn retire_all_but(&self, used: &[&Pool]) {
+        for (_, pool) in &self.open {
+            pool.set_retired(!used.iter().any(|used| used.is(pool)));
+        }
+    }
+
+    /// The queue of logins at the database of a target.
+    pub fn pace(&mut self, target: &Target) -> Arc<Pace> {
+        let (endpoint, rate) = (&target.endpoint, target.max_logins_per_second);
+        if let Some((.., pace)) = self.paces.iter().find(|(known, of, _)| known == endpoint && *of == rate) {
+            return Arc::clone(pace);
+        }
+        let pace = Arc::new(Pace::new(rate));
+        self.paces.push((endpoint.clone(), rate, Arc::clone(&pace)));
+        pace
     }
 
     /// The dialer of a target. Opens nothing yet.
@@ -57,6 +86,8 @@ impl Pools {
 
     fn pool(&mut self, target: &Target, account: &Account, bastion: &InstanceId) -> Pool {
         let key = PoolKey {
+            start_for: self.start_for,
+            resume_for: self.resume_for,
             identity: target.identity.clone(),
             region: target.region.clone(),
             bastion: bastion.clone(),
@@ -65,6 +96,7 @@ impl Pools {
             pooling: target.pooling.clone(),
         };
         if let Some((_, pool)) = self.open.iter().find(|(known, _)| *known == key) {
+            pool.set_retired(false);
             return pool.clone();
         }
         let limits = (self.start_for, self.resume_for);

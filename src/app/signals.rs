@@ -1,4 +1,5 @@
-//! The signals that end the proxy: SIGINT (Ctrl-C), SIGTERM, and SIGHUP, which a closed terminal window sends.
+//! The signals that the proxy obeys: SIGINT (Ctrl-C) and SIGTERM end it, and SIGHUP, which a closed terminal window sends. A
+//! supervisor's SIGHUP is the wish for a reload instead.
 
 use std::io;
 
@@ -13,24 +14,45 @@ pub struct Signals {
     terminate: Signal,
     /// `None` if SIGHUP was ignored when the process started.
     hang_up: Option<Signal>,
+    reloads: bool,
+}
+
+/// The wish of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// The end of the process.
+    Stop(Stopped),
+    /// Another look at the configuration.
+    Reload,
 }
 
 impl Signals {
-    /// Installs the handlers. From now on none of the signals ends the process by itself.
+    /// Installs the handlers. From now on none of the signals ends the process by itself. With `reloads` SIGHUP is the wish for a
+    /// reload.
     ///
     /// # Errors
     /// The system's error.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(reloads: bool) -> io::Result<Self> {
         let hang_up = SignalKind::hangup();
         Ok(Self {
-            hang_up: if is_ignored(hang_up) { None } else { Some(signal(hang_up)?) },
+            hang_up: if is_ignored(hang_up) && !reloads { None } else { Some(signal(hang_up)?) },
+            reloads,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
-    /// Waits for the next signal.
-    pub async fn next(&mut self) -> Stopped {
+    /// Waits for the next signal that ends the process.
+    pub async fn stopped(&mut self) -> Stopped {
+        loop {
+            if let Wish::Stop(stopped) = self.next().await {
+                return stopped;
+            }
+        }
+    }
+
+    /// Waits for the next signal. Cancel safe.
+    pub async fn next(&mut self) -> Wish {
         let hang_up = async {
             match &mut self.hang_up {
                 Some(signal) => _ = signal.recv().await,
@@ -38,9 +60,9 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => Stopped::Interrupt,
-            _ = self.terminate.recv() => Stopped::Terminate,
-            () = hang_up => Stopped::HangUp,
+            _ = self.interrupt.recv() => Wish::Stop(Stopped::Interrupt),
+            _ = self.terminate.recv() => Wish::Stop(Stopped::Terminate),
+            () = hang_up => if self.reloads { Wish::Reload } else { Wish::Stop(Stopped::HangUp) },
         }
     }
 }

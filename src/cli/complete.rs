@@ -11,7 +11,7 @@ use crate::{
     causes,
     config::{self, Config, Draft, Plan},
     discover::{self, Bastions, Discovery},
-    target::{Engine, Reference},
+    target::{Engine, InstanceId, Reference},
 };
 
 /// A configuration, and who calls AWS for it.
@@ -190,7 +190,7 @@ fn lacks_port(draft: &Draft) -> bool {
 }
 
 /// Looks up what is missing; the nodes that it can be reached through, when one of them is to be chosen.
-async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastions>, Problem> {
+pub(super) async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastions>, Problem> {
     if let Reference::Host(host) = &draft.reference
         && !host.is_regional_endpoint()
         && draft.may_have_alias()
@@ -238,6 +238,19 @@ async fn find(draft: &mut Draft, discovery: &Discovery) -> Result<Option<Bastion
     }
     let vpc = database.and_then(|database| database.vpc);
     discovery.bastions(&options, vpc.as_deref()).await.map(Some).map_err(|error| failed(&draft.name, error))
+}
+
+/// Chooses without a person: the `present` node, if it is still one of several.
+pub(super) fn choose_again(draft: &Draft, bastions: Bastions, present: Option<&InstanceId>) -> Result<Node, Problem> {
+    let Bastions { mut candidates, others, .. } = bastions;
+    candidates.retain(|node| node.instance_id().is_some());
+    let name = draft.name.to_string();
+    match (candidates.iter().position(|node| node.instance_id().as_ref() == present), candidates.len()) {
+        (_, 0) => Err(Problem::NoBastion { name, others }),
+        (Some(index), _) => Ok(candidates.swap_remove(index)),
+        (None, 1) => Ok(candidates.swap_remove(0)),
+        (None, _) => Err(Problem::SeveralBastions { name, candidates }),
+    }
 }
 
 fn choose(draft: &Draft, bastions: Bastions, output: &mut Output) -> Result<Node, Problem> {

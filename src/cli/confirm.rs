@@ -30,6 +30,11 @@ enum Error {
 }
 
 impl ConfirmArguments {
+    /// Whether every question is answered in advance.
+    pub(super) fn is_given(&self) -> bool {
+        self.yes
+    }
+
     /// Asks for each target that wants it.
     ///
     /// # Errors

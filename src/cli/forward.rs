@@ -5,6 +5,7 @@ use clap::Args;
 use super::{
     exit::Exit,
     output::Output,
+    reload::ReloadArguments,
     up::{self, ServingArguments},
 };
 
@@ -21,6 +22,8 @@ pub struct Arguments {
     targets: Vec<String>,
     #[command(flatten)]
     serving: ServingArguments,
+    #[command(flatten)]
+    reload: ReloadArguments,
 }
 
 pub(super) const EPILOG: &str = "\
@@ -34,6 +37,7 @@ Examples:
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    let Arguments { targets, serving: ServingArguments { options, confirm } } = arguments;
-    up::serve("forward", targets, ServingArguments { options: options.without_protocol(), confirm }, output)
+    let Arguments { targets, serving: ServingArguments { options, confirm }, reload } = arguments;
+    let serving = ServingArguments { options: options.without_protocol(), confirm };
+    up::serve("forward", targets, serving, &reload, output)
 }

@@ -1,12 +1,13 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
 //! - one file a subcommand, or a folder: [`up`], [`forward`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`password`], [`sessions`], [`ls`], [`login`], [`whoami`],
-//!   [`export`], [`config`], [`mod@trust`], [`cert`], [`wait`], [`stop`], [`status`], [`completion`] with [`words`], [`man`];
+//!   [`export`], [`config`], [`mod@trust`], [`cert`], [`wait`], [`stop`], [`service`], [`status`], [`completion`] with [`words`], [`man`];
 //! - `flags`: the table of options as arguments; [`target_arguments`]: all of them, for every subcommand with a TARGET;
 //! - `help`: how much of them `-h` shows; `reference`: docs/options.md;
 //! - `caller`: who calls AWS, and whom it may ask; `account`: the options of that for subcommands without a TARGET;
 //! - [`confirm`]: whether a guarded target may be served;
 //! - [`command`]: a program that runs beside a proxy of its own;
+//! - `reload`: the configuration again, while its targets are served;
 //! - `connection`: how clients reach a target, in every form; `quote`: words for shells, files and URLs;
 //! - `signals`: the signals that reach us meanwhile;
 //! - `rlimits`: core files and open files;
@@ -46,9 +47,11 @@ pub mod progress;
 pub mod psql;
 #[cfg(test)]
 mod reference;
+pub mod reload;
 mod rlimits;
 pub mod run;
 mod running;
+pub mod service;
 pub mod sessions;
 pub mod setup;
 mod signals;
@@ -111,6 +114,7 @@ enum Command {
     Cert(cert::Arguments),
     Wait(wait::Arguments),
     Stop(stop::Arguments),
+    Service(service::Arguments),
     Completion(completion::Arguments),
     #[command(hide = true)]
     Man(man::Arguments),
@@ -245,6 +249,7 @@ fn dispatch(command: Command, output: &mut Output) -> Exit {
         Command::Cert(arguments) => cert::run(&arguments, output),
         Command::Wait(arguments) => wait::run(&arguments, output),
         Command::Stop(arguments) => stop::run(&arguments, output),
+        Command::Service(arguments) => service::run(arguments, command_line(), output),
         Command::Status(arguments) => status::run(&arguments, output),
         Command::Completion(arguments) => completion::run(&arguments, &mut command_line(), output),
         Command::CompleteWords(arguments) => words::run(&arguments, command_line(), output),

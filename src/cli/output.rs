@@ -238,7 +238,7 @@ impl Output {
                 let of = if served.len() == *targets { String::new() } else { format!("{} of ", served.len()) };
                 self.note(&format!("ready: {of}{targets} target{plural}; Ctrl-C to stop"));
             }
-            Event::Stopping | Event::Waiting { .. } => {}
+            Event::Stopping | Event::Waiting { .. } | Event::Reloaded { .. } => {}
             Event::Draining { connections, at_most } => self.note(&format!(
                 "waiting for {}, at most {at_most:?}, until {} UTC (--max-sigterm-delay); again: cut them",
                 counted(*connections, "busy connection"),

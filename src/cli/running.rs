@@ -118,6 +118,15 @@ pub(super) struct Own {
 }
 
 impl Own {
+    /// Describes other targets from now on.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub(super) fn update(&mut self, served: &[Served], files: &Files) -> io::Result<()> {
+        self.record.targets = serving(served, files);
+        self.write()
+    }
+
     /// Says that no clients are taken any more.
     pub(super) fn stopping(&mut self) {
         self.record.stopping = true;
@@ -147,15 +156,19 @@ impl Drop for Own {
 /// # Errors
 /// The folder cannot be made, or is somebody else's.
 pub(super) fn announce(served: &[Served], files: &Files) -> io::Result<Own> {
-    let targets = served.iter().map(|served| Serving {
+    announce_in(&folder(), serving(served, files))
+}
+
+fn serving(served: &[Served], files: &Files) -> Vec<Serving> {
+    let serving = |served: &Served| Serving {
         name: served.target.name.to_string(),
         engine: served.target.engine.to_string(),
         endpoint: served.target.endpoint.to_string(),
         addresses: served.bound.iter().filter_map(Local::tcp).collect(),
         sockets: served.bound.iter().filter_map(Local::unix).map(Path::to_owned).collect(),
         origin: Some(Origin { user: served.target.user.clone(), file: files.get(&served.target).cloned() }),
-    });
-    announce_in(&folder(), targets.collect())
+    };
+    served.iter().map(serving).collect()
 }
 
 /// The facts that others learn about this process, which runs a subcommand. Removes the sockets of processes that were killed.

@@ -17,7 +17,7 @@ use super::{
     table::{age, bytes, cut, table},
 };
 use crate::{
-    admin::model::{ClientStatus, CredentialsStatus, Phase, SessionStatus, Status, TargetStatus},
+    admin::model::{ClientStatus, CredentialsStatus, Phase, ReloadStatus, SessionStatus, Status, TargetStatus},
     engine::doctor_command,
 };
 
@@ -106,13 +106,18 @@ fn text(asked: &[Asked]) -> String {
 }
 
 fn process(status: &Status, text: &mut String) {
-    let Status { command, pid, uptime_seconds, phase, targets, .. } = status;
+    let Status { command, pid, uptime_seconds, phase, targets, last_reload, .. } = status;
     let phase = match phase {
         Phase::Running => "",
         Phase::Starting => ", starting",
         Phase::Draining => ", stopping",
     };
     let _ = writeln!(text, "rdsgate {command}, process {pid}, for {}{phase}", age(*uptime_seconds));
+    if let Some(ReloadStatus { ok, message, age_seconds, .. }) = last_reload {
+        let result = if *ok { "reloaded" } else { "reload failed" };
+        let line = format!("  {result} {} ago: {message}", age(*age_seconds));
+        let _ = writeln!(text, "{}", cut(&line, COLUMNS));
+    }
     for target in targets {
         self::target(target, text);
     }
@@ -255,7 +260,14 @@ mod tests {
         (session.id, session.age_seconds) = ("alice-0123456789abcdef0".into(), 90);
         (session.condition, session.streams) = (Condition::Unresponsive, 2);
         (session.sent_rate, session.received_rate) = (12, 700_000);
-        Status { uptime_seconds: 8000, ..Status::sample(vec![target]) }
+        let last_reload = Some(ReloadStatus {
+            ok: false,
+            message: "/home/a/config.toml:3:1: unknown key `hots`, and more words about it than fit".into(),
+            hint: None,
+            at: "2026-01-02T03:04:05Z".into(),
+            age_seconds: 61,
+        });
+        Status { uptime_seconds: 8000, last_reload, ..Status::sample(vec![target]) }
     }
 
     #[test]
@@ -266,6 +278,7 @@ mod tests {
         assert_eq!(
             text,
             "rdsgate up, process 4711, for 2h13m\n  \
+             reload failed 1m ago: /home/a/config.toml:3:1: unknown key `hots`, and more w…\n  \
              orders PRODUCTION  localhost:5432  postgres, read only\n    \
              orders.cluster-ro-c1abcdefghij.eu-central-1.rds.amazonaws.com:5432\n    \
              route        via i-0123456789abcdef0, eu-central-1\n    \

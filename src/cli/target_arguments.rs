@@ -104,10 +104,17 @@ impl TargetArguments {
     /// # Errors
     /// The exit code, when it was wrong.
     pub(super) fn load(self, targets: Vec<String>, output: &mut Output) -> Result<Ready, Exit> {
-        let request = self.request(targets);
+        Self::load_request(&self.request(targets), output)
+    }
+
+    /// As [`TargetArguments::load`], for what a command line has asked for.
+    ///
+    /// # Errors
+    /// As for [`TargetArguments::load`].
+    pub(super) fn load_request(request: &Request, output: &mut Output) -> Result<Ready, Exit> {
         let read = trust::with_consent(
             output,
-            |environment, warnings| config::read(&request, environment, warnings),
+            |environment, warnings| config::read(request, environment, warnings),
             |plan: &Plan| plan.consent.as_ref(),
         );
         let plan = planned(read, output)?;

@@ -10,6 +10,7 @@ use super::{
     exit::Exit,
     output::Output,
     progress::{self, Progress},
+    reload::{ReloadArguments, Reread},
     running,
     target_arguments::TargetArguments,
     terminal,
@@ -30,6 +31,8 @@ pub struct Arguments {
     targets: Vec<String>,
     #[command(flatten)]
     serving: ServingArguments,
+    #[command(flatten)]
+    reload: ReloadArguments,
 }
 
 /// How targets are served; a subcommand flattens them.
@@ -57,7 +60,8 @@ Examples:
 
 /// Runs the subcommand to its end.
 pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
-    serve("up", arguments.targets, arguments.serving, output)
+    let Arguments { targets, serving, reload } = arguments;
+    serve("up", targets, serving, &reload, output)
 }
 
 /// Serves targets until a signal, as the subcommand `name`.
@@ -65,9 +69,11 @@ pub(super) fn serve(
     name: &'static str,
     targets: Vec<String>,
     ServingArguments { options, confirm }: ServingArguments,
+    reload: &ReloadArguments,
     output: &mut Output,
 ) -> Exit {
-    let Ready { config, files, caller, complete } = match options.load(targets, output) {
+    let request = options.request(targets);
+    let Ready { config, files, caller, complete } = match TargetArguments::load_request(&request, output) {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
@@ -82,13 +88,22 @@ pub(super) fn serve(
     let process = Process { shows_waits: progress::is_possible(), ..running::process(name) };
     let mut waiting: Option<Progress> = None;
     let Parts { runtime, accounts, person } = &mut parts;
-    let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, &process, |event| {
+    let reread = Reread::new(request, accounts, files, confirm.is_given());
+    let files = reread.files();
+    let reloading = reread.reloading(reload);
+    let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, &process, reloading, |event| {
         // Before the process reports that it is ready.
         match &event {
-            Event::Ready { served, .. } => match running::announce(served, &files) {
+            Event::Ready { served, .. } => match running::announce(served, &files.get()) {
                 Ok(own) => record = Some(own),
                 Err(error) => debug!(%error, "other commands will not know of this process"),
             },
+            Event::Reloaded { served } => {
+                let updated = record.as_mut().map_or(Ok(()), |own| own.update(served, &files.get()));
+                if let Err(error) = updated {
+                    debug!(%error, "other commands do not know of the new targets");
+                }
+            }
             Event::Stopping => {
                 if let Some(own) = &mut record {
                     own.stopping();

@@ -10,7 +10,7 @@ use crate::{
 /// The complete configuration of a running proxy.
 ///
 /// # Defaults
-/// `connect_timeout` 30 s, `resume_for` 2 min, `max_sigterm_delay` 30 s, no `admin`, `open_browser` false.
+/// `connect_timeout` 30 s, `resume_for` 2 min, `min_sigterm_delay` 0 s, `max_sigterm_delay` 30 s, no `admin`, `open_browser` false.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The databases to serve, at least one; names are unique and no two listen on the same address.
@@ -20,6 +20,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// The time for which a broken SSM session is resumed before its connections end.
     pub resume_for: Duration,
+    /// The time after SIGTERM for which new clients are still accepted.
+    pub min_sigterm_delay: Duration,
     /// The time that busy connections get to finish after SIGTERM or the first Ctrl-C.
     pub max_sigterm_delay: Duration,
     /// The address of health, metrics and status. `None`: not served.

@@ -70,6 +70,8 @@ pub struct Draft {
     allow_users: Vec<u32>,
     local_password: Option<LocalPassword>,
     local_tls: DraftTls,
+    max_connections: Option<usize>,
+    max_logins_per_second: usize,
     /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
     reason: Option<Reason>,
@@ -145,6 +147,8 @@ impl Draft {
             allow_users,
             local_password: LocalPassword::parse(settings, environment)?,
             local_tls: DraftTls::parse(settings, environment)?,
+            max_connections: settings.value::<typed::MaxConnections>()?,
+            max_logins_per_second: settings.value_or_default::<typed::MaxLoginsPerSecond>()?,
             reason: settings.value::<typed::Reason>()?,
             // A name that is not Unicode is left out.
             local_user: environment.user().ok().flatten().map(str::to_owned),
@@ -280,6 +284,8 @@ impl Draft {
             allow_users: self.allow_users,
             local_password_file,
             local_tls,
+            max_connections: self.max_connections,
+            max_logins_per_second: self.max_logins_per_second,
             name: self.name,
         })
     }

@@ -68,6 +68,7 @@ fn of_process(settings: &Settings<'_>, environment: &Environment) -> Result<Conf
         targets: Vec::new(),
         connect_timeout: settings.value_or_default::<typed::ConnectTimeout>()?,
         resume_for: settings.value_or_default::<typed::ResumeFor>()?,
+        min_sigterm_delay: settings.value_or_default::<typed::MinSigtermDelay>()?,
         max_sigterm_delay: settings.value_or_default::<typed::MaxSigtermDelay>()?,
         admin: settings.value::<typed::Admin>()?.map(|address| match address {
             listen::Address::Unix(path) => listen::Address::Unix(environment.expand_home(&path)),

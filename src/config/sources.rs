@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The targets, flags and file of a command line.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
     /// Names of targets in the files, or identifiers, ARNs or host names of databases that are in none. Empty: every
     /// target in the files.

@@ -34,6 +34,10 @@ const MAX_LABEL: usize = 32;
 pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Bounds of `rotate_after`: a session that lasts seconds would only cost calls.
 pub const ROTATE_AFTER: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
+/// Bounds of `max_connections`.
+pub const MAX_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+/// Bounds of `max_logins_per_second`.
+pub const MAX_LOGINS_PER_SECOND: RangeInclusive<usize> = 1..=100_000;
 /// Bounds of `max_sessions`. AWS documents no limit; each session costs a process on the bastion.
 pub const MAX_SESSIONS: RangeInclusive<usize> = 1..=100;
 /// Bounds of `warm_sessions`.

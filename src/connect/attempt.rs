@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{error::Error, step::Step};
+use super::{error::Error, pace::Pace, step::Step};
 use crate::limits::{EXPLAIN_WITHIN, STEP_MINIMUM};
 
 /// Until when a client is to be connected.
@@ -90,6 +90,19 @@ impl Attempt {
     /// The time that the step has taken, retries and failures included.
     pub fn time_of(&self, step: Step) -> Duration {
         self.steps.iter().chain(&self.failed).filter(|(taken, _)| *taken == step).map(|(_, took)| *took).sum()
+    }
+
+    /// Waits for a turn to log in, for as long as the client does. The time is not that of a step.
+    ///
+    /// # Errors
+    /// [`Error::Pace`], [`Error::Timeout`].
+    pub async fn wait_for_turn(&mut self, pace: &Pace) -> Result<(), Error> {
+        let started = Instant::now();
+        let Deadline { explain, last } = self.deadline;
+        let turn = timeout_at(last, pace.turn(last)).await;
+        let after = started.elapsed();
+        self.deadline.explain = last.min(explain + after);
+        turn.map_err(|_| Error::Timeout { step: Step::Login, after })?.map_err(Error::Pace)
     }
 
     /// Takes a step within its limit.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use database_wire as wire;
 
-use super::step::Step;
+use super::{pace::Overrun, step::Step};
 use crate::{
     aws, causes, tls,
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
@@ -33,6 +33,9 @@ pub enum Error {
     /// The server refused the login, or broke the protocol.
     #[error(transparent)]
     Login(wire::Error),
+    /// Too many clients log in at once.
+    #[error(transparent)]
+    Pace(#[from] Overrun),
     /// A step took too long.
     #[error("{} took longer than {} s", step.as_str(), after.as_secs())]
     Timeout {
@@ -52,7 +55,7 @@ impl Error {
             Self::Stream(_) | Self::Answer(_) => Step::Answer,
             Self::Login(error) if error.is_refusal_before_tls() => Step::Answer,
             Self::Tls(_) => Step::Tls,
-            Self::Login(_) => Step::Login,
+            Self::Login(_) | Self::Pace(_) => Step::Login,
             Self::Timeout { step, .. } => *step,
         }
     }
@@ -93,7 +96,7 @@ impl Error {
         match self {
             Self::Stream(_) | Self::Timeout { .. } => true,
             Self::Login(error) => error.is_closed() || error.io().is_some(),
-            Self::Credentials(_) | Self::Route(_) | Self::Answer(_) | Self::Tls(_) => false,
+            Self::Credentials(_) | Self::Route(_) | Self::Answer(_) | Self::Tls(_) | Self::Pace(_) => false,
         }
     }
 
@@ -102,7 +105,12 @@ impl Error {
         match self {
             Self::Stream(StreamError::Refused) | Self::Tls(tls::Error::Closed | tls::Error::Io(_)) => true,
             Self::Answer(error) | Self::Login(error) => error.suggests_failover(),
-            Self::Stream(_) | Self::Tls(_) | Self::Credentials(_) | Self::Route(_) | Self::Timeout { .. } => false,
+            Self::Stream(_)
+            | Self::Tls(_)
+            | Self::Credentials(_)
+            | Self::Route(_)
+            | Self::Pace(_)
+            | Self::Timeout { .. } => false,
         }
     }
 

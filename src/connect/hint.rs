@@ -39,6 +39,9 @@ impl Error {
             ),
             Self::Stream(StreamError::LinkLost) => Step::Route.timeout_hint(target),
             Self::Stream(StreamError::SessionEnded(_)) => Some(session_ended_hint(target)),
+            Self::Pace(_) => Some(
+                "Use a connection pool with fewer connections, or raise --connect-timeout: RDS takes about 200 IAM logins a second.".into(),
+            ),
             Self::Timeout { step, .. } => step.timeout_hint(target),
             Self::Answer(error) => error.hint().or_else(|| Some(NO_DATABASE_HINT.into())),
             Self::Login(error) => error.hint(),

@@ -10,6 +10,7 @@
 //! - the folders of [`engine`](crate::engine) have those that are not: the first bytes, the beginning of TLS, the login;
 //! - [`Attempt`] gives each step its time by the table in [`limits`](crate::limits), and keeps the record of the steps: the
 //!   proxy makes metrics and log lines of it, doctor its report;
+//! - [`Pace`] keeps the number of logins a second below the limit of RDS;
 //! - [`Upstream`] has what all connections of the proxy to one database share.
 //!
 //! The order of the calls is the caller's: a MySQL server greets before the client has said anything, so there the proxy
@@ -18,6 +19,7 @@
 mod attempt;
 mod error;
 mod hint;
+mod pace;
 mod plan;
 mod server;
 mod step;
@@ -27,6 +29,7 @@ pub use self::{
     attempt::{Attempt, Deadline, Hope, TakenRoute},
     error::Error,
     hint::NO_DATABASE_HINT,
+    pace::{Overrun, Pace},
     plan::{Plan, Stream},
     server::Server,
     step::Step,

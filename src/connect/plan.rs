@@ -9,6 +9,7 @@ use tracing::debug;
 use super::{
     attempt::{Attempt, Hope, TakenRoute},
     error::Error,
+    pace::Pace,
     step::Step,
 };
 use crate::{
@@ -30,6 +31,8 @@ pub struct Plan<'a> {
     pub account: &'a Account,
     /// The route.
     pub dialer: &'a Dialer,
+    /// The queue of logins; `None` for a login that waits for none.
+    pub pace: Option<&'a Pace>,
 }
 
 impl Plan<'_> {
@@ -73,7 +76,8 @@ impl Plan<'_> {
     }
 
     /// [`Step::Route`] and [`Step::Answer`]: dials, and exchanges the first bytes with the database. They carry nothing yet, so
-    /// when the session turns out to be of no use they are exchanged again through another one.
+    /// when the session turns out to be of no use they are exchanged again through another one. A login that is to follow waits for its
+    /// turn first.
     ///
     /// # Errors
     /// [`Error`], by step.
@@ -82,6 +86,10 @@ impl Plan<'_> {
         attempt: &mut Attempt,
         exchange: impl for<'a> Fn(&'a mut tunnel::Stream) -> BoxFuture<'a, Result<T, Error>> + Sync,
     ) -> Result<(tunnel::Stream, T), Error> {
+        // Before the dial: a server ends a connection whose login does not come.
+        if let Some(pace) = self.pace.filter(|_| Login::of(self.target) == Login::Iam) {
+            attempt.wait_for_turn(pace).await?;
+        }
         if let Dialer::Auto(auto) = self.dialer {
             let direct = auto.direct(&exchange, Error::is_from_database);
             let answered = attempt.run(Step::Route, Hope::None, direct).await;

@@ -14,6 +14,7 @@ use tracing::debug;
 use super::{
     attempt::{Attempt, Deadline},
     error::Error,
+    pace::Pace,
     plan::Plan,
     step::Step,
 };
@@ -34,6 +35,7 @@ pub struct Upstream {
     account: Account,
     dialer: Dialer,
     tls: tls::Connector,
+    pace: Arc<Pace>,
     /// STS did not tell our principal; it is not asked again.
     principal_unavailable: AtomicBool,
 }
@@ -99,9 +101,9 @@ impl PasswordTries<'_> {
 }
 
 impl Upstream {
-    /// The parts that connections to `target` will share.
-    pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector) -> Self {
-        Self { target, account, dialer, tls, principal_unavailable: AtomicBool::new(false) }
+    /// The parts that connections to `target` will share. Logins wait for their turns in `pace`.
+    pub fn new(target: Arc<Target>, account: Account, dialer: Dialer, tls: tls::Connector, pace: Arc<Pace>) -> Self {
+        Self { target, account, dialer, tls, pace, principal_unavailable: AtomicBool::new(false) }
     }
 
     /// The AWS account of the target.
@@ -119,6 +121,11 @@ impl Upstream {
         &self.tls
     }
 
+    /// The queue of logins.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+
     /// The target.
     pub fn target(&self) -> &Arc<Target> {
         &self.target
@@ -126,7 +133,7 @@ impl Upstream {
 
     /// The steps of a connection.
     pub fn plan(&self) -> Plan<'_> {
-        Plan { target: &self.target, account: &self.account, dialer: &self.dialer }
+        Plan { target: &self.target, account: &self.account, dialer: &self.dialer, pace: Some(&self.pace) }
     }
 
     /// The route's sessions, which other targets may share; `None` when it has none.

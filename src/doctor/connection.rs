@@ -134,7 +134,7 @@ impl<'a> Path<'a> {
 
     /// Connects up to TLS.
     pub(super) async fn connect(&self, run: &Run, facts: LaterFacts<'_>) -> Option<Connection> {
-        let plan = Plan { target: &self.target, account: self.account, dialer: &self.dialer };
+        let plan = Plan { target: &self.target, account: self.account, dialer: &self.dialer, pace: None };
         let mut attempt = Attempt::new(run.connect_deadline(self.subject.connect_timeout));
         let engine = self.target.engine;
         let needs_session = self.target.route != Route::Direct;

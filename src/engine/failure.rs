@@ -177,6 +177,8 @@ pub enum Kind<'a> {
     Denied,
     /// All sessions are full.
     NoRoom,
+    /// There are more clients than rdsgate serves at a time.
+    TooManyClients,
     /// There was no way to the database, or no answer in time.
     Unreachable,
     /// The connection to the database was lost.

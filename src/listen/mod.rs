@@ -86,20 +86,15 @@ impl Listener {
     }
 }
 
-/// Binds every address of a target, and makes the folders of unix sockets that are not there.
+/// Binds an address of a target beside those that are `bound` already, and makes the folder of a unix socket that is not there.
 ///
 /// # Errors
-/// [`Error`]; nothing stays bound.
-pub async fn bind_all(target: &Target) -> Result<Vec<Listener>, Error> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    for address in &target.listen {
-        if let Some(path) = address.unix() {
-            unix::make_folder(path, target.socket)?;
-        }
-        let bound = listeners.iter().filter_map(|listener| listener.local().ok()?.tcp()).collect::<Vec<_>>();
-        listeners.extend(bind_beside(address, target.socket, &bound).await?);
+/// [`Error`]; nothing new stays bound.
+pub async fn bind_for(target: &Target, address: &Address, bound: &[SocketAddr]) -> Result<Vec<Listener>, Error> {
+    if let Some(path) = address.unix() {
+        unix::make_folder(path, target.socket)?;
     }
-    Ok(listeners)
+    bind_beside(address, target.socket, bound).await
 }
 
 /// Binds an address: several listeners for a name with several addresses. With port 0 the system chooses one port that is

@@ -70,15 +70,18 @@ async fn bind_port(
         }
     }
     let mut bound = Vec::new();
-    for &ip in addresses {
-        let address = SocketAddr::new(ip, port);
+    let mut is_served = addresses.iter().any(|ip| own.contains(&SocketAddr::new(*ip, port)));
+    for address in addresses.iter().map(|ip| SocketAddr::new(*ip, port)).filter(|address| !own.contains(address)) {
         match bind_when_free(address, wait).await {
-            Ok(listener) => bound.push(listener),
+            Ok(listener) => {
+                bound.push(listener);
+                is_served = true;
+            }
             Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
                 return Err(Error::PortTaken { address, owner: port_owner::of(address) });
             }
             // A machine without IPv6 has one address for localhost.
-            Err(cause) if cause.kind() == io::ErrorKind::AddrNotAvailable && !bound.is_empty() => {
+            Err(cause) if cause.kind() == io::ErrorKind::AddrNotAvailable && is_served => {
                 tracing::debug!(%address, %cause, "not available here");
             }
             Err(cause) => return Err(Error::Bind { address: Local::Tcp(address), cause }),

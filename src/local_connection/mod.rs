@@ -257,6 +257,8 @@ pub(crate) mod tests {
             allow_users: Vec::new(),
             local_password_file: None,
             local_tls: LocalTls::default(),
+            max_connections: None,
+            max_logins_per_second: 180,
         }
     }
 

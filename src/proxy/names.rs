@@ -101,6 +101,8 @@ mod tests {
             listen: Vec::new(),
             socket: crate::target::SocketAccess::PRIVATE,
             allow_users: Vec::new(),
+            max_connections: None,
+            max_logins_per_second: 180,
             local_password_file: None,
             local_tls: crate::target::LocalTls::default(),
         }

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::{listen::Peer, telemetry::traffic::Traffic};
 
 /// The interval of the histories in [`Totals`].
@@ -28,6 +30,9 @@ struct State {
     received: u64,
 }
 
+/// The room that a client takes until it has logged in.
+pub type Entry = [OwnedSemaphorePermit; 2];
+
 /// One open connection.
 pub struct Connection {
     id: u64,
@@ -38,6 +43,7 @@ pub struct Connection {
 }
 
 struct Own {
+    entry: Option<Entry>,
     login: Option<Login>,
     sent: u64,
     received: u64,
@@ -102,12 +108,12 @@ impl Default for OpenConnections {
 impl OpenConnections {
     /// Adds an accepted client.
     #[must_use = "the connection leaves the list when this is dropped"]
-    pub fn accepted(&self, peer: Peer, accepted: Instant) -> Tracked {
+    pub fn accepted(&self, peer: Peer, accepted: Instant, entry: Option<Entry>) -> Tracked {
         let recent = Traffic::new(RATE_INTERVALS, Duration::from_secs(1), accepted);
         let mut state = self.lock();
         let id = state.next;
         state.next += 1;
-        let own = Mutex::new(Own { login: None, sent: 0, received: 0, recent });
+        let own = Mutex::new(Own { entry, login: None, sent: 0, received: 0, recent });
         let connection = Arc::new(Connection { id, peer, accepted, all: self.clone(), own });
         state.open.insert(id, Arc::clone(&connection));
         Tracked(connection)
@@ -117,6 +123,11 @@ impl OpenConnections {
     pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
         let open: Vec<_> = self.lock().open.values().cloned().collect();
         open.iter().map(|connection| connection.snapshot(now)).collect()
+    }
+
+    /// Whether no connection is open.
+    pub fn is_empty(&self) -> bool {
+        self.lock().open.is_empty()
     }
 
     /// The bytes of all connections.
@@ -138,7 +149,9 @@ impl OpenConnections {
 impl Connection {
     /// Records a login: the first, or another one on the same connection.
     pub fn logged_in(&self, login: Login) {
-        self.lock().login = Some(login);
+        let mut own = self.lock();
+        own.login = Some(login);
+        drop(own.entry.take());
     }
 
     /// Records another user and database on the same connection.
@@ -214,8 +227,8 @@ mod tests {
     fn connection_is_listed_until_its_end_and_its_bytes_stay_counted() {
         let all = OpenConnections::default();
         let now = Instant::now();
-        let first = all.accepted(Peer::Unix { uid: Some(7) }, now);
-        let second = all.accepted(Peer::Unix { uid: Some(7) }, now);
+        let first = all.accepted(Peer::Unix { uid: Some(7) }, now, None);
+        let second = all.accepted(Peer::Unix { uid: Some(7) }, now, None);
         let session: Option<Arc<str>> = Some("dev-1".into());
         let login = Login { user: "app".into(), database: "shop".into(), session };
         first.connection().logged_in(login.clone());

@@ -46,6 +46,9 @@ fn main() -> ExitCode {
             Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
         }),
         as_root("strangers_that_say_nothing_take_few_files", || Box::pin(strangers_that_say_nothing_take_few_files())),
+        as_root("flood_of_another_user_costs_nothing_upstream", || {
+            Box::pin(flood_of_another_user_costs_nothing_upstream())
+        }),
         as_root("nothing_gets_the_bastion_blocked_by_mariadb", || {
             Box::pin(blocked_hosts::nothing_gets_the_bastion_blocked(Engine::MariaDb))
         }),
@@ -264,6 +267,30 @@ async fn strangers_that_say_nothing_take_few_files() {
     assert_eq!(gate.query("select 42").await, "42");
     assert!(files() < before + 40, "{before} {}", files());
     strangers.kill().await.expect("it is ours");
+}
+
+async fn flood_of_another_user_costs_nothing_upstream() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let options = GateOptions::new(server, &sandbox).flag("--admin", "localhost:0").env("RDSGATE_LOG", "info");
+    let gate = options.start().await;
+    let admin = Admin::of(&gate);
+    gate.query("select 1").await;
+    let calls = sandbox.calls().len();
+    // A little more than a thousand a second.
+    let script = "import socket, sys, time\nport = int(sys.argv[1])\nwhile True:\n    begin = time.monotonic()\n    for _ in range(12):\n        \
+                  s = socket.create_connection(('127.0.0.1', port)); s.close()\n    \
+                  time.sleep(max(0, 0.01 - (time.monotonic() - begin)))\n";
+    let mut flood = Command::new("python3");
+    flood.args(["-c", script, &gate.port.to_string()]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let mut flood = as_other_user(&flood).spawn().expect("python is there");
+    let refused = [("stage", "client")];
+    admin.until_metric("rdsgate_connections_refused_total", &refused, 1000.0).await;
+    for _ in 0..20 {
+        assert_eq!(gate.query("select 42").await, "42");
+    }
+    flood.kill().await.expect("it is ours");
+    assert_eq!(sandbox.calls().len(), calls, "nothing was done for them");
 }
 
 async fn repository_of_another_user_is_not_read() {

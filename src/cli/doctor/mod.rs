@@ -154,9 +154,9 @@ async fn watch(
     output: &mut Output,
 ) -> (Report, Option<Exit>) {
     let (sender, mut events) = unbounded_channel();
-    let mut signals = Signals::new();
+    let mut signals = Signals::new(false);
     let mut next_signal = async || match &mut signals {
-        Ok(signals) => Exit::from(signals.next().await),
+        Ok(signals) => Exit::from(signals.stopped().await),
         Err(_) => std::future::pending().await,
     };
     let mut stopped = None;

@@ -238,6 +238,8 @@ mod tests {
             allow_users: Vec::new(),
             local_password_file: None,
             local_tls: crate::target::LocalTls::default(),
+            max_connections: None,
+            max_logins_per_second: 180,
         }
     }
 

@@ -942,6 +942,57 @@ options! {
         reason: "It costs time at most.",
         aliases: &[],
     };
+    MaxConnections: usize = |text| value::number(text, value::MAX_CONNECTIONS) => Entry {
+        name: "max_connections",
+        scope: Scope::Any,
+        kind: Kind::Count,
+        placeholder: "NUMBER",
+        example: "100",
+        default: DefaultValue::Depends("half of the files that the process may open, for all targets together"),
+        show: Show::AsSet,
+        group: Group::Proxy,
+        common: false,
+        help: "Most clients of a target at a time",
+        more: "A further one gets the error that the server would give: 53300 or 1040. Clients beyond the default wait until one of \
+               the others has ended.",
+        trust: Trust::Project,
+        reason: "It refuses clients of this target at most.",
+        aliases: &[],
+    };
+    MaxLoginsPerSecond: usize = |text| value::number(text, value::MAX_LOGINS_PER_SECOND) => Entry {
+        name: "max_logins_per_second",
+        scope: Scope::Any,
+        kind: Kind::Count,
+        placeholder: "NUMBER",
+        example: "180",
+        default: DefaultValue::Fixed("180"),
+        show: Show::Target(|target| Some(target.max_logins_per_second.to_string())),
+        group: Group::Proxy,
+        common: false,
+        help: "Most IAM logins a second at a database; further ones wait for their turn",
+        more: "RDS takes about 200 on each instance and refuses the rest. A client whose turn would come after --connect-timeout gets \
+               an error at once.",
+        trust: Trust::Project,
+        reason: "Beyond its limit the database refuses logins by itself.",
+        aliases: &[],
+    };
+    MinSigtermDelay: Duration = |text| value::duration(text, value::MAX_SIGTERM_DELAY) => Entry {
+        name: "min_sigterm_delay",
+        scope: Scope::Process,
+        kind: Kind::Duration,
+        placeholder: "TIME",
+        example: "\"10s\"",
+        default: DefaultValue::Fixed("0s"),
+        show: Show::Process(|config| Some(duration_text(config.min_sigterm_delay))),
+        group: Group::Proxy,
+        common: false,
+        help: "Time after SIGTERM for which new clients are still accepted",
+        more: "/readyz answers 503 from the beginning, so that a balancer sends its clients elsewhere before the listeners close. \
+               A second signal ends it.",
+        trust: Trust::Project,
+        reason: "It costs time at most.",
+        aliases: &[],
+    };
     Admin: listen::Address = value::admin => Entry {
         name: "admin",
         scope: Scope::Process,

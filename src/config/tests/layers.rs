@@ -41,10 +41,21 @@ fn file_with_every_key_becomes_a_config() {
     let loaded = scene.load().unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.files, [scene.root.path().join("home/rdsgate/config.toml")]);
-    let Config { targets, connect_timeout, resume_for, max_sigterm_delay, admin, mfa_code, open_browser } =
-        loaded.config;
+    let Config {
+        targets,
+        connect_timeout,
+        resume_for,
+        min_sigterm_delay,
+        max_sigterm_delay,
+        admin,
+        mfa_code,
+        open_browser,
+    } = loaded.config;
     assert_eq!((mfa_code, open_browser), (None, true));
-    assert_eq!([connect_timeout, resume_for, max_sigterm_delay].map(|time| time.as_secs()), [5, 90, 0]);
+    assert_eq!(
+        [connect_timeout, resume_for, max_sigterm_delay, min_sigterm_delay].map(|time| time.as_secs()),
+        [5, 90, 0, 0]
+    );
     let beside_the_file = scene.root.path().join("home/rdsgate/run/admin.sock");
     assert_eq!(admin, Some(listen::Address::Unix(beside_the_file)));
     let [target] = targets.as_slice() else { panic!("one target") };

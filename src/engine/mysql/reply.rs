@@ -4,7 +4,10 @@ use database_wire::{
     Error,
     mysql::{
         self, ErrorReport, ReplyPosition,
-        error::code::{ACCESS_DENIED, BAD_HANDSHAKE, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_SHUTDOWN, UNKNOWN},
+        error::code::{
+            ACCESS_DENIED, BAD_HANDSHAKE, HOST_NOT_PRIVILEGED, READ_ERROR, SERVER_SHUTDOWN, TOO_MANY_CONNECTIONS,
+            UNKNOWN,
+        },
     },
 };
 
@@ -53,6 +56,7 @@ fn code(kind: Kind<'_>) -> (u16, &'static str) {
         Kind::NotAdmitted => HOST_NOT_PRIVILEGED,
         Kind::NoLogin | Kind::WrongPassword { .. } => ACCESS_DENIED,
         Kind::ShuttingDown => SERVER_SHUTDOWN,
+        Kind::TooManyClients => TOO_MANY_CONNECTIONS,
         Kind::Denied | Kind::NoRoom | Kind::Unreachable => UNKNOWN,
         Kind::Tls | Kind::LostInTls => BAD_HANDSHAKE,
         Kind::Lost | Kind::Client(_) | Kind::Database(_) => READ_ERROR,

@@ -75,7 +75,7 @@ fn sqlstate(kind: Kind<'_>) -> &'static str {
         Kind::WrongPassword { .. } => INVALID_PASSWORD,
         Kind::NotAdmitted | Kind::NoLogin | Kind::Denied => INVALID_AUTHORIZATION,
         Kind::ShuttingDown => CANNOT_CONNECT_NOW,
-        Kind::NoRoom => TOO_MANY_CONNECTIONS,
+        Kind::NoRoom | Kind::TooManyClients => TOO_MANY_CONNECTIONS,
         Kind::Unreachable => UNABLE_TO_CONNECT,
         Kind::Tls => REJECTED,
         Kind::Lost | Kind::LostInTls | Kind::Client(_) | Kind::Database(_) => CONNECTION_FAILURE,

@@ -57,6 +57,7 @@ impl Error {
             Self::Access(_) => Kind::NotAdmitted,
             Self::PinnedUser { .. } => Kind::NoLogin,
             Self::LocalPassword { host, given, .. } => Kind::WrongPassword { host, given: *given },
+            Self::TooManyClients(_) => Kind::TooManyClients,
             Self::ShuttingDown => Kind::ShuttingDown,
             Self::StartupTimeout(_) | Self::ConnectTimeout { .. } => Kind::Unreachable,
             Self::Client(error) => Kind::Client(error),
@@ -103,6 +104,7 @@ fn kind_of(error: &connect::Error) -> Kind<'_> {
         Error::Stream(StreamError::Closed) => Kind::Lost,
         Error::Tls(tls::Error::Closed | tls::Error::Io(_)) => Kind::LostInTls,
         Error::Tls(_) => Kind::Tls,
+        Error::Pace(_) => Kind::TooManyClients,
         Error::Answer(error) | Error::Login(error) => Kind::Database(error),
     }
 }

@@ -68,6 +68,9 @@ pub enum Error {
     /// The client left before it was connected.
     #[error("the client left while it was being connected")]
     ClientLeft,
+    /// The target has as many clients as it may have.
+    #[error("sorry, too many clients already: this listener serves {0} at a time (max_connections)")]
+    TooManyClients(usize),
     /// We are shutting down.
     #[error("rdsgate is shutting down")]
     ShuttingDown,
@@ -84,6 +87,7 @@ impl Error {
             | Self::LocalTls(_)
             | Self::StartupTimeout(_)
             | Self::ClientLeft
+            | Self::TooManyClients(_)
             | Self::ShuttingDown => Stage::Client,
             Self::Connect(error) => Stage::Connect(error.step()),
             Self::ConnectTimeout { stage, .. } => *stage,
@@ -141,6 +145,9 @@ impl Error {
             }
             Self::PinnedUser { user, .. } => {
                 Some(format!("Connect as {user:?}, or remove pin_user from the target {}.", target.name))
+            }
+            Self::TooManyClients(_) => {
+                Some("Close idle connections, make pools smaller, or raise max_connections.".into())
             }
             Self::Client(_)
             | Self::LocalTls(_)

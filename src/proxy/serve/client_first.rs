@@ -102,6 +102,10 @@ async fn connect(
     owner: User,
 ) {
     let reply = |failure: Failure<'_>| engine.reply(failure);
+    let _place = match service.place() {
+        Ok(place) => place,
+        Err(error) => return refuse(client, error, service, "", reply).await,
+    };
     let asked = text(login.names().user);
     if let Some(gate) = &service.gate
         && let Err(error) = prove(service, gate, &mut client, &*login, owner).await

@@ -24,13 +24,15 @@ use crate::{
     connect::{self, Deadline},
     engine::Order,
     listen::Accepted,
+    proxy::open::Entry,
 };
 
-/// Serves one client, which was accepted at `accepted`, to its end; writes the connection's log line.
-pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accepted: Instant) {
+/// Serves one client, which was accepted at `accepted`, to its end; writes the connection's log line. It keeps its `entry` until it has
+/// logged in.
+pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accepted: Instant, entry: Entry) {
     let _open = service.connections.accepted();
     let arrival = Arrival::new(peer, accepted, service.connect_timeout);
-    let tracked = service.open.accepted(peer, accepted.into_std());
+    let tracked = service.open.accepted(peer, accepted.into_std(), Some(entry));
     let client = Client { stream, arrival, certificate: None, connection: tracked.connection() };
     // The engines reply to refused clients; this limits the number of replies at a time.
     let _room = match service.admit(peer) {

@@ -58,6 +58,10 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
         Ok(owner) => owner,
         Err(error) => return refuse(client, Error::Access(error), service, "", ReplyPosition::GREETING).await,
     };
+    let _place = match service.place() {
+        Ok(place) => place,
+        Err(error) => return refuse(client, error, service, "", ReplyPosition::GREETING).await,
+    };
     // A client that has to prove itself is greeted before the server is dialled for it.
     let reached = if let Some(gate) = &service.gate {
         Proving::begin(service, gate, client, owner).await.map(|(client, proving)| (client, Err(proving)))

@@ -1,7 +1,10 @@
 //! The parts that all connections of a target share, and the words for their ends.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -50,6 +53,15 @@ impl Strangers {
     }
 }
 
+/// One of the clients that a target has at a time, until this is dropped.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The parts that all connections of a target share.
 pub struct Service {
     /// The way to the database.
@@ -73,6 +85,8 @@ pub struct Service {
     pub(super) gate: Option<Arc<Gate>>,
     /// The clients of other users that are being refused.
     pub(super) strangers: Strangers,
+    /// The number of clients that have a [`Place`].
+    places: Arc<AtomicUsize>,
     /// Idle connections end now, busy ones when they become idle.
     pub(super) drain: CancellationToken,
     /// All connections end now.
@@ -104,6 +118,7 @@ impl Service {
             registry,
             gate: None,
             strangers,
+            places: Arc::default(),
             drain,
             abort,
         }
@@ -142,7 +157,21 @@ impl Service {
         let other = Self::new(upstream, self.connections.clone(), self.connect_timeout, drain, abort);
         let (registry, strangers, open) = (self.registry.clone(), self.strangers.clone(), self.open.clone());
         let (last_failure, local_tls, gate) = (self.last_failure.clone(), self.local_tls.clone(), self.gate.clone());
-        Self { open, last_failure, local_tls, registry, gate, strangers, ..other }
+        let places = Arc::clone(&self.places);
+        Self { open, last_failure, local_tls, registry, gate, strangers, places, ..other }
+    }
+
+    /// A place for one more client that wants to log in.
+    ///
+    /// # Errors
+    /// [`Error::TooManyClients`].
+    pub(super) fn place(&self) -> Result<Place, Error> {
+        let place = Place(Arc::clone(&self.places));
+        let taken = self.places.fetch_add(1, Ordering::Relaxed);
+        match self.upstream.target().max_connections {
+            Some(most) if taken >= most => Err(Error::TooManyClients(most)),
+            _ => Ok(place),
+        }
     }
 
     /// The AWS credentials in use, as far as they can be shown. Makes no call.
@@ -229,6 +258,14 @@ impl CurrentService {
     /// Puts another one in its place.
     pub fn replace(&self, service: Arc<Service>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = service;
+    }
+
+    /// Puts another one in its place, if it is still `known`.
+    pub fn replace_if(&self, known: &Arc<Service>, service: &Arc<Service>) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, known) {
+            *current = Arc::clone(service);
+        }
     }
 }
 

@@ -27,9 +27,13 @@ const INDENT: &str = "         ";
 
 static LABELS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
-/// Shows a label, such as `PRODUCTION`, behind the name of a target from now on.
-pub fn label(target: &str, label: &str) {
-    LABELS.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), label.to_owned());
+/// Shows a label, such as `PRODUCTION`, behind the name of a target from now on, or none.
+pub fn label(target: &str, label: Option<&str>) {
+    let mut labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
+    match label {
+        Some(label) => labels.insert(target.to_owned(), label.to_owned()),
+        None => labels.remove(target),
+    };
 }
 
 fn label_of(target: &str) -> Option<String> {
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn hint_is_a_line_of_its_own_and_a_label_stands_behind_the_name() {
-        label("labelled", "PRODUCTION");
+        label("labelled", Some("PRODUCTION"));
         let fields = [("target", json!("labelled")), ("cause", json!("no answer")), ("hint", json!("wait\u{1b}[2J"))];
         assert_eq!(
             line(Level::WARN, "connections will fail", &fields),

@@ -72,6 +72,8 @@ struct Inner {
     /// AWS has granted a session that is being opened, or throttles: it is worth waiting for. Cleared when no session is being
     /// opened.
     hope: AtomicBool,
+    /// No further connections are expected: see [`Pool::set_retired`].
+    retired: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -134,6 +136,7 @@ impl Pool {
             closing: CancellationToken::new(),
             changed: Arc::new(Notify::new()),
             hope: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             state: Mutex::default(),
         }))
     }
@@ -223,6 +226,14 @@ impl Pool {
         }
         drop(state);
         self.0.changed.notify_waiters();
+    }
+
+    /// Says whether further connections are expected. A retired pool keeps no session warm: its sessions end soon after their last
+    /// connection. It serves connections that come all the same.
+    pub fn set_retired(&self, retired: bool) {
+        if self.0.retired.swap(retired, Ordering::Relaxed) != retired {
+            self.0.changed.notify_waiters();
+        }
     }
 
     /// The state of the pool, for people and metrics.
@@ -379,7 +390,9 @@ impl Pool {
         let now = clock::now();
         let mut state = self.state();
         state.remove(|session| session.condition(now).availability == Availability::Over);
-        let mut plan = plan::upkeep(&state.views(), state.openings.len(), &self.0.pooling, state.retry_at, now);
+        let retired = self.0.retired.load(Ordering::Relaxed).then(|| self.0.pooling.retired());
+        let pooling = retired.as_ref().unwrap_or(&self.0.pooling);
+        let mut plan = plan::upkeep(&state.views(), state.openings.len(), pooling, state.retry_at, now);
         for index in plan.drain.drain(..) {
             if let Some(member) = state.sessions.get_mut(index) {
                 debug!(session = %member.session.id(), "SSM session takes no new connections");

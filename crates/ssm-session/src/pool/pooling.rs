@@ -4,6 +4,9 @@ use std::{str::FromStr, time::Duration};
 
 use crate::request::ParseError;
 
+/// [`Pooling::idle_close`] of a retired pool: long enough for a connection that is being made.
+const RETIRED_IDLE_CLOSE: Duration = Duration::from_secs(5);
+
 /// The isolation of connections from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
@@ -44,6 +47,11 @@ impl Pooling {
             isolation,
             rotate_after: None,
         }
+    }
+
+    /// The same for a destination to which no further connections are expected.
+    pub(super) fn retired(&self) -> Self {
+        Self { warm_sessions: 0, idle_close: self.idle_close.min(RETIRED_IDLE_CLOSE), ..self.clone() }
     }
 }
 
