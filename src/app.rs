@@ -245,6 +245,9 @@ pub async fn run(
         // No connection has been opened yet.
         stopped = signals.stopped() => return Ok(Ended { stopped, failed: None }),
     };
+    // Before it is ready: a client may ask at once.
+    let (requests, mut requested) = mpsc::channel(MAX_RELOADS);
+    endpoints.reloads_by(requests);
     endpoints.ready(&running);
     if let Some(address) = endpoints.admin_address() {
         events(Event::Admin { address: address.into() });
@@ -255,8 +258,6 @@ pub async fn run(
     let _watchdog = supervisor.watch(loops.subscribe());
     supervisor.ready(running.served().len(), running.targets);
     running.check(|_| true);
-    let (requests, mut requested) = mpsc::channel(MAX_RELOADS);
-    endpoints.reloads_by(requests);
     let failed = running.failed;
     let (mut look, mut shown) = (tokio::time::interval(LOOK_INTERVAL), None);
     let stopped = 'serving: loop {
