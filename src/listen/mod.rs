@@ -14,6 +14,7 @@ mod limits;
 pub mod passwd;
 mod peer;
 pub mod port_owner;
+mod socket_table;
 mod stream;
 mod tcp;
 mod unix;
