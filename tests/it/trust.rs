@@ -185,8 +185,7 @@ async fn on_a_terminal_a_repository_is_asked_about_at_first_use() {
     let clone = Checkout::new().await;
     clone.repository("ca_file = 'ca.pem'\n");
     let up = || clone.rdsgate(&["up", "orders"]).on_a_terminal();
-    // The question itself has no end of line to wait for.
-    let asked = |log: &str| log.contains(": ca_file = ");
+    let asked = |log: &str| log.contains("trust this file as it is now? [y/N]");
     for answer in ["n", "", "no"] {
         let mut gate = up().spawn();
         assert!(gate.until(asked).await, "{}", gate.log());

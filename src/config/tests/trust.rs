@@ -323,7 +323,7 @@ fn untrusted_values_must_parse() {
     for (line, said) in [
         ("role_arn = 'dba'", "4:12: invalid role_arn"),
         ("ca_file = ''", "4:11: invalid ca_file"),
-        ("[defaults]\nadmin = '0.0.0.0:1'", "5:9: invalid admin"),
+        ("[defaults]\nadmin = 'db.example:1'", "5:9: invalid admin"),
     ] {
         let (complaint, _) = Scene::new().project(&orders(line)).complaint();
         assert!(complaint.starts_with(&format!(".rdsgate.toml:{said}")), "{complaint}");
