@@ -15,6 +15,7 @@
 mod fold;
 mod line;
 mod people;
+mod size;
 mod stderr;
 
 use std::{io::IsTerminal as _, panic::PanicHookInfo, sync::Arc, time::Duration};
@@ -31,6 +32,7 @@ use tracing_subscriber::{
 use line::Line;
 pub use line::{Format, json};
 pub use people::{bytes, label, wrapped};
+pub use size::size;
 use stderr::Queue;
 pub use stderr::{Stderr, flush, set_status};
 
@@ -89,21 +91,6 @@ const PANIC_TIMEOUT: Duration = Duration::from_secs(1);
 /// Whether a person reads stderr.
 pub fn on_terminal() -> bool {
     std::io::stderr().is_terminal()
-}
-
-/// The columns and rows of a terminal that does not say.
-const SIZE: (usize, usize) = (80, 24);
-
-/// The columns and rows of a terminal; 80 and 24 of anything else.
-#[cfg(unix)]
-pub fn size(terminal: impl std::os::fd::AsFd) -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(terminal).map(|size| (size.ws_col.into(), size.ws_row.into()));
-    size.ok().filter(|(columns, rows)| *columns > 0 && *rows > 0).unwrap_or(SIZE)
-}
-
-#[cfg(not(unix))]
-pub fn size<T>(_: T) -> (usize, usize) {
-    SIZE
 }
 
 /// Whether messages on stderr are in colour: on a terminal, unless NO_COLOR is set (no-color.org).
