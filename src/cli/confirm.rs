@@ -10,7 +10,7 @@ use super::{
     output::{self, INTERRUPTED, Output},
     terminal,
 };
-use crate::target::Target;
+use crate::{target::Target, telemetry::log::Stderr};
 
 /// The flag that answers the question in advance.
 #[derive(Debug, Args)]
@@ -62,7 +62,9 @@ pub(super) fn ask(question: &str) -> Option<String> {
         return None;
     }
     let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
-    write!(terminal, "{} [y/N] ", printable::line(question)).and_then(|()| terminal.flush()).ok()?;
+    // The lines before the question, which another thread writes.
+    let _ = Stderr.flush();
+    terminal.write_all(format!("{} [y/N] ", printable::line(question)).as_bytes()).ok()?;
     let _watch = output::answer_interrupt(INTERRUPTED);
     let mut answer = String::new();
     io::BufReader::new(terminal).read_line(&mut answer).ok()?;
