@@ -35,7 +35,7 @@ use crate::{
     local_password::LocalPassword,
     proxy::{
         self,
-        serve::{Service, counts, learn, reach},
+        serve::{Learning, Service, counts, learn, reach},
     },
     target::{Address, LocalTls, LocalTlsMode, Target},
     telemetry::{log, metrics::Metrics},
@@ -350,10 +350,11 @@ impl Running {
     pub fn check(&self, concerned: impl Fn(&Arc<str>) -> bool) {
         for served in self.served.iter().filter(|served| concerned(&served.target.name)) {
             let (service, tasks) = (served.current.last(), self.tasks.clone());
+            let learning = Learning::begin(&service);
             self.until_stop(async move {
                 if check(&service).await {
                     // To its end, because the server minds a connection that is broken off.
-                    tasks.spawn(async move { learn(&service).await });
+                    tasks.spawn(async move { learn(&service, learning).await });
                 }
             });
         }

@@ -7,11 +7,12 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    sync::{OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,12 +25,16 @@ use crate::{
 
 /// Clients of one peer that prove themselves at a time. More wait, and a client with the password is through at once.
 const PLACES: usize = 10;
+/// The longest wait of a client for the greeting of the server. Clients give up after ten seconds or more.
+const LEARNING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Judges the clients of a target by its local password.
 pub(super) struct Gate {
     password: LocalPassword,
     /// The peers that have a client here, with their free places.
     peers: Mutex<HashMap<Whose, Arc<Semaphore>>>,
+    /// Held for writing while the greeting of the server is learnt.
+    learning: Arc<RwLock<()>>,
 }
 
 /// The owner of clients that share their places.
@@ -56,11 +61,21 @@ impl Whose {
 
 impl Gate {
     pub(super) fn new(password: LocalPassword) -> Self {
-        Self { password, peers: Mutex::default() }
+        Self { password, peers: Mutex::default(), learning: Arc::default() }
     }
 
     pub(super) fn password(&self) -> &LocalPassword {
         &self.password
+    }
+
+    /// While this is held, clients wait for the greeting of the server.
+    pub(super) fn learning(&self) -> Option<OwnedRwLockWriteGuard<()>> {
+        Arc::clone(&self.learning).try_write_owned().ok()
+    }
+
+    /// Waits for the greeting of the server if it is being learnt, [`LEARNING_TIMEOUT`] at most.
+    pub(super) async fn until_learnt(&self) {
+        let _ = timeout(LEARNING_TIMEOUT, self.learning.read()).await;
     }
 
     /// A place for a client that has not proved itself yet. Waits for one, as long as it takes: the deadline is the caller's.

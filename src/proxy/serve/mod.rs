@@ -12,7 +12,10 @@ mod startup;
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::OwnedRwLockWriteGuard,
+    time::{Instant, sleep},
+};
 use tracing::debug;
 
 pub use self::service::{CurrentService, HeldCredentials, Service, counts};
@@ -59,9 +62,20 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
     }
 }
 
+/// Held while the greeting of a server is learnt, for which clients wait.
+#[derive(Debug)]
+pub struct Learning(#[expect(dead_code, reason = "it is held")] Option<OwnedRwLockWriteGuard<()>>);
+
+impl Learning {
+    /// From now on the clients of this service wait, if they have to be greeted before the server is dialled for them.
+    pub fn begin(service: &Service) -> Self {
+        Self(service.gate.as_ref().and_then(|gate| gate.learning()))
+    }
+}
+
 /// Hears the greeting of a server that speaks first, where clients have to be greeted before it is dialled for them. The
 /// connection is ended in order.
-pub async fn learn(service: &Service) {
+pub async fn learn(service: &Service, _learning: Learning) {
     let (Order::ServerFirst(engine), Some(_)) = (&service.engine, &service.gate) else { return };
     let deadline = Deadline::unattended(Instant::now() + service.connect_timeout);
     let learning = async {

@@ -64,6 +64,7 @@ async fn connect(service: &Service, engine: &Mysql, client: Client) {
     };
     // A client that has to prove itself is greeted before the server is dialled for it.
     let reached = if let Some(gate) = &service.gate {
+        gate.until_learnt().await;
         Proving::begin(service, gate, client, owner).await.map(|(client, proving)| (client, Err(proving)))
     } else {
         let reached = Box::pin(greeted::reach(service, engine, client)).await;
