@@ -362,7 +362,8 @@ const WITHOUT_A_SESSION: &[Row] = &[
         ]),
         mysql: Some(&[
             "1105",
-            "encryption is not set up on the selected CloudWatch Logs",
+            // The text has less room where the session ends during the dial.
+            "encryption is not set up on the selected Cloud",
             "Session Manager's preferences",
         ]),
         doctor: (4, &[("session|dial", "fail", "encryption is not set up", "Session Manager's preferences")]),

@@ -150,7 +150,7 @@ async fn clients_of_mysql(engine: Engine) {
         drivers.env("MYSQL_PWD", &local.password).output().expect("it is installed")
     });
     let [shown, error] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(output.status.success() && shown.lines().count() == 8, "{engine}: {shown}{error}\n{}", gate.log());
+    assert!(output.status.success() && shown.lines().count() == 9, "{engine}: {shown}{error}\n{}", gate.log());
     if engine == Engine::MySql {
         let errors = server.admin("select coalesce(sum(count_handshake_errors), 0) from performance_schema.host_cache");
         assert_eq!(errors, "0", "no handshake was broken off");
