@@ -7,6 +7,7 @@ mod support;
 
 mod blocked_hosts;
 mod hosts_entry;
+mod matrix;
 mod namespace;
 
 use std::{
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         as_root("local_password_admits_no_other_user_of_the_machine", || {
             Box::pin(local_password_admits_no_other_user_of_the_machine())
         }),
+        as_root("every_client_at_every_listener", || Box::pin(matrix::every_client_at_every_listener())),
         as_root("another_user_of_the_machine_gets_403_and_nothing_else", || {
             Box::pin(another_user_of_the_machine_gets_403_and_nothing_else())
         }),

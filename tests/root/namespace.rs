@@ -16,6 +16,8 @@ const NETWORKS: u32 = 1 << 15;
 #[derive(Debug)]
 pub(crate) struct Namespace {
     name: String,
+    /// Our end.
+    gateway: Ipv4Addr,
     address: Ipv4Addr,
     /// The `/etc/hosts` of the namespace.
     hosts: NamedTempFile,
@@ -38,7 +40,7 @@ impl Namespace {
         writeln!(hosts, "127.0.0.1 localhost\n{ours_at} bastion.example").expect("it can be written");
         ip(&format!("netns add {name}"));
         // From here on it goes whatever happens.
-        let namespace = Self { name, address, hosts };
+        let namespace = Self { name, gateway: ours_at, address, hosts };
         let name = &namespace.name;
         ip(&format!("link add {ours} type veth peer name {theirs} netns {name}"));
         ip(&format!("addr add {ours_at}/30 dev {ours}"));
@@ -47,6 +49,11 @@ impl Namespace {
         ip(&format!("-n {name} link set {theirs} up"));
         ip(&format!("-n {name} link set lo up"));
         namespace
+    }
+
+    /// Our address, by which its clients reach us.
+    pub(crate) fn gateway(&self) -> Ipv4Addr {
+        self.gateway
     }
 
     /// Where a server in it listens.
