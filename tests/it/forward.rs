@@ -445,7 +445,7 @@ async fn first_packets_of_sql_server_and_oracle_pass_in_both_directions() {
 }
 
 /// A program of the servers that `tests/servers/tcp-fetch` unpacks.
-fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     let folder = tokio::task::block_in_place(clients::tcp_servers);
     let mut command = Command::new(folder.join(name));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);

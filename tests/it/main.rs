@@ -55,6 +55,7 @@ mod ports;
 mod process;
 mod reconnects;
 mod reload;
+mod replicas;
 mod routes;
 mod run;
 mod secrets;
