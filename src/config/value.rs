@@ -346,7 +346,7 @@ pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
 /// Addresses with commas between them: `[HOST:]PORT`, `unix`, or an absolute path or one in the user's home.
 ///
 /// # Errors
-/// As [`listen`].
+/// As [`listen()`].
 pub fn listen_list(text: &str) -> Result<Vec<Listen>, ValueError> {
     let address = |text: &str| match text {
         "unix" => Ok(Listen::UsualSocket),

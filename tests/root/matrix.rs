@@ -157,10 +157,11 @@ impl Bed {
                 At::Socket => mariadb.arg(format!("--socket={host}/mysql.sock")),
                 _ => mariadb.args(["-h", host, "-P", port]),
             };
-            match case.secure {
-                true => mariadb.args(["--ssl", "--ssl-verify-server-cert"]).arg(format!("--ssl-ca={ca}")),
-                false => mariadb.arg("--skip-ssl"),
-            };
+            if case.secure {
+                mariadb.args(["--ssl", "--ssl-verify-server-cert"]).arg(format!("--ssl-ca={ca}"));
+            } else {
+                mariadb.arg("--skip-ssl");
+            }
             mariadb.envs(case.password.map(|password| ("MYSQL_PWD", password)));
             mariadb
         };
