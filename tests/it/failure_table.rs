@@ -377,19 +377,32 @@ const WITHOUT_A_SESSION: &[Row] = &[
             "08001",
             "Forwarding to IP address <host> is forbidden.",
             BASTION,
-            "about <host>: correct the name",
+            "about <host>, check the name and the bastion's DNS",
         ]),
-        mysql: Some(&["1105", "Forwarding to IP address <host> is forbidden.", "about <host>: correct the name"]),
-        doctor: (4, &[("session|dial", "fail", "is forbidden.", "about <host>: correct the name")]),
+        mysql: Some(&[
+            "1105",
+            "Forwarding to IP address <host> is forbidden.",
+            "about <host>, check the name and the bastion's DNS",
+        ]),
+        doctor: (4, &[("session|dial", "fail", "is forbidden.", "about <host>, check the name and the bastion's DNS")]),
         healed: Some(home),
         ..ROW
     },
     Row {
         name: "the agent cannot resolve the name",
         broken: |scene| scene.leads(Destination::Unresolvable),
-        psql: Some(["08001", "lookup <host> on 10.0.0.2:53: no such host", BASTION, "about <host>: correct the name"]),
-        mysql: Some(&["1105", "lookup <host> on 10.0.0.2:53: no such host", "about <host>: correct the name"]),
-        doctor: (4, &[("session|dial", "fail", "no such host", "about <host>: correct the name")]),
+        psql: Some([
+            "08001",
+            "lookup <host> on 10.0.0.2:53: no such host",
+            BASTION,
+            "about <host>, check the name and the bastion's DNS",
+        ]),
+        mysql: Some(&[
+            "1105",
+            "lookup <host> on 10.0.0.2:53: no such host",
+            "about <host>, check the name and the bastion's DNS",
+        ]),
+        doctor: (4, &[("session|dial", "fail", "no such host", "about <host>, check the name and the bastion's DNS")]),
         healed: Some(home),
         ..ROW
     },
