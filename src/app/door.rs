@@ -75,7 +75,7 @@ impl Door {
         self.current.send_replace(Arc::clone(current));
     }
 
-    /// Where its accept loop can be asked whether it is alive.
+    /// Asks its accept loop whether it is alive.
     pub(super) fn pings(&self) -> mpsc::Sender<Ping> {
         self.pings.clone()
     }

@@ -328,7 +328,7 @@ impl Running {
         &self.leaving
     }
 
-    /// Where each accept loop can be asked whether it is alive.
+    /// Ask each accept loop whether it is alive.
     pub(super) fn pings(&self) -> Vec<mpsc::Sender<Ping>> {
         self.served.iter().flat_map(|served| &served.doors).map(Door::pings).collect()
     }

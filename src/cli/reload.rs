@@ -40,7 +40,7 @@ impl LastFiles {
     }
 }
 
-/// What a configuration is read from.
+/// The sources of a configuration.
 pub(super) struct Reread {
     request: Request,
     accounts: Arc<Accounts>,

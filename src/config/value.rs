@@ -376,7 +376,7 @@ pub fn group(text: &str) -> Result<u32, ValueError> {
     text.parse().ok().or_else(|| passwd::group_id_of(text)).ok_or_else(|| ValueError::NoSuchGroup(text.into()))
 }
 
-/// Where the admin endpoints are: a port, with or without a host, or `unix:PATH`.
+/// The address of the admin endpoints: a port, with or without a host, or `unix:PATH`.
 ///
 /// # Errors
 /// [`ValueError::Admin`].

@@ -75,7 +75,7 @@ pub struct Conversation {
     idle: Idle,
     trial: Trial,
     silence: Silence,
-    /// The time before which no data are sent, see [`HANDSHAKE_LAG`]. Cleared once it has come.
+    /// Data wait until this time, see [`HANDSHAKE_LAG`]. Cleared once it has come.
     data_from: Option<Instant>,
     customer_message: Option<String>,
 }

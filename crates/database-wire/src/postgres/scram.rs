@@ -8,8 +8,8 @@
 //!        ◀─ AuthenticationSASLFinal: v=SIGNATURE           AuthenticationOk and ErrorResponse are the caller's
 //! ```
 //!
-//! The user name in the client's first message counts for nothing, as in PostgreSQL; clients leave it empty. There is no channel
-//! binding, because there is no channel: a client that requires it is refused.
+//! The user name in the client's first message is ignored, as in PostgreSQL; clients leave it empty. Channel binding is not offered,
+//! and a client that requires it is refused.
 
 use std::num::NonZeroU32;
 
