@@ -195,11 +195,11 @@ pub(super) fn auth_switch_request(plugin: &Plugin, scramble: &Scramble) -> Vec<u
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use tokio::io::DuplexStream;
 
     use super::*;
     use crate::mysql::Capabilities;
-    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, packet, scramble};
+    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, packet, play, scramble};
 
     const SWITCH_TO_NATIVE: &[u8] = b"\xfemysql_native_password\0abcdefghijklmnopqrst\0";
     const SWITCH_TO_SHA2: &[u8] = b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0";
@@ -213,22 +213,15 @@ mod tests {
 
     /// Serves a client that plays `script`, up to the server's OK.
     async fn serve(server: &[u8], capacity: usize, script: impl AsyncFnOnce(&mut Peer)) -> Result<Accepted, Error> {
-        let (mut ours, theirs) = duplex(capacity);
         let (greeting, scramble) = (greeting(server), scramble());
-        let mut peer = Peer(theirs);
-        let serve = async {
-            let accepted = accept(&mut ours, &greeting, &scramble, Encryption::Off).await?;
+        let serve = async |ours: &mut DuplexStream| {
+            let accepted = accept(ours, &greeting, &scramble, Encryption::Off).await?;
             if let Accepted::Login(login) = &accepted {
-                finish(&mut ours, login, &OkPacket::parse(OK.to_vec())?).await?;
+                finish(ours, login, &OkPacket::parse(OK.to_vec())?).await?;
             }
-            drop(ours);
             Ok(accepted)
         };
-        let (result, ()) = tokio::join!(serve, async {
-            script(&mut peer).await;
-            drop(peer);
-        });
-        result
+        play(capacity, serve, script).await
     }
 
     async fn logged_in(server: &[u8], script: impl AsyncFnOnce(&mut Peer)) -> Login {

@@ -86,23 +86,16 @@ pub(super) async fn refused<S: AsyncRead + AsyncWrite + Unpin>(upstream: &mut S,
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use tokio::io::DuplexStream;
 
     use super::*;
-    use crate::mysql::script::{MARIADB, MYSQL, OK, Peer, greeting};
+    use crate::mysql::script::{MARIADB, MYSQL, OK, Peer, greeting, play};
 
     const DENIED: &[u8] = b"\xff\x15\x04#28000Access denied for user ''@'10.0.0.7' (using password: NO)";
 
     /// Declines a connection to a server that greeted so and then plays `script`.
     async fn declined(server: &[u8], progress: Progress<'_>, script: impl AsyncFnOnce(&mut Peer)) -> Result<(), Error> {
-        let (mut ours, theirs) = duplex(100);
-        let (greeting, mut peer) = (greeting(server), Peer(theirs));
-        let ours = async move { decline(&mut ours, &greeting, progress).await };
-        let (result, ()) = tokio::join!(ours, async {
-            script(&mut peer).await;
-            drop(peer);
-        });
-        result
+        play(100, async |ours: &mut DuplexStream| decline(ours, &greeting(server), progress).await, script).await
     }
 
     #[tokio::test]

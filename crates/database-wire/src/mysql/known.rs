@@ -169,14 +169,14 @@ async fn judge<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tokio::io::duplex;
+    use tokio::io::{DuplexStream, duplex};
 
     use super::*;
     use crate::mysql::{
         finish,
         message::OkPacket,
         password,
-        script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, packet, scramble},
+        script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, packet, play, scramble},
     };
 
     const PASSWORD: &str = "correct horse battery";
@@ -199,21 +199,14 @@ mod tests {
 
     /// Judges a client that plays `script`, and sends OK to one that is right.
     async fn judged(server: &[u8], script: impl AsyncFnOnce(&mut Peer)) -> Result<(Accepted, Verdict), Error> {
-        let (mut ours, theirs) = duplex(7);
-        let mut peer = Peer(theirs);
-        let serve = async {
-            let judged = accept_known(&mut ours, &greeting(server), &scramble(), Encryption::Off, &verifier()).await?;
+        let serve = async |ours: &mut DuplexStream| {
+            let judged = accept_known(ours, &greeting(server), &scramble(), Encryption::Off, &verifier()).await?;
             if let (Accepted::Login(login), Verdict::Right) = &judged {
-                finish(&mut ours, login, &OkPacket::parse(OK.to_vec())?).await?;
+                finish(ours, login, &OkPacket::parse(OK.to_vec())?).await?;
             }
-            drop(ours);
             Ok(judged)
         };
-        let (result, ()) = tokio::join!(serve, async {
-            script(&mut peer).await;
-            drop(peer);
-        });
-        result
+        play(7, serve, script).await
     }
 
     #[tokio::test]

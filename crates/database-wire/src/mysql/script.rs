@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "for tests, which end with a panic")]
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::{Greeting, HandshakeResponse, Scramble, codec};
 
@@ -49,6 +49,19 @@ pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
 
 /// One end of a wire: fails the test when something else comes than it expects.
 pub struct Peer(pub DuplexStream);
+
+/// Runs `serve` at one end of a wire that holds `capacity` bytes, against a peer that plays `script` at the other.
+pub async fn play<T>(
+    capacity: usize,
+    serve: impl AsyncFnOnce(&mut DuplexStream) -> T,
+    script: impl AsyncFnOnce(&mut Peer),
+) -> T {
+    let (mut ours, theirs) = duplex(capacity);
+    let mut peer = Peer(theirs);
+    let serving = async move { serve(&mut ours).await };
+    let (result, ()) = tokio::join!(serving, async move { script(&mut peer).await });
+    result
+}
 
 impl Peer {
     /// Reads these bytes.
