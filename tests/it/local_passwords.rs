@@ -1,12 +1,9 @@
 //! Clients that prove to rdsgate that they know its local password, before anything happens upstream.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::path::{Path, PathBuf};
 
 use sandbox::Sandbox;
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
 use crate::support::{
     clients::{Client, npm_packages, python},
@@ -42,21 +39,14 @@ impl Local {
 async fn password_command(file: &Path, more: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
     command.args(["password", "--file"]).arg(file).args(more);
-    ran(&mut command).await
-}
-
-async fn ran(command: &mut Command) -> Ran {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = timeout(PATIENCE, output).await.expect("it ends").expect("it starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    Ran { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    Ran::of(&mut command, PATIENCE).await
 }
 
 /// psql with this password, which asks for none.
 async fn psql(gate: &Gate, password: Option<&str>) -> Ran {
     let mut psql = gate.psql_command();
     psql.args(["-w", "-c", "select current_user"]).envs(password.map(|password| ("PGPASSWORD", password)));
-    ran(&mut psql).await
+    Ran::of(&mut psql, PATIENCE).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +96,7 @@ async fn mysql(server: &Server, gate: &Gate, password: Option<&str>) -> Ran {
         .args(["--no-defaults", no_tls, "-BN", "-h", "127.0.0.1", "-P", &port, "-u", "app_user", "-D", "appdb"])
         .args(["-e", "select substring_index(user(), '@', 1)"])
         .envs(password.map(|password| ("MYSQL_PWD", password)));
-    ran(&mut client).await
+    Ran::of(&mut client, PATIENCE).await
 }
 
 /// mysql2 of npm.
@@ -119,7 +109,7 @@ async fn mysql2(gate: &Gate, password: &str) -> Ran {
                   .catch(error => { console.error(error.code); process.exit(1); })";
     let mut node = Command::new("node");
     node.env("NODE_PATH", modules).args(["-e", script, &gate.port.to_string(), password]);
-    ran(&mut node).await
+    Ran::of(&mut node, PATIENCE).await
 }
 
 async fn clients_of_mysql(engine: Engine) {

@@ -16,7 +16,6 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     process::Command,
-    time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -61,7 +60,7 @@ impl Bed {
         let mut psql = Command::new("psql");
         let to = format!("port={} user=app_user dbname=appdb {more}", self.gate.port);
         psql.args(["-XAt", "-v", "ON_ERROR_STOP=1", &to]).args(arguments).env("LC_ALL", "C.UTF-8");
-        ran(&mut psql).await
+        Ran::of(&mut psql, PATIENCE).await
     }
 
     fn connector(&self, alpn: &[&str]) -> TlsConnector {
@@ -88,16 +87,9 @@ impl Bed {
     }
 }
 
-async fn ran(command: &mut Command) -> Ran {
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(PATIENCE, command.output()).await.expect("the client hangs").expect("it is installed");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    Ran { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
-}
-
 /// Runs a program that shows `ok` when its connection is encrypted and verified.
 async fn shows_ok(command: &mut Command, gate: &Gate) {
-    let ran = ran(command).await;
+    let ran = Ran::of(command, PATIENCE).await;
     assert!(ran.status.success() && ran.stdout.ends_with("ok"), "{}\n{}\n{}", ran.stdout, ran.stderr, gate.log());
 }
 
@@ -318,11 +310,11 @@ async fn clients_of_mysql_verify_the_gate() {
             let mut client = client(host, &verify(&ca));
             shows_ok(client.arg("--protocol=tcp"), &bed.gate).await;
         }
-        let ran = ran(&mut client("127.0.0.1", &verify(path(&server.ca)))).await;
+        let ran = Ran::of(&mut client("127.0.0.1", &verify(path(&server.ca))), PATIENCE).await;
         assert!(!ran.status.success(), "{engine}: {ran:?}");
         bed.logs("the client does not trust rdsgate's local certificate").await;
         let off = if engine == Engine::MariaDb { "--skip-ssl" } else { "--ssl-mode=DISABLED" };
-        let ran = self::ran(&mut client("127.0.0.1", &[off.to_owned()])).await;
+        let ran = Ran::of(&mut client("127.0.0.1", &[off.to_owned()]), PATIENCE).await;
         assert!(
             ran.stderr.contains("ERROR 3159 (HY000): Connections using insecure transport are prohibited"),
             "{ran:?}"
@@ -384,7 +376,7 @@ async fn cert_prints_the_authority_that_the_gate_uses() {
         command.current_dir(bed.state.path());
         command
     };
-    let printed = ran(&mut rdsgate()).await;
+    let printed = Ran::of(&mut rdsgate(), PATIENCE).await;
     let before = std::fs::read_to_string(bed.ca()).expect("it is there");
     assert_eq!(printed.stdout, before.trim_end());
     for way in ["sslrootcert=", "--ssl-mode=VERIFY_IDENTITY --ssl-ca=", "NODE_EXTRA_CA_CERTS=", "keytool -importcert"] {
@@ -392,16 +384,16 @@ async fn cert_prints_the_authority_that_the_gate_uses() {
     }
     assert!(printed.stderr.contains("db.internal"), "{}", printed.stderr);
     let out = bed.state.path().join("out.pem");
-    let written = ran(rdsgate().arg("--out").arg(&out)).await;
+    let written = Ran::of(rdsgate().arg("--out").arg(&out), PATIENCE).await;
     assert_eq!((written.stdout.as_str(), std::fs::read_to_string(&out).expect("written")), ("", before.clone()));
-    let json = ran(rdsgate().arg("--json")).await;
+    let json = Ran::of(rdsgate().arg("--json"), PATIENCE).await;
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(json["certificate"].as_str(), Some(before.as_str()));
-    let renewed = ran(rdsgate().arg("--renew")).await;
+    let renewed = Ran::of(rdsgate().arg("--renew"), PATIENCE).await;
     assert!(renewed.stdout != printed.stdout && renewed.stdout.starts_with("-----BEGIN"), "{renewed:?}");
     let key = bed.state.path().join("rdsgate/local-ca/ca.key");
     std::fs::write(&key, "damaged").expect("it is ours");
-    let damaged = ran(&mut rdsgate()).await;
+    let damaged = Ran::of(&mut rdsgate(), PATIENCE).await;
     assert!(
         damaged.stderr.contains("is damaged: it has no key") && damaged.stderr.contains("rdsgate cert --renew"),
         "{damaged:?}"

@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
 use crate::{
     ports::ends,
     support::{
         clients::{Client, Door},
-        gate::{Gate, GateOptions, PATIENCE, sandbox},
+        gate::{Gate, GateOptions, PATIENCE, Ran, sandbox},
         servers::{Engine, PgServer, Server},
     },
 };
@@ -31,9 +31,9 @@ fn mode(path: &Path) -> u32 {
 
 /// What a program prints that must succeed.
 async fn printed(command: &mut Command) -> String {
-    let output = timeout(PATIENCE, command.output()).await.expect("it ends").expect("it is installed");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    let ran = Ran::of(command, PATIENCE).await;
+    assert!(ran.status.success(), "{ran:?}");
+    ran.stdout
 }
 
 #[tokio::test(flavor = "multi_thread")]

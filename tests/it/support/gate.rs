@@ -45,6 +45,16 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
+impl Ran {
+    /// Runs a program that reads no input to its end: its output without the last ends of lines.
+    pub(crate) async fn of(command: &mut Command, limit: Duration) -> Self {
+        let output = timeout(limit, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
+        let output = output.expect("the program hangs").expect("the program is installed");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        Self { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
 /// A sandbox whose bastion reaches `server` under its RDS name and usual port.
 pub(crate) async fn sandbox(server: &Server) -> Sandbox {
     sandbox_with(server, |options| options).await
@@ -407,15 +417,7 @@ impl Gate {
     /// Runs one statement (or backslash command) with psql.
     pub(crate) async fn psql(&self, sql: &str) -> Ran {
         let mut psql = self.psql_command();
-        let output = timeout(PATIENCE * 5, psql.args(["-c", sql]).output())
-            .await
-            .expect("psql hangs")
-            .expect("psql is installed");
-        Ran {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
-        }
+        Ran::of(psql.args(["-c", sql]), PATIENCE * 5).await
     }
 
     /// The result of a statement, which must succeed.
@@ -475,12 +477,6 @@ pub(crate) async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
         .args(["--no-defaults", "--skip-ssl", "--batch", "--skip-column-names", "-h", "127.0.0.1"])
         .args(["-u", &gate.user, "-P", &gate.port.to_string()])
         .args(arguments)
-        .env("LC_ALL", "C.UTF-8")
-        .kill_on_drop(true);
-    let output = timeout(PATIENCE, client.output()).await.expect("mariadb hangs").expect("mariadb is installed");
-    Ran {
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
-    }
+        .env("LC_ALL", "C.UTF-8");
+    Ran::of(&mut client, PATIENCE).await
 }
