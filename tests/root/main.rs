@@ -279,13 +279,11 @@ async fn flood_of_another_user_costs_nothing_upstream() {
     let admin = Admin::of(&gate);
     gate.query("select 1").await;
     let calls = sandbox.calls().len();
-    // A little more than a thousand a second.
-    let script = "import socket, sys, time\nport = int(sys.argv[1])\nwhile True:\n    begin = time.monotonic()\n    for _ in range(12):\n        \
-                  s = socket.create_connection(('127.0.0.1', port)); s.close()\n    \
-                  time.sleep(max(0, 0.01 - (time.monotonic() - begin)))\n";
-    let mut flood = Command::new("python3");
+    // About a thousand a second. bash does it, because the first python3 in PATH may be one that this user cannot read.
+    let script = "while :; do for _ in {1..16}; do : 3<>/dev/tcp/127.0.0.1/$0; done; sleep 0.01; done";
+    let mut flood = Command::new("bash");
     flood.args(["-c", script, &gate.port.to_string()]).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    let mut flood = as_other_user(&flood).spawn().expect("python is there");
+    let mut flood = as_other_user(&flood).spawn().expect("bash is there");
     let refused = [("stage", "client")];
     admin.until_metric("rdsgate_connections_refused_total", &refused, 1000.0).await;
     for _ in 0..20 {
