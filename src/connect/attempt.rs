@@ -92,6 +92,11 @@ impl Attempt {
         self.steps.iter().chain(&self.failed).filter(|(taken, _)| *taken == step).map(|(_, took)| *took).sum()
     }
 
+    /// The time that all steps have taken that succeeded.
+    fn time_taken(&self) -> Duration {
+        self.steps.iter().map(|(_, took)| *took).sum()
+    }
+
     /// Waits for a turn to log in, for as long as the client does. The time is not that of a step.
     ///
     /// # Errors
@@ -102,7 +107,7 @@ impl Attempt {
         let turn = timeout_at(last, pace.turn(last)).await;
         let after = started.elapsed();
         self.deadline.explain = last.min(explain + after);
-        turn.map_err(|_| Error::Timeout { step: Step::Login, after })?.map_err(Error::Pace)
+        turn.map_err(|_| Error::Timeout { step: Step::Login, after, before: self.time_taken() })?.map_err(Error::Pace)
     }
 
     /// Takes a step within its limit.
@@ -136,7 +141,7 @@ impl Attempt {
             // A client waits for that; the steps behind it have their own time all the same.
             self.deadline.explain = last.min(explain + took);
         }
-        let done = done.unwrap_or(Err(Error::Timeout { step, after: took }));
+        let done = done.unwrap_or(Err(Error::Timeout { step, after: took, before: self.time_taken() }));
         if done.is_ok() {
             self.steps.push((step, took));
         } else {
@@ -223,6 +228,19 @@ mod tests {
         assert_eq!(step(&mut short, Hope::None, 5).await, (2, false));
         let mut patient = Attempt::new(Deadline::unattended(Instant::now() + CONNECT_TIMEOUT));
         assert_eq!(step(&mut patient, Hope::None, 25).await, (25, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn step_that_is_left_little_time_names_the_steps_before_it() {
+        let said = async |mut attempt: Attempt, step| {
+            let endless = attempt.run(step, Hope::None, pending::<Result<(), Error>>()).await;
+            endless.expect_err("it is cut off").to_string()
+        };
+        assert_eq!(said(attempt(), Step::Answer).await, "database answer took longer than 9 s");
+        let mut late = Attempt::new(Deadline::of_client(Instant::now(), Duration::from_millis(3400)));
+        step(&mut late, Hope::None, 3).await;
+        let expected = "database login took longer than 0.4 s, after 3 s for the steps before it";
+        assert_eq!(said(late, Step::Login).await, expected);
     }
 
     #[tokio::test(start_paused = true)]

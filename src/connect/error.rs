@@ -37,13 +37,27 @@ pub enum Error {
     #[error(transparent)]
     Pace(#[from] Overrun),
     /// A step took too long.
-    #[error("{} took longer than {} s", step.as_str(), after.as_secs())]
+    #[error("{} took longer than {}", step.as_str(), time_given(*after, *before))]
     Timeout {
         /// The step.
         step: Step,
         /// How long it took.
         after: Duration,
+        /// How long the steps before it took, which had the same time to share.
+        before: Duration,
     },
+}
+
+/// The time that a step had, in seconds. If the steps before it took more, their time as well.
+fn time_given(after: Duration, before: Duration) -> String {
+    let seconds = |time: Duration| match time.as_secs() {
+        0 => format!("{:.1} s", time.as_secs_f32()),
+        seconds => format!("{seconds} s"),
+    };
+    if before <= after {
+        return seconds(after);
+    }
+    format!("{}, after {} for the steps before it", seconds(after), seconds(before))
 }
 
 impl Error {

@@ -173,7 +173,9 @@ async fn answer<T>(
 /// dial did not fail by itself.
 fn blame(stream: &tunnel::Stream, error: Error) -> Error {
     match error {
-        Error::Timeout { step: Step::Answer, after } => stream.acceptance().overdue(after).map_or(error, Error::Stream),
+        Error::Timeout { step: Step::Answer, after, .. } => {
+            stream.acceptance().overdue(after).map_or(error, Error::Stream)
+        }
         error => error,
     }
 }

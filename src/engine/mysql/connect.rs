@@ -103,6 +103,6 @@ pub async fn decline(
         let _ = stream.shutdown().await;
         Ok(())
     };
-    let late = |_| Error::Timeout { step: Step::Login, after: DECLINE_TIMEOUT };
+    let late = |_| Error::Timeout { step: Step::Login, after: DECLINE_TIMEOUT, before: Duration::ZERO };
     timeout(DECLINE_TIMEOUT, declined).await.map_err(late)?
 }
