@@ -1,9 +1,8 @@
 //! Calls to AWS services without their SDKs: signed, sent through the same kind of HTTP client, and retried and bounded like calls
 //! of the SDK.
 //!
-//! EC2 and IAM speak the Query protocol (a form in, XML out), ECS and CloudWatch Logs speak AWS JSON 1.1, Aurora DSQL speaks REST
-//! with JSON. An SDK
-//! for one or two calls of each service would cost more than the rest of the program.
+//! EC2 and IAM speak the Query protocol (a form in, XML out), ECS, CloudWatch Logs and Secrets Manager speak AWS JSON 1.1, Aurora DSQL
+//! speaks REST with JSON. An SDK for one or two calls of each service would cost more than the rest of the program.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -24,6 +23,7 @@ use zeroize::Zeroizing;
 use super::{
     Account, Error, Retry,
     api::Api,
+    http,
     limits::{ATTEMPT_TIMEOUT, ATTEMPTS, CALL_TIMEOUT, CONNECT_TIMEOUT},
     meaning::{described, find},
     sign,
@@ -49,6 +49,8 @@ struct Prepared {
     host: String,
     form: Form,
     body: String,
+    /// The reply is a secret: no buffer of the HTTP client keeps it.
+    wiped: bool,
 }
 
 /// The protocol of a request.
@@ -100,7 +102,8 @@ impl Account {
         region: &Region,
     ) -> Result<Zeroizing<String>, Error> {
         let target = format!("{}.{operation}", api.version());
-        self.send(&self.prepare(api, operation, region, Form::Json(target), input.to_string())?).await
+        let request = self.prepare(api, operation, region, Form::Json(target), input.to_string())?;
+        self.send(&Prepared { wiped: api == Api::SecretsManager, ..request }).await
     }
 
     /// A read call of REST with JSON. `path` is without its first slash and needs no encoding.
@@ -152,7 +155,7 @@ impl Account {
         let url = format!("{}/", url.trim_end_matches('/'));
         let host = url.parse::<::http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
         let host = host.ok_or(Error::Incomplete { operation, field: "host in the endpoint's URL" })?;
-        Ok(Prepared { operation, api, region, url, host, form, body })
+        Ok(Prepared { operation, api, region, url, host, form, body, wiped: false })
     }
 
     /// Sends the request and returns the body of the reply. Retries transient failures, and once with fresh credentials.
@@ -241,6 +244,9 @@ impl Prepared {
         for (name, value) in self.headers() {
             request.headers_mut().insert(name, value.to_owned());
         }
+        if self.wiped {
+            http::ask_to_wipe(&mut request);
+        }
         Ok(request)
     }
 
@@ -270,10 +276,14 @@ async fn read(operation: &'static str, response: HttpResponse) -> Result<Zeroizi
     let length = body.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     let mut stream = ByteStream::new(body);
     let mut body = Zeroizing::new(Vec::with_capacity(length.min(MAX_PREALLOCATED)));
+    let mut chunks = Vec::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| Error::Transport { operation, cause: Arc::new(error) })?;
         body.extend_from_slice(&chunk);
+        chunks.push(chunk);
     }
+    drop(stream);
+    chunks.into_iter().for_each(http::wipe);
     String::from_utf8(std::mem::take(&mut *body)).map(Zeroizing::new).map_err(|_| malformed(operation))
 }
 

@@ -21,10 +21,13 @@ use aws_smithy_runtime_api::client::{
         HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
         http_client_fn,
     },
-    orchestrator::HttpRequest,
+    orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+use zeroize::Zeroize as _;
 
 use super::{Error, Unreachable, profiles::Setting, unreachable::RefusedReply};
 use crate::{
@@ -38,6 +41,10 @@ pub(super) struct Clients(Mutex<HashMap<Option<PathBuf>, Client>>);
 
 /// The largest reply that is read. A page of a hundred instances has some hundred kilobytes.
 const ANSWER_LIMIT: usize = 8 << 20;
+
+/// For the HTTP client to let go of the buffer of a connection that is closed, and between looks at it.
+const WIPE_TIMEOUT: Duration = Duration::from_secs(10);
+const WIPE_POLL: Duration = Duration::from_millis(10);
 
 /// A client for the SDK, and one for our own requests.
 #[derive(Clone)]
@@ -141,32 +148,72 @@ impl std::fmt::Debug for Outbound {
     }
 }
 
+/// Asks for a reply of which no buffer keeps a copy. Its connection is closed, because an open one keeps its buffer.
+pub(super) fn ask_to_wipe(request: &mut HttpRequest) {
+    request.headers_mut().insert("connection", "close");
+}
+
+/// Overwrites bytes that nothing else refers to.
+pub(super) fn wipe(bytes: Bytes) {
+    if let Ok(mut bytes) = bytes.try_into_mut() {
+        bytes.as_mut().zeroize();
+    }
+}
+
 /// Reads a whole reply, up to [`ANSWER_LIMIT`]. Neither the SDK nor its HTTP client has a limit, and none of our calls streams.
-fn bounded(answer: HttpConnectorFuture) -> HttpConnectorFuture {
+fn bounded(answer: HttpConnectorFuture, is_wiped: bool) -> HttpConnectorFuture {
     HttpConnectorFuture::new(async move {
         let mut answer = answer.await?;
-        let body = std::mem::replace(answer.body_mut(), SdkBody::empty());
-        *answer.body_mut() = SdkBody::from(read(body).await?);
-        Ok(answer)
+        let chunks = read(answer.take_body()).await?;
+        let body = SdkBody::from(chunks.concat());
+        if !is_wiped {
+            *answer.body_mut() = body;
+            return Ok(answer);
+        }
+        // The headers refer to the same buffer.
+        let mut owned = HttpResponse::new(answer.status(), body);
+        for (name, value) in answer.headers() {
+            owned.headers_mut().append(name.to_owned(), value.to_owned());
+        }
+        drop(answer);
+        // No login waits for it, and it ends by itself.
+        tokio::spawn(wipe_once_free(chunks));
+        Ok(owned)
     })
 }
 
-async fn read(body: SdkBody) -> Result<Vec<u8>, ConnectorError> {
-    let (mut stream, mut read) = (ByteStream::new(body), Vec::new());
+async fn read(body: SdkBody) -> Result<Vec<Bytes>, ConnectorError> {
+    let (mut stream, mut chunks, mut length) = (ByteStream::new(body), Vec::new(), 0);
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|cause| ConnectorError::io(cause.into()))?;
-        if read.len() + chunk.len() > ANSWER_LIMIT {
+        length += chunk.len();
+        if length > ANSWER_LIMIT {
             return Err(ConnectorError::other(RefusedReply("the answer is longer than 8 MiB").into(), None));
         }
-        read.extend_from_slice(&chunk);
+        chunks.push(chunk);
     }
-    Ok(read)
+    Ok(chunks)
+}
+
+/// Overwrites a reply once the connection, which ends in a task of its own, has let go of its buffer. A buffer stays as it is where several
+/// parts of a reply share it, and in HTTP/2, whose connections stay open.
+async fn wipe_once_free(chunks: Vec<Bytes>) {
+    if let [whole] = &chunks[..] {
+        let free = async {
+            while !whole.is_unique() {
+                sleep(WIPE_POLL).await;
+            }
+        };
+        let _ = timeout(WIPE_TIMEOUT, free).await;
+    }
+    chunks.into_iter().for_each(wipe);
 }
 
 impl HttpConnector for Outbound {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let way = self.way(&request);
-        let answer = bounded(self.send(request));
+        let is_wiped = request.headers().get("connection") == Some("close");
+        let answer = bounded(self.send(request), is_wiped);
         HttpConnectorFuture::new(async move { answer.await.map_err(|error| described(error, way)) })
     }
 }

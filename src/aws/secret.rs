@@ -1,7 +1,7 @@
 //! Secrets Manager: the value of a secret, read as the login to a database.
 //!
-//! The text of a secret is in memory that is zeroed when dropped from the reply on: it is unescaped here, because a parser of JSON
-//! would leave copies behind.
+//! From the reply on, the text of a secret is in memory that is zeroed when dropped. It is unescaped here, because a parser of JSON would
+//! leave copies behind. The buffer of an HTTP/1.1 connection is overwritten (`http`); TLS may leave a copy in memory that it has freed.
 
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};

@@ -298,6 +298,7 @@ async fn plugins_of_mariadb_take_the_clients_password() {
         assert!(ran.stderr.contains(&refusal) && ran.stderr.contains("Hint: Check the password"), "{}", ran.stderr);
     }
     assert!(!gate.log().contains(&right), "the password is in the log");
+    assert_eq!(gate.in_memory(&right), Vec::<String>::new(), "the password is in memory");
 }
 
 /// With the server's own client, because the one of this machine may be older.

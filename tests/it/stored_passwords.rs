@@ -1,8 +1,11 @@
 //! Logins with a password of Secrets Manager or of a command, at real servers of each engine.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use mysql_async::{ChangeUserOpts, Conn, prelude::Queryable as _};
@@ -81,6 +84,46 @@ async fn password_of_a_secret_serves_each_form_that_servers_ask_for() {
             assert_eq!(fetches(&sandbox), 1, "{engine} {how}");
             let log = gate.log();
             assert!(log.contains("auth=\"secret\"") && !log.contains("Hu$h") && !log.contains("pässwörd"), "{log}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn password_of_a_secret_is_in_memory_once() {
+    // Found in no other place than those of a value that was fetched.
+    let password = ["Tr0ub4dor", "stored", "staple"].join("-");
+    for (engine, users) in [
+        (
+            Engine::Postgres,
+            &[("scram_user", "scram-sha-256"), ("md5_user", "md5"), ("plain_user", "scram-sha-256")][..],
+        ),
+        (Engine::MariaDb, &[("native_user", "mysql_native_password"), ("ed_user", "ed25519")]),
+        (Engine::MySql, &[("sha2_user", "caching_sha2_password"), ("sha256_user", "sha256_password")]),
+    ] {
+        let server = Server::start(&Options { engine, ..Options::default() });
+        if engine == Engine::MariaDb {
+            server.admin("install soname 'auth_ed25519'");
+        }
+        for (user, how) in users {
+            create_user(&server, user, how, &password);
+            let sandbox = sandbox(&server).await;
+            sandbox.set_secret(SECRET, StoredSecret::login(user, &password));
+            let mut gate = options(&server, &sandbox).start().await;
+            gate.user = (*user).into();
+            for _ in 0..3 {
+                let ran = ask(&server, &gate, "select 42").await;
+                assert_eq!(ran.stdout, "42", "{engine} {how}: {}\n{}", ran.stderr, gate.log());
+            }
+            let until = Instant::now() + PATIENCE;
+            loop {
+                // The buffer of the HTTP client is overwritten soon after the reply.
+                let places = gate.in_memory(&password);
+                if places.len() == 1 {
+                    break;
+                }
+                assert!(Instant::now() < until, "{engine} {how}: beside the kept value there are {places:#?}");
+            }
+            assert!(!gate.log().contains(&password), "{engine} {how}: the password is in the log");
         }
     }
 }

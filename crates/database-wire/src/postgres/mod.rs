@@ -28,6 +28,7 @@ pub mod method;
 pub mod password;
 pub mod query;
 pub mod scram;
+mod scram_client;
 pub mod startup;
 pub mod version;
 pub mod watch;

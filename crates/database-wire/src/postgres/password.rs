@@ -16,10 +16,9 @@
 use bytes::BytesMut;
 use postgres_protocol::authentication::{
     md5_hash,
-    sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256},
+    sasl::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use zeroize::Zeroizing;
 
 use super::{
     codec::{Reader, put_message},
@@ -27,6 +26,7 @@ use super::{
     login::{Conversation, LoggedIn},
     message,
     method::Method,
+    scram_client::{Binding, Exchange},
     startup::Startup,
 };
 use crate::c_string::put_cstr;
@@ -93,39 +93,37 @@ async fn scram<S: AsyncRead + AsyncWrite + Unpin>(
     end_point: Option<&[u8]>,
 ) -> Result<(), Error> {
     let (mechanism, binding) = match (offered, end_point) {
-        (Mechanisms { plus: true, .. }, Some(hash)) => {
-            (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash.to_vec()))
-        }
-        (Mechanisms { plain: true, .. }, Some(_)) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
-        (Mechanisms { plain: true, .. }, None) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+        (Mechanisms { plus: true, .. }, Some(hash)) => (SCRAM_SHA_256_PLUS, Binding::EndPoint(hash)),
+        (Mechanisms { plain: true, .. }, Some(_)) => (SCRAM_SHA_256, Binding::NotOffered),
+        (Mechanisms { plain: true, .. }, None) => (SCRAM_SHA_256, Binding::Unable),
         (Mechanisms { plain: false, .. }, _) => return Err(Error::PasswordMethod(Method(10))),
     };
-    let mut scram = ScramSha256::new(password.expose().as_bytes(), binding);
-    let mut first = Vec::new();
-    put_message(&mut first, Some(b'p'), |out| {
+    let (exchange, first) = Exchange::begin(binding)?;
+    let mut initial = Vec::new();
+    put_message(&mut initial, Some(b'p'), |out| {
         put_cstr(out, mechanism.as_bytes(), "SASL mechanism")?;
-        let length = u32::try_from(scram.message().len()).map_err(|_| Error::Malformed("SASL"))?;
+        let length = u32::try_from(first.len()).map_err(|_| Error::Malformed("SASL"))?;
         out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(scram.message());
+        out.extend_from_slice(first.as_bytes());
         Ok::<_, Error>(())
     })?;
-    conversation.send(&first).await?;
+    conversation.send(&initial).await?;
     let reply = conversation.next_request().await?;
     let Request::SaslContinue(data) = Request::parse(reply.body())? else {
         return Err(Error::Scram("the server did not go on with it"));
     };
-    scram.update(data).map_err(|_| Error::Scram("the server's first message cannot be used"))?;
-    let mut proof = Zeroizing::new(Vec::with_capacity(scram.message().len() + 5));
-    put_message(&mut proof, Some(b'p'), |out| {
-        out.extend_from_slice(scram.message());
+    let (proved, proof) = exchange.prove(password, data)?;
+    let mut response = Vec::with_capacity(proof.len() + 5);
+    put_message(&mut response, Some(b'p'), |out| {
+        out.extend_from_slice(proof.as_bytes());
         Ok::<_, Error>(())
     })?;
-    conversation.send(&proof).await?;
+    conversation.send(&response).await?;
     let reply = conversation.next_request().await?;
     let Request::SaslFinal(data) = Request::parse(reply.body())? else {
         return Err(Error::Scram("the server did not prove that it knows the password"));
     };
-    scram.finish(data).map_err(|_| Error::Scram("the server did not prove that it knows the password"))
+    proved.finish(data)
 }
 
 impl<'a> Request<'a> {
@@ -277,7 +275,7 @@ mod tests {
         }
     }
 
-    /// `postgres-protocol` refuses more than 100,000 iterations, which take a tenth of a second; the default of servers is 4,096.
+    /// More than 100,000 iterations take longer than a tenth of a second; the default of servers is 4,096.
     #[tokio::test]
     async fn server_that_asks_for_minutes_of_work_is_refused_at_once() {
         for iterations in ["100001", "2147483648", "4294967295", "99999999999"] {

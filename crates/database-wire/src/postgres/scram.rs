@@ -33,9 +33,9 @@ const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not 0");
 /// As `SCRAM_DEFAULT_SALT_LEN`, there.
 const SALT_LENGTH: usize = 16;
 /// As `SCRAM_RAW_NONCE_LEN`, there.
-const NONCE_LENGTH: usize = 18;
+pub(super) const NONCE_LENGTH: usize = 18;
 /// SHA-256.
-const KEY_LENGTH: usize = 32;
+pub(super) const KEY_LENGTH: usize = 32;
 
 /// The knowledge that it takes to judge a client's proof. The password cannot be had from it but by guessing.
 pub struct Verifier {
@@ -198,11 +198,11 @@ impl Exchange {
     }
 }
 
-fn keyed(key: &[u8], message: &[u8]) -> Zeroizing<[u8; KEY_LENGTH]> {
+pub(super) fn keyed(key: &[u8], message: &[u8]) -> Zeroizing<[u8; KEY_LENGTH]> {
     array(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref())
 }
 
-fn hash(message: &[u8]) -> Zeroizing<[u8; KEY_LENGTH]> {
+pub(super) fn hash(message: &[u8]) -> Zeroizing<[u8; KEY_LENGTH]> {
     array(digest::digest(&digest::SHA256, message).as_ref())
 }
 
