@@ -7,8 +7,11 @@ use safe_display::printable;
 /// The error, then each cause after a colon. Several lines of one error, as in lists of libraries, are joined. The text may come
 /// from the far side, so characters that control a display are escaped, and likely session tokens are cut.
 pub fn one_line(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+    after(error.to_string(), error.source())
+}
+
+/// As [`one_line`], for an error with this text and this cause.
+pub fn after(mut text: String, mut cause: Option<&dyn Error>) -> String {
     while let Some(error) = cause {
         let more = error.to_string();
         // Errors of some libraries include their cause.

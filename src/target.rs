@@ -44,6 +44,24 @@ pub enum Engine {
     Tcp,
 }
 
+/// The far end of a connection, as errors call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remote {
+    /// A database, which rdsgate logs in to.
+    Database,
+    /// A server of any kind.
+    Server,
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Database => "database",
+            Self::Server => "server",
+        })
+    }
+}
+
 /// A text that is not a value of its type. The message contains the text and the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -362,6 +380,11 @@ impl Target {
     /// The first TCP address to listen on.
     pub fn tcp(&self) -> Option<&ListenAddress> {
         self.listen.iter().find_map(Address::tcp)
+    }
+
+    /// The far end, as errors call it.
+    pub fn remote(&self) -> Remote {
+        if self.engine.is_database() { Remote::Database } else { Remote::Server }
     }
 
     /// Whether AWS has a part in it: not in bytes that pass to a server as they are, straight from this machine.

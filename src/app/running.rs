@@ -508,8 +508,7 @@ async fn check(service: &Service) -> bool {
     if let Err(cause) = ready {
         let cause = proxy::error::Error::from(cause);
         service.found_failure(&cause);
-        let worded = |text: String| target.engine.worded(&text);
-        let (hint, cause) = (cause.hint(target).map(worded).unwrap_or_default(), worded(cause.message()));
+        let (hint, cause) = (cause.hint(target).unwrap_or_default(), cause.message(target));
         warn!(target = %target.name, cause, hint, "connections will fail");
         return false;
     }

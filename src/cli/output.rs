@@ -326,9 +326,8 @@ impl Output {
 
     /// Why a database cannot be reached, in the words that its clients would get.
     pub fn unreachable(&mut self, target: &Target, error: &connect::Error) {
-        let worded = |text: String| target.engine.worded(&text);
-        let text = format!("{}: {}", target.name, worded(error.message()));
-        self.message(Kind::Error, &text, error.hint(target).map(worded).as_deref(), &[]);
+        let text = format!("{}: {}", target.name, error.message(target.remote()));
+        self.message(Kind::Error, &text, error.hint(target).as_deref(), &[]);
     }
 
     /// Refuses a target of another engine than a program is for.

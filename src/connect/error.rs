@@ -8,7 +8,9 @@ use database_wire as wire;
 
 use super::{pace::Overrun, step::Step};
 use crate::{
-    aws, causes, tls,
+    aws, causes,
+    target::Remote,
+    tls,
     tunnel::{self, StreamError, control::aws_error, pool, ssm::session},
 };
 
@@ -16,13 +18,13 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No usable credentials or no token.
-    #[error("no {} for the database login", if .0.concerns_password() { "password" } else { "AWS credentials" })]
+    #[error("{}", no_credentials(Remote::Database, .0))]
     Credentials(#[source] aws::Error),
     /// No route.
-    #[error("cannot open the route to the database")]
+    #[error("{}", no_route(Remote::Database))]
     Route(#[source] tunnel::Error),
     /// The route is open, but the connection through it failed.
-    #[error("cannot reach the database")]
+    #[error("{}", unreachable(Remote::Database))]
     Stream(#[source] StreamError),
     /// The first answer is not that of a database server with TLS.
     #[error(transparent)]
@@ -37,7 +39,7 @@ pub enum Error {
     #[error(transparent)]
     Pace(#[from] Overrun),
     /// A step took too long.
-    #[error("{} took longer than {}", step.as_str(), time_given(*after, *before))]
+    #[error("{}", too_long(Remote::Database, *step, &time_given(*after, *before)))]
     Timeout {
         /// The step.
         step: Step,
@@ -58,6 +60,26 @@ fn time_given(after: Duration, before: Duration) -> String {
         return seconds(after);
     }
     format!("{}, after {} for the steps before it", seconds(after), seconds(before))
+}
+
+fn no_credentials(remote: Remote, cause: &aws::Error) -> String {
+    match remote {
+        Remote::Database if cause.concerns_password() => "no password for the database login".into(),
+        Remote::Database => "no AWS credentials for the database login".into(),
+        Remote::Server => "no AWS credentials for the SSM session".into(),
+    }
+}
+
+fn no_route(remote: Remote) -> String {
+    format!("cannot open the route to the {remote}")
+}
+
+fn unreachable(remote: Remote) -> String {
+    format!("cannot reach the {remote}")
+}
+
+fn too_long(remote: Remote, step: Step, time_given: &str) -> String {
+    format!("{} took longer than {time_given}", step.name(remote))
 }
 
 impl Error {
@@ -149,9 +171,15 @@ impl Error {
         }
     }
 
-    /// The error with its causes, one line.
-    pub fn message(&self) -> String {
-        causes::one_line(self)
+    /// The error with its causes, one line, about this remote end.
+    pub fn message(&self, remote: Remote) -> String {
+        match self {
+            Self::Credentials(cause) => causes::after(no_credentials(remote, cause), Some(cause)),
+            Self::Route(cause) => causes::after(no_route(remote), Some(cause)),
+            Self::Stream(cause) => causes::after(format!("{}: {}", unreachable(remote), cause.message(remote)), None),
+            Self::Timeout { step, after, before } => too_long(remote, *step, &time_given(*after, *before)),
+            Self::Answer(_) | Self::Tls(_) | Self::Login(_) | Self::Pace(_) => causes::one_line(self),
+        }
     }
 }
 

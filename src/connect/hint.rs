@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{error::Error, step::Step};
 use crate::{
     aws,
-    target::Target,
+    target::{Remote, Target},
     tunnel::{
         self, StreamError, control::aws_error, direct, message_service, pool, ssm::conversation::EndReason,
         ssm::handshake::HandshakeError, ssm::session,
@@ -28,8 +28,9 @@ impl Error {
                 target.endpoint.port
             )),
             Self::Stream(StreamError::Refused) => Some(format!(
-                "Check that the security group of the database lets the bastion in on port {port}, that {port} is its port, and \
+                "Check that the security group of the {remote} lets the bastion in on port {port}, that {port} is its port, and \
                  that {host} resolves on the bastion.",
+                remote = target.remote(),
                 port = target.endpoint.port,
                 host = target.endpoint.host,
             )),
@@ -64,9 +65,12 @@ fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {
     match cause {
         tunnel::Error::Pool(pool::Error::Session(error)) => session_hint(error, target),
         tunnel::Error::Pool(pool::Error::Closed) | tunnel::Error::PeerGone | tunnel::Error::Peer { .. } => None,
-        tunnel::Error::Nowhere(_) => {
-            Some("Correct the DNS record, or name the database's own endpoint; rdsgate ls shows it.".into())
-        }
+        tunnel::Error::Nowhere(_) => Some(match target.remote() {
+            Remote::Database => {
+                "Correct the DNS record, or name the database's own endpoint; rdsgate ls shows it.".into()
+            }
+            Remote::Server => "Correct the DNS record, or name the server's own host.".into(),
+        }),
         tunnel::Error::Pool(pool::Error::NoRoom { .. }) => {
             Some("Close idle connections, make clients read their results, or raise max_sessions.".into())
         }
@@ -74,15 +78,17 @@ fn route_hint(cause: &tunnel::Error, target: &Target) -> Option<String> {
             Some("Private endpoints may resolve inside their VPC only: use --bastion.".into())
         }
         tunnel::Error::Direct(direct::Error::Own { hosts: Some(line), .. }) => Some(format!(
-            "Remove line {} of /etc/hosts: clients connect to localhost, and rdsgate needs the address of the database.",
-            line.number
+            "Remove line {} of /etc/hosts: clients connect to localhost, and rdsgate needs the address of the {}.",
+            line.number,
+            target.remote()
         )),
         tunnel::Error::Direct(direct::Error::Own { endpoint, .. }) => {
             Some(format!("Correct the name server of this machine, which says that {} is here.", endpoint.host))
         }
-        tunnel::Error::Direct(direct::Error::Connect { .. }) => Some(
-            "A private database is not reachable from here: use --bastion, or check the VPN and security group.".into(),
-        ),
+        tunnel::Error::Direct(direct::Error::Connect { .. }) => Some(format!(
+            "A private {} is not reachable from here: use --bastion, or check the VPN and security group.",
+            target.remote()
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The steps of connecting, in order.
 
-use crate::target::Target;
+use crate::target::{Remote, Target};
 
 /// A step of connecting to a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,14 +21,16 @@ impl Step {
     /// Every step, in order.
     pub const ALL: [Self; 5] = [Self::Credentials, Self::Route, Self::Answer, Self::Tls, Self::Login];
 
-    /// The name for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Credentials => "AWS credentials",
-            Self::Route => "route to the database",
-            Self::Answer => "database answer",
-            Self::Tls => "TLS",
-            Self::Login => "database login",
+    /// The name for people, on the way to this remote end.
+    pub fn name(self, remote: Remote) -> &'static str {
+        match (self, remote) {
+            (Self::Credentials, _) => "AWS credentials",
+            (Self::Route, Remote::Database) => "route to the database",
+            (Self::Route, Remote::Server) => "route to the server",
+            (Self::Answer, Remote::Database) => "database answer",
+            (Self::Answer, Remote::Server) => "server answer",
+            (Self::Tls, _) => "TLS",
+            (Self::Login, _) => "database login",
         }
     }
 
@@ -52,8 +54,9 @@ impl Step {
                 target.endpoint.port
             )),
             Self::Answer => Some(format!(
-                "Check the security groups and network ACLs between the bastion and the database: silence mostly means that one of \
+                "Check the security groups and network ACLs between the bastion and the {}: silence mostly means that one of \
                  them drops port {}.",
+                target.remote(),
                 target.endpoint.port,
             )),
             Self::Login => {

@@ -87,7 +87,8 @@ impl PasswordTries<'_> {
     pub fn judge<T>(&mut self, result: Result<T, Error>) -> Option<Result<T, Error>> {
         match result {
             Err(error) if self.left > 0 && error.is_refused_password() && Login::of(self.target) == Login::Secret => {
-                debug!(target = %self.target.name, cause = error.message(), "the database refused the password");
+                let cause = error.message(self.target.remote());
+                debug!(target = %self.target.name, cause, "the database refused the password");
                 self.left -= 1;
                 self.refusal = Some(error);
                 None

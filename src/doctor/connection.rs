@@ -450,7 +450,7 @@ fn rotation(error: &Error, database: &Database, subject: &Subject) -> Option<Str
 
 /// An error of connecting, with what to do and whose failure it is.
 pub(super) fn failed(error: &Error, subject: &Subject, target: &Target) -> Finding {
-    let finding = Finding::fail(words::of(error)).of(error.into());
+    let finding = Finding::fail(words::of(error, target.remote())).of(error.into());
     let Error::Route(tunnel::Error::Pool(pool::Error::Session(cause))) = error else {
         return finding.fix(error.hint(target));
     };

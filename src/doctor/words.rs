@@ -9,7 +9,9 @@ use safe_display::printable;
 use crate::{
     aws,
     connect::Error,
-    engine, outbound, tls,
+    engine, outbound,
+    target::Remote,
+    tls,
     tunnel::{
         self, StreamError, direct, message_service, pool,
         ssm::{control::ControlError, conversation::EndReason, session, websocket},
@@ -47,11 +49,11 @@ pub(super) fn time(at: SystemTime) -> String {
     seconds.fmt(Format::DateTime).unwrap_or_else(|_| "an unknown time".into())
 }
 
-/// An error of connecting, in one line. The step is the check's; the text says what happened in it.
-pub(super) fn of(error: &Error) -> String {
+/// An error of connecting to this remote end, in one line. The step is the check's; the text says what happened in it.
+pub(super) fn of(error: &Error, remote: Remote) -> String {
     match error {
         Error::Route(cause) => joined(cause),
-        Error::Stream(cause) => joined(cause),
+        Error::Stream(cause) => printable::without_tokens(&cause.message(remote)).into_owned(),
         // A finding of its own has the names and dates of the certificate.
         Error::Tls(tls::Error::Certificate(rejected)) => {
             format!("the certificate for {} was refused: {}", rejected.host, rejected.reason)

@@ -100,14 +100,6 @@ impl Engine {
         self.facts().client.is_some()
     }
 
-    /// A text about connecting, which calls a target without a database a server.
-    pub fn worded(self, text: &str) -> String {
-        if self.is_database() {
-            return text.to_owned();
-        }
-        text.replace("the database", "the server").replace("database answer", "server answer")
-    }
-
     /// The default port of the engine, here and at AWS; `None` where there is none.
     pub fn default_port(self) -> Option<u16> {
         self.facts().default_port

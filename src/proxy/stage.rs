@@ -1,6 +1,6 @@
 //! The stages of serving a client until it is logged in.
 
-use crate::connect::Step;
+use crate::{connect::Step, target::Remote};
 
 /// The stage of a connection; in the DETAIL of every error and in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +10,9 @@ pub enum Stage {
     /// A step of connecting to the database.
     Connect(Step),
 }
+
+/// The name of [`Stage::Client`].
+pub(super) const CLIENT_STARTUP: &str = "client startup";
 
 impl Stage {
     /// Every stage, in order.
@@ -22,11 +25,11 @@ impl Stage {
         Self::Connect(Step::Login),
     ];
 
-    /// The name for people.
-    pub fn as_str(self) -> &'static str {
+    /// The name for people, on the way to this remote end.
+    pub fn name(self, remote: Remote) -> &'static str {
         match self {
-            Self::Client => "client startup",
-            Self::Connect(step) => step.as_str(),
+            Self::Client => CLIENT_STARTUP,
+            Self::Connect(step) => step.name(remote),
         }
     }
 

@@ -5,14 +5,16 @@ use std::{io, time::Duration};
 
 use ssm_session::smux::mux;
 
+use crate::target::Remote;
+
 /// Why a connection through an SSM session gives no more bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// The agent could not connect to the database.
-    #[error("the bastion could not connect to the database (refused, unreachable, or its name does not resolve there)")]
+    #[error("{}", refused(Remote::Database))]
     Refused,
     /// The database did not accept the connection within this time.
-    #[error("the bastion did not reach the database within {} s", .0.as_secs())]
+    #[error("{}", dial_timeout(Remote::Database, *.0))]
     DialTimeout(Duration),
     /// The agent did not acknowledge the request to dial. The database has received nothing.
     #[error("the SSM agent on the bastion does not answer")]
@@ -26,6 +28,14 @@ pub enum StreamError {
     /// A write after the end of the connection.
     #[error("the stream is closed")]
     Closed,
+}
+
+fn refused(remote: Remote) -> String {
+    format!("the bastion could not connect to the {remote} (refused, unreachable, or its name does not resolve there)")
+}
+
+fn dial_timeout(remote: Remote, after: Duration) -> String {
+    format!("the bastion did not reach the {remote} within {} s", after.as_secs())
 }
 
 impl From<mux::StreamError> for StreamError {
@@ -42,6 +52,15 @@ impl From<mux::StreamError> for StreamError {
 }
 
 impl StreamError {
+    /// The error as a sentence about this remote end.
+    pub fn message(&self, remote: Remote) -> String {
+        match self {
+            Self::Refused => refused(remote),
+            Self::DialTimeout(after) => dial_timeout(remote, *after),
+            Self::AgentSilent | Self::LinkLost | Self::SessionEnded(_) | Self::Closed => self.to_string(),
+        }
+    }
+
     /// An error of reading or writing a session's stream, with its sentence in these words.
     pub(super) fn reword(error: io::Error) -> io::Error {
         match mux::StreamError::from_io(&error) {

@@ -111,7 +111,8 @@ impl Mysql {
         match ended {
             Ok(Ok(())) => debug!(target = %upstream.target().name, "ended an unused spare connection"),
             Ok(Err(error)) => {
-                debug!(target = %upstream.target().name, cause = error.message(), "an unused spare connection broke");
+                let cause = error.message(upstream.target().remote());
+                debug!(target = %upstream.target().name, cause, "an unused spare connection broke");
             }
             Err(_) => debug!(target = %upstream.target().name, "an unused spare connection did not end in time"),
         }

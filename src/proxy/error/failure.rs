@@ -16,13 +16,13 @@ impl Error {
     pub fn failure<'a>(&'a self, target: &'a Target, login: &Login<'a>) -> Option<Failure<'a>> {
         Some(Failure {
             kind: self.kind()?,
-            message: target.engine.worded(&self.headline()),
+            message: self.headline(target),
             last_cause: self.last_cause(),
             // A client that is not admitted does not learn what is behind the port.
             context: (!matches!(self, Self::Access(_) | Self::LocalPassword { .. }))
                 .then(|| self.detail(target, login)),
             fact: self.fact(target, login),
-            hint: self.hint(target).map(|hint| target.engine.worded(&hint)),
+            hint: self.hint(target),
             target: &target.name,
             user: login.user,
             is_unnamed: target.user.is_none() && is_unnamed(target, login.user),
@@ -33,10 +33,10 @@ impl Error {
     }
 
     /// The event; a list of causes is left to the detail.
-    fn headline(&self) -> String {
+    fn headline(&self, target: &Target) -> String {
         match self {
             Self::Connect(connect::Error::Credentials(cause)) if cause.tried().is_some() => cause.to_string(),
-            _ => self.message(),
+            _ => self.message(target),
         }
     }
 

@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use crate::{
     causes, connect,
     listen::access,
-    proxy::{facts::Facts, stage::Stage},
+    proxy::{
+        facts::Facts,
+        stage::{CLIENT_STARTUP, Stage},
+    },
     service::DatabaseUser,
     target::Target,
     tls::local::HandshakeError,
@@ -52,7 +55,7 @@ pub enum Error {
     #[error(transparent)]
     LocalTls(#[from] HandshakeError),
     /// The client's startup took too long.
-    #[error("{} took longer than {} s", Stage::Client.as_str(), .0.as_secs())]
+    #[error("{CLIENT_STARTUP} took longer than {} s", .0.as_secs())]
     StartupTimeout(Duration),
     /// There is no connection to the database.
     #[error(transparent)]
@@ -163,9 +166,12 @@ impl Error {
         login.facts.of_bastion(target).or_else(|| login.facts.of_database(self.stage(), target))
     }
 
-    /// The error with its causes, one line.
-    pub fn message(&self) -> String {
-        causes::one_line(self)
+    /// The error with its causes, one line, about the remote end of the target.
+    pub fn message(&self, target: &Target) -> String {
+        match self {
+            Self::Connect(error) => error.message(target.remote()),
+            error => causes::one_line(error),
+        }
     }
 }
 
@@ -179,7 +185,8 @@ pub struct Login<'a> {
 
 impl Login<'_> {
     fn context(&self, stage: Stage, target: &Target) -> String {
-        let mut facts = vec![format!("Stage: {}. Database: {} {}.", stage.as_str(), target.endpoint, target.route)];
+        let mut facts =
+            vec![format!("Stage: {}. Database: {} {}.", stage.name(target.remote()), target.endpoint, target.route)];
         if !self.user.is_empty() {
             let configured = target.user.as_deref().filter(|configured| *configured != self.user);
             let asked = configured.map(|user| format!(", as the client asks (configured: {user})"));

@@ -96,7 +96,7 @@ impl Arrival {
 
     pub(super) fn log_refused(&self, service: &Service, user: &str, error: &Error) {
         let target = service.upstream.target();
-        let (name, stage, cause) = (&target.name, error.stage().as_str(), error.message());
+        let (name, stage, cause) = (&target.name, error.stage().name(target.remote()), error.message(target));
         if error.is_clients_departure() {
             debug!(target = %name, peer = %self.peer, user, cause, "no connection");
         } else {
@@ -105,9 +105,7 @@ impl Arrival {
                 info!(target = %name, peer = %self.peer, user, stage, cause, "connection refused");
             } else {
                 // The client learns nothing.
-                let worded = |text: &str| target.engine.worded(text);
-                let hint = error.hint(target).map(|hint| worded(&hint));
-                let (stage, cause) = (worded(stage), worded(&cause));
+                let hint = error.hint(target);
                 warn!(target = %name, peer = %self.peer, stage, cause, hint, "connection refused");
             }
         }
@@ -143,8 +141,9 @@ impl Arrival {
             Some(login::Record::Secret) => (Some("secret"), None),
             None => (None, None),
         };
+        let remote = service.upstream.target().remote();
         let stages: Vec<String> =
-            steps.iter().map(|(step, took)| format!("{}={:.1}", step.as_str(), took.as_secs_f64() * 1e3)).collect();
+            steps.iter().map(|(step, took)| format!("{}={:.1}", step.name(remote), took.as_secs_f64() * 1e3)).collect();
         debug!(
             target = %service.upstream.target().name,
             user,
@@ -171,7 +170,10 @@ impl Arrival {
         service.connections.ended(side, reason);
         let reason = match &end.reason {
             Reason::Closed(_) => reason.into(),
-            Reason::Broke(_, cause) => target.engine.worded(&cause.to_string()),
+            Reason::Broke(_, cause) => match StreamError::from_io(cause) {
+                Some(error) => error.message(target.remote()),
+                None => cause.to_string(),
+            },
             Reason::Stopped => "shutting down".into(),
             Reason::Cut => "cut while shutting down".into(),
         };
@@ -184,7 +186,7 @@ impl Arrival {
         if let Some(error) = error.as_ref().filter(|_| end.to_client == 0) {
             service.found_failure(error);
         }
-        let hint = error.and_then(|error| error.hint(target)).map(|hint| target.engine.worded(&hint));
+        let hint = error.and_then(|error| error.hint(target));
         macro_rules! line {
             ($level:ident) => {
                 $level!(

@@ -83,14 +83,15 @@ async fn hear<'e>(service: &Service, engine: &'e dyn ClientFirst, client: &mut C
 }
 
 async fn cancel(service: &Service, engine: &dyn ClientFirst, request: &CancelRequest, limits: Deadline) {
-    let target = &service.upstream.target().name;
+    let target = service.upstream.target();
+    let (target, remote) = (&target.name, target.remote());
     let Some(server) = service.registry.server_for(request) else {
         debug!(%target, "cancel request with a key that was not handed out");
         return;
     };
     match engine.cancel(&server, request, limits).await {
         Ok(()) => debug!(%target, "cancel request forwarded"),
-        Err(error) => info!(%target, cause = %error.message(), "cancel request could not be forwarded"),
+        Err(error) => info!(%target, cause = error.message(remote), "cancel request could not be forwarded"),
     }
 }
 

@@ -82,8 +82,9 @@ pub async fn learn(service: &Service, _learning: Learning) {
         match engine.greet(&service.upstream, deadline).await {
             Ok(greeted) => engine.retire(&service.upstream, greeted).await,
             Err(error) => {
-                let target = &service.upstream.target().name;
-                debug!(%target, cause = error.message(), "the greeting of the database server is not known yet");
+                let target = service.upstream.target();
+                let (target, cause) = (&target.name, error.message(target.remote()));
+                debug!(%target, cause, "the greeting of the database server is not known yet");
             }
         }
     };

@@ -23,7 +23,7 @@ pub(super) async fn refusal_of_command(
     position: ReplyPosition,
 ) -> Option<Vec<u8>> {
     if error.is_lost_connection() {
-        return Some(connection_lost(&error.message(), position));
+        return Some(connection_lost(&error.message(service.upstream.target()), position));
     }
     let facts = service.facts(error).await;
     let login = error::Login { user, facts: &facts };

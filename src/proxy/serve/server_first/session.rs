@@ -93,7 +93,7 @@ impl Session<'_> {
             Ok(status) => Ok(status),
             Err(error) => {
                 let error: Error = error;
-                debug!(%target, cause = error.message(), "COM_RESET_CONNECTION refused");
+                debug!(%target, cause = error.message(self.service.upstream.target()), "COM_RESET_CONNECTION refused");
                 if let Some(response) = refusal_of_command(&error, self.service, "", ReplyPosition::COMMAND).await {
                     farewell(&mut self.client, &response).await;
                 }
@@ -109,7 +109,8 @@ impl Session<'_> {
         match self.try_change_user(&mut position, &mut user).await {
             Ok(status) => Ok(status),
             Err(error) => {
-                let (target, cause) = (&self.service.upstream.target().name, error.message());
+                let target = self.service.upstream.target();
+                let (target, cause) = (&target.name, error.message(target));
                 debug!(%target, user, cause, "COM_CHANGE_USER refused");
                 if let Some(response) = refusal_of_command(&error, self.service, &user, position).await {
                     farewell(&mut self.client, &response).await;
