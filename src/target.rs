@@ -30,7 +30,7 @@ pub use self::{
     session::{Document, Parameter, Reason, SessionSettings},
 };
 use crate::service::{DatabaseUser, InvalidRegion, Permission, Service};
-pub use crate::service::{Partition, Region};
+pub use crate::service::{Partition, Region, UserMapping};
 
 /// The database engine of a target, which decides the protocol of the listener. The differences between engines are in
 /// `engine`.

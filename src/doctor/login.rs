@@ -306,7 +306,9 @@ impl Context<'_> {
         let refusal_hint = self.target.engine.facts().refusal_hint;
         let text = permission.to_string();
         let login = Login::of(self.target);
-        let hint = || refusal_hint(error, &Applicant { user: self.user, is_unnamed: false, login, permission: &text });
+        let mapping = self.target.endpoint.service().user_mapping();
+        let applicant = Applicant { user: self.user, is_unnamed: false, login, permission: &text, mapping };
+        let hint = || refusal_hint(error, &applicant);
         if !is_about_the_token(error) {
             return self.explain_refusal(finding, error, hint);
         }

@@ -3,7 +3,7 @@
 
 use database_wire::Error;
 
-use crate::{login::Login, quote};
+use crate::{login::Login, quote, target::UserMapping};
 
 /// The remedy for a password of rdsgate's own that the database has refused.
 pub(super) const REFUSED_SECRET: &str = "Compare the secret, or the output of password_command, with the password of the user in the \
@@ -34,6 +34,8 @@ pub struct Failure<'a> {
     pub login: Login,
     /// The permission that this user needs in the IAM policy: `rds-db:connect on arn:aws:rds-db:…:dbuser:…/user`.
     pub permission: String,
+    /// The way in which its users are tied to IAM.
+    pub mapping: UserMapping,
     /// The command that finds the cause: `rdsgate doctor orders`.
     pub doctor: String,
 }
@@ -49,6 +51,8 @@ pub struct Applicant<'a> {
     pub login: Login,
     /// As in [`Failure`].
     pub permission: &'a str,
+    /// As in [`Failure`].
+    pub mapping: UserMapping,
 }
 
 impl Applicant<'_> {
@@ -67,8 +71,8 @@ impl Applicant<'_> {
 impl Failure<'_> {
     /// The user of the failed login.
     pub fn applicant(&self) -> Applicant<'_> {
-        let Self { user, is_unnamed, login, permission, .. } = self;
-        Applicant { user, is_unnamed: *is_unnamed, login: *login, permission }
+        let Self { user, is_unnamed, login, permission, mapping, .. } = self;
+        Applicant { user, is_unnamed: *is_unnamed, login: *login, permission, mapping: *mapping }
     }
 
     /// The event and the remedy in one sentence: programs that use node-postgres show nothing else.
@@ -212,6 +216,7 @@ mod tests {
             is_unnamed: false,
             login: Login::Iam,
             permission: String::new(),
+            mapping: UserMapping::OfUser,
             doctor: "rdsgate doctor orders".into(),
         }
     }

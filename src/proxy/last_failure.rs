@@ -105,6 +105,7 @@ mod tests {
             is_unnamed: false,
             login: crate::login::Login::Iam,
             permission: String::new(),
+            mapping: crate::service::UserMapping::OfUser,
             doctor: String::new(),
         }
     }

@@ -95,6 +95,15 @@ pub enum Describe {
     DsqlClusters,
 }
 
+/// The way in which a database ties its users to IAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserMapping {
+    /// The user says so itself: a member of rds_iam, or one of AWSAuthenticationPlugin.
+    OfUser,
+    /// A statement maps IAM roles to the user: `AWS IAM GRANT` of Aurora DSQL.
+    ByGrant,
+}
+
 /// The user of Aurora DSQL that every cluster has, with an IAM action of its own.
 const DSQL_ADMIN: &str = "admin";
 
@@ -193,6 +202,11 @@ impl Service {
             Self::Dsql => Some("not needed: Aurora DSQL lets in only who has the role by AWS IAM GRANT, or is admin"),
             Self::Instance | Self::Writer | Self::Reader | Self::Custom | Self::ShardGroup | Self::GlobalWriter => None,
         }
+    }
+
+    /// The way in which its users are tied to IAM ("Using database roles and IAM authentication").
+    pub fn user_mapping(self) -> UserMapping {
+        if self == Self::Dsql { UserMapping::ByGrant } else { UserMapping::OfUser }
     }
 
     /// The place to look at instead, for a service without a log of refused IAM logins; `None` where there is one.

@@ -85,6 +85,7 @@ fn quote(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::UserMapping;
     use database_wire::mysql::ReplyPosition;
 
     const APPLICANT: Applicant<'_> = Applicant {
@@ -92,6 +93,7 @@ mod tests {
         is_unnamed: false,
         login: Login::Iam,
         permission: "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user",
+        mapping: UserMapping::OfUser,
     };
 
     fn error(code: u16) -> ServerError {

@@ -15,9 +15,11 @@ use crate::{
     engine::Applicant,
     login::Login,
     stream::relay::{Reason, Tap, relay},
+    target::UserMapping,
 };
 
-const ROOT: Applicant<'_> = Applicant { user: "root", is_unnamed: false, login: Login::Iam, permission: "arn" };
+const ROOT: Applicant<'_> =
+    Applicant { user: "root", is_unnamed: false, login: Login::Iam, permission: "arn", mapping: UserMapping::OfUser };
 
 struct Observer(Signal);
 

@@ -11,6 +11,7 @@ use database_wire::{
 use crate::{
     engine::{Applicant, failure::REFUSED_SECRET},
     login::Login,
+    target::UserMapping,
 };
 
 /// [`hint`] for an error that is a refusal.
@@ -23,9 +24,9 @@ pub(super) fn of_refusal(error: &Error, applicant: &Applicant<'_>) -> Option<Str
 
 /// The next thing to try, or `None` when the server's message says all there is.
 pub fn hint(error: &ServerError, applicant: &Applicant<'_>) -> Option<String> {
-    let Applicant { user, login, permission, .. } = *applicant;
+    let Applicant { user, login, permission, mapping, .. } = *applicant;
     let role = quote_identifier(user);
-    if permission.starts_with("dsql:") {
+    if mapping == UserMapping::ByGrant {
         return of_dsql(error, &role, permission);
     }
     let hint = match error.sqlstate().as_str() {
@@ -134,7 +135,10 @@ mod tests {
         let body = format!("SFATAL\0C{sqlstate}\0Mwhatever, in any language\0R{routine}\0\0");
         let error = ServerError::parse(body.as_bytes()).unwrap().of_database(Some(b"Shop"));
         let permission = "rds-db:connect on arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-ABC/app_user";
-        super::hint(&error, &Applicant { user: "app_user", is_unnamed: false, login, permission })
+        super::hint(
+            &error,
+            &Applicant { user: "app_user", is_unnamed: false, login, permission, mapping: UserMapping::OfUser },
+        )
     }
 
     #[test]
@@ -184,8 +188,13 @@ mod tests {
             ("3D000", "postgres"),
         ] {
             let error = ServerError::parse(format!("SFATAL\0C{sqlstate}\0Mno\0\0").as_bytes()).unwrap();
-            let applicant =
-                Applicant { user: "App", is_unnamed: false, login: Login::Iam, permission: "dsql:DbConnect on arn" };
+            let applicant = Applicant {
+                user: "App",
+                is_unnamed: false,
+                login: Login::Iam,
+                permission: "dsql:DbConnect on arn",
+                mapping: UserMapping::ByGrant,
+            };
             let hint = super::hint(&error, &applicant).unwrap();
             assert!(hint.contains(advice) && !hint.contains("rds_iam"), "{sqlstate}: {hint}");
         }

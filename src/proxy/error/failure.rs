@@ -28,6 +28,7 @@ impl Error {
             is_unnamed: target.user.is_none() && is_unnamed(target, login.user),
             login: crate::login::Login::of(target),
             permission: login.permission(target),
+            mapping: target.endpoint.service().user_mapping(),
             doctor: doctor(target, login.user),
         })
     }
