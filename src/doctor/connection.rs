@@ -316,7 +316,8 @@ impl<'a> Path<'a> {
                 let response = handshake_response(&self.target).map_err(Error::from_login);
                 match connector.map_err(Error::Tls).and_then(|connector| Ok((connector, response?))) {
                     Ok((connector, response)) => {
-                        engine::mysql::connect::secure(attempt, &connector, stream, greeting, &response, None).await
+                        let terms = mysql::Terms { greeting, response: &response, compression: None };
+                        engine::mysql::connect::secure(attempt, &connector, stream, terms).await
                     }
                     Err(error) => {
                         let _ = decline(&mut stream, greeting, Progress::Greeted).await;

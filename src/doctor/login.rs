@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use database_wire::mysql::{self, TokenTiming, goodbye::Progress};
+use database_wire::mysql::{self, Terms, TokenTiming, goodbye::Progress};
 use database_wire::postgres::{self, Mode, ProtocolVersion, Startup, authentication::Begun};
 use safe_display::Secret;
 use tokio::{
@@ -244,17 +244,16 @@ async fn log_in(
             }
             Server::Mysql(greeting) => {
                 let response = handshake_response(target).map_err(Error::from_login)?;
-                // It costs one more round trip, and every server takes the token so.
-                let connection = (&mut attempt, &mut stream);
+                let terms = Terms { greeting: &greeting, response: &response, compression: None };
                 match sent {
                     Sent::Token(token) => {
-                        let log_in = engine::mysql::connect::log_in;
-                        let token_at = (token, TokenTiming::WhenAsked);
-                        log_in(connection.0, connection.1, &greeting, &response, None, token_at).await?
+                        // It costs one more round trip, and every server takes the token so.
+                        let timing = TokenTiming::WhenAsked;
+                        engine::mysql::connect::log_in(&mut attempt, &mut stream, terms, token, timing).await?
                     }
                     Sent::Password(password) => {
                         let log_in = engine::mysql::connect::log_in_with_password;
-                        log_in(connection.0, connection.1, &greeting, &response, None, password).await?
+                        log_in(&mut attempt, &mut stream, terms, password).await?
                     }
                 };
                 Ok(LoggedIn::Mysql(stream))

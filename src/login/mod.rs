@@ -98,7 +98,7 @@ impl Login {
 }
 
 impl Prepared {
-    /// The only user that it is for, where it says so.
+    /// The only user that it can log in, if the password names one.
     pub fn user(&self) -> Option<&str> {
         match self {
             Self::Iam(_) | Self::Password => None,
@@ -106,7 +106,7 @@ impl Prepared {
         }
     }
 
-    /// Whether it is of no use any more, because the database has refused it meanwhile. If not, it must be used now.
+    /// Whether the database has refused it since it was prepared. If not, it counts as sent: use it now.
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Iam(_) | Self::Password => false,

@@ -6,9 +6,7 @@
 
 use std::time::Duration;
 
-use database_wire::mysql::{
-    self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, TokenTiming, goodbye::Progress,
-};
+use database_wire::mysql::{self, Capabilities, Greeting, LoggedIn, Terms, TokenTiming, goodbye::Progress};
 use safe_display::Secret;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -40,16 +38,14 @@ pub async fn secure(
     attempt: &mut Attempt,
     connector: &tls::Connector,
     mut stream: tunnel::Stream,
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    compression: Option<Compression>,
+    terms: Terms<'_>,
 ) -> Result<(Stream, Verified), Error> {
-    if !greeting.capabilities.contains(Capabilities::SSL) {
-        let _ = decline(&mut stream, greeting, Progress::Greeted).await;
+    if !terms.greeting.capabilities.contains(Capabilities::SSL) {
+        let _ = decline(&mut stream, terms.greeting, Progress::Greeted).await;
         return Err(Error::from_login(mysql::Error::NoTls));
     }
     let handshake = async {
-        mysql::ssl_request(&mut stream, greeting, response, compression).await.map_err(Error::from_login)?;
+        mysql::ssl_request(&mut stream, terms).await.map_err(Error::from_login)?;
         connector.connect(stream).await.map_err(Error::from_tls)
     };
     attempt.run(Step::Tls, Hope::Real, handshake).await
@@ -62,12 +58,11 @@ pub async fn secure(
 pub async fn log_in(
     attempt: &mut Attempt,
     stream: &mut Stream,
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    compression: Option<Compression>,
-    (token, timing): (&Secret<String>, TokenTiming),
+    terms: Terms<'_>,
+    token: &Secret<String>,
+    timing: TokenTiming,
 ) -> Result<LoggedIn, Error> {
-    let login = mysql::login(stream, greeting, response, compression, token, timing);
+    let login = mysql::login(stream, terms, token, timing);
     let login = async { login.await.map_err(Error::from_login) };
     attempt.run(Step::Login, Hope::Real, login).await
 }
@@ -79,12 +74,10 @@ pub async fn log_in(
 pub async fn log_in_with_password(
     attempt: &mut Attempt,
     stream: &mut Stream,
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    compression: Option<Compression>,
+    terms: Terms<'_>,
     password: &Secret<String>,
 ) -> Result<LoggedIn, Error> {
-    let login = mysql::login_with_password(stream, greeting, response, compression, password);
+    let login = mysql::login_with_password(stream, terms, password);
     let login = async { login.await.map_err(Error::from_login) };
     attempt.run(Step::Login, Hope::Real, login).await
 }

@@ -12,7 +12,7 @@ use std::{
 use database_wire::{
     self as wire,
     mysql::{
-        self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, OkPacket, TokenTiming,
+        self, Capabilities, Compression, Greeting, HandshakeResponse, LoggedIn, OkPacket, Terms, TokenTiming,
         authentication::{Broken, change_user_of_client, login_of_client},
         compress::Compressed,
         goodbye::Progress,
@@ -44,7 +44,7 @@ use crate::{
     tls::Verified,
 };
 
-/// For the server to refuse a login whose client does not answer.
+/// For the server to refuse a login whose client does not reply.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// MySQL at work for one target.
@@ -101,8 +101,8 @@ impl Mysql {
         Ok(Greeted { stream, greeting, login, attempt, since: Instant::now() })
     }
 
-    /// The greeting for a client before the server is dialled for it: as the server greets, as far as it is known. Without a
-    /// connection id, which there is not yet.
+    /// The greeting for a client whose server is not dialled yet: the last one of the server, or, before there was one, that of an
+    /// unknown server. It has no connection id.
     pub fn expected_greeting(&self) -> Greeting {
         let known = self.spares.lock().greeting.clone();
         Greeting { connection_id: 0, ..known.unwrap_or_else(Greeting::of_unknown_server) }
@@ -190,11 +190,12 @@ impl Mysql {
         let response = with_principal_attribute(&login.response, &greeting, upstream.principal());
         let compression = Compression::choose(compressions(target.compress, session.is_some()), &greeting);
         self.log_missing_compression(target, compression, &greeting);
-        let secured = secure(&mut attempt, upstream.tls(), stream, &greeting, &response, compression);
+        let terms = Terms { greeting: &greeting, response: &response, compression };
+        let secured = secure(&mut attempt, upstream.tls(), stream, terms);
         let (mut stream, verified) = secured.await.map_err(NoAnswer::Connect)?;
         let parties = (login, key);
         let mut client = Answering::until(client, attempt.deadline().with_time_for(REFUSAL_TIMEOUT));
-        let relay = login_of_client(&mut stream, &mut client, &greeting, &response, compression, parties);
+        let relay = login_of_client(&mut stream, &mut client, terms, parties);
         let relay = async { Ok(relay.await) };
         let relayed = attempt.run(Step::Login, Hope::Real, relay).await.map_err(NoAnswer::Connect)?;
         let logged_in = relayed.map_err(|broken| match (broken, client.overdue()) {
@@ -250,28 +251,23 @@ impl Mysql {
             Err(error) => Err(error),
         };
         let proof = match proof {
+            Ok(Proof::OfClient) => Err(without_client()),
+            proof => proof,
+        };
+        let proof = match proof {
             Ok(proof) => proof,
             Err(error) => {
                 let _ = decline(&mut stream, &greeting, Progress::Greeted).await;
                 return Err(error);
             }
         };
-        if matches!(proof, Proof::OfClient) {
-            let _ = decline(&mut stream, &greeting, Progress::Greeted).await;
-            return Err(Error::from_login(mysql::Error::Malformed("login without the client")));
-        }
-        let secured = secure(&mut attempt, upstream.tls(), stream, &greeting, response, compression);
+        let terms = Terms { greeting: &greeting, response, compression };
+        let secured = secure(&mut attempt, upstream.tls(), stream, terms);
         let (mut stream, verified) = secured.await?;
         let logged_in = match &proof {
-            Proof::Secret(password) => {
-                let password = password.secret();
-                log_in_with_password(&mut attempt, &mut stream, &greeting, response, compression, password).await
-            }
-            Proof::Token(token) => {
-                let token_at = (token.secret(), timing);
-                log_in(&mut attempt, &mut stream, &greeting, response, compression, token_at).await
-            }
-            Proof::OfClient => Err(Error::from_login(mysql::Error::Malformed("login without the client"))),
+            Proof::Secret(password) => log_in_with_password(&mut attempt, &mut stream, terms, password.secret()).await,
+            Proof::Token(token) => log_in(&mut attempt, &mut stream, terms, token.secret(), timing).await,
+            Proof::OfClient => Err(without_client()),
         };
         let logged_in = upstream.note_login(&proof, logged_in)?;
         let secured = Secured { stream, greeting, compression, session, verified, login: proof.record() };
@@ -312,6 +308,11 @@ struct Secured {
 async fn key() -> Option<&'static Key> {
     static KEY: OnceCell<Option<Key>> = OnceCell::const_new();
     KEY.get_or_init(async || spawn_blocking(Key::generate).await.ok().flatten()).await.as_ref()
+}
+
+/// The error of a login that only the client can make.
+fn without_client() -> Error {
+    Error::from_login(mysql::Error::Malformed("login without the client"))
 }
 
 fn no_answer(broken: Broken) -> NoAnswer {
@@ -366,7 +367,7 @@ pub async fn change_user(
             Proof::Secret(password) => {
                 mysql::change_user_with_password(stream, logged_in, &response, password.secret()).await
             }
-            Proof::OfClient => Err(mysql::Error::Malformed("login without the client")),
+            Proof::OfClient => return Err(without_client()),
         };
         changed.map_err(Error::from_login)
     };

@@ -2,8 +2,8 @@
 
 use database_wire::Encryption;
 use database_wire::mysql::{
-    Accepted, Commands, Error, LoggedIn, ReplyPosition, Signal, TokenTiming, accept, accept_change_user, change_user,
-    finish, greet, login, read_greeting,
+    Accepted, Commands, Error, LoggedIn, ReplyPosition, Signal, Terms, TokenTiming, accept, accept_change_user,
+    change_user, finish, greet, login, read_greeting,
     script::{MARIADB, MARIADB_CLIENT, OK, Peer, scramble},
     ssl_request,
 };
@@ -45,11 +45,11 @@ async fn serve(mut client: DuplexStream, mut upstream: DuplexStream) -> Result<R
     let Accepted::Login(mut session) = accept(&mut client, &greeting, &scramble, Encryption::Off).await? else {
         panic!("gone")
     };
-    ssl_request(&mut upstream, &greeting, &session.response, None).await?;
+    let terms = Terms { greeting: &greeting, response: &session.response, compression: None };
+    ssl_request(&mut upstream, terms).await?;
     // Here would be TLS.
     let token_of = token(session.response.user());
-    let logged_in: LoggedIn =
-        login(&mut upstream, &greeting, &session.response, None, &token_of, TokenTiming::Early).await?;
+    let logged_in: LoggedIn = login(&mut upstream, terms, &token_of, TokenTiming::Early).await?;
     finish(&mut client, &session, &logged_in.ok).await?;
     let mut commands = Commands::new(client);
     let mut observer = Observer(commands.signal());

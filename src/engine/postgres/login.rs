@@ -32,7 +32,7 @@ use crate::{
     tls::Verified,
 };
 
-/// For a connection without a login to be closed.
+/// For closing a connection that was not logged in to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// PostgreSQL at work for one target.
@@ -40,6 +40,17 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Postgres {
     /// The server does not take startup and password together. Set by the first login that it dropped so, never cleared.
     sequential_login: AtomicBool,
+}
+
+/// The login that a client asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) upstream: &'a Upstream,
+    /// The client's startup, whose names may have been changed.
+    pub(super) startup: &'a Startup,
+    /// Goes to the client in its greeting.
+    pub(super) notice: Option<&'a Notice>,
+    pub(super) deadline: Deadline,
 }
 
 impl Postgres {
@@ -52,39 +63,27 @@ impl Postgres {
         secure(&mut attempt, upstream.tls(), stream).await.map(drop)
     }
 
-    /// Connects as `startup` says, before `deadline`, and logs in if that takes nothing of the client. The client gets `notice`
-    /// in its greeting.
+    /// Connects, and logs in if that takes nothing of the client.
     ///
     /// # Errors
     /// [`Error`], by step.
-    pub(super) async fn log_in(
-        &self,
-        upstream: &Upstream,
-        startup: &Startup,
-        notice: Option<&Notice>,
-        deadline: Deadline,
-    ) -> Result<Connected, Error> {
-        let mut tries = upstream.password_tries();
+    pub(super) async fn log_in(&self, wanted: Wanted<'_>) -> Result<Connected, Error> {
+        let mut tries = wanted.upstream.password_tries();
         loop {
-            let result = Box::pin(self.log_in_once(upstream, startup, notice, deadline)).await;
+            let result = Box::pin(self.log_in_once(wanted)).await;
             if let Some(result) = tries.judge(result) {
                 return result;
             }
         }
     }
 
-    async fn log_in_once(
-        &self,
-        upstream: &Upstream,
-        startup: &Startup,
-        notice: Option<&Notice>,
-        deadline: Deadline,
-    ) -> Result<Connected, Error> {
+    async fn log_in_once(&self, wanted: Wanted<'_>) -> Result<Connected, Error> {
+        let upstream = wanted.upstream;
         let mode = if self.sequential_login.load(Ordering::Relaxed) { Mode::Sequential } else { Mode::Pipelined };
-        match try_log_in(upstream, startup, notice, mode, deadline).await {
+        match try_log_in(wanted, mode).await {
             Err(Error::Login(wire::Error::Postgres(postgres::Error::NotPipelined(why)))) => {
                 debug!(target = %upstream.target().name, why, "logging in one message after the other from now on");
-                let established = try_log_in(upstream, startup, notice, Mode::Sequential, deadline).await;
+                let established = try_log_in(wanted, Mode::Sequential).await;
                 let established = upstream.note_failure(established)?;
                 self.sequential_login.store(true, Ordering::Relaxed);
                 Ok(established)
@@ -94,13 +93,8 @@ impl Postgres {
     }
 }
 
-async fn try_log_in(
-    upstream: &Upstream,
-    startup: &Startup,
-    notice: Option<&Notice>,
-    mode: Mode,
-    deadline: Deadline,
-) -> Result<Connected, Error> {
+async fn try_log_in(wanted: Wanted<'_>, mode: Mode) -> Result<Connected, Error> {
+    let Wanted { upstream, startup, notice, deadline } = wanted;
     let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
     let plan = upstream.plan();
     let mut attempt = Attempt::new(deadline);
@@ -180,7 +174,7 @@ impl Asked for Answering {
                 }
                 Err(error) => NoAnswer::Connect(error),
             };
-            // As a client does that has no password: the server takes it for no failure.
+            // As a client without a password does. The server does not count it as a failed login.
             let _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
             Err(no_answer)
         })

@@ -6,7 +6,12 @@ use database_wire::{
 };
 use futures_util::future::BoxFuture;
 
-use super::{accept::notice, cancel::cancel, login::Postgres, reply::reply};
+use super::{
+    accept::notice,
+    cancel::cancel,
+    login::{Postgres, Wanted},
+    reply::reply,
+};
 use crate::{
     connect::{self, Deadline, Server, Upstream},
     engine::{
@@ -111,6 +116,7 @@ impl Login for ForStartup<'_> {
         upstream: &'a Upstream,
         deadline: Deadline,
     ) -> BoxFuture<'a, Result<Connected, connect::Error>> {
-        Box::pin(self.postgres.log_in(upstream, &self.startup, self.notice.as_ref(), deadline))
+        let wanted = Wanted { upstream, startup: &self.startup, notice: self.notice.as_ref(), deadline };
+        Box::pin(self.postgres.log_in(wanted))
     }
 }

@@ -34,24 +34,34 @@ impl Compression {
     }
 }
 
-/// The capabilities for upstream: those that client and server agree on, and those that we need ourselves.
-pub(super) fn agreed(
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    compression: Option<Compression>,
-) -> Result<Capabilities, Error> {
-    if !greeting.capabilities.contains(Capabilities::SSL) {
-        return Err(Error::NoTls);
+/// The terms of a login at a server, the same from the SSLRequest on.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The server's greeting.
+    pub greeting: &'a Greeting,
+    /// The response of the client, whose names and attributes may have been changed.
+    pub response: &'a HandshakeResponse,
+    /// The compression of the packets that follow the server's OK.
+    pub compression: Option<Compression>,
+}
+
+impl Terms<'_> {
+    /// The capabilities for upstream: those that client and server agree on, and those that we need ourselves.
+    pub(super) fn capabilities(self) -> Result<Capabilities, Error> {
+        let Self { greeting, response, compression } = self;
+        if !greeting.capabilities.contains(Capabilities::SSL) {
+            return Err(Error::NoTls);
+        }
+        let needed = Capabilities::PROTOCOL_41
+            | Capabilities::SECURE_CONNECTION
+            | Capabilities::SSL
+            | Capabilities::PLUGIN_AUTH
+            | (greeting.capabilities & Capabilities::PLUGIN_AUTH_LENENC)
+            | compression.map_or(Capabilities::default(), Compression::capability);
+        let of_client = response.capabilities & (greeting.offered() | Capabilities::MYSQL);
+        Ok((of_client.without(Capabilities::COMPRESSION) | needed)
+            .with(Capabilities::CONNECT_WITH_DB, response.database().is_some()))
     }
-    let needed = Capabilities::PROTOCOL_41
-        | Capabilities::SECURE_CONNECTION
-        | Capabilities::SSL
-        | Capabilities::PLUGIN_AUTH
-        | (greeting.capabilities & Capabilities::PLUGIN_AUTH_LENENC)
-        | compression.map_or(Capabilities::default(), Compression::capability);
-    let of_client = response.capabilities & (greeting.offered() | Capabilities::MYSQL);
-    Ok((of_client.without(Capabilities::COMPRESSION) | needed)
-        .with(Capabilities::CONNECT_WITH_DB, response.database().is_some()))
 }
 
 #[cfg(test)]

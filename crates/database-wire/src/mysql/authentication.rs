@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     accept::Login,
-    agreement::{Compression, agreed},
+    agreement::{Compression, Terms},
     change_user,
     codec::{self, Departure, HEADER},
     error::{Error, ServerError},
@@ -47,8 +47,7 @@ pub enum Broken {
     Server(Error),
 }
 
-/// Logs in over an encrypted stream with the proof of the client, whose `response` may have been changed. What follows OK is
-/// compressed if `compression` says so. The key is asked for when the client needs it. The caller sets the deadline. Not cancel
+/// Logs in over an encrypted stream with the proof of the client. What follows OK is compressed if the terms say so. The key is asked for when the client needs it. The caller sets the deadline. Not cancel
 /// safe.
 ///
 /// # Errors
@@ -56,16 +55,15 @@ pub enum Broken {
 pub async fn login_of_client<S, C>(
     upstream: &mut S,
     client: &mut C,
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    compression: Option<Compression>,
+    terms: Terms<'_>,
     (login, key): (&mut Login, impl AsyncFn() -> Option<&'static Key>),
 ) -> Result<LoggedIn, Broken>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let capabilities = agreed(greeting, response, compression).map_err(Broken::Server)?;
+    let capabilities = terms.capabilities().map_err(Broken::Server)?;
+    let Terms { greeting, response, .. } = terms;
     let salt = greeting.scramble.bytes().to_vec();
     let mut relay = Relay::new(upstream, client, login, salt, key);
     let (plugin, data, departure) = relay.first().await;
@@ -274,7 +272,8 @@ mod tests {
         let Accepted::Login(mut login) = accepted else { panic!("gone") };
         let response = login.response.clone();
         let key = async || made();
-        let logged_in = login_of_client(upstream, client, &greeting, &response, None, (&mut login, key)).await?;
+        let terms = Terms { greeting: &greeting, response: &response, compression: None };
+        let logged_in = login_of_client(upstream, client, terms, (&mut login, key)).await?;
         finish(client, &login, &logged_in.ok).await.map_err(Broken::Client)
     }
 

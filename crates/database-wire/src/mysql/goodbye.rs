@@ -10,7 +10,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    agreement::agreed,
+    agreement::Terms,
     capabilities::Capabilities,
     codec::{self, packet},
     error::Error,
@@ -61,7 +61,7 @@ pub async fn decline<S: AsyncRead + AsyncWrite + Unpin>(
         Progress::Encrypted(asked_with) => {
             let mut response = asked_with.clone();
             response.set_user(b"")?;
-            (response, agreed(greeting, asked_with, None)?, 2)
+            (response, Terms { greeting, response: asked_with, compression: None }.capabilities()?, 2)
         }
     };
     let plugin = Plugin::from(&greeting.plugin[..]);
@@ -114,7 +114,8 @@ mod tests {
                 assert_eq!(number, sequence);
                 assert_eq!(payload[32..34], *b"\0\0", "neither user nor password");
                 if sequence == 2 {
-                    let request = asked_with.ssl_request(1, agreed(&greeting(server), &asked_with, None).unwrap());
+                    let terms = Terms { greeting: &greeting(server), response: &asked_with, compression: None };
+                    let request = asked_with.ssl_request(1, terms.capabilities().unwrap());
                     assert_eq!(payload[..32], request[4..], "as the SSLRequest");
                 }
                 peer.send_packet(sequence + 1, b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0").await;

@@ -12,7 +12,7 @@ use crate::chunks::{Direction, seeded};
 use crate::encryption::Encryption;
 use crate::mysql::{
     Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
-    ReplyPosition, Scramble, ServerError, TokenTiming, Watch, accept, accept_answer, accept_change_user,
+    ReplyPosition, Scramble, ServerError, Terms, TokenTiming, Watch, accept, accept_answer, accept_change_user,
     authentication::{Broken, login_of_client},
     error::MAX_MESSAGE,
     finish, greet, login, read_greeting, ssl_request,
@@ -69,10 +69,8 @@ pub fn accepts(bytes: &[u8]) {
             assert_eq!(response.capabilities & offered, response.capabilities);
             assert!(!response.user().contains(&0) && !response.database().unwrap_or_default().contains(&0));
             let mut sent = Vec::new();
-            ssl_request(&mut sent, &greeting, response, None)
-                .now_or_never()
-                .expect("no waiting")
-                .expect("TLS is offered");
+            let terms = Terms { greeting: &greeting, response, compression: None };
+            ssl_request(&mut sent, terms).now_or_never().expect("no waiting").expect("TLS is offered");
             assert_eq!(sent.len(), 36);
         }
         Ok(Accepted::Gone { .. } | Accepted::Tls) => {}
@@ -87,7 +85,8 @@ pub fn logs_in(bytes: &[u8]) {
     response.set_user(b"app_user").expect("no NUL");
     let token = Secret::new(TOKEN.to_owned());
     let mut upstream = tokio::io::join(bytes, Vec::new());
-    let result = login(&mut upstream, &server(), &response, None, &token, TokenTiming::Early).now_or_never();
+    let terms = Terms { greeting: &server(), response: &response, compression: None };
+    let result = login(&mut upstream, terms, &token, TokenTiming::Early).now_or_never();
     let result = result.expect("bytes in memory do not wait");
     let (left, sent) = upstream.into_inner();
     assert!(sent.windows(TOKEN.len()).filter(|window| *window == TOKEN.as_bytes()).count() <= 2);
@@ -119,7 +118,8 @@ pub fn authenticates(bytes: &[u8]) {
     let mut upstream = tokio::io::join(of_server, Vec::new());
     let relayed = {
         let parties = (&mut login, async || None);
-        let relay = login_of_client(&mut upstream, &mut client, &greeting, &response, None, parties);
+        let terms = Terms { greeting: &greeting, response: &response, compression: None };
+        let relay = login_of_client(&mut upstream, &mut client, terms, parties);
         relay.now_or_never().expect("bytes in memory do not wait")
     };
     let (_, sent) = upstream.into_inner();

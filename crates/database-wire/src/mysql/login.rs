@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
-    agreement::{Compression, agreed},
+    agreement::{Compression, Terms},
     capabilities::Capabilities,
     codec,
     error::{Error, ServerError},
@@ -27,7 +27,6 @@ use super::{
     greeting::Greeting,
     message::{self, OkPacket},
     plugin::Plugin,
-    response::HandshakeResponse,
 };
 use safe_display::Secret;
 
@@ -69,36 +68,29 @@ impl fmt::Debug for LoggedIn {
     }
 }
 
-/// Asks for TLS: the handshake may begin when this returns, the server answers with nothing else. `compression` is the
-/// same as for [`login`](fn@login). The caller sets the deadline. Not cancel safe.
+/// Asks for TLS: the handshake may begin when this returns, the server answers with nothing else. The caller sets the deadline.
+/// Not cancel safe.
 ///
 /// # Errors
 /// [`Error::NoTls`] when the server has none, or a connection that breaks.
-pub async fn ssl_request<S: AsyncWrite + Unpin>(
-    upstream: &mut S,
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    compression: Option<Compression>,
-) -> Result<(), Error> {
-    let capabilities = agreed(greeting, response, compression)?;
-    codec::send(upstream, &response.ssl_request(SSL_REQUEST, capabilities), "the TLS handshake").await
+pub async fn ssl_request<S: AsyncWrite + Unpin>(upstream: &mut S, terms: Terms<'_>) -> Result<(), Error> {
+    let capabilities = terms.capabilities()?;
+    codec::send(upstream, &terms.response.ssl_request(SSL_REQUEST, capabilities), "the TLS handshake").await
 }
 
-/// Logs in over an encrypted stream. What follows OK is compressed if `compression` says so, OK itself is not. `timing`
-/// applies to a server that can take a long token in the response at all. The caller sets the deadline. Not cancel safe.
+/// Logs in over an encrypted stream. What follows OK is compressed if the terms say so, OK itself is not. `timing` applies to a server that can take a long token in the response at all. The caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
 /// [`Error::Refused`] by the server, [`Error::Authentication`] when it wants no token, and whatever breaks the protocol
 /// or the connection.
 pub async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     upstream: &mut S,
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    compression: Option<Compression>,
+    terms: Terms<'_>,
     token: &Secret<String>,
     timing: TokenTiming,
 ) -> Result<LoggedIn, Error> {
-    let capabilities = agreed(greeting, response, compression)?;
+    let capabilities = terms.capabilities()?;
+    let Terms { greeting, response, .. } = terms;
     let fits = capabilities.contains(Capabilities::PLUGIN_AUTH_LENENC) || token.expose().len() < MAX_SHORT_DATA;
     let (plugin, data) = if fits && timing == TokenTiming::Early {
         if token.expose().contains('\0') {
@@ -166,7 +158,10 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, packet, response};
+    use crate::mysql::{
+        HandshakeResponse,
+        script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, packet, response},
+    };
 
     const ASK: &[u8] = b"\xfemysql_clear_password\0";
     const DENIED: &[u8] = b"\xff\x15\x04#28000Access denied for user 'app_user'@'10.0.0.7' (using password: YES)";
@@ -184,7 +179,9 @@ mod tests {
     ) -> Result<LoggedIn, Error> {
         let (mut ours, theirs) = duplex(7);
         let mut server = Peer(theirs);
-        let ours = async move { login(&mut ours, greeting, response, None, token, TokenTiming::Early).await };
+        let ours = async move {
+            login(&mut ours, Terms { greeting, response, compression: None }, token, TokenTiming::Early).await
+        };
         let (result, ()) = tokio::join!(ours, async {
             script(&mut server).await;
             drop(server);
@@ -282,19 +279,15 @@ mod tests {
         let (response, token) = (response(MARIADB_CLIENT, &old), token(400));
         let (mut ours, theirs) = duplex(7);
         let mut server = Peer(theirs);
-        let (result, ()) =
-            tokio::join!(login(&mut ours, &old, &response, None, &token, TokenTiming::WhenAsked), async {
-                let (_, payload) = server.packet().await;
-                let middle = b"app_user\0\0appdb\0caching_sha2_password\0";
-                assert_eq!(
-                    payload[32..32 + middle.len()],
-                    *middle,
-                    "nothing of the token, and the database in its place"
-                );
-                server.send_packet(3, ASK).await;
-                server.expect_packet(4, &[token.expose().as_bytes(), b"\0"].concat()).await;
-                server.send_packet(5, OK).await;
-            });
+        let terms = Terms { greeting: &old, response: &response, compression: None };
+        let (result, ()) = tokio::join!(login(&mut ours, terms, &token, TokenTiming::WhenAsked), async {
+            let (_, payload) = server.packet().await;
+            let middle = b"app_user\0\0appdb\0caching_sha2_password\0";
+            assert_eq!(payload[32..32 + middle.len()], *middle, "nothing of the token, and the database in its place");
+            server.send_packet(3, ASK).await;
+            server.expect_packet(4, &[token.expose().as_bytes(), b"\0"].concat()).await;
+            server.send_packet(5, OK).await;
+        });
         result.unwrap();
     }
 
@@ -304,12 +297,12 @@ mod tests {
         for compression in [None, Some(Compression::Zlib), Some(Compression::Zstd)] {
             let response = response(PYMYSQL, &greeting);
             let mut request = Vec::new();
-            ssl_request(&mut request, &greeting, &response, compression).await.unwrap();
+            let terms = Terms { greeting: &greeting, response: &response, compression };
+            ssl_request(&mut request, terms).await.unwrap();
             assert_eq!(request[..4], *b"\x20\0\0\x01");
             let answer = packet(3, OK);
             let mut upstream = tokio::io::join(&answer[..], Vec::new());
-            let logged_in =
-                login(&mut upstream, &greeting, &response, compression, &token(300), TokenTiming::Early).await.unwrap();
+            let logged_in = login(&mut upstream, terms, &token(300), TokenTiming::Early).await.unwrap();
             let sent = upstream.writer();
             assert_eq!(sent[4..36], request[4..]);
             let flags = Capabilities::COMPRESS | Capabilities::ZSTD;
@@ -327,7 +320,8 @@ mod tests {
         let response = response(PYMYSQL, &greeting);
         greeting.capabilities = greeting.capabilities.without(Capabilities::SSL);
         let mut sent = Vec::new();
-        let error = ssl_request(&mut sent, &greeting, &response, None).await.unwrap_err();
+        let terms = Terms { greeting: &greeting, response: &response, compression: None };
+        let error = ssl_request(&mut sent, terms).await.unwrap_err();
         assert!(matches!(error, Error::NoTls));
         let error = play(&greeting, &response, &token(9), async |server| server.expect_end().await).await.unwrap_err();
         assert!(matches!(error, Error::NoTls));

@@ -51,7 +51,7 @@ mod signal;
 pub mod watch;
 
 pub use accept::{Accepted, Login, accept, accept_answer, finish};
-pub use agreement::Compression;
+pub use agreement::{Compression, Terms};
 pub use capabilities::Capabilities;
 pub use change_user::{accept_change_user, accept_change_user_answer, change_user};
 pub use commands::Commands;

@@ -22,12 +22,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
-    agreement::{Compression, agreed},
+    agreement::{Compression, Terms},
     change_user,
     codec::{self, HEADER},
     error::{Error, ServerError},
     goodbye,
-    greeting::Greeting,
     login::{HANDSHAKE_RESPONSE, LoggedIn, VERDICT},
     message::{self, FAST_AUTH_SUCCESS, OkPacket},
     plugin::Plugin,
@@ -38,19 +37,18 @@ use safe_display::Secret;
 /// caching_sha2_password's AuthMoreData for "send the password" (`perform_full_authentication`).
 const FULL_AUTHENTICATION: [u8; 2] = [message::AUTH_MORE_DATA, 0x04];
 
-/// Logs in over an encrypted stream to a server whose certificate was verified. What follows OK is compressed if `compression` says
-/// so. The caller sets the deadline. Not cancel safe.
+/// Logs in over an encrypted stream to a server whose certificate was verified. What follows OK is compressed if the terms
+/// say so. The caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
 /// [`Error::Refused`] by the server, [`Error::PasswordPlugin`], and whatever breaks the protocol or the connection.
 pub async fn login_with_password<S: AsyncRead + AsyncWrite + Unpin>(
     upstream: &mut S,
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    compression: Option<Compression>,
+    terms: Terms<'_>,
     password: &Secret<String>,
 ) -> Result<LoggedIn, Error> {
-    let capabilities = agreed(greeting, response, compression)?;
+    let capabilities = terms.capabilities()?;
+    let Terms { greeting, response, .. } = terms;
     let plugin = greeting.offered_plugin();
     let data = answer(&plugin, password, greeting.scramble.bytes()).unwrap_or_default();
     let packet = response.encode(HANDSHAKE_RESPONSE, capabilities, &plugin, &data, Compression::ZSTD_LEVEL)?;
@@ -192,7 +190,10 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::mysql::script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, response, scramble};
+    use crate::mysql::{
+        Greeting,
+        script::{MARIADB, MARIADB_CLIENT, MYSQL, OK, PYMYSQL, Peer, greeting, response, scramble},
+    };
 
     // Made with Python's hashlib from "correct horse" and the scramble of the scripts.
     const NATIVE: &[u8] = b"\xf8\x18\xc1\x9f\xe6\x33\xb2\x96\x79\x48\x43\x54\x51\x47\x37\xc5\x39\x4f\x49\x54";
@@ -218,7 +219,10 @@ mod tests {
         let (mut ours, theirs) = duplex(4096);
         let mut peer = Peer(theirs);
         let password = password();
-        let ours = async move { login_with_password(&mut ours, &greeting, &response, None, &password).await };
+        let ours = async move {
+            let terms = Terms { greeting: &greeting, response: &response, compression: None };
+            login_with_password(&mut ours, terms, &password).await
+        };
         let (result, ()) = tokio::join!(ours, async {
             let (_, first) = peer.packet().await;
             script(&mut peer, first).await;
