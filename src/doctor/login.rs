@@ -346,9 +346,9 @@ impl Context<'_> {
             ("42501", _) => finding
                 .because("the user may not connect to this database")
                 .paste(format!("GRANT CONNECT ON DATABASE {database} TO {user};")),
-            // Without a role there would be no membership in rds_iam, and so no check of the token.
             ("28000", Some(b"InitializeSessionUserId")) => {
-                finding.because("the role may not log in").paste(format!("ALTER ROLE {user} LOGIN;"))
+                let statements = engine::postgres::let_log_in(self.user, Login::of(self.target));
+                finding.because("the role may not log in, or does not exist").fix(statements)
             }
             // invalid_catalog_name
             ("3D000", _) => finding
@@ -362,7 +362,11 @@ impl Context<'_> {
         let lower = self.user.to_lowercase();
         if lower == self.user {
             return finding
-                .because("the role is not a member of rds_iam, or IAM database authentication is off")
+                .because(format!(
+                    "the role is not a member of rds_iam, or does not exist (then first: CREATE USER {};), or IAM database \
+                     authentication is off",
+                    engine::postgres::quote_identifier(self.user)
+                ))
                 .paste(grant(self.user));
         }
         finding.because(format!("the role is not a member of rds_iam, or it is called {lower}")).fix(format!(

@@ -1,7 +1,10 @@
 //! `rdsgate doctor`: the real program against real servers and the sandbox's AWS. What it finds when something is broken is in
 //! `failure_table`.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use sandbox::{Destination, Identity, Node, Operation, Sandbox, SecurityGroup};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
@@ -510,4 +513,23 @@ async fn interrupted_discovery_prints_what_was_found() {
     assert!(row(&format!("ok       configuration: {name} in {}", server.region)), "{rows:#?}");
     assert!(row("unknown  discovery: interrupted"), "{rows:#?}");
     assert!(row(&format!("{name}: stopped; nothing failed so far (exit code 130)")), "{rows:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn role_that_does_not_exist_is_to_be_created() {
+    let server = Server::start(&Options::default());
+    // A server that asks for a proof does not tell that there is no such role. This one lets everybody in.
+    let (hba, loaded) = (server.admin("show hba_file"), server.admin("select pg_conf_load_time()"));
+    server.admin(&format!("copy (values ('local all all trust'), ('hostssl all all all trust')) to '{hba}'"));
+    server.admin("select pg_reload_conf()");
+    let until = Instant::now() + PATIENCE;
+    while server.admin("select pg_conf_load_time()") == loaded {
+        assert!(Instant::now() < until, "the server reads its files again");
+    }
+    let sandbox = sandbox(&server).await;
+    let doctor = GateOptions::new(&server, &sandbox).verb("doctor").without("--listen").flag("--user", "nosuch");
+    let ran = doctor.run().await;
+    let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("role \"nosuch\" does not exist"), "{said}");
+    assert!(said.contains("CREATE USER nosuch; GRANT rds_iam TO nosuch;"), "{said}");
 }

@@ -181,7 +181,9 @@ async fn meets(fault: &Fault, server: &Server) -> Result<String, String> {
             options()
         }
         Mend::Sql => {
-            tokio::task::block_in_place(|| server.admin(&fix));
+            // Of alternatives the first is the one for this fault.
+            let statement = fix.split("; or, ").next().unwrap_or_default();
+            tokio::task::block_in_place(|| server.admin(statement));
             options()
         }
         Mend::Options(change) => change(options(), &scene),
@@ -1184,11 +1186,11 @@ const DATABASES: &[Fault] = &[
             tokio::task::block_in_place(|| scene.server.admin("CREATE ROLE retired NOLOGIN IN ROLE rds_iam"));
         },
         called: |options, _| options.flag("--user", "retired"),
-        said: "role \"retired\" is not permitted to log in (rdsgate: as an administrator: ALTER ROLE retired LOGIN;)",
+        said: "role \"retired\" is not permitted to log in (rdsgate: as an administrator: ALTER ROLE retired LOGIN; or, for a role that does not exist, CREATE USER retired; GRANT rds_iam TO retired;)",
         exit: 5,
         check: "login",
         fact: "the database refused the login: FATAL 28000: role \"retired\" is not permitted to log in",
-        fix: "ALTER ROLE retired LOGIN;",
+        fix: "ALTER ROLE retired LOGIN; or, for a role that does not exist, CREATE USER retired; GRANT rds_iam TO retired;",
         mend: Mend::Sql,
         ..FAULT
     },

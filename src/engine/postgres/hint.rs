@@ -32,8 +32,7 @@ pub fn hint(error: &ServerError, applicant: &Applicant<'_>) -> Option<String> {
     let hint = match error.sqlstate().as_str() {
         "28000" | "28P01" if applicant.is_unnamed => return applicant.choice(),
         "28000" => match error.routine() {
-            // Without a role there would be no membership in rds_iam, and so no check of the token.
-            Some(b"InitializeSessionUserId") => format!("As an administrator: ALTER ROLE {role} LOGIN;"),
+            Some(b"InitializeSessionUserId") => format!("As an administrator: {}", let_log_in(user, login)),
             Some(b"read_client_first_message") => {
                 "Turn channel binding off in the client: it needs TLS between the client and \
                  the server itself."
@@ -115,6 +114,16 @@ fn of_dsql(error: &ServerError, role: &str, permission: &str) -> Option<String> 
 
 /// For a role that may have a password instead.
 pub(super) const OR_PASSWORD: &str = "Or log in with the password of the role: --auth password.";
+
+/// The statements for a role that may not log in or does not exist: the server refuses both with one code, by one routine.
+pub fn let_log_in(user: &str, login: Login) -> String {
+    let role = quote_identifier(user);
+    let create = match login {
+        Login::Iam => format!("CREATE USER {role}; GRANT rds_iam TO {role};"),
+        Login::Password | Login::Secret => format!("CREATE USER {role} PASSWORD '…';"),
+    };
+    format!("ALTER ROLE {role} LOGIN; or, for a role that does not exist, {create}")
+}
 
 /// A role name as SQL takes it: quoted unless it is plain.
 pub fn quote_identifier(name: &str) -> String {

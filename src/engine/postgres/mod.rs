@@ -13,7 +13,7 @@ mod user;
 mod verbs;
 
 pub use self::{
-    hint::{hint, quote_identifier},
+    hint::{hint, let_log_in, quote_identifier},
     login::Postgres,
     tap::Tap,
 };
