@@ -289,6 +289,30 @@ pub(super) fn option(name: &str, value: &str) -> String {
     format!("use --{name} {value}, or {name} = {quoted} in the file that describes the target")
 }
 
+/// Adds the cause and the remedy for a node whose agent is not connected.
+fn offline(finding: Finding, id: &InstanceId, state: Option<&str>, subject: &Subject) -> Finding {
+    const RESTART: &str = "sudo systemctl restart amazon-ssm-agent";
+    let start = || subject.aws(&format!("ec2 start-instances --instance-ids {id}"));
+    match state {
+        Some("running") => finding
+            .because(
+                "EC2 says that it is running: its agent is stopped, or does not reach ssm, ssmmessages and ec2messages",
+            )
+            .fix(format!("restart the agent there: {RESTART}")),
+        Some("stopped") => finding.because("EC2 says that it is stopped").paste(start()),
+        Some("terminated" | "shutting-down") => finding
+            .because("EC2 says that it is terminated")
+            .fix("choose a node of rdsgate ls with --bastion".to_owned()),
+        Some(_) | None => finding
+            .because("it is stopped, its agent is, or the agent does not reach ssm, ssmmessages and ec2messages")
+            .fix(if is_instance(id) {
+                format!("start it ({}), or its agent there ({RESTART})", start())
+            } else {
+                format!("start it, or its agent there ({RESTART})")
+            }),
+    }
+}
+
 async fn bastion(account: &Account, subject: &Subject, id: &InstanceId) -> (Vec<Finding>, Option<bool>) {
     if id.as_str().starts_with("ecs:") {
         return (vec![Finding::unknown("Systems Manager does not list ECS tasks")], None);
@@ -308,25 +332,29 @@ async fn bastion(account: &Account, subject: &Subject, id: &InstanceId) -> (Vec<
                     .to_owned(),
             ),
         ],
-        Ok(Some(node)) => of_node(id, &node, subject),
+        Ok(Some(node)) => {
+            // Where EC2 does not say it, the instance may be stopped or run.
+            let is_asked = !node.online && is_instance(id);
+            let instance = if is_asked { account.instance(id).await.ok().flatten() } else { None };
+            of_node(id, &node, instance.map(|instance| instance.state).as_deref(), subject)
+        }
     };
     (findings, Some(is_offline))
 }
 
-fn of_node(id: &InstanceId, node: &Node, subject: &Subject) -> Vec<Finding> {
+fn is_instance(id: &InstanceId) -> bool {
+    id.as_str().starts_with("i-")
+}
+
+/// The findings about a node; `state` is that of its EC2 instance, where it is known.
+fn of_node(id: &InstanceId, node: &Node, state: Option<&str>, subject: &Subject) -> Vec<Finding> {
     let silence = node.last_ping.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
     let heard = silence.map(|silence| format!(", last heard of {}", nodes::ago(silence))).unwrap_or_default();
     let ping = if node.online {
         Finding::pass(format!("{id} is online{heard}"))
     } else {
-        Finding::fail(format!("{id} is not connected to Systems Manager{heard}"))
-            .because("it is stopped, its agent is, or the agent does not reach ssm, ssmmessages and ec2messages")
-            .fix(if id.as_str().starts_with("i-") {
-                let start = subject.aws(&format!("ec2 start-instances --instance-ids {id}"));
-                format!("start it ({start}), or its agent there (sudo systemctl restart amazon-ssm-agent)")
-            } else {
-                "start it, or its agent there (sudo systemctl restart amazon-ssm-agent)".into()
-            })
+        let finding = Finding::fail(format!("{id} is not connected to Systems Manager{heard}"));
+        offline(finding, id, state, subject)
     };
     let Some(version) = &node.agent else { return vec![ping, Finding::unknown("the agent's version")] };
     let features = AgentFeatures::of(Version::parse(version));

@@ -790,9 +790,8 @@ const SESSIONS: &[Fault] = &[
         exit: 4,
         check: "bastion",
         fact: OFFLINE,
-        fix: "start it (aws ec2 start-instances --instance-ids i-0123456789abcdef0 <aws>), or its agent there (sudo systemctl restart \
-              amazon-ssm-agent)",
-        mend: Mend::Aws(|_| {}),
+        fix: "restart the agent there: sudo systemctl restart amazon-ssm-agent",
+        mend: Mend::World(online),
         ..FAULT
     },
     Fault {
