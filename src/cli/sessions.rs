@@ -102,7 +102,12 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
             if json {
                 output.json(&as_json(&found))
             } else {
-                let shown = output.data(&as_table(&found));
+                let shown = if found.is_empty() {
+                    output.note(&format!("no open SSM sessions {}", if all { "of yours" } else { "of rdsgate" }));
+                    Exit::Success
+                } else {
+                    output.data(&as_table(&found))
+                };
                 let left = found.iter().filter(|found| found.is_orphan()).count();
                 if left > 0 {
                     output.note(&format!("{}; rdsgate sessions --orphans ends them", orphaned(left)));
@@ -307,7 +312,6 @@ mod tests {
              b           i-0123456789abcdef0  -    orphan\n  \
              eu-central-1, Connected: \\u{1b}[2J\n"
         );
-        assert_eq!(as_table(&[]), "SESSION  BASTION  AGE  OWNER\n");
     }
 
     #[test]

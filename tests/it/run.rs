@@ -326,6 +326,9 @@ async fn sessions_are_listed_and_terminated() {
     assert_eq!((rest.status.code(), rest.stdout.as_str(), rest.stderr), (Some(0), "", said));
     let none = verb().argument("--json").run().await;
     assert_eq!((none.status.code(), none.stdout.as_str()), (Some(0), "[]\n"));
+    let none = verb().run().await;
+    let said = (none.stdout.as_str(), none.stderr.as_str());
+    assert_eq!((none.status.code(), said), (Some(0), ("", "no open SSM sessions of rdsgate\n")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
