@@ -2,15 +2,17 @@
 //! prints, what `rdsgate doctor` finds and how it ends; and that the next client is served once the cause is gone.
 //!
 //! In the order in which a connection meets them, a test for each stage. What takes more than a row to bring about is in
-//! `failures` (sessions that end, databases that are full), `outages`, `ports`, `logins` and `certificates`.
+//! `failures` (sessions that end, databases that are full), `outages`, `ports`, `logins`, `certificates`, `limits` (a listener that has as
+//! many clients as it may have), `local_tls`, `sockets` and `tests/root` (other users). psql asks for a password before it is refused one:
+//! what it prints of a wrong one is in `passwords`, `local_passwords` and `stored_passwords`.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, sync::OnceLock, time::Duration};
 
-use sandbox::{Destination, Failure, Faults, Identity, Operation, Options, Rates, SessionToken};
+use sandbox::{Destination, Failure, Faults, Identity, Operation, Options, Rates, SessionToken, StoredSecret};
 use tokio::net::TcpSocket;
 
 use crate::support::{
-    gate::BASTION,
+    gate::{BASTION, GateOptions},
     servers::{self, Engine, Server, Variant},
     table::{ROW, Row, Scene, all},
 };
@@ -152,6 +154,127 @@ const CREDENTIALS: &[Row] = &[
         ..ROW
     },
 ];
+
+/// The secret of `legacy_user`.
+fn secret(scene: &Scene<'_>) {
+    scene.sandbox.set_secret("prod/orders", StoredSecret::login("legacy_user", "legacypass"));
+}
+
+fn with_secret(options: GateOptions, _: &Scene<'_>) -> GateOptions {
+    options.flag("--secret", "prod/orders").flag("--user", "legacy_user")
+}
+
+/// The errors of logins with a password.
+const PASSWORDS: &[Row] = &[
+    Row {
+        name: "the secret does not exist",
+        called: with_secret,
+        psql: Some([
+            "28000",
+            "the secret prod/orders: it does not exist in <region>",
+            "Stage: AWS credentials.",
+            "--secret, the profile and the region",
+        ]),
+        mysql: Some(&["1045", "the secret prod/orders: it does not exist", "--secret, the profile and the region"]),
+        doctor: (4, &[("token", "fail", "the secret prod/orders: it does not exist in <region>", "--secret")]),
+        healed: Some(secret),
+        ..ROW
+    },
+    Row {
+        name: "the secret may not be read",
+        broken: |scene| {
+            secret(scene);
+            scene.sandbox.fail(Operation::GetSecretValue, Failure::AccessDenied, None);
+        },
+        called: with_secret,
+        psql: Some([
+            "28000",
+            "GetSecretValue: access denied",
+            "Stage: AWS credentials.",
+            "secretsmanager:GetSecretValue",
+        ]),
+        mysql: Some(&["1045", "GetSecretValue: access denied", "secretsmanager:GetSecretValue"]),
+        doctor: (4, &[("token", "fail", "GetSecretValue: access denied", "secretsmanager:GetSecretValue")]),
+        healed: Some(|scene| scene.sandbox.heal(Operation::GetSecretValue)),
+        ..ROW
+    },
+    Row {
+        name: "the secret is not a login",
+        broken: |scene| scene.sandbox.set_secret("prod/orders", StoredSecret::new("{}")),
+        called: with_secret,
+        psql: Some(["28000", "its JSON object has no key `password`", "Stage: AWS credentials.", "--secret"]),
+        mysql: Some(&["1045", "its JSON object has no key `password`", "--secret"]),
+        doctor: (4, &[("token", "fail", "its JSON object has no key `password`", "--secret")]),
+        healed: Some(secret),
+        ..ROW
+    },
+    Row {
+        name: "the client's own password is wrong",
+        called: |options, _| options.flag("--auth", "password").flag("--user", "legacy_user"),
+        client: &[("MYSQL_PWD", "wrong")],
+        mysql: Some(&[
+            "ERROR 1045 (28000): Access denied for user 'legacy_user'@",
+            "Check the password and the user name. A user of IAM logs in without --auth password.",
+        ]),
+        doctor: (0, &[("login", "pass", "clients log in with a password of their own", "")]),
+        ..ROW
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords() {
+    all(PASSWORDS, Server::shared(), Server::shared_of(Engine::MariaDb), AT_A_TIME).await;
+}
+
+/// The errors of rdsgate's own side, which doctor does not meet: it is not a client of the listener.
+const LISTENERS: &[Row] = &[
+    Row {
+        name: "the listener takes connections with TLS only",
+        called: |options, scene| {
+            let state = scene.write("state/rdsgate/empty", "");
+            let state = state.ancestors().nth(2).expect("two folders above");
+            options.flag("--local-tls", "require").env("XDG_STATE_HOME", &state.display().to_string())
+        },
+        client: &[("PGSSLMODE", "disable")],
+        psql: Some(["28000", "this listener takes connections with TLS only", "", "Connect with sslmode=require"]),
+        mysql: Some(&["ERROR 3159 (HY000): Connections using insecure transport are prohibited"]),
+        doctor: (0, &[("login", "pass", "", "")]),
+        ..ROW
+    },
+    Row {
+        name: "the client does not know the local password",
+        called: |options, scene| {
+            let file = scene.write("local-password", "correct-horse-battery-staple-0123\n");
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
+            options.flag("--local-password-file", &file.display().to_string())
+        },
+        client: &[("MYSQL_PWD", "wrong")],
+        mysql: Some(&[
+            "ERROR 1045 (28000): Access denied for user 'app_user'@'127.0.0.1' (using password: YES)",
+            "Use rdsgate's local password, not the database's: it is in <home>/local-password.",
+        ]),
+        doctor: (0, &[("login", "pass", "", "")]),
+        ..ROW
+    },
+    Row {
+        name: "the listener serves another user only",
+        called: |options, _| options.without("--user").env("RDSGATE_USER", "readonly").argument("--pin-user"),
+        psql: Some([
+            "28000",
+            "this listener serves the database user \"readonly\" only, and the client asks for \"app_user\"",
+            "Stage: client startup.",
+            "Connect as \"readonly\", or remove pin_user",
+        ]),
+        mysql: Some(&["1045", "serves the database user \"readonly\" only", "onnect as \"readonly\""]),
+        doctor: (0, &[("login", "pass", "as readonly", "")]),
+        ..ROW
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners() {
+    all(LISTENERS, Server::shared(), Server::shared_of(Engine::MariaDb), AT_A_TIME).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials() {

@@ -300,7 +300,7 @@ impl GateOptions {
         collect(child.stderr.take().expect("piped"), false, Arc::clone(&sender));
         collect(child.stdout.take().expect("piped"), terminal, sender);
         let keyboard = child.stdin.take();
-        Gate { child, output, keyboard, port: 0, user, database }
+        Gate { child, output, keyboard, port: 0, user, database, client_env: &[] }
     }
 }
 
@@ -347,6 +347,8 @@ pub(crate) struct Gate {
     pub(crate) user: String,
     /// The configured database.
     pub(crate) database: String,
+    /// Variables of [`psql_command`](Self::psql_command) and [`mariadb`], beside their usual ones.
+    pub(crate) client_env: &'static [(&'static str, &'static str)],
 }
 
 impl Gate {
@@ -409,6 +411,7 @@ impl Gate {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("LC_ALL", "C.UTF-8")
+        .envs(self.client_env.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true);
         psql
@@ -477,6 +480,7 @@ pub(crate) async fn mariadb(gate: &Gate, arguments: &[&str]) -> Ran {
         .args(["--no-defaults", "--skip-ssl", "--batch", "--skip-column-names", "-h", "127.0.0.1"])
         .args(["-u", &gate.user, "-P", &gate.port.to_string()])
         .args(arguments)
-        .env("LC_ALL", "C.UTF-8");
+        .env("LC_ALL", "C.UTF-8")
+        .envs(gate.client_env.iter().copied());
     Ran::of(&mut client, PATIENCE).await
 }

@@ -7,7 +7,7 @@ use sandbox::{Destination, Options, Sandbox};
 use tempfile::TempDir;
 
 use super::{
-    gate::{CREDENTIALS, GateOptions, mariadb, sandbox_with},
+    gate::{CREDENTIALS, Gate, GateOptions, mariadb, sandbox_with},
     refusal::Refusal,
     report::Report,
     servers::Server,
@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) broken: fn(&Scene<'_>),
     /// How rdsgate is called.
     pub(crate) called: fn(GateOptions, &Scene<'_>) -> GateOptions,
+    /// Variables of psql and of the mysql command line, beside their usual ones.
+    pub(crate) client: &'static [(&'static str, &'static str)],
     /// SQLSTATE, and what MESSAGE, DETAIL and HINT say; `None` where it cannot be met there.
     pub(crate) psql: Option<[&'static str; 4]>,
     /// The output, with its code.
@@ -44,6 +46,7 @@ pub(crate) const ROW: Row = Row {
     world: |options, _| options,
     broken: |_| {},
     called: |options, _| options,
+    client: &[],
     psql: None,
     mysql: None,
     doctor: (0, &[]),
@@ -72,6 +75,12 @@ impl<'a> Scene<'a> {
 
     fn options(&self, row: &Row) -> GateOptions {
         (row.called)(GateOptions::new(self.server, &self.sandbox), self)
+    }
+
+    async fn gate(&self, row: &Row) -> Gate {
+        let mut gate = self.options(row).start().await;
+        gate.client_env = row.client;
+        gate
     }
 
     /// Writes a file into a home of its own.
@@ -139,7 +148,7 @@ async fn in_postgres(row: &Row, server: &Server) {
     let scene = Scene::new(row, server).await;
     let told = async {
         let Some([sqlstate, message, detail, hint]) = row.psql else { return };
-        let gate = scene.options(row).start().await;
+        let gate = scene.gate(row).await;
         let refusal = Refusal::of(&gate).await;
         let [message, detail, hint] = [message, detail, hint].map(|words| scene.in_words(words));
         refusal.says(sqlstate, &message, &detail, &hint);
@@ -162,7 +171,7 @@ async fn in_postgres(row: &Row, server: &Server) {
 async fn in_mysql(row: &Row, words: &[&str], server: &Server) {
     let scene = Scene::new(row, server).await;
     let told = async {
-        let gate = scene.options(row).start().await;
+        let gate = scene.gate(row).await;
         let ran = mariadb(&gate, &["-e", "select 1"]).await;
         assert_eq!(ran.status.code(), Some(1), "{}: {ran:?}\n{}", row.name, gate.log());
         for word in words.iter().map(|word| scene.in_words(word)) {
