@@ -28,11 +28,13 @@ fn env(moto: &Moto) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-/// Runs a shell script with AWS's command line in its path.
+/// Runs a shell script with AWS's command line in its path. Version 1 asks the real RDS whatever `AWS_ENDPOINT_URL` says, so that it gets
+/// the flag.
 fn sh(script: &str, folder: &Path, env: &[(String, String)]) -> String {
+    let script = format!("aws() {{ command aws --endpoint-url \"$AWS_ENDPOINT_URL\" \"$@\"; }}\n{script}");
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("sh")
-        .args(["-c", script])
+        .args(["-c", &script])
         .current_dir(folder)
         .env_clear()
         .env("HOME", folder)
@@ -59,6 +61,9 @@ aws iam list-instance-profiles --query 'InstanceProfiles[].InstanceProfileName'
 aws iam list-policies --scope Local --query 'Policies[].PolicyName'
 ";
 
+/// Whether the database takes IAM logins.
+const IAM: &str = "aws rds describe-db-instances --db-instance-identifier billing --query 'DBInstances[0].IAMDatabaseAuthenticationEnabled' --output text";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_create_a_bastion_that_doctor_accepts_and_take_all_of_it_away() {
     let moto = Moto::start().await;
@@ -69,13 +74,15 @@ async fn commands_create_a_bastion_that_doctor_accepts_and_take_all_of_it_away()
         tokio::task::spawn_blocking(move || sh(&script, &folder, &env))
     };
     let before = apply(INVENTORY.into()).await.expect("it does not panic");
-    let create = rdsgate(&["setup", "orders", "--user", USER], &env).await;
+    assert_eq!(apply(IAM.into()).await.expect("it does not panic"), "False\n");
+    let create = rdsgate(&["setup", "billing", "--user", USER], &env).await;
     assert!(!create.contains("_ID") && create.contains("USD a month"), "all is known: {create}");
     let printed = apply(create.clone()).await.expect("it does not panic");
     let bastion = printed.trim_end().strip_prefix("bastion: ").expect("its last line").to_owned();
+    assert_eq!(apply(IAM.into()).await.expect("it does not panic"), "True\n", "{create}");
 
     let (_, output, _) =
-        ran(&["doctor", "orders", "--bastion", &bastion, "--user", USER, "--listen", "0", "--json"], &env).await;
+        ran(&["doctor", "billing", "--bastion", &bastion, "--user", USER, "--listen", "0", "--json"], &env).await;
     let report: Value = serde_json::from_str(&output).expect("JSON");
     let stages = report["stages"].as_array().expect("a list");
     // moto keeps no groups of an instance that was started without a public address, so the rule is looked at below.
@@ -86,8 +93,8 @@ async fn commands_create_a_bastion_that_doctor_accepts_and_take_all_of_it_away()
     let facts = "
 aws ec2 describe-instances --instance-ids BASTION --query 'Reservations[0].Instances[0].[KeyName,PublicIpAddress,InstanceType]' --output text
 aws ec2 describe-vpc-endpoints --query 'sort(VpcEndpoints[].ServiceName)' --output text
-aws iam list-attached-role-policies --role-name rdsgate-bastion-orders --query 'AttachedPolicies[].PolicyName' --output text
-aws ec2 describe-security-groups --filters Name=group-name,Values=rdsgate-bastion-orders --query 'SecurityGroups[0].[length(IpPermissions),IpPermissionsEgress[].FromPort,GroupId]' --output json
+aws iam list-attached-role-policies --role-name rdsgate-bastion-billing --query 'AttachedPolicies[].PolicyName' --output text
+aws ec2 describe-security-groups --filters Name=group-name,Values=rdsgate-bastion-billing --query 'SecurityGroups[0].[length(IpPermissions),IpPermissionsEgress[].FromPort,GroupId]' --output json
 aws ec2 describe-security-groups --filters Name=group-name,Values=database --query 'SecurityGroups[0].IpPermissions[?FromPort==`5432`].UserIdGroupPairs[].GroupId' --output text
 ";
     let facts = apply(facts.replace("BASTION", &bastion)).await.expect("it does not panic");
@@ -103,7 +110,7 @@ aws ec2 describe-security-groups --filters Name=group-name,Values=database --que
     let ports: BTreeSet<u64> = group[1].as_array().expect("a list").iter().filter_map(Value::as_u64).collect();
     assert_eq!((group[0].as_u64(), ports), (Some(0), BTreeSet::from([443, 5432])), "{facts}");
 
-    let remove = rdsgate(&["setup", "orders", "--user", USER, "--remove"], &env).await;
+    let remove = rdsgate(&["setup", "billing", "--user", USER, "--remove"], &env).await;
     apply(remove).await.expect("it does not panic");
     assert_eq!(apply(INVENTORY.into()).await.expect("it does not panic"), before);
     assert!(!folder.path().join("taken").exists(), "a name was run as a command: {create}");

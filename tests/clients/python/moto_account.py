@@ -43,10 +43,11 @@ bastion = ec2.run_instances(
     ImageId=image, MinCount=1, MaxCount=1, InstanceType="t4g.nano", SubnetId=subnets[0], SecurityGroupIds=groups[1:]
 )["Instances"][0]["InstanceId"]
 login = dict(MasterUsername="master", MasterUserPassword="not-a-secret")
-rds.create_db_instance(
-    DBInstanceIdentifier="orders", Engine="postgres", DBInstanceClass="db.t4g.micro", AllocatedStorage=20,
-    DBSubnetGroupName="own", EnableIAMDatabaseAuthentication=True, VpcSecurityGroupIds=groups[:1], **login,
-)
+for name, iam in (("orders", True), ("billing", False)):
+    rds.create_db_instance(
+        DBInstanceIdentifier=name, Engine="postgres", DBInstanceClass="db.t4g.micro", AllocatedStorage=20,
+        DBSubnetGroupName="own", EnableIAMDatabaseAuthentication=iam, VpcSecurityGroupIds=groups[:1], **login,
+    )
 rds.create_db_cluster(
     DBClusterIdentifier="fleet", Engine="aurora-postgresql", DBSubnetGroupName="own",
     EnableIAMDatabaseAuthentication=True, **login,
