@@ -1,12 +1,13 @@
 //! Aurora DSQL: the real program against a real PostgreSQL that checks tokens of that service, and the sandbox's API.
 
-use sandbox::{Database, Identity, Operation, Options, Sandbox};
+use sandbox::{Database, Destination, Identity, Operation, Options, Sandbox};
 use serde_json::Value;
 
 use crate::support::{
     gate::{BASTION, GateOptions, sandbox},
     program::ran,
     servers::{Options as ServerOptions, Server},
+    sni::SniRelay,
 };
 
 const ID: &str = "weabcdefghijklmnopqrdqqm2e";
@@ -34,6 +35,20 @@ async fn each_user_logs_in_with_the_action_of_its_kind() {
         }
         let refused: Vec<String> = server.auth_lines().into_iter().filter(|line| !line.contains(" OK ")).collect();
         assert_eq!(refused, Vec::<String>::new(), "{host}");
+    }
+}
+
+/// Aurora DSQL tells its clusters apart by this name.
+#[tokio::test(flavor = "multi_thread")]
+async fn client_hello_through_a_bastion_names_the_cluster() {
+    for host in [public(), format!("{ID}.dsql-fnh4.us-east-1.on.aws")] {
+        let server = cluster(&host);
+        let relay = SniRelay::start(server.addr).await;
+        let sandbox = sandbox(&server).await;
+        sandbox.name(&host, 5432, Destination::Address(relay.addr));
+        let gate = GateOptions::new(&server, &sandbox).start().await;
+        assert_eq!(gate.query("select current_user").await, "app_user", "{:?}", server.auth_lines());
+        relay.was_asked_for(&host);
     }
 }
 

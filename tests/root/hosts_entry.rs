@@ -11,6 +11,7 @@ use crate::support::{
     clients,
     gate::{BASTION, Gate, GateOptions, PATIENCE},
     servers::{Engine, Options as ServerOptions, Server},
+    sni::SniRelay,
 };
 
 /// A forwarded port of the server, and a hosts file with its name.
@@ -89,7 +90,9 @@ pub(crate) async fn cluster_of_dsql_is_reached_directly_and_its_name_is_verified
     server.admin("CREATE ROLE admin LOGIN IN ROLE rds_iam");
     let sandbox = Sandbox::start(Options::default()).await.expect("loopback can be listened on");
     let hosts = hosts_with(host);
-    let cluster = format!("{host}:{}", server.addr.port());
+    // Aurora DSQL tells its clusters apart by the name in the ClientHello.
+    let relay = SniRelay::start(server.addr).await;
+    let cluster = format!("{host}:{}", relay.addr.port());
     let psql = |flags: &[&str]| {
         let options = GateOptions::bare(&sandbox).verb("psql").argument(&cluster).flag("--user", "admin");
         let options = flags.iter().fold(options.flag("--database", "appdb"), |options, flag| options.argument(flag));
@@ -99,6 +102,7 @@ pub(crate) async fn cluster_of_dsql_is_reached_directly_and_its_name_is_verified
     };
     let ca = format!("--ca-file={}", server.ca.display());
     assert_eq!(output(&hosts, &mut psql(&[&ca]).command()).await, "admin|t\n");
+    relay.was_asked_for(host);
     let tokens = server.auth_lines().len();
     // Its roots are Amazon's, which the certificate here is not of.
     let (succeeded, _, stderr) = run(&hosts, &mut psql(&[]).command()).await;

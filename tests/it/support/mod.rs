@@ -11,5 +11,6 @@ pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod servers;
 pub(crate) mod snapshot;
+pub(crate) mod sni;
 pub(crate) mod table;
 pub(crate) mod terminal;
