@@ -11,6 +11,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use crate::support::{
     gate::{BASTION, CREDENTIALS, GateOptions, PATIENCE, sandbox, sandbox_with},
+    refusal::Refusal,
     report::{Report, examined},
     servers::{Engine, Options, PgServer, Server},
     terminal::{on_a_terminal, screen},
@@ -526,10 +527,12 @@ async fn role_that_does_not_exist_is_to_be_created() {
     while server.admin("select pg_conf_load_time()") == loaded {
         assert!(Instant::now() < until, "the server reads its files again");
     }
+    let (error, statements) = ("role \"nosuch\" does not exist", "CREATE USER nosuch; GRANT rds_iam TO nosuch;");
     let sandbox = sandbox(&server).await;
-    let doctor = GateOptions::new(&server, &sandbox).verb("doctor").without("--listen").flag("--user", "nosuch");
-    let ran = doctor.run().await;
+    let as_nosuch = || GateOptions::new(&server, &sandbox).flag("--user", "nosuch");
+    let ran = as_nosuch().verb("doctor").without("--listen").run().await;
     let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains("role \"nosuch\" does not exist"), "{said}");
-    assert!(said.contains("CREATE USER nosuch; GRANT rds_iam TO nosuch;"), "{said}");
+    assert!(said.contains(error) && said.contains(statements), "{said}");
+    let gate = as_nosuch().start().await;
+    Refusal::of(&gate).await.says("28000", error, "Stage: database login.", statements);
 }
