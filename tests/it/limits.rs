@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, process::Command, time::Instant};
 
 use futures_util::future::join_all;
+use mysql_async::{Conn, prelude::Queryable as _};
 use tokio_postgres::NoTls;
 
 use crate::support::{
     admin::Admin,
     driver::{Driver, error_text, within},
-    gate::{GateOptions, sandbox},
+    gate::{GateOptions, mariadb, sandbox},
     refusal::Wire,
-    servers::PgServer,
+    servers::{Engine, PgServer, Server},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,6 +36,18 @@ async fn client_beyond_max_connections_gets_the_servers_error_and_a_cancel_reque
     drop(first);
     Admin::of(&gate).until("its end", |status| status.targets.iter().all(|target| target.clients.is_empty())).await;
     assert_eq!(gate.query("select 42").await, "42");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_of_mysql_beyond_max_connections_gets_the_servers_error() {
+    let server = Server::shared_of(Engine::MariaDb);
+    let sandbox = sandbox(server).await;
+    let gate = GateOptions::new(server, &sandbox).flag("--max-connections", "1").start().await;
+    let mut first = Conn::new(gate.door().for_mysql_async()).await.expect("it logs in");
+    let refused = mariadb(&gate, &["-e", "select 1"]).await.stderr;
+    let expected = ["ERROR 1040 ", "sorry, too many clients already", "Hint: Close idle connections"];
+    assert!(expected.iter().all(|words| refused.contains(words)), "{refused}");
+    within("query", first.query_drop("select 1")).await.expect("the first is served");
 }
 
 #[tokio::test(flavor = "multi_thread")]
