@@ -1,5 +1,5 @@
 # Thin: each target is one script or one cargo command. CONTRIBUTING.md says what they show.
-.PHONY: demo test matrix bench lint
+.PHONY: demo test matrix bench lint dist dist-test
 
 # GROUPS="connect upload" chooses among the benchmarks; KEEP=1 leaves the demo running and prints commands to try.
 demo:
@@ -25,3 +25,10 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The files of a release for Linux, in dist/; dist-test installs and runs them. RELEASING.md describes both.
+dist:
+	packaging/dist
+
+dist-test:
+	packaging/test
