@@ -1,8 +1,12 @@
 //! A reload: the configuration is read again as at the start, and targets are added, removed and changed while the others serve. A
 //! configuration that cannot be served changes nothing.
+//!
+//! It has two parts: [`Running::prepare`] does everything that can fail and changes nothing, [`Running::switch`] cannot fail.
 
 use std::{
     fmt,
+    net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -10,8 +14,21 @@ use std::{
 use futures_util::future::BoxFuture;
 use tracing::{info, warn};
 
-use super::{Changes, Error, Running, running::Prepared};
-use crate::{admin::Reload, aws::Accounts, causes, config::Config, listen::Address, target::Target};
+use super::{Error, Event, Running, Served, current::Current, door::Door, running::Limits};
+use crate::{
+    admin::Reload,
+    aws::{self, Accounts},
+    causes,
+    config::Config,
+    connect::Upstream,
+    listen::{self, Listener, Local},
+    local_password::LocalPassword,
+    proxy::serve::{Service, counts},
+    target::{Address, LocalTls, LocalTlsMode, Target},
+    telemetry::{log, metrics::Metrics},
+    tls,
+    tunnel::own::Listening,
+};
 
 /// Reads the configuration again, for a process that serves these targets.
 pub type Reread = dyn Fn(Vec<Arc<Target>>) -> BoxFuture<'static, Result<Config, Refused>> + Send + Sync;
@@ -89,6 +106,49 @@ impl Reloading {
     }
 }
 
+/// A configuration that can be served from now on.
+pub struct Prepared {
+    pub(super) limits: Limits,
+    pub(super) targets: Vec<PreparedTarget>,
+}
+
+pub(super) struct PreparedTarget {
+    target: Arc<Target>,
+    /// The sockets that it needs beside those that are bound already.
+    listeners: Vec<(Address, Listener)>,
+    /// Whether the target is served with the same settings already.
+    is_same: bool,
+    /// The way to the database, TLS for clients, and the password that they must know; `None` where the present ones stay.
+    way: Option<(Upstream, Option<Arc<tls::local::Server>>, Option<LocalPassword>)>,
+}
+
+/// The effect of a reload, by the names of targets.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    added: Vec<Arc<str>>,
+    removed: Vec<Arc<str>>,
+    changed: Vec<Arc<str>>,
+    unchanged: usize,
+}
+
+impl Changes {
+    /// Whether new connections to the target use other settings than before.
+    pub(super) fn concern(&self, name: &Arc<str>) -> bool {
+        self.added.contains(name) || self.changed.contains(name)
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (names, done) in [(&self.added, "added"), (&self.removed, "removed"), (&self.changed, "changed")] {
+            if !names.is_empty() {
+                write!(f, "{} {done} ({}), ", names.len(), names.join(", "))?;
+            }
+        }
+        write!(f, "{} unchanged", self.unchanged)
+    }
+}
+
 impl Changes {
     /// Logs a reload that has taken place.
     pub(super) fn report(&self, needs_restart: bool) -> Reload {
@@ -112,5 +172,199 @@ impl Refused {
             "configuration not reloaded; the old one stays"
         );
         Reload { at: SystemTime::now(), is_done: false, message, hint }
+    }
+}
+
+impl Running {
+    /// Binds what `config` needs beside the present listeners, and reads the files that it names. Nothing changes for clients.
+    ///
+    /// # Errors
+    /// The first reason why a target could not be served.
+    pub async fn prepare(&self, config: Config, accounts: &Accounts) -> Result<Prepared, Error> {
+        let (limits, local_names) = (Limits::of(&config), local_names(&config));
+        self.pools().set_limits(limits.connect_timeout, limits.resume_for);
+        let mut targets = Vec::new();
+        for target in config.targets {
+            match self.prepare_target(target, limits, &local_names, accounts).await {
+                Ok(target) => targets.push(target),
+                Err(error) => {
+                    self.pools().set_limits(self.limits.connect_timeout, self.limits.resume_for);
+                    self.retire_unused_pools();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Prepared { limits, targets })
+    }
+
+    /// Serves what was prepared in the place of the present targets. Listeners whose address stays are not closed, and open
+    /// connections stay as they are.
+    pub async fn switch(
+        &mut self,
+        Prepared { limits, targets }: Prepared,
+        metrics: &Metrics,
+        mut events: impl FnMut(Event<'_>) + Send,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let no_longer = std::mem::take(&mut self.listening);
+        let mut doors: Vec<(Arc<str>, Door)> = Vec::new();
+        let mut known: Vec<(Arc<Target>, Arc<Current>)> = Vec::new();
+        for Served { target, current, doors: own, .. } in std::mem::take(&mut self.served) {
+            doors.extend(own.into_iter().map(|door| (Arc::clone(&target.name), door)));
+            known.push((target, current));
+        }
+        (self.limits, self.targets) = (limits, targets.len());
+        for PreparedTarget { target, listeners, is_same, way } in targets {
+            let name = &target.name;
+            let served = known.extract_if(.., |(known, _)| known.name == *name).next().map(|(_, current)| current);
+            match &served {
+                Some(_) if is_same => changes.unchanged += 1,
+                Some(_) => changes.changed.push(Arc::clone(name)),
+                None => changes.added.push(Arc::clone(name)),
+            }
+            // One that comes back knows the connections that have outlived its removal.
+            let left = |current: &mut Arc<Current>| current.last().upstream.target().name == *name;
+            let served = served.or_else(|| self.leaving.extract_if(.., left).next());
+            let current = match (served, way) {
+                (Some(current), None) => current,
+                (Some(current), Some(way)) => Arc::new(current.changed(way, limits.connect_timeout)),
+                (None, Some((upstream, local_tls, password))) => {
+                    let (drain, abort) = (self.drain.clone(), self.abort.clone());
+                    let counts = counts(metrics, &target);
+                    let service = Service::new(upstream, counts, limits.connect_timeout, drain, abort);
+                    Arc::new(Current::new(service.with_local_tls(local_tls).with_password(password), &self.pools))
+                }
+                // A target that is not served yet is prepared with its way.
+                (None, None) => continue,
+            };
+            log::label(name, target.guard.label.as_deref());
+            let is_new = !listeners.is_empty();
+            let mut own: Vec<Door> = Vec::new();
+            for address in &target.listen {
+                let kept = doors.extract_if(.., |(owner, door)| has_socket_of(door, owner, address, name));
+                own.extend(kept.map(|(_, door)| door.at(address)));
+            }
+            for door in &own {
+                door.lead_to(&current);
+            }
+            for (address, listener) in listeners {
+                // The system knows the address of a socket that it has bound.
+                let Ok(local) = listener.local() else { continue };
+                own.push(Door::open((address, local), listener, &current, &self.rooms, &self.stop, &self.tasks));
+            }
+            own.sort_by_key(|door| target.listen.iter().position(|address| *address == door.address));
+            let bound: Vec<Local> = own.iter().map(|door| door.local.clone()).collect();
+            if is_new {
+                events(Event::Listening { target: Arc::clone(&target), bound: bound.clone() });
+            }
+            self.listening.push(Listening::on(&bound.iter().filter_map(Local::tcp).collect::<Vec<_>>()));
+            let tasks = self.tasks.clone();
+            self.served.push(Served { target, bound, current, doors: own, tasks });
+        }
+        for (target, current) in known {
+            log::label(&target.name, None);
+            changes.removed.push(Arc::clone(&target.name));
+            self.leaving.push(current);
+        }
+        for (_, door) in doors {
+            door.close().await;
+        }
+        drop(no_longer);
+        self.leaving.retain(|current| !current.last().open.is_empty());
+        self.retire_unused_pools();
+        changes
+    }
+
+    /// Lets the sessions that no target uses any more end with their connections.
+    fn retire_unused_pools(&self) {
+        let services: Vec<Arc<Service>> = self.served.iter().map(|served| served.current.last()).collect();
+        let used: Vec<_> = services.iter().filter_map(|service| service.upstream.pool()).collect();
+        self.pools().retire_all_but(&used);
+    }
+
+    pub(super) async fn prepare_target(
+        &self,
+        target: Target,
+        limits: Limits,
+        local_names: &[String],
+        accounts: &Accounts,
+    ) -> Result<PreparedTarget, Error> {
+        let target = Arc::new(target);
+        let password_failed = |cause| Error::LocalPassword { target: Arc::clone(&target.name), cause };
+        let password = target.local_password_file.as_deref().map(LocalPassword::of_file).transpose();
+        let password = password.map_err(password_failed)?;
+        let doors =
+            || self.served.iter().flat_map(|served| served.doors.iter().map(|door| (&served.target.name, door)));
+        let mut listeners: Vec<(Address, Listener)> = Vec::new();
+        let new_ones = |listeners: &[(Address, Listener)]| -> Vec<SocketAddr> {
+            listeners.iter().filter_map(|(_, listener)| listener.local().ok()?.tcp()).collect()
+        };
+        for address in &target.listen {
+            let own = doors().filter(|(owner, door)| has_socket_of(door, owner, address, &target.name));
+            let own: Vec<&Door> = own.map(|(_, door)| door).collect();
+            if own.iter().all(|door| door.address != *address) {
+                let bound: Vec<_> =
+                    doors().filter_map(|(_, door)| door.local.tcp()).chain(new_ones(&listeners)).collect();
+                let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
+                let new = listen::bind_for(&target, address, &bound).await.map_err(listen_failed)?;
+                listeners.extend(new.into_iter().map(|listener| (address.clone(), listener)));
+            }
+        }
+        let is_same = self.limits == limits && self.served.iter().any(|served| served.target == target);
+        // The content of a file may have changed where its name has not.
+        let stays = is_same && target.ca_file.is_none() && target.local_password_file.is_none();
+        let way = if stays {
+            None
+        } else {
+            let tls_failed = |cause| Error::LocalTls { target: Arc::clone(&target.name), cause };
+            let local_tls = local_tls(&target, local_names).map_err(tls_failed)?;
+            Some((self.upstream(&target, accounts)?, local_tls, password))
+        };
+        Ok(PreparedTarget { target, listeners, is_same, way })
+    }
+
+    fn upstream(&self, target: &Arc<Target>, accounts: &Accounts) -> Result<Upstream, Error> {
+        let options = aws::Options { identity: target.identity.clone(), region: target.region.clone() };
+        let aws_failed = |cause| Error::Aws { target: Arc::clone(&target.name), cause };
+        let account = accounts.load(&options).map_err(aws_failed)?;
+        let tls_failed = |cause| Error::Tls { target: Arc::clone(&target.name), cause };
+        let tls = tls::Connector::new(&target.endpoint.host, target.ca_file.as_ref()).map_err(tls_failed)?;
+        let (dialer, pace) = {
+            let mut pools = self.pools();
+            (pools.dialer(target, &account), pools.pace(target))
+        };
+        Ok(Upstream::new(Arc::clone(target), account, dialer, tls, pace))
+    }
+}
+
+/// The names that clients of all targets may use in the certificates of this machine.
+pub(super) fn local_names(config: &Config) -> Vec<String> {
+    config.targets.iter().flat_map(|target| target.local_tls.names.clone()).collect()
+}
+
+/// TLS for the clients of a target that offers it. The authority, if it is made now, may prove the names of all targets.
+fn local_tls(target: &Target, of_all: &[String]) -> Result<Option<Arc<tls::local::Server>>, tls::local::Error> {
+    let LocalTls { mode, names, certificate } = &target.local_tls;
+    if *mode == LocalTlsMode::Off {
+        if target.listen.iter().any(Address::is_open) {
+            warn!(target = %target.name, "clients of other machines send in clear, because local_tls is off");
+        }
+        return Ok(None);
+    }
+    let folder = certificate.as_deref().and_then(Path::parent).ok_or(tls::local::Error::NoFolder)?;
+    let authority = tls::local::Authority::open(folder, of_all)?;
+    let server = tls::local::Server::new(Arc::new(authority), names, target.engine.facts().alpn)?;
+    Ok(Some(Arc::new(server)))
+}
+
+/// Whether the socket of a door is one of those that the target `name` is to have at `address`.
+fn has_socket_of(door: &Door, owner: &Arc<str>, address: &Address, name: &Arc<str>) -> bool {
+    match address {
+        // Each target has a port of its own from the system.
+        Address::Tcp(listen) if listen.is_any_port() => door.address == *address && owner == name,
+        Address::Tcp(listen) => {
+            door.local.tcp().is_some_and(|local| local.port() == listen.port && listen.addresses.contains(&local.ip()))
+        }
+        Address::Unix(_) => door.address == *address,
     }
 }
