@@ -31,6 +31,10 @@ pub(super) struct Ready {
 /// # Errors
 /// The exit code, if no target is left or the targets conflict; the reason has been printed.
 pub(super) fn complete(mut plan: Plan, mut caller: Caller, output: &mut Output) -> Result<Ready, Exit> {
+    if let Err(error) = plan.check_listeners() {
+        output.error(&error, error.hint().as_deref());
+        return Err(Exit::Usage);
+    }
     let looked_up = look_up(&mut plan, &mut caller, output);
     let looked_up = looked_up.and_then(|failed| leave_out(&failed, &mut plan, output));
     let files = Files::of(&plan);

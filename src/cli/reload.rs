@@ -77,7 +77,7 @@ impl Reread {
             .and_then(|environment| config::read(&self.request, &environment, &mut warnings))
             .and_then(|plan| match &plan.consent {
                 Some(consent) => Err(consent.refused()),
-                None => Ok(plan),
+                None => plan.check_listeners().map(|()| plan),
             });
         let mut plan = plan.map_err(|error| refused(&error))?;
         for warning in &plan.warnings {

@@ -216,6 +216,7 @@ impl Draft {
     /// A value is missing, or values contradict each other.
     pub fn finish(self) -> Result<Target, Error> {
         self.check_region()?;
+        let (listen, local_password_file) = self.listeners()?;
         let via = self.route();
         let Reference::Host(host) = self.reference else {
             return Err(Error::NotLookedUp { target: self.name.to_string(), reference: self.reference });
@@ -242,22 +243,12 @@ impl Draft {
             return Err(Error::GuardWithoutProtocol { target: self.name.to_string() });
         }
         let auth = if engine.is_database() { self.auth } else { Auth::Password };
-        let local_password_file = match self.local_password {
-            Some(password) => password.of_target(&self.name, engine, auth)?,
-            None => None,
-        };
         let pooling = self.sessions.pooling(&self.name, &host)?;
         let Some(port) = self.port.or(engine.default_port()) else {
             return Err(Error::NoPort { target: self.name.to_string(), host });
         };
-        let listen = match self.listen {
-            Some(listen) => sockets::addresses(listen, &self.name, engine, &self.runtime)?,
-            None => vec![Address::Tcp(ListenAddress::localhost(engine.default_port().unwrap_or(port)))],
-        };
-        let open = listen.iter().filter_map(Address::tcp).find(|address| !address.is_loopback());
-        if let Some(address) = open.filter(|_| local_password_file.is_none()) {
-            return Err(Error::OpenWithoutPassword { target: self.name.to_string(), address: address.to_string() });
-        }
+        let usual = || vec![Address::Tcp(ListenAddress::localhost(engine.default_port().unwrap_or(port)))];
+        let listen = listen.unwrap_or_else(usual);
         let local_tls = if engine.is_database() { self.local_tls.of_listeners(&listen) } else { LocalTls::default() };
         let endpoint = Endpoint { host, port };
         let of = || Reason::of(self.local_user.as_deref(), &endpoint);
@@ -288,6 +279,27 @@ impl Draft {
             max_logins_per_second: self.max_logins_per_second,
             name: self.name,
         })
+    }
+
+    /// The configured addresses, and the password that their clients must know. Nothing that is looked up changes whether the two go
+    /// together.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(super) fn listeners(&self) -> Result<(Option<Vec<Address>>, Option<PathBuf>), Error> {
+        let engine = engine(self.engine, self.port).unwrap_or(Engine::DEFAULT);
+        let auth = if engine.is_database() { self.auth } else { Auth::Password };
+        let password = self.local_password.clone();
+        let password = password.map(|password| password.of_target(&self.name, engine, auth)).transpose()?.flatten();
+        let listen = self.listen.clone();
+        let listen = listen.map(|listen| sockets::addresses(listen, &self.name, engine, &self.runtime)).transpose()?;
+        let open = listen.iter().flatten().find(|address| address.is_open());
+        match open {
+            Some(address) if password.is_none() => {
+                Err(Error::OpenWithoutPassword { target: self.name.to_string(), address: address.to_string() })
+            }
+            _ => Ok((listen, password)),
+        }
     }
 
     /// An ARN's region is the only one that its database can be looked up in.

@@ -77,6 +77,14 @@ impl Plan {
         Ok(Loaded { config: Config { targets, ..self.config }, files, warnings: self.warnings })
     }
 
+    /// The rules that need nothing to be looked up, for a complaint before anything is.
+    ///
+    /// # Errors
+    /// The listeners of a target must not be served as they are configured.
+    pub fn check_listeners(&self) -> Result<(), Error> {
+        self.drafts.iter().try_for_each(|draft| draft.listeners().map(drop))
+    }
+
     /// The targets as far as they are known without looking anything up: `None` for one that takes that.
     ///
     /// # Errors

@@ -186,3 +186,15 @@ async fn file_that_others_can_read_keeps_the_target_from_being_served() {
     assert!(before.status.success(), "{}", before.stderr);
     assert_ne!(password_command(&local.file, &["--show"]).await.stdout, local.password);
 }
+#[tokio::test(flavor = "multi_thread")]
+async fn address_that_takes_a_password_is_refused_before_credentials_are_missed() {
+    let mut up = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
+    up.args(["up", "orders-db", "--listen", "0.0.0.0:0", "--region", "eu-central-1"]);
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    up.env_clear().env("HOME", "/proc/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true").current_dir(folder.path());
+    let ran = Ran::of(&mut up, PATIENCE).await;
+    let said = "listens on 0.0.0.0:0, which is not a loopback address";
+    assert!(ran.stderr.contains(said) && !ran.stderr.contains("credentials"), "{}", ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+}
+
