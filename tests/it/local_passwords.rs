@@ -104,8 +104,9 @@ async fn mysql2(gate: &Gate, password: &str) -> Ran {
     let modules = tokio::task::block_in_place(|| npm_packages("node"));
     let script = "const mysql = require('mysql2/promise'); (async () => { const db = await mysql.createConnection({ \
                   host: '127.0.0.1', port: Number(process.argv[1]), user: 'app_user', password: process.argv[2], \
-                  database: 'appdb' }); const [[row]] = await db.query('select 42 as n'); console.log(row.n); \
-                  await db.changeUser({ user: 'readonly', password: process.argv[2] }); await db.end(); })()\
+                  database: 'appdb' }); const [[row]] = await db.query('select 42 as n'); const id = db.connection.threadId; \
+                  const killed = await db.query(`kill query ${id}`).catch(error => error.code); \
+                  console.log(row.n, id > 4e9, killed); await db.changeUser({ user: 'readonly', password: process.argv[2] }); await db.end(); })()\
                   .catch(error => { console.error(error.code); process.exit(1); })";
     let mut node = Command::new("node");
     node.env("NODE_PATH", modules).args(["-e", script, &gate.port.to_string(), password]);
@@ -133,7 +134,8 @@ async fn clients_of_mysql(engine: Engine) {
     let right = mysql(server, &gate, Some(&local.password)).await;
     assert_eq!((right.stdout.as_str(), right.stderr.as_str()), ("app_user", ""), "{}", gate.log());
     let right = mysql2(&gate, &local.password).await;
-    assert_eq!((right.stdout.as_str(), right.stderr.as_str()), ("42", ""), "{}", gate.log());
+    let expected = "42 true ER_NO_SUCH_THREAD";
+    assert_eq!((right.stdout.as_str(), right.stderr.as_str()), (expected, ""), "{}", gate.log());
     let output = tokio::task::block_in_place(|| {
         let mut drivers = python("mysql_passwords.py");
         drivers.args(["127.0.0.1", &gate.port.to_string(), "appdb", "app_user", "readonly"]);

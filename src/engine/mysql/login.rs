@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -102,10 +102,11 @@ impl Mysql {
     }
 
     /// The greeting for a client whose server is not dialled yet: the last one of the server, or, before there was one, that of an
-    /// unknown server. It has no connection id.
+    /// unknown server. Its connection id is one of our own: drivers take 0 for a connection that is not open, or tell connections
+    /// apart by their ids.
     pub fn expected_greeting(&self) -> Greeting {
         let known = self.spares.lock().greeting.clone();
-        Greeting { connection_id: 0, ..known.unwrap_or_else(Greeting::of_unknown_server) }
+        Greeting { connection_id: unused_connection_id(), ..known.unwrap_or_else(Greeting::of_unknown_server) }
     }
 
     /// Logs in to a MySQL server as `response` says.
@@ -374,6 +375,14 @@ pub async fn change_user(
     let ok = upstream.note_login(&proof, attempt.run(Step::Login, Hope::Real, changing).await)?;
     guard(stream, greeting, logged_in.capabilities, &upstream.target().guard, &mut attempt).await?;
     Ok(ok)
+}
+
+/// A connection id that no server has: servers count up from 1. `KILL` of it ends nothing, and says so.
+fn unused_connection_id() -> u32 {
+    /// Of one process that are told apart.
+    const DISTINCT: u32 = 1 << 20;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    u32::MAX - GIVEN.fetch_add(1, Ordering::Relaxed) % DISTINCT
 }
 
 /// Resets a connection, and guards it again.

@@ -10,7 +10,7 @@ use database_wire::mysql::{
 use safe_display::Secret;
 use tokio::io::{DuplexStream, duplex};
 
-use super::hint;
+use super::{Mysql, hint};
 use crate::{
     engine::Applicant,
     login::Login,
@@ -20,6 +20,14 @@ use crate::{
 
 const ROOT: Applicant<'_> =
     Applicant { user: "root", is_unnamed: false, login: Login::Iam, permission: "arn", mapping: UserMapping::OfUser };
+
+#[test]
+fn greeting_before_the_dial_has_an_id_of_its_own_that_no_server_gives() {
+    let mysql = Mysql::default();
+    let ids = [(); 3].map(|()| mysql.expected_greeting().connection_id);
+    assert!(ids.iter().all(|id| *id > u32::MAX / 2), "{ids:?}");
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
+}
 
 struct Observer(Signal);
 
