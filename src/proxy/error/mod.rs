@@ -5,7 +5,7 @@
 
 mod failure;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use database_wire as wire;
 use tokio::time::Instant;
@@ -45,8 +45,6 @@ pub enum Error {
         host: String,
         /// Whether it gave a password.
         given: bool,
-        /// The file with the password.
-        file: PathBuf,
     },
     /// The client does not keep to the protocol.
     #[error(transparent)]
@@ -143,9 +141,11 @@ impl Error {
                 "Run rdsgate as the user that connects, or allow that user in your own configuration: allow_users = [{peer}]."
             )),
             Self::Access(_) => Some("Run rdsgate as the user that connects.".into()),
-            Self::LocalPassword { file, .. } => {
-                Some(format!("Use rdsgate's local password, not the database's: it is in {}.", file.display()))
-            }
+            // Without the path of its file: the client may be anyone.
+            Self::LocalPassword { .. } => Some(
+                "Use rdsgate's local password, not the database's. The user that runs rdsgate finds it with: rdsgate password."
+                    .into(),
+            ),
             Self::PinnedUser { user, .. } => {
                 Some(format!("Connect as {user:?}, or remove pin_user from the target {}.", target.name))
             }

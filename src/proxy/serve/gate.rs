@@ -101,7 +101,7 @@ impl Gate {
             Peer::Tcp { remote, .. } => remote.ip().to_canonical().to_string(),
             Peer::Unix { .. } => "localhost".into(),
         };
-        Error::LocalPassword { user: user.to_owned(), host, given, file: self.password.file.clone() }
+        Error::LocalPassword { user: user.to_owned(), host, given }
     }
 }
 
