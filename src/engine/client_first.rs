@@ -89,8 +89,8 @@ pub enum Accepted<'e> {
 
 /// A client's request to log in.
 pub trait Login: Request + Send + Sync {
-    /// Lets the client prove that it knows the password of the listener; whether it does. No client of an engine without such
-    /// a proof does.
+    /// Lets the client prove that it knows the password of the listener; whether it does. `end_point` is the hash of our certificate
+    /// (`tls-server-end-point`) for a client inside TLS. No client of an engine without such a proof does.
     ///
     /// # Errors
     /// The client does not keep to the protocol, or the connection breaks.
@@ -98,6 +98,7 @@ pub trait Login: Request + Send + Sync {
         &'a self,
         _client: &'a mut dyn Io,
         _password: &'a LocalPassword,
+        _end_point: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         Box::pin(ready(Ok(false)))
     }

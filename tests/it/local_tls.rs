@@ -31,8 +31,8 @@ const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 const STARTUP: &[u8] = b"\0\0\0\x26\0\x03\0\0user\0app_user\0database\0appdb\0\0";
 
 /// A gate with an authority of its own.
-struct Bed {
-    gate: Gate,
+pub(crate) struct Bed {
+    pub(crate) gate: Gate,
     state: TempDir,
     _sandbox: Sandbox,
 }
@@ -42,7 +42,7 @@ impl Bed {
         Self::with(server, mode, |options| options).await
     }
 
-    async fn with(server: &Server, mode: &str, change: impl FnOnce(GateOptions) -> GateOptions) -> Self {
+    pub(crate) async fn with(server: &Server, mode: &str, change: impl FnOnce(GateOptions) -> GateOptions) -> Self {
         let sandbox = sandbox(server).await;
         let state = tempfile::tempdir().expect("there is room for temporary files");
         let options = GateOptions::new(server, &sandbox).flag("--local-tls", mode).flag("--local-names", "db.internal");
@@ -77,7 +77,7 @@ impl Bed {
         TcpStream::connect(("127.0.0.1", self.gate.port)).await.expect("the gate is there")
     }
 
-    async fn direct_tls(&self, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn direct_tls(&self, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("db.internal").expect("it is a name");
         within("TLS", self.connector(alpn).connect(name, self.dial().await)).await
     }
@@ -330,6 +330,33 @@ cursor = db.cursor(); cursor.execute(\"select 'ok'\"); print(cursor.fetchone()[0
 db.query(\"select 'ok' as it\", (e, r) => { if (e) throw e; console.log(r[0].it); db.end(); });";
         let modules = tokio::task::block_in_place(|| npm_packages("node"));
         shows_ok(Command::new("node").args(["-e", node, &port, &ca]).env("NODE_PATH", modules), &bed.gate).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_binds_its_password_to_the_local_certificate() {
+    let server = PgServer::shared();
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let file = folder.path().join("password");
+    let mut make = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
+    make.args(["password", "--show", "--file"]).arg(&file).env_remove("HOME");
+    let password = Ran::of(&mut make, PATIENCE).await.stdout;
+    let bed =
+        Bed::with(server, "offer", |options| options.flag("--local-password-file", &file.display().to_string())).await;
+    for (tls, binding, said) in [
+        ("verify-full", "require", "app_user"),
+        ("verify-full", "prefer", "app_user"),
+        ("verify-full", "disable", "app_user"),
+        ("disable", "prefer", "app_user"),
+        ("disable", "require", "channel binding required but not supported by server's authentication request"),
+    ] {
+        let to = format!(
+            "host=localhost sslmode={tls} sslrootcert={} channel_binding={binding} password={password}",
+            bed.ca().display()
+        );
+        let ran = bed.psql(&to, &["-wc", "select current_user"]).await;
+        let shown = if ran.status.success() { &ran.stdout } else { &ran.stderr };
+        assert!(shown.contains(said), "{tls} {binding}: {ran:?}\n{}", bed.gate.log());
     }
 }
 

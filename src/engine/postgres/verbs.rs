@@ -107,8 +107,9 @@ impl Login for ForStartup<'_> {
         &'a self,
         mut client: &'a mut dyn Io,
         password: &'a LocalPassword,
+        end_point: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<bool, Error>> {
-        Box::pin(async move { Ok(postgres::scram::prove(&mut client, &password.scram).await?) })
+        Box::pin(async move { Ok(postgres::scram::prove(&mut client, &password.scram, end_point).await?) })
     }
 
     fn connect<'a>(

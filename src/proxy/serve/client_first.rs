@@ -186,7 +186,9 @@ async fn prove(
 ) -> Result<(), Error> {
     let (peer, deadline) = (client.arrival.peer, client.arrival.deadline);
     let _place = in_time(service, deadline, gate.place(peer, owner)).await?;
-    let proving = login.prove(&mut client.stream, gate.password());
+    let end_point = client.certificate.as_ref().and_then(|leaf| leaf.server_end_point());
+    let password = gate.password();
+    let proving = login.prove(&mut client.stream, &password, end_point.as_deref());
     if in_time(service, deadline, proving).await?.map_err(Error::Client)? {
         return Ok(());
     }

@@ -1,15 +1,17 @@
 //! The server's half of SCRAM-SHA-256 (RFC 5802, RFC 7677), for clients whose password is known here.
 //!
 //! ```text
-//!        ◀─ AuthenticationSASL: SCRAM-SHA-256
+//!        ◀─ AuthenticationSASL: SCRAM-SHA-256-PLUS inside TLS, SCRAM-SHA-256
 //!   SASLInitialResponse: n,,n=,r=NONCE ─▶
 //!        ◀─ AuthenticationSASLContinue: r=NONCE and ours,s=SALT,i=4096
 //!   SASLResponse: c=biws,r=…,p=PROOF ─▶
 //!        ◀─ AuthenticationSASLFinal: v=SIGNATURE           AuthenticationOk and ErrorResponse are the caller's
 //! ```
 //!
-//! The user name in the client's first message is ignored, as in PostgreSQL; clients leave it empty. Channel binding is not offered,
-//! and a client that requires it is refused.
+//! The user name in the client's first message is ignored, as in PostgreSQL; clients leave it empty. With `-PLUS` the proof is bound to
+//! our certificate (`tls-server-end-point`, RFC 5929), so that no proxy between can pass it on. The client's first words say whether it
+//! binds (`p=…`), could but takes us for a server that cannot (`y`), or cannot (`n`). A `y` to our offer of `-PLUS` means that something
+//! between has taken it out of the offer, and ends the login (RFC 5802, section 6).
 
 use std::num::NonZeroU32;
 
@@ -27,7 +29,10 @@ use super::{
     method::Method,
 };
 
-const MECHANISM: &[u8] = b"SCRAM-SHA-256";
+const PLAIN: &[u8] = b"SCRAM-SHA-256";
+const PLUS: &[u8] = b"SCRAM-SHA-256-PLUS";
+/// The flag of a client that binds its proof to our certificate.
+const BINDS: &str = "p=tls-server-end-point";
 /// As PostgreSQL's default (`SCRAM_SHA_256_DEFAULT_ITERATIONS` in `src/include/common/scram-common.h`, `REL_18_0`).
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not 0");
 /// As `SCRAM_DEFAULT_SALT_LEN`, there.
@@ -53,7 +58,7 @@ impl Verifier {
         Some(Self::with_salt(password, salt))
     }
 
-    fn with_salt(password: &Secret<String>, salt: [u8; SALT_LENGTH]) -> Self {
+    pub(super) fn with_salt(password: &Secret<String>, salt: [u8; SALT_LENGTH]) -> Self {
         let mut salted = Zeroizing::new([0; KEY_LENGTH]);
         pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ITERATIONS, &salt, password.expose().as_bytes(), &mut *salted);
         let client_key = keyed(&*salted, b"Client Key");
@@ -61,25 +66,40 @@ impl Verifier {
     }
 }
 
-/// Lets a client that has sent its StartupMessage prove that it knows the password; whether it does. From the client not a byte is
-/// read beyond its answers. The caller sets the deadline. Not cancel safe.
+/// Lets a client that has sent its StartupMessage prove that it knows the password; whether it does. `end_point` is the hash of our
+/// certificate for `tls-server-end-point`; `None` for a client in clear. From the client not a byte is read beyond its answers. The
+/// caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
-/// [`Error::Scram`] and [`Error::AnswerLength`] where the client does not keep to the protocol, and a connection that breaks.
-pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(client: &mut S, verifier: &Verifier) -> Result<bool, Error> {
-    let mut random = [0; NONCE_LENGTH];
-    rand::fill(&mut random).map_err(|_| Error::Scram("there are no random numbers"))?;
-    prove_with_nonce(client, verifier, &BASE64.encode(random)).await
-}
-
-async fn prove_with_nonce<S: AsyncRead + AsyncWrite + Unpin>(
+/// [`Error::Scram`] and [`Error::AnswerLength`] where the client does not keep to the protocol or is bound to another certificate, and
+/// a connection that breaks.
+pub async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
     client: &mut S,
     verifier: &Verifier,
+    end_point: Option<&[u8]>,
+) -> Result<bool, Error> {
+    let mut random = [0; NONCE_LENGTH];
+    rand::fill(&mut random).map_err(|_| Error::Scram("there are no random numbers"))?;
+    prove_with_nonce(client, verifier, end_point, &BASE64.encode(random)).await
+}
+
+/// [`prove`] with our half of the nonce.
+pub(super) async fn prove_with_nonce<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut S,
+    verifier: &Verifier,
+    end_point: Option<&[u8]>,
     nonce: &str,
 ) -> Result<bool, Error> {
-    send(client, Method::SASL, &[MECHANISM, b"\0\0"].concat()).await?;
+    let mechanisms: &[&[u8]] = if end_point.is_some() { &[PLUS, PLAIN] } else { &[PLAIN] };
+    let offer: Vec<u8> = mechanisms.iter().flat_map(|name| [name, &b"\0"[..]].concat()).chain([0]).collect();
+    send(client, Method::SASL, &offer).await?;
     let initial = answer(client).await?;
-    let exchange = Exchange::begin(verifier, initial_response(&initial)?, nonce)?;
+    let (mechanism, first) = initial_response(&initial)?;
+    if !mechanisms.contains(&mechanism) {
+        return Err(Error::Scram("the client chose a mechanism that was not offered"));
+    }
+    let binding = Binding { offered: end_point, is_chosen: mechanism == PLUS };
+    let exchange = Exchange::begin(verifier, binding, first, nonce)?;
     send(client, Method::SASL_CONTINUE, exchange.server_first.as_bytes()).await?;
     let response = answer(client).await?;
     let Some(signature) = exchange.finish(verifier, body(&response))? else { return Ok(false) };
@@ -115,27 +135,60 @@ fn body(message: &[u8]) -> &[u8] {
     message.get(5..).unwrap_or_default()
 }
 
-/// The client's first message in a SASLInitialResponse: a mechanism, a length, and the message.
-fn initial_response(message: &[u8]) -> Result<&[u8], Error> {
+/// The mechanism that the client chose in its SASLInitialResponse, and its first message.
+fn initial_response(message: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     let mut reader = Reader::new(body(message));
     let (Some(mechanism), Some(length)) = (reader.cstr(), reader.u32()) else {
         return Err(Error::Scram("the client's first message is malformed"));
     };
-    if mechanism != MECHANISM {
-        return Err(Error::Scram("the client chose a mechanism that was not offered"));
-    }
     let first = reader.rest();
     if usize::try_from(length) == Ok(first.len()) {
-        Ok(first)
+        Ok((mechanism, first))
     } else {
         Err(Error::Scram("the client's first message is malformed"))
     }
 }
 
+/// Our offer of channel binding, and the client's choice.
+#[derive(Clone, Copy)]
+struct Binding<'a> {
+    /// The hash of our certificate.
+    offered: Option<&'a [u8]>,
+    /// Whether the client chose `-PLUS`.
+    is_chosen: bool,
+}
+
+impl Binding<'_> {
+    /// What the client's proof must repeat in base64: its `flag`, and the hash of our certificate if it binds.
+    fn expected(self, flag: &str) -> Result<String, Error> {
+        let Self { offered, is_chosen } = self;
+        let hash = match (flag, is_chosen, offered) {
+            ("n", false, _) | ("y", false, None) => &[][..],
+            (BINDS, true, Some(hash)) => hash,
+            ("y", false, Some(_)) => {
+                return Err(Error::Scram(
+                    "the client was not offered channel binding, which we did offer: the connection is not secure",
+                ));
+            }
+            ("n" | "y", true, _) => return Err(Error::Scram("the client chose channel binding, and does not bind")),
+            (flag, true, _) if flag.starts_with("p=") => {
+                return Err(Error::Scram("the client binds to something else than tls-server-end-point"));
+            }
+            (flag, false, _) if flag.starts_with("p=") => {
+                return Err(Error::Scram("the client requires channel binding, which was not offered or not chosen"));
+            }
+            _ => return Err(Error::Scram("the client's first message is malformed")),
+        };
+        Ok(BASE64.encode([flag.as_bytes(), b",,", hash].concat()))
+    }
+}
+
 /// The messages so far.
 struct Exchange {
-    /// The client's statement about channel binding, which the proof repeats.
-    gs2_header: String,
+    /// The value of `c=` in the client's proof.
+    channel_binding: String,
+    /// Whether that binds.
+    is_bound: bool,
     client_first_bare: String,
     server_first: String,
     /// Both halves.
@@ -143,19 +196,12 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn begin(verifier: &Verifier, client_first: &[u8], nonce: &str) -> Result<Self, Error> {
+    fn begin(verifier: &Verifier, binding: Binding<'_>, client_first: &[u8], nonce: &str) -> Result<Self, Error> {
         const MALFORMED: Error = Error::Scram("the client's first message is malformed");
         let text = std::str::from_utf8(client_first).map_err(|_| MALFORMED)?;
         let (flag, rest) = text.split_once(',').ok_or(MALFORMED)?;
         let (identity, bare) = rest.split_once(',').ok_or(MALFORMED)?;
-        match flag {
-            // `y`: it could bind, and takes us for a server that cannot, which is true.
-            "n" | "y" => {}
-            _ if flag.starts_with("p=") => {
-                return Err(Error::Scram("the client requires channel binding, which was not offered"));
-            }
-            _ => return Err(MALFORMED),
-        }
+        let channel_binding = binding.expected(flag)?;
         if !identity.is_empty() {
             return Err(Error::Scram("the client asks for an authorization identity"));
         }
@@ -168,7 +214,8 @@ impl Exchange {
         }
         let nonce = format!("{clients}{nonce}");
         let server_first = format!("r={nonce},s={},i={ITERATIONS}", BASE64.encode(verifier.salt));
-        Ok(Self { gs2_header: format!("{flag},,"), client_first_bare: bare.to_owned(), server_first, nonce })
+        let (is_bound, client_first_bare) = (binding.is_chosen, bare.to_owned());
+        Ok(Self { channel_binding, is_bound, client_first_bare, server_first, nonce })
     }
 
     /// Our signature for a client with the right proof.
@@ -179,8 +226,12 @@ impl Exchange {
         let mut attributes = without_proof.split(',');
         let binding = attributes.next().and_then(|binding| binding.strip_prefix("c=")).ok_or(MALFORMED)?;
         let nonce = attributes.next().and_then(|nonce| nonce.strip_prefix("r=")).ok_or(MALFORMED)?;
-        if binding != BASE64.encode(&self.gs2_header) {
-            return Err(Error::Scram("the client's statements about channel binding differ"));
+        if verify_slices_are_equal(binding.as_bytes(), self.channel_binding.as_bytes()).is_err() {
+            return Err(Error::Scram(if self.is_bound {
+                "the client's TLS is not with this listener: something between them has a certificate of its own"
+            } else {
+                "the client's statements about channel binding differ"
+            }));
         }
         if nonce != self.nonce {
             return Err(Error::Scram("the client's proof is for another nonce"));
@@ -228,6 +279,16 @@ mod tests {
         p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
     const SERVER_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
+    /// The same exchange bound to [`END_POINT`], as Python's hashlib and hmac have it.
+    const BOUND_FIRST: &[u8] = b"p=tls-server-end-point,,n=user,r=rOprNGfwEbeRWgbNEkqO";
+    const BOUND_FINAL: &[u8] = b"c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=,\
+        r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=nY1Wus9a+gM2DrbQ1msXFgyhW6KM5ktOxWiU+/P/EGY=";
+    const BOUND_SERVER_FINAL: &str = "v=RwppMGddhz/J0lFYaRReBjXcQeNUFP5Qc76Lo5Exrig=";
+    const END_POINT: [u8; 32] = *b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\
+        \x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f";
+    const UNBOUND: Binding<'static> = Binding { offered: None, is_chosen: false };
+    const BOUND: Binding<'static> = Binding { offered: Some(&END_POINT), is_chosen: true };
+
     fn verifier(password: &str) -> Verifier {
         let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap().try_into().unwrap();
         Verifier::with_salt(&Secret::new(password.into()), salt)
@@ -238,14 +299,23 @@ mod tests {
     }
 
     fn initial(first: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(first.len()).unwrap().to_be_bytes();
-        message(&[b"SCRAM-SHA-256\0", &length[..], first].concat())
+        initial_of("SCRAM-SHA-256", first)
     }
 
-    /// The verdict on a client that sends these bytes, and what it was sent.
+    fn initial_of(mechanism: &str, first: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(first.len()).unwrap().to_be_bytes();
+        message(&[mechanism.as_bytes(), b"\0", &length[..], first].concat())
+    }
+
+    /// The verdict on a client in clear that sends these bytes, and what it was sent.
     async fn judged(sent: &[u8]) -> (Result<bool, Error>, Vec<u8>) {
+        judged_inside(None, sent).await
+    }
+
+    /// The same inside TLS with a certificate of this hash.
+    async fn judged_inside(end_point: Option<&[u8]>, sent: &[u8]) -> (Result<bool, Error>, Vec<u8>) {
         let mut client = join(sent, Vec::new());
-        let verdict = prove_with_nonce(&mut client, &verifier("pencil"), NONCE).await;
+        let verdict = prove_with_nonce(&mut client, &verifier("pencil"), end_point, NONCE).await;
         (verdict, client.into_inner().1)
     }
 
@@ -264,9 +334,60 @@ mod tests {
         assert_eq!(sent.escape_ascii().to_string(), expected.concat().escape_ascii().to_string());
     }
 
+    #[tokio::test]
+    async fn bound_proof_is_accepted_for_its_certificate_alone() {
+        let sent = [initial_of("SCRAM-SHA-256-PLUS", BOUND_FIRST), message(BOUND_FINAL)].concat();
+        let (verdict, answered) = judged_inside(Some(&END_POINT), &sent).await;
+        assert!(verdict.unwrap());
+        assert!(answered.starts_with(b"R\0\0\0\x2a\0\0\0\nSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0R"));
+        assert!(answered.ends_with(BOUND_SERVER_FINAL.as_bytes()));
+        for other in [&[0; 32][..], &END_POINT[..31], &[]] {
+            let (verdict, answered) = judged_inside(Some(other), &sent).await;
+            let why = "the client's TLS is not with this listener: something between them has a certificate of its own";
+            assert!(matches!(&verdict, Err(Error::Scram(said)) if *said == why), "{verdict:?}");
+            assert!(!answered.windows(2).any(|bytes| bytes == b"v="), "we prove nothing to it");
+        }
+    }
+
+    /// RFC 5802, section 6, and `read_client_first_message` in `src/backend/libpq/auth-scram.c`.
+    #[tokio::test]
+    async fn client_that_was_not_offered_our_channel_binding_is_refused() {
+        const DOWNGRADED: &str =
+            "the client was not offered channel binding, which we did offer: the connection is not secure";
+        const NOT_CHOSEN: &str = "the client requires channel binding, which was not offered or not chosen";
+        let (plain, plus) = ("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS");
+        for (end_point, mechanism, flag, expected) in [
+            (Some(&END_POINT[..]), plain, "y", Some(DOWNGRADED)),
+            (Some(&END_POINT), plain, "p=tls-server-end-point", Some(NOT_CHOSEN)),
+            (Some(&END_POINT), plus, "n", Some("the client chose channel binding, and does not bind")),
+            (Some(&END_POINT), plus, "y", Some("the client chose channel binding, and does not bind")),
+            (
+                Some(&END_POINT),
+                plus,
+                "p=tls-unique",
+                Some("the client binds to something else than tls-server-end-point"),
+            ),
+            (Some(&END_POINT), plus, "p=", Some("the client binds to something else than tls-server-end-point")),
+            (Some(&END_POINT), plus, "P=tls-server-end-point", Some("the client's first message is malformed")),
+            (None, plus, "p=tls-server-end-point", Some("the client chose a mechanism that was not offered")),
+            (None, plain, "p=tls-server-end-point", Some(NOT_CHOSEN)),
+            (Some(&END_POINT), plain, "n", None),
+            (None, plain, "y", None),
+            (None, plain, "n", None),
+        ] {
+            let (verdict, _) =
+                judged_inside(end_point, &initial_of(mechanism, format!("{flag},,n=,r=x").as_bytes())).await;
+            match (expected, &verdict) {
+                (Some(why), Err(Error::Scram(said))) => assert_eq!(*said, why, "{mechanism} {flag}"),
+                (None, Err(Error::Closed { .. })) => {}
+                _ => panic!("{mechanism} {flag}: {verdict:?}"),
+            }
+        }
+    }
+
     #[test]
     fn wrong_proof_gets_no_signature() {
-        let exchange = Exchange::begin(&verifier("pencil"), CLIENT_FIRST, NONCE).unwrap();
+        let exchange = Exchange::begin(&verifier("pencil"), UNBOUND, CLIENT_FIRST, NONCE).unwrap();
         assert_eq!(exchange.server_first, SERVER_FIRST);
         assert!(exchange.finish(&verifier("pencil "), CLIENT_FINAL).unwrap().is_none());
         let mut other = CLIENT_FINAL.to_vec();
@@ -276,21 +397,32 @@ mod tests {
 
     #[tokio::test]
     async fn another_implementation_is_judged_by_its_password() {
-        for (password, right) in [("correct horse battery", true), ("correct horse", false), ("", false)] {
+        for (password, right, bound) in [
+            ("correct horse battery", true, false),
+            ("correct horse", false, false),
+            ("", false, false),
+            ("correct horse battery", true, true),
+            ("correct horse", false, true),
+        ] {
             let verifier = Verifier::new(&Secret::new("correct horse battery".into())).unwrap();
             let (mut ours, mut theirs) = duplex(16);
+            let (mechanism, binding) = if bound {
+                ("SCRAM-SHA-256-PLUS", ChannelBinding::tls_server_end_point(END_POINT.to_vec()))
+            } else {
+                ("SCRAM-SHA-256", ChannelBinding::unsupported())
+            };
             let client = async {
-                let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+                let mut scram = ScramSha256::new(password.as_bytes(), binding);
                 receive(&mut theirs).await;
-                theirs.write_all(&initial(scram.message())).await.unwrap();
+                theirs.write_all(&initial_of(mechanism, scram.message())).await.unwrap();
                 scram.update(&receive(&mut theirs).await[4..]).unwrap();
                 theirs.write_all(&message(scram.message())).await.unwrap();
                 if right {
                     scram.finish(&receive(&mut theirs).await[4..]).unwrap();
                 }
             };
-            let (verdict, ()) = tokio::join!(prove(&mut ours, &verifier), client);
-            assert_eq!(verdict.unwrap(), right, "{password}");
+            let (verdict, ()) = tokio::join!(prove(&mut ours, &verifier, Some(&END_POINT)), client);
+            assert_eq!(verdict.unwrap(), right, "{password} {bound}");
         }
     }
 
@@ -303,21 +435,28 @@ mod tests {
 
     #[tokio::test]
     async fn messages_cut_anywhere_are_a_closed_connection() {
-        let whole = [initial(CLIENT_FIRST), message(CLIENT_FINAL)].concat();
-        for end in 0..whole.len() {
-            let (verdict, _) = judged(&whole[..end]).await;
-            assert!(matches!(verdict, Err(Error::Closed { .. })), "cut at {end}");
+        let bound = [initial_of("SCRAM-SHA-256-PLUS", BOUND_FIRST), message(BOUND_FINAL)].concat();
+        for whole in [[initial(CLIENT_FIRST), message(CLIENT_FINAL)].concat(), bound] {
+            for end in 0..whole.len() {
+                let (verdict, _) = judged_inside(Some(&END_POINT), &whole[..end]).await;
+                assert!(matches!(verdict, Err(Error::Closed { .. })), "cut at {end}");
+            }
         }
     }
 
     #[test]
     fn fields_cut_anywhere_are_never_a_proof() {
-        let exchange = Exchange::begin(&verifier("pencil"), CLIENT_FIRST, NONCE).unwrap();
-        for end in 0..CLIENT_FINAL.len() {
-            assert!(!matches!(exchange.finish(&verifier("pencil"), &CLIENT_FINAL[..end]), Ok(Some(_))), "cut at {end}");
-        }
-        for end in 0..CLIENT_FIRST.len() - 19 {
-            assert!(Exchange::begin(&verifier("pencil"), &CLIENT_FIRST[..end], NONCE).is_err(), "cut at {end}");
+        let verifier = verifier("pencil");
+        for (binding, first, last) in [(UNBOUND, CLIENT_FIRST, CLIENT_FINAL), (BOUND, BOUND_FIRST, BOUND_FINAL)] {
+            let exchange = Exchange::begin(&verifier, binding, first, NONCE).unwrap();
+            assert!(exchange.finish(&verifier, last).unwrap().is_some());
+            for end in 0..last.len() {
+                assert!(!matches!(exchange.finish(&verifier, &last[..end]), Ok(Some(_))), "cut at {end}");
+            }
+            // A shorter nonce is one too.
+            for end in 0..first.len() - 19 {
+                assert!(Exchange::begin(&verifier, binding, &first[..end], NONCE).is_err(), "cut at {end}");
+            }
         }
     }
 
@@ -330,7 +469,6 @@ mod tests {
             (query, "the client sent another message"),
             (message(b"SCRAM-SHA-256\0\0\0\0\xffn,,n=,r=x"), "the client's first message is malformed"),
             (message(b"SCRAM-SHA-256\0\xff\xff\xff\xff"), "the client's first message is malformed"),
-            (initial(b"p=tls-server-end-point,,n=,r=x"), "the client requires channel binding, which was not offered"),
             (initial(b"n,a=root,n=,r=x"), "the client asks for an authorization identity"),
             (initial(b"n,,m=x,n=,r=x"), "the client's first message is malformed"),
             (initial(b"n,,n=,r="), "the client's first message is malformed"),
@@ -340,7 +478,7 @@ mod tests {
             let (verdict, _) = judged(&sent).await;
             assert!(matches!(&verdict, Err(Error::Scram(said)) if *said == why), "{why}: {verdict:?}");
         }
-        let exchange = Exchange::begin(&verifier("pencil"), b"y,,n=,r=x", "abc").unwrap();
+        let exchange = Exchange::begin(&verifier("pencil"), UNBOUND, b"y,,n=,r=x", "abc").unwrap();
         for (last, why) in [
             (&b"c=biws,r=xabc,p=AA=="[..], "the client's statements about channel binding differ"),
             (b"c=eSws,r=xabd,p=AA==", "the client's proof is for another nonce"),
@@ -358,10 +496,12 @@ mod tests {
         #[test]
         fn other_bytes_are_never_a_proof(first in any::<Vec<u8>>(), last in any::<Vec<u8>>()) {
             let verifier = verifier("pencil");
-            let _ = Exchange::begin(&verifier, &first, NONCE);
             let _ = initial_response(&first);
-            let exchange = Exchange::begin(&verifier, CLIENT_FIRST, NONCE).unwrap();
-            prop_assert!(!matches!(exchange.finish(&verifier, &last), Ok(Some(_))));
+            for (binding, whole) in [(UNBOUND, CLIENT_FIRST), (BOUND, BOUND_FIRST)] {
+                let _ = Exchange::begin(&verifier, binding, &first, NONCE);
+                let exchange = Exchange::begin(&verifier, binding, whole, NONCE).unwrap();
+                prop_assert!(!matches!(exchange.finish(&verifier, &last), Ok(Some(_))));
+            }
         }
     }
 }
