@@ -1,19 +1,22 @@
 //! The password of a listener, which rdsgate's own clients must know before anything happens upstream. It is in a file that
-//! only its owner may read; `rdsgate password` makes it.
+//! only its owner may read; `rdsgate password` makes it. The file is looked at again for each client, so that a renewed password
+//! counts at once.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
+    fs::{File, Metadata, OpenOptions, Permissions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use aws_lc_rs::rand;
 use database_wire::{mysql, postgres::scram};
 use safe_display::Secret;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use crate::regular_file;
+use crate::{causes, regular_file};
 
 /// The fewest characters of a password. A guess takes a second at least.
 const MIN_LENGTH: usize = 8;
@@ -34,6 +37,64 @@ pub struct LocalPassword {
     pub scram: scram::Verifier,
     /// For MySQL and MariaDB.
     pub mysql: mysql::Verifier,
+    /// The file as it was when it was read.
+    stamp: Stamp,
+}
+
+/// Tells a file from one that was written later. The time of the last change of its inode covers its permissions.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Self { file: (metadata.dev(), metadata.ino()), length: metadata.len(), changed }
+    }
+}
+
+/// The password of a file that may be renewed while we run.
+pub struct Renewed(Mutex<State>);
+
+struct State {
+    password: Arc<LocalPassword>,
+    /// Whether the last look at the file found a password that cannot be used, which was logged.
+    is_unusable: bool,
+}
+
+impl Renewed {
+    /// Of the password that was read at the start.
+    pub fn new(password: LocalPassword) -> Self {
+        Self(Mutex::new(State { password: Arc::new(password), is_unusable: false }))
+    }
+
+    /// The password that counts now. Reads the file if it has changed, which takes some milliseconds; the last password stays valid
+    /// while the file cannot be used.
+    pub fn current(&self) -> Arc<LocalPassword> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = Arc::clone(&state.password);
+        let path = &last.file;
+        if std::fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata) == last.stamp) {
+            state.is_unusable = false;
+            return last;
+        }
+        match LocalPassword::of_file(path) {
+            Ok(password) => {
+                info!(file = %path.display(), "the local password was read again: its file has changed");
+                *state = State { password: Arc::new(password), is_unusable: false };
+            }
+            Err(error) if !state.is_unusable => {
+                let (cause, hint) = (causes::one_line(&error), error.hint().unwrap_or_default());
+                warn!(cause, hint, "the local password was not read again; the last one stays valid");
+                state.is_unusable = true;
+            }
+            Err(_) => {}
+        }
+        Arc::clone(&state.password)
+    }
 }
 
 impl LocalPassword {
@@ -42,10 +103,10 @@ impl LocalPassword {
     /// # Errors
     /// As for [`read`](fn@read).
     pub fn of_file(path: &Path) -> Result<Self, Error> {
-        let password = read(path)?;
+        let (password, stamp) = read_stamped(path)?;
         let no_random = || Error::Read(path.into(), io::Error::other(NO_RANDOM));
         let scram = scram::Verifier::new(&password).ok_or_else(no_random)?;
-        Ok(Self { file: path.into(), scram, mysql: mysql::Verifier::new(&password) })
+        Ok(Self { file: path.into(), scram, mysql: mysql::Verifier::new(&password), stamp })
     }
 }
 
@@ -112,6 +173,10 @@ impl Error {
 /// # Errors
 /// [`Error`], all but [`Error::Exists`] and [`Error::Write`].
 pub fn read(path: &Path) -> Result<Secret<String>, Error> {
+    read_stamped(path).map(|(password, _)| password)
+}
+
+fn read_stamped(path: &Path) -> Result<(Secret<String>, Stamp), Error> {
     let file = regular_file::read(path).map_err(|cause| Error::Read(path.into(), cause))?;
     let bytes = Zeroizing::new(file.bytes);
     let (owner, mode) = (file.metadata.uid(), file.metadata.mode() & 0o7777);
@@ -128,7 +193,9 @@ pub fn read(path: &Path) -> Result<Secret<String>, Error> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let printable = line.iter().all(|byte| matches!(byte, b' '..=b'~'));
     match std::str::from_utf8(line) {
-        Ok(password) if printable && password.len() >= MIN_LENGTH => Ok(Secret::new(password.to_owned())),
+        Ok(password) if printable && password.len() >= MIN_LENGTH => {
+            Ok((Secret::new(password.to_owned()), Stamp::of(&file.metadata)))
+        }
         Ok(_) if printable => Err(Error::Short(path.into())),
         _ => Err(Error::Characters(path.into())),
     }
@@ -211,6 +278,31 @@ mod tests {
             let (_folder, path) = file_of("correct horse\n", mode);
             assert!(read(&path).is_ok(), "{mode:o}");
         }
+    }
+
+    #[test]
+    fn renewed_password_counts_at_once_and_the_last_one_while_there_is_none() {
+        let (_folder, path) = file_of("correct horse\n", 0o600);
+        let renewed = Renewed::new(LocalPassword::of_file(&path).unwrap_or_else(|error| panic!("{error}")));
+        let first = renewed.current();
+        assert!(Arc::ptr_eq(&first, &renewed.current()), "nothing has changed");
+        create(&path, true).unwrap();
+        let second = renewed.current();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &renewed.current()));
+        for unusable in ["short", ""] {
+            fs::write(&path, unusable).unwrap();
+            assert!(Arc::ptr_eq(&second, &renewed.current()), "{unusable:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(Arc::ptr_eq(&second, &renewed.current()), "without a file");
+        fs::write(&path, "battery staple\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert!(Arc::ptr_eq(&second, &renewed.current()), "others can read it");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let third = renewed.current();
+        assert!(!Arc::ptr_eq(&second, &third));
+        assert!(Arc::ptr_eq(&third, &renewed.current()));
     }
 
     #[test]

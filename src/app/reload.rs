@@ -311,8 +311,8 @@ impl Running {
             }
         }
         let is_same = self.limits == limits && self.served.iter().any(|served| served.target == target);
-        // The content of a file may have changed where its name has not.
-        let stays = is_same && target.ca_file.is_none() && target.local_password_file.is_none();
+        // The content of a file may have changed where its name has not. That of a password is looked at for each client.
+        let stays = is_same && target.ca_file.is_none();
         let way = if stays {
             None
         } else {

@@ -83,7 +83,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     }
     let exit = output.data(&format!("{}\n", place.path.display()));
     if renew {
-        output.note("the password is new: rdsgate up reads it when it starts");
+        output.note("the password is new: a running rdsgate takes it from the next client on, and the old one no more");
     }
     if let Some(table) = place.missing_in {
         output.note(&format!(

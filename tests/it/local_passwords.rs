@@ -11,9 +11,13 @@ use crate::support::{
     servers::{Engine, PgServer, Server},
 };
 
+/// The hint for a client without the local password, which may be anyone.
+const HINT: &str =
+    "Use rdsgate's local password, not the database's. The user that runs rdsgate finds it with: rdsgate password.";
+
 /// A local password in a file of its own.
 struct Local {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     file: PathBuf,
     password: String,
 }
@@ -28,7 +32,11 @@ impl Local {
         let shown = password_command(&file, &["--show"]).await;
         assert_eq!((shown.stdout.len(), shown.stderr.as_str()), (32, ""));
         assert!(!made.stderr.contains(&shown.stdout));
-        Self { _folder: folder, file, password: shown.stdout }
+        Self { folder, file, password: shown.stdout }
+    }
+
+    fn folder(&self) -> String {
+        self.folder.path().display().to_string()
     }
 
     fn gate(&self, server: &Server, sandbox: &Sandbox) -> GateOptions {
@@ -60,10 +68,9 @@ async fn clients_of_postgresql_prove_that_they_know_the_local_password() {
     for wrong in [&local.password[1..], "x", &"x".repeat(1000)] {
         let refused = psql(&gate, Some(wrong)).await;
         let message = "FATAL:  password authentication failed for user \"app_user\"; use rdsgate's local password";
-        let hint =
-            format!("HINT:  Use rdsgate's local password, not the database's: it is in {}.", local.file.display());
-        assert!(refused.stderr.contains(message) && refused.stderr.ends_with(&hint), "{}", refused.stderr);
-        assert!(!refused.stderr.contains("DETAIL"), "a client without the password learns nothing: {}", refused.stderr);
+        assert!(refused.stderr.contains(message) && refused.stderr.ends_with(HINT), "{}", refused.stderr);
+        let tells = refused.stderr.contains("DETAIL") || refused.stderr.contains(&local.folder());
+        assert!(!tells, "a client without the password learns nothing: {}", refused.stderr);
     }
     assert_eq!(sandbox.sessions().len(), 0, "nothing was done for them");
     let right = psql(&gate, Some(&local.password)).await;
@@ -72,6 +79,26 @@ async fn clients_of_postgresql_prove_that_they_know_the_local_password() {
     assert!(gate.until(said).await, "{}", gate.log());
     let log = gate.log();
     assert!(!log.contains(&local.password) && !log.contains(&local.password[1..]), "a password is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewed_password_is_taken_without_a_restart() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let local = Local::new().await;
+    let mut gate = local.gate(server, &sandbox).start().await;
+    assert_eq!(psql(&gate, Some(&local.password)).await.stdout, "app_user");
+    let renewed = password_command(&local.file, &["--renew", "--show"]).await;
+    assert_eq!(renewed.stdout.len(), 32, "{}", renewed.stderr);
+    let refused = psql(&gate, Some(&local.password)).await;
+    assert!(refused.stderr.contains("password authentication failed"), "{}", refused.stderr);
+    assert_eq!(psql(&gate, Some(&renewed.stdout)).await.stdout, "app_user", "{}", gate.log());
+    assert!(gate.until(|log| log.contains("the local password was read again")).await, "{}", gate.log());
+    std::fs::write(&local.file, "short").expect("it is ours");
+    assert_eq!(psql(&gate, Some(&renewed.stdout)).await.stdout, "app_user", "the last one stays valid");
+    assert!(gate.until(|log| log.contains("the last one stays valid")).await, "{}", gate.log());
+    let log = gate.log();
+    assert!(!log.contains(&local.password) && !log.contains(&renewed.stdout), "a password is in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,9 +152,8 @@ async fn clients_of_mysql(engine: Engine) {
         let refused = mysql(server, &gate, wrong).await;
         let message =
             format!("ERROR 1045 (28000): Access denied for user 'app_user'@'127.0.0.1' (using password: {given})");
-        let hint =
-            format!("Hint: Use rdsgate's local password, not the database's: it is in {}.", local.file.display());
-        assert!(refused.stderr.contains(&message) && refused.stderr.contains(&hint), "{}", refused.stderr);
+        assert!(refused.stderr.contains(&message) && refused.stderr.contains(HINT), "{}", refused.stderr);
+        assert!(!refused.stderr.contains(&local.folder()), "it learns nothing else: {}", refused.stderr);
     }
     assert_eq!(mysql2(&gate, "wrong").await.stderr, "ER_ACCESS_DENIED_ERROR");
     assert_eq!(streams(), before, "nothing was done for them");
@@ -173,6 +199,18 @@ async fn program_beside_rdsgate_needs_no_local_password_or_is_given_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn address_that_takes_a_password_is_refused_before_credentials_are_missed() {
+    let mut up = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
+    up.args(["up", "orders-db", "--listen", "0.0.0.0:0", "--region", "eu-central-1"]);
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    up.env_clear().env("HOME", "/proc/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true").current_dir(folder.path());
+    let ran = Ran::of(&mut up, PATIENCE).await;
+    let said = "listens on 0.0.0.0:0, which is not a loopback address";
+    assert!(ran.stderr.contains(said) && !ran.stderr.contains("credentials"), "{}", ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn file_that_others_can_read_keeps_the_target_from_being_served() {
     use std::os::unix::fs::PermissionsExt as _;
     let server = PgServer::shared();
@@ -188,15 +226,3 @@ async fn file_that_others_can_read_keeps_the_target_from_being_served() {
     assert!(before.status.success(), "{}", before.stderr);
     assert_ne!(password_command(&local.file, &["--show"]).await.stdout, local.password);
 }
-#[tokio::test(flavor = "multi_thread")]
-async fn address_that_takes_a_password_is_refused_before_credentials_are_missed() {
-    let mut up = Command::new(env!("CARGO_BIN_EXE_rdsgate"));
-    up.args(["up", "orders-db", "--listen", "0.0.0.0:0", "--region", "eu-central-1"]);
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
-    up.env_clear().env("HOME", "/proc/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true").current_dir(folder.path());
-    let ran = Ran::of(&mut up, PATIENCE).await;
-    let said = "listens on 0.0.0.0:0, which is not a loopback address";
-    assert!(ran.stderr.contains(said) && !ran.stderr.contains("credentials"), "{}", ran.stderr);
-    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
-}
-

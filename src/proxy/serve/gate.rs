@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     limits::WRONG_PASSWORD_DELAY,
     listen::{Peer, access::User},
-    local_password::LocalPassword,
+    local_password::{LocalPassword, Renewed},
     proxy::error::Error,
 };
 
@@ -30,7 +30,7 @@ const LEARNING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Judges the clients of a target by its local password.
 pub(super) struct Gate {
-    password: LocalPassword,
+    password: Renewed,
     /// The peers that have a client here, with their free places.
     peers: Mutex<HashMap<Whose, Arc<Semaphore>>>,
     /// Held for writing while the greeting of the server is learnt.
@@ -61,11 +61,12 @@ impl Whose {
 
 impl Gate {
     pub(super) fn new(password: LocalPassword) -> Self {
-        Self { password, peers: Mutex::default(), learning: Arc::default() }
+        Self { password: Renewed::new(password), peers: Mutex::default(), learning: Arc::default() }
     }
 
-    pub(super) fn password(&self) -> &LocalPassword {
-        &self.password
+    /// The password that counts now.
+    pub(super) fn password(&self) -> Arc<LocalPassword> {
+        self.password.current()
     }
 
     /// While this is held, clients wait for the greeting of the server.

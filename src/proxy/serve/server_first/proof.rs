@@ -59,7 +59,8 @@ impl<'a> Proving<'a> {
         scramble: &Scramble,
     ) -> Result<Result<Accepted, Error>, Box<Refused>> {
         let (peer, deadline) = (client.arrival.peer, client.arrival.deadline);
-        let verifier = &self.gate.password().mysql;
+        let password = self.gate.password();
+        let verifier = &password.mysql;
         let conversation = async {
             let encryption = service.encryption(peer);
             mysql::greet(&mut client.stream, greeting, scramble, encryption).await.map_err(Error::from_client)?;

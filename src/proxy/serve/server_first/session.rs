@@ -126,8 +126,8 @@ impl Session<'_> {
         let of_client = login::Login::of(self.service.upstream.target()) == login::Login::Password;
         let (current, greeting, scramble) = (&self.login.response, &self.greeting, &self.scramble);
         let (mut login, refused) = if let Some(gate) = &self.service.gate {
-            let verifier = &gate.password().mysql;
-            let reading = mysql::accept_change_user_known(&mut taken, current, greeting, scramble, verifier);
+            let password = gate.password();
+            let reading = mysql::accept_change_user_known(&mut taken, current, greeting, scramble, &password.mysql);
             let peer = (self.arrival.peer, self.owner);
             proof::change_user(self.service, gate, deadline, reading, peer).await?
         } else {
