@@ -12,7 +12,8 @@ use crate::chunks::{Direction, seeded};
 use crate::encryption::Encryption;
 use crate::mysql::{
     Accepted, Capabilities, Commands, Compressed, Compression, Error, Greeting, HandshakeResponse, OkPacket,
-    ReplyPosition, Scramble, ServerError, Terms, TokenTiming, Watch, accept, accept_answer, accept_change_user,
+    ReplyPosition, Scramble, ServerError, Terms, TokenTiming, Verdict, Verifier, Watch, accept, accept_answer,
+    accept_change_user, accept_change_user_known, accept_known,
     authentication::{Broken, login_of_client},
     error::MAX_MESSAGE,
     finish, greet, login, read_greeting, ssl_request,
@@ -132,6 +133,40 @@ pub fn authenticates(bytes: &[u8]) {
     assert!(rest.is_empty(), "whole packets");
     if let Err(Broken::Client(error) | Broken::Server(error)) = relayed {
         tells(&error);
+    }
+}
+
+/// A client that does not know the local password is not let in, neither by its response nor by a COM_CHANGE_USER, and hears no more
+/// than a request for another answer; or it ends in an error that can be reported.
+pub fn proves(bytes: &[u8]) {
+    let (greeting, scramble) = (server(), scramble());
+    let verifier = Verifier::new(&Secret::new("8c6f0e7b24a1d953".to_owned()));
+    let mut client = tokio::io::join(bytes, Vec::new());
+    let judged = accept_known(&mut client, &greeting, &scramble, Encryption::Off, &verifier);
+    match judged.now_or_never().expect("bytes in memory do not wait") {
+        Ok((accepted, verdict)) => {
+            assert_ne!(verdict, Verdict::Right, "it cannot have the password");
+            assert!(!matches!(accepted, Accepted::Login(login) if login.fast_auth));
+        }
+        Err(error) => tells(&error),
+    }
+    is_one_request(client.writer());
+    let mut current = HandshakeResponse::new(greeting.offered(), 45);
+    current.set_user(b"app_user").expect("no NUL");
+    let mut client = tokio::io::join(bytes, Vec::new());
+    let judged = accept_change_user_known(&mut client, &current, &greeting, &scramble, &verifier);
+    match judged.now_or_never().expect("bytes in memory do not wait") {
+        Ok((_, verdict)) => assert_ne!(verdict, Verdict::Right, "it cannot have the password"),
+        Err(error) => tells(&error),
+    }
+    is_one_request(client.writer());
+}
+
+/// Nothing, or a whole AuthSwitchRequest.
+fn is_one_request(sent: &[u8]) {
+    if let Some(([a, b, c, _], payload)) = sent.split_first_chunk::<4>() {
+        assert_eq!(payload.len(), usize::from(*a) | usize::from(*b) << 8 | usize::from(*c) << 16);
+        assert_eq!(payload.first(), Some(&0xfe));
     }
 }
 
@@ -300,6 +335,7 @@ mod tests {
         accepts(bytes);
         logs_in(bytes);
         authenticates(bytes);
+        proves(bytes);
         changes_user(bytes);
         follows(bytes);
         decompresses(bytes);

@@ -3,6 +3,8 @@
 //!
 //! Panics when its sentence is false.
 
+use std::sync::LazyLock;
+
 use futures_util::FutureExt as _;
 
 use safe_display::{Secret, printable};
@@ -14,6 +16,7 @@ use crate::postgres::{
     authentication::{self, Begun, Broken},
     login,
     message::TERMINATE,
+    scram::{Verifier, prove_with_nonce},
     version::NEWEST_MINOR,
 };
 
@@ -154,6 +157,27 @@ pub fn watches(bytes: &[u8]) {
     assert_eq!(by_chunk.at_boundary(), messages.is_empty());
 }
 
+/// A client that does not know the local password is not let in, whatever it sends: it is asked for a proof, and hears a challenge at
+/// most. An error can be reported. The first byte says whether the client is inside TLS.
+pub fn proves(bytes: &[u8]) {
+    static VERIFIER: LazyLock<Verifier> =
+        LazyLock::new(|| Verifier::with_salt(&Secret::new("8c6f0e7b24a1d953".to_owned()), [7; 16]));
+    let [selector, bytes @ ..] = bytes else { return };
+    let end_point = (selector % 2 == 1).then_some(&[7; 32][..]);
+    let mut client = tokio::io::join(bytes, Vec::new());
+    let proving = prove_with_nonce(&mut client, &VERIFIER, end_point, "ours");
+    match proving.now_or_never().expect("bytes in memory do not wait") {
+        Ok(proved) => assert!(!proved, "it cannot have the password"),
+        Err(error) => tells(&error),
+    }
+    let asked = client.into_inner().1;
+    let (offer, behind) = first_message(&asked).expect("a request");
+    assert_eq!(offer.windows(5).any(|bytes| bytes == b"-PLUS"), end_point.is_some());
+    if let Some((challenge, behind)) = first_message(behind) {
+        assert!(challenge.get(5..9) == Some(&[0, 0, 0, 11]) && behind.is_empty());
+    }
+}
+
 /// A server's ErrorResponse is passed on byte for byte, but for what controls a terminal, and stays one when a hint and a
 /// detail are added.
 pub fn passes_errors_on(body: &[u8]) {
@@ -272,6 +296,30 @@ mod tests {
         })
     }
 
+    /// A client's half of a proof, most of it right.
+    fn proof() -> impl Strategy<Value = Vec<u8>> {
+        let mechanism = select(vec!["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256-PLUS-", ""]);
+        let flag = select(vec!["n", "y", "p=tls-server-end-point", "p=tls-unique", "p=", ""]);
+        let rest = select(vec![",,n=,r=x", ",,n=u,r=x,m=y", ",a=u,n=,r=x", ",,n=,r=", ",,", ""]);
+        let binding = select(vec![
+            "biws",
+            "eSws",
+            "cD10bHMtc2VydmVyLWVuZC1wb2ludCwsBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
+            "",
+        ]);
+        let proof =
+            select(vec![",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", ",p=AA==", ",p=", ",x=y,p=AAAA", ""]);
+        (any::<u8>(), mechanism, flag, rest, binding, proof, 0_u32..9, noise()).prop_map(
+            |(selector, mechanism, flag, rest, binding, proof, length, noise)| {
+                let first = format!("{flag}{rest}");
+                let length = if length == 0 { u32::MAX } else { u32::try_from(first.len()).unwrap() };
+                let initial = [mechanism.as_bytes(), b"\0", &length.to_be_bytes(), first.as_bytes()].concat();
+                let last = format!("c={binding},r=xours{proof}");
+                [&[selector][..], &message(b'p', &initial), &message(b'p', last.as_bytes()), &noise].concat()
+            },
+        )
+    }
+
     /// Messages of both directions, a few of them broken.
     fn traffic() -> impl Strategy<Value = Vec<u8>> {
         let tag = select(b"ZZZSQEPdcfDTC1G".to_vec());
@@ -296,6 +344,11 @@ mod tests {
         }
 
         #[test]
+        fn client_without_the_password_is_never_let_in(bytes in proof()) {
+            proves(&bytes);
+        }
+
+        #[test]
         fn any_traffic_is_followed_however_it_is_split(bytes in traffic()) {
             watches(&bytes);
         }
@@ -312,6 +365,7 @@ mod tests {
             accepts(&bytes);
             logs_in(&bytes);
             authenticates(&bytes);
+            proves(&bytes);
             watches(&bytes);
             passes_errors_on(&bytes);
         }

@@ -1,0 +1,5 @@
+//! A client's proof of the local password. The invariant is documented where it is asserted.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| database_wire::postgres::invariants::proves(bytes));
