@@ -371,7 +371,7 @@ impl Error {
                 "serve the database with its own engine, or remove the guards: read_only = false, pin_user = false".into(),
             ),
             Self::OpenWithoutPassword { .. } => {
-                Some("set local_password_file, for the engine of a database; or listen on localhost or a unix socket".into())
+                Some("set local_password_file (rdsgate password makes the file), or listen on localhost or a unix socket".into())
             }
             Self::LocalPasswordWithoutProtocol { .. } => {
                 Some("serve the database with its own engine, or remove local_password_file".into())

@@ -201,7 +201,7 @@ fn address_that_others_reach_takes_a_password() {
         );
         assert_eq!(
             hint,
-            "set local_password_file, for the engine of a database; or listen on localhost or a unix socket"
+            "set local_password_file (rdsgate password makes the file), or listen on localhost or a unix socket"
         );
         let target = Scene::new().user(&format!("{text}\nlocal_password_file = '/nowhere/password'")).target();
         assert_eq!(target.tcp().map(ToString::to_string), Some(format!("{host}:5432")));
