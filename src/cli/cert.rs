@@ -92,7 +92,7 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Exit {
     let names = if names.is_empty() { "all names".into() } else { names.join(", ") };
     output.note(&format!("{} is valid until {until} for {names}. To trust it:", path.display()));
     for line in ways(&path) {
-        output.note(&line);
+        output.note_to_copy(&line);
     }
     if *renew {
         output.note("Start running rdsgate processes again, and give the new certificate to your clients.");

@@ -324,6 +324,11 @@ impl Output {
         }
     }
 
+    /// A note with something to copy: a line that a terminal does not break either.
+    pub fn note_to_copy(&mut self, text: &str) {
+        self.say(Kind::Note, &printable::line(text), &[]);
+    }
+
     /// Why a database cannot be reached, in the words that its clients would get.
     pub fn unreachable(&mut self, target: &Target, error: &connect::Error) {
         let text = format!("{}: {}", target.name, error.message(target.remote()));

@@ -86,12 +86,12 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
         output.note("the password is new: a running rdsgate takes it from the next client on, and the old one no more");
     }
     if let Some(table) = place.missing_in {
-        output.note(&format!(
+        output.note_to_copy(&format!(
             "put this into {table} of your own configuration: local_password_file = {:?}",
             place.path.display().to_string()
         ));
     }
-    output.note(&format!("clients take it as PGPASSWORD or MYSQL_PWD: $(rdsgate password{shown} --show)"));
+    output.note_to_copy(&format!("clients take it as PGPASSWORD or MYSQL_PWD: $(rdsgate password{shown} --show)"));
     exit
 }
 
