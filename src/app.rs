@@ -45,6 +45,8 @@ pub use signals::{Signals, Wish, is_ignored};
 pub use supervisor::Supervisor;
 pub use waits::{Stage, Wait};
 
+pub use crate::listen::passed::Passed;
+
 use crate::{
     aws::{self, Accounts, Prompt},
     config::Config,
@@ -221,13 +223,13 @@ const MAX_RELOADS: usize = 8;
 /// The interval of looks at what clients wait for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs the proxy until a signal ends it. `process` is what others learn of it, `reloading` reads the configuration again. Questions of
-/// `accounts` to a person arrive through `prompts` and become events.
+/// Runs the proxy until a signal ends it. Targets are served by the `passed` sockets as far as there are any. `process` is what others
+/// learn of it, `reloading` reads the configuration again. Questions of `accounts` to a person arrive through `prompts` and become events.
 ///
 /// # Errors
 /// If no target can be served. Nothing is left behind then.
 pub async fn run(
-    config: Config,
+    (config, passed): (Config, Passed),
     accounts: &Accounts,
     prompts: &mut UnboundedReceiver<Prompt>,
     process: &Process,
@@ -241,7 +243,7 @@ pub async fn run(
     // First, so that a supervisor gets 503 from /readyz while targets are being bound.
     let endpoints = Endpoints::start(config.admin.as_ref(), process, &metrics).await.map_err(Error::Admin)?;
     let mut running = tokio::select! {
-        running = Running::start(config, accounts, &metrics, &mut events) => running?,
+        running = Running::start((config, passed), accounts, &metrics, &mut events) => running?,
         // No connection has been opened yet.
         stopped = signals.stopped() => return Ok(Ended { stopped, failed: None }),
     };

@@ -21,10 +21,10 @@ use crate::{
     causes,
     config::Config,
     connect::Upstream,
-    listen::{self, Listener, Local},
+    listen::{self, Listener, Local, passed},
     local_password::LocalPassword,
     proxy::serve::{Service, counts},
-    target::{Address, LocalTls, LocalTlsMode, Target},
+    target::{Address, ListenAddress, LocalTls, LocalTlsMode, Target},
     telemetry::{log, metrics::Metrics},
     tls,
     tunnel::own::Listening,
@@ -303,9 +303,15 @@ impl Running {
             let own = doors().filter(|(owner, door)| has_socket_of(door, owner, address, &target.name));
             let own: Vec<&Door> = own.map(|(_, door)| door).collect();
             if own.iter().all(|door| door.address != *address) {
+                let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
+                let passed = self.passed_to(&target, address, &own).map_err(listen_failed)?;
+                let is_whole = !passed.is_empty() && address.tcp().is_none_or(ListenAddress::is_any_port);
+                listeners.extend(passed.into_iter().map(|listener| (address.clone(), listener)));
+                if is_whole {
+                    continue;
+                }
                 let bound: Vec<_> =
                     doors().filter_map(|(_, door)| door.local.tcp()).chain(new_ones(&listeners)).collect();
-                let listen_failed = |cause| Error::Listen { target: Arc::clone(&target.name), cause };
                 let new = listen::bind_for(&target, address, &bound).await.map_err(listen_failed)?;
                 listeners.extend(new.into_iter().map(|listener| (address.clone(), listener)));
             }
@@ -321,6 +327,16 @@ impl Running {
             Some((self.upstream(&target, accounts)?, local_tls, password))
         };
         Ok(PreparedTarget { target, listeners, is_same, way })
+    }
+
+    /// The sockets of a supervisor at an address, but for those that the target has as its `own`.
+    fn passed_to(&self, target: &Target, address: &Address, own: &[&Door]) -> Result<Vec<Listener>, listen::Error> {
+        let sockets = self.passed.at(std::slice::from_ref(address), &target.name);
+        let new = sockets.filter(|socket| own.iter().all(|door| door.local != socket.local));
+        let listener = |socket: &passed::Socket| {
+            socket.listener().map_err(|cause| listen::Error::Bind { address: socket.local.clone(), cause })
+        };
+        new.map(listener).collect()
     }
 
     fn upstream(&self, target: &Arc<Target>, accounts: &Accounts) -> Result<Upstream, Error> {

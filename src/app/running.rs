@@ -30,7 +30,7 @@ use crate::{
     aws::Accounts,
     config::Config,
     connect::{self, Deadline},
-    listen::Local,
+    listen::{Local, passed::Passed},
     proxy::{
         self,
         serve::{Learning, Service, learn, reach},
@@ -60,6 +60,8 @@ pub struct Running {
     /// The targets that reloads have removed, for as long as they have connections.
     pub(super) leaving: Vec<Arc<Current>>,
     pub(super) pools: Arc<Mutex<Pools>>,
+    /// The sockets of a supervisor.
+    pub(super) passed: Passed,
     pub(super) rooms: Rooms,
     pub(super) limits: Limits,
     /// The number of configured targets.
@@ -121,12 +123,12 @@ impl Served {
 }
 
 impl Running {
-    /// Binds and serves every target that can be served.
+    /// Binds and serves every target that can be served, by the `passed` sockets as far as there are any.
     ///
     /// # Errors
     /// If no target can be served: the first error. Nothing is left behind then.
     pub async fn start(
-        config: Config,
+        (config, passed): (Config, Passed),
         accounts: &Accounts,
         metrics: &Metrics,
         mut events: impl FnMut(Event<'_>) + Send,
@@ -141,6 +143,7 @@ impl Running {
             listening: Vec::new(),
             leaving: Vec::new(),
             pools: Arc::new(Mutex::new(Pools::new(limits.connect_timeout, limits.resume_for))),
+            passed,
             rooms: Rooms::of_process(),
             limits,
             targets: 0,

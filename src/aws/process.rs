@@ -45,7 +45,7 @@ impl Drop for Running {
 /// The reason for missing output, with the first line of the command's error messages.
 pub(super) async fn shell(command: &str, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
     let _running = Running::begin();
-    let process = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true).output();
+    let process = child("sh").args(["-c", command]).output();
     let output = match tokio::time::timeout(limit, process).await {
         Ok(Ok(output)) => output,
         Ok(Err(cause)) => return Err(cause.to_string()),
@@ -74,7 +74,7 @@ pub(super) async fn run(words: &[String], place: &Place) -> Result<Credentials, 
     let failed = |reason: String| Reason(format!("{place}: {reason}"));
     let (program, arguments) = words.split_first().ok_or_else(|| failed("the command is empty".into()))?;
     let _running = Running::begin();
-    let process = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    let process = child(program).args(arguments).output();
     let output = match tokio::time::timeout(PROCESS_TIMEOUT, process).await {
         Ok(Ok(output)) => output,
         Ok(Err(cause)) => return Err(failed(format!("cannot run `{program}`: {cause}"))),
@@ -105,6 +105,13 @@ fn credentials(output: &[u8]) -> Result<Credentials, String> {
     };
     let (key, secret) = (needed("AccessKeyId")?, needed("SecretAccessKey")?);
     Ok(Credentials::new(key, secret, text("SessionToken").map(str::to_owned), expires, "credential_process"))
+}
+
+/// A program without input. It hears nothing of the sockets that a supervisor has passed to us (sd_listen_fds(3)).
+fn child(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).kill_on_drop(true).env_remove("LISTEN_FDNAMES");
+    command
 }
 
 #[cfg(test)]

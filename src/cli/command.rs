@@ -32,7 +32,7 @@ use super::{
     up::ServingArguments,
 };
 use crate::{
-    app::{Cause, Endpoints, Event, Running},
+    app::{Cause, Endpoints, Event, Passed, Running},
     local_connection::Connection,
     local_password,
     target::Target,
@@ -106,7 +106,7 @@ pub(super) fn run(program: &impl Program, arguments: ProxyArguments, output: &mu
                 return Exit::Failure;
             }
         };
-        let running = match Running::start(config, &accounts, &metrics, events).await {
+        let running = match Running::start((config, Passed::default()), &accounts, &metrics, events).await {
             Ok(running) => running,
             Err(error) => {
                 output.error(&error, error.hint().as_deref());

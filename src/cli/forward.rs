@@ -8,6 +8,7 @@ use super::{
     reload::ReloadArguments,
     up::{self, ServingArguments},
 };
+use crate::app::Passed;
 
 /// Forward local ports to any TCP server
 ///
@@ -36,8 +37,8 @@ Examples:
 ";
 
 /// Runs the subcommand to its end.
-pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
+pub fn run(arguments: Arguments, passed: Passed, output: &mut Output) -> Exit {
     let Arguments { targets, serving: ServingArguments { options, confirm }, reload } = arguments;
     let serving = ServingArguments { options: options.without_protocol(), confirm };
-    up::serve("forward", targets, serving, &reload, output)
+    up::serve("forward", (targets, passed), serving, &reload, output)
 }

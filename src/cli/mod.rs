@@ -72,7 +72,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::telemetry::log;
+use crate::{app::Passed, telemetry::log};
 use exit::Exit;
 use output::Output;
 
@@ -130,6 +130,11 @@ impl Command {
             Self::Up(_) | Self::Forward(_) => None,
             _ => Some("warn"),
         }
+    }
+
+    /// Whether it serves sockets that a supervisor passes. Other commands leave them to the programs that they run.
+    fn takes_sockets(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Forward(_))
     }
 }
 
@@ -220,7 +225,16 @@ fn run() -> Exit {
         // Help and version come this way too, with exit code 0.
         Err(error) => return Output::of_process(wanted_format()).usage(&error),
     };
+    // Before there is another thread, because it changes the environment.
+    let passed = if cli.command.takes_sockets() { Passed::take() } else { Ok(Passed::default()) };
     let mut output = Output::of_process(cli.log.log_format);
+    let passed = match passed {
+        Ok(passed) => passed,
+        Err(error) => {
+            output.error(&error, Some(error.hint()));
+            return Exit::Usage;
+        }
+    };
     let filter = cli.log.log_level.or_else(|| cli.command.log_filter().map(str::to_owned));
     if let Err(error) = log::init(&log::Options { filter, format: cli.log.log_format }) {
         output.error(&error, error.hint().as_deref());
@@ -228,13 +242,13 @@ fn run() -> Exit {
     }
     rlimits::set();
     crate::tunnel::own::others_are(running::addresses_of_others);
-    dispatch(cli.command, &mut output)
+    dispatch(cli.command, passed, &mut output)
 }
 
-fn dispatch(command: Command, output: &mut Output) -> Exit {
+fn dispatch(command: Command, passed: Passed, output: &mut Output) -> Exit {
     match command {
-        Command::Up(arguments) => up::run(arguments, output),
-        Command::Forward(arguments) => forward::run(arguments, output),
+        Command::Up(arguments) => up::run(arguments, passed, output),
+        Command::Forward(arguments) => forward::run(arguments, passed, output),
         Command::Run(arguments) => run::run(arguments, output),
         Command::Psql(arguments) => psql::run(arguments, output),
         Command::Mysql(arguments) => mysql::run(arguments, output),

@@ -16,7 +16,7 @@ use super::{
     terminal,
 };
 use crate::{
-    app::{self, Event, Process, Wait},
+    app::{self, Event, Passed, Process, Wait},
     telemetry::log,
 };
 
@@ -59,15 +59,15 @@ Examples:
 ";
 
 /// Runs the subcommand to its end.
-pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
+pub fn run(arguments: Arguments, passed: Passed, output: &mut Output) -> Exit {
     let Arguments { targets, serving, reload } = arguments;
-    serve("up", targets, serving, &reload, output)
+    serve("up", (targets, passed), serving, &reload, output)
 }
 
-/// Serves targets until a signal, as the subcommand `name`.
+/// Serves targets until a signal, as the subcommand `name`; those whose address a `passed` socket has, by that.
 pub(super) fn serve(
     name: &'static str,
-    targets: Vec<String>,
+    (targets, passed): (Vec<String>, Passed),
     ServingArguments { options, confirm }: ServingArguments,
     reload: &ReloadArguments,
     output: &mut Output,
@@ -77,6 +77,12 @@ pub(super) fn serve(
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
+    // A target that could not be completed is not in the configuration, and its socket waits for a reload.
+    let listeners: Vec<_> = config.targets.iter().map(|target| (&*target.name, &*target.listen)).collect();
+    if let (Exit::Success, Err(error)) = (complete, passed.check(&listeners)) {
+        output.error(&error, Some(error.hint()));
+        return Exit::Usage;
+    }
     if let Err(exit) = confirm.ask(&config.targets, output) {
         return exit;
     }
@@ -91,6 +97,7 @@ pub(super) fn serve(
     let reread = Reread::new(request, accounts, files, confirm.is_given());
     let files = reread.files();
     let reloading = reread.reloading(reload);
+    let config = (config, passed);
     let result = runtime.block_on(app::run(config, accounts, &mut person.prompts, &process, reloading, |event| {
         // Before the process reports that it is ready.
         match &event {

@@ -11,6 +11,7 @@
 pub mod access;
 mod error;
 mod limits;
+pub mod passed;
 pub mod passwd;
 mod peer;
 pub mod port_owner;
@@ -19,7 +20,7 @@ mod stream;
 mod tcp;
 mod unix;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
@@ -39,7 +40,7 @@ pub struct Accepted {
     pub peer: Peer,
 }
 
-/// A bound socket that takes connections. A unix socket's file is removed when this is dropped.
+/// A bound socket that takes connections. The file of a unix socket that we made is removed when this is dropped.
 #[derive(Debug)]
 pub struct Listener(Kind);
 
@@ -47,6 +48,8 @@ pub struct Listener(Kind);
 enum Kind {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
+    /// A supervisor's, which has made the file and removes it.
+    PassedUnix(UnixListener, PathBuf),
 }
 
 impl Listener {
@@ -66,7 +69,7 @@ impl Listener {
                     }
                     return Ok(Accepted { stream: stream.into(), peer: Peer::Tcp { remote, local } });
                 }
-                Kind::Unix(listener, _) => {
+                Kind::Unix(listener, _) | Kind::PassedUnix(listener, _) => {
                     let (stream, _) = listener.accept().await?;
                     let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
                     return Ok(Accepted { stream: stream.into(), peer: Peer::Unix { uid } });
@@ -83,6 +86,7 @@ impl Listener {
         match &self.0 {
             Kind::Tcp(listener) => listener.local_addr().map(Local::Tcp),
             Kind::Unix(_, file) => Ok(Local::Unix(file.path().to_owned())),
+            Kind::PassedUnix(_, path) => Ok(Local::Unix(path.clone())),
         }
     }
 }

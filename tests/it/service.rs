@@ -2,15 +2,21 @@
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixDatagram, UnixListener},
+    },
     path::Path,
     process::{Command, Output},
 };
 
+use sandbox::Identity;
+use tokio::process;
+
 use crate::support::{
     admin::Admin,
     driver::Driver,
-    gate::{GateOptions, PATIENCE, sandbox},
+    gate::{BASTION, CREDENTIALS, GateOptions, PATIENCE, Ran, sandbox},
     servers::PgServer,
 };
 
@@ -106,15 +112,18 @@ fn commands_are_printed_without_systemctl_and_its_failure_is_one() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn systemd_accepts_the_unit() {
+fn systemd_accepts_the_unit_and_the_socket_of_the_documentation() {
     let folder = tempfile::tempdir().expect("there is room");
     let folder = folder.path();
     fake_systemctl(folder, 0);
     let path = format!("{}:/usr/bin:/bin", folder.join("bin").display());
     assert_eq!(service(folder, &path, &["install", "orders"]).status.code(), Some(0));
     let unit = folder.join("config home/systemd/user/rdsgate.service");
+    let documented = include_str!("../../docs/operations.md").split("```ini\n").nth(1).expect("it has one");
+    let socket = unit.with_extension("socket");
+    fs::write(&socket, documented.split("```").next().unwrap_or_default()).expect("there is room");
     let mut verify = Command::new("systemd-analyze");
-    let verify = verify.args(["--user", "verify"]).arg(&unit).env("XDG_RUNTIME_DIR", folder).output();
+    let verify = verify.args(["--user", "verify"]).args([&unit, &socket]).env("XDG_RUNTIME_DIR", folder).output();
     let Ok(verified) = verify else {
         println!("ignored: systemd-analyze is not installed");
         return;
@@ -167,4 +176,146 @@ async fn supervisor_hears_of_start_reload_life_and_stop() {
     gate.signal("TERM");
     assert_eq!(until("STOPPING=1"), "STOPPING=1\nSTATUS=Draining connections");
     assert_eq!(gate.ended().await.code(), Some(143));
+}
+
+/// psql at a folder with a socket, which may wait for the start of its server.
+async fn at_socket(folder: &Path) -> Ran {
+    let mut psql = process::Command::new("psql");
+    psql.args(["-XAt", "-h"]).arg(folder).args(["-U", "app_user", "-c", "select 42", "appdb"]);
+    Ran::of(&mut psql, PATIENCE).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passed_port_is_served_and_stays_across_restarts_and_reloads() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("own.toml");
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback can be listened on");
+    let port = socket.local_addr().expect("it is bound").port();
+    let table = |name: &str, listen: &str| {
+        format!(
+            "[targets.{name}]\nhost = '{}'\nengine = 'postgres'\nlisten = '{listen}'\nbastion = '{BASTION}'\nuser = 'app_user'\n\
+             database = 'appdb'\nca_file = '{}'\n",
+            server.rds_host,
+            server.ca.display(),
+        )
+    };
+    let (orders, other) = (table("orders", &format!("127.0.0.1:{port}")), table("other", "127.0.0.1:0"));
+    let write = |text: &str| fs::write(&file, text).expect("there is room");
+    write(&[orders.as_str(), &other].concat());
+    let start = async || {
+        let options = GateOptions::bare(&sandbox).flag("--config", &file.display().to_string());
+        let options =
+            options.flag("--admin", "localhost:0").argument("--reload-on-hup").env("RDSGATE_WARM_SESSIONS", "0");
+        let copy = socket.try_clone().expect("a socket can be cloned");
+        let mut gate = options.passing(copy, "rdsgate.socket").spawn();
+        assert!(gate.until(|log| log.contains("ready: 2 targets")).await, "{}", gate.log());
+        gate.port = port;
+        gate
+    };
+    let mut gate = start().await;
+    assert_eq!(gate.query("select 42").await, "42");
+    for (text, change) in
+        [(other.clone(), "1 removed (orders)"), ([orders.as_str(), &other].concat(), "1 added (orders)")]
+    {
+        write(&text);
+        gate.signal("HUP");
+        assert!(gate.until(|log| log.contains(change)).await, "{}", gate.log());
+    }
+    assert_eq!(gate.query("select 42").await, "42", "it was not lost with its target");
+    gate.signal("TERM");
+    assert_eq!(gate.ended().await.code(), Some(143));
+    // Its client waits until the next process accepts it.
+    let waiting = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the supervisor still listens");
+    let gate = start().await;
+    assert_eq!(gate.query("select 42").await, "42");
+    drop(waiting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passed_unix_socket_is_served_and_its_file_stays() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = folder.path().join(".s.PGSQL.5432");
+    let socket = UnixListener::bind(&path).expect("there is room");
+    // A program that rdsgate starts hears nothing of the socket.
+    let (home, user) = (tempfile::tempdir().expect("there is room"), Identity::user());
+    let own = |name: &str| home.path().join(name).display().to_string();
+    let answer = serde_json::json!({
+        "Version": 1, "AccessKeyId": user.access_key, "SecretAccessKey": user.secret.expose(),
+    });
+    fs::write(own("answer"), answer.to_string()).expect("there is room");
+    let process = format!("sh -c \"env > {}; cat {}\"", own("environment"), own("answer"));
+    fs::write(own("config"), format!("[profile process]\ncredential_process = {process}\n")).expect("there is room");
+    let options = GateOptions::new(server, &sandbox).flag("--listen", &path.display().to_string());
+    let options = CREDENTIALS.into_iter().fold(options, GateOptions::without_env);
+    let options = options.flag("--profile", "process").env("AWS_CONFIG_FILE", &own("config"));
+    let mut gate = options.passing(socket.try_clone().expect("a socket can be cloned"), "orders").spawn();
+    assert!(gate.until(|log| log.contains("ready: 1 target")).await, "{}", gate.log());
+    let ran = at_socket(folder.path()).await;
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("42", ""), "{}", gate.log());
+    let environment = fs::read_to_string(own("environment")).expect("it was started");
+    assert!(environment.contains("AWS_CONFIG_FILE=") && !environment.contains("LISTEN_"), "{environment}");
+    gate.signal("TERM");
+    assert_eq!(gate.ended().await.code(), Some(143));
+    assert!(path.exists(), "it is the supervisor's");
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).expect("it is there").flatten().map(|file| file.file_name()).collect();
+    assert_eq!(names, [".s.PGSQL.5432"], "nothing is left beside it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn socket_that_no_target_has_is_refused_in_words() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let socket = || std::net::TcpListener::bind("127.0.0.1:0").expect("loopback can be listened on");
+    let unknown = socket();
+    let address = unknown.local_addr().expect("it is bound");
+    let ran = GateOptions::new(server, &sandbox).passing(unknown, "rdsgate.socket").run().await;
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+    let said = format!("the socket {address} was passed (LISTEN_FDS), and no target listens at that address");
+    assert!(ran.stderr.contains(&said) && ran.stderr.contains("ListenStream="), "{}", ran.stderr);
+    let connected = std::net::TcpStream::connect(socket().local_addr().expect("it is bound"));
+    if let Ok(connected) = connected {
+        let ran = GateOptions::new(server, &sandbox).passing(connected, "").run().await;
+        assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains("Accept=no"), "{}", ran.stderr);
+    }
+    // Those of another process, which has left its variables behind, are not touched.
+    let options = GateOptions::new(server, &sandbox).env("LISTEN_PID", "1").env("LISTEN_FDS", "1");
+    let gate = options.start().await;
+    assert_eq!(gate.query("select 42").await, "42");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_starts_rdsgate_at_the_first_connection() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = folder.path().join(".s.PGSQL.5432");
+    let command = GateOptions::new(server, &sandbox).flag("--listen", &path.display().to_string()).command();
+    let command = command.as_std();
+    let mut activate = process::Command::new("systemd-socket-activate");
+    activate.arg("-l").arg(&path).arg("--fdname=orders");
+    for (name, value) in command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?))) {
+        activate.args(["-E", &format!("{name}={value}")]);
+    }
+    activate.arg("--").arg(command.get_program()).args(command.get_args());
+    let Ok(mut running) = activate.kill_on_drop(true).stdin(std::process::Stdio::null()).spawn() else {
+        println!("ignored: systemd-socket-activate is not installed");
+        return;
+    };
+    let bound = async {
+        while !path.exists() {
+            assert_eq!(running.try_wait().expect("it is a child"), None, "it ended");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, bound).await.expect("it binds the socket");
+    let ran = at_socket(folder.path()).await;
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("42", ""));
+    running.kill().await.expect("it runs");
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Seek as _, SeekFrom},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -94,6 +95,7 @@ pub(crate) struct GateOptions {
     ignores_hang_ups: bool,
     minds_permissions: bool,
     folder: Option<PathBuf>,
+    passed: Option<OwnedFd>,
 }
 
 impl GateOptions {
@@ -127,6 +129,7 @@ impl GateOptions {
             ignores_hang_ups: false,
             minds_permissions: false,
             folder: None,
+            passed: None,
         }
     }
 
@@ -175,6 +178,13 @@ impl GateOptions {
             let mut shell = Command::new("sh");
             shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rdsgate")]);
             shell.args(&self.arguments).stdin(Stdio::null());
+            shell
+        } else if let Some(socket) = self.passed.take() {
+            // Its number is known only now, and only 3 is the first of those that are passed.
+            let mut shell = Command::new("sh");
+            let exec = "exec 3<&0 </dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
+            shell.args(["-c", exec, env!("CARGO_BIN_EXE_rdsgate")]).args(&self.arguments);
+            shell.stdin(Stdio::from(socket));
             shell
         } else if self.minds_permissions && rustix::process::geteuid().is_root() {
             let mut setpriv = Command::new("setpriv");
@@ -266,6 +276,12 @@ impl GateOptions {
     pub(crate) fn minding_permissions(mut self) -> Self {
         self.minds_permissions = true;
         self
+    }
+
+    /// Passes it this listening socket, as systemd does.
+    pub(crate) fn passing(self, socket: impl Into<OwnedFd>, name: &str) -> Self {
+        let passed = Some(socket.into());
+        Self { passed, ..self.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", name) }
     }
 
     /// Runs it as nohup does.
