@@ -1,4 +1,4 @@
-//! The words of the process for systemd: sd_notify(3). Without `NOTIFY_SOCKET` nothing is sent.
+//! Messages of the process to systemd: sd_notify(3). Without `NOTIFY_SOCKET` nothing is sent.
 //!
 //! The watchdog gets its sign of life only after every accept loop has answered, and a task that was started for it: a process whose
 //! runtime or listeners hang is restarted.
@@ -30,7 +30,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// As the environment says.
+    /// The supervisor that the environment names.
     pub(super) fn of_process() -> Self {
         let variable = |name: &str| std::env::var(name).ok();
         Self::new(&variable, std::process::id())

@@ -35,14 +35,14 @@ pub(super) struct Client {
     pub(super) connection: Arc<Connection>,
 }
 
-/// When and whence a client came.
+/// When and from where a client connected.
 #[derive(Clone, Copy)]
 pub(super) struct Arrival {
     pub(super) peer: Peer,
     accepted: Instant,
-    /// For the whole of connecting.
+    /// The end of the time for connecting, all steps together.
     pub(super) deadline: Instant,
-    /// The limits of that.
+    /// The limits of the single steps.
     pub(super) limits: Deadline,
 }
 
@@ -66,8 +66,8 @@ impl Client {
         Ok(())
     }
 
-    /// Resolves when the client has closed or said `goodbye`. One that sends something else early is there, and its bytes
-    /// stay where they are.
+    /// Resolves when the client has closed or said `goodbye`. A client that sends something else early has not left, and its bytes
+    /// stay unread.
     pub(super) async fn left(&mut self, goodbye: &[u8]) {
         let mut first = vec![0; goodbye.len().max(1)];
         let is_gone = match self.stream.peek(&mut first).await {
@@ -111,7 +111,7 @@ impl Arrival {
         }
     }
 
-    /// Names that the client sent and that gave way to configured ones.
+    /// Logs the names that the client sent and that configured ones replace.
     pub(super) fn log_replaced(&self, service: &Service, sent: Names<'_>, replaced: Replaced<'_>) {
         let Replaced { user, database } = replaced;
         if user.is_some() || database.is_some() {
@@ -163,7 +163,7 @@ impl Arrival {
         );
     }
 
-    /// The end of a connection. Where the client has no protocol in which to hear of an error, the log has the remedy.
+    /// Logs the end of a connection. Where the client has no protocol for an error, the log has the remedy.
     pub(super) fn log_end(&self, service: &Service, user: &str, database: &str, record: &Record, end: &End) {
         let target = service.upstream.target();
         let (side, reason) = how(&end.reason);

@@ -15,7 +15,7 @@ use super::{
     observer::Observer,
     refusal::{FAREWELL_TIMEOUT, farewell, refuse},
     service::Service,
-    startup::{apply_configured_names, in_time},
+    startup::{apply_configured_names, in_time, text},
 };
 use crate::{
     connect::Deadline,
@@ -157,7 +157,7 @@ async fn connect(
         }
         Err(error) => End { reason: Reason::Broke(Side::Client, error), to_upstream: 0, to_client: 0 },
     };
-    // Before anybody hears of the end: the server may give the key to the next connection.
+    // Before the client learns of the end: the server may give the key to the next connection.
     drop(registered);
     client.arrival.log_end(service, &user, &database, &record, &end);
     if !service.upstream.target().engine.is_database() && !matches!(end.reason, Reason::Closed(_)) {
@@ -193,8 +193,4 @@ async fn prove(
         return Ok(());
     }
     Err(gate.refuse(&service.drain, peer, &text(login.names().user), true).await)
-}
-
-fn text(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
 }

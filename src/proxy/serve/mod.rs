@@ -51,7 +51,7 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
             Order::ServerFirst(engine) => server_first::serve(service, engine, client).await,
         }
     };
-    // Each part hears of the end by itself; this is for one that does not.
+    // Each part watches `abort` by itself; this is for one that does not.
     let cut = async {
         service.abort.cancelled().await;
         sleep(FAREWELL_TIMEOUT).await;

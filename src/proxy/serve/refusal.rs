@@ -28,7 +28,7 @@ pub(super) async fn refuse(
 ) {
     let error = error.or_connect_timeout(client.arrival.deadline, service.connect_timeout);
     client.arrival.log_refused(service, user, &error);
-    // What AWS knows that explains it, if it says so before the client gives up.
+    // Facts of AWS that explain the error, as far as they arrive before the client gives up.
     let limit = client.arrival.limits.left_to_explain(FACTS_TIMEOUT);
     let facts = timeout(limit, service.facts(&error)).await.unwrap_or_default();
     let login = error::Login { user, facts: &facts };
@@ -40,7 +40,7 @@ pub(super) async fn refuse(
     }
 }
 
-/// Says a last word to a client and closes.
+/// Writes a last message to a client and closes.
 pub(super) async fn farewell(client: &mut (impl AsyncWrite + Unpin), words: &[u8]) {
     let said = async {
         client.write_all(words).await?;

@@ -30,7 +30,7 @@ use super::{
     observer::Observer,
     refusal::{FAREWELL_TIMEOUT, farewell},
     service::Service,
-    startup::apply_configured_names,
+    startup::{apply_configured_names, text},
 };
 use crate::{
     engine::{
@@ -224,13 +224,9 @@ async fn quit(logging_in: impl Future<Output = Result<Established, Error>>) {
     }
 }
 
-/// One that no client can foresee.
+/// A scramble that no client can foresee.
 fn new_scramble() -> Scramble {
     let mut random = [0; 20];
     rand::fill(&mut random).expect("the system has random numbers");
     Scramble::new(random)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

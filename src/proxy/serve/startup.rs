@@ -11,7 +11,7 @@ use crate::{
     proxy::{error::Error, names::Configured},
 };
 
-/// Lets the client say its first word, for not too long, and not when the proxy ends.
+/// Reads what a client sends before its login: for [`CLIENT_STARTUP_TIMEOUT`] at most, until `deadline`, and until the proxy shuts down.
 pub(super) async fn in_time<T>(
     service: &Service,
     deadline: Instant,
@@ -47,4 +47,9 @@ pub(super) async fn apply_configured_names(
         request.set_database(database).map_err(Error::Client)?;
     }
     Ok(())
+}
+
+/// A name that a client has sent, for the log and for people.
+pub(super) fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }

@@ -12,7 +12,12 @@ use crate::{
     listen::{Peer, access::User},
     proxy::{
         error::Error,
-        serve::{arrival::Client, gate::Gate, service::Service, startup::in_time},
+        serve::{
+            arrival::Client,
+            gate::Gate,
+            service::Service,
+            startup::{in_time, text},
+        },
     },
 };
 
@@ -76,7 +81,7 @@ impl<'a> Proving<'a> {
         };
         match in_time(service, deadline, conversation).await.and_then(|judged| judged) {
             Ok((Accepted::Login(login), verdict @ (Verdict::Wrong | Verdict::Missing))) => {
-                let user = String::from_utf8_lossy(login.response.user()).into_owned();
+                let user = text(login.response.user());
                 let error = self.gate.refuse(&service.drain, peer, &user, verdict == Verdict::Wrong).await;
                 Err(Box::new(Refused { error, user, position: login.position() }))
             }
@@ -96,7 +101,7 @@ pub(super) async fn change_user(
 ) -> Result<(mysql::Login, Option<Error>), Error> {
     let _place = in_time(service, deadline, gate.place(peer, owner)).await?;
     let (login, verdict) = in_time(service, deadline, reading).await?.map_err(Error::from_client)?;
-    let user = String::from_utf8_lossy(login.response.user()).into_owned();
+    let user = text(login.response.user());
     let refused = match verdict {
         Verdict::Right => None,
         Verdict::Wrong | Verdict::Missing => {

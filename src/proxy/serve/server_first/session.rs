@@ -22,7 +22,7 @@ use crate::{
             observer::Observer,
             refusal::farewell,
             service::Service,
-            startup::{apply_configured_names, in_time},
+            startup::{apply_configured_names, in_time, text},
         },
     },
     stream::{
@@ -157,13 +157,9 @@ impl Session<'_> {
         };
         mysql::finish(&mut taken, &login, &ok).await.map_err(Error::from_client)?;
         drop(taken);
-        let database = String::from_utf8_lossy(login.response.database().unwrap_or_default()).into_owned();
+        let database = text(login.response.database().unwrap_or_default());
         self.connection.changed_user(user.clone(), database);
         self.login = login;
         Ok(ok.status)
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
