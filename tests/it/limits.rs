@@ -4,14 +4,18 @@ use std::{collections::BTreeMap, process::Command, time::Instant};
 
 use futures_util::future::join_all;
 use mysql_async::{Conn, prelude::Queryable as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_postgres::NoTls;
 
-use crate::support::{
-    admin::Admin,
-    driver::{Driver, error_text, within},
-    gate::{GateOptions, mariadb, sandbox},
-    refusal::Wire,
-    servers::{Engine, PgServer, Server},
+use crate::{
+    local_tls::Bed,
+    support::{
+        admin::Admin,
+        driver::{Driver, error_text, within},
+        gate::{GateOptions, mariadb, sandbox},
+        refusal::Wire,
+        servers::{Engine, PgServer, Server},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,4 +110,71 @@ async fn lack_of_files_is_said_once_and_clients_wait() {
     last.until(b'Z').await;
     assert_eq!(gate.log().matches(warning).count(), 1, "one listener of two had clients: {}", gate.log());
     assert_eq!(gate.query("select 42").await, "42");
+}
+
+/// The resident memory of a process in bytes.
+#[cfg(target_os = "linux")]
+fn resident(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
+}
+
+/// The figures of docs/operations.md come from this test, which a build without optimisation makes larger rather than smaller.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_of_an_idle_connection_is_bounded_before_and_after_its_login() {
+    const MOST: f64 = 512e3;
+    let server = PgServer::shared();
+    let bed = Bed::with(server, "offer", |options| options.flag("--admin", "localhost:0")).await;
+    let admin = Admin::of(&bed.gate);
+    // What the first connection of each kind needs once.
+    assert_eq!(bed.gate.query("select 42").await, "42");
+    drop(log_in(bed.direct_tls(&["postgresql"]).await.expect("a handshake")).await);
+    let memory = async |number: usize| {
+        admin.until("the clients", |status| status.targets[0].clients.len() == number).await;
+        resident(bed.gate.pid())
+    };
+    let none = memory(0).await;
+    // A client that says nothing is cut after ten seconds: those that are there are counted.
+    let each_of_silent = async || {
+        let there = admin.status().await.targets[0].clients.len();
+        (there > 0).then(|| (resident(bed.gate.pid()) - none) / f64::from(u32::try_from(there).expect("a few")))
+    };
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(Wire::connect(bed.gate.port).await);
+    }
+    let in_clear = each_of_silent().await;
+    drop(silent);
+    memory(0).await;
+    let mut encrypted = Vec::new();
+    for _ in 0..20 {
+        encrypted.push(bed.direct_tls(&["postgresql"]).await.expect("a handshake"));
+    }
+    let inside_tls = each_of_silent().await;
+    drop(encrypted);
+    memory(0).await;
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(log_in(bed.direct_tls(&["postgresql"]).await.expect("a handshake")).await);
+    }
+    let logged_in = Some((memory(40).await - none) / 40.0);
+    let each = [in_clear, inside_tls, logged_in];
+    println!("bytes of a connection: silent, silent inside TLS, logged in inside TLS: {each:.0?}");
+    assert!(each.iter().flatten().all(|each| *each < MOST), "{each:?}");
+    drop(open);
+}
+
+/// Logs in inside TLS.
+#[cfg(target_os = "linux")]
+async fn log_in<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(mut client: S) -> S {
+    let startup = b"\0\0\0\x26\0\x03\0\0user\0app_user\0database\0appdb\0\0";
+    within("the startup", client.write_all(startup)).await.expect("the gate reads");
+    let mut said = Vec::new();
+    while !said.ends_with(b"Z\0\0\0\x05I") {
+        let read = within("the greeting", client.read_buf(&mut said)).await.expect("the gate writes");
+        assert!(read > 0, "{}", said.escape_ascii());
+    }
+    client
 }
