@@ -1,6 +1,14 @@
 //! Every kind of client at every kind of listener: the clients that get in, and the words for the others.
+//!
+//! psql and mariadb are started for each case. The drivers try all cases of a user in one process, because a Java program takes a second
+//! to start. What they run is copied to where other users may read: a home folder is closed to them. Two cells do not exist: the JDBC
+//! drivers have no unix sockets without further libraries.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use futures_util::{StreamExt as _, stream};
 use tempfile::TempDir;
@@ -10,6 +18,7 @@ use crate::{
     UNPRIVILEGED, as_user,
     namespace::Namespace,
     support::{
+        clients::{MARIADB_JDBC, PGJDBC, clients_python, npm_packages, source},
         gate::{Gate, GateOptions, PATIENCE, sandbox},
         servers::{Engine, Server},
     },
@@ -36,6 +45,15 @@ enum At {
     Socket,
     /// An address that other machines reach.
     Network,
+}
+
+/// The clients that try all cases of a user in one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Driver {
+    NodePostgres,
+    Pgjdbc,
+    PyMySql,
+    ConnectorJ,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,14 +94,19 @@ impl Case {
         }
         let must = tls == "require" && self.at != At::Socket || tls == "offer" && self.at == At::Network;
         if tls == "off" && self.secure {
-            reasons.push(of("server does not support SSL", "SSL is required"));
+            // Connector/J has words of its own.
+            reasons.extend([of("erver does not support SSL", "SSL is required"), "ssl not enabled in the server"]);
         } else if must && !self.secure {
             reasons.push(of("TLS", "insecure transport"));
         }
         if self.password != Some(PASSWORD) {
-            let missing = of("no password supplied", "Access denied for user");
+            let missing = ["no password supplied", "no password was provided", "client password must be a string"];
             let wrong = of("password authentication failed for user", "Access denied for user");
-            reasons.push(if self.password.is_none() { missing } else { wrong });
+            if engine == Engine::Postgres && self.password.is_none() {
+                reasons.extend(missing);
+            } else {
+                reasons.push(wrong);
+            }
         }
         reasons
     }
@@ -91,6 +114,7 @@ impl Case {
 
 /// A gate with a listener of each kind.
 struct Bed {
+    tls: &'static str,
     gate: Gate,
     engine: Engine,
     folder: TempDir,
@@ -100,7 +124,7 @@ struct Bed {
 }
 
 impl Bed {
-    async fn new(server: &Server, tls: &str) -> Self {
+    async fn new(server: &Server, tls: &'static str) -> Self {
         let namespace = Namespace::new();
         let sandbox = sandbox(server).await;
         let folder = tempfile::tempdir().expect("there is room for temporary files");
@@ -129,19 +153,25 @@ impl Bed {
         }
         // It lives as long as the process.
         std::mem::forget(sandbox);
-        Self { gate, engine: server.engine, folder, namespace, port }
+        Self { tls, gate, engine: server.engine, folder, namespace, port }
+    }
+
+    /// The host, or the folder of sockets, and the port of a listener.
+    fn address(&self, at: At) -> (String, String) {
+        match at {
+            At::Loopback => ("127.0.0.1".into(), self.gate.port.to_string()),
+            At::Socket => (self.folder.path().join("sockets").display().to_string(), "5432".into()),
+            At::Network => (self.namespace.gateway().to_string(), self.port.clone()),
+        }
+    }
+
+    fn ca(&self) -> String {
+        self.folder.path().join("ca.pem").display().to_string()
     }
 
     fn command(&self, case: Case) -> Command {
-        let local = self.gate.port.to_string();
-        let gateway = self.namespace.gateway().to_string();
-        let sockets = self.folder.path().join("sockets").display().to_string();
-        let ca = self.folder.path().join("ca.pem").display().to_string();
-        let (host, port) = match case.at {
-            At::Loopback => ("127.0.0.1", &*local),
-            At::Socket => (&*sockets, "5432"),
-            At::Network => (&*gateway, &*self.port),
-        };
+        let (host, port) = self.address(case.at);
+        let ca = self.ca();
         let mut command = if self.engine == Engine::Postgres {
             let tls =
                 if case.secure { format!("sslmode=verify-full sslrootcert={ca}") } else { "sslmode=disable".into() };
@@ -155,7 +185,7 @@ impl Bed {
             mariadb.args(["--no-defaults", "-N", "-B", "-u", "app_user", "-e", "select 'app_user'"]);
             match case.at {
                 At::Socket => mariadb.arg(format!("--socket={host}/mysql.sock")),
-                _ => mariadb.args(["-h", host, "-P", port]),
+                _ => mariadb.args(["-h", &host, "-P", &port]),
             };
             if case.secure {
                 mariadb.args(["--ssl", "--ssl-verify-server-cert"]).arg(format!("--ssl-ca={ca}"));
@@ -165,8 +195,13 @@ impl Bed {
             mariadb.envs(case.password.map(|password| ("MYSQL_PWD", password)));
             mariadb
         };
+        self.run_from(case.from, command)
+    }
+
+    /// The command as it is run by this kind of client.
+    fn run_from(&self, from: From, mut command: Command) -> Command {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", "/nonexistent");
-        match case.from {
+        match from {
             From::OwnUser => command,
             From::AllowedUser => as_user(ALLOWED, &command),
             From::ForeignUser => as_user(FOREIGN, &command),
@@ -180,19 +215,120 @@ impl Bed {
     }
 
     /// The complaint about a case that goes another way.
-    async fn judge(&self, case: Case, tls: &str) -> Option<String> {
+    async fn judge(&self, case: Case) -> Option<String> {
         let mut command = self.command(case);
         let output = timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
         let output = output.expect("it ends").expect("it is installed");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let reasons = case.refusals(self.engine, tls);
+        let reasons = case.refusals(self.engine, self.tls);
         let is_right = if reasons.is_empty() {
             output.stdout == b"app_user\n"
         } else {
             !output.status.success() && output.stdout.is_empty() && reasons.iter().any(|reason| said.contains(reason))
         };
-        (!is_right).then(|| format!("{:?}, local_tls = {tls}, {case:?}: expected {reasons:?}\n{output:?}", self.engine))
+        (!is_right).then(|| self.complaint("", case, &format!("{output:?}")))
     }
+
+    fn complaint(&self, client: &str, case: Case, said: &str) -> String {
+        let Self { engine, tls, .. } = self;
+        let reasons = case.refusals(*engine, tls);
+        format!("{client} {engine:?}, local_tls = {tls}, {case:?}: expected {reasons:?}\n{said}")
+    }
+}
+
+impl Driver {
+    fn of(engine: Engine) -> [Self; 2] {
+        if engine == Engine::Postgres { [Self::NodePostgres, Self::Pgjdbc] } else { [Self::PyMySql, Self::ConnectorJ] }
+    }
+
+    /// Whether it has unix sockets.
+    fn has_sockets(self) -> bool {
+        matches!(self, Self::NodePostgres | Self::PyMySql)
+    }
+
+    /// The program in a folder of [`programs`]; `None` where no other user can run it.
+    fn command(self, folder: &Path) -> Option<Command> {
+        let java = |driver: &str, scheme: &str| {
+            let mut java = Command::new("java");
+            java.args(["-XX:TieredStopAtLevel=1", "--source", "11", "-cp", driver]);
+            java.arg(folder.join("Matrix.java")).arg(scheme);
+            java
+        };
+        Some(match self {
+            Self::NodePostgres => {
+                let mut node = Command::new("node");
+                node.arg(folder.join("matrix.js")).env("NODE_PATH", folder.join("node_modules"));
+                node
+            }
+            Self::Pgjdbc => java(PGJDBC, "postgresql"),
+            Self::ConnectorJ => java(MARIADB_JDBC, "mariadb"),
+            Self::PyMySql => {
+                // Debian's: that of the tests may be in a home folder.
+                let python = Path::new("/usr/bin/python3");
+                if !python.exists() {
+                    return None;
+                }
+                let mut command = Command::new(python);
+                command.arg(folder.join("matrix.py")).env("PYTHONPATH", folder).env("PYTHONDONTWRITEBYTECODE", "1");
+                command
+            }
+        })
+    }
+
+    /// The complaints about the cases of one kind of client that go another way.
+    #[expect(clippy::print_stdout, reason = "it says which cases were not tried")]
+    async fn judge(self, from: From, beds: &[Bed], folder: &Path) -> Vec<String> {
+        let Some(mut command) = self.command(folder) else {
+            println!("{self:?} from {from:?}: ignored, because there is no /usr/bin/python3");
+            return Vec::new();
+        };
+        let here = |case: &Case| case.from == from && (case.at != At::Socket || self.has_sockets());
+        let cases: Vec<(&Bed, Case)> =
+            beds.iter().flat_map(|bed| Case::all().into_iter().filter(here).map(move |case| (bed, case))).collect();
+        let Some((bed, _)) = cases.first() else { return Vec::new() };
+        for (number, (bed, case)) in cases.iter().enumerate() {
+            let (host, port) = bed.address(case.at);
+            let ca = if case.secure { bed.ca() } else { String::new() };
+            command.arg(format!("{number},{host},{port},{},{ca}", case.password.unwrap_or_default()));
+        }
+        let mut command = bed.run_from(from, command);
+        let output = timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
+        let output = output.expect("it ends").expect("it is installed");
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        let result = |number: usize| shown.lines().find_map(|line| line.strip_prefix(&format!("{number} ")));
+        let complaints = cases.iter().enumerate().filter_map(|(number, (bed, case))| {
+            let said = result(number).unwrap_or_default();
+            let reasons = case.refusals(bed.engine, bed.tls);
+            let is_right = match &reasons[..] {
+                [] => said == "in as app_user",
+                reasons => !said.starts_with("in as") && reasons.iter().any(|reason| said.contains(reason)),
+            };
+            let all = || if said.is_empty() { format!("{output:?}") } else { said.to_owned() };
+            (!is_right).then(|| bed.complaint(&format!("{self:?}"), *case, &all()))
+        });
+        complaints.collect()
+    }
+}
+
+/// The programs of the drivers, in a folder that every user can read.
+fn programs() -> TempDir {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let pymysql = clients_python().parent().and_then(Path::parent).map(|venv| venv.join("lib")).expect("a venv");
+    let pymysql = std::fs::read_dir(pymysql).expect("it has packages").flatten().map(|python| python.path());
+    let pymysql = pymysql.map(|python| python.join("site-packages/pymysql")).find(|path| path.exists());
+    let sources = ["node/matrix.js", "java/Matrix.java", "python/matrix.py"].map(source);
+    let packages = [npm_packages("node"), pymysql.expect("it is installed")];
+    let run = |program: &str, arguments: &[&Path]| {
+        let done = std::process::Command::new(program).args(arguments).status().expect("it is part of coreutils");
+        assert!(done.success(), "{program} {arguments:?}");
+    };
+    let copied: Vec<PathBuf> = sources.into_iter().chain(packages).collect();
+    let mut arguments: Vec<&Path> = vec![Path::new("-rL")];
+    arguments.extend(copied.iter().map(PathBuf::as_path));
+    arguments.push(folder.path());
+    run("cp", &arguments);
+    run("chmod", &[Path::new("-R"), Path::new("a+rX"), folder.path()]);
+    folder
 }
 
 /// A command behind the words of another one, which runs it.
@@ -207,14 +343,26 @@ fn behind(words: &[impl AsRef<std::ffi::OsStr>], command: &Command) -> Command {
 
 pub(crate) async fn every_client_at_every_listener() {
     let mut complaints = Vec::new();
+    let folder = programs();
+    let everyone = [From::OwnUser, From::AllowedUser, From::ForeignUser, From::UserNamespace, From::NetworkNamespace];
     for engine in [Engine::Postgres, Engine::MariaDb] {
         let server = Server::shared_of(engine);
+        let mut beds = Vec::new();
         for tls in ["off", "offer", "require"] {
-            let bed = Bed::new(server, tls).await;
-            // A wrong try costs a second.
-            let judged = stream::iter(Case::all()).map(|case| bed.judge(case, tls)).buffer_unordered(8);
+            beds.push(Bed::new(server, tls).await);
+        }
+        // A wrong try costs a second.
+        for bed in &beds {
+            let judged = stream::iter(Case::all()).map(|case| bed.judge(case)).buffer_unordered(8);
             complaints.extend(judged.filter_map(std::future::ready).collect::<Vec<_>>().await);
         }
+        // Two at a time: no more than 16 clients of other users are refused in words.
+        let drivers = Driver::of(engine).into_iter().flat_map(|driver| everyone.map(|from| (driver, from)));
+        // Each gate is in the network of its own namespace.
+        let at_once = |from| if from == From::NetworkNamespace { 1 } else { beds.len() };
+        let runs = drivers.flat_map(|(driver, from)| beds.chunks(at_once(from)).map(move |beds| (driver, from, beds)));
+        let judged = stream::iter(runs).map(|(driver, from, beds)| driver.judge(from, beds, folder.path()));
+        complaints.extend(judged.buffer_unordered(2).collect::<Vec<_>>().await.concat());
     }
     assert!(complaints.is_empty(), "{} cases:\n{}", complaints.len(), complaints.join("\n"));
 }

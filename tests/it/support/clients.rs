@@ -19,7 +19,7 @@ const OLDEST_JAVA: &str = "11";
 /// Debian's pgjdbc.
 pub(crate) const PGJDBC: &str = "/usr/share/java/postgresql.jar";
 /// Debian's MariaDB Connector/J.
-const MARIADB_JDBC: &str = "/usr/share/java/mariadb-java-client.jar";
+pub(crate) const MARIADB_JDBC: &str = "/usr/share/java/mariadb-java-client.jar";
 
 /// The programs of `tests/clients`; its README says what each shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
