@@ -40,7 +40,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "aws" => with_words(&["tls"]),
         "tunnel" => with_words(&["aws", "tls"]),
         "listen" => vec!["target"],
-        "local_password" => vec!["database_wire", "regular_file", "safe_display"],
+        "local_password" => vec!["causes", "database_wire", "regular_file", "safe_display"],
         "local_connection" => vec!["engine", "quote", "safe_display", "target"],
         "connect" => with_words(&["aws", "login", "tls", "tunnel"]),
         "proxy" => with_words(&[
