@@ -7,7 +7,7 @@
 //!                   ─▶ terminate SSM sessions ─▶ admin endpoints end
 //! ```
 //!
-//! A reload changes targets while others are served, see `reload` and [`Running::switch`].
+//! A reload changes targets while others are served, see `reload`.
 //!
 //! [`run`] starts, waits for a signal and stops. A target whose listeners cannot be bound is reported and does not stop the
 //! others; without any target, `run` fails. A further signal ends the current wait: busy connections are closed then, and SSM
@@ -78,10 +78,10 @@ pub enum Event<'a> {
         /// Whether to open the prompt's page in a browser.
         open_browser: bool,
     },
-    /// A target cannot be served; others may be.
+    /// A target cannot be served as it is configured; others may be.
     Failed {
         /// The reason.
-        error: Error,
+        error: &'a Error,
     },
     /// Every target was tried, and at least one is served.
     Ready {
@@ -214,7 +214,7 @@ impl Error {
 pub struct Ended {
     /// The signal.
     pub stopped: Stopped,
-    /// The cause of the first target that could not be served.
+    /// The cause of the first target that cannot be served as it is configured.
     pub failed: Option<Cause>,
 }
 
@@ -260,7 +260,6 @@ pub async fn run(
     let _watchdog = supervisor.watch(loops.subscribe());
     supervisor.ready(running.served().len(), running.targets);
     running.check(|_| true);
-    let failed = running.failed;
     let (mut look, mut shown) = (tokio::time::interval(LOOK_INTERVAL), None);
     let stopped = 'serving: loop {
         let request = tokio::select! {
@@ -313,6 +312,7 @@ pub async fn run(
             let _ = request.send(result);
         }
     };
+    let failed = running.failed;
     endpoints.draining();
     supervisor.stopping();
     let delay = settings.min_sigterm_delay;

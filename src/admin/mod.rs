@@ -25,5 +25,5 @@ mod view;
 
 pub use self::{
     server::Server,
-    view::{Reload, ReloadRequest, Served, View},
+    view::{Outcome, Reload, ReloadRequest, Served, View},
 };

@@ -9,7 +9,7 @@ use aws_smithy_types::{DateTime, date_time::Format};
 use serde::{Deserialize, Serialize};
 
 pub use super::phase::Phase;
-use super::view::{Reload, Served, View};
+use super::view::{Outcome, Reload, Served, View};
 use crate::{
     proxy::{
         last_failure::Report,
@@ -46,9 +46,12 @@ pub struct Status {
 /// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadStatus {
-    /// Whether the new configuration is served. Otherwise the old one is.
+    /// Whether the new configuration is served.
     pub ok: bool,
-    /// The changes, or the reason why there are none.
+    /// Whether it is served but for some of its targets. If neither holds, the old one is served.
+    #[serde(default)]
+    pub in_part: bool,
+    /// The changes, and the reasons why there are not all of them.
     pub message: String,
     /// The remedy.
     pub hint: Option<String>,
@@ -369,9 +372,10 @@ impl CredentialsStatus {
 }
 
 impl ReloadStatus {
-    fn of(Reload { at, is_done, message, hint }: Reload) -> Self {
+    fn of(Reload { at, outcome, message, hint }: Reload) -> Self {
         let age_seconds = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
-        Self { ok: is_done, message, hint, at: rfc3339(at).unwrap_or_default(), age_seconds }
+        let (ok, in_part) = (outcome == Outcome::Done, outcome == Outcome::InPart);
+        Self { ok, in_part, message, hint, at: rfc3339(at).unwrap_or_default(), age_seconds }
     }
 }
 
@@ -551,11 +555,11 @@ mod tests {
         };
         let mut status = Status::sample(vec![target]);
         let (message, hint) = ("cannot serve orders".into(), None);
-        let reload = Reload { at: SystemTime::UNIX_EPOCH, is_done: false, message, hint };
+        let reload = Reload { at: SystemTime::UNIX_EPOCH, outcome: Outcome::Refused, message, hint };
         status.last_reload = Some(ReloadStatus { age_seconds: 0, ..ReloadStatus::of(reload) });
         let text = concat!(
             r#"{"version":"1.2.3","pid":4711,"command":"up","uptime_seconds":62,"phase":"running","#,
-            r#""last_reload":{"ok":false,"message":"cannot serve orders","hint":null,"at":"1970-01-01T00:00:00Z","#,
+            r#""last_reload":{"ok":false,"in_part":false,"message":"cannot serve orders","hint":null,"at":"1970-01-01T00:00:00Z","#,
             r#""age_seconds":0},"targets":["#,
             r#"{"name":"orders","label":"PRODUCTION","read_only":true,"engine":"postgres","host":"orders.example","#,
             r#""port":5432,"user":"app","database":null,"region":"eu-central-1","profile":null,"route":"ssm","#,

@@ -29,7 +29,7 @@ use super::{
     page,
     phase::Phase,
     sessions::Sessions,
-    view::{Reload, View},
+    view::{Outcome, Reload, View},
 };
 use crate::{
     listen::{self, Accepted, Address, Error, Listener, Local, Stream, access},
@@ -259,17 +259,18 @@ async fn reload(shared: &Shared) -> Response<String> {
     if requests.try_send(request).is_err() {
         return failed(StatusCode::SERVICE_UNAVAILABLE, "other reloads are waiting\n");
     }
-    let Reload { is_done, message, hint, .. } = match timeout(RELOAD_TIMEOUT, result).await {
+    let Reload { outcome, message, hint, .. } = match timeout(RELOAD_TIMEOUT, result).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => return failed(StatusCode::SERVICE_UNAVAILABLE, "rdsgate is shutting down\n"),
         Err(_) => return failed(StatusCode::ACCEPTED, "the reload goes on; rdsgate status shows its result\n"),
     };
     let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    if is_done {
-        reply(StatusCode::OK, PLAIN, format!("reloaded: {message}\n{hint}"))
-    } else {
-        reply(StatusCode::UNPROCESSABLE_ENTITY, PLAIN, format!("not reloaded: {message}\n{hint}"))
-    }
+    let (status, words) = match outcome {
+        Outcome::Done => (StatusCode::OK, "reloaded"),
+        Outcome::InPart => (StatusCode::UNPROCESSABLE_ENTITY, "reloaded in part"),
+        Outcome::Refused => (StatusCode::UNPROCESSABLE_ENTITY, "not reloaded"),
+    };
+    reply(status, PLAIN, format!("{words}: {message}\n{hint}"))
 }
 
 /// Whether a browser makes the request, for any page: programs send none of these headers. A browser that does not name the relation

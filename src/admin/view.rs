@@ -29,14 +29,25 @@ impl Served {
     }
 }
 
+/// How far a reload has been carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new configuration is served.
+    Done,
+    /// It is served but for some of its targets.
+    InPart,
+    /// The old configuration is served.
+    Refused,
+}
+
 /// The result of a reload.
 #[derive(Debug, Clone)]
 pub struct Reload {
     /// The time of the result.
     pub at: SystemTime,
-    /// Whether the new configuration is served. Otherwise the old one is.
-    pub is_done: bool,
-    /// The changes, or the reason why there are none.
+    /// How far the new configuration is served.
+    pub outcome: Outcome,
+    /// The changes, and the reasons why there are not all of them.
     pub message: String,
     /// The remedy.
     pub hint: Option<String>,

@@ -67,6 +67,8 @@ impl Pools {
     /// The queue of logins at the database of a target.
     pub fn pace(&mut self, target: &Target) -> Arc<Pace> {
         let (endpoint, rate) = (&target.endpoint, target.max_logins_per_second);
+        // A queue without a target, of a rate that a reload has replaced.
+        self.paces.retain(|(.., pace)| Arc::strong_count(pace) > 1);
         if let Some((.., pace)) = self.paces.iter().find(|(known, of, _)| known == endpoint && *of == rate) {
             return Arc::clone(pace);
         }

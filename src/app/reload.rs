@@ -1,7 +1,9 @@
-//! A reload: the configuration is read again as at the start, and targets are added, removed and changed while the others serve. A
-//! configuration that cannot be served changes nothing.
+//! A reload: the configuration is read again as at the start, and targets are added, removed and changed while the others serve. As at
+//! the start, a target that cannot be served does not stop the others; one that is served already goes on with its old settings. A
+//! configuration that cannot be read, or of which no target can be served, changes nothing.
 //!
-//! It has two parts: [`Running::prepare`] does everything that can fail and changes nothing, [`Running::switch`] cannot fail.
+//! It has two parts, which are those of the start as well: [`Running::prepare`] does everything that can fail and changes nothing,
+//! [`Running::switch`] cannot fail.
 
 use std::{
     fmt,
@@ -16,7 +18,7 @@ use tracing::{info, warn};
 
 use super::{Error, Event, Running, Served, current::Current, door::Door, running::Limits};
 use crate::{
-    admin::Reload,
+    admin::{Outcome, Reload},
     aws::{self, Accounts},
     causes,
     config::Config,
@@ -48,7 +50,7 @@ impl fmt::Debug for Reloading {
 }
 
 /// The reason why a configuration is not served.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
     /// What is wrong.
     pub message: String,
@@ -108,11 +110,21 @@ impl Reloading {
 
 /// A configuration that can be served from now on.
 pub struct Prepared {
-    pub(super) limits: Limits,
-    pub(super) targets: Vec<PreparedTarget>,
+    limits: Limits,
+    targets: Vec<PreparedTarget>,
+    /// The number of configured targets.
+    configured: usize,
+    failures: Vec<Failure>,
 }
 
-pub(super) struct PreparedTarget {
+/// A target that cannot be served as it is configured.
+struct Failure {
+    error: Error,
+    /// Whether it is served as it was configured before.
+    is_served: bool,
+}
+
+struct PreparedTarget {
     target: Arc<Target>,
     /// The sockets that it needs beside those that are bound already.
     listeners: Vec<(Address, Listener)>,
@@ -129,12 +141,50 @@ pub struct Changes {
     removed: Vec<Arc<str>>,
     changed: Vec<Arc<str>>,
     unchanged: usize,
+    /// Why targets are not served as they are configured.
+    failed: Vec<Refused>,
+}
+
+impl PreparedTarget {
+    /// The target as it is served.
+    fn as_before(served: &Served) -> Self {
+        Self { target: Arc::clone(&served.target), listeners: Vec::new(), is_same: true, way: None }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(Failure { error, is_served }: Failure) -> Self {
+        let Self { mut message, hint } = error.into();
+        if is_served {
+            message.push_str(" (it is served as before)");
+        }
+        Self { message, hint }
+    }
 }
 
 impl Changes {
     /// Whether new connections to the target use other settings than before.
     pub(super) fn concern(&self, name: &Arc<str>) -> bool {
         self.added.contains(name) || self.changed.contains(name)
+    }
+
+    /// Logs a reload that has taken place.
+    pub(super) fn report(&self, needs_restart: bool) -> Reload {
+        let message = self.to_string();
+        let restart = needs_restart.then(|| "restart rdsgate for the new value of admin".to_owned());
+        if let Some(hint) = &restart {
+            warn!(hint, "the admin address does not change while rdsgate runs");
+        }
+        let hint = self.failed.iter().find_map(|failed| failed.hint.clone()).or(restart);
+        let outcome = if self.failed.is_empty() {
+            info!(changes = message, "configuration reloaded");
+            Outcome::Done
+        } else {
+            let hint = hint.as_deref().unwrap_or_default();
+            warn!(changes = message, hint, "configuration reloaded in part");
+            Outcome::InPart
+        };
+        Reload { at: SystemTime::now(), outcome, message, hint }
     }
 }
 
@@ -145,20 +195,8 @@ impl fmt::Display for Changes {
                 write!(f, "{} {done} ({}), ", names.len(), names.join(", "))?;
             }
         }
-        write!(f, "{} unchanged", self.unchanged)
-    }
-}
-
-impl Changes {
-    /// Logs a reload that has taken place.
-    pub(super) fn report(&self, needs_restart: bool) -> Reload {
-        let message = self.to_string();
-        let hint = needs_restart.then(|| "restart rdsgate for the new value of admin".to_owned());
-        info!(changes = message, "configuration reloaded");
-        if let Some(hint) = &hint {
-            warn!(hint, "the admin address does not change while rdsgate runs");
-        }
-        Reload { at: SystemTime::now(), is_done: true, message, hint }
+        write!(f, "{} unchanged", self.unchanged)?;
+        self.failed.iter().try_for_each(|Refused { message, .. }| write!(f, "; {message}"))
     }
 }
 
@@ -171,7 +209,7 @@ impl Refused {
             hint = hint.as_deref().unwrap_or_default(),
             "configuration not reloaded; the old one stays"
         );
-        Reload { at: SystemTime::now(), is_done: false, message, hint }
+        Reload { at: SystemTime::now(), outcome: Outcome::Refused, message, hint }
     }
 }
 
@@ -179,33 +217,59 @@ impl Running {
     /// Binds what `config` needs beside the present listeners, and reads the files that it names. Nothing changes for clients.
     ///
     /// # Errors
-    /// The first reason why a target could not be served.
+    /// If no target can be served as it is configured: the first reason.
     pub async fn prepare(&self, config: Config, accounts: &Accounts) -> Result<Prepared, Error> {
-        let (limits, local_names) = (Limits::of(&config), local_names(&config));
+        let (limits, local_names, configured) = (Limits::of(&config), local_names(&config), config.targets.len());
         self.pools().set_limits(limits.connect_timeout, limits.resume_for);
-        let mut targets = Vec::new();
+        let (mut targets, mut failures, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for target in config.targets {
+            let served = self.served.iter().find(|served| served.target.name == target.name);
             match self.prepare_target(target, limits, &local_names, accounts).await {
                 Ok(target) => targets.push(target),
                 Err(error) => {
-                    self.pools().set_limits(self.limits.connect_timeout, self.limits.resume_for);
-                    self.retire_unused_pools();
-                    return Err(error);
+                    kept.extend(served.map(|served| (targets.len(), failures.len(), served)));
+                    failures.push(Failure { error, is_served: false });
                 }
             }
         }
-        Ok(Prepared { limits, targets })
+        if targets.is_empty() && !failures.is_empty() {
+            self.pools().set_limits(self.limits.connect_timeout, self.limits.resume_for);
+            self.retire_unused_pools();
+            return Err(failures.swap_remove(0).error);
+        }
+        // In its place, unless its address is another target's now.
+        for (place, failure, served) in kept.into_iter().rev() {
+            let name = &served.target.name;
+            let is_claimed = |door: &Door| {
+                let claims = |other: &PreparedTarget| {
+                    other.target.listen.iter().any(|address| has_socket_of(door, name, address, &other.target.name))
+                };
+                targets.iter().any(|other| !other.is_same && claims(other))
+            };
+            if !served.doors.iter().any(is_claimed) {
+                targets.insert(place, PreparedTarget::as_before(served));
+                if let Some(failure) = failures.get_mut(failure) {
+                    failure.is_served = true;
+                }
+            }
+        }
+        Ok(Prepared { limits, targets, configured, failures })
     }
 
     /// Serves what was prepared in the place of the present targets. Listeners whose address stays are not closed, and open
     /// connections stay as they are.
     pub async fn switch(
         &mut self,
-        Prepared { limits, targets }: Prepared,
+        Prepared { limits, targets, configured, failures }: Prepared,
         metrics: &Metrics,
         mut events: impl FnMut(Event<'_>) + Send,
     ) -> Changes {
         let mut changes = Changes::default();
+        self.failed = failures.first().map(|failure| failure.error.cause());
+        for failure in failures {
+            events(Event::Failed { error: &failure.error });
+            changes.failed.push(failure.into());
+        }
         let no_longer = std::mem::take(&mut self.listening);
         let mut doors: Vec<(Arc<str>, Door)> = Vec::new();
         let mut known: Vec<(Arc<Target>, Arc<Current>)> = Vec::new();
@@ -213,7 +277,7 @@ impl Running {
             doors.extend(own.into_iter().map(|door| (Arc::clone(&target.name), door)));
             known.push((target, current));
         }
-        (self.limits, self.targets) = (limits, targets.len());
+        (self.limits, self.targets) = (limits, configured);
         for PreparedTarget { target, listeners, is_same, way } in targets {
             let name = &target.name;
             let served = known.extract_if(.., |(known, _)| known.name == *name).next().map(|(_, current)| current);
@@ -282,7 +346,7 @@ impl Running {
         self.pools().retire_all_but(&used);
     }
 
-    pub(super) async fn prepare_target(
+    async fn prepare_target(
         &self,
         target: Target,
         limits: Limits,
@@ -354,7 +418,7 @@ impl Running {
 }
 
 /// The names that clients of all targets may use in the certificates of this machine.
-pub(super) fn local_names(config: &Config) -> Vec<String> {
+fn local_names(config: &Config) -> Vec<String> {
     config.targets.iter().flat_map(|target| target.local_tls.names.clone()).collect()
 }
 

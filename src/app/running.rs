@@ -22,7 +22,6 @@ use super::{
     Cause, Error, Event, Pools,
     current::Current,
     door::{Door, Ping},
-    reload::{Prepared, local_names},
     room::Rooms,
     waits::{self, Stage, Wait},
 };
@@ -66,7 +65,7 @@ pub struct Running {
     pub(super) limits: Limits,
     /// The number of configured targets.
     pub(super) targets: usize,
-    /// The cause of the first target that could not be served.
+    /// The cause of the first target that cannot be served as it is configured.
     pub(super) failed: Option<Cause>,
 }
 
@@ -113,9 +112,7 @@ impl Served {
         }
         Ok(())
     }
-}
 
-impl Served {
     /// The stage of [`Served::reach`], which began at `since`, while it is under way.
     pub fn stage(&self, since: std::time::Instant) -> Stage {
         waits::reaching(&self.current.last(), since)
@@ -131,7 +128,7 @@ impl Running {
         (config, passed): (Config, Passed),
         accounts: &Accounts,
         metrics: &Metrics,
-        mut events: impl FnMut(Event<'_>) + Send,
+        events: impl FnMut(Event<'_>) + Send,
     ) -> Result<Self, Error> {
         let limits = Limits::of(&config);
         let mut running = Self {
@@ -149,28 +146,11 @@ impl Running {
             targets: 0,
             failed: None,
         };
-        let mut targets = Vec::new();
-        let mut errors = Vec::new();
-        let configured = config.targets.len();
-        let local_names = local_names(&config);
-        for target in config.targets {
+        for target in &config.targets {
             log::label(&target.name, target.guard.label.as_deref());
-            match running.prepare_target(target, limits, &local_names, accounts).await {
-                Ok(target) => targets.push(target),
-                Err(error) => errors.push(error),
-            }
         }
-        running.failed = errors.first().map(Error::cause);
-        let mut errors = errors.into_iter();
-        let fatal = if targets.is_empty() { errors.next() } else { None };
-        for error in errors {
-            events(Event::Failed { error });
-        }
-        if let Some(error) = fatal {
-            return Err(error);
-        }
-        running.switch(Prepared { limits, targets }, metrics, events).await;
-        running.targets = configured;
+        let prepared = running.prepare(config, accounts).await?;
+        running.switch(prepared, metrics, events).await;
         Ok(running)
     }
 
@@ -179,7 +159,7 @@ impl Running {
         &self.leaving
     }
 
-    /// Ask each accept loop whether it is alive.
+    /// The channels on which the accept loops are asked whether they are alive.
     pub(super) fn pings(&self) -> Vec<mpsc::Sender<Ping>> {
         self.served.iter().flat_map(|served| &served.doors).map(Door::pings).collect()
     }
@@ -259,7 +239,7 @@ impl Running {
 }
 
 /// Reports expired credentials or an offline bastion at the start instead of at the first connection. This is not fatal, because
-/// both can recover. Whether there is neither.
+/// both can recover. Returns whether it found neither.
 async fn check(service: &Service) -> bool {
     let target = service.upstream.target();
     let ready = match service.upstream.check_credentials().await {

@@ -95,7 +95,7 @@ pub(super) fn run(program: &impl Program, arguments: ProxyArguments, output: &mu
         };
         let events = |event: Event<'_>| {
             if let Event::Failed { error } = event {
-                output.error(&error, error.hint().as_deref());
+                output.error(error, error.hint().as_deref());
             }
         };
         let metrics = Metrics::default();

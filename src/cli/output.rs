@@ -232,7 +232,7 @@ impl Output {
             Event::Prompt { prompt, .. } => {
                 self.say(Kind::Note, &asked(prompt, "; a client is waiting"), &members(prompt));
             }
-            Event::Failed { error } => self.error(error, error.hint().as_deref()),
+            Event::Failed { error } => self.error(*error, error.hint().as_deref()),
             Event::Ready { served, targets } => {
                 let plural = if *targets == 1 { "" } else { "s" };
                 let of = if served.len() == *targets { String::new() } else { format!("{} of ", served.len()) };

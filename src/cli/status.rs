@@ -113,8 +113,12 @@ fn process(status: &Status, text: &mut String) {
         Phase::Draining => ", stopping",
     };
     let _ = writeln!(text, "rdsgate {command}, process {pid}, for {}{phase}", age(*uptime_seconds));
-    if let Some(ReloadStatus { ok, message, age_seconds, .. }) = last_reload {
-        let result = if *ok { "reloaded" } else { "reload failed" };
+    if let Some(ReloadStatus { ok, in_part, message, age_seconds, .. }) = last_reload {
+        let result = match (*ok, *in_part) {
+            (true, _) => "reloaded",
+            (false, true) => "reloaded in part",
+            (false, false) => "reload failed",
+        };
         let line = format!("  {result} {} ago: {message}", age(*age_seconds));
         let _ = writeln!(text, "{}", cut(&line, COLUMNS));
     }
@@ -262,6 +266,7 @@ mod tests {
         (session.sent_rate, session.received_rate) = (12, 700_000);
         let last_reload = Some(ReloadStatus {
             ok: false,
+            in_part: false,
             message: "/home/a/config.toml:3:1: unknown key `hots`, and more words about it than fit".into(),
             hint: None,
             at: "2026-01-02T03:04:05Z".into(),

@@ -135,7 +135,7 @@ async fn bad_file_keeps_the_old_configuration_and_says_why() {
     }
     assert_eq!(admin.get("/reload").await.status, 405);
 
-    // Words of the file's author are wrong, and then an address is taken.
+    // A key of the file is wrong, and then the address of its only target is taken.
     write(&file, server, &[("orders", port, "databse = 'x'")]);
     let answer = admin.ask(&post("")).await.expect("an answer");
     assert_eq!(answer.status, 422, "{answer:?}");
@@ -143,18 +143,68 @@ async fn bad_file_keeps_the_old_configuration_and_says_why() {
     assert!(answer.body.contains("\nhint: "), "{}", answer.body);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback can be listened on");
     let other = taken.local_addr().expect("it is bound").port();
-    write(&file, server, &[("orders", port, "read_only = true"), ("billing", other, "")]);
+    write(&file, server, &[("billing", other, "")]);
     gate.signal("HUP");
     assert!(gate.until(|log| log.contains("cannot serve billing")).await, "{}", gate.log());
     let client = connected(&mut gate, port, "served as before").await;
-    let read_only = client.simple("show default_transaction_read_only").await;
-    assert_eq!(read_only, "off", "no part of the file counts");
+    assert_eq!(client.simple("select 42").await, "42");
     let last = admin.until("the result", |status| status.last_reload.as_ref().is_some_and(|last| !last.ok)).await;
     let last = last.last_reload.expect("there was one");
     assert!(last.message.contains("cannot serve billing") && last.hint.is_some(), "{last:?}");
 
     let ran = GateOptions::bare(&sandbox).only(&[]).verb("status").env("XDG_RUNTIME_DIR", &runtime).run().await;
     assert!(ran.stdout.contains("\n  reload failed ") && ran.stdout.contains("cannot serve billing"), "{}", ran.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn target_that_cannot_be_served_stops_neither_start_nor_reload() {
+    let server = PgServer::shared();
+    let sandbox = sandbox(server).await;
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("own.toml");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback can be listened on");
+    let (port, other) = (free_port(), taken.local_addr().expect("it is bound").port());
+    write(&file, server, &[("orders", port, ""), ("billing", other, "")]);
+    let mut gate = options(&sandbox, &file).start().await;
+    assert!(gate.log().contains("ready: 1 of 2 targets"), "{}", gate.log());
+    let admin = Admin::of(&gate);
+    let Admin::Tcp(number) = &admin else { panic!("{admin:?}") };
+    let reload = async || {
+        let request = format!("POST /reload HTTP/1.1\r\nHost: localhost:{number}\r\n\r\n");
+        let answer = admin.ask(&request).await.expect("an answer");
+        (answer.status, answer.body)
+    };
+    let why = format!("; cannot serve billing: port {other} is taken: ");
+
+    write(&file, server, &[("orders", port, "read_only = true"), ("billing", other, "")]);
+    let (status, body) = reload().await;
+    assert!(body.starts_with(&format!("reloaded in part: 1 changed (orders), 0 unchanged{why}")), "{body}");
+    assert!(status == 422 && body.contains("\nhint: "), "{body}");
+    let last = admin.status().await.last_reload.expect("there was one");
+    assert_eq!((last.ok, last.in_part), (false, true), "{last:?}");
+    let client = connected(&mut gate, port, "with the new settings").await;
+    assert_eq!(client.simple("show default_transaction_read_only").await, "on");
+
+    // One that is served goes on as it was.
+    let second = free_port();
+    write(&file, server, &[("orders", other, ""), ("more", second, "")]);
+    let (_, body) = reload().await;
+    let changes = "reloaded in part: 1 added (more), 1 unchanged; cannot serve orders: ";
+    assert!(body.starts_with(changes) && body.contains(" (it is served as before)\n"), "{body}");
+    let client = connected(&mut gate, port, "with the settings of before").await;
+    assert_eq!(client.simple("show default_transaction_read_only").await, "on");
+    // Unless another target has its address now.
+    write(&file, server, &[("orders", other, ""), ("more", port, "")]);
+    let (_, body) = reload().await;
+    assert!(body.starts_with("reloaded in part: 1 removed (orders), 1 changed (more), 0 unchanged; "), "{body}");
+
+    drop(taken);
+    write(&file, server, &[("orders", port, ""), ("billing", other, "")]);
+    let reloaded = reload().await;
+    assert_eq!(reloaded.0, 200, "{reloaded:?}");
+    assert_eq!(connected(&mut gate, other, "at last").await.simple("select 42").await, "42");
+    gate.signal("TERM");
+    assert_eq!(gate.ended().await.code(), Some(143), "nothing is wrong any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
