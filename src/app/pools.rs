@@ -66,7 +66,10 @@ impl Pools {
 
     /// The queue of logins at the database of a target.
     pub fn pace(&mut self, target: &Target) -> Arc<Pace> {
-        let (endpoint, rate) = (&target.endpoint, target.max_logins_per_second);
+        self.queue(&target.endpoint, target.max_logins_per_second)
+    }
+
+    fn queue(&mut self, endpoint: &Endpoint, rate: usize) -> Arc<Pace> {
         // A queue without a target, of a rate that a reload has replaced.
         self.paces.retain(|(.., pace)| Arc::strong_count(pace) > 1);
         if let Some((.., pace)) = self.paces.iter().find(|(known, of, _)| known == endpoint && *of == rate) {
@@ -133,4 +136,23 @@ impl Pools {
 
 fn left_alone(sessions: usize) {
     warn!(sessions, "signal received: leaving open SSM sessions to their idle timeout");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_of_logins_goes_with_the_last_target_that_has_it() {
+        let mut pools = Pools::new(Duration::from_secs(1), Duration::from_secs(1));
+        let host = "orders.c1abcdefghij.eu-central-1.rds.amazonaws.com".parse().unwrap();
+        let endpoint = Endpoint { host, port: 5432 };
+        let first = pools.queue(&endpoint, 100);
+        assert!(Arc::ptr_eq(&first, &pools.queue(&endpoint, 100)));
+        let second = pools.queue(&endpoint, 50);
+        assert_eq!(pools.paces.len(), 2);
+        drop(first);
+        assert!(Arc::ptr_eq(&second, &pools.queue(&endpoint, 50)));
+        assert_eq!(pools.paces.len(), 1, "the other rate is no target's any more");
+    }
 }
