@@ -251,7 +251,7 @@ const LISTENERS: &[Row] = &[
         client: &[("MYSQL_PWD", "wrong")],
         mysql: Some(&[
             "ERROR 1045 (28000): Access denied for user 'app_user'@'127.0.0.1' (using password: YES)",
-            "Use rdsgate's local password, not the database's: it is in <home>/local-password.",
+            "Use rdsgate's local password, not the database's. The user that runs rdsgate finds it with: rdsgate password.",
         ]),
         doctor: (0, &[("login", "pass", "", "")]),
         ..ROW
