@@ -2,10 +2,9 @@
 //!
 //! Some constructions make a reader stop. Neither documents nor sources may have them.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+
+use crate::support::documents::{files, root};
 
 /// Constructions that send the reader back to the beginning of the sentence, and what to write.
 const BANNED: [(&str, &str); 7] = [
@@ -108,32 +107,6 @@ fn found(text: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Whether a line of a document quotes what is banned, as the list of rules does.
 fn quoted(line: &str) -> bool {
     line.contains("\"is no\"")
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The repository's files with this extension, below the root.
-fn files(extension: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root().join(&folder)).expect("a folder of the repository") {
-            let entry = entry.expect("a folder of the repository");
-            let path = folder.join(entry.file_name());
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if !name.starts_with('.') && !["target", "node_modules", "vectors"].contains(&name.as_str()) {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|found| found == extension) {
-                found.push(path.display().to_string());
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 /// All that the sources say.

@@ -2,6 +2,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod clients;
+pub(crate) mod desk;
+pub(crate) mod documents;
 pub(crate) mod driver;
 pub(crate) mod gate;
 pub(crate) mod mysql_wire;
