@@ -1,5 +1,5 @@
 # Thin: each target is one script or one cargo command. CONTRIBUTING.md says what they show.
-.PHONY: demo test matrix bench lint dist dist-test
+.PHONY: demo test matrix bench lint dist dist-test site
 
 # GROUPS="connect upload" chooses among the benchmarks; KEEP=1 leaves the demo running and prints commands to try.
 demo:
@@ -32,3 +32,9 @@ dist:
 
 dist-test:
 	packaging/test
+
+# The documentation as a site, in target/site. mdBook is installed below target/ if it is not in PATH.
+site:
+	@command -v mdbook >/dev/null || [ -x target/tools/bin/mdbook ] || \
+	  cargo install --locked --root target/tools --target-dir target/tools/build --no-default-features --features search mdbook@0.5.4
+	@PATH="$$PATH:$$PWD/target/tools/bin" docs/build-site mdbook

@@ -3,7 +3,7 @@
 //! - one file a subcommand, or a folder: [`up`], [`forward`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`password`], [`sessions`], [`ls`], [`login`], [`whoami`],
 //!   [`export`], [`config`], [`mod@trust`], [`cert`], [`wait`], [`stop`], [`service`], [`status`], [`completion`] with [`words`], [`man`];
 //! - `flags`: the table of options as arguments; [`target_arguments`]: all of them, for every subcommand with a TARGET;
-//! - `help`: how much of them `-h` shows; `reference`: docs/options.md;
+//! - `help`: how much of them `-h` shows; `reference`: docs/options.md; `error_page`: docs/errors.md;
 //! - `caller`: who calls AWS, and whom it may ask; `account`: the options of that for subcommands without a TARGET;
 //! - [`confirm`]: whether a guarded target may be served;
 //! - [`command`]: a program that runs beside a proxy of its own;
@@ -31,6 +31,8 @@ pub mod config;
 pub mod confirm;
 pub mod doctor;
 pub mod env;
+#[cfg(test)]
+mod error_page;
 pub mod exit;
 pub mod export;
 mod flags;

@@ -1,4 +1,4 @@
-//! The page of the admin endpoint, and a web site behind a forwarded port, in a browser: Debian's Chromium, driven by playwright-core. Where there is none, the tests report
+//! The page of the admin endpoint, a web site behind a forwarded port, and Adminer, in a browser: Debian's Chromium, driven by playwright-core. Where there is none, the tests report
 //! "ignored": libtest decides that when it compiles, hence a harness of its own.
 
 #[path = "../it/support/mod.rs"]
@@ -26,8 +26,8 @@ use support::{
     admin::Admin,
     clients,
     driver::{Driver, until_server_says},
-    gate::{BASTION, GateOptions, PATIENCE, free_port, sandbox},
-    servers::PgServer,
+    gate::{BASTION, Gate, GateOptions, PATIENCE, free_port, sandbox},
+    servers::{Engine, PgServer, Server},
 };
 
 /// The oldest major version of Node.js that playwright-core runs on.
@@ -37,6 +37,13 @@ fn main() -> ExitCode {
     let tests = vec![
         test("page_serves_eyes_keyboard_and_screen_reader", page),
         test("browser_opens_a_web_site_behind_a_forwarded_port", forwarded),
+        Trial::ignorable_test("adminer_logs_in_with_the_settings_of_its_guide", || match (chromium(), adminer()) {
+            (Ok(chromium), Ok(program)) => {
+                Runtime::new()?.block_on(logs_in(chromium, program));
+                Ok(Completion::Completed)
+            }
+            (Err(reason), _) | (_, Err(reason)) => Ok(Completion::ignored_with(reason)),
+        }),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
@@ -189,4 +196,48 @@ async fn forwarded(chromium: PathBuf) {
     assert!(shown.status.success(), "{}{}\n{}", text(&shown.stdout), text(&shown.stderr), gate.log());
     assert_eq!(text(&shown.stdout), "ok page\nok keep-alive\nok websocket\nok download\n");
     assert_eq!(sandbox.violations(), Vec::<String>::new());
+}
+
+/// Adminer as the distribution packs it, a program of one file, unpacked below `target`.
+fn adminer() -> Result<PathBuf, String> {
+    let folder = clients::installed("adminer", &[], |folder| {
+        fs::create_dir_all(folder).expect("target can be written");
+        // No root is needed, and nothing of the system is touched.
+        let lines = "apt-get download -qq adminer 2>/dev/null && dpkg-deb -x adminer_*.deb .";
+        let _ = Command::new("sh").args(["-c", lines]).current_dir(folder).status();
+    });
+    let program = folder.join("usr/share/adminer/adminer.php");
+    if program.is_file() {
+        return Ok(program);
+    }
+    // Another run may find it.
+    let _ = fs::remove_dir_all(folder);
+    Err("apt has no package adminer to download here".into())
+}
+
+async fn logs_in(chromium: PathBuf, program: PathBuf) {
+    let server = tokio::task::block_in_place(|| Server::shared_of(Engine::MariaDb));
+    let sandbox = sandbox(server).await;
+    let gate = Gate::start(server, &sandbox).await;
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let port = free_port();
+    let mut php = tokio::process::Command::new("php");
+    php.arg("-S").arg(format!("127.0.0.1:{port}")).arg(program).stdout(Stdio::null()).stderr(Stdio::null());
+    let _php = php.kill_on_drop(true).spawn().expect("php is there (tests/servers/install test installs it)");
+    let listens = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, listens).await.expect("php listens");
+
+    let mut browser = tokio::process::Command::new("node");
+    browser.arg(clients::source("browser/adminer.js")).env("NODE_PATH", clients::npm_packages("browser"));
+    browser.arg(format!("http://127.0.0.1:{port}/")).arg(chromium).arg(gate.port.to_string());
+    browser.args(std::env::var_os("RDSGATE_SCREENSHOTS"));
+    browser.env("HOME", folder.path()).kill_on_drop(true);
+    let shown = timeout(PATIENCE, browser.output()).await.expect("the browser is stuck").expect("node is there");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(shown.status.success(), "{}{}\n{}", text(&shown.stdout), text(&shown.stderr), gate.log());
+    assert_eq!(text(&shown.stdout), "ok empty password\nok query\n");
 }

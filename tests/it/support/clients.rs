@@ -281,7 +281,8 @@ fn python_packages(kind: &str, requirements: &str) -> PathBuf {
     })
 }
 
-fn node_modules() -> PathBuf {
+/// The clients' packages of npm, for `NODE_PATH`. Blocks while they are installed.
+pub(crate) fn node_modules() -> PathBuf {
     npm_packages("node")
 }
 
@@ -320,7 +321,7 @@ fn mysql() -> PathBuf {
 }
 
 /// The folder for these requirements, filled by `install` unless that was already completed.
-fn installed(kind: &str, requirements: &[&Path], install: impl FnOnce(&Path)) -> PathBuf {
+pub(crate) fn installed(kind: &str, requirements: &[&Path], install: impl FnOnce(&Path)) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     for file in requirements {
         fs::read(file).expect("the requirements are part of the repository").hash(&mut hasher);
