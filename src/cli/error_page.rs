@@ -13,7 +13,7 @@ mod tests {
         engine::{self, Applicant},
         local_connection::tests::target,
         login::Login,
-        target::Engine,
+        target::{Engine, Remote, UserMapping},
         tls,
         tunnel::StreamError,
     };
@@ -77,8 +77,12 @@ Decided by the server's code, which is the same in every language and version. W
     fn steps() -> Vec<[String; 3]> {
         let target = target(Engine::Postgres, Some("app_user"), None, "5432");
         let row = |step: Step| {
-            let error = connect::Error::Timeout { step, after: Duration::from_secs(8) };
-            [step.as_str().into(), text(&step.timeout_hint(&target).unwrap_or_default()), code((&error).into())]
+            let error = connect::Error::Timeout { step, after: Duration::from_secs(8), before: Duration::ZERO };
+            [
+                step.name(Remote::Database).into(),
+                text(&step.timeout_hint(&target).unwrap_or_default()),
+                code((&error).into()),
+            ]
         };
         Step::ALL.map(row).into()
     }
@@ -168,13 +172,23 @@ Decided by the server's code, which is the same in every language and version. W
             connect::Error::Pace(connect::Overrun { ahead: 2000 }),
         ];
         let row = |error: connect::Error| {
-            [format!("`{}`", error.message()), text(&error.hint(&target).unwrap_or_default()), code((&error).into())]
+            [
+                format!("`{}`", error.message(Remote::Database)),
+                text(&error.hint(&target).unwrap_or_default()),
+                code((&error).into()),
+            ]
         };
         errors.map(row).into()
     }
 
     fn applicant() -> Applicant<'static> {
-        Applicant { user: "app_user", is_unnamed: false, login: Login::Iam, permission: PERMISSION }
+        Applicant {
+            user: "app_user",
+            is_unnamed: false,
+            login: Login::Iam,
+            permission: PERMISSION,
+            mapping: UserMapping::OfUser,
+        }
     }
 
     fn postgres() -> Vec<[String; 2]> {
