@@ -41,7 +41,7 @@ pub use endpoints::{Endpoints, Process};
 pub use pools::Pools;
 pub use reload::{Changes, Next, Refused, Reloading, Reread, Settings};
 pub use running::{Running, Served};
-pub use signals::{Signals, Wish, is_ignored};
+pub use signals::{Signals, Wish};
 pub use supervisor::Supervisor;
 pub use waits::{Stage, Wait};
 

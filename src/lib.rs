@@ -31,6 +31,7 @@ pub mod local_connection;
 pub mod local_password;
 pub mod login;
 pub mod outbound;
+pub mod platform;
 pub mod proxy;
 pub mod quote;
 pub mod regular_file;

@@ -3,9 +3,8 @@
 //! counts at once.
 
 use std::{
-    fs::{File, Metadata, OpenOptions, Permissions},
+    fs::{File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -16,7 +15,14 @@ use safe_display::Secret;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use crate::{causes, regular_file};
+use crate::{
+    causes,
+    platform::{
+        Exposure,
+        files::{self, Stamp},
+    },
+    regular_file,
+};
 
 /// The fewest characters of a password. A guess takes a second at least.
 const MIN_LENGTH: usize = 8;
@@ -24,10 +30,6 @@ const MIN_LENGTH: usize = 8;
 const GENERATED_LENGTH: usize = 32;
 /// 64 characters that need no quotes in a shell, a URL or an option file.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// The bits of a file's mode that give the group and others anything.
-const OTHERS: u32 = 0o077;
-/// As libpq has it for keys: a group may read what root gives it, such as a secret that is mounted into a container.
-const OTHERS_OF_ROOT: u32 = 0o037;
 
 /// The password of a listener, as far as it takes to judge the proof of a client.
 pub struct LocalPassword {
@@ -39,21 +41,6 @@ pub struct LocalPassword {
     pub mysql: mysql::Verifier,
     /// The file as it was when it was read.
     stamp: Stamp,
-}
-
-/// Tells a file from one that was written later. The time of the last change of its inode covers its permissions.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    length: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        let changed = (metadata.ctime(), metadata.ctime_nsec());
-        Self { file: (metadata.dev(), metadata.ino()), length: metadata.len(), changed }
-    }
 }
 
 /// The password of a file that may be renewed while we run.
@@ -134,6 +121,9 @@ pub enum Error {
         /// Its owner.
         owner: u32,
     },
+    /// The file lies where Windows may let other users in.
+    #[error("the local password in {} may not be secret: the file lies outside your user profile", .0.display())]
+    OutsideProfile(PathBuf),
     /// The first line is too short.
     #[error("the first line of {} is not a local password: expected {MIN_LENGTH} characters or more", .0.display())]
     Short(PathBuf),
@@ -158,6 +148,7 @@ impl Error {
             Self::Shared { path, .. } => {
                 Some(format!("run: chmod 600 {}. If others have read it: rdsgate password --renew", path.display()))
             }
+            Self::OutsideProfile(_) => Some("keep it in your profile: rdsgate password makes it there".into()),
             Self::Foreign { .. } => Some("use a file of your own: rdsgate password makes one".into()),
             Self::Short(path) | Self::Characters(path) => {
                 Some(format!("make another one: rdsgate password --renew --file {}", path.display()))
@@ -179,16 +170,11 @@ pub fn read(path: &Path) -> Result<Secret<String>, Error> {
 fn read_stamped(path: &Path) -> Result<(Secret<String>, Stamp), Error> {
     let file = regular_file::read(path).map_err(|cause| Error::Read(path.into(), cause))?;
     let bytes = Zeroizing::new(file.bytes);
-    let (owner, mode) = (file.metadata.uid(), file.metadata.mode() & 0o7777);
-    let own = rustix::process::geteuid().as_raw();
-    let forbidden = match owner {
-        owner if owner == own => OTHERS,
-        0 => OTHERS_OF_ROOT,
-        owner => return Err(Error::Foreign { path: path.into(), owner }),
-    };
-    if mode & forbidden != 0 {
-        return Err(Error::Shared { path: path.into(), mode });
-    }
+    files::may_hold_secret(path, &file.metadata).map_err(|exposure| match exposure {
+        Exposure::Foreign(owner) => Error::Foreign { path: path.into(), owner },
+        Exposure::Shared(mode) => Error::Shared { path: path.into(), mode },
+        Exposure::OutsideProfile => Error::OutsideProfile(path.into()),
+    })?;
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let printable = line.iter().all(|byte| matches!(byte, b' '..=b'~'));
@@ -208,7 +194,7 @@ fn read_stamped(path: &Path) -> Result<(Secret<String>, Stamp), Error> {
 pub fn create(path: &Path, renew: bool) -> Result<(), Error> {
     let failed = |cause| Error::Write(path.into(), cause);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        files::make_private_folder(folder).map_err(failed)?;
     }
     if !renew {
         return match open_new(path) {
@@ -228,12 +214,12 @@ pub fn create(path: &Path, renew: bool) -> Result<(), Error> {
 }
 
 fn open_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    files::private(OpenOptions::new().write(true).create_new(true)).open(path)
 }
 
 fn write(mut file: File) -> io::Result<()> {
     // Whatever the umask has taken away.
-    file.set_permissions(Permissions::from_mode(0o600))?;
+    files::make_private(&file)?;
     let mut random = Zeroizing::new([0; GENERATED_LENGTH]);
     rand::fill(&mut *random).map_err(|_| io::Error::other(NO_RANDOM))?;
     let mut line = Zeroizing::new(Vec::with_capacity(GENERATED_LENGTH + 1));
@@ -245,7 +231,10 @@ fn write(mut file: File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    };
 
     use super::*;
 

@@ -4,14 +4,14 @@
 //! memory.
 
 use std::{
-    fs::{File, FileType, Metadata},
+    fs::{FileType, Metadata},
     io::{self, Read as _},
-    os::unix::fs::FileTypeExt as _,
     path::Path,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rustix::fs::{Mode, OFlags};
+
+use crate::platform::files;
 
 /// The largest file that is read, in bytes: above any configuration and any bundle of roots (AWS's has 170 kB).
 pub const MAX_LENGTH: u64 = 1 << 20;
@@ -42,8 +42,7 @@ pub struct RegularFile {
 pub fn read(path: &Path) -> io::Result<RegularFile> {
     // Opening a device can have effects, so the name is checked first. The opened file is checked again.
     must_be_regular(std::fs::metadata(path)?.file_type())?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let file = files::open_without_waiting(path)?;
     let metadata = file.metadata()?;
     must_be_regular(metadata.file_type())?;
     let mut bytes = Vec::new();
@@ -58,16 +57,17 @@ fn must_be_regular(kind: FileType) -> io::Result<()> {
     let name = match kind {
         kind if kind.is_file() => return Ok(()),
         kind if kind.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-        kind if kind.is_fifo() => "a FIFO",
-        kind if kind.is_socket() => "a socket",
-        _ => "a device",
+        kind => files::kind(kind),
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {name}, expected a regular file")))
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
-    use std::{fs, os::unix::net::UnixListener};
+    use std::{
+        fs::{self, File},
+        os::unix::net::UnixListener,
+    };
 
     use super::*;
 

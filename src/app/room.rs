@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::proxy::open::Entry;
+use crate::{platform::limits, proxy::open::Entry};
 
 /// Clients of one listener that have not logged in.
 const ARRIVING: usize = 256;
@@ -35,7 +34,7 @@ pub(super) struct Hall {
 impl Rooms {
     /// As many clients as the files suffice for that the process may open.
     pub(super) fn of_process() -> Self {
-        Self::with_files(getrlimit(Resource::Nofile).current)
+        Self::with_files(limits::open_files())
     }
 
     fn with_files(files: Option<u64>) -> Self {

@@ -3,11 +3,7 @@
 //! The watchdog gets its sign of life only after every accept loop has answered, and a task that was started for it: a process whose
 //! runtime or listeners hang is restarted.
 
-use std::{
-    io,
-    os::unix::net::{SocketAddr, UnixDatagram},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -17,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::door::Ping;
+use crate::platform::notify::{Notify, monotonic_micros};
 
 /// The accept loops of the process. A reload replaces them.
 pub(super) type Loops = Vec<mpsc::Sender<Ping>>;
@@ -24,7 +21,7 @@ pub(super) type Loops = Vec<mpsc::Sender<Ping>>;
 /// The supervisor of this process, if there is one.
 #[derive(Debug)]
 pub struct Supervisor {
-    socket: Option<(UnixDatagram, SocketAddr)>,
+    socket: Option<Notify>,
     /// The time within which the supervisor wants a sign of life.
     watchdog: Option<Duration>,
 }
@@ -38,8 +35,9 @@ impl Supervisor {
 
     fn new(variable: &dyn Fn(&str) -> Option<String>, own: u32) -> Self {
         let socket = variable("NOTIFY_SOCKET").and_then(|name| {
-            let connected = address(&name).and_then(|address| Ok((UnixDatagram::unbound()?, address)));
-            connected.inspect_err(|cause| warn!(%cause, "systemd gets no messages: NOTIFY_SOCKET is unusable")).ok()
+            Notify::new(&name)
+                .inspect_err(|cause| warn!(%cause, "systemd gets no messages: NOTIFY_SOCKET is unusable"))
+                .ok()
         });
         // sd_watchdog_enabled(3): the variables may be meant for a parent of ours.
         let is_meant = variable("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(own));
@@ -56,8 +54,7 @@ impl Supervisor {
 
     /// The configuration is read again; [`Supervisor::ready`] follows in any case.
     pub(super) fn reloading(&self) {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        let micros = monotonic_micros();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=Reading the configuration again"));
     }
 
@@ -69,8 +66,7 @@ impl Supervisor {
     /// Gives signs of life for as long as the loops give theirs, until the result is dropped.
     pub(super) fn watch(&self, loops: watch::Receiver<Loops>) -> Option<AbortOnDropHandle<()>> {
         let within = self.watchdog? / 2;
-        let (socket, address) = self.socket.as_ref()?;
-        let (socket, address) = (socket.try_clone().ok()?, address.clone());
+        let socket = self.socket.as_ref()?.try_clone().ok()?;
         Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let mut tick = interval(within);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,7 +74,7 @@ impl Supervisor {
                 tick.tick().await;
                 let now = loops.borrow().clone();
                 if timeout(within, answers(&now)).await.is_ok() {
-                    send(&socket, &address, "WATCHDOG=1");
+                    send(&socket, "WATCHDOG=1");
                 } else {
                     warn!("an accept loop does not answer; the watchdog gets no sign of life");
                 }
@@ -87,14 +83,14 @@ impl Supervisor {
     }
 
     fn send(&self, state: &str) {
-        if let Some((socket, address)) = &self.socket {
-            send(socket, address, state);
+        if let Some(socket) = &self.socket {
+            send(socket, state);
         }
     }
 }
 
-fn send(socket: &UnixDatagram, address: &SocketAddr, state: &str) {
-    if let Err(cause) = socket.send_to_addr(state.as_bytes(), address) {
+fn send(socket: &Notify, state: &str) {
+    if let Err(cause) = socket.send(state) {
         debug!(%cause, "a message to systemd was not sent");
     }
 }
@@ -112,17 +108,14 @@ async fn answers(loops: &Loops) {
     }
 }
 
-/// A path, or `@` and the name of an abstract socket.
-fn address(name: &str) -> io::Result<SocketAddr> {
-    match name.strip_prefix('@') {
-        #[cfg(target_os = "linux")]
-        Some(name) => <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name),
-        _ => SocketAddr::from_pathname(name),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
+    use std::os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
+
     use super::*;
 
     fn supervisor(variables: &[(&str, &str)]) -> Supervisor {
@@ -131,6 +124,7 @@ mod tests {
         Supervisor::new(&variable, 4711)
     }
 
+    #[cfg(target_os = "linux")]
     fn received(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 256];
         let length = socket.recv(&mut buffer).unwrap();
@@ -142,9 +136,10 @@ mod tests {
     fn messages_reach_a_path_and_an_abstract_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify").display().to_string();
-        let name = format!("@rdsgate-test-{}", std::process::id());
-        for name in [path, name] {
-            let socket = UnixDatagram::bind_addr(&address(&name).unwrap()).unwrap();
+        let name = format!("rdsgate-test-{}", std::process::id());
+        let addresses = [SocketAddr::from_pathname(&path), SocketAddr::from_abstract_name(&name)];
+        for (name, address) in [path, format!("@{name}")].into_iter().zip(addresses) {
+            let socket = UnixDatagram::bind_addr(&address.unwrap()).unwrap();
             let supervisor = supervisor(&[("NOTIFY_SOCKET", &name)]);
             supervisor.ready(1, 2);
             assert_eq!(received(&socket), "READY=1\nSTATUS=Serving 1 of 2 targets");

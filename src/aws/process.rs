@@ -13,6 +13,7 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use super::{error::Reason, profiles::Place, time};
+use crate::platform::process;
 
 /// The time limit for a program. It may ask a person; a client waits for it only as long as its own deadline allows.
 const PROCESS_TIMEOUT: Duration = Duration::from_mins(5);
@@ -45,7 +46,7 @@ impl Drop for Running {
 /// The reason for missing output, with the first line of the command's error messages.
 pub(super) async fn shell(command: &str, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
     let _running = Running::begin();
-    let process = child("sh").args(["-c", command]).output();
+    let process = piped(&mut process::shell(command)).output();
     let output = match tokio::time::timeout(limit, process).await {
         Ok(Ok(output)) => output,
         Ok(Err(cause)) => return Err(cause.to_string()),
@@ -74,7 +75,7 @@ pub(super) async fn run(words: &[String], place: &Place) -> Result<Credentials, 
     let failed = |reason: String| Reason(format!("{place}: {reason}"));
     let (program, arguments) = words.split_first().ok_or_else(|| failed("the command is empty".into()))?;
     let _running = Running::begin();
-    let process = child(program).args(arguments).output();
+    let process = piped(Command::new(program).args(arguments)).output();
     let output = match tokio::time::timeout(PROCESS_TIMEOUT, process).await {
         Ok(Ok(output)) => output,
         Ok(Err(cause)) => return Err(failed(format!("cannot run `{program}`: {cause}"))),
@@ -108,10 +109,8 @@ fn credentials(output: &[u8]) -> Result<Credentials, String> {
 }
 
 /// A program without input. It hears nothing of the sockets that a supervisor has passed to us (sd_listen_fds(3)).
-fn child(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.stdin(Stdio::null()).kill_on_drop(true).env_remove("LISTEN_FDNAMES");
-    command
+fn piped(command: &mut Command) -> &mut Command {
+    process::without_window(command).stdin(Stdio::null()).kill_on_drop(true).env_remove("LISTEN_FDNAMES")
 }
 
 #[cfg(test)]

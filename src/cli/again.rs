@@ -1,16 +1,21 @@
 //! Another subcommand in the place of this one.
 
-use std::{os::unix::process::CommandExt as _, process::Command};
+use std::process::Command;
 
-use super::{exit::Exit, output::Output, rlimits};
+use super::{exit::Exit, output::Output};
+use crate::platform::{limits, process};
 
-/// Replaces this process by rdsgate with these words. Returns only when that fails; the reason has been printed.
+/// Replaces this process by rdsgate with these words. Returns when that fails, and the reason has been printed; on Windows, where a
+/// process cannot be replaced, with the status of the other one.
 pub(super) fn again(words: impl IntoIterator<Item = String>, output: &mut Output) -> Exit {
     output.settle();
-    let error = match std::env::current_exe() {
-        Ok(program) => rlimits::as_at_start(|| Command::new(program).args(words).exec()),
-        Err(error) => error,
-    };
-    output.error(&error, None);
-    Exit::Failure
+    let became = std::env::current_exe()
+        .and_then(|program| limits::as_at_start(|| process::become_program(Command::new(program).args(words))));
+    match became {
+        Ok(status) => Exit::Program(status),
+        Err(error) => {
+            output.error(&error, None);
+            Exit::Failure
+        }
+    }
 }

@@ -11,13 +11,10 @@
 use std::{
     ffi::OsStr,
     io,
-    os::unix::process::ExitStatusExt as _,
-    process::ExitStatus,
     time::{Duration, Instant},
 };
 
 use clap::Args;
-use rustix::process::{Pid, kill_process};
 use tokio::process::{Child, Command};
 use tracing::debug;
 
@@ -27,14 +24,15 @@ use super::{
     exit::Exit,
     output::{INTERRUPTED, Output},
     progress::Progress,
-    rlimits, running,
-    signals::{Received, Signals},
+    running,
+    signals::Signals,
     up::ServingArguments,
 };
 use crate::{
     app::{Cause, Endpoints, Event, Passed, Running},
     local_connection::Connection,
     local_password,
+    platform::{limits, process, signals::Signal},
     target::Target,
     telemetry::{log, metrics::Metrics},
 };
@@ -171,14 +169,14 @@ async fn beside(
     }
     output.settle();
     // With the limits that we were started with.
-    let mut child = match rlimits::as_at_start(|| command.spawn()) {
+    let mut child = match limits::as_at_start(|| command.spawn()) {
         Ok(child) => child,
         Err(error) => return cannot_start(command.as_std().get_program(), &error, output),
     };
     loop {
         tokio::select! {
             ended = child.wait() => return match ended {
-                Ok(status) => Exit::Program(code(status)),
+                Ok(status) => Exit::Program(process::exit_code(status)),
                 Err(error) => {
                     output.error(&error, None);
                     Exit::Failure
@@ -209,15 +207,9 @@ struct CannotRun {
     cause: String,
 }
 
-/// The status as a shell has it: 128 and the number of the signal that killed it.
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    u8::try_from(code).unwrap_or(1)
-}
-
-fn forward(child: &Child, signal: Received) {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
-        let passed = kill_process(pid, signal.signal());
-        debug!(signal = signal.number(), ?passed, "a signal was passed on");
+fn forward(child: &Child, signal: Signal) {
+    if let Some(pid) = child.id() {
+        let passed = signal.send(pid);
+        debug!(?signal, ?passed, "a signal was passed on");
     }
 }

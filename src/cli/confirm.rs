@@ -10,7 +10,7 @@ use super::{
     output::{self, INTERRUPTED, Output},
     terminal,
 };
-use crate::{target::Target, telemetry::log::Stderr};
+use crate::{platform, target::Target, telemetry::log::Stderr};
 
 /// The flag that answers the question in advance.
 #[derive(Debug, Args)]
@@ -61,13 +61,13 @@ pub(super) fn ask(question: &str) -> Option<String> {
     if !io::stdin().is_terminal() || !terminal::in_foreground() {
         return None;
     }
-    let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+    let (input, mut terminal) = platform::terminal::open().ok()?;
     // The lines before the question, which another thread writes.
     let _ = Stderr.flush();
     terminal.write_all(format!("{} [y/N] ", printable::line(question)).as_bytes()).ok()?;
     let _watch = output::answer_interrupt(INTERRUPTED);
     let mut answer = String::new();
-    io::BufReader::new(terminal).read_line(&mut answer).ok()?;
+    io::BufReader::new(input).read_line(&mut answer).ok()?;
     Some(answer)
 }
 

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::signals::Received;
-use crate::app;
+use crate::{app, platform::signals::Signal};
 
 /// How the process ended. The numbers are documented in `--help` and docs/commands.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub enum Exit {
     /// Ended by SIGHUP (128 + 1).
     HungUp,
     /// Ended by a signal before the program ran that was asked for.
-    Signalled(Received),
+    Signalled(Signal),
     /// The status of the program that was asked for.
     Program(u8),
 }

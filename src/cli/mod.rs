@@ -10,7 +10,6 @@
 //! - `reload`: the configuration again, while its targets are served;
 //! - `connection`: how clients reach a target, in every form; `quote`: words for shells, files and URLs;
 //! - `signals`: the signals that reach us meanwhile;
-//! - `rlimits`: core files and open files;
 //! - `running`: which proxies of this user run;
 //! - `table`: text in columns;
 //! - [`output`]: the only writer to stdout and stderr, besides the log;
@@ -50,7 +49,6 @@ pub mod psql;
 #[cfg(test)]
 mod reference;
 pub mod reload;
-mod rlimits;
 pub mod run;
 mod running;
 pub mod service;
@@ -74,7 +72,11 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{app::Passed, telemetry::log};
+use crate::{
+    app::Passed,
+    platform::{self, limits},
+    telemetry::log,
+};
 use exit::Exit;
 use output::Output;
 
@@ -242,7 +244,8 @@ fn run() -> Exit {
         output.error(&error, error.hint().as_deref());
         return Exit::Usage;
     }
-    rlimits::set();
+    limits::set();
+    platform::terminal::enable_escapes();
     crate::tunnel::own::others_are(running::addresses_of_others);
     dispatch(cli.command, passed, &mut output)
 }

@@ -15,23 +15,18 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::SocketAddr,
-    os::unix::{
-        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
-        net::UnixStream,
-    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     admin::model::Status,
     app::{Process, Served},
-    config::{Environment, Plan, Request, runtime_folder},
+    config::{Environment, Plan, Request},
+    platform::{self, files, process::started, signals::Signal},
     target::{Address, ListenAddress, Local, Reference, Target},
-    tunnel::owner::started,
 };
 
 /// The extension of a status socket, whose name is the id of its process.
@@ -139,7 +134,8 @@ impl Own {
         let new = self.path.with_extension("json.new");
         // Whatever lies there is of a process that has gone: its id is ours now.
         let _ = fs::remove_file(&new);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut options = fs::OpenOptions::new();
+        let mut file = files::private(options.write(true).create_new(true)).open(&new)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&new, &self.path)
     }
@@ -230,10 +226,8 @@ pub(super) fn ask_all() -> Vec<Asked> {
 
 /// `GET /status` of one process.
 fn ask(path: &Path) -> Result<Status, AskError> {
-    let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(ASK_TIMEOUT))?;
-    stream.set_write_timeout(Some(ASK_TIMEOUT))?;
-    stream.write_all(b"GET /status HTTP/1.1\r\nHost: rdsgate\r\nConnection: close\r\n\r\n")?;
+    let mut stream = platform::status::connect(path, ASK_TIMEOUT)?;
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut reply = String::new();
     stream.take(MAX_REPLY).read_to_string(&mut reply)?;
     let (head, body) = reply.split_once("\r\n\r\n").ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
@@ -267,7 +261,7 @@ fn sockets_in(folder: &Path) -> Vec<(u32, PathBuf)> {
 }
 
 fn make(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    files::make_private_folder(folder)?;
     must_be_ours(folder)
 }
 
@@ -444,9 +438,7 @@ impl Record {
     /// # Errors
     /// The process has ended, or belongs to another user.
     pub(super) fn terminate(&self) -> io::Result<()> {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        let pid = pid.filter(|_| self.is_alive()).ok_or(io::ErrorKind::NotFound)?;
-        Ok(kill_process(pid, Signal::TERM)?)
+        if self.is_alive() { Signal::Terminate.send(self.pid) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     /// `process 123: orders, billing`.
@@ -457,14 +449,13 @@ impl Record {
 }
 
 fn folder() -> PathBuf {
-    runtime_folder(std::env::var_os("XDG_RUNTIME_DIR").as_deref())
+    files::runtime_folder(std::env::var_os("XDG_RUNTIME_DIR").as_deref().map(Path::new))
 }
 
 /// In a folder that others can write to somebody may have made ours before us.
 fn must_be_ours(folder: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(folder)?;
-    let ours = meta.uid() == rustix::process::geteuid().as_raw();
-    if meta.is_dir() && ours && meta.mode() & 0o777 == 0o700 {
+    if meta.is_dir() && files::is_ours_alone(folder, &meta) {
         Ok(())
     } else {
         Err(io::Error::other(format!("{} is not a folder of this user alone", folder.display())))
@@ -473,7 +464,7 @@ fn must_be_ours(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
     use super::*;
 

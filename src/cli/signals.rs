@@ -7,55 +7,28 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::process::{Signal, getpgrp};
-use tokio::{
-    runtime::Builder,
-    signal::unix::{self, SignalKind},
-    sync::oneshot,
+use tokio::{runtime::Builder, sync::oneshot};
+
+use crate::{
+    platform::signals::{Arrivals, Signal},
+    telemetry::log,
 };
 
-use crate::{app, telemetry::log};
-
-/// A signal that reached us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received(Signal);
-
-impl Received {
-    /// The number of the signal, for the exit code.
-    pub fn number(self) -> u8 {
-        u8::try_from(self.0.as_raw()).unwrap_or_default()
-    }
-
-    /// The signal itself.
-    pub(super) fn signal(self) -> Signal {
-        self.0
-    }
-
-    /// Whether the terminal sent it to its whole foreground process group, the program with us. It may also have been
-    /// sent to us alone meanwhile, which cannot be told apart.
-    pub(super) fn is_from_terminal(self) -> bool {
-        let keys = [Signal::INT, Signal::QUIT].contains(&self.0);
-        keys && std::fs::File::open("/dev/tty")
-            .is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
-    }
-}
-
 /// Ctrl-C for a command that has nothing to put in order: it is answered by a word.
-pub(super) struct Interrupt(Option<unix::Signal>);
+pub(super) struct Interrupt(Option<Arrivals>);
 
 impl Interrupt {
     /// Where a person is at the terminal; elsewhere the signal ends the process by itself. A signal that was ignored at the start
     /// stays ignored.
     pub(super) fn at_terminal() -> Self {
-        let kind = SignalKind::interrupt();
-        let watches = log::on_terminal() && !app::is_ignored(kind);
-        Self(if watches { unix::signal(kind).ok() } else { None })
+        let watches = log::on_terminal() && !Signal::Interrupt.is_ignored();
+        Self(if watches { Arrivals::of(Signal::Interrupt).ok() } else { None })
     }
 
     /// Resolves when it arrives.
     pub(super) async fn arrives(&mut self) {
         match &mut self.0 {
-            Some(signal) => _ = signal.recv().await,
+            Some(signal) => signal.next().await,
             None => std::future::pending().await,
         }
     }
@@ -106,21 +79,20 @@ impl Drop for Watch {
 }
 
 /// The signals that end programs, but for those that were ignored when we started: they stay so, for the program too.
-pub(super) struct Signals(Vec<(Signal, unix::Signal)>);
+pub(super) struct Signals(Vec<(Signal, Arrivals)>);
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
-        let kind = |signal: Signal| SignalKind::from_raw(signal.as_raw());
-        let all = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
-        let ours = all.into_iter().filter(|signal| *signal == Signal::TERM || !app::is_ignored(kind(*signal)));
-        Ok(Self(ours.map(|signal| Ok((signal, unix::signal(kind(signal))?))).collect::<io::Result<_>>()?))
+        let all = [Signal::Interrupt, Signal::Terminate, Signal::HangUp, Signal::Quit];
+        let ours = all.into_iter().filter(|signal| *signal == Signal::Terminate || !signal.is_ignored());
+        Ok(Self(ours.map(|signal| Ok((signal, Arrivals::of(signal)?))).collect::<io::Result<_>>()?))
     }
 
-    pub(super) async fn next(&mut self) -> Received {
+    pub(super) async fn next(&mut self) -> Signal {
         poll_fn(|cx| {
-            let received =
-                self.0.iter_mut().find_map(|(signal, stream)| stream.poll_recv(cx).is_ready().then_some(*signal));
-            received.map_or(Poll::Pending, |signal| Poll::Ready(Received(signal)))
+            let mut received = self.0.iter_mut();
+            let received = received.find_map(|(signal, arrivals)| arrivals.poll_next(cx).is_ready().then_some(*signal));
+            received.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }

@@ -8,37 +8,16 @@ use std::{
     time::Duration,
 };
 
-use super::rlimits;
+pub(super) use crate::platform::terminal::{in_foreground, stderr_is_ours};
 use crate::{
     app::Event,
     aws::{Answer, Prompt},
+    platform::{limits, process, terminal::has_line},
 };
 
 /// Whether somebody is there: input and messages are a terminal's, and it is ours to read from.
 pub fn is_attended() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal() && in_foreground()
-}
-
-/// A job in the background that reads from its terminal is stopped by the kernel, connections and all.
-#[cfg(unix)]
-pub(super) fn in_foreground() -> bool {
-    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
-}
-
-#[cfg(not(unix))]
-pub(super) fn in_foreground() -> bool {
-    true
-}
-
-/// Whether we may draw on stderr's terminal: a background job would draw over the work of the foreground.
-#[cfg(unix)]
-pub(super) fn stderr_is_ours() -> bool {
-    rustix::termios::tcgetpgrp(io::stderr()).is_ok_and(|group| group == rustix::process::getpgrp())
-}
-
-#[cfg(not(unix))]
-pub(super) fn stderr_is_ours() -> bool {
-    true
 }
 
 /// How often to look whether a line has been typed.
@@ -50,20 +29,12 @@ async fn typed() -> io::Result<String> {
     while !(in_foreground() && has_line()?) {
         tokio::time::sleep(LOOK).await;
     }
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
-    Ok(line)
-}
-
-#[cfg(unix)]
-fn has_line() -> io::Result<bool> {
-    // A terminal counts whole lines only.
-    Ok(rustix::io::ioctl_fionread(io::stdin())? > 0)
-}
-
-#[cfg(not(unix))]
-fn has_line() -> io::Result<bool> {
-    Ok(true)
+    let read = || {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|_| line)
+    };
+    // A console tells of keys, not of lines.
+    if cfg!(windows) { tokio::task::spawn_blocking(read).await.map_err(io::Error::other)? } else { read() }
 }
 
 /// Does what a prompt wants done on this machine.
@@ -124,11 +95,10 @@ fn open(url: &str) {
     if !url.starts_with("https://") && !url.starts_with("http://127.0.0.1") {
         return;
     }
-    let usual = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let browser = std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty());
-    let mut command = Command::new(browser.as_deref().unwrap_or(usual));
+    let mut command = browser.map_or_else(process::browser, Command::new);
     command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let started = rlimits::as_at_start(|| command.spawn());
+    let started = limits::as_at_start(|| command.spawn());
     match started {
         // Only this thread waits for it; a browser may run for any time.
         Ok(mut browser) => drop(std::thread::spawn(move || browser.wait())),

@@ -14,6 +14,7 @@ use super::{
     search,
     warning::Warning,
 };
+use crate::platform::files;
 
 /// A project's file, the owner's options in it, and whether the user trusts it.
 #[derive(Debug, Clone)]
@@ -105,7 +106,7 @@ fn named_file(path: &Path, environment: &Environment, warnings: &mut Vec<Warning
     let real = std::fs::canonicalize(environment.absolute(path)).map_err(failed)?;
     let folder = real.parent().unwrap_or(Path::new("/"));
     let meta = std::fs::metadata(folder).map_err(failed)?;
-    if let Err(reason) = search::check(folder, &meta, rustix::process::geteuid().as_raw()) {
+    if let Err(reason) = search::check(folder, &meta, files::own_user()) {
         warnings.push(Warning::UnsafeFile { path: path.to_owned(), reason });
         return Ok(None);
     }

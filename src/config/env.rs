@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use etcetera::BaseStrategy as _;
+
 use super::{
     error::{Error, nearest},
     layer::Layer,
@@ -14,12 +16,16 @@ use super::{
     search::{self, Found},
     warning::Warning,
 };
-use crate::tls::local::Authority;
+use crate::{platform::files, tls::local::Authority};
 
 /// The file in the user's configuration folder.
 const USER_FILE: &str = "rdsgate/config.toml";
 /// Names the one file to read.
 const CONFIG: &str = "RDSGATE_CONFIG";
+/// The variable with the user's home folder.
+const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+/// The variables with the user's name; the first that is set counts.
+const USER: &[&str] = if cfg!(windows) { &["USERNAME"] } else { &["USER", "LOGNAME"] };
 /// Variables with our prefix that other parts read.
 const ELSEWHERE: [&str; 4] = [CONFIG, "RDSGATE_DNS", "RDSGATE_LOG", "RDSGATE_LOG_FORMAT"];
 
@@ -29,14 +35,6 @@ pub(super) struct Places {
     pub(super) project: Option<PathBuf>,
     /// The user's own file, or the named one.
     pub(super) own: Option<PathBuf>,
-}
-
-/// The folder for sockets and other files of running processes: in `$XDG_RUNTIME_DIR`, or else one in the temporary folder.
-pub fn runtime_folder(variable: Option<&OsStr>) -> PathBuf {
-    match variable.map(Path::new).filter(|path| path.is_absolute()) {
-        Some(path) => path.join("rdsgate"),
-        None => std::env::temp_dir().join(format!("rdsgate-{}", rustix::process::geteuid().as_raw())),
-    }
 }
 
 /// The environment of the process. A value, so that tests need not change their own process.
@@ -50,7 +48,7 @@ pub struct Environment {
 
 impl Environment {
     /// The environment of this process: its variables, working directory, `$XDG_CONFIG_HOME` (`~/.config`) and
-    /// `$XDG_STATE_HOME` (`~/.local/state`).
+    /// `$XDG_STATE_HOME` (`~/.local/state`); on Windows `%APPDATA%` and, for state, `%LOCALAPPDATA%`.
     ///
     /// # Errors
     /// [`Error::WorkingDirectory`] when it was deleted or may not be read.
@@ -58,7 +56,10 @@ impl Environment {
         let directory = std::env::current_dir().map_err(|source| Error::WorkingDirectory { source })?;
         let strategy = etcetera::choose_base_strategy().ok();
         let config_home = strategy.as_ref().map(etcetera::BaseStrategy::config_dir);
-        let state_home = strategy.as_ref().and_then(etcetera::BaseStrategy::state_dir);
+        // Windows has no folder for state.
+        let state_home = strategy
+            .as_ref()
+            .and_then(|strategy| if cfg!(windows) { Some(strategy.cache_dir()) } else { strategy.state_dir() });
         Ok(Self::new(std::env::vars_os(), directory, config_home).remembering(state_home))
     }
 
@@ -95,7 +96,7 @@ impl Environment {
 
     /// The folder for sockets and other files of running processes.
     pub(super) fn runtime(&self) -> PathBuf {
-        runtime_folder(self.variables.get(OsStr::new("XDG_RUNTIME_DIR")).map(OsString::as_os_str))
+        files::runtime_folder(self.variables.get(OsStr::new("XDG_RUNTIME_DIR")).map(Path::new))
     }
 
     /// A variable's value; one that is empty counts as not set, as in `RDSGATE_PORT= rdsgate up`.
@@ -110,12 +111,15 @@ impl Environment {
         }
     }
 
+    fn home(&self) -> Option<&Path> {
+        self.variables.get(OsStr::new(HOME)).filter(|home| !home.is_empty()).map(Path::new)
+    }
+
     /// A path with the user's home in the place of a leading `~/`. Shells do that for words of a command line only: not behind
     /// `=`, in variables or in files.
     pub(super) fn expand_home(&self, path: &Path) -> PathBuf {
-        let home = self.variables.get(OsStr::new("HOME")).filter(|home| !home.is_empty());
-        match (path.strip_prefix("~"), home) {
-            (Ok(rest), Some(home)) if !rest.as_os_str().is_empty() => Path::new(home).join(rest),
+        match (path.strip_prefix("~"), self.home()) {
+            (Ok(rest), Some(home)) if !rest.as_os_str().is_empty() => home.join(rest),
             _ => path.to_owned(),
         }
     }
@@ -125,7 +129,7 @@ impl Environment {
     /// # Errors
     /// [`Error::NotUnicode`].
     pub(super) fn user(&self) -> Result<Option<&str>, Error> {
-        for name in ["USER", "LOGNAME"] {
+        for name in USER {
             if let Some(user) = self.variable(name)? {
                 return Ok(Some(user));
             }
@@ -170,8 +174,7 @@ impl Environment {
 
     /// The project's file, a real path. One that is not safe to read becomes a warning.
     pub(super) fn project_file(&self, warnings: &mut Vec<Warning>) -> Option<PathBuf> {
-        let home = self.variables.get(OsStr::new("HOME")).filter(|home| !home.is_empty()).map(Path::new);
-        match search::project_file(&self.directory, home, rustix::process::geteuid().as_raw()) {
+        match search::project_file(&self.directory, self.home(), files::own_user()) {
             Found::Nothing => None,
             Found::File(path) => Some(path),
             Found::Unsafe { path, reason } => {

@@ -4,10 +4,8 @@
 //! found later, and an unknown key can be answered with the nearest known one.
 
 use std::{
-    fs::Metadata,
     io,
     ops::Range,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -26,7 +24,10 @@ use super::{
     search, value,
     warning::Warning,
 };
-use crate::regular_file::{self, RegularFile, sha256};
+use crate::{
+    platform::files,
+    regular_file::{self, RegularFile, sha256},
+};
 
 /// The files that were read.
 #[derive(Debug, Default)]
@@ -78,7 +79,7 @@ impl Project {
     pub fn read(path: PathBuf, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Option<Self>, Error> {
         let shown = environment.shown(&path);
         let (text, RegularFile { bytes, metadata }) = read_text(&path, &shown)?;
-        if let Err(reason) = search::check(&path, &metadata, rustix::process::geteuid().as_raw()) {
+        if let Err(reason) = search::check(&path, &metadata, files::own_user()) {
             warnings.push(Warning::UnsafeFile { path: shown, reason });
             return Ok(None);
         }
@@ -161,11 +162,11 @@ impl File {
     pub fn read(path: PathBuf, environment: &Environment, warnings: &mut Vec<Warning>) -> Result<Self, Error> {
         let shown = environment.shown(&path);
         // The usual name for "no file".
-        if path == Path::new("/dev/null") {
+        if path == Path::new("/dev/null") || cfg!(windows) && path == Path::new("NUL") {
             return Self::parse(path, shown, "", Whose::Own);
         }
         let (text, RegularFile { metadata, .. }) = read_text(&path, &shown)?;
-        if writable_by_others(&metadata) {
+        if files::everyone_writes(&path, &metadata) {
             warnings.push(Warning::WritableByOthers { path: shown.clone() });
         }
         Self::parse(path, shown, &text, Whose::Own)
@@ -377,9 +378,4 @@ fn suggest(name: &str, kind: Scope) -> Option<String> {
     let fitting = || Key::ALL.into_iter().filter(fits);
     let alias = fitting().find(|key| key.entry().aliases.contains(&plain.as_str())).map(Key::name);
     alias.or_else(|| nearest(&plain, fitting().map(Key::name))).map(str::to_owned)
-}
-
-fn writable_by_others(metadata: &Metadata) -> bool {
-    // Not the group's bit: where each user has a group of their own, files are made with it.
-    metadata.mode() & 0o002 != 0
 }

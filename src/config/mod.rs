@@ -47,7 +47,7 @@ pub mod warning;
 pub use checked::Config;
 pub use consent::{Consent, project, revoke, trusted};
 pub use draft::Draft;
-pub use env::{Environment, runtime_folder};
+pub use env::Environment;
 pub use error::Error;
 pub use explain::explain;
 pub use load::{Place, Server, load, place, read};

@@ -7,13 +7,15 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::regular_file::{self, Sha256, sha256};
+use crate::{
+    platform::files,
+    regular_file::{self, Sha256, sha256},
+};
 
 /// The record, below the folder for state.
 const TRUST_FILE: &str = "rdsgate/trust.json";
@@ -70,8 +72,9 @@ struct Entry {
 impl Record {
     /// Reads the record below `state`, the user's folder for state.
     pub(super) fn read(state: &Path) -> Self {
-        let Ok(file) = File::open(state.join(TRUST_FILE)) else { return Self::default() };
-        match file.lock_shared().and_then(|()| Self::parse(&file)) {
+        let path = state.join(TRUST_FILE);
+        let Ok(file) = File::open(&path) else { return Self::default() };
+        match file.lock_shared().and_then(|()| Self::parse(&path, &file)) {
             Ok(record) => record,
             Err(error) => {
                 tracing::warn!(%error, "the record of trusted files cannot be used; no project's file is trusted");
@@ -80,9 +83,9 @@ impl Record {
         }
     }
 
-    fn parse(file: &File) -> io::Result<Self> {
+    fn parse(path: &Path, file: &File) -> io::Result<Self> {
         let meta = file.metadata()?;
-        if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        if !meta.is_file() || !files::only_we_write(path, &meta) {
             return Err(io::Error::other("it is not a file that only you can write"));
         }
         let mut text = String::new();
@@ -150,16 +153,16 @@ impl Entry {
 fn change(state: &Path, change: impl FnOnce(&mut Record)) -> io::Result<()> {
     let path = state.join(TRUST_FILE);
     if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        files::make_private_folder(folder)?;
     }
     let mut options = fs::OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mut file = files::private(options.read(true).write(true).create(true).truncate(false)).open(&path)?;
     file.lock()?;
     // What is not ours, or not a record, is replaced by one.
-    let mut record = Record::parse(&file).unwrap_or_default();
+    let mut record = Record::parse(&path, &file).unwrap_or_default();
     change(&mut record);
     let text = serde_json::to_string_pretty(&record).map_err(io::Error::other)?;
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    files::make_private(&file)?;
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(text.as_bytes())
@@ -172,7 +175,7 @@ fn hex(hash: &Sha256) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
 

@@ -8,13 +8,18 @@
 //!
 //! Where each user has a group of their own, files are made with the group's bit (umask 002). Such a group counts as the
 //! user, unless an access control list stands behind that bit.
+//!
+//! On Windows a file is read where only the user could have put it by the rule of [`files`]: in the user's profile.
 
 use std::{
-    fmt, fs,
+    fmt,
     fs::Metadata,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
+#[cfg(unix)]
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use crate::platform::files;
 
 /// The file looked for in the working directory and above.
 pub const PROJECT_FILE: &str = ".rdsgate.toml";
@@ -52,6 +57,8 @@ pub enum Reason {
         /// Its permissions.
         mode: u32,
     },
+    /// The file lies outside the user's profile of Windows.
+    OutsideProfile,
     /// The file lies above the home folder.
     BeyondHome,
     /// The file lies on another file system than the working directory.
@@ -67,6 +74,9 @@ impl fmt::Display for Reason {
             Self::Writable { path, mode } => {
                 write!(f, "others can write `{}` (mode {:04o})", path.display(), mode & 0o7777)
             }
+            Self::OutsideProfile => {
+                f.write_str("it lies outside your user profile, where other users may be able to write")
+            }
             Self::BeyondHome => f.write_str("it lies above your home folder"),
             Self::OtherFileSystem => f.write_str("it lies on another file system than the working directory"),
         }
@@ -81,7 +91,11 @@ impl Reason {
                 let whom = if mode & 0o002 == 0 { "g" } else { "go" };
                 format!("chmod {whom}-w {}", path.display())
             }
-            Self::Writable { .. } | Self::Foreign { .. } | Self::BeyondHome | Self::OtherFileSystem => {
+            Self::Writable { .. }
+            | Self::Foreign { .. }
+            | Self::OutsideProfile
+            | Self::BeyondHome
+            | Self::OtherFileSystem => {
                 format!("name it if you trust everyone who can write it: --config {}", file.display())
             }
         }
@@ -89,6 +103,7 @@ impl Reason {
 }
 
 /// Looks for a project's file in `directory` and above, for the user with this id.
+#[cfg(unix)]
 pub(super) fn project_file(directory: &Path, home: Option<&Path>, user: u32) -> Found {
     let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     let home = home.and_then(id);
@@ -119,6 +134,7 @@ pub(super) fn project_file(directory: &Path, home: Option<&Path>, user: u32) -> 
 
 /// The real path of a file that was found in a safe folder; `None` when it has just gone. A link must be ours or root's, and
 /// lead into a safe folder.
+#[cfg(unix)]
 fn real(path: &Path, user: u32) -> Result<Option<PathBuf>, Reason> {
     let Ok(link) = fs::symlink_metadata(path) else { return Ok(None) };
     if !link.is_symlink() {
@@ -133,20 +149,23 @@ fn real(path: &Path, user: u32) -> Result<Option<PathBuf>, Reason> {
 }
 
 /// Whether a file or folder belongs to the user (by id) or to root, and others cannot write it.
+#[cfg(unix)]
 pub(super) fn check(path: &Path, meta: &Metadata, user: u32) -> Result<(), Reason> {
     must_be_ours(path, meta.uid(), user)?;
-    let by_group = meta.mode() & 0o020 != 0 && (has_acl(path) || !is_private_group(meta.gid(), meta.uid()));
+    let by_group = meta.mode() & 0o020 != 0 && (files::has_acl(path) || !is_private_group(meta.gid(), meta.uid()));
     if meta.mode() & 0o002 != 0 || by_group {
         return Err(Reason::Writable { path: path.to_owned(), mode: meta.mode() });
     }
     Ok(())
 }
 
+#[cfg(unix)]
 fn must_be_ours(path: &Path, owner: u32, user: u32) -> Result<(), Reason> {
     if [0, user].contains(&owner) { Ok(()) } else { Err(Reason::Foreign { path: path.to_owned(), owner }) }
 }
 
 /// Whether a group is its owner's alone, as far as this machine's own lists say so.
+#[cfg(unix)]
 fn is_private_group(group: u32, owner: u32) -> bool {
     let list = |path: &str| fs::read_to_string(path).unwrap_or_default();
     private_in(&list("/etc/passwd"), &list("/etc/group"), group, owner)
@@ -154,6 +173,7 @@ fn is_private_group(group: u32, owner: u32) -> bool {
 
 /// A user's own group has the user's number or name, and no other member: useradd(8), USERGROUPS_ENAB; directory services
 /// that make such groups give them the user's number.
+#[cfg(unix)]
 fn private_in(passwd: &str, groups: &str, group: u32, owner: u32) -> bool {
     let number = |text: Option<&&str>| text.and_then(|text| text.parse::<u32>().ok());
     let mut name = None;
@@ -182,16 +202,26 @@ fn private_in(passwd: &str, groups: &str, group: u32, owner: u32) -> bool {
     is_own
 }
 
-/// Whether an access control list names further users or groups: their rights show as the group's.
-#[cfg(target_os = "linux")]
-fn has_acl(path: &Path) -> bool {
-    let mut none: [u8; 0] = [];
-    rustix::fs::getxattr(path, "system.posix_acl_access", &mut none).is_ok()
+/// Looks for a project's file in `directory` and above.
+#[cfg(windows)]
+pub(super) fn project_file(directory: &Path, _home: Option<&Path>, _user: u32) -> Found {
+    let mut paths = directory.ancestors().map(|folder| folder.join(PROJECT_FILE));
+    let Some(path) = paths.find(|path| std::fs::metadata(path).is_ok_and(|meta| !meta.is_dir())) else {
+        return Found::Nothing;
+    };
+    if !files::is_in_profile(&path) {
+        return Found::Unsafe { path, reason: Reason::OutsideProfile };
+    }
+    if !path.is_symlink() {
+        return Found::File(path);
+    }
+    std::fs::canonicalize(path).map_or(Found::Nothing, Found::File)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn has_acl(_path: &Path) -> bool {
-    false
+/// Whether only the user can write a file or folder.
+#[cfg(windows)]
+pub(super) fn check(path: &Path, _meta: &Metadata, _user: u32) -> Result<(), Reason> {
+    if files::is_in_profile(path) { Ok(()) } else { Err(Reason::OutsideProfile) }
 }
 
 #[cfg(test)]
@@ -201,7 +231,7 @@ mod tests {
     use super::*;
 
     fn us() -> u32 {
-        rustix::process::geteuid().as_raw()
+        files::own_user()
     }
 
     struct Folders(tempfile::TempDir);

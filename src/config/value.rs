@@ -58,6 +58,9 @@ pub enum ValueError {
     /// Not a TCP port.
     #[error("{0:?} is not a port: expected a number from 1 to 65535")]
     Port(String),
+    /// A unix socket on Windows.
+    #[error("rdsgate serves no unix sockets on Windows: expected [HOST:]PORT, such as 5433")]
+    NoUnixSockets,
     /// Not the permissions of a unix socket.
     #[error(
         "{0:?} is not the mode of a socket: expected octal digits that let its owner connect, such as 0600 or 0660"
@@ -143,6 +146,7 @@ impl ValueError {
             | Self::NoSuchUser(_)
             | Self::NoSuchGroup(_)
             | Self::SocketMode(_)
+            | Self::NoUnixSockets
             | Self::OverflowUser(_)
             | Self::Admin(_)
             | Self::Via(_)
@@ -349,6 +353,9 @@ pub fn listen(text: &str) -> Result<ListenAddress, ValueError> {
 /// As [`listen()`].
 pub fn listen_list(text: &str) -> Result<Vec<Listen>, ValueError> {
     let address = |text: &str| match text {
+        text if cfg!(windows) && (text == "unix" || text.starts_with("unix:") || text.starts_with(['/', '~'])) => {
+            Err(ValueError::NoUnixSockets)
+        }
         "unix" => Ok(Listen::UsualSocket),
         path if path.contains('\0') => Err(ValueError::Nul),
         text => match text.strip_prefix("unix:").unwrap_or(text) {
@@ -379,10 +386,11 @@ pub fn group(text: &str) -> Result<u32, ValueError> {
 /// The address of the admin endpoints: a port, with or without a host, or `unix:PATH`.
 ///
 /// # Errors
-/// [`ValueError::Admin`].
+/// [`ValueError::Admin`], [`ValueError::NoUnixSockets`].
 pub fn admin(text: &str) -> Result<listen::Address, ValueError> {
     let malformed = || ValueError::Admin(text.into());
     match text.strip_prefix("unix:") {
+        Some(_) if cfg!(windows) => Err(ValueError::NoUnixSockets),
         Some(path) if path.is_empty() || path.contains('\0') => Err(malformed()),
         Some(path) => Ok(listen::Address::Unix(path.into())),
         None => listen(text).map(listen::Address::Tcp).map_err(|_| malformed()),

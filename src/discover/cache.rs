@@ -18,6 +18,8 @@ use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::debug;
 
+use crate::platform::files;
+
 /// The folder's name, below the user's cache folder.
 const FOLDER: &str = "rdsgate";
 /// The format of the files; files with another version are ignored.
@@ -110,7 +112,7 @@ fn now() -> u64 {
 fn read(path: &Path) -> Option<String> {
     let file = fs::File::open(path).ok()?;
     let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || !only_owner_writes(&metadata) {
+    if !metadata.is_file() || !files::only_we_write(path, &metadata) {
         return None;
     }
     let mut text = String::new();
@@ -118,32 +120,13 @@ fn read(path: &Path) -> Option<String> {
     Some(text)
 }
 
-#[cfg(unix)]
-fn only_owner_writes(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
-}
-
-#[cfg(not(unix))]
-fn only_owner_writes(_metadata: &fs::Metadata) -> bool {
-    true
-}
-
 /// Writes atomically: to a temporary file, which then replaces the old one.
 fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-        options.mode(0o600);
-        builder.mode(0o700);
-    }
-    builder.create(folder)?;
+    files::make_private_folder(folder)?;
     let temporary = folder.join(format!("{name}.{}", uuid::Uuid::new_v4()));
-    let written = options.open(&temporary).and_then(|mut file| file.write_all(text.as_bytes()));
+    let mut options = fs::OpenOptions::new();
+    let opened = files::private(options.write(true).create_new(true)).open(&temporary);
+    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
     let kept = written.and_then(|()| fs::rename(&temporary, folder.join(name)));
     if kept.is_err() {
         // It may never have been made.

@@ -3,10 +3,8 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use super::port_owner::PortOwner;
+pub(super) use crate::platform::files::LONGEST_SOCKET_PATH as MAX_PATH;
 use crate::target::Local;
-
-/// The longest path of a unix socket in bytes: `sun_path` of unix(7) without its NUL.
-pub(super) const MAX_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]

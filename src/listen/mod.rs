@@ -15,17 +15,17 @@ pub mod passed;
 pub mod passwd;
 mod peer;
 pub mod port_owner;
-mod socket_table;
 mod stream;
 mod tcp;
+#[cfg_attr(windows, path = "private_port.rs")]
 mod unix;
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr};
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tracing::warn;
 
-use self::unix::SocketFile;
+use self::unix::{SocketFile, UnixListener};
 pub use self::{error::Error, peer::Peer, stream::Stream};
 
 pub use crate::target::{Address, Local};
@@ -49,7 +49,8 @@ enum Kind {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
     /// A supervisor's, which has made the file and removes it.
-    PassedUnix(UnixListener, PathBuf),
+    #[cfg(unix)]
+    PassedUnix(UnixListener, std::path::PathBuf),
 }
 
 impl Listener {
@@ -69,10 +70,14 @@ impl Listener {
                     }
                     return Ok(Accepted { stream: stream.into(), peer: Peer::Tcp { remote, local } });
                 }
-                Kind::Unix(listener, _) | Kind::PassedUnix(listener, _) => {
-                    let (stream, _) = listener.accept().await?;
-                    let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
-                    return Ok(Accepted { stream: stream.into(), peer: Peer::Unix { uid } });
+                Kind::Unix(listener, _) => {
+                    let (stream, peer) = unix::accept(listener).await?;
+                    return Ok(Accepted { stream, peer });
+                }
+                #[cfg(unix)]
+                Kind::PassedUnix(listener, _) => {
+                    let (stream, peer) = unix::accept(listener).await?;
+                    return Ok(Accepted { stream, peer });
                 }
             }
         }
@@ -85,7 +90,8 @@ impl Listener {
     pub fn local(&self) -> io::Result<Local> {
         match &self.0 {
             Kind::Tcp(listener) => listener.local_addr().map(Local::Tcp),
-            Kind::Unix(_, file) => Ok(Local::Unix(file.path().to_owned())),
+            Kind::Unix(_, file) => Ok(file.local()),
+            #[cfg(unix)]
             Kind::PassedUnix(_, path) => Ok(Local::Unix(path.clone())),
         }
     }

@@ -4,13 +4,14 @@
 //! A passed socket serves the target whose configured address it has. So the rules for addresses hold for it too, and one that no
 //! target is configured for is refused instead of leaving its clients in the backlog.
 
+use std::{io, net::TcpListener};
+#[cfg(unix)]
 use std::{
-    io,
-    net::TcpListener,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
 };
 
+#[cfg(unix)]
 use listenfd::ListenFd;
 use tokio::net;
 
@@ -45,6 +46,7 @@ pub struct Socket {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
+    #[cfg(unix)]
     Unix(UnixListener),
 }
 
@@ -102,6 +104,7 @@ impl Passed {
     ///
     /// # Errors
     /// [`Error::Count`], [`Error::NotListening`].
+    #[cfg(unix)]
     pub fn take() -> Result<Self, Error> {
         let variable = |name: &str| std::env::var(name).ok();
         // Those of another process are not ours, nor are any without a process.
@@ -129,6 +132,15 @@ impl Passed {
             Ok(Socket { name: names.next().unwrap_or_default(), local, kind })
         });
         sockets.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Windows has no such supervisor.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(windows)]
+    pub fn take() -> Result<Self, Error> {
+        Ok(Self::default())
     }
 
     /// Whether each socket has an address of one of these `targets`.
@@ -163,6 +175,7 @@ impl Socket {
                 let is_port = local.port() == listen.port || listen.is_any_port() && self.name == target;
                 is_port && listen.addresses.contains(&local.ip())
             }
+            #[cfg(unix)]
             (Local::Unix(path), Address::Unix(configured)) => is_same_file(path, configured),
             _ => false,
         }
@@ -179,6 +192,7 @@ impl Socket {
                 socket.set_nonblocking(true)?;
                 Kind::Tcp(net::TcpListener::from_std(socket)?)
             }
+            #[cfg(unix)]
             Bound::Unix(socket) => {
                 let socket = socket.try_clone()?;
                 socket.set_nonblocking(true)?;
@@ -189,6 +203,7 @@ impl Socket {
     }
 }
 
+#[cfg(unix)]
 impl Bound {
     /// The address; `None` for a socket that has none or does not listen.
     fn local(&self) -> io::Result<Option<Local>> {
@@ -208,12 +223,13 @@ fn listens(socket: &impl std::os::fd::AsFd) -> bool {
     socket2::SockRef::from(socket).is_listener().unwrap_or(false)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(unix, not(target_os = "linux")))]
 fn listens(_socket: &impl std::os::fd::AsFd) -> bool {
     true
 }
 
 /// `/var/run` is a link to `/run`.
+#[cfg(unix)]
 fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }

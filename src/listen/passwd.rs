@@ -1,4 +1,5 @@
-//! passwd(5) and group(5): the names of this machine's users and groups. Those of a directory service are not in the files.
+//! passwd(5) and group(5): the names of this machine's users and groups. Those of a directory service are not in the files. Windows
+//! has no such files, and a folder `\\etc` there may be of any user.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ const GROUP: &str = "/etc/group";
 
 /// Whether a user id has this name.
 pub fn names(uid: u32, name: &[u8]) -> bool {
-    fs::read_to_string(PASSWD).is_ok_and(|text| entries(&text).any(|entry| entry == (name, uid)))
+    read(PASSWD).is_some_and(|text| entries(&text).any(|entry| entry == (name, uid)))
 }
 
 /// The user id of a name.
@@ -21,8 +22,12 @@ pub fn group_id_of(name: &str) -> Option<u32> {
 }
 
 fn id_in(file: &str, name: &str) -> Option<u32> {
-    let text = fs::read_to_string(file).ok()?;
+    let text = read(file)?;
     entries(&text).find(|(entry, _)| *entry == name.as_bytes()).map(|(_, uid)| uid)
+}
+
+fn read(file: &str) -> Option<String> {
+    if cfg!(windows) { None } else { fs::read_to_string(file).ok() }
 }
 
 /// The names with their ids, which both files have in the same fields; a line that is not an entry is left out.

@@ -12,9 +12,11 @@ use std::{
 use futures_util::FutureExt as _;
 use rustls::ServerConfig;
 use socket2::SockRef;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -30,6 +32,7 @@ pub struct Stream {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
+    #[cfg(unix)]
     Unix(UnixStream),
     /// Inside TLS.
     Tls(Box<TlsStream<Stream>>),
@@ -43,6 +46,7 @@ impl From<TcpStream> for Stream {
     }
 }
 
+#[cfg(unix)]
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Self {
         Self { socket: Socket::Unix(stream), ahead: Vec::new() }
@@ -56,7 +60,9 @@ impl Stream {
             // Fails for a socket that is broken already.
             Socket::Tcp(stream) => _ = SockRef::from(stream).set_linger(Some(Duration::ZERO)),
             Socket::Tls(stream) => stream.get_ref().0.reset_on_close(),
-            Socket::Unix(_) | Socket::Lost => {}
+            #[cfg(unix)]
+            Socket::Unix(_) => {}
+            Socket::Lost => {}
         }
     }
 
@@ -76,7 +82,9 @@ impl Stream {
     pub fn alpn_protocol(&self) -> Option<&[u8]> {
         match &self.socket {
             Socket::Tls(stream) => stream.get_ref().1.alpn_protocol(),
-            Socket::Tcp(_) | Socket::Unix(_) | Socket::Lost => None,
+            #[cfg(unix)]
+            Socket::Unix(_) => None,
+            Socket::Tcp(_) | Socket::Lost => None,
         }
     }
 
@@ -117,6 +125,7 @@ impl AsyncRead for Stream {
         }
         match socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(unix)]
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             // Few clients say goodbye to TLS. What is cut off shows in the protocol inside.
             Socket::Tls(stream) => match ready!(Pin::new(stream).poll_read(cx, buf)) {
@@ -132,6 +141,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(unix)]
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Socket::Lost => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -141,6 +151,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(unix)]
             Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Lost => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -150,6 +161,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(unix)]
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Lost => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -163,6 +175,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            #[cfg(unix)]
             Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Socket::Lost => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -172,6 +185,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match &self.socket {
             Socket::Tcp(stream) => stream.is_write_vectored(),
+            #[cfg(unix)]
             Socket::Unix(stream) => stream.is_write_vectored(),
             Socket::Tls(stream) => stream.is_write_vectored(),
             Socket::Lost => false,

@@ -19,7 +19,10 @@ use super::{
     limits::{BACKLOG, PROBE_TIMEOUT},
     port_owner,
 };
-use crate::target::{ListenAddress, Local};
+use crate::{
+    platform::peers,
+    target::{ListenAddress, Local},
+};
 
 /// The system frees the port of an ended connection after this time (TCP_TIMEWAIT_LEN of Linux), and a margin.
 const TIME_WAIT_TIMEOUT: Duration = Duration::from_secs(62);
@@ -91,11 +94,9 @@ async fn bind_port(
 }
 
 /// As `TcpListener::bind`, whose backlog is shorter.
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A port whose last connections are in TIME_WAIT is free.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
+    peers::claim_port(&socket)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -108,7 +109,7 @@ async fn bind_when_free(address: SocketAddr, wait: Duration) -> io::Result<TcpLi
     loop {
         let bound = listen_on(address);
         let held = matches!(&bound, Err(cause) if cause.kind() == io::ErrorKind::AddrInUse);
-        if !held || Instant::now() >= give_up || !port_owner::is_in_time_wait(address) {
+        if !held || Instant::now() >= give_up || !peers::is_in_time_wait(address) {
             return bound;
         }
         if !std::mem::replace(&mut logged, true) {
@@ -152,12 +153,12 @@ mod tests {
         // The client closes first, so its port waits.
         drop(client);
         drop(accepted);
-        assert!(port_owner::is_in_time_wait(address));
+        assert!(peers::is_in_time_wait(address));
         let one_address = ListenAddress { addresses: vec![ip.into()], ..localhost(address.port()) };
         let waiting = timeout(RETRY_AFTER * 2, bind(&one_address, &[])).await;
         assert!(waiting.is_err(), "{waiting:?}");
         // A listener on the port takes precedence over what has ended.
-        assert!(!port_owner::is_in_time_wait(server.local_addr().unwrap()));
+        assert!(!peers::is_in_time_wait(server.local_addr().unwrap()));
     }
 
     fn localhost(port: u16) -> ListenAddress {

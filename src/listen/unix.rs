@@ -11,18 +11,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
+pub(super) use tokio::net::UnixListener;
 use tokio::{
-    net::{UnixListener, UnixSocket, UnixStream},
+    net::{UnixSocket, UnixStream},
     time::timeout,
 };
 
 use super::{
     error::{Error, MAX_PATH},
     limits::{BACKLOG, PROBE_TIMEOUT},
+    peer::Peer,
     port_owner,
+    stream::Stream,
 };
-use crate::target::{Local, SocketAccess};
+use crate::{
+    platform::files,
+    target::{Local, SocketAccess},
+};
 
 /// Removes the file of a socket when dropped, if it is still the one that was created, and the record of it.
 #[derive(Debug)]
@@ -35,8 +40,8 @@ pub(super) struct SocketFile {
 
 impl SocketFile {
     /// The path of the socket.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn local(&self) -> Local {
+        Local::Unix(self.path.clone())
     }
 }
 
@@ -74,8 +79,7 @@ impl Lock {
         let mut name = OsString::from(path);
         name.push(".lock");
         let path = PathBuf::from(name);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?);
+        let file = files::open_private(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { path, file })),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -99,6 +103,16 @@ impl Lock {
     }
 }
 
+/// The next connection. Cancel safe.
+///
+/// # Errors
+/// The error of the system.
+pub(super) async fn accept(listener: &UnixListener) -> io::Result<(Stream, Peer)> {
+    let (stream, _) = listener.accept().await?;
+    let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+    Ok((stream.into(), Peer::Unix { uid }))
+}
+
 /// Binds a unix socket, and replaces one that rdsgate has left behind there.
 ///
 /// # Errors
@@ -111,7 +125,7 @@ pub(super) async fn bind(path: &Path, access: SocketAccess) -> Result<(UnixListe
     let directory = folder_of(path);
     let meta = fs::metadata(directory).map_err(failed)?;
     // One with the sticky bit too: another user could be the first to take the name.
-    if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+    if !files::only_we_write(directory, &meta) {
         return Err(Error::Directory(directory.to_owned()));
     }
     let Some(lock) = Lock::take(path).map_err(failed)? else { return Err(taken(path).await) };

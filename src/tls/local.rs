@@ -28,6 +28,7 @@ use tracing::{debug, warn};
 
 pub use self::{authority::Authority, error::Error};
 use super::binding;
+use crate::platform::process;
 
 /// The life of a leaf.
 const LIFE: Duration = Duration::from_hours(90 * 24);
@@ -38,7 +39,7 @@ const CLOCK_SKEW: Duration = Duration::from_hours(24);
 
 /// The names by which clients of this machine reach it: `localhost`, both loopback addresses, and the host name.
 fn own_names() -> Vec<String> {
-    let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let host = process::host_name().to_lowercase();
     let mut names = vec!["localhost".into(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
     if is_name(&host) && !names.contains(&host) {
         names.push(host);

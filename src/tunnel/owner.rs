@@ -8,10 +8,12 @@
 //! A process ends its sessions itself. A session whose process has gone is an orphan, and ends by the account's idle timeout.
 //! Another machine's processes cannot be looked at from here, so its sessions are never orphans.
 
-use std::{fmt::Write as _, fs, sync::OnceLock};
+use std::{fmt::Write as _, sync::OnceLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ssm_session::request::MAX_REASON;
+
+use crate::platform::process::{self, started};
 
 /// The process that started a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,39 +73,10 @@ fn with_mark(reason: &str, mark: &str) -> String {
     format!("{text}{own}{mark}")
 }
 
-/// When a process started, in the words of the system: on Linux the 22nd field of proc_pid_stat(5), elsewhere the reply of ps.
-/// `None` for one that does not run.
-pub fn started(pid: u32) -> Option<String> {
-    if cfg!(target_os = "linux") {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the program's name in parentheses, and may hold anything.
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let mut fields = rest.split(' ');
-        let zombie = fields.next()? == "Z";
-        // The state was the third.
-        let started = fields.nth(18)?;
-        return (!zombie).then(|| started.to_owned());
-    }
-    said_by("ps", &["-o", "lstart=", "-p", &pid.to_string()])
-}
-
-/// The output of a program of the system, if it has one.
-fn said_by(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = std::process::Command::new(program).args(arguments).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    (output.status.success() && !text.is_empty()).then_some(text)
-}
-
 /// A short name of this machine and, in a container, of its process ids. It reveals nothing of either.
 fn machine() -> &'static str {
     static MACHINE: OnceLock<String> = OnceLock::new();
-    MACHINE.get_or_init(|| {
-        let id =
-            ["/etc/machine-id", "/var/lib/dbus/machine-id"].into_iter().find_map(|path| fs::read_to_string(path).ok());
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| said_by("uname", &["-n"]));
-        let processes = fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
-        short(&format!("{}\n{}\n{processes}", id.unwrap_or_default(), host.unwrap_or_default()), 6)
-    })
+    MACHINE.get_or_init(|| short(&process::machine(), 6))
 }
 
 /// The first hexadecimal digits of a text's hash.

@@ -14,7 +14,7 @@ use super::{
     environment::Environment,
     ini::{self, Section},
 };
-use crate::aws::error::file::Unusable;
+use crate::{aws::error::file::Unusable, platform::files};
 
 /// The largest file that is read.
 const LIMIT: u64 = 1 << 20;
@@ -66,7 +66,7 @@ pub(in crate::aws) struct Stamp(Vec<(PathBuf, Option<Look>)>);
 struct Look {
     modified: Option<SystemTime>,
     length: u64,
-    inode: u64,
+    number: u64,
 }
 
 impl Stamp {
@@ -78,10 +78,6 @@ impl Stamp {
 
 impl Look {
     fn of(metadata: &Metadata) -> Self {
-        #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
-        #[cfg(not(unix))]
-        let inode = 0;
-        Self { modified: metadata.modified().ok(), length: metadata.len(), inode }
+        Self { modified: metadata.modified().ok(), length: metadata.len(), number: files::number(metadata) }
     }
 }

@@ -10,6 +10,8 @@ use std::{
 use aws_lc_rs::digest;
 use aws_smithy_types::{DateTime, date_time::Format};
 
+use crate::platform::files;
+
 /// The polling interval for a file that another program will write.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -44,16 +46,11 @@ fn modified(path: &Path) -> Option<SystemTime> {
 /// Replaces a file atomically. The new one is readable by its owner only.
 pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let (mut folders, mut options) = (std::fs::DirBuilder::new(), std::fs::OpenOptions::new());
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-        folders.mode(0o700);
-        options.mode(0o600);
-    }
-    folders.recursive(true).create(folder)?;
+    files::make_private_folder(folder)?;
     let temporary = folder.join(format!("rdsgate-{}.tmp", uuid::Uuid::new_v4()));
-    let written = options.write(true).create_new(true).open(&temporary).and_then(|mut file| {
+    let mut options = std::fs::OpenOptions::new();
+    let opened = files::private(options.write(true).create_new(true)).open(&temporary);
+    let written = opened.and_then(|mut file| {
         file.write_all(text)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)

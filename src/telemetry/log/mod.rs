@@ -15,7 +15,6 @@
 mod fold;
 mod line;
 mod people;
-mod size;
 mod stderr;
 
 use std::{io::IsTerminal as _, panic::PanicHookInfo, sync::Arc, time::Duration};
@@ -29,10 +28,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+pub use crate::platform::terminal::size;
 use line::Line;
 pub use line::{Format, json};
 pub use people::{bytes, label, wrapped};
-pub use size::size;
 use stderr::Queue;
 pub use stderr::{Stderr, flush, set_status};
 

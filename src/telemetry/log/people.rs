@@ -18,7 +18,7 @@ use safe_display::printable;
 use serde_json::Value;
 use tracing::Level;
 
-use super::size::size;
+use crate::platform::terminal::size;
 
 /// Fields that a person does not need in a line of the level info or above.
 const MINOR: [&str; 4] = ["peer", "session", "side", "thread"];

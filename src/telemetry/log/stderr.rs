@@ -17,6 +17,7 @@ use super::{
     fold::{Fold, Summary},
     line::{self, Format},
 };
+use crate::platform::terminal;
 
 /// The largest number of bytes in the queue.
 const CAPACITY: usize = 4 << 20;
@@ -226,7 +227,7 @@ struct TerminalSafe(io::Stderr);
 
 impl Write for TerminalSafe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        while self.would_stop_us() {
+        while terminal::write_would_stop() {
             std::thread::sleep(TOSTOP_PAUSE);
         }
         self.0.write(bytes)
@@ -234,24 +235,6 @@ impl Write for TerminalSafe {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
-    }
-}
-
-impl TerminalSafe {
-    #[cfg(unix)]
-    fn would_stop_us(&self) -> bool {
-        use rustix::{
-            process::getpgrp,
-            termios::{LocalModes, tcgetattr, tcgetpgrp},
-        };
-        // Without attributes it is not a terminal.
-        tcgetattr(&self.0).is_ok_and(|modes| modes.local_modes.contains(LocalModes::TOSTOP))
-            && tcgetpgrp(&self.0).is_ok_and(|group| group != getpgrp())
-    }
-
-    #[cfg(not(unix))]
-    fn would_stop_us(&self) -> bool {
-        false
     }
 }
 

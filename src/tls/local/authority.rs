@@ -16,7 +16,6 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -25,13 +24,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
 };
-use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{extensions::GeneralName, parse_x509_certificate, prelude::X509Certificate};
 use zeroize::Zeroizing;
 
 use super::{CLOCK_SKEW, error::Error, own_names};
-use crate::regular_file;
+use crate::{platform::files, regular_file};
 
 /// The folder below that for state.
 const FOLDER: &str = "rdsgate/local-ca";
@@ -92,10 +90,7 @@ impl Authority {
             Err(cause) => return Err(Error::File { path, cause }),
         };
         let mut pem = Zeroizing::new(file.bytes);
-        // The rule of libpq for keys: a group may read that of root.
-        let (owner, mode) = (file.metadata.uid(), file.metadata.mode());
-        let others = if owner == 0 { 0o037 } else { 0o077 };
-        if (owner != 0 && owner != rustix::process::geteuid().as_raw()) || mode & others != 0 {
+        if files::may_hold_secret(&path, &file.metadata).is_err() {
             return Err(Error::Exposed(path));
         }
         if CertificateDer::from_pem_slice(&pem).is_err() {
@@ -244,15 +239,13 @@ fn lock(folder: &Path) -> Result<File, Error> {
         let path = path.to_owned();
         move |cause: io::Error| Error::File { path, cause }
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+    files::make_private_folder(folder).map_err(failed(folder))?;
     let meta = fs::metadata(folder).map_err(failed(folder))?;
-    if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+    if !files::is_ours_alone(folder, &meta) {
         return Err(Error::OpenFolder(folder.to_owned()));
     }
     let path = folder.join("lock");
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(&path)(error.into()))?;
-    let file = File::from(file);
+    let file = files::open_private(&path).map_err(failed(&path))?;
     file.lock().map_err(failed(&path))?;
     Ok(file)
 }
@@ -264,7 +257,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     // Of a process that was killed.
     let _ = fs::remove_file(&new);
     let written = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut options = fs::OpenOptions::new();
+        let mut file = files::private(options.write(true).create_new(true)).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)
@@ -274,7 +268,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
 

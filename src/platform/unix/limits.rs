@@ -10,7 +10,7 @@ static FILES_AT_START: OnceLock<Rlimit> = OnceLock::new();
 const FILES_WHERE_UNLIMITED: u64 = 10_240;
 
 /// Sets them, once.
-pub(super) fn set() {
+pub fn set() {
     no_core_file();
     raise_files();
 }
@@ -25,6 +25,11 @@ fn no_core_file() {
     }
 }
 
+/// The number of files that the process may open; `None` where they are not limited.
+pub fn open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Each connection takes one or two files. The soft limit is 1024 on most systems, for the sake of programs that use
 /// select(2); we do not.
 fn raise_files() {
@@ -37,7 +42,7 @@ fn raise_files() {
 
 /// Starts a program under the limit of open files that we were started with: it may use select(2), or close all that it may
 /// have.
-pub(super) fn as_at_start<T>(start: impl FnOnce() -> T) -> T {
+pub fn as_at_start<T>(start: impl FnOnce() -> T) -> T {
     let Some(at_start) = FILES_AT_START.get() else { return start() };
     let raised = getrlimit(Resource::Nofile);
     // Files that are open stay so; new ones have to wait a moment where there are many.

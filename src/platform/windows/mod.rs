@@ -1,0 +1,10 @@
+//! Windows.
+
+pub mod files;
+pub mod limits;
+pub mod notify;
+pub mod peers;
+pub mod process;
+pub mod signals;
+pub mod status;
+pub mod terminal;
