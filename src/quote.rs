@@ -42,6 +42,25 @@ pub fn fish(word: &str) -> Cow<'_, str> {
     format!("'{}'", word.replace('\\', r"\\").replace('\'', r"\'")).into()
 }
 
+/// One word for PowerShell, whose single quotes know one escape: a quote is doubled. It takes typographic single quotes for the same
+/// (about_Quoting_Rules; `IsSingleQuote` of its tokenizer).
+pub fn powershell(word: &str) -> String {
+    let mut text = String::from("'");
+    for c in word.chars() {
+        text.push(c);
+        if matches!(c, '\'' | '\u{2018}'..='\u{201b}') {
+            text.push(c);
+        }
+    }
+    text.push('\'');
+    text
+}
+
+/// A value for `set "NAME=…"` of cmd; `None` if it has a character that cmd expands between quotes too, or a quote.
+pub fn cmd(value: &str) -> Option<&str> {
+    (!value.contains(['"', '%', '!'])).then_some(value)
+}
+
 /// A value of a `.env` file that all readers read alike: a POSIX shell that sources it, python-dotenv and similar programs.
 /// `None` if there is no such form. Values without special characters get no quotes, for readers that know none (docker).
 pub fn dotenv(value: &str) -> Option<Cow<'_, str>> {

@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(value_name = "TARGET")]
     target: String,
     /// Syntax of the output
-    #[arg(long, value_name = "FORMAT", default_value = "sh")]
+    #[arg(long, value_name = "FORMAT", default_value = DEFAULT)]
     format: Format,
     #[command(flatten)]
     options: TargetArguments,
@@ -32,7 +32,12 @@ Examples:
   rdsgate env orders --format fish | source
   rdsgate env orders --format dotenv > .env
   rdsgate env orders --format docker > env && docker run --env-file env …
+  rdsgate env orders --format powershell | Out-String | Invoke-Expression
+  for /f \"delims=\" %i in ('rdsgate env orders --format cmd') do @%i
 ";
+
+/// The usual shell of the system.
+const DEFAULT: &str = if cfg!(windows) { "powershell" } else { "sh" };
 
 /// A syntax for variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,6 +50,10 @@ enum Format {
     Dotenv,
     /// docker's --env-file, which knows no quotes
     Docker,
+    /// PowerShell
+    Powershell,
+    /// The command prompt of Windows
+    Cmd,
 }
 
 /// Runs the subcommand.
@@ -53,7 +62,7 @@ pub fn run(arguments: Arguments, output: &mut Output) -> Exit {
     options.with_connection(target, output, |connection, output| match text(connection, format) {
         Ok(text) => output.print(&text),
         Err(error) => {
-            output.error(&error, Some("use --format sh or fish, or rename it"));
+            output.error(&error, Some("use --format sh, fish or powershell, or rename it"));
             Exit::Usage
         }
     })
@@ -69,6 +78,16 @@ fn text(connection: &Connection<'_>, format: Format) -> Result<String, Unwritabl
     match format {
         Format::Sh if !misleading.is_empty() => text = format!("unset {misleading}\n"),
         Format::Fish if !misleading.is_empty() => text = format!("set -e {misleading}\n"),
+        Format::Powershell => {
+            for name in connection.misleading() {
+                let _ = writeln!(text, "Remove-Item Env:{name} -ErrorAction Ignore");
+            }
+        }
+        Format::Cmd => {
+            for name in connection.misleading() {
+                let _ = writeln!(text, "set {name}=");
+            }
+        }
         Format::Sh | Format::Fish | Format::Dotenv | Format::Docker => {}
     }
     for (name, value) in connection.variables() {
@@ -76,6 +95,11 @@ fn text(connection: &Connection<'_>, format: Format) -> Result<String, Unwritabl
             Format::Sh => writeln!(text, "export {name}={}", quote::posix(&value)),
             Format::Fish => writeln!(text, "set -gx {name} {}", quote::fish(&value)),
             Format::Docker => writeln!(text, "{name}={value}"),
+            Format::Powershell => writeln!(text, "$env:{name} = {}", quote::powershell(&value)),
+            Format::Cmd => match quote::cmd(&value) {
+                Some(value) => writeln!(text, "set \"{name}={value}\""),
+                None => return Err(Unwritable { what: name, name: value, form: "a variable of cmd" }),
+            },
             Format::Dotenv => match quote::dotenv(&value) {
                 Some(quoted) => writeln!(text, "{name}={quoted}"),
                 None => return Err(Unwritable { what: name, name: value, form: "a line of a .env file" }),
@@ -126,6 +150,8 @@ mod tests {
             ("it's $me", Format::Dotenv, true),
             ("it's $me", Format::Docker, false),
             ("it's $me", Format::Sh, false),
+            ("it's $me", Format::Powershell, false),
+            ("100%", Format::Cmd, true),
         ] {
             let target = target(Engine::Postgres, Some(user), None, "5432");
             assert_eq!(text(&Connection::new(&target, &[]), format).is_err(), refused, "{user:?} {format:?}");
@@ -133,6 +159,19 @@ mod tests {
         let target = target(Engine::Postgres, Some("it's $me"), None, "5432");
         let docker = text(&Connection::new(&target, &[]), Format::Docker).unwrap();
         assert!(docker.contains("\nPGUSER=it's $me\n"), "{docker}");
+    }
+
+    #[test]
+    fn shells_of_windows_get_their_words() {
+        let mut target = target(Engine::Postgres, Some("it’s 'me'"), Some("$db & co"), "5432");
+        let powershell = text(&Connection::new(&target, &[]), Format::Powershell).unwrap();
+        assert!(powershell.starts_with("Remove-Item Env:PGSERVICE -ErrorAction Ignore\n"), "{powershell}");
+        assert!(powershell.contains("\n$env:PGUSER = 'it’’s ''me'''\n$env:PGDATABASE = '$db & co'\n"), "{powershell}");
+        (target.user, target.database) = (Some("app".into()), Some("orders".into()));
+        let cmd = text(&Connection::new(&target, &[]), Format::Cmd).unwrap();
+        assert!(cmd.starts_with("set PGSERVICE=\nset PGHOSTADDR=\n"), "{cmd}");
+        let url = "set \"DATABASE_URL=postgresql://app@localhost:5432/orders?sslmode=disable\"\n";
+        assert!(cmd.ends_with(url), "{cmd}");
     }
 
     #[test]
