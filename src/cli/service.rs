@@ -54,6 +54,8 @@ Examples:
 enum Error {
     #[error("the home folder is unknown")]
     NoHome(#[source] etcetera::HomeDirError),
+    #[error("rdsgate cannot write a service of Windows yet")]
+    NoServices,
     #[error("cannot find out {what}")]
     Unknown { what: &'static str, source: io::Error },
     #[error("{} was not written by rdsgate", .0.display())]
@@ -72,6 +74,7 @@ impl Error {
             Self::NotOurs(_) => Some("move it away, or manage the service by hand"),
             Self::Missing(_) => Some("rdsgate service install writes it"),
             Self::NoHome(_) => Some("set HOME"),
+            Self::NoServices => Some("let the Task Scheduler run rdsgate up at log on"),
             Self::Failed { .. } => Some("see its output above; the file stays as it is"),
             Self::Unknown { .. } | Self::File { .. } => None,
         }
@@ -99,6 +102,9 @@ pub fn run(arguments: Arguments, commands: clap::Command, output: &mut Output) -
 }
 
 fn service() -> Result<Service, Error> {
+    if cfg!(windows) {
+        return Err(Error::NoServices);
+    }
     if cfg!(target_os = "macos") {
         return etcetera::home_dir().map(|home| launchd::service(&home)).map_err(Error::NoHome);
     }
@@ -113,6 +119,7 @@ fn install(arguments: Vec<String>, output: &mut Output) -> Result<Exit, Error> {
         program: std::env::current_exe().map_err(unknown("the path of rdsgate"))?,
         arguments: ["up", "--reload-on-hup"].into_iter().map(str::to_owned).chain(arguments).collect(),
         folder: std::env::current_dir().map_err(unknown("the working directory"))?,
+        log: etcetera::home_dir().map_err(Error::NoHome)?.join("Library/Logs/rdsgate.log"),
     };
     must_be_ours(&service.path)?;
     write(&service.path, &(service.write)(&job)).map_err(|source| file(&service.path, source))?;

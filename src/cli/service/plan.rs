@@ -11,6 +11,8 @@ pub(super) struct Job {
     /// The arguments behind the program.
     pub(super) arguments: Vec<String>,
     pub(super) folder: PathBuf,
+    /// The file for what it writes to stderr, where the system keeps none.
+    pub(super) log: PathBuf,
 }
 
 /// The service as a system has it.
@@ -38,5 +40,6 @@ pub(super) fn example() -> Job {
             .map(str::to_owned)
             .into(),
         folder: "/home/ada/100%".into(),
+        log: "/home/ada/Library/Logs/rdsgate.log".into(),
     }
 }
