@@ -1,6 +1,7 @@
 """As matrix.js of node, with PyMySQL. A path is a folder with a socket of the usual name."""
 
 import concurrent.futures
+import os
 import sys
 
 import pymysql
@@ -9,7 +10,8 @@ import pymysql
 def attempt(words):
     number, host, port, password, ca = words.split(",")
     where = {"unix_socket": f"{host}/mysql.sock"} if host.startswith("/") else {"host": host, "port": int(port)}
-    tls = {"ssl": {"ca": ca}} if ca else {"ssl_disabled": True}
+    # Where the listener has no TLS, there is no such file.
+    tls = {"ssl": {"ca": ca if os.path.exists(ca) else None}} if ca else {"ssl_disabled": True}
     try:
         db = pymysql.connect(user="app_user", database="appdb", password=password, **where, **tls)
     except pymysql.Error as error:
