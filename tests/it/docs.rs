@@ -129,6 +129,14 @@ const BLOCKS: &[(&str, &str, Shown)] = &[
     ),
     (
         "docs/operations.md",
+        "systemctl --user disable",
+        By(&[
+            "service::systemd_starts_rdsgate_at_the_first_connection",
+            "service::systemd_accepts_the_unit_and_the_socket_of_the_documentation",
+        ]),
+    ),
+    (
+        "docs/operations.md",
         "curl -s localhost:9090/status",
         By(&["admin::a_unix_socket_is_for_our_user_alone_and_goes_with_the_process"]),
     ),
