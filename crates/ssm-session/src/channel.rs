@@ -190,6 +190,12 @@ impl Channel {
         self.sender.is_port_ready()
     }
 
+    /// Whether the agent may acknowledge data that it throws away. Then an acknowledgement does not show that its port takes
+    /// data. At first it is not expected to.
+    pub(crate) fn set_discards_data(&mut self, discards: bool) {
+        self.sender.set_discards_data(discards);
+    }
+
     /// Whether a message that was sent has been acknowledged.
     pub fn is_acknowledged(&self, sequence: SequenceNumber) -> bool {
         self.sender.is_acknowledged(sequence)

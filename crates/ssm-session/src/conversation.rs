@@ -26,6 +26,7 @@ use crate::{
     load::{Availability, Condition, Load, Meter, STALLED_FROM},
     message::DecodeError,
     payload::{Flag, HandshakeComplete, PayloadType},
+    readiness::Readiness,
     silence::Silence,
     smux::{
         frame::StreamId,
@@ -35,14 +36,6 @@ use crate::{
     trial::{NOP, Trial},
 };
 
-/// The agent notes that its handshake is complete only after it has sent HandshakeComplete. Until then it acknowledges data and
-/// throws them away (agent [`datachannel.go`], PerformHandshake, and [processStreamDataMessage]). The note is the next statement
-/// of the agent, but a busy node may be late with it: of 400 sessions on a loaded loopback, 2 lost data that followed at once.
-/// The round trip is a part of this time.
-///
-/// [`datachannel.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/datachannel/datachannel.go#L1003-L1008
-/// [processStreamDataMessage]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/datachannel/datachannel.go#L838-L843
-const HANDSHAKE_LAG: Duration = Duration::from_millis(100);
 /// Limit for the acknowledgement of the TerminateSession flag. The agent waits as long for its own last acknowledgements (agent
 /// [`datachannel.go`], PrepareToCloseChannel).
 ///
@@ -75,8 +68,8 @@ pub struct Conversation {
     idle: Idle,
     trial: Trial,
     silence: Silence,
-    /// Data wait until this time, see [`HANDSHAKE_LAG`]. Cleared once it has come.
-    data_from: Option<Instant>,
+    /// Data wait for an agent that takes them. Set by HandshakeComplete, cleared when the wait is over.
+    readiness: Option<Readiness>,
     customer_message: Option<String>,
 }
 
@@ -94,7 +87,7 @@ impl Conversation {
             idle: Idle::new(options.keep_alive, options.idle_timeout, now),
             trial: Trial::new(options.payload_size),
             silence: Silence::default(),
-            data_from: None,
+            readiness: None,
             customer_message: None,
             options,
         }
@@ -263,8 +256,8 @@ impl Conversation {
     /// The next frame for the websocket.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
         self.idle_since = (self.mux.stream_count() == 0).then(|| self.idle_since.unwrap_or(now));
-        let may_send = self.data_from.is_none_or(|from| now >= from);
-        if may_send && matches!(self.state, State::Open { .. } | State::Terminating { .. }) {
+        self.check_readiness(now);
+        if self.readiness.is_none() && matches!(self.state, State::Open { .. } | State::Terminating { .. }) {
             while self.mux.has_output() && self.channel.has_room() {
                 let Some(payload) = self.mux.poll_output(self.trial.payload_size(), now) else { break };
                 let length = payload.len();
@@ -296,14 +289,15 @@ impl Conversation {
         let connected = self.channel.is_connected();
         let trial = self.trial.next_timeout().filter(|_| connected);
         let silence = self.silence_at().filter(|_| connected);
-        let due = [self.keep_alive_at(), self.idle_warning_at(), trial, self.data_from, silence];
+        let readiness = self.readiness.as_ref().map(|readiness| readiness.next_timeout(self.mux.has_output()));
+        let due = [self.keep_alive_at(), self.idle_warning_at(), trial, readiness, silence];
         let below = [self.channel.next_timeout(), self.mux.next_timeout()];
         due.into_iter().chain(below).chain([own]).flatten().min()
     }
 
     /// Does what is due at `now`.
     pub fn on_timeout(&mut self, now: Instant) {
-        self.data_from = self.data_from.filter(|&from| now < from);
+        self.check_readiness(now);
         self.channel.on_timeout(now);
         self.mux.on_timeout(now);
         self.handle_events(now);
@@ -381,6 +375,7 @@ impl Conversation {
         if let Some(sequence) = self.trial.check(acknowledged, overtaken, now) {
             self.channel.replace(sequence, NOP, now);
         }
+        self.check_readiness(now);
         let channel = &self.channel;
         self.mux.on_acknowledged(|it| channel.is_acknowledged(it), now);
         while let Some(event) = self.channel.poll_event() {
@@ -396,6 +391,17 @@ impl Conversation {
         }
         if matches!(self.state, State::Terminating { .. }) && self.channel.is_drained() {
             self.end(EndReason::Terminated);
+        }
+    }
+
+    /// Finds out whether the agent takes data, once there are data for it.
+    fn check_readiness(&mut self, now: Instant) {
+        let Some(readiness) = &mut self.readiness else { return };
+        if readiness.is_over(|it| self.channel.is_overtaken(it), now) {
+            self.readiness = None;
+            self.channel.set_discards_data(false);
+        } else if self.mux.has_output() && readiness.wants_probe(now) {
+            readiness.on_probe(self.channel.send(PayloadType::Output, NOP, now), now);
         }
     }
 
@@ -420,7 +426,8 @@ impl Conversation {
                 }
                 self.idle.on_input(now);
                 self.idle_since = Some(now);
-                self.data_from = Some(now + HANDSHAKE_LAG.saturating_sub(self.channel.round_trip()));
+                self.channel.set_discards_data(true);
+                self.readiness = Some(Readiness::new(self.channel.round_trip(), now));
                 self.state = State::Open { agent };
             }
             (PayloadType::Output, State::ExpectHandshakeRequest { .. } | State::ExpectHandshakeComplete { .. }) => {

@@ -18,7 +18,9 @@ use super::*;
 use crate::{
     fault_table::Held,
     message::{AgentMessage, MessageType},
-    payload, samples,
+    payload,
+    readiness::DEAF_TIME,
+    samples,
     smux::{
         frame::{Command, FrameReader, Piece, StreamId},
         mux,
@@ -49,19 +51,42 @@ fn handshake_gets_one_response_and_no_data_goes_out_before_its_end() {
 }
 
 #[test]
-fn data_wait_until_the_agent_has_noted_that_its_handshake_is_complete() {
+fn data_wait_for_100_ms_if_the_agent_acknowledges_every_nop() {
     let mut far = Far::new(Options::default());
     far.say(PayloadType::HandshakeRequest, samples::handshake_request("3.3.987.0").as_bytes());
     far.say(PayloadType::HandshakeComplete, b"{}");
     let id = far.conversation.open_stream(far.now).unwrap();
     far.write(id, b"early");
-    assert_eq!(far.sizes(), [0; 0]);
-    let due = far.now + HANDSHAKE_LAG;
+    let due = far.now + DEAF_TIME;
+    far.advance(DEAF_TIME - Duration::from_millis(1));
+    assert_eq!(far.nops(), far.sizes().len());
+    assert!((2..20).contains(&far.nops()), "{} probes", far.nops());
     assert_eq!(far.conversation.next_timeout(), Some(due));
-    far.now = due;
-    far.conversation.on_timeout(due);
-    far.listen();
+    far.advance(Duration::from_millis(1));
     assert_eq!(far.uploaded(id), "early");
+}
+
+#[test]
+fn data_follow_at_once_when_the_agent_leaves_a_nop_behind() {
+    let mut far = Far::new(Options::default());
+    far.say(PayloadType::HandshakeRequest, samples::handshake_request("3.3.987.0").as_bytes());
+    far.acknowledges = false;
+    far.say(PayloadType::HandshakeComplete, b"{}");
+    let id = far.conversation.open_stream(far.now).unwrap();
+    far.write(id, b"early");
+    far.advance(Duration::from_millis(1));
+    assert_eq!((far.nops(), far.sizes().len()), (2, 2));
+    let acknowledge = |sequence, far: &mut Far| {
+        let ids = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let ack = payload::acknowledge(MessageType::InputStreamData, ids.0, sequence, ids.1, 1);
+        far.conversation.on_frame(&ack.encode(), far.now).unwrap();
+        far.listen();
+    };
+    acknowledge(2, &mut far);
+    assert_eq!(far.uploaded(id), "early");
+    far.heard.clear();
+    far.advance(Duration::from_millis(5));
+    assert_eq!(far.nops(), 1, "the agent passes the data on when it has taken this message");
 }
 
 #[test]
@@ -75,11 +100,11 @@ fn round_trip_is_a_part_of_the_wait_after_the_handshake() {
         let ack = payload::acknowledge(MessageType::InputStreamData, id, 0, of_ack, 1);
         far.conversation.on_frame(&ack.encode(), far.now).unwrap();
         far.say(PayloadType::HandshakeComplete, b"{}");
-        far.conversation.open_stream(far.now).unwrap();
-        let due = far.now + Duration::from_millis(waits);
+        let id = far.conversation.open_stream(far.now).unwrap();
+        far.write(id, b"early");
         far.advance(Duration::from_millis(waits));
         far.listen();
-        assert_eq!((far.now, far.sizes().len()), (due, 1), "{takes} ms");
+        assert_eq!(far.uploaded(id), "early", "{takes} ms");
     }
 }
 
@@ -162,7 +187,7 @@ fn streams_survive_a_reconnect_and_dial_timeouts_start_again() {
 #[test]
 fn session_records_since_when_it_is_idle_and_sends_a_flag_at_its_end() {
     let mut far = Far::open("3.3.987.0");
-    assert_eq!(far.conversation.load(far.now).idle_since.map(|opened| opened + HANDSHAKE_LAG), Some(far.now));
+    assert_eq!(far.conversation.load(far.now).idle_since.map(|opened| opened + DEAF_TIME), Some(far.now));
     let id = far.conversation.open_stream(far.now).unwrap();
     far.write(id, b"x");
     assert!(far.conversation.load(far.now).dialling);

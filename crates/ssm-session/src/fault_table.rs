@@ -29,6 +29,9 @@ struct Row {
     pauses: u32,
     pace: Option<Pace>,
     cuts: Cuts,
+    /// The longest time for which the agent throws data away after HandshakeComplete, and then for which its port opens.
+    deaf: Duration,
+    opening: Duration,
     /// The version of the agent. It acknowledges duplicates from 3.2.1041.0 on.
     version: &'static str,
     within: Duration,
@@ -64,11 +67,14 @@ const CALM: Row = Row {
     pauses: 0,
     pace: None,
     cuts: Cuts::None,
+    deaf: Duration::ZERO,
+    opening: Duration::from_millis(10),
     version: "3.3.987.0",
     within: Duration::from_secs(5),
 };
 /// All faults of a bad path.
 const ROUGH: Row = Row { loss: 0.3, duplication: 0.3, reordering: 0.3, within: MINUTES, ..CALM };
+const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTES: Duration = Duration::from_mins(5);
 /// The last version that never acknowledges a duplicate.
 const OLD: &str = "3.2.1040.0";
@@ -94,6 +100,9 @@ table! {
     pauses_without_an_end:                  Row { pauses: 3, within: MINUTES, ..CALM };
     a_cut_at_every_message:                 Row { cuts: Cuts::Each, within: MINUTES, ..CALM };
     resuming_refused_and_then_granted:      Row { cuts: Cuts::Long, within: MINUTES, ..CALM };
+    an_agent_that_is_deaf_for_up_to_100_ms:  Row { deaf: MILLISECOND * 100, ..CALM };
+    a_deaf_agent_with_a_fast_port:          Row { deaf: MILLISECOND * 100, opening: MILLISECOND, ..CALM };
+    a_deaf_agent_with_a_slow_port:          Row { deaf: MILLISECOND * 100, opening: MILLISECOND * 1000, ..CALM };
     two_cuts_in_a_row:                      Row { cuts: Cuts::Two, within: MINUTES, ..CALM };
     two_cuts_in_a_row_on_a_bad_path:        Row { cuts: Cuts::Two, pauses: 1, ..ROUGH };
 }

@@ -37,6 +37,7 @@ mod machine;
 pub mod message;
 pub mod payload;
 pub mod pool;
+mod readiness;
 pub mod request;
 #[cfg(any(test, feature = "testing"))]
 mod samples;

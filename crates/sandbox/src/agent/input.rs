@@ -103,7 +103,8 @@ impl Agent {
         if acknowledges {
             let ack = self.acknowledgement(message);
             // The acknowledgement of the HandshakeResponse and HandshakeComplete come in either order.
-            let overtakes = matches!(self.phase, Phase::Opening { .. }) && self.random.bool();
+            let is_response = message.payload_type == Some(PayloadType::HandshakeResponse.number());
+            let overtakes = is_response && self.random.bool();
             let place = if overtakes { self.out.len().saturating_sub(1) } else { self.out.len() };
             self.out.insert(place, ack);
         }

@@ -121,9 +121,9 @@ impl Outbox {
         self.oldest().filter(|oldest| oldest.in_flight)?.last_sent
     }
 
-    /// Whether the oldest message carries Output.
-    pub(super) fn oldest_is_output(&self) -> bool {
-        self.oldest().is_some_and(|oldest| oldest.is_output)
+    /// How often the oldest message was sent, if it carries Output.
+    pub(super) fn oldest_output_transmissions(&self) -> Option<u32> {
+        self.oldest().filter(|oldest| oldest.is_output).map(|oldest| oldest.transmissions)
     }
 
     /// When the copies of the oldest message were enough to suspect that the agent has it.

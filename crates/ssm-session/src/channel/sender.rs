@@ -1,7 +1,10 @@
 //! The sending direction: when a message goes out, what an acknowledgement says about its message and the ones before it,
 //! and when a message goes out again.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -17,11 +20,11 @@ use crate::{
     window::{MAX_BACKED_OFF_RTO, RoundTrip, Window},
 };
 
-/// The retransmission timeout until the first data message is acknowledged. The agent's port opens some 10 ms after
-/// HandshakeComplete and leaves earlier data unacknowledged (agent [`port.go`], InputStreamMessageHandler, ErrHandlerNotReady).
-///
-/// [`port.go`]: https://github.com/aws/amazon-ssm-agent/blob/1c217c89b42de51d4f4063363d8ec1f2eef56055/agent/session/plugins/port/port.go#L270
-const FIRST_DATA_RTO: Duration = Duration::from_millis(30);
+/// The retransmission timeout of the first data messages, which an agent leaves unacknowledged while its port opens (see
+/// `readiness`). That takes it some milliseconds, or as long as it looks up a name.
+const FIRST_DATA_RTO: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(30);
+/// Transmissions after which that timeout doubles.
+const FIRST_DATA_TRIES: u32 = 4;
 
 /// The sending direction of a channel.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(super) struct Sender {
     /// The agent's port takes data: it has sent some, or has acknowledged a data message that was the oldest. (Later
     /// messages are acknowledged before that, as out of order.)
     port_ready: bool,
+    /// The agent may acknowledge data that it throws away.
+    discards_data: bool,
     /// The agent never acknowledges a duplicate, see `inference`.
     infers_delivery: bool,
     retransmitted: u64,
@@ -57,6 +62,7 @@ impl Sender {
             last_progress: now,
             give_up_after,
             port_ready: false,
+            discards_data: false,
             infers_delivery: false,
             retransmitted: 0,
         }
@@ -78,6 +84,10 @@ impl Sender {
 
     pub(super) fn is_port_ready(&self) -> bool {
         self.port_ready
+    }
+
+    pub(super) fn set_discards_data(&mut self, discards: bool) {
+        self.discards_data = discards;
     }
 
     pub(super) fn is_acknowledged(&self, sequence: SequenceNumber) -> bool {
@@ -163,7 +173,7 @@ impl Sender {
         let Some(acked) = self.outbox.acknowledge(sequence) else { return };
         self.last_progress = now;
         self.timeouts_in_a_row = 0;
-        self.port_ready |= acked.is_output && acked.was_oldest;
+        self.port_ready |= acked.is_output && acked.was_oldest && !self.discards_data;
         self.measure(&acked, now);
         self.window.acknowledged(acked.payload, acked.in_flight, &self.round_trip, now);
         if let Some(first_sent) = acked.first_sent {
@@ -265,13 +275,19 @@ impl Sender {
                 break;
             }
             self.outbox.mark_lost(sequence);
-            self.window.lost(&self.round_trip, now);
+            if self.port_ready {
+                self.window.lost(&self.round_trip, now);
+            }
         }
     }
 
     fn timeout(&self) -> Duration {
-        if !self.port_ready && self.outbox.oldest_is_output() {
-            return FIRST_DATA_RTO;
+        if !self.port_ready
+            && let Some(tries) = self.outbox.oldest_output_transmissions()
+        {
+            let (least, most) = FIRST_DATA_RTO.into_inner();
+            let doublings = tries.saturating_sub(1) / FIRST_DATA_TRIES;
+            return (least.max(self.round_trip() / 4) * 2_u32.saturating_pow(doublings.min(4))).min(most);
         }
         let doubled = self.round_trip.timeout() * 2_u32.saturating_pow(self.timeouts_in_a_row.min(4));
         doubled.min(MAX_BACKED_OFF_RTO)

@@ -18,14 +18,14 @@ use crate::{
     smux::frame::{Command, FrameReader, HEADER, Header, Piece, StreamId},
 };
 
-/// Time from HandshakeComplete to a port that takes data.
-const OPENING: Duration = Duration::from_millis(10);
-
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) features: AgentFeatures,
     pub(super) version: &'static str,
-    pub(super) ready_at: Option<Instant>,
+    /// For how long the agent throws data away after HandshakeComplete, and then its port opens.
+    pub(super) deaf: Duration,
+    pub(super) opening: Duration,
+    pub(super) hears_at: Option<Instant>,
     pub(super) expected: i64,
     pub(super) stored: BTreeMap<i64, AgentMessage>,
     pub(super) reader: FrameReader,
@@ -102,11 +102,12 @@ impl Agent {
     fn process(&mut self, message: &AgentMessage, now: Instant, said: &mut Vec<Bytes>) -> bool {
         match message.payload_type.map(PayloadType::from) {
             Some(PayloadType::HandshakeResponse) => {
-                assert_eq!(self.ready_at, None, "a second HandshakeResponse");
-                self.ready_at = Some(now + OPENING);
+                assert_eq!(self.hears_at, None, "a second HandshakeResponse");
+                self.hears_at = Some(now + self.deaf);
                 said.push(self.send(PayloadType::HandshakeComplete, Bytes::from_static(b"{}"), now));
             }
-            Some(PayloadType::Output) if self.ready_at.is_none_or(|at| now < at) => return false,
+            Some(PayloadType::Output) if self.hears_at.is_none_or(|at| now < at) => {}
+            Some(PayloadType::Output) if self.hears_at.is_none_or(|at| now < at + self.opening) => return false,
             Some(PayloadType::Output) => self.on_smux(message.payload.clone()),
             other => panic!("{other:?}"),
         }

@@ -29,7 +29,7 @@ const PACE: Duration = Duration::from_millis(1);
 /// Time for which a flooded service takes no messages.
 const STALL: Duration = Duration::from_secs(3);
 /// Bytes that do not ask for room in the window: the handshake's response and probes of 8 bytes.
-const CONTROL: usize = 256;
+const CONTROL: usize = 512;
 
 /// Small limits, so that short conversations reach them, except for gaps and bulk. No dial hangs and no agent is silent for too
 /// long here: on a path that loses a third of all messages, an agent may be silent for some seconds.
@@ -47,6 +47,12 @@ fn options(row: &Row) -> Options {
         payload_size: 512,
         ..patient
     }
+}
+
+/// A time of whole milliseconds, at most `longest`.
+fn within(random: &mut fastrand::Rng, longest: Duration) -> Duration {
+    let most = longest.as_millis().try_into().expect("a short time");
+    Duration::from_millis(if most == 0 { 0 } else { random.u64(0..=most) })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +114,9 @@ impl World {
             agent: Agent {
                 features,
                 version: row.version,
-                ready_at: None,
+                deaf: within(&mut random, row.deaf),
+                opening: row.opening,
+                hears_at: None,
                 expected: 0,
                 stored: BTreeMap::new(),
                 reader: FrameReader::default(),
