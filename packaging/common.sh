@@ -29,7 +29,7 @@ debian() { # debian SUITE [PACKAGE...] : Debian's base system and these packages
   shift
   [ "$(id -u)" = 0 ] || fail "only root can make a Debian $suite; run this as root"
   command -v debootstrap > /dev/null || fail "debootstrap is not installed: apt-get install debootstrap"
-  if [ "$(cat "$root/packages" 2>/dev/null)" != "$*" ]; then
+  if [ ! -e "$root/packages" ] || [ "$(cat "$root/packages")" != "$*" ]; then
     rm -rf "$root"
     debian_root "$suite" "$root"
     # Files under /dev and services are not for a folder.
