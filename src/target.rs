@@ -372,6 +372,8 @@ pub struct Target {
     pub local_tls: LocalTls,
     /// The largest number of clients at a time.
     pub max_connections: Option<usize>,
+    /// How long a connection waits for another client once its own has said goodbye; `None` if it ends then.
+    pub reuse: Option<Duration>,
     /// The largest number of IAM logins a second.
     pub max_logins_per_second: usize,
 }

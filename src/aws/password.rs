@@ -149,6 +149,11 @@ impl Refusal {
 }
 
 impl PasswordInUse {
+    /// Whether both are the same password of the same user.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.password.fingerprint() == other.password.fingerprint()
+    }
+
     /// Whether it may be sent now; false if the database has refused it since it was handed out. Of the clients with a value that was
     /// refused some time ago, one may send it.
     pub fn claim(&self) -> bool {

@@ -71,6 +71,7 @@ pub struct Draft {
     local_password: Option<LocalPassword>,
     local_tls: DraftTls,
     max_connections: Option<usize>,
+    reuse: Option<Duration>,
     max_logins_per_second: usize,
     /// The settings of SSM sessions. The reason in them is a placeholder, which [`Draft::finish`] replaces.
     session: SessionSettings,
@@ -148,6 +149,7 @@ impl Draft {
             local_password: LocalPassword::parse(settings, environment)?,
             local_tls: DraftTls::parse(settings, environment)?,
             max_connections: settings.value::<typed::MaxConnections>()?,
+            reuse: settings.value::<typed::Reuse>()?.filter(|reuse| !reuse.is_zero()),
             max_logins_per_second: settings.value_or_default::<typed::MaxLoginsPerSecond>()?,
             reason: settings.value::<typed::Reason>()?,
             // A name that is not Unicode is left out.
@@ -276,6 +278,7 @@ impl Draft {
             local_password_file,
             local_tls,
             max_connections: self.max_connections,
+            reuse: self.reuse,
             max_logins_per_second: self.max_logins_per_second,
             name: self.name,
         })

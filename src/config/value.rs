@@ -34,6 +34,8 @@ const MAX_LABEL: usize = 32;
 pub const IDLE_CLOSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Bounds of `rotate_after`: a session that lasts seconds would only cost calls.
 pub const ROTATE_AFTER: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
+/// Bounds of `reuse`; zero turns it off.
+pub const REUSE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(10);
 /// Bounds of `max_connections`.
 pub const MAX_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 /// Bounds of `max_logins_per_second`.

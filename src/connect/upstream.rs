@@ -53,6 +53,8 @@ pub struct Record {
     pub steps: Vec<(Step, Duration)>,
     /// The version that the server reports, if it does.
     pub server_version: Option<String>,
+    /// Another client had the connection before.
+    pub reused: bool,
 }
 
 impl Record {
@@ -65,12 +67,13 @@ impl Record {
         server_version: Option<String>,
     ) -> Self {
         let (verified, login) = (Some(verified), Some(login));
-        Self { session, verified, login, steps: attempt.steps, server_version }
+        Self { session, verified, login, steps: attempt.steps, server_version, reused: false }
     }
 
     /// Of a connection without TLS and login.
     pub fn without_login(session: Option<Arc<str>>, attempt: Attempt) -> Self {
-        Self { session, verified: None, login: None, steps: attempt.steps, server_version: None }
+        let steps = attempt.steps;
+        Self { session, verified: None, login: None, steps, server_version: None, reused: false }
     }
 }
 

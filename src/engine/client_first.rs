@@ -13,16 +13,17 @@ use std::{future::ready, time::Duration};
 use bytes::Bytes;
 use database_wire::{
     Encryption, Error,
-    postgres::{CancelKey, CancelRequest},
+    postgres::{CancelRequest, ReplacedKey},
 };
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use super::{failure::Failure, follow::Follow, names::Request};
 use crate::{
     connect::{self, Deadline, Record, Server, Upstream},
     local_password::LocalPassword,
     login,
-    stream::{BoxIo, Io},
+    stream::{BoxIo, Io, goodbye::Goodbye},
 };
 
 /// An engine whose clients speak first, at work for one target.
@@ -149,9 +150,18 @@ pub struct Established {
     /// The bytes that the client reads before anything else.
     pub greeting: Bytes,
     /// The key of the connection's cancel requests, with the server that issued it.
-    pub cancel: Option<(CancelKey, Server)>,
+    pub cancel: Option<(ReplacedKey, Server)>,
     /// Follows the connection; it has seen the greeting.
     pub tap: Box<dyn Follow + Send>,
     /// For the log.
     pub record: Record,
+    /// What becomes of the connection when the client says goodbye; `None` if it ends then.
+    pub reuse: Option<(Goodbye, Box<dyn Reuse>)>,
+}
+
+/// A connection that another client may get when its own has said goodbye.
+pub trait Reuse: Send {
+    /// Undoes the changes of the client and keeps the connection until another client takes it, its time is over, or `stop` is
+    /// cancelled. Then, or if not all can be undone, the connection is ended in order.
+    fn keep(self: Box<Self>, stream: BoxIo, stop: CancellationToken) -> BoxFuture<'static, ()>;
 }

@@ -258,6 +258,7 @@ pub(crate) mod tests {
             local_password_file: None,
             local_tls: LocalTls::default(),
             max_connections: None,
+            reuse: None,
             max_logins_per_second: 180,
         }
     }

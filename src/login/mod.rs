@@ -30,6 +30,7 @@ pub enum Login {
 }
 
 /// A login with the data that had to be fetched for it.
+#[derive(Clone)]
 pub enum Prepared {
     /// The credentials that sign the token.
     Iam(Credentials),
@@ -103,6 +104,18 @@ impl Prepared {
         match self {
             Self::Iam(_) | Self::Password => None,
             Self::Secret(password) => password.user(),
+        }
+    }
+
+    /// Whether both prove the same identity with the same credentials. Never for the password of a client, which only the client
+    /// has.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Iam(one), Self::Iam(other)) => {
+                (one.access_key_id(), one.session_token()) == (other.access_key_id(), other.session_token())
+            }
+            (Self::Secret(one), Self::Secret(other)) => one.is_same(other),
+            (Self::Iam(_) | Self::Password | Self::Secret(_), _) => false,
         }
     }
 

@@ -102,6 +102,7 @@ mod tests {
             socket: crate::target::SocketAccess::PRIVATE,
             allow_users: Vec::new(),
             max_connections: None,
+            reuse: None,
             max_logins_per_second: 180,
             local_password_file: None,
             local_tls: crate::target::LocalTls::default(),

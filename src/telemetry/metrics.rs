@@ -43,6 +43,7 @@ struct Relayed {
 pub struct Metrics {
     open: Family<TargetLabel, Gauge>,
     accepted: Family<TargetLabel, Counter>,
+    reused: Family<TargetLabel, Counter>,
     refused: Family<AtStage, Counter>,
     ended: Family<Ended, Counter>,
     relayed: Family<Relayed, Counter>,
@@ -56,6 +57,7 @@ impl Default for Metrics {
         Self {
             open: Family::default(),
             accepted: Family::default(),
+            reused: Family::default(),
             refused: Family::default(),
             ended: Family::default(),
             relayed: Family::default(),
@@ -68,13 +70,18 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds the metrics to `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { open, accepted, refused, ended, relayed, connect, stages } = self.clone();
+        let Self { open, accepted, reused, refused, ended, relayed, connect, stages } = self.clone();
         registry.register(
             "rdsgate_connections_open",
             "Open client connections, including those still being made",
             open,
         );
         registry.register("rdsgate_connections_accepted", "Accepted client connections", accepted);
+        registry.register(
+            "rdsgate_connections_reused",
+            "Logins that took over the connection of a client that had left",
+            reused,
+        );
         registry.register("rdsgate_connections_refused", "Client connections refused, by stage", refused);
         registry.register(
             "rdsgate_connections_ended",
@@ -100,6 +107,7 @@ impl Metrics {
         let counts = Connections {
             open: self.open.get_or_create_owned(&label),
             accepted: self.accepted.get_or_create_owned(&label),
+            reused: self.reused.get_or_create_owned(&label),
             sent: relayed("sent"),
             received: relayed("received"),
             connect: self.connect.get_or_create_owned(&label),
@@ -132,6 +140,7 @@ pub struct Connections {
     target: Arc<str>,
     open: Gauge,
     accepted: Counter,
+    reused: Counter,
     sent: Counter,
     received: Counter,
     connect: Histogram,
@@ -163,6 +172,11 @@ impl Connections {
         for (stage, took) in stages {
             self.all.stages.get_or_create(&self.at(stage)).observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts a login that took over the connection of a client that had left.
+    pub fn reused(&self) {
+        self.reused.inc();
     }
 
     /// Counts bytes relayed from the client to the database.

@@ -59,6 +59,7 @@ mod process;
 mod reconnects;
 mod reload;
 mod replicas;
+mod reuse;
 mod routes;
 mod run;
 mod secrets;

@@ -239,6 +239,7 @@ mod tests {
             local_password_file: None,
             local_tls: crate::target::LocalTls::default(),
             max_connections: None,
+            reuse: None,
             max_logins_per_second: 180,
         }
     }

@@ -942,6 +942,23 @@ options! {
         reason: "It costs time at most.",
         aliases: &[],
     };
+    Reuse: Duration = |text| value::duration(text, value::REUSE) => Entry {
+        name: "reuse",
+        scope: Scope::Any,
+        kind: Kind::Duration,
+        placeholder: "TIME",
+        example: "\"60s\"",
+        default: DefaultValue::None,
+        show: Show::Target(|target| target.reuse.map(duration_text)),
+        group: Group::Proxy,
+        common: false,
+        help: "Keep a PostgreSQL connection for the next client this long after its own has said goodbye",
+        more: "The session is reset (DISCARD ALL) and given to a client with the same user, database and startup parameters. Not with \
+               --auth password, and not for MySQL.",
+        trust: Trust::Owner("give connections of one program to another"),
+        reason: "A reused connection stays logged in when its login has been revoked, for 15 minutes at most.",
+        aliases: &[],
+    };
     MaxConnections: usize = |text| value::number(text, value::MAX_CONNECTIONS) => Entry {
         name: "max_connections",
         scope: Scope::Any,

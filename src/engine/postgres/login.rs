@@ -11,7 +11,7 @@ use std::{
 use database_wire::{
     self as wire,
     postgres::{
-        self, LoggedIn, Mode, Notice, Startup,
+        self, Mode, Notice, Startup,
         authentication::{self, Begun, Broken},
     },
 };
@@ -22,24 +22,26 @@ use tracing::debug;
 use super::{
     connect::{begin, log_in, log_in_with_password, request_tls, secure},
     guard::guarded,
-    tap::Tap,
+    reached::Reached,
+    reused::Reused,
 };
 use crate::{
-    connect::{Attempt, Deadline, Error, Hope, Record, Server, Step, Stream, Upstream},
+    connect::{Attempt, Deadline, Error, Hope, Server, Step, Stream, Upstream},
     engine::client_first::{Asked, Connected, Established, NoAnswer},
     login::Proof,
     stream::Io,
-    tls::Verified,
 };
 
 /// For closing a connection that was not logged in to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// PostgreSQL at work for one target.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Postgres {
     /// The server does not take startup and password together. Set by the first login that it dropped so, never cleared.
     sequential_login: AtomicBool,
+    /// The connections that wait for another client.
+    reused: Arc<Reused>,
 }
 
 /// The login that a client asks for.
@@ -80,10 +82,10 @@ impl Postgres {
     async fn log_in_once(&self, wanted: Wanted<'_>) -> Result<Connected, Error> {
         let upstream = wanted.upstream;
         let mode = if self.sequential_login.load(Ordering::Relaxed) { Mode::Sequential } else { Mode::Pipelined };
-        match try_log_in(wanted, mode).await {
+        match self.try_log_in(wanted, mode).await {
             Err(Error::Login(wire::Error::Postgres(postgres::Error::NotPipelined(why)))) => {
                 debug!(target = %upstream.target().name, why, "logging in one message after the other from now on");
-                let established = try_log_in(wanted, Mode::Sequential).await;
+                let established = self.try_log_in(wanted, Mode::Sequential).await;
                 let established = upstream.note_failure(established)?;
                 self.sequential_login.store(true, Ordering::Relaxed);
                 Ok(established)
@@ -91,62 +93,53 @@ impl Postgres {
             result => upstream.note_failure(result),
         }
     }
-}
 
-async fn try_log_in(wanted: Wanted<'_>, mode: Mode) -> Result<Connected, Error> {
-    let Wanted { upstream, startup, notice, deadline } = wanted;
-    let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
-    let plan = upstream.plan();
-    let mut attempt = Attempt::new(deadline);
-    let prepared = plan.prepare(&mut attempt).await?;
-    let secured = async {
-        let (stream, ()) = plan.answer(&mut attempt, |stream| Box::pin(request_tls(stream))).await?;
-        let (session, server) = (stream.session_id(), Server::of(&stream, upstream.tls()));
-        let (stream, verified) = secure(&mut attempt, upstream.tls(), stream).await?;
-        Ok::<_, Error>((stream, session, server, verified))
-    };
-    let (mut stream, session, server, verified) = upstream.with_principal_lookup(secured).await?;
-    let startup = guarded(startup, &upstream.target().guard, upstream.principal()).map_err(Error::from_login)?;
-    let proof = plan.proof(&user, &Box::pin(plan.fresh(&mut attempt, prepared)).await?)?;
-    let reached = Reached { server, session, verified, proof, notice: notice.cloned() };
-    let logged_in = match &reached.proof {
-        Proof::Token(token) => log_in(&mut attempt, &mut stream, &startup, token.secret(), mode).await?,
-        Proof::OfClient => match begin(&mut attempt, &mut stream, &startup).await? {
-            Begun::LoggedIn(logged_in) => logged_in,
-            Begun::Asked(request) => {
-                return Ok(Connected::Asked(Box::new(Answering { stream, request, attempt, reached })));
+    async fn try_log_in(&self, wanted: Wanted<'_>, mode: Mode) -> Result<Connected, Error> {
+        let Wanted { upstream, startup, notice, deadline } = wanted;
+        let user = String::from_utf8_lossy(startup.get(b"user").unwrap_or_default()).into_owned();
+        let plan = upstream.plan();
+        let mut attempt = Attempt::new(deadline);
+        let prepared = plan.prepare(&mut attempt).await?;
+        let guard = &upstream.target().guard;
+        if Reused::is_for(upstream.target()) {
+            let startup = guarded(startup, guard, upstream.principal()).map_err(Error::from_login)?;
+            if let Some((stream, origin)) = self.reused.take(&startup, &prepared) {
+                return Ok(Connected::Established(origin.established(stream, notice, attempt)));
             }
-        },
-        Proof::Secret(password) => {
-            let logged_in = log_in_with_password(&mut attempt, &mut stream, &startup, password.secret()).await;
-            upstream.note_login(&reached.proof, logged_in)?
         }
-    };
-    Ok(Connected::Established(reached.established(stream, logged_in, attempt)))
-}
-
-/// The server of a login.
-struct Reached {
-    server: Option<Server>,
-    session: Option<Arc<str>>,
-    verified: Verified,
-    proof: Proof,
-    notice: Option<Notice>,
-}
-
-impl Reached {
-    fn established(self, stream: Stream, mut logged_in: LoggedIn, attempt: Attempt) -> Box<Established> {
-        if let Some(notice) = &self.notice {
-            logged_in.add_notice(notice);
-        }
-        let tap = Tap::new(&logged_in.greeting);
-        Box::new(Established {
-            stream: Box::new(stream),
-            greeting: logged_in.greeting,
-            cancel: logged_in.cancel_key.zip(self.server),
-            tap: Box::new(tap),
-            record: Record::new(self.session, self.verified, self.proof.record(), attempt, logged_in.server_version),
-        })
+        let secured = async {
+            let (stream, ()) = plan.answer(&mut attempt, |stream| Box::pin(request_tls(stream))).await?;
+            let (session, server) = (stream.session_id(), Server::of(&stream, upstream.tls()));
+            let (stream, verified) = secure(&mut attempt, upstream.tls(), stream).await?;
+            Ok::<_, Error>((stream, session, server, verified))
+        };
+        let (mut stream, session, server, verified) = upstream.with_principal_lookup(secured).await?;
+        let startup = guarded(startup, guard, upstream.principal()).map_err(Error::from_login)?;
+        let prepared = Box::pin(plan.fresh(&mut attempt, prepared)).await?;
+        let proof = plan.proof(&user, &prepared)?;
+        let logged_in = match &proof {
+            Proof::Token(token) => log_in(&mut attempt, &mut stream, &startup, token.secret(), mode).await?,
+            Proof::OfClient => match begin(&mut attempt, &mut stream, &startup).await? {
+                Begun::LoggedIn(logged_in) => logged_in,
+                Begun::Asked(request) => {
+                    let (reached, notice) =
+                        (Reached { server, session, verified, login: proof.record() }, notice.cloned());
+                    return Ok(Connected::Asked(Box::new(Answering { stream, request, attempt, reached, notice })));
+                }
+            },
+            Proof::Secret(password) => {
+                let logged_in = log_in_with_password(&mut attempt, &mut stream, &startup, password.secret()).await;
+                upstream.note_login(&proof, logged_in)?
+            }
+        };
+        let reached = Reached { server, session, verified, login: proof.record() };
+        let stream = Box::new(stream);
+        Ok(Connected::Established(if Reused::is_for(upstream.target()) && !startup.replication() {
+            let origin = self.reused.origin(upstream.target(), (startup, prepared), reached, logged_in);
+            origin.established(stream, notice, attempt)
+        } else {
+            reached.established(stream, logged_in, notice, attempt)
+        }))
     }
 }
 
@@ -156,17 +149,20 @@ struct Answering {
     request: authentication::Asked,
     attempt: Attempt,
     reached: Reached,
+    notice: Option<Notice>,
 }
 
 impl Asked for Answering {
     fn answer(self: Box<Self>, client: &mut dyn Io) -> BoxFuture<'_, Result<Box<Established>, NoAnswer>> {
         Box::pin(async move {
-            let Self { mut stream, request, mut attempt, reached } = *self;
+            let Self { mut stream, request, mut attempt, reached, notice } = *self;
             let is_clients_turn = AtomicBool::new(true);
             let clients_turn = |turn| is_clients_turn.store(turn, Ordering::Relaxed);
             let relay = async { Ok(request.relay(&mut stream, client, clients_turn).await) };
             let no_answer = match attempt.run(Step::Login, Hope::Real, relay).await {
-                Ok(Ok(logged_in)) => return Ok(reached.established(stream, logged_in, attempt)),
+                Ok(Ok(logged_in)) => {
+                    return Ok(reached.established(Box::new(stream), logged_in, notice.as_ref(), attempt));
+                }
                 Ok(Err(Broken::Client(error))) => NoAnswer::Client(error.into()),
                 Ok(Err(Broken::Server(error))) => NoAnswer::Connect(Error::from_login(error)),
                 Err(Error::Timeout { after, .. }) if is_clients_turn.load(Ordering::Relaxed) => {

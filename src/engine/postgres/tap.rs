@@ -7,46 +7,70 @@ use database_wire::postgres::{
 
 use crate::{
     engine::Follow,
-    stream::relay::{self, Reason, Side},
+    stream::{
+        goodbye::Goodbye,
+        relay::{self, Reason, Side},
+    },
 };
 
 /// The part of a PostgreSQL connection that has passed.
-pub struct Tap(Watch);
+pub struct Tap {
+    watch: Watch,
+    /// Withheld from the server while the connection can be reused.
+    goodbye: Option<Goodbye>,
+}
 
 impl Tap {
     /// Of a connection whose client has been sent `greeting`, which ends with ReadyForQuery.
     pub fn new(greeting: &[u8]) -> Self {
         let mut watch = Watch::new();
         watch.on_upstream(greeting);
-        Self(watch)
+        Self { watch, goodbye: None }
+    }
+
+    /// Withholds the client's goodbye while its connection can be reused.
+    #[must_use]
+    pub fn withholding(self, goodbye: Option<Goodbye>) -> Self {
+        let tap = Self { goodbye, ..self };
+        tap.note_idle();
+        tap
+    }
+
+    fn note_idle(&self) {
+        if let Some(goodbye) = &self.goodbye {
+            let is_idle = self.watch.state() == Activity::Idle;
+            goodbye.set_idle(is_idle && self.watch.at_boundary() && !self.watch.is_unusual());
+        }
     }
 }
 
 impl relay::Tap for Tap {
     fn on_client(&mut self, bytes: &[u8]) {
-        self.0.on_client(bytes);
+        self.watch.on_client(bytes);
+        self.note_idle();
     }
 
     fn on_upstream(&mut self, bytes: &[u8]) {
-        self.0.on_upstream(bytes);
+        self.watch.on_upstream(bytes);
+        self.note_idle();
     }
 
     fn may_stop(&self) -> bool {
-        self.0.state() == Activity::Idle && self.0.at_boundary()
+        self.watch.state() == Activity::Idle && self.watch.at_boundary()
     }
 
     fn is_busy(&self) -> bool {
-        self.0.state() == Activity::Busy
+        self.watch.state() == Activity::Busy
     }
 
     fn is_over(&self) -> bool {
-        self.0.is_over()
+        self.watch.is_over()
     }
 }
 
 impl Follow for Tap {
     fn take_refused_to_write(&mut self) -> bool {
-        self.0.take_refused_to_write()
+        self.watch.take_refused_to_write()
     }
 
     /// An error that drivers and their pools take for a lost connection, as they take PostgreSQL's own when it shuts down (their
@@ -64,7 +88,7 @@ impl Follow for Tap {
             Reason::Closed(_) | Reason::Broke(Side::Client, _) => return None,
         };
         // In the middle of a message an error would be read as its rest, and behind the server's own it would not be read.
-        self.0.may_add_error().then(|| ErrorReport { sqlstate, message, detail: None, hint }.encode())
+        self.watch.may_add_error().then(|| ErrorReport { sqlstate, message, detail: None, hint }.encode())
     }
 }
 

@@ -85,7 +85,8 @@ async fn connect(upstream: &Upstream, deadline: Deadline) -> Result<Connected, c
         None => Box::new(stream),
     };
     let record = Record::without_login(session, attempt);
-    let established = Established { stream, greeting: Bytes::new(), cancel: None, tap: Box::new(Tap), record };
+    let established =
+        Established { stream, greeting: Bytes::new(), cancel: None, tap: Box::new(Tap), record, reuse: None };
     Ok(Connected::Established(Box::new(established)))
 }
 

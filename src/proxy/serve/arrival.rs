@@ -129,10 +129,13 @@ impl Arrival {
     }
 
     pub(super) fn log_logged_in(&self, service: &Service, user: &str, record: &Record) {
-        let Record { session, verified, login, steps, server_version } = record;
+        let Record { session, verified, login, steps, server_version, reused } = record;
         let took = steps.iter().map(|(step, took)| (step.label(), *took));
         service.connections.logged_in(self.accepted.elapsed(), took);
         service.last_failure.logged_in();
+        if *reused {
+            service.connections.reused();
+        }
         let (auth, token) = match login {
             Some(login::Record::Token { length, expires }) => {
                 (None, Some((*length, expires.duration_since(SystemTime::now()).unwrap_or_default())))
@@ -159,6 +162,7 @@ impl Arrival {
             server_version = server_version.as_deref().unwrap_or("-"),
             stages_ms = stages.join(", "),
             total_ms = millis(self.accepted),
+            reused,
             "logged in"
         );
     }

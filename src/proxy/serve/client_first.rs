@@ -1,11 +1,12 @@
 //! Serves a client that speaks first: its startup, the login to the database, the relay, and the message at the end.
 
-use std::{io, sync::Arc};
+use std::{future::pending, io, sync::Arc};
 
 use database_wire::{
     Encryption,
     postgres::{self, CancelRequest},
 };
+use futures_util::future::BoxFuture;
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tracing::{debug, info};
 
@@ -28,15 +29,23 @@ use crate::{
         access::{self, User},
     },
     login,
-    proxy::error::Error,
-    stream::relay::{End, Reason, Side, relay},
+    proxy::{error::Error, registry::Registered},
+    stream::{
+        goodbye::{Goodbye, Withholding},
+        relay::{End, Reason, Side, relay},
+    },
 };
 
-/// Serves one client from its first packet to its end.
-pub(super) async fn serve(service: &Service, engine: &dyn ClientFirst, mut client: Client) {
+/// Keeps a connection whose client has left, for another client.
+pub(super) type Kept = BoxFuture<'static, ()>;
+
+/// Serves one client from its first packet to its end. What keeps its connection to the database is left in `kept`.
+pub(super) async fn serve(service: &Service, engine: &dyn ClientFirst, mut client: Client, kept: &mut Option<Kept>) {
     let target = &service.upstream.target().name;
     match accept(service, engine, &mut client).await {
-        Ok((Accepted::Login(login), owner)) => Box::pin(connect(service, engine, client, login, owner)).await,
+        Ok((Accepted::Login(login), owner)) => {
+            Box::pin(connect(service, engine, client, login, owner, kept)).await;
+        }
         Ok((Accepted::Cancel(request), _)) => cancel(service, engine, &request, client.arrival.limits).await,
         Ok((Accepted::Gone { why: Some(why) }, _)) => info!(%target, peer = %client.arrival.peer, "{why}"),
         // Inside TLS it is not offered again.
@@ -85,11 +94,11 @@ async fn hear<'e>(service: &Service, engine: &'e dyn ClientFirst, client: &mut C
 async fn cancel(service: &Service, engine: &dyn ClientFirst, request: &CancelRequest, limits: Deadline) {
     let target = service.upstream.target();
     let (target, remote) = (&target.name, target.remote());
-    let Some(server) = service.registry.server_for(request) else {
+    let Some((server, request)) = service.registry.request_for(request) else {
         debug!(%target, "cancel request with a key that was not handed out");
         return;
     };
-    match engine.cancel(&server, request, limits).await {
+    match engine.cancel(&server, &request, limits).await {
         Ok(()) => debug!(%target, "cancel request forwarded"),
         Err(error) => info!(%target, cause = error.message(remote), "cancel request could not be forwarded"),
     }
@@ -101,6 +110,7 @@ async fn connect(
     mut client: Client,
     mut login: Box<dyn Login + '_>,
     owner: User,
+    kept: &mut Option<Kept>,
 ) {
     let reply = |failure: Failure<'_>| engine.reply(failure);
     let _place = match service.place() {
@@ -136,7 +146,7 @@ async fn connect(
         },
         Err(error) => Err(error),
     };
-    let Established { mut stream, greeting, cancel, mut tap, record } = match established {
+    let Established { mut stream, greeting, cancel, mut tap, record, reuse } = match established {
         Ok(established) => *established,
         Err(error) => return refuse(client, error, service, &user, reply).await,
     };
@@ -150,15 +160,27 @@ async fn connect(
         greeted = greet(&mut client.stream, &greeting) => greeted,
         () = service.abort.cancelled() => return,
     };
-    let end = match greeted {
+    let mut end = match greeted {
         Ok(()) => {
-            let (stop, cut) = (service.drain.cancelled(), service.abort.cancelled());
-            relay(&mut client.stream, &mut stream, &mut observer, stop, cut).await
+            let goodbye = reuse.as_ref().map(|(goodbye, _)| goodbye);
+            let stop = async {
+                tokio::select! {
+                    () = service.drain.cancelled() => {}
+                    () = said(goodbye) => {}
+                }
+            };
+            let mut withholding = Withholding::new(&mut client.stream, goodbye.cloned());
+            relay(&mut withholding, &mut stream, &mut observer, stop, service.abort.cancelled()).await
         }
         Err(error) => End { reason: Reason::Broke(Side::Client, error), to_upstream: 0, to_client: 0 },
     };
     // Before the client learns of the end: the server may give the key to the next connection.
-    drop(registered);
+    let cancelled = registered.is_some_and(Registered::forget);
+    let is_left = reuse.as_ref().is_some_and(|(goodbye, _)| goodbye.is_said());
+    let reuse = reuse.filter(|_| is_left && matches!(end.reason, Reason::Stopped));
+    if reuse.is_some() {
+        end.reason = Reason::Closed(Side::Client);
+    }
     client.arrival.log_end(service, &user, &database, &record, &end);
     if !service.upstream.target().engine.is_database() && !matches!(end.reason, Reason::Closed(_)) {
         client.stream.reset_on_close();
@@ -166,8 +188,24 @@ async fn connect(
     if let Some(words) = observer.tap.last_words(&end.reason) {
         farewell(&mut client.stream, &words).await;
     }
+    match reuse {
+        Some((_, reuse)) if !cancelled && !service.drain.is_cancelled() => {
+            *kept = Some(reuse.keep(stream, service.drain.clone()));
+            return;
+        }
+        Some(_) => _ = timeout(FAREWELL_TIMEOUT, stream.write_all(engine.goodbye())).await,
+        None => {}
+    }
     // In order, so that the server's log shows no lost connection.
     let _ = timeout(FAREWELL_TIMEOUT, stream.shutdown()).await;
+}
+
+/// Resolves when the goodbye has been withheld; never without one.
+async fn said(goodbye: Option<&Goodbye>) {
+    match goodbye {
+        Some(goodbye) => goodbye.said().await,
+        None => pending().await,
+    }
 }
 
 /// A greeting may be larger than what TLS takes at once.

@@ -33,7 +33,7 @@ use crate::{
 /// Serves one client, which was accepted at `accepted`, to its end; writes the connection's log line. It keeps its `entry` until it has
 /// logged in.
 pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accepted: Instant, entry: Entry) {
-    let _open = service.connections.accepted();
+    let open = service.connections.accepted();
     let arrival = Arrival::new(peer, accepted, service.connect_timeout);
     let tracked = service.open.accepted(peer, accepted.into_std(), Some(entry));
     let client = Client { stream, arrival, certificate: None, connection: tracked.connection() };
@@ -45,9 +45,10 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
         },
         _ => None,
     };
+    let mut kept = None;
     let serving = async {
         match &service.engine {
-            Order::ClientFirst(engine) => client_first::serve(service, &**engine, client).await,
+            Order::ClientFirst(engine) => client_first::serve(service, &**engine, client, &mut kept).await,
             Order::ServerFirst(engine) => server_first::serve(service, engine, client).await,
         }
     };
@@ -59,6 +60,14 @@ pub async fn serve(service: &Service, Accepted { stream, peer }: Accepted, accep
     tokio::select! {
         () = serving => {}
         () = cut => {}
+    }
+    // The client has left.
+    drop((open, tracked));
+    if let Some(kept) = kept {
+        tokio::select! {
+            () = kept => {}
+            () = service.abort.cancelled() => {}
+        }
     }
 }
 

@@ -35,6 +35,18 @@ impl CancelKey {
         KEY_LENGTHS.contains(&key.len()).then(|| Self { process_id, key: Secret::new(key.to_vec()) })
     }
 
+    /// Another key of the same process and length, that only we know.
+    pub(super) fn with_another_secret(&self) -> Self {
+        let mut key = vec![0; self.key.expose().len()];
+        aws_lc_rs::rand::fill(&mut key).expect("the system has random numbers");
+        Self { process_id: self.process_id, key: Secret::new(key) }
+    }
+
+    /// The body of a BackendKeyData.
+    pub(super) fn body(&self) -> Vec<u8> {
+        [&self.process_id.to_be_bytes()[..], self.key.expose()].concat()
+    }
+
     /// Whether both are the same, in a time that does not tell how many bytes of the keys agree.
     pub fn matches(&self, other: &Self) -> bool {
         let keys = aws_lc_rs::constant_time::verify_slices_are_equal(self.key.expose(), other.key.expose());

@@ -41,6 +41,7 @@ pub enum Mode {
 }
 
 /// A finished login.
+#[derive(Clone)]
 pub struct LoggedIn {
     /// The bytes for the client: everything as received, up to ReadyForQuery and whatever was read beyond it, less
     /// the request for the password.

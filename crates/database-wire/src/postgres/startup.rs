@@ -19,7 +19,7 @@ use super::{
 use crate::c_string::put_cstr;
 
 /// A StartupMessage. Parameters keep their order and their bytes, in whatever encoding the client uses.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Startup {
     /// The version that the client asked for; the major version is 3.
     pub version: ProtocolVersion,

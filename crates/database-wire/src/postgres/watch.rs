@@ -31,6 +31,8 @@ pub struct Watch {
     fatal: bool,
     /// The client has sent Terminate.
     terminated: bool,
+    /// The client has done something that a reset may not undo. Never cleared.
+    unusual: bool,
 }
 
 impl Watch {
@@ -41,13 +43,18 @@ impl Watch {
 
     /// Sees bytes on their way to the client.
     pub fn on_upstream(&mut self, chunk: &[u8]) {
-        let Self { upstream, exchanges, status, refused_to_write, fatal, .. } = self;
+        let Self { upstream, exchanges, status, refused_to_write, fatal, unusual, .. } = self;
         upstream.follow(chunk, |tag, start| {
             exchanges.on_upstream(tag);
             match tag {
                 b'Z' => *status = start.first().copied(),
+                // A notification; COPY in either direction or in both.
+                b'A' | b'G' | b'H' | b'W' => *unusual = true,
+                b'C' => *unusual |= start.starts_with(b"LISTEN\0") || start.starts_with(b"LOAD\0"),
                 b'E' => {
-                    *refused_to_write |= field(start, b'C') == Some(READ_ONLY.as_bytes());
+                    let read_only = field(start, b'C') == Some(READ_ONLY.as_bytes());
+                    *refused_to_write |= read_only;
+                    *unusual |= read_only;
                     *fatal |= [&b"FATAL"[..], b"PANIC"].map(Some).contains(&field(start, b'V'));
                 }
                 _ => {}
@@ -88,6 +95,12 @@ impl Watch {
     /// Whether the client has said goodbye (Terminate) after the answers to all its commands.
     pub fn is_over(&self) -> bool {
         self.terminated && self.exchanges.is_empty()
+    }
+
+    /// Whether the client has used COPY, LISTEN or LOAD, was notified, or was refused to write, by a server that may not be the
+    /// writer any more. Such a session is not reset for another client.
+    pub fn is_unusual(&self) -> bool {
+        self.unusual
     }
 
     /// Whether what has gone to the client so far ends with a whole message, so that one of ours can follow.
@@ -290,6 +303,25 @@ mod tests {
         assert!(!watch.is_over(), "an answer is owed");
         watch.on_upstream(&ready(b'T'));
         assert!(watch.is_over());
+    }
+
+    #[test]
+    fn copies_notifications_and_loaded_libraries_are_unusual() {
+        let done = |tag: &[u8]| message(b'C', &[tag, b"\0"].concat());
+        for (said, unusual) in [
+            (done(b"SELECT 1"), false),
+            (done(b"SET"), false),
+            (done(b"LISTEN"), true),
+            (done(b"LOAD"), true),
+            (message(b'A', b"\0\0\0\x01a\0b\0"), true),
+            (message(b'G', &[0; 3]), true),
+            (message(b'H', &[0; 3]), true),
+            (message(b'W', &[0; 3]), true),
+        ] {
+            let mut watch = logged_in();
+            watch.on_upstream(&said);
+            assert_eq!(watch.is_unusual(), unusual, "{said:?}");
+        }
     }
 
     #[test]
