@@ -172,7 +172,7 @@ impl Bed {
     fn command(&self, case: Case) -> Command {
         let (host, port) = self.address(case.at);
         let ca = self.ca();
-        let mut command = if self.engine == Engine::Postgres {
+        let command = if self.engine == Engine::Postgres {
             let tls =
                 if case.secure { format!("sslmode=verify-full sslrootcert={ca}") } else { "sslmode=disable".into() };
             let mut psql = Command::new("psql");
