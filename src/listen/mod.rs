@@ -11,6 +11,8 @@
 pub mod access;
 mod error;
 mod limits;
+// Windows has no supervisor that passes sockets.
+#[cfg_attr(windows, expect(dead_code))]
 pub mod passed;
 pub mod passwd;
 mod peer;
