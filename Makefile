@@ -36,5 +36,5 @@ dist-test:
 # The documentation as a site, in target/site. mdBook is installed below target/ if it is not in PATH.
 site:
 	@command -v mdbook >/dev/null || [ -x target/tools/bin/mdbook ] || \
-	  cargo install --locked --root target/tools --target-dir target/tools/build --no-default-features --features search mdbook@0.5.4
+	  cargo install --locked --debug --root target/tools --target-dir target/tools/build --no-default-features --features search mdbook@0.5.4
 	@PATH="$$PATH:$$PWD/target/tools/bin" docs/build-site mdbook
