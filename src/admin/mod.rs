@@ -12,8 +12,8 @@
 //!
 //! Every process that serves targets also answers on a socket of its own in the user's runtime folder, for `rdsgate status`.
 //!
-//! The endpoints contain no secrets and no statements, and all but `/reload` are read-only. They do contain host names, so the rule for database clients applies
-//! to callers too ([`listen::access`](crate::listen::access)): only our own user and root.
+//! The endpoints contain no secrets and no statements, and all but `/reload` are read-only. They do contain host names, so the rule
+//! for database clients applies to callers too ([`listen::access`](crate::listen::access)): only our own user and root.
 
 mod forms;
 pub mod model;

@@ -1,6 +1,7 @@
 //! The command line: arguments to a request, a result to lines and an exit code.
 //!
-//! - one file a subcommand, or a folder: [`up`], [`forward`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`], [`password`], [`sessions`], [`ls`], [`login`], [`whoami`],
+//! - one file a subcommand, or a folder: [`up`], [`forward`], [`run`], [`psql`], [`mysql`], [`url`], [`mod@env`], [`token`],
+//!   [`password`], [`sessions`], [`ls`], [`login`], [`whoami`],
 //!   [`export`], [`config`], [`mod@trust`], [`cert`], [`wait`], [`stop`], [`service`], [`status`], [`completion`] with [`words`], [`man`];
 //! - `flags`: the table of options as arguments; [`target_arguments`]: all of them, for every subcommand with a TARGET;
 //! - `help`: how much of them `-h` shows; `reference`: docs/options.md; `error_page`: docs/errors.md;

@@ -1,5 +1,6 @@
-//! The page of the admin endpoint, a web site behind a forwarded port, and Adminer, in a browser: Debian's Chromium, driven by playwright-core. Where there is none, the tests report
-//! "ignored": libtest decides that when it compiles, hence a harness of its own.
+//! The page of the admin endpoint, a web site behind a forwarded port, and Adminer, in a browser: Debian's Chromium, driven by
+//! playwright-core. Where there is none, the tests report "ignored": libtest decides that when it compiles, hence a harness of its
+//! own.
 
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, clippy::indexing_slicing, clippy::format_push_string, reason = "it is shared with `tests/it`")]

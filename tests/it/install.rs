@@ -1,5 +1,5 @@
-//! `install.sh` in three shells and the script of the GitHub Action, from a server on loopback that has what a release has; and what it does about downloads that
-//! are damaged, cut short or not there, and folders that it may not write to.
+//! `install.sh` in three shells and the script of the GitHub Action, from a server on loopback that has what a release has; and what
+//! it does about downloads that are damaged, cut short or not there, and folders that it may not write to.
 
 use std::{
     collections::HashMap,

@@ -16,7 +16,8 @@ use crate::support::{
     program::ran,
 };
 
-/// moto in a process of its own, with two instances, of which `billing` has no IAM authentication, one cluster with a member, and one EC2 instance that may reach `orders`.
+/// moto in a process of its own, with two instances, of which `billing` has no IAM authentication, one cluster with a member, and one
+/// EC2 instance that may reach `orders`.
 pub(crate) struct Moto {
     /// Killed when dropped.
     _child: Child,

@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl Error {
-    /// The failure to tell the client about, `None` when the client has gone, or cannot read it for want of TLS. `login` is who was to log in.
+    /// The failure to tell the client about, `None` when the client has gone, or cannot read it for want of TLS. `login` is who was to
+    /// log in.
     pub fn failure<'a>(&'a self, target: &'a Target, login: &Login<'a>) -> Option<Failure<'a>> {
         Some(Failure {
             kind: self.kind()?,

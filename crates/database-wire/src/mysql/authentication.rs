@@ -47,8 +47,8 @@ pub enum Broken {
     Server(Error),
 }
 
-/// Logs in over an encrypted stream with the proof of the client. What follows OK is compressed if the terms say so. The key is asked for when the client needs it. The caller sets the deadline. Not cancel
-/// safe.
+/// Logs in over an encrypted stream with the proof of the client. What follows OK is compressed if the terms say so. The key is
+/// asked for when the client needs it. The caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
 /// [`Broken`], by side.

@@ -78,7 +78,8 @@ pub async fn ssl_request<S: AsyncWrite + Unpin>(upstream: &mut S, terms: Terms<'
     codec::send(upstream, &terms.response.ssl_request(SSL_REQUEST, capabilities), "the TLS handshake").await
 }
 
-/// Logs in over an encrypted stream. What follows OK is compressed if the terms say so, OK itself is not. `timing` applies to a server that can take a long token in the response at all. The caller sets the deadline. Not cancel safe.
+/// Logs in over an encrypted stream. What follows OK is compressed if the terms say so, OK itself is not. `timing` applies to a
+/// server that can take a long token in the response at all. The caller sets the deadline. Not cancel safe.
 ///
 /// # Errors
 /// [`Error::Refused`] by the server, [`Error::Authentication`] when it wants no token, and whatever breaks the protocol

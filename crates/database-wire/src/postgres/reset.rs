@@ -60,7 +60,8 @@ pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(upstream: &mut S, logged_i
 }
 
 /// A query for whether the settings that the server reports are those of the greeting, and the role is that of the login. All names
-/// are qualified, because the search path may name a schema in which other users can create functions. `None` for a value that is not easily quoted.
+/// are qualified, because the search path may name a schema in which other users can create functions. `None` for a value that is not
+/// easily quoted.
 fn comparison(logged_in: &LoggedIn) -> Option<String> {
     let mut sql = "SELECT pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none'".to_owned();
     for (name, value) in logged_in.parameters() {
