@@ -952,7 +952,7 @@ options! {
         show: Show::Target(|target| target.reuse.map(duration_text)),
         group: Group::Proxy,
         common: false,
-        help: "Keep a PostgreSQL connection for the next client this long after its own has said goodbye",
+        help: "Keep a PostgreSQL connection this long for the next client",
         more: "The session is reset (DISCARD ALL) and given to a client with the same user, database and startup parameters. Not with \
                --auth password, and not for MySQL.",
         trust: Trust::Owner("give connections of one program to another"),

@@ -4,7 +4,7 @@ use super::*;
 use crate::target::{Auth, Guard, LocalTlsMode, PasswordSource};
 
 /// The options that a project's file may not decide by itself, a line each.
-const OWNERS: [&str; 23] = [
+const OWNERS: [&str; 24] = [
     "engine = 'tcp'\nport = 5432",
     "listen = ['/run/user/1000/', 5432]",
     "socket_mode = '0666'",
@@ -27,6 +27,7 @@ const OWNERS: [&str; 23] = [
     "ssmmessages_endpoint = 'evil.example'",
     "unsigned_stream = true",
     "keep_alive = true",
+    "reuse = '60s'",
     "via = 'direct'",
 ];
 
