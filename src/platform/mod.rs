@@ -43,6 +43,20 @@ pub enum Account {
     },
 }
 
+/// Whether a condition about a closed socket of ours holds within ten seconds. A child process that another test starts shares the socket
+/// until it has become its program.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn holds_soon(condition: impl Fn() -> bool) -> bool {
+    let started = std::time::Instant::now();
+    while started.elapsed() < std::time::Duration::from_secs(10) {
+        if condition() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
 /// The program that listens on a port, as far as it can be known.
 #[derive(Debug, Default)]
 pub struct Listening {
