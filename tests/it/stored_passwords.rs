@@ -37,6 +37,22 @@ fn fetches(sandbox: &Sandbox) -> usize {
 }
 
 /// Makes a user with a password; `how` is what the engine says of its form.
+/// Users for each form in which a server asks for a password, with the method or plugin of each.
+const FORMS: [(Engine, &[(&str, &str)]); 3] = [
+    (Engine::Postgres, &[("scram_user", "scram-sha-256"), ("md5_user", "md5"), ("plain_user", "scram-sha-256")]),
+    (Engine::MariaDb, &[("native_user", "mysql_native_password"), ("ed_user", "ed25519")]),
+    (Engine::MySql, &[("sha2_user", "caching_sha2_password"), ("sha256_user", "sha256_password")]),
+];
+
+/// A server of its own that knows the plugins of [`FORMS`].
+fn server_of(engine: Engine) -> Server {
+    let server = Server::start(&Options { engine, ..Options::default() });
+    if engine == Engine::MariaDb {
+        server.admin("install soname 'auth_ed25519'");
+    }
+    server
+}
+
 fn create_user(server: &Server, user: &str, how: &str, password: &str) {
     let password = password.replace('\\', if server.engine == Engine::Postgres { "\\" } else { "\\\\" });
     match server.engine {
@@ -58,18 +74,8 @@ fn create_user(server: &Server, user: &str, how: &str, password: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn password_of_a_secret_serves_each_form_that_servers_ask_for() {
-    for (engine, users) in [
-        (
-            Engine::Postgres,
-            &[("scram_user", "scram-sha-256"), ("md5_user", "md5"), ("plain_user", "scram-sha-256")][..],
-        ),
-        (Engine::MariaDb, &[("native_user", "mysql_native_password"), ("ed_user", "ed25519")]),
-        (Engine::MySql, &[("sha2_user", "caching_sha2_password"), ("sha256_user", "sha256_password")]),
-    ] {
-        let server = Server::start(&Options { engine, ..Options::default() });
-        if engine == Engine::MariaDb {
-            server.admin("install soname 'auth_ed25519'");
-        }
+    for (engine, users) in FORMS {
+        let server = server_of(engine);
         for (user, how) in users {
             create_user(&server, user, how, PASSWORD);
             let sandbox = sandbox(&server).await;
@@ -92,18 +98,8 @@ async fn password_of_a_secret_serves_each_form_that_servers_ask_for() {
 async fn password_of_a_secret_is_in_memory_once() {
     // Found in no other place than those of a value that was fetched.
     let password = ["Tr0ub4dor", "stored", "staple"].join("-");
-    for (engine, users) in [
-        (
-            Engine::Postgres,
-            &[("scram_user", "scram-sha-256"), ("md5_user", "md5"), ("plain_user", "scram-sha-256")][..],
-        ),
-        (Engine::MariaDb, &[("native_user", "mysql_native_password"), ("ed_user", "ed25519")]),
-        (Engine::MySql, &[("sha2_user", "caching_sha2_password"), ("sha256_user", "sha256_password")]),
-    ] {
-        let server = Server::start(&Options { engine, ..Options::default() });
-        if engine == Engine::MariaDb {
-            server.admin("install soname 'auth_ed25519'");
-        }
+    for (engine, users) in FORMS {
+        let server = server_of(engine);
         for (user, how) in users {
             create_user(&server, user, how, &password);
             let sandbox = sandbox(&server).await;
