@@ -153,6 +153,6 @@ mod tests {
         assert_eq!(pools.paces.len(), 2);
         drop(first);
         assert!(Arc::ptr_eq(&second, &pools.queue(&endpoint, 50)));
-        assert_eq!(pools.paces.len(), 1, "the other rate is no target's any more");
+        assert_eq!(pools.paces.len(), 1, "no target has the other rate");
     }
 }

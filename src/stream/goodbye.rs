@@ -52,7 +52,7 @@ pub struct Withholding<'a, S> {
 }
 
 impl<'a, S> Withholding<'a, S> {
-    /// Passes everything on if there is no goodbye to withhold.
+    /// Passes everything on without a goodbye to withhold.
     pub fn new(inner: &'a mut S, goodbye: Option<Goodbye>) -> Self {
         Self { inner, goodbye }
     }

@@ -36,7 +36,7 @@ impl Process {
     /// Opens the process with an id.
     ///
     /// # Errors
-    /// There is no such process, or it is of another user who does not let us look at it.
+    /// The process has ended, or belongs to another user and may not be queried.
     pub fn open(id: u32) -> io::Result<Self> {
         // SAFETY: a call without pointers.
         let handle = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, id) };

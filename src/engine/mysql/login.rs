@@ -379,7 +379,7 @@ pub async fn change_user(
 
 /// A connection id that no server has: servers count up from 1. `KILL` of it ends nothing, and says so.
 fn unused_connection_id() -> u32 {
-    /// Of one process that are told apart.
+    /// Ids of one process before they repeat.
     const DISTINCT: u32 = 1 << 20;
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     u32::MAX - GIVEN.fetch_add(1, Ordering::Relaxed) % DISTINCT

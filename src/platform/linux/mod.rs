@@ -116,7 +116,7 @@ fn ask(request: InetRequest) -> io::Result<NetlinkPayload<SockDiagMessage>> {
 /// proc_pid_status(5). (The owner of `/proc/self` is root for a process that forbids core dumps.)
 ///
 /// # Errors
-/// There is no such file.
+/// `/proc/self/status` cannot be read.
 pub fn own() -> io::Result<Account> {
     let status = fs::read_to_string("/proc/self/status")?;
     let user = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(3)?.parse().ok());

@@ -80,7 +80,7 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// What a thing is that is neither a regular file nor a folder.
+/// The name of a file type that is neither a regular file nor a folder.
 pub fn kind(kind: FileType) -> &'static str {
     match kind {
         kind if kind.is_fifo() => "a FIFO",

@@ -69,7 +69,7 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// What a thing is that is neither a regular file nor a folder.
+/// The name of a file type that is neither a regular file nor a folder.
 pub fn kind(_kind: FileType) -> &'static str {
     "a device"
 }

@@ -60,7 +60,7 @@ impl Signal {
     /// Asks a process of ours for its end, if it is rdsgate; other wishes cannot be sent.
     ///
     /// # Errors
-    /// There is no such process, or it belongs to another user.
+    /// The process has ended, or belongs to another user.
     pub fn send(self, process: u32) -> io::Result<()> {
         match self {
             Self::Terminate => OpenOptions::new().write(true).open(pipe_of(process))?.write_all(STOP),
@@ -119,7 +119,7 @@ impl Arrivals {
                 }
                 match ready!(asked.poll_recv(cx)) {
                     Some(()) => Poll::Ready(()),
-                    // There is no pipe.
+                    // The pipe could not be created.
                     None => Poll::Pending,
                 }
             }

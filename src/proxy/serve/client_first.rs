@@ -39,7 +39,8 @@ use crate::{
 /// Keeps a connection whose client has left, for another client.
 pub(super) type Kept = BoxFuture<'static, ()>;
 
-/// Serves one client from its first packet to its end. What keeps its connection to the database is left in `kept`.
+/// Serves one client from its first packet to its end. `kept` receives the task that keeps the connection to the database for
+/// another client.
 pub(super) async fn serve(service: &Service, engine: &dyn ClientFirst, mut client: Client, kept: &mut Option<Kept>) {
     let target = &service.upstream.target().name;
     match accept(service, engine, &mut client).await {
